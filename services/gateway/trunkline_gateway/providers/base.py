@@ -1,0 +1,110 @@
+"""What the gateway asks of a provider's adapter: verify a delivery, say which event it is, and state its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from trunkline.common.v1 import provider_pb2
+from trunkline.tenant.v1 import call_pb2, source_pb2
+
+# Stages of the pipeline, in the order they run; an adapter names those that an event needs.
+FETCH = "fetch_recording"
+TRANSCRIBE = "transcribe"
+ANALYSE = "analyse"
+RECORD = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret that verifies, until `expires` when that is set."""
+
+    value: str = field(repr=False)
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source as the gateway holds it in memory; built once per change, read on every webhook."""
+
+    source_id: str
+    tenant_id: str
+    provider: provider_pb2.Provider
+    secrets: tuple[Secret, ...] = field(repr=False)
+    accepting: bool = True
+    language: str = ""
+    provider_account: str = ""
+    fetch_credential: str = field(default="", repr=False)
+    mapping: source_pb2.PayloadMapping | None = None
+    hmac: source_pb2.HmacOptions | None = None
+    api_base_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One HTTP request as it came: what a signature may cover."""
+
+    body: bytes
+    headers: Mapping[str, str]  # lower-case names; of repeated ones the last
+    url: str  # the public URL with its query, as the provider signed it
+    received: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a delivery the event it is."""
+
+    dedup_fields: tuple[str, ...]  # after source and event type
+    call_aliases: tuple[str, ...]  # the provider's ids of the call, most lasting first; empty: no call
+    event_time: datetime | None  # as the provider says; None: taken as the time of receipt
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRequest:
+    """Where a recording is and what to show there. Never stored, never logged."""
+
+    key: str  # the provider's id of the recording, part of the recording's own id
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url_field: str = ""  # see FetchRecordingRequest.url_field
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one event says about a call."""
+
+    call: call_pb2.Call
+    stated: tuple[str, ...]  # the fields of `call` that the event states
+    aliases: tuple[str, ...]
+    rank: int  # see RecordCallRequest.rank
+    stages: tuple[str, ...]  # of FETCH, TRANSCRIBE, ANALYSE, RECORD
+    recording: RecordingRequest | None = None
+    recording_pending: bool = False  # the event promises a recording that is not there yet
+    text: str = field(default="", repr=False)  # to analyse in place of a transcript
+    event_time: datetime | None = None
+
+
+class Malformed(Exception):
+    """The payload cannot be what the event type says; the text names the field and what is allowed."""
+
+
+class Rejected(Exception):
+    """The signature is wrong or missing; the text says which, without any secret."""
+
+
+class Adapter(Protocol):
+    """One provider's rules. Adapters are stateless; time comes with the delivery."""
+
+    def verify(self, source: Source, delivery: Delivery) -> None:
+        """Raise `Rejected` unless one of the source's secrets signed the delivery (compared in constant time)."""
+        ...
+
+    def identify(self, source: Source, event_type: str, delivery: Delivery) -> Identity:
+        """Say which event a verified delivery is. Raises `Malformed`."""
+        ...
+
+    def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
+        """State the facts of a verified payload. Raises `Malformed`."""
+        ...
