@@ -1,0 +1,46 @@
+"""Durable storage for Trunkline's services: one async face over SQLite and Cloud Spanner."""
+
+from trunkline_store.appender import Appender
+from trunkline_store.clock import Clock, FakeClock, SystemClock
+from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.errors import (
+    Conflict,
+    InvalidValue,
+    SchemaMismatch,
+    StoreBusy,
+    StoreClosed,
+    StoreDamaged,
+    StoreError,
+    StoreLocked,
+    StoreUnavailable,
+    StoreUnsupported,
+)
+from trunkline_store.inserts import BulkInsert, insert_if_absent
+from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
+
+__all__ = [
+    "Appender",
+    "Bool",
+    "BulkInsert",
+    "Bytes",
+    "Clock",
+    "Conflict",
+    "Database",
+    "FakeClock",
+    "InvalidValue",
+    "Json",
+    "Lane",
+    "SchemaMismatch",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreDamaged",
+    "StoreError",
+    "StoreLocked",
+    "StoreStats",
+    "StoreUnavailable",
+    "StoreUnsupported",
+    "SystemClock",
+    "Text",
+    "UtcTimestamp",
+    "insert_if_absent",
+]

@@ -1,0 +1,120 @@
+"""The store's face: open by URL, read, write, append, close; the docstrings are the engines' contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import ClassVar, Literal, Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from trunkline_store.appender import Appender
+from trunkline_store.clock import Clock, SystemClock
+from trunkline_store.errors import StoreUnsupported
+
+T = TypeVar("T")
+Lane = Literal["append", "normal"]
+
+ENGINES: tuple[str, ...] = ("sqlite", "spanner")
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """How the store does, for metrics."""
+
+    commits: int
+    """Group commits since it was opened."""
+    waiting_rows: int
+    """Appended rows not yet committed."""
+    waiting_calls: int
+    """Write callbacks not yet begun."""
+    log_bytes: int
+    """Size of the write-ahead log in use, 0 where there is none."""
+
+
+class Database(ABC):
+    """One service's store. Open it on the event loop that will use it; close it when done.
+
+    Callbacks are synchronous functions over a SQLAlchemy Core Connection. They may be run more than once
+    (engines retry), in another thread: a callback keeps no state outside itself and neither commits nor rolls
+    back; it raises to undo its work.
+    """
+
+    engine: ClassVar[str]
+    clock: Clock
+
+    @staticmethod
+    async def open(
+        url: str,
+        metadata: sa.MetaData,
+        *,
+        migrations: str | None = None,
+        readers: int = 4,
+        clock: Clock | None = None,
+    ) -> Database:
+        """Open `sqlite:///path` (created if missing) or `spanner+spanner:///projects/..`.
+
+        `migrations` names the package that holds `versions/` ("trunkline_tenant.migrations"); SQLite is
+        brought to its head under the lock. None: the metadata's missing tables are created, for tests and
+        scratch files. Raises StoreLocked (open elsewhere), SchemaMismatch (written by a newer version), StoreDamaged,
+        StoreUnavailable, StoreUnsupported.
+        """
+        parsed = sa.make_url(url)
+        name = parsed.drivername.partition("+")[0]
+        clock = clock or SystemClock()
+        if name == "sqlite":
+            from trunkline_store.sqlite import SqliteDatabase  # noqa: PLC0415 - engines load when used
+
+            return await SqliteDatabase.open_file(
+                parsed, metadata, migrations=migrations, readers=readers, clock=clock
+            )
+        if name == "spanner":
+            from trunkline_store.spanner import open_spanner  # noqa: PLC0415
+
+            return await open_spanner(parsed, metadata, migrations=migrations, readers=readers, clock=clock)
+        raise StoreUnsupported(f"store URL {name}: is not one of {', '.join(ENGINES)}")
+
+    @abstractmethod
+    async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Run a callback over one consistent snapshot and return what it returns.
+
+        `staleness` allows an engine to serve a snapshot that old (Spanner); None reads the latest.
+        """
+
+    @abstractmethod
+    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+        """Run a callback in a transaction and return what it returned, after the commit.
+
+        What it raises comes back, and its work alone is undone. Raises StoreBusy (queue full, nothing done),
+        Conflict, InvalidValue, StoreUnavailable, StoreClosed. If the awaiter is cancelled, the work may be
+        committed all the same. Lane "append" goes before the normal one; keep it for short work that an
+        acknowledgement waits for.
+        """
+
+    @abstractmethod
+    def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
+        """Return the append path into a table: one a table, made at the first call with its bounds."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Return if the store answers, for health; raise StoreUnavailable if not."""
+
+    @abstractmethod
+    def stats(self) -> StoreStats:
+        """Return figures for metrics."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Take no more work, finish what was taken, let go. Again is harmless."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,99 @@
+"""The hot path on SQLite: rows gather on the event loop, the writer thread takes all that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from trunkline_store.appender import Appender, row_columns
+from trunkline_store.errors import InvalidValue, StoreBusy
+from trunkline_store.inserts import RowForm
+from trunkline_store.sqlite.units import Batch, Entry
+
+# One statement for a batch of up to this many rows: each further one takes the GIL back once more.
+ROWS_A_STATEMENT = 256
+ROWS_A_BATCH = 512
+BYTES_A_BATCH = 8 << 20
+
+
+class Wakeable(Protocol):
+    """What an appender needs of the writer."""
+
+    def wake(self) -> None:
+        """Wake the thread if it sleeps."""
+
+    def check_open(self) -> None:
+        """Raise if no further work is taken."""
+
+
+class SqliteAppender(Appender):
+    """Rows into one table; append() is called on the event loop only, take() by the writer thread only."""
+
+    def __init__(
+        self,
+        table: sa.Table,
+        dialect: sa.Dialect,
+        loop: asyncio.AbstractEventLoop,
+        writer: Wakeable,
+        *,
+        parameters_a_statement: int,
+        max_rows: int,
+        max_bytes: int,
+    ) -> None:
+        self.columns = row_columns(table)
+        self._form = RowForm(table, self.columns, dialect)
+        self._width = len(self.columns)
+        self._rows_a_statement = max(1, min(ROWS_A_STATEMENT, parameters_a_statement // self._width))
+        self._queue: deque[Entry] = deque()
+        self._new_future = loop.create_future
+        self._wake = writer.wake
+        self._check_open = writer.check_open
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._rows = 0
+        self._bytes = 0
+
+    @property
+    def waiting(self) -> int:
+        """Rows not yet committed."""
+        return self._rows
+
+    def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
+        """Queue a row; see Appender."""
+        self._check_open()
+        if self._rows >= self._max_rows or self._bytes + size > self._max_bytes:
+            raise StoreBusy(f"{self._rows} rows wait for the writer")
+        if len(row) != self._width:
+            raise InvalidValue(f"a row has {self._width} values, not {len(row)}: {', '.join(self.columns)}")
+        future = self._new_future()
+        self._rows += 1
+        self._bytes += size
+        self._queue.append(Entry(row, future, size))
+        self._wake()
+        return future
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def take(self) -> Batch | None:
+        """Take what waits, bounded, as one batch."""
+        queue = self._queue
+        count = min(len(queue), ROWS_A_BATCH)
+        if not count:
+            return None
+        entries: list[Entry] = []
+        size = 0
+        for _ in range(count):
+            entry = queue.popleft()
+            entries.append(entry)
+            size += entry.size
+            if size > BYTES_A_BATCH:
+                break
+        return Batch(entries, self._form, self._rows_a_statement, self._released)
+
+    def _released(self, rows: int, size: int) -> None:
+        self._rows -= rows
+        self._bytes -= size

@@ -1,0 +1,92 @@
+"""SQLite connections as the store wants them, and SQLAlchemy over a connection that somebody else governs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.pool import NullPool
+
+from trunkline_store.errors import StoreError, StoreUnsupported
+from trunkline_store.sqlite.errors import translate
+
+PAGE_SIZE = 4096
+# What is left of the WAL file after a reset; it is written over from its start, not allocated again.
+WAL_KEPT_BYTES = 64 << 20
+_OLDEST = (3, 35, 0)  # RETURNING
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Open the connection that writes: WAL, every commit fsynced, checkpoints left to their own thread."""
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
+    raw = _connect(f"{path.absolute().as_uri()}?mode=rwc")
+    raw.execute(f"PRAGMA page_size={PAGE_SIZE}")
+    mode = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnsupported(f"{path}: this file system gives no WAL (journal mode {mode})")
+    raw.execute("PRAGMA synchronous=FULL")
+    raw.execute("PRAGMA wal_autocheckpoint=0")
+    raw.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
+    raw.execute("PRAGMA foreign_keys=ON")
+    raw.execute("PRAGMA cache_size=-32768")
+    return raw
+
+
+def connect_checkpointer(path: Path) -> sqlite3.Connection:
+    """Open the connection that copies the WAL back into the file."""
+    raw = _connect(f"{path.absolute().as_uri()}?mode=rw")
+    raw.execute("PRAGMA synchronous=FULL")
+    raw.execute("PRAGMA wal_autocheckpoint=0")
+    return raw
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that cannot write."""
+    raw = _connect(f"{path.absolute().as_uri()}?mode=ro")
+    raw.execute("PRAGMA query_only=ON")
+    raw.execute("PRAGMA cache_size=-8192")
+    return raw
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    # isolation_level=None: the module begins nothing by itself; whoever holds the connection does.
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+    )
+
+
+def engine_over(creator: Callable[[], sqlite3.Connection]) -> Engine:
+    """Return an engine that translates errors where they rise, also inside callbacks.
+
+    Its connections begin nothing (isolation_level=None) and their pool resets nothing.
+    """
+    engine = sa.create_engine(
+        "sqlite+pysqlite://", creator=creator, poolclass=NullPool, pool_reset_on_return=None
+    )
+    event.listen(engine, "handle_error", _translate)
+    return engine
+
+
+def forbid_transaction_control(engine: Engine, inside: Callable[[], bool]) -> None:
+    """Refuse commit() and rollback() by a callback: the transaction is shared with others."""
+
+    def refuse(_: Connection) -> None:
+        if inside():
+            raise StoreError("a callback must neither commit nor roll back; raise to undo it")
+
+    event.listen(engine, "commit", refuse)
+    event.listen(engine, "rollback", refuse)
+
+
+def _translate(context: ExceptionContext) -> None:
+    original = context.original_exception
+    error = translate(original)
+    if error is not original:
+        raise error from original
+    if isinstance(error, StoreError):  # a column type refused the value; SQLAlchemy would wrap it
+        raise error

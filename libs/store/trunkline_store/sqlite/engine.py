@@ -1,0 +1,150 @@
+"""SQLite as an engine: one file, one process, one writer thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.engine import URL, Connection
+
+from trunkline_store.appender import Appender
+from trunkline_store.clock import Clock
+from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.errors import StoreUnavailable, StoreUnsupported
+from trunkline_store.inserts import PARAMETERS_A_STATEMENT
+from trunkline_store.sqlite.appender import SqliteAppender
+from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.connect import connect_writer
+from trunkline_store.sqlite.errors import translate
+from trunkline_store.sqlite.lock import FileLock
+from trunkline_store.sqlite.readers import Readers
+from trunkline_store.sqlite.schema import prepare_schema
+from trunkline_store.sqlite.transaction import Transaction
+from trunkline_store.sqlite.writer import Writer
+
+T = TypeVar("T")
+CALLS_THAT_WAIT = 4096
+
+
+class SqliteDatabase(Database):
+    """A database in a file; see Database for what its methods promise."""
+
+    engine: ClassVar[str] = "sqlite"
+
+    def __init__(
+        self, path: Path, lock: FileLock, raw: sqlite3.Connection, *, readers: int, clock: Clock
+    ) -> None:
+        self.path = path
+        self.clock = clock
+        self._lock = lock
+        self._loop = asyncio.get_running_loop()
+        self._dialect = sqlite_dialect.dialect(paramstyle="qmark")
+        self._parameters = min(raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), PARAMETERS_A_STATEMENT)
+        self._tx = Transaction(raw)
+        self._writer = Writer(self._tx, self._loop, max_calls=CALLS_THAT_WAIT)
+        self._readers = Readers(path, readers)
+        self._checkpointer = Checkpointer(path, raw, lambda: self._writer.commits, self._writer.between_turns)
+        self._appenders: dict[str, SqliteAppender] = {}
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open_file(
+        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+    ) -> SqliteDatabase:
+        """Lock, open, bring the schema up to date, start the threads."""
+        path = _file_of(url)
+        lock, raw = await asyncio.to_thread(_open, path, metadata, migrations)
+        database = cls(path, lock, raw, readers=readers, clock=clock)
+        database._writer.start()
+        database._checkpointer.start()
+        return database
+
+    async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Run a callback over a snapshot; always the latest here."""
+        return await self._readers.run(fn)
+
+    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+        """Run a callback in the writer's transaction."""
+        value: T = await self._writer.submit(fn, lane)
+        return value
+
+    def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
+        """Return the append path into a table."""
+        appender = self._appenders.get(table.name)
+        if appender is None:
+            appender = self._appenders[table.name] = SqliteAppender(
+                table,
+                self._dialect,
+                self._loop,
+                self._writer,
+                parameters_a_statement=self._parameters,
+                max_rows=max_rows,
+                max_bytes=max_bytes,
+            )
+            self._writer.appenders.append(appender)
+        return appender
+
+    async def check(self) -> None:
+        """Return if both a read and the writer answer."""
+        self._writer.check_open()
+        await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
+
+    def stats(self) -> StoreStats:
+        """Return figures for metrics."""
+        return StoreStats(
+            commits=self._writer.commits,
+            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
+            waiting_calls=self._writer.waiting,
+            log_bytes=self._checkpointer.wal_bytes,
+        )
+
+    async def close(self) -> None:
+        """Finish what is queued, fold the log into the file, free the lock."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(asyncio.to_thread(self._close))
+        await asyncio.shield(self._closing)
+
+    def _close(self) -> None:
+        try:
+            self._checkpointer.stop()
+            self._writer.stop()
+            self._readers.stop()
+            self._tx.close()
+        finally:
+            self._lock.release()
+
+
+def _file_of(url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise StoreUnsupported("a store in memory keeps no promise: give a file, sqlite:///path")
+    if url.query or url.host:
+        raise StoreUnsupported(f"{url}: only sqlite:///path is understood")
+    return Path(url.database).absolute()
+
+
+def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[FileLock, sqlite3.Connection]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreUnavailable(f"cannot create {path.parent}: {exc.strerror}") from exc
+    lock = FileLock(path)
+    try:
+        raw = connect_writer(path)
+        try:
+            prepare_schema(raw, metadata, migrations)
+        except BaseException:
+            raw.close()
+            raise
+    except BaseException as exc:
+        lock.release()
+        error = translate(exc)
+        if error is exc:
+            raise
+        raise error from exc
+    return lock, raw
