@@ -1,0 +1,125 @@
+"""The local engine: PocketSphinx with its bundled US English model, on all cores, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib import metadata
+
+from trunkline_audio.engines.base import (
+    EngineError,
+    EngineResult,
+    PreparedAudio,
+    Segment,
+    Source,
+    Utterance,
+    Word,
+)
+from trunkline_audio.engines.turns import joined
+from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.workers.pool import WorkerError, WorkerPool
+
+LANGUAGE = "en-US"
+LOW_CONFIDENCE = 0.35
+"""Mean word confidence below which an answer is not to be relied on."""
+
+UTTERANCE_SECONDS = 300.0
+"""Longest that one utterance may take, waiting for a free process included."""
+
+
+class LocalEngine:
+    """Decodes a recording's utterances in parallel, each recording taking no more than its turn.
+
+    Honest about what it cannot do: speech that is not English is not transcribed, and words it is not sure of
+    make the whole answer unreliable.
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self.name = f"pocketsphinx/{metadata.version('pocketsphinx')}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process with a loaded model waits for work."""
+        return self._pool.ready
+
+    def start(self) -> None:
+        """Begins to load the model, once a process."""
+        self._pool.start()
+
+    async def close(self) -> None:
+        """Ends the processes."""
+        await self._pool.close()
+
+    async def transcribe(self, source: Source, language: str) -> EngineResult:
+        """Transcribes English; any other language gets `language_not_supported` and no words."""
+        async with source.prepared() as audio:
+            if not is_english(language):
+                return EngineResult(
+                    language=language,
+                    lanes=audio.lanes,
+                    speech_seconds=audio.speech_seconds,
+                    unreliable="language_not_supported" if audio.utterances else "",
+                    speakers=len({(item.lane, item.voice) for item in audio.utterances}),
+                )
+            segments = await self._segments(audio)
+        words = [word for segment in segments for word in segment.words]
+        return EngineResult(
+            language=LANGUAGE,
+            segments=joined(segments),
+            lanes=audio.lanes,
+            speech_seconds=audio.speech_seconds,
+            unreliable="low_confidence" if words and mean_confidence(words) < LOW_CONFIDENCE else "",
+        )
+
+    async def _segments(self, audio: PreparedAudio) -> list[Segment]:
+        # No more in flight than there are processes: recordings that wait side by side take turns.
+        turns = asyncio.Semaphore(self._pool.size)
+        # The longest first, so that the cores end together.
+        order = sorted(audio.utterances, key=lambda item: item.start - item.end)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._hear(audio, item, turns)) for item in order]
+        except* WorkerError as failures:
+            failure = failures.exceptions[0]
+            while isinstance(failure, ExceptionGroup):
+                failure = failure.exceptions[0]
+            assert isinstance(failure, WorkerError)
+            raise EngineError(failure.reason, str(failure), transient=failure.transient) from None
+        return [segment for task in tasks if (segment := task.result()) is not None]
+
+    async def _hear(self, audio: PreparedAudio, item: Utterance, turns: asyncio.Semaphore) -> Segment | None:
+        request = {"path": str(audio.lane(item.lane)), "start": item.start, "end": item.end}
+        async with turns:
+            reply = await self._pool.run(request, seconds=UTTERANCE_SECONDS)
+        words = tuple(
+            Word(text, item.start / RATE + start, item.start / RATE + end, confidence)
+            for text, start, end, confidence in reply["words"]
+        )
+        if not words:
+            return None
+        text = " ".join(word.text for word in words)
+        return Segment(item.lane, item.voice, words[0].start, words[-1].end, text, words)
+
+
+def is_english(language: str) -> bool:
+    """Whether a BCP 47 tag names English; empty means that nobody said otherwise."""
+    return not language or language.replace("_", "-").split("-")[0].lower() == "en"
+
+
+def mean_confidence(words: list[Word]) -> float:
+    """Mean over the words, weighted by their length in time: short words are the unsure ones."""
+    weights = [max(0.01, word.end - word.start) for word in words]
+    known = [(weight, word.confidence) for weight, word in zip(weights, words, strict=True)]
+    total = sum(weight for weight, confidence in known if confidence is not None)
+    return (
+        sum(weight * confidence for weight, confidence in known if confidence is not None) / total
+        if total
+        else 0.0
+    )
+
+
+def create(workers: int = 0) -> LocalEngine:
+    """The engine with `workers` processes, 0 for one a core."""
+    size = workers or os.cpu_count() or 1
+    return LocalEngine(WorkerPool("trunkline_audio.engines.pocketsphinx:handler", size=size, name="speech"))

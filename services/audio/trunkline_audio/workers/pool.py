@@ -1,0 +1,203 @@
+"""A bounded pool of warm worker processes; one that dies costs its job and is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from trunkline_audio.workers import frames
+
+
+class WorkerError(Exception):
+    """A job had no result. `reason` is a constant; `transient` says whether trying again may help."""
+
+    def __init__(self, reason: str, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.transient = transient
+
+
+class _Worker:
+    """One process and its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exited(self) -> bool:
+        return self._process.returncode is not None
+
+    async def ready(self) -> bool:
+        assert self._process.stdout is not None
+        return (await frames.read_async(self._process.stdout) or {}).get("ready") is True
+
+    async def call(self, request: frames.Message) -> frames.Message | None:
+        """The reply, or None when the process died."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(frames.encode(request))
+            await self._process.stdin.drain()
+        return await frames.read_async(self._process.stdout)
+
+    async def end(self) -> int:
+        """Kills the process if it still runs; its exit code, negative for a signal."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        code = await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return code
+
+
+class WorkerPool:
+    """`size` processes that run `python -m trunkline_audio.workers.child TARGET`.
+
+    Processes start in the background: `run` waits for one that is idle. A process that was killed, that ran
+    into a limit or that outlived its job's time is replaced, with a growing pause while starts fail.
+    """
+
+    def __init__(self, target: str, *, size: int, name: str, env: Mapping[str, str] | None = None) -> None:
+        self.size = size
+        self.name = name
+        self._target = target
+        self._env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})}
+        self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
+        self._alive: dict[int, _Worker] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Begins to start the processes; returns at once."""
+        for _ in range(self.size):
+            self._background_spawn()
+
+    @property
+    def ready(self) -> bool:
+        """Whether at least one process is warm."""
+        return bool(self._alive)
+
+    @property
+    def pids(self) -> list[int]:
+        """The warm processes, for metrics and tests."""
+        return list(self._alive)
+
+    async def wait_ready(self, count: int = 1) -> None:
+        """Waits until `count` processes are warm."""
+        while len(self._alive) < count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def run(self, request: frames.Message, *, seconds: float) -> frames.Message:
+        """Runs one job on an idle process within `seconds`, waiting for it included.
+
+        Raises WorkerError: the job's own reason, or WORKER_TIMEOUT, WORKER_DIED.
+        """
+        worker: _Worker | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                worker = await self._take()
+                reply = await worker.call(request)
+        except TimeoutError:
+            if worker is None:
+                raise WorkerError(
+                    "WORKER_TIMEOUT", f"no {self.name} process became free in {seconds:g} s", transient=True
+                ) from None
+            await self._replace(worker)
+            raise WorkerError(
+                "WORKER_TIMEOUT", f"the {self.name} process took more than {seconds:g} s", transient=True
+            ) from None
+        except BaseException:
+            if worker is not None:
+                await asyncio.shield(self._replace(worker))
+            raise
+        if reply is None:
+            code = await self._replace(worker)
+            raise WorkerError("WORKER_DIED", f"the {self.name} process died ({_cause(code)})", transient=True)
+        self._idle.put_nowait(worker)
+        if (error := reply.get("error")) is not None:
+            reason = str(error["reason"])
+            raise WorkerError(reason, str(error["message"]), transient=reason in _TRANSIENT)
+        return dict(reply["ok"])
+
+    async def close(self) -> None:
+        """Ends all processes; jobs that still run fail."""
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in list(self._alive.values()):
+            self._alive.pop(worker.pid, None)
+            await worker.end()
+
+    async def _take(self) -> _Worker:
+        while True:
+            worker = await self._idle.get()
+            # A process that died while idle is found here, not by the job that would have had it.
+            if worker.pid in self._alive and not worker.exited:
+                return worker
+            await self._replace(worker)
+
+    async def _replace(self, worker: _Worker) -> int:
+        self._alive.pop(worker.pid, None)
+        code = await worker.end()
+        self._background_spawn()
+        return code
+
+    def _background_spawn(self) -> None:
+        if not self._closed:
+            task = asyncio.get_running_loop().create_task(self._spawn())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _spawn(self) -> None:
+        pause = 0.1
+        while not self._closed:
+            with contextlib.suppress(OSError):  # no memory or no process to be had: later perhaps
+                worker = await self._start_one()
+                if worker is not None:
+                    self._alive[worker.pid] = worker
+                    self._idle.put_nowait(worker)
+                    self._changed.set()
+                    return
+            await asyncio.sleep(pause)
+            pause = min(10.0, pause * 2)
+
+    async def _start_one(self) -> _Worker | None:
+        worker = _Worker(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "trunkline_audio.workers.child",
+                self._target,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=self._env,
+            )
+        )
+        ready = False
+        try:
+            ready = await worker.ready()
+        finally:
+            if not ready:
+                await asyncio.shield(worker.end())
+        return worker if ready else None
+
+
+_TRANSIENT = frozenset({"WORKER_FAILED", "WORKER_KILLED", "WORKER_TIMEOUT"})
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
