@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.common.v1 import provider_pb2 as trunkline_dot_common_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/source.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\"\x92\x05\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18x\x12?\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.ProviderB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12?\n\x08language\x18\x04 \x01(\tB-\xbaH*r(2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\"\n\x10provider_account\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\x06 \x01(\x0e\x32 .trunkline.tenant.v1.SourceStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\x06secret\x18\x07 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12)\n\x10\x66\x65tch_credential\x18\x08 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12\x34\n\x07mapping\x18\t \x01(\x0b\x32#.trunkline.tenant.v1.PayloadMapping\x12.\n\x04hmac\x18\n \x01(\x0b\x32 .trunkline.tenant.v1.HmacOptions\x12-\n\x0c\x61pi_base_url\x18\x0b \x01(\tB\x17\xbaH\x14r\x12\x18\x80\x04\x32\r^$|^https?://\x12\x17\n\thook_path\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\"\xfc\x01\n\x0ePayloadMapping\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32 .trunkline.tenant.v1.PayloadKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07\x63\x61ll_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nevent_time\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rcaller_number\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x63\x61ller_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rrecording_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xea\x02\n\x0bHmacOptions\x12/\n\x06header\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$\x12:\n\x04hash\x18\x02 \x01(\x0e\x32\".trunkline.tenant.v1.HashAlgorithmB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32&.trunkline.tenant.v1.SignatureEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x06prefix\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x35\n\x10timestamp_header\x18\x05 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{0,64}$\x12<\n\ttolerance\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12\x1c\n\ndedup_path\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xb5\x01\n\x0eResolvedSource\x12+\n\x06source\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.Source\x12\x32\n\x07secrets\x18\x02 \x03(\x0b\x32!.trunkline.tenant.v1.SourceSecret\x12\x1d\n\x10\x66\x65tch_credential\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taccepting\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\"S\n\x0cSourceSecret\x12\x12\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*_\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_STATE_ACTIVE\x10\x01\x12\x19\n\x15SOURCE_STATE_DISABLED\x10\x02*r\n\x0bPayloadKind\x12\x1c\n\x18PAYLOAD_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PAYLOAD_KIND_RECORD\x10\x01\x12\x15\n\x11PAYLOAD_KIND_CALL\x10\x02\x12\x15\n\x11PAYLOAD_KIND_TEXT\x10\x03*~\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x01\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA512\x10\x03*r\n\x11SignatureEncoding\x12\"\n\x1eSIGNATURE_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNATURE_ENCODING_HEX\x10\x01\x12\x1d\n\x19SIGNATURE_ENCODING_BASE64\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/source.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\"\x91\x05\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18x\x12>\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.ProviderB\r\xe2\x41\x02\x02\x05\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x08language\x18\x04 \x01(\tB-\xbaH*r(2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\"\n\x10provider_account\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\x06 \x01(\x0e\x32 .trunkline.tenant.v1.SourceStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\x06secret\x18\x07 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12)\n\x10\x66\x65tch_credential\x18\x08 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12\x34\n\x07mapping\x18\t \x01(\x0b\x32#.trunkline.tenant.v1.PayloadMapping\x12.\n\x04hmac\x18\n \x01(\x0b\x32 .trunkline.tenant.v1.HmacOptions\x12-\n\x0c\x61pi_base_url\x18\x0b \x01(\tB\x17\xbaH\x14r\x12\x18\x80\x04\x32\r^$|^https?://\x12\x17\n\thook_path\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\"\xfc\x01\n\x0ePayloadMapping\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32 .trunkline.tenant.v1.PayloadKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07\x63\x61ll_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nevent_time\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rcaller_number\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x63\x61ller_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rrecording_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xea\x02\n\x0bHmacOptions\x12/\n\x06header\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$\x12:\n\x04hash\x18\x02 \x01(\x0e\x32\".trunkline.tenant.v1.HashAlgorithmB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32&.trunkline.tenant.v1.SignatureEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x06prefix\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x35\n\x10timestamp_header\x18\x05 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{0,64}$\x12<\n\ttolerance\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12\x1c\n\ndedup_path\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xb5\x01\n\x0eResolvedSource\x12+\n\x06source\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.Source\x12\x32\n\x07secrets\x18\x02 \x03(\x0b\x32!.trunkline.tenant.v1.SourceSecret\x12\x1d\n\x10\x66\x65tch_credential\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taccepting\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\"S\n\x0cSourceSecret\x12\x12\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*_\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_STATE_ACTIVE\x10\x01\x12\x19\n\x15SOURCE_STATE_DISABLED\x10\x02*r\n\x0bPayloadKind\x12\x1c\n\x18PAYLOAD_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PAYLOAD_KIND_RECORD\x10\x01\x12\x15\n\x11PAYLOAD_KIND_CALL\x10\x02\x12\x15\n\x11PAYLOAD_KIND_TEXT\x10\x03*~\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x01\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA512\x10\x03*r\n\x11SignatureEncoding\x12\"\n\x1eSIGNATURE_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNATURE_ENCODING_HEX\x10\x01\x12\x1d\n\x19SIGNATURE_ENCODING_BASE64\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOURCE'].fields_by_name['display_name']._loaded_options = None
   _globals['_SOURCE'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030x'
   _globals['_SOURCE'].fields_by_name['provider']._loaded_options = None
-  _globals['_SOURCE'].fields_by_name['provider']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
+  _globals['_SOURCE'].fields_by_name['provider']._serialized_options = b'\342A\002\002\005\272H\005\202\001\002\020\001'
   _globals['_SOURCE'].fields_by_name['language']._loaded_options = None
   _globals['_SOURCE'].fields_by_name['language']._serialized_options = b'\272H*r(2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$'
   _globals['_SOURCE'].fields_by_name['provider_account']._loaded_options = None
@@ -92,22 +92,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEDSOURCE'].fields_by_name['fetch_credential']._serialized_options = b'\200\001\001'
   _globals['_SOURCESECRET'].fields_by_name['value']._loaded_options = None
   _globals['_SOURCESECRET'].fields_by_name['value']._serialized_options = b'\200\001\001'
-  _globals['_SOURCESTATE']._serialized_start=1770
-  _globals['_SOURCESTATE']._serialized_end=1865
-  _globals['_PAYLOADKIND']._serialized_start=1867
-  _globals['_PAYLOADKIND']._serialized_end=1981
-  _globals['_HASHALGORITHM']._serialized_start=1983
-  _globals['_HASHALGORITHM']._serialized_end=2109
-  _globals['_SIGNATUREENCODING']._serialized_start=2111
-  _globals['_SIGNATUREENCODING']._serialized_end=2225
+  _globals['_SOURCESTATE']._serialized_start=1769
+  _globals['_SOURCESTATE']._serialized_end=1864
+  _globals['_PAYLOADKIND']._serialized_start=1866
+  _globals['_PAYLOADKIND']._serialized_end=1980
+  _globals['_HASHALGORITHM']._serialized_start=1982
+  _globals['_HASHALGORITHM']._serialized_end=2108
+  _globals['_SIGNATUREENCODING']._serialized_start=2110
+  _globals['_SIGNATUREENCODING']._serialized_end=2224
   _globals['_SOURCE']._serialized_start=221
-  _globals['_SOURCE']._serialized_end=879
-  _globals['_PAYLOADMAPPING']._serialized_start=882
-  _globals['_PAYLOADMAPPING']._serialized_end=1134
-  _globals['_HMACOPTIONS']._serialized_start=1137
-  _globals['_HMACOPTIONS']._serialized_end=1499
-  _globals['_RESOLVEDSOURCE']._serialized_start=1502
-  _globals['_RESOLVEDSOURCE']._serialized_end=1683
-  _globals['_SOURCESECRET']._serialized_start=1685
-  _globals['_SOURCESECRET']._serialized_end=1768
+  _globals['_SOURCE']._serialized_end=878
+  _globals['_PAYLOADMAPPING']._serialized_start=881
+  _globals['_PAYLOADMAPPING']._serialized_end=1133
+  _globals['_HMACOPTIONS']._serialized_start=1136
+  _globals['_HMACOPTIONS']._serialized_end=1498
+  _globals['_RESOLVEDSOURCE']._serialized_start=1501
+  _globals['_RESOLVEDSOURCE']._serialized_end=1682
+  _globals['_SOURCESECRET']._serialized_start=1684
+  _globals['_SOURCESECRET']._serialized_end=1767
 # @@protoc_insertion_point(module_scope)

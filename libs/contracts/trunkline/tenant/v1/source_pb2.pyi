@@ -152,7 +152,7 @@ class Source(_message.Message):
     display_name: _builtins.str
     """A name for people, up to 120 characters."""
     provider: _provider_pb2.Provider.ValueType
-    """Who sends. Cannot be changed."""
+    """Who sends. Required on create, cannot be changed."""
     language: _builtins.str
     """What the callers speak, a BCP 47 tag such as `en-US`; en-US when empty."""
     provider_account: _builtins.str

@@ -57,7 +57,7 @@ class Tenant(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}`. Set by the server."""
     display_name: _builtins.str
-    """A name for people, 1 to 120 characters."""
+    """A name for people, 1 to 120 characters. Required on create."""
     state: Global___TenantState.ValueType
     """Whether the tenant's webhooks are taken."""
     etag: _builtins.str
