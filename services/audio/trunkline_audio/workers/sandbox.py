@@ -1,12 +1,13 @@
 """Runs one function in a forked process with limits: what it opens, eats or crashes ends with it.
 
-The fork comes from a warm process that is single-threaded and has loaded every library, so a job starts in
-milliseconds and still has a process, and its limits, to itself.
+The fork comes from a warm process that has loaded every library and runs one thread of ours, so a job starts
+in milliseconds and still has a process, and its limits, to itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import resource
 import signal
@@ -41,6 +42,8 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
         try:
             os.close(read_end)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            faulthandler.disable()  # a crash is told by its signal, not by a dump on stderr
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds)
             reply = answer(lambda _: job(lambda: _close_the_door(limits)), {})
             with os.fdopen(write_end, "wb") as pipe:

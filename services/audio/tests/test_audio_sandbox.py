@@ -1,0 +1,98 @@
+"""The sandbox: whatever a job eats, opens or breaks ends with its process and is told apart."""
+
+import os
+import signal
+import socket
+
+import pytest
+from trunkline_audio.workers.child import JobFailed
+from trunkline_audio.workers.sandbox import Limits, run_limited
+
+LIMITS = Limits(cpu_seconds=1, wall_seconds=5, memory_bytes=64 << 20, file_bytes=1 << 20)
+
+
+def test_a_job_answers():
+    assert run_limited(lambda close: close() or {"answer": 42}, LIMITS) == {"answer": 42}
+
+
+def test_a_job_cannot_open_a_file_once_the_door_is_closed():
+    def job(close):
+        close()
+        with open("/etc/hostname") as file:
+            return {"leaked": file.read()}
+
+    with pytest.raises(JobFailed, match="Too many open files"):
+        run_limited(job, LIMITS)
+
+
+def test_a_job_cannot_reach_the_network_once_the_door_is_closed():
+    def job(close):
+        close()
+        socket.create_connection(("127.0.0.1", 9))
+        return {}
+
+    with pytest.raises(JobFailed, match="Too many open files|OSError"):
+        run_limited(job, LIMITS)
+
+
+def spin(close):
+    close()
+    while True:
+        pass
+
+
+def eat(close):
+    close()
+    return {"size": len(bytearray(200 << 20))}
+
+
+def write(tmp_path):
+    def job(close):
+        with (tmp_path / "out").open("wb", buffering=0) as out:
+            close()
+            while True:
+                out.write(b"\0" * 65536)
+
+    return job
+
+
+def end(how):
+    def job(close):
+        os.kill(os.getpid(), how)
+        return {}
+
+    return job
+
+
+@pytest.mark.parametrize(
+    ("job", "limits", "reason"),
+    [
+        (spin, LIMITS, "CPU_LIMIT"),
+        (spin, Limits(10, 0.3, 64 << 20, 1), "WORKER_TIMEOUT"),
+        (eat, LIMITS, "OUT_OF_MEMORY"),
+        (end(signal.SIGSEGV), LIMITS, "DECODER_CRASHED"),
+        (end(signal.SIGKILL), LIMITS, "WORKER_KILLED"),
+        (lambda close: os._exit(0), LIMITS, "WORKER_FAILED"),
+    ],
+    ids=["processor", "time", "memory", "crash", "kill", "silent"],
+)
+def test_each_limit_is_told_by_its_own_reason(job, limits, reason):
+    with pytest.raises(JobFailed) as failure:
+        run_limited(job, limits)
+    assert failure.value.reason == reason
+
+
+def test_a_job_that_writes_too_much_is_stopped(tmp_path):
+    with pytest.raises(JobFailed) as failure:
+        run_limited(write(tmp_path), LIMITS)
+    assert failure.value.reason == "OUTPUT_LIMIT"
+    assert (tmp_path / "out").stat().st_size == LIMITS.file_bytes
+
+
+def test_what_a_job_raises_is_passed_on():
+    def job(close):
+        raise JobFailed("NOT_AUDIO", "a picture")
+
+    with pytest.raises(JobFailed, match="a picture") as failure:
+        run_limited(job, LIMITS)
+    assert failure.value.reason == "NOT_AUDIO"

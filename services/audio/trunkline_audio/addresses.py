@@ -1,0 +1,60 @@
+"""Which addresses the service may connect to: the public internet, and what an operator names."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+class AddressPolicy:
+    """Refuses addresses that are private, loopback, link-local, multicast or otherwise not global.
+
+    `allowed` holds networks in CIDR form that are let through all the same ("127.0.0.0/8" for a laptop).
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        self._allowed: list[Network] = [ipaddress.ip_network(network) for network in allowed]
+
+    def permits(self, text: str) -> bool:
+        """Whether a connection to this literal address may be made."""
+        # A zone ("fe80::1%eth0") only exists on link-local addresses.
+        address = ipaddress.ip_address(text.partition("%")[0])
+        return all(self._permits(part) for part in _with_embedded(address))
+
+    def _permits(self, address: Address) -> bool:
+        if any(address.version == network.version and address in network for network in self._allowed):
+            return True
+        return address.is_global and not (
+            address.is_multicast or address.is_reserved or address.is_unspecified
+        )
+
+
+def _with_embedded(address: Address) -> list[Address]:
+    """The address as it will be reached: an IPv6 form that only carries an IPv4 address counts as that."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if address.sixtofour is not None:
+        return [address.sixtofour]
+    if address.teredo is not None:
+        return list(address.teredo)
+    if address in _NAT64:
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    if int(address) >> 32 == 0 and int(address) > 1:  # ::a.b.c.d, deprecated but still routed by some
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    return [address]
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Addresses of a host as the system resolves it; also turns forms such as 0x7f.1 into plain ones."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,0 +1,150 @@
+"""Where the bytes of recordings lie: one small interface, and a local folder behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class BlobStat:
+    """What was kept: size in bytes and hexadecimal SHA-256."""
+
+    size: int
+    sha256: str
+
+
+class BlobNotFound(Exception):
+    """There is no blob with this key."""
+
+
+class Blobs(Protocol):
+    """Keeps bytes under keys such as `acme/recordings/abc`. A blob is there wholly or not at all."""
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
+        """Keeps what `chunks` give, replacing what was there; durable when it returns."""
+
+    def get(self, key: str) -> AsyncIterator[bytes]:
+        """The bytes in pieces. Raises BlobNotFound."""
+
+    async def delete(self, key: str) -> bool:
+        """Deletes a blob; False when there was none."""
+
+    async def stat(self, key: str) -> BlobStat | None:
+        """Size and digest, counted from the bytes as they are now; None when there is no such blob."""
+
+    def local(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """The blob as a file on this machine, to be read only, while the block lasts. Raises BlobNotFound."""
+
+
+class LocalBlobs:
+    """Blobs as files under one folder: written beside, synced, renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
+        """Keeps what `chunks` give; nothing of it stays when they fail."""
+        path = self._path(key)
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        file = await asyncio.to_thread(_create, part)
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(_commit, file, part, path)
+        except BaseException:
+            file.close()
+            part.unlink(missing_ok=True)
+            raise
+        return BlobStat(size, digest.hexdigest())
+
+    async def get(self, key: str) -> AsyncIterator[bytes]:
+        """The bytes in pieces."""
+        async with self.local(key) as path:
+            file = await asyncio.to_thread(path.open, "rb")
+            try:
+                while chunk := await asyncio.to_thread(file.read, CHUNK):
+                    yield chunk
+            finally:
+                file.close()
+
+    async def delete(self, key: str) -> bool:
+        """Deletes a blob; False when there was none."""
+        return await asyncio.to_thread(_remove, self._path(key))
+
+    async def stat(self, key: str) -> BlobStat | None:
+        """Size and digest of the bytes as they are now."""
+        return await asyncio.to_thread(_stat, self._path(key))
+
+    @asynccontextmanager
+    async def local(self, key: str) -> AsyncIterator[Path]:
+        """The file itself."""
+        path = self._path(key)
+        if not await asyncio.to_thread(path.is_file):
+            raise BlobNotFound(key)
+        yield path
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no blob key")
+        return self._root / key
+
+
+def _create(part: Path) -> IO[bytes]:
+    part.parent.mkdir(parents=True, exist_ok=True)
+    return part.open("xb")
+
+
+def _commit(file: IO[bytes], part: Path, path: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    part.replace(path)
+    # The folder's own entry too: it may have been made just now.
+    _sync_folder(path.parent)
+    _sync_folder(path.parent.parent)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stat(path: Path) -> BlobStat | None:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                size += len(chunk)
+                digest.update(chunk)
+    except FileNotFoundError:
+        return None
+    return BlobStat(size, digest.hexdigest())

@@ -1,0 +1,266 @@
+"""Fetches a recording over HTTP: bounded, to addresses that were checked, telling "not yet" from "never"."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+import httpx
+
+from trunkline_audio.addresses import AddressPolicy, Resolve, resolve
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
+FORBIDDEN = frozenset({401, 403, 407})
+GONE = frozenset({410, 451})
+TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
+
+
+class FetchFailure(Enum):
+    """Why there are no bytes; the value is the reason that callers see."""
+
+    NOT_READY = "RECORDING_NOT_READY"
+    UNREACHABLE = "RECORDING_UNREACHABLE"
+    GONE = "RECORDING_GONE"
+    FORBIDDEN = "RECORDING_FORBIDDEN"
+    TOO_LARGE = "RECORDING_TOO_LARGE"
+    ADDRESS_REFUSED = "ADDRESS_REFUSED"
+    BAD_ANSWER = "RECORDING_BAD_ANSWER"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same fetch may succeed later."""
+        return self in {FetchFailure.NOT_READY, FetchFailure.UNREACHABLE}
+
+
+class FetchError(Exception):
+    """There are no bytes; the message never holds the URL, whose query may be a credential."""
+
+    def __init__(self, failure: FetchFailure, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """Bounds of one fetch, redirects included."""
+
+    max_bytes: int = 512 * 1024 * 1024
+    total_seconds: float = 300.0
+    connect_seconds: float = 5.0
+    read_seconds: float = 30.0
+    max_redirects: int = 5
+
+
+class Fetched:
+    """An answer whose body is being read."""
+
+    def __init__(self, response: httpx.Response, url: httpx.URL, max_bytes: int) -> None:
+        self._response = response
+        self._max_bytes = max_bytes
+        self._url = url
+
+    def resolved(self, reference: str) -> str:
+        """A URL found in this answer, taken relative to where the answer came from."""
+        return str(_parsed(reference, base=self._url))
+
+    def same_origin(self, url: str) -> bool:
+        """Whether a URL has the origin that this answer came from."""
+        return _origin(_parsed(url)) == _origin(self._url)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE when cut short, NOT_READY when empty."""
+        size = 0
+        try:
+            async for chunk in self._response.aiter_raw():
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise FetchError(
+                        FetchFailure.TOO_LARGE, f"the answer has more than {self._max_bytes} bytes"
+                    )
+                yield chunk
+        except httpx.HTTPError as error:
+            raise FetchError(FetchFailure.UNREACHABLE, f"the answer was cut short: {_told(error)}") from None
+        if size == 0:
+            raise FetchError(FetchFailure.NOT_READY, "the answer was empty")
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body, for small answers."""
+        self._max_bytes = min(self._max_bytes, max_bytes)
+        return b"".join([chunk async for chunk in self.chunks()])
+
+
+class Fetcher:
+    """Fetches http and https URLs.
+
+    Each hop's host is resolved once, each address checked, and the connection made to that very address, so a
+    name that resolves differently a moment later wins nothing. TLS still verifies the host's name. Proxies
+    from the environment are not used: they would resolve names themselves.
+    """
+
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        limits: FetchLimits,
+        *,
+        resolver: Resolve = resolve,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._resolve = resolver
+        # No connection is kept: one opened for a host must not serve another that shares its address.
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds),
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def close(self) -> None:
+        """Closes what is open."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
+        """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
+        try:
+            async with asyncio.timeout(self._limits.total_seconds):
+                response, final = await self._follow(url, headers)
+                try:
+                    yield Fetched(response, final, self._limits.max_bytes)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise FetchError(
+                FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
+            ) from None
+
+    async def _follow(self, text: str, headers: Mapping[str, str]) -> tuple[httpx.Response, httpx.URL]:
+        url = _parsed(text)
+        sent = dict(headers)
+        for _ in range(self._limits.max_redirects + 1):
+            response = await self._open(url, sent)
+            if response.status_code not in REDIRECTS:
+                try:
+                    _judge(response, self._limits.max_bytes)
+                except FetchError:
+                    await response.aclose()
+                    raise
+                return response, url
+            location = response.headers.get("location", "")
+            await response.aclose()
+            if not location:
+                raise FetchError(FetchFailure.BAD_ANSWER, f"status {response.status_code} without a Location")
+            target = _parsed(location, base=url)
+            if _origin(target) != _origin(url):
+                sent = {}
+            url = target
+        raise FetchError(FetchFailure.BAD_ANSWER, f"more than {self._limits.max_redirects} redirects")
+
+    async def _open(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+        addresses = await self._checked(url)
+        plain = {name: value for name, value in headers.items() if name.lower() not in _OURS}
+        plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
+        failure = ""
+        for address in addresses:
+            request = self._client.build_request(
+                "GET",
+                url.copy_with(host=address),
+                headers=plain,
+                extensions={"sni_hostname": url.host},
+            )
+            try:
+                return await self._client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = _told(error)
+            except httpx.HTTPError as error:
+                raise FetchError(
+                    FetchFailure.UNREACHABLE, f"the host did not answer: {_told(error)}"
+                ) from None
+        raise FetchError(FetchFailure.UNREACHABLE, f"no address of the host takes connections: {failure}")
+
+    async def _checked(self, url: httpx.URL) -> list[str]:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            addresses = await self._resolve(url.host, port)
+        except (socket.gaierror, UnicodeError):
+            raise FetchError(FetchFailure.UNREACHABLE, "the host cannot be resolved") from None
+        # One refused address refuses the host: a name that mixes both kinds is an attack or a mistake.
+        if not addresses or not all(self._policy.permits(address) for address in addresses):
+            raise FetchError(
+                FetchFailure.ADDRESS_REFUSED,
+                "the host lies in a network that recordings are not fetched from"
+                " (TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS lets a private one through)",
+            )
+        return addresses
+
+
+_OURS = frozenset(
+    {"host", "accept", "accept-encoding", "connection", "transfer-encoding", "content-length", "range"}
+)
+
+
+def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
+    try:
+        url = base.join(text) if base is not None else httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):
+        raise FetchError(FetchFailure.BAD_ANSWER, "the URL cannot be read") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise FetchError(FetchFailure.ADDRESS_REFUSED, "only http and https URLs with a host are fetched")
+    return url
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host.lower(), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _judge(response: httpx.Response, max_bytes: int) -> None:
+    status = response.status_code
+    if status in NOT_YET:
+        raise FetchError(FetchFailure.NOT_READY, f"the provider answered {status}", _retry_after(response))
+    if status in FORBIDDEN:
+        raise FetchError(FetchFailure.FORBIDDEN, f"the provider answered {status}")
+    if status in TROUBLE:
+        raise FetchError(FetchFailure.UNREACHABLE, f"the provider answered {status}", _retry_after(response))
+    if status in GONE:
+        raise FetchError(FetchFailure.GONE, f"the provider answered {status}")
+    if status != 200:
+        raise FetchError(FetchFailure.BAD_ANSWER, f"the provider answered {status}")
+    if response.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+        # We asked for none; unpacking what came anyway could blow a small answer up.
+        raise FetchError(FetchFailure.BAD_ANSWER, "the answer is compressed although that was declined")
+    length = response.headers.get("content-length", "")
+    if length.isdigit() and int(length) > max_bytes:
+        raise FetchError(
+            FetchFailure.TOO_LARGE, f"the answer has {length} bytes, at most {max_bytes} are kept"
+        )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that a Retry-After header asks for, in either of its forms, at most a day."""
+    text = response.headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    if text.isdigit():
+        return min(86_400.0, float(text))
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return min(86_400.0, max(0.0, (until - datetime.now(UTC)).total_seconds()))
+
+
+def _told(error: Exception) -> str:
+    """The kind of a failure, without httpx's message, which may name the URL."""
+    return type(error).__name__

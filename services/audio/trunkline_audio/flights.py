@@ -1,0 +1,47 @@
+"""One run for many askers: concurrent requests for the same thing share one task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    """Runs work once a key. An asker that gives up does not stop it: its result is kept for the next try."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._tasks
+
+    async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` gives; joins the run of this key that is under way, if there is one."""
+        task = self._tasks.get(key)
+        if task is None:
+            task = asyncio.ensure_future(_as_coroutine(work))
+            self._tasks[key] = task
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Cancels what still runs."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+        del self._tasks[key]
+        if not task.cancelled():
+            task.exception()  # retrieved: an asker that gave up leaves nobody to hear of it
+
+
+async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()

@@ -1,0 +1,1 @@
+"""Alembic revisions of the audio service's schema."""

@@ -1,0 +1,110 @@
+"""Examines and prepares recordings in sandboxed processes; owns the scratch folder."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trunkline_audio.engines.base import EngineError, PreparedAudio, Utterance
+from trunkline_audio.workers.pool import WorkerError, WorkerPool
+
+
+@dataclass(frozen=True)
+class PrepareLimits:
+    """What decoding one recording may use."""
+
+    max_seconds: float = 4 * 3600.0
+    cpu_seconds: int = 300
+    wall_seconds: float = 600.0
+    memory_bytes: int = 512 * 1024 * 1024
+    utterance_seconds: float = 12.0
+    """Longest utterance: short enough to spread over the cores, cut at pauses."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a recording is, counted from its decoded samples."""
+
+    format: str
+    channels: int
+    sample_rate: int
+    seconds: float
+
+
+class Preparer:
+    """Decodes untrusted bytes, never in this process."""
+
+    def __init__(self, pool: WorkerPool, scratch: Path, limits: PrepareLimits) -> None:
+        self._pool = pool
+        self._scratch = scratch
+        self._limits = limits
+
+    @property
+    def ready(self) -> bool:
+        """Whether a process waits for work."""
+        return self._pool.ready
+
+    def start(self) -> None:
+        """Empties the scratch folder (what a killed service left) and begins to start the processes."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True, mode=0o700)
+        self._pool.start()
+
+    async def close(self) -> None:
+        """Ends the processes and removes the scratch folder."""
+        await self._pool.close()
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+    async def examine(self, path: Path) -> Examined:
+        """Decodes a recording to the end and tells what it is. Raises EngineError, not transient for bad bytes."""
+        return _examined(await self._run({"path": str(path), "scratch": None}))
+
+    @asynccontextmanager
+    async def prepare(self, path: Path) -> AsyncIterator[PreparedAudio]:
+        """Decodes a recording into lanes and finds its speech. Raises EngineError."""
+        scratch = self._scratch / uuid.uuid4().hex
+        try:
+            reply = await self._run({"path": str(path), "scratch": str(scratch)})
+            found = _examined(reply)
+            yield PreparedAudio(
+                scratch=scratch,
+                lanes=int(reply["lanes"]),
+                channels=found.channels,
+                sample_rate=found.sample_rate,
+                seconds=found.seconds,
+                speech_seconds=float(reply["speech_seconds"]),
+                utterances=tuple(Utterance(*map(int, item)) for item in reply["utterances"]),
+            )
+        finally:
+            for lane in range(2):
+                Path(f"{scratch}.{lane}").unlink(missing_ok=True)
+
+    async def _run(self, request: dict[str, Any]) -> dict[str, Any]:
+        limits = self._limits
+        request |= {
+            "max_seconds": limits.max_seconds,
+            "cpu_seconds": limits.cpu_seconds,
+            "wall_seconds": limits.wall_seconds,
+            "memory_bytes": limits.memory_bytes,
+            "utterance_seconds": limits.utterance_seconds,
+        }
+        try:
+            # The sandbox ends by itself; this only covers a wait for a free process besides.
+            return await self._pool.run(request, seconds=limits.wall_seconds * 2)
+        except WorkerError as error:
+            raise EngineError(error.reason, str(error), transient=error.transient) from None
+
+
+def _examined(reply: dict[str, Any]) -> Examined:
+    return Examined(
+        format=str(reply["format"]),
+        channels=int(reply["channels"]),
+        sample_rate=int(reply["sample_rate"]),
+        seconds=float(reply["seconds"]),
+    )
