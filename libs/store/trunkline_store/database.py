@@ -60,8 +60,8 @@ class Database(ABC):
 
         `migrations` names the package that holds `versions/` ("trunkline_tenant.migrations"); SQLite is
         brought to its head under the lock. None: the metadata's missing tables are created, for tests and
-        scratch files. Raises StoreLocked (open elsewhere), SchemaMismatch (written by a newer version), StoreDamaged,
-        StoreUnavailable, StoreUnsupported.
+        scratch files. Raises StoreLocked (open elsewhere), SchemaMismatch (written by a newer version),
+        StoreDamaged, StoreUnavailable, StoreUnsupported.
         """
         parsed = sa.make_url(url)
         name = parsed.drivername.partition("+")[0]

@@ -32,7 +32,6 @@ class _StoreType(TypeDecorator[Any]):
     """A decorator whose conversions are one function each, called by SQLAlchemy with no wrapper a value."""
 
     impl: Any = sa.String
-    cache_ok = True
 
     def to_driver(self, dialect: Dialect) -> Processor:
         raise NotImplementedError
@@ -57,6 +56,7 @@ class UtcTimestamp(_StoreType):
     """
 
     impl = sa.BigInteger
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the stored type."""
@@ -77,6 +77,7 @@ class Text(_StoreType):
     """Unicode text without NUL and lone surrogates; `length` in characters (Spanner holds to it)."""
 
     impl = sa.String
+    cache_ok = True  # not inherited: SQLAlchemy asks each class
 
     def to_driver(self, dialect: Dialect) -> Processor:
         """Return the check of a value on its way in."""
@@ -87,6 +88,7 @@ class Bytes(_StoreType):
     """Raw bytes; also takes bytearray and memoryview."""
 
     impl = sa.LargeBinary
+    cache_ok = True
 
     def to_driver(self, dialect: Dialect) -> Processor:
         """Return the check of a value on its way in."""
@@ -97,6 +99,7 @@ class Bool(_StoreType):
     """True or False and nothing that merely looks like it."""
 
     impl = sa.Boolean
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the stored type: a plain BOOLEAN without a generated CHECK."""
@@ -119,6 +122,7 @@ class Json(_StoreType):
     """
 
     impl = sa.String
+    cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the stored type."""

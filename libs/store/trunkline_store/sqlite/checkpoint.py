@@ -15,7 +15,7 @@ from pathlib import Path
 from trunkline_store.sqlite.connect import PAGE_SIZE, connect_checkpointer
 
 INTERVAL_SECONDS = 0.1
-RESET_BYTES = 100 << 20
+RESET_BYTES = 64 << 20
 _FRAME_BYTES = PAGE_SIZE + 24
 # How long a RESTART may hold the writer while readers leave the log; it comes again if that was too short.
 _RESTART_WAIT_MS = 100

@@ -1,0 +1,7 @@
+"""The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
+
+from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass
+from trunkline_jobs.queue import Queue
+from trunkline_jobs.table import create_v1, jobs_table
+
+__all__ = ["Job", "JobState", "LeaseLost", "NewJob", "Queue", "QueueClass", "create_v1", "jobs_table"]

@@ -1,0 +1,236 @@
+"""The fair claim: class by class, tenant by tenant in turns, one job a turn.
+
+Tenants are found by a skip-scan of the index (class, shard, tenant, visible_at): a step per tenant, whatever
+the number of jobs behind it, so a flood of one costs the others nothing. Which tenant was served last is kept
+in `<jobs>_turns`; losing it would only change who is first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline_store import insert_if_absent
+
+from trunkline_jobs.model import Job, JobState
+from trunkline_jobs.rows import to_job, with_entry
+from trunkline_jobs.table import turns_of
+
+# Sorts after every id: the upper end of the first half of a round.
+_LAST = "\U0010ffff"
+_TENANTS_A_STEP = 32
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One claim: who asks for how much, by which rules, when."""
+
+    owner: str
+    limit: int
+    lease: timedelta
+    classes: tuple[int, ...]
+    caps: Mapping[int, int]
+    now: datetime
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One part of the index, and the claim that looks there."""
+
+    queue_class: int
+    shard: int
+    asked: Asked
+
+    def parameters(self, **more: Any) -> dict[str, Any]:
+        """Return a statement's parameters: the place and what more it takes."""
+        return {"class_": self.queue_class, "shard_": self.shard, **more}
+
+
+@dataclass
+class _Turn:
+    """What one tenant may still get in this claim."""
+
+    tenant: str
+    jobs: deque[str]
+
+
+class Claims:
+    """Claims from one queue; its statements are built once."""
+
+    def __init__(self, table: sa.Table, shards: int) -> None:
+        self._table = table
+        self._turns = turns_of(table)
+        self._shards = shards
+        c = table.c
+        queue_class: Any = sa.bindparam("class_")
+        shard: Any = sa.bindparam("shard_")
+        tenant: Any = sa.bindparam("tenant_")
+        now: Any = sa.bindparam("now_", type_=c.visible_at.type)
+        here = sa.and_(c.queue_class == queue_class, c.shard == shard)
+        self._next_tenants = _skip_scan(table, here, now)
+        self._leases = sa.select(c.queue_class, c.group_key).where(c.tenant_id == tenant, c.lease_until > now)
+        self._candidates = (
+            sa.select(c.job_id, c.group_key)
+            .where(here, c.tenant_id == tenant, c.visible_at <= now)
+            .order_by(c.visible_at, c.job_id)
+            .limit(sa.bindparam("limit_"))
+        )
+        self._outside_groups = self._candidates.where(
+            sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
+        )
+        ids: Any = sa.bindparam("ids_", expanding=True)
+        self._rows = sa.select(table).where(c.job_id.in_(ids))
+        self._lease = (
+            sa.update(table)
+            .where(c.job_id.in_(ids))
+            .values(
+                state=JobState.LEASED.value,
+                lease_owner=sa.bindparam("owner_"),
+                lease_token=c.lease_token + 1,
+                lease_until=sa.bindparam("until_", type_=c.lease_until.type),
+                visible_at=sa.bindparam("until_", type_=c.lease_until.type),
+                attempts=c.attempts + 1,
+                updated_at=now,
+            )
+        )
+        self._tell = (
+            sa.update(table)
+            .where(c.job_id == sa.bindparam("job_"))
+            .values(history=sa.bindparam("history_", type_=c.history.type))
+        )
+        t = self._turns.c
+        at = sa.and_(t.queue_class == queue_class, t.shard == shard)
+        self._last_served = sa.select(t.tenant_id).where(at)
+        self._serve = sa.update(self._turns).where(at).values(tenant_id=tenant)
+
+    def claim(self, conn: Connection, asked: Asked) -> list[Job]:
+        """Lease up to the limit; see Queue.claim."""
+        chosen: list[str] = []
+        for queue_class in asked.classes:
+            for shard in range(self._shards):
+                if len(chosen) < asked.limit:
+                    place = _Place(int(queue_class), shard, asked)
+                    chosen += self._choose(conn, place, asked.limit - len(chosen))
+        return self._take(conn, chosen, asked) if chosen else []
+
+    def _choose(self, conn: Connection, place: _Place, limit: int) -> list[str]:
+        """Choose jobs, in turns; remember whose turn was the last."""
+        last = conn.execute(self._last_served, place.parameters()).scalar()
+        turns: list[_Turn] = []
+        for tenant in self._tenants(conn, place, last or ""):
+            jobs = self._jobs_of(conn, place, tenant, limit)
+            if jobs:
+                turns.append(_Turn(tenant, jobs))
+            if len(turns) == limit:
+                break
+        chosen: list[str] = []
+        served = last
+        while turns and len(chosen) < limit:
+            for turn in turns[: limit - len(chosen)]:
+                chosen.append(turn.jobs.popleft())
+                served = turn.tenant
+            turns = [turn for turn in turns if turn.jobs]
+        if served is not None and served != last:
+            self._remember(conn, place, served, first=last is None)
+        return chosen
+
+    def _tenants(self, conn: Connection, place: _Place, last: str) -> Iterator[str]:
+        """Yield tenants with a job that is due: those after the last served, then round from the start."""
+        for after, upto in ((last, _LAST), ("", last)):
+            start = after
+            while upto:
+                found: list[str] = [
+                    row[0]
+                    for row in conn.execute(
+                        self._next_tenants,
+                        place.parameters(
+                            now_=place.asked.now, after_=start, upto_=upto, limit_=_TENANTS_A_STEP
+                        ),
+                    )
+                ]
+                yield from found
+                if len(found) < _TENANTS_A_STEP:
+                    break
+                start = found[-1]
+
+    def _jobs_of(self, conn: Connection, place: _Place, tenant: str, limit: int) -> deque[str]:
+        """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
+        now = place.asked.now
+        leases = conn.execute(self._leases, {"tenant_": tenant, "now_": now}).all()
+        cap = place.asked.caps.get(place.queue_class)
+        if cap is not None:
+            limit = min(limit, cap - sum(1 for lease in leases if lease[0] == place.queue_class))
+        if limit <= 0:
+            return deque()
+        running = {lease[1] for lease in leases if lease[1] is not None}
+        where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
+        if running:
+            found = conn.execute(self._outside_groups, {**where, "groups_": sorted(running)})
+        else:
+            found = conn.execute(self._candidates, where)
+        jobs: deque[str] = deque()
+        for job_id, group in found:
+            if group is None or group not in running:
+                jobs.append(job_id)
+                running.add(group)
+        return jobs
+
+    def _remember(self, conn: Connection, place: _Place, served: str, *, first: bool) -> None:
+        if first:
+            values = {"queue_class": place.queue_class, "shard": place.shard, "tenant_id": served}
+            insert_if_absent(conn, self._turns, values, key=["queue_class", "shard"])
+        else:
+            conn.execute(self._serve, place.parameters(tenant_=served))
+
+    def _take(self, conn: Connection, chosen: list[str], asked: Asked) -> list[Job]:
+        now, until = asked.now, asked.now + asked.lease
+        rows = {row["job_id"]: dict(row) for row in conn.execute(self._rows, {"ids_": chosen}).mappings()}
+        conn.execute(self._lease, {"ids_": chosen, "owner_": asked.owner, "until_": until, "now_": now})
+        jobs = []
+        for job_id in chosen:
+            row = rows[job_id]
+            if row["state"] == JobState.LEASED:  # its holder vanished: say so in its story
+                row["history"] = with_entry(row, now, "expired")
+                conn.execute(self._tell, {"job_": job_id, "history_": row["history"]})
+            row |= {
+                "state": JobState.LEASED,
+                "lease_owner": asked.owner,
+                "lease_token": row["lease_token"] + 1,
+                "lease_until": until,
+                "visible_at": until,
+                "attempts": row["attempts"] + 1,
+                "updated_at": now,
+            }
+            jobs.append(to_job(row))
+        return jobs
+
+
+def _skip_scan(table: sa.Table, here: sa.ColumnElement[bool], now: Any) -> sa.Select[str]:
+    """Build the walk: from one tenant of the index to the next, keeping those with a job that is due."""
+    after, upto = sa.bindparam("after_", type_=sa.String), sa.bindparam("upto_", type_=sa.String)
+    jobs = table.alias("entry")
+
+    def first_after(bound: Any) -> Any:
+        local = sa.and_(
+            jobs.c.queue_class == sa.bindparam("class_"),
+            jobs.c.shard == sa.bindparam("shard_"),
+            jobs.c.visible_at.is_not(None),
+            jobs.c.tenant_id > bound,
+            jobs.c.tenant_id <= upto,
+        )
+        return sa.select(sa.func.min(jobs.c.tenant_id)).where(local)
+
+    walk = sa.select(first_after(after).scalar_subquery().label("tenant_id")).cte("walk", recursive=True)
+    step = first_after(walk.c.tenant_id).correlate(walk).scalar_subquery()
+    walk = walk.union_all(sa.select(step).select_from(walk).where(walk.c.tenant_id.is_not(None)))
+    due = sa.exists().where(here, table.c.tenant_id == walk.c.tenant_id, table.c.visible_at <= now)
+    return (
+        sa.select(walk.c.tenant_id)
+        .where(walk.c.tenant_id.is_not(None), due.correlate(walk))
+        .limit(sa.bindparam("limit_"))
+    )

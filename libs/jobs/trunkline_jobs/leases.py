@@ -1,0 +1,135 @@
+"""What the holder of a lease may do; every write compares the fencing token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from trunkline_jobs.model import JobState, LeaseLost
+from trunkline_jobs.rows import with_entry
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a holder shows: the job, its token, and the moment of the write."""
+
+    job_id: str
+    token: int
+    now: datetime
+
+
+_FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+
+
+class Leases:
+    """Writes to leased jobs of one queue.
+
+    A lease that ran out and was not claimed again still holds: its token is the latest, nobody else began.
+    """
+
+    def __init__(self, table: sa.Table) -> None:
+        self._table = table
+        c = table.c
+        self._held = sa.and_(
+            c.job_id == sa.bindparam("job_"),
+            c.lease_token == sa.bindparam("token_"),
+            c.state == JobState.LEASED.value,
+        )
+        self._select = sa.select(
+            c.stage, c.attempts, c.lease_owner, c.history, c.lease_until, c.checkpoint
+        ).where(self._held)
+        self._update = sa.update(table).where(self._held)
+        self._of_owner = sa.select(
+            c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history
+        ).where(c.lease_owner == sa.bindparam("owner_"))
+
+    def renew(self, conn: Connection, held: Held, until: datetime) -> None:
+        """Move the lease's end."""
+        self._write(conn, held, {"lease_until": until, "visible_at": until})
+
+    def advance(self, conn: Connection, held: Held, stage: str, checkpoint: Mapping[str, Any]) -> None:
+        """Enter the next stage; the run that goes on is that stage's first."""
+        row = self._read(conn, held)
+        values = {
+            "stage": stage,
+            "checkpoint": dict(checkpoint),
+            "attempts": 1,
+            "last_error": None,
+            "history": with_entry(row, held.now, "advanced"),
+        }
+        self._write(conn, held, values)
+
+    def complete(self, conn: Connection, held: Held) -> None:
+        """End well."""
+        row = self._read(conn, held)
+        values = {
+            "state": JobState.DONE.value,
+            "visible_at": None,
+            "last_error": None,
+            "history": with_entry(row, held.now, "done"),
+        }
+        self._write(conn, held, values | _FREED)
+
+    def reschedule(
+        self,
+        conn: Connection,
+        held: Held,
+        delay: timedelta,
+        spend_attempt: bool,
+        error: Mapping[str, Any] | None,
+    ) -> None:
+        """Give back, to be claimed after a delay."""
+        row = self._read(conn, held)
+        values = {
+            "state": JobState.WAITING.value,
+            "visible_at": held.now + delay,
+            "attempts": row["attempts"] if spend_attempt else max(0, row["attempts"] - 1),
+            "last_error": None if error is None else dict(error),
+            "history": with_entry(row, held.now, "failed" if spend_attempt else "not ready", error),
+        }
+        self._write(conn, held, values | _FREED)
+
+    def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> None:
+        """Make a dead letter of it."""
+        row = self._read(conn, held)
+        values = {
+            "state": JobState.DEAD.value,
+            "visible_at": None,
+            "buried_at": held.now,
+            "last_error": dict(error),
+            "history": with_entry(row, held.now, "buried", error),
+        }
+        self._write(conn, held, values | _FREED)
+
+    def release(self, conn: Connection, owner: str, now: datetime) -> int:
+        """Give back all that an owner holds, no attempt spent; how many."""
+        rows = conn.execute(self._of_owner, {"owner_": owner}).mappings().all()
+        for row in rows:
+            values = {
+                "state": JobState.WAITING.value,
+                "visible_at": now,
+                "attempts": max(0, row["attempts"] - 1),
+                "history": with_entry(dict(row), now, "released"),
+            }
+            self._write(conn, Held(row["job_id"], row["lease_token"], now), values | _FREED)
+        return len(rows)
+
+    def _read(self, conn: Connection, held: Held) -> dict[str, Any]:
+        row = conn.execute(self._select, {"job_": held.job_id, "token_": held.token}).mappings().first()
+        if row is None:
+            raise _lost(held)
+        return dict(row)
+
+    def _write(self, conn: Connection, held: Held, values: Mapping[str, Any]) -> None:
+        statement = self._update.values({**values, "updated_at": held.now})
+        if conn.execute(statement, {"job_": held.job_id, "token_": held.token}).rowcount != 1:
+            raise _lost(held)
+
+
+def _lost(held: Held) -> LeaseLost:
+    return LeaseLost(f"job {held.job_id}: token {held.token} holds no lease")

@@ -1,0 +1,90 @@
+"""What a job is, before it is stored and as it is handed to a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from trunkline_store import StoreError
+
+
+class LeaseLost(StoreError):
+    """The fencing token is not (or no longer) that of a live lease: somebody else has the job, or had it.
+
+    The worker stops at once and writes nothing more about it.
+    """
+
+    reason = "LEASE_LOST"
+    code = "ABORTED"
+
+
+class QueueClass(IntEnum):
+    """Which jobs go before which."""
+
+    REALTIME = 0
+    BATCH = 1
+    BACKGROUND = 2
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    DONE = "done"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to enqueue. Identifiers and resource names only: never content, never a credential."""
+
+    job_id: str
+    """Derived from what the job is for, so that enqueueing twice makes one job."""
+    tenant_id: str
+    kind: str
+    subject: str
+    """What it is about, for an operator: an event id."""
+    stage: str
+    """The stage it begins at."""
+    queue_class: int = QueueClass.REALTIME
+    group_key: str | None = None
+    """Jobs of one tenant and group run one after another; None: no such bond."""
+    visible_at: datetime | None = None
+    """Not before this moment; None: now."""
+    generation: int = 0
+    checkpoint: Mapping[str, Any] | None = None
+    """What earlier stages made, by resource name."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as stored; right after claim() it is the lease that the caller holds."""
+
+    job_id: str
+    tenant_id: str
+    queue_class: int
+    kind: str
+    subject: str
+    group_key: str | None
+    stage: str
+    state: JobState
+    visible_at: datetime | None
+    """Waiting: not before. Leased: when the lease ends. None when done or dead."""
+    attempts: int
+    """Runs of the present stage, this one included; runs that ended by a crash count."""
+    lease_owner: str | None
+    lease_token: int
+    """The fence: grows with each claim; every write of the holder shows it."""
+    lease_until: datetime | None
+    generation: int
+    checkpoint: dict[str, Any]
+    last_error: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    """The latest entries: at (RFC 3339), outcome, stage, attempt, owner, and error where there was one."""
+    buried_at: datetime | None
+    created_at: datetime
+    updated_at: datetime

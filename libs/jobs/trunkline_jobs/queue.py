@@ -1,0 +1,208 @@
+"""The queue's face: synchronous functions over a Connection, which join a service's own transaction."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline_store import BulkInsert, Clock, Database, StoreError, insert_if_absent
+
+from trunkline_jobs.claim import Asked, Claims
+from trunkline_jobs.leases import Held, Leases
+from trunkline_jobs.model import Job, JobState, NewJob, QueueClass
+from trunkline_jobs.rows import to_job
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Queue:
+    """A queue in the tables that jobs_table() declared.
+
+    Call its methods inside `db.write` (or `db.read` for those that only look), or, for one alone,
+    `await queue.run(queue.claim, "worker-1", 8, 30.0)`.
+    """
+
+    def __init__(self, db: Database, table: sa.Table, clock: Clock | None = None, *, shards: int = 1) -> None:
+        self._db = db
+        self._table = table
+        self._clock = clock or db.clock
+        self._shards = shards
+        self._claims = Claims(table, shards)
+        self._leases = Leases(table)
+        self._bulk = BulkInsert(table, if_absent=["job_id"])
+
+    async def run(
+        self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run one of the operations below in a transaction of its own; returns after the commit."""
+        return await self._db.write(lambda conn: operation(conn, *args, **kwargs))
+
+    def enqueue(self, conn: Connection, job: NewJob) -> bool:
+        """Add a job unless one with its id is there, in whatever state; True when this call added it."""
+        return insert_if_absent(conn, self._table, self._values(job), key=["job_id"])
+
+    def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[str]:
+        """Add many by one statement; the ids that this call added."""
+        columns = self._bulk.columns
+        rows = [tuple(values[name] for name in columns) for values in map(self._values, jobs)]
+        return self._bulk.run(conn, rows)
+
+    def claim(  # noqa: PLR0917 - the last two have defaults
+        self,
+        conn: Connection,
+        owner: str,
+        limit: int,
+        lease_seconds: float,
+        classes: Sequence[int] = tuple(QueueClass),
+        in_flight_caps: Mapping[int, int] | None = None,
+    ) -> list[Job]:
+        """Lease up to `limit` jobs to `owner`, in the order they should run.
+
+        Classes in the order given: a later one gets what the earlier ones left. Inside a class round robin
+        over tenants, one job a turn, beginning after the tenant served last; of a tenant the job that is due
+        longest. A job whose group (of its tenant) has a live lease waits, and a claim holds at most one of a
+        group. `in_flight_caps` is the most live leases one tenant may have in a class, all owners counted;
+        keep it under the number of slots, so that one stays free for the quiet. Expired leases are claimed
+        like waiting jobs, under a new token.
+        """
+        if limit <= 0:
+            return []
+        lease = timedelta(seconds=lease_seconds)
+        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now())
+        return self._claims.claim(conn, asked)
+
+    def renew(self, conn: Connection, job_id: str, token: int, lease_seconds: float) -> datetime:
+        """Keep a lease for that long from now; its new end. Raises LeaseLost."""
+        held = self._held(job_id, token)
+        until = held.now + timedelta(seconds=lease_seconds)
+        self._leases.renew(conn, held, until)
+        return until
+
+    def advance(
+        self, conn: Connection, job_id: str, token: int, stage: str, checkpoint: Mapping[str, Any]
+    ) -> None:
+        """Enter the next stage, keeping the lease; attempts begin anew. Raises LeaseLost."""
+        self._leases.advance(conn, self._held(job_id, token), stage, checkpoint)
+
+    def complete(self, conn: Connection, job_id: str, token: int) -> None:
+        """End the job well. Raises LeaseLost."""
+        self._leases.complete(conn, self._held(job_id, token))
+
+    def reschedule(  # noqa: PLR0917 - the last two have defaults
+        self,
+        conn: Connection,
+        job_id: str,
+        token: int,
+        delay: timedelta | float,
+        spend_attempt: bool = True,
+        error: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Give the job back, to be claimed after `delay` (seconds or timedelta). Raises LeaseLost.
+
+        `spend_attempt=False` is for what is not the stage's fault, such as a recording that is not ready.
+        """
+        delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+        self._leases.reschedule(conn, self._held(job_id, token), delay, spend_attempt, error)
+
+    def bury(self, conn: Connection, job_id: str, token: int, error: Mapping[str, Any]) -> None:
+        """Make the job a dead letter with its reason. Raises LeaseLost."""
+        self._leases.bury(conn, self._held(job_id, token), error)
+
+    def release(self, conn: Connection, owner: str) -> int:
+        """Give back everything an owner holds, spending no attempt (a clean stop); how many."""
+        return self._leases.release(conn, owner, self._now())
+
+    def revive(
+        self, conn: Connection, job_id: str, *, new_generation: bool = False, stage: str | None = None
+    ) -> bool:
+        """Make a dead letter claimable again; True when it was. Twice changes nothing twice.
+
+        `new_generation` is the forced replay: it takes done jobs too, and adds one to the generation. With
+        `stage` it begins there with an empty checkpoint; without, it goes on where it stopped.
+        """
+        c = self._table.c
+        now = self._now()
+        values: dict[str, Any] = {
+            "state": JobState.WAITING.value,
+            "visible_at": now,
+            "attempts": 0,
+            "buried_at": None,
+            "updated_at": now,
+        }
+        states = [JobState.DEAD.value]
+        if new_generation:
+            states.append(JobState.DONE.value)
+            values["generation"] = c.generation + 1
+        if stage is not None:
+            values |= {"stage": stage, "checkpoint": {}}
+        revived = sa.update(self._table).where(c.job_id == job_id, c.state.in_(states)).values(values)
+        return conn.execute(revived).rowcount == 1
+
+    def get(self, conn: Connection, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        row = conn.execute(sa.select(self._table).where(self._table.c.job_id == job_id)).mappings().first()
+        return None if row is None else to_job(dict(row))
+
+    def of_subject(self, conn: Connection, tenant_id: str, subject: str) -> list[Job]:
+        """Return all jobs about a subject, oldest first."""
+        c = self._table.c
+        found = sa.select(self._table).where(c.tenant_id == tenant_id, c.subject == subject)
+        return [to_job(dict(row)) for row in conn.execute(found.order_by(c.created_at, c.job_id)).mappings()]
+
+    def dead_letters(
+        self, conn: Connection, tenant_id: str, limit: int, before: datetime | None = None
+    ) -> list[Job]:
+        """Return a tenant's dead letters, the latest first; `before` is the buried_at to go on from."""
+        c = self._table.c
+        found = sa.select(self._table).where(c.tenant_id == tenant_id, c.buried_at.is_not(None))
+        if before is not None:
+            found = found.where(c.buried_at < before)
+        return [
+            to_job(dict(row))
+            for row in conn.execute(found.order_by(c.buried_at.desc()).limit(limit)).mappings()
+        ]
+
+    def depth(self, conn: Connection) -> dict[int, int]:
+        """Return the number of jobs waiting or leased, by class; for metrics."""
+        c = self._table.c
+        counted = sa.select(c.queue_class, sa.func.count()).where(c.visible_at.is_not(None))
+        return {row[0]: row[1] for row in conn.execute(counted.group_by(c.queue_class))}
+
+    def _held(self, job_id: str, token: int) -> Held:
+        return Held(job_id, token, self._now())
+
+    def _now(self) -> datetime:
+        return self._clock.now()
+
+    def _values(self, job: NewJob) -> dict[str, Any]:
+        now = self._now()
+        if not job.job_id or not job.tenant_id:
+            raise StoreError("a job needs an id and a tenant")
+        return {
+            "job_id": job.job_id,
+            "tenant_id": job.tenant_id,
+            "queue_class": int(job.queue_class),
+            "shard": zlib.crc32(job.job_id.encode()) % self._shards,
+            "kind": job.kind,
+            "subject": job.subject,
+            "group_key": job.group_key,
+            "stage": job.stage,
+            "state": JobState.WAITING.value,
+            "visible_at": job.visible_at or now,
+            "attempts": 0,
+            "lease_owner": None,
+            "lease_token": 0,
+            "lease_until": None,
+            "generation": job.generation,
+            "checkpoint": dict(job.checkpoint or {}),
+            "last_error": None,
+            "history": [],
+            "buried_at": None,
+            "created_at": now,
+            "updated_at": now,
+        }

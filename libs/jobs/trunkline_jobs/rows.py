@@ -1,0 +1,53 @@
+"""Rows to jobs and back, and the bounded history that travels with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from trunkline_jobs.model import Job, JobState
+
+HISTORY_KEPT = 32
+
+
+def to_job(row: Mapping[str, Any]) -> Job:
+    """Return the job of a full row."""
+    return Job(
+        job_id=row["job_id"],
+        tenant_id=row["tenant_id"],
+        queue_class=row["queue_class"],
+        kind=row["kind"],
+        subject=row["subject"],
+        group_key=row["group_key"],
+        stage=row["stage"],
+        state=JobState(row["state"]),
+        visible_at=row["visible_at"],
+        attempts=row["attempts"],
+        lease_owner=row["lease_owner"],
+        lease_token=row["lease_token"],
+        lease_until=row["lease_until"],
+        generation=row["generation"],
+        checkpoint=row["checkpoint"],
+        last_error=row["last_error"],
+        history=row["history"],
+        buried_at=row["buried_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def with_entry(
+    row: Mapping[str, Any], at: datetime, outcome: str, error: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return a job's history with one more entry about its present run; the oldest fall out."""
+    entry: dict[str, Any] = {
+        "at": at.isoformat(),
+        "outcome": outcome,
+        "stage": row["stage"],
+        "attempt": row["attempts"],
+        "owner": row["lease_owner"],
+    }
+    if error is not None:
+        entry["error"] = dict(error)
+    return [*row["history"], entry][-HISTORY_KEPT:]

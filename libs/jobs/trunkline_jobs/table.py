@@ -1,0 +1,114 @@
+"""The tables of a queue, and the revision that creates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline_store import Json, Text, UtcTimestamp
+from trunkline_store.spanner import index_options
+
+
+def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
+    """Declare a queue's two tables in a service's metadata; the jobs, and `<name>_turns` beside them.
+
+    A job that can be claimed, now or later, has `visible_at`: for a leased one it is the lease's end, so that
+    an expired lease is found by the same index as a waiting job. Done and dead jobs have none: they leave
+    the index, and a million of them cost the claim nothing.
+    """
+    table = sa.Table(name, metadata, *_columns())
+    live = table.c.visible_at.is_not(None)
+    leased = table.c.lease_until.is_not(None)
+    sa.Index(
+        f"{name}_queue",
+        table.c.queue_class,
+        table.c.shard,
+        table.c.tenant_id,
+        table.c.visible_at,
+        table.c.job_id,
+        table.c.group_key,
+        sqlite_where=live,
+        info=index_options(null_filtered=True),
+    )
+    sa.Index(
+        f"{name}_leases",
+        table.c.tenant_id,
+        table.c.lease_until,
+        table.c.queue_class,
+        table.c.group_key,
+        sqlite_where=leased,
+        info=index_options(null_filtered=True),
+    )
+    sa.Index(
+        f"{name}_owners",
+        table.c.lease_owner,
+        sqlite_where=table.c.lease_owner.is_not(None),
+        info=index_options(null_filtered=True),
+    )
+    sa.Index(f"{name}_subjects", table.c.tenant_id, table.c.subject, info=index_options())
+    sa.Index(
+        f"{name}_dead",
+        table.c.tenant_id,
+        table.c.buried_at,
+        sqlite_where=table.c.buried_at.is_not(None),
+        info=index_options(null_filtered=True),
+    )
+    sa.Table(f"{name}_turns", metadata, *_turn_columns())
+    return table
+
+
+def turns_of(table: sa.Table) -> sa.Table:
+    """Return the table that remembers, per class and shard, which tenant was served last."""
+    return table.metadata.tables[f"{table.name}_turns"]
+
+
+def create_v1(op: Any, name: str = "jobs") -> None:
+    """Create a queue's tables as of their first version, from a service's Alembic revision (`op`).
+
+    A later version of this library adds create_v2 and so on: a revision that has run never changes.
+    """
+    metadata = sa.MetaData()
+    table = jobs_table(metadata, name)
+    for made in (table, turns_of(table)):
+        op.create_table(made.name, *[column.copy() for column in made.columns])
+        for index in sorted(made.indexes, key=lambda one: str(one.name)):
+            op.create_index(
+                index.name,
+                made.name,
+                [column.name for column in index.columns],
+                sqlite_where=index.dialect_options["sqlite"]["where"],
+            )
+
+
+def _columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("job_id", Text(64), primary_key=True),
+        sa.Column("tenant_id", Text(64), nullable=False),
+        sa.Column("queue_class", sa.Integer, nullable=False),
+        sa.Column("shard", sa.Integer, nullable=False),
+        sa.Column("kind", Text(64), nullable=False),
+        sa.Column("subject", Text(256), nullable=False),
+        sa.Column("group_key", Text(256)),
+        sa.Column("stage", Text(64), nullable=False),
+        sa.Column("state", Text(16), nullable=False),
+        sa.Column("visible_at", UtcTimestamp),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("lease_owner", Text(128)),
+        sa.Column("lease_token", sa.BigInteger, nullable=False),
+        sa.Column("lease_until", UtcTimestamp),
+        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("checkpoint", Json, nullable=False),
+        sa.Column("last_error", Json),
+        sa.Column("history", Json, nullable=False),
+        sa.Column("buried_at", UtcTimestamp),
+        sa.Column("created_at", UtcTimestamp, nullable=False),
+        sa.Column("updated_at", UtcTimestamp, nullable=False),
+    ]
+
+
+def _turn_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("queue_class", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("tenant_id", Text(64), nullable=False),
+    ]
