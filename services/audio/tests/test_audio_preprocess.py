@@ -1,6 +1,7 @@
 """From bytes to speech: every container, hostile bytes, and times that map back to the recording."""
 
 import io
+import itertools
 
 import audio_sounds as sounds
 import numpy as np
@@ -215,9 +216,11 @@ def test_leaked_speech_is_taken_away_and_double_talk_stays():
     loud, leak, other = np.full(40, 1e6), np.full(40, 1e4), np.full(40, 5e5)
     speech = np.full(40, 0.9, np.float32)
     first, second = without_leaks([speech, speech], [loud, leak])
-    assert first.all() and not second[5:-5].any()
+    assert first.all()
+    assert not second[5:-5].any()
     first, second = without_leaks([speech, speech], [loud, other])
-    assert first.all() and second.all()
+    assert first.all()
+    assert second.all()
 
 
 spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 100)), max_size=12).map(
@@ -236,7 +239,7 @@ def test_trimmed_time_maps_back_to_the_sample_it_came_from(kept):
 @given(spans, st.integers(0, 60))
 def test_padding_never_overlaps_nor_leaves_the_recording(kept, pad):
     wide = padded(kept, pad, 1100)
-    for before, after in zip(wide, wide[1:], strict=False):
+    for before, after in itertools.pairwise(wide):
         assert before.end <= after.start
     for narrow, span in zip(kept, wide, strict=True):
         assert 0 <= span.start <= narrow.start < narrow.end <= span.end <= 1100
@@ -246,8 +249,9 @@ def test_padding_never_overlaps_nor_leaves_the_recording(kept, pad):
 def test_a_split_span_covers_the_same_samples_in_parts_that_fit(length, longest, random):
     scores = np.array([random.random() for _ in range(length // FRAME + 2)], np.float32)
     parts = split(Span(100, 100 + length), scores, longest)
-    assert parts[0].start == 100 and parts[-1].end == 100 + length
-    assert all(before.end == after.start for before, after in zip(parts, parts[1:], strict=False))
+    assert parts[0].start == 100
+    assert parts[-1].end == 100 + length
+    assert all(before.end == after.start for before, after in itertools.pairwise(parts))
     assert all(0 < part.samples <= longest for part in parts)
 
 

@@ -31,7 +31,7 @@ def test_a_job_cannot_reach_the_network_once_the_door_is_closed():
         socket.create_connection(("127.0.0.1", 9))
         return {}
 
-    with pytest.raises(JobFailed, match="Too many open files|OSError"):
+    with pytest.raises(JobFailed, match=r"Too many open files|OSError"):
         run_limited(job, LIMITS)
 
 

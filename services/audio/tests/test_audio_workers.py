@@ -70,7 +70,8 @@ async def test_an_asker_that_gives_up_does_not_leave_a_busy_process_behind():
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (await pool.run({"do": "echo", "what": 1}, seconds=20))["said"] == 1
-        assert pool.pids in ([pid], pool.pids) and len(pool.pids) == 1
+        assert pool.pids in ([pid], pool.pids)
+        assert len(pool.pids) == 1
 
 
 async def test_a_handler_that_raises_keeps_its_process_and_what_it_prints_spoils_nothing():

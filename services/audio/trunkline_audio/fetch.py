@@ -76,7 +76,7 @@ class Fetched:
         return _origin(_parsed(url)) == _origin(self._url)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE when cut short, NOT_READY when empty."""
+        """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
         size = 0
         try:
             async for chunk in self._response.aiter_raw():

@@ -62,7 +62,7 @@ class Preparer:
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     async def examine(self, path: Path) -> Examined:
-        """Decodes a recording to the end and tells what it is. Raises EngineError, not transient for bad bytes."""
+        """Decodes a recording to the end and tells what it is. Raises EngineError."""
         return _examined(await self._run({"path": str(path), "scratch": None}))
 
     @asynccontextmanager
@@ -82,8 +82,7 @@ class Preparer:
                 utterances=tuple(Utterance(*map(int, item)) for item in reply["utterances"]),
             )
         finally:
-            for lane in range(2):
-                Path(f"{scratch}.{lane}").unlink(missing_ok=True)
+            await asyncio.to_thread(_remove_lanes, scratch)
 
     async def _run(self, request: dict[str, Any]) -> dict[str, Any]:
         limits = self._limits
@@ -99,6 +98,11 @@ class Preparer:
             return await self._pool.run(request, seconds=limits.wall_seconds * 2)
         except WorkerError as error:
             raise EngineError(error.reason, str(error), transient=error.transient) from None
+
+
+def _remove_lanes(scratch: Path) -> None:
+    for lane in range(2):
+        Path(f"{scratch}.{lane}").unlink(missing_ok=True)
 
 
 def _examined(reply: dict[str, Any]) -> Examined:

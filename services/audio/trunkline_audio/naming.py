@@ -1,0 +1,45 @@
+"""Resource names of this service and the ids that are derived."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+from trunkline_runtime import resources
+
+RECORDING = "tenants/{tenant}/recordings/{recording}"
+TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
+TENANT = "tenants/{tenant}"
+
+
+def recording_name(tenant: str, recording: str) -> str:
+    """The name of a recording."""
+    return resources.format(RECORDING, tenant=tenant, recording=recording)
+
+
+def transcript_name(tenant: str, transcript: str) -> str:
+    """The name of a transcript."""
+    return resources.format(TRANSCRIPT, tenant=tenant, transcript=transcript)
+
+
+def derived_id(parts: Sequence[str]) -> str:
+    """An id of 32 characters that the same parts always give; no two lists of parts share one by joining."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return base64.b32encode(digest.digest()[:20]).decode("ascii").lower()
+
+
+def duration(microseconds: int) -> Duration:
+    """A protobuf Duration of so many microseconds."""
+    value = Duration()
+    value.FromMicroseconds(microseconds)
+    return value
+
+
+def microseconds(seconds: float) -> int:
+    """Seconds as whole microseconds."""
+    return round(seconds * 1_000_000)

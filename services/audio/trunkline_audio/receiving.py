@@ -1,0 +1,142 @@
+"""Takes a recording in: fetch, keep the bytes, find out what they are, keep the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from trunkline_runtime.errors import FailedPrecondition, ResourceExhausted, TrunklineError, Unavailable
+from trunkline_store.clock import Clock
+
+from trunkline_audio.blobs import Blobs
+from trunkline_audio.engines.base import EngineError
+from trunkline_audio.fetch import Fetched, Fetcher, FetchError, FetchFailure
+from trunkline_audio.flights import Flights
+from trunkline_audio.naming import microseconds
+from trunkline_audio.preparation import Preparer
+from trunkline_audio.recordings import Recording, Recordings, blob_key
+
+MAX_INDEX_BYTES = 64 * 1024
+UNREADABLE = frozenset({"NOT_AUDIO", "NO_SOUND"})
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be fetched. URL and headers are credentials: used, never stored, never shown."""
+
+    tenant_id: str
+    recording_id: str
+    call: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    url_field: str = ""
+
+
+class Receiving:
+    """Fetches recordings, each once, `at_once` of them at a time."""
+
+    def __init__(
+        self,
+        *,
+        recordings: Recordings,
+        blobs: Blobs,
+        fetcher: Fetcher,
+        preparer: Preparer,
+        clock: Clock,
+        at_once: int,
+    ) -> None:
+        self._recordings = recordings
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._preparer = preparer
+        self._clock = clock
+        self._at_once = at_once
+        self._flights: Flights[Recording] = Flights()
+
+    async def receive(self, order: Order) -> Recording:
+        """The recording, fetched unless it is there. Raises TrunklineError as FetchRecording documents."""
+        found = await self._recordings.get(order.tenant_id, order.recording_id)
+        if found is not None:
+            return found
+        key = blob_key(order.tenant_id, order.recording_id)
+        if key not in self._flights and len(self._flights) >= self._at_once:
+            raise ResourceExhausted(
+                f"{self._at_once} recordings are being fetched already",
+                reason="FETCHES_BUSY",
+                subject="recordings fetched at once",
+                retry_after=1.0,
+            )
+        return await self._flights.run(key, lambda: self._receive(key, order))
+
+    async def close(self) -> None:
+        """Gives up what is under way; nothing half-done stays."""
+        await self._flights.close()
+
+    async def _receive(self, key: str, order: Order) -> Recording:
+        try:
+            async with self._opened(order) as fetched:
+                kept = await self._blobs.put(key, fetched.chunks())
+        except FetchError as error:
+            raise _domain_error(error) from None
+        try:
+            async with self._blobs.local(key) as path:
+                found = await self._preparer.examine(path)
+        except EngineError as error:
+            if not error.transient:
+                await self._blobs.delete(key)
+            raise unreadable(error, "NOT_AUDIO" if error.reason in UNREADABLE else "") from None
+        return await self._recordings.add(
+            Recording(
+                tenant_id=order.tenant_id,
+                recording_id=order.recording_id,
+                call=order.call,
+                sha256=kept.sha256,
+                size_bytes=kept.size,
+                format=found.format,
+                duration_us=microseconds(found.seconds),
+                channels=found.channels,
+                sample_rate_hertz=found.sample_rate,
+                created_at=self._clock.now(),
+            )
+        )
+
+    @asynccontextmanager
+    async def _opened(self, order: Order) -> AsyncIterator[Fetched]:
+        if not order.url_field:
+            async with self._fetcher.fetch(order.url, order.headers) as fetched:
+                yield fetched
+            return
+        async with self._fetcher.fetch(order.url, order.headers) as index:
+            url = index.resolved(_member(await index.read(MAX_INDEX_BYTES), order.url_field))
+            headers = order.headers if index.same_origin(url) else {}
+        async with self._fetcher.fetch(url, headers) as fetched:
+            yield fetched
+
+
+def _member(body: bytes, name: str) -> str:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise FetchError(FetchFailure.BAD_ANSWER, "the provider's answer is no JSON") from None
+    value = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(value, str) or not value:
+        # Providers answer before the sound is there; the member comes with it.
+        raise FetchError(FetchFailure.NOT_READY, f"the provider's answer has no {name!r} yet")
+    return value
+
+
+def _domain_error(error: FetchError) -> TrunklineError:
+    if error.failure.transient:
+        return Unavailable(str(error), reason=error.failure.value, retry_after=error.retry_after)
+    return FailedPrecondition(str(error), reason=error.failure.value)
+
+
+def unreadable(error: EngineError, reason: str = "") -> TrunklineError:
+    """What a failed decode or engine means to a caller: worth another try, or never."""
+    if error.transient:
+        return Unavailable(str(error), reason=error.reason, retry_after=1.0)
+    return FailedPrecondition(
+        str(error), reason=reason or "RECORDING_UNREADABLE", metadata={"cause": error.reason}
+    )

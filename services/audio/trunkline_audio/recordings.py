@@ -1,0 +1,110 @@
+"""Recordings as rows: kept once, read, listed, deleted with their transcripts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+from trunkline.audio.v1 import recording_pb2
+from trunkline_store.database import Database
+from trunkline_store.inserts import insert_if_absent
+
+from trunkline_audio.naming import duration, recording_name
+from trunkline_audio.tables import recordings, transcripts
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is known of a recording; its bytes lie among the blobs under `blob_key`."""
+
+    tenant_id: str
+    recording_id: str
+    call: str
+    sha256: str
+    size_bytes: int
+    format: str
+    duration_us: int
+    channels: int
+    sample_rate_hertz: int
+    created_at: datetime
+
+    @property
+    def blob_key(self) -> str:
+        """Where its bytes are."""
+        return blob_key(self.tenant_id, self.recording_id)
+
+    def to_proto(self) -> recording_pb2.Recording:
+        """The resource."""
+        message = recording_pb2.Recording(
+            name=recording_name(self.tenant_id, self.recording_id),
+            call=self.call,
+            sha256=self.sha256,
+            size_bytes=self.size_bytes,
+            format=self.format,
+            duration=duration(self.duration_us),
+            channels=self.channels,
+            sample_rate_hertz=self.sample_rate_hertz,
+        )
+        message.create_time.FromDatetime(self.created_at)
+        return message
+
+
+def blob_key(tenant: str, recording: str) -> str:
+    """Where the bytes of a recording are; ids may begin with a dash, keys may not."""
+    return f"t.{tenant}/r.{recording}"
+
+
+class Recordings:
+    """The recordings of all tenants; every call names one tenant."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def get(self, tenant: str, recording: str) -> Recording | None:
+        """One recording, None when it is not there."""
+        query = sa.select(recordings).where(
+            recordings.c.tenant_id == tenant, recordings.c.recording_id == recording
+        )
+        row = await self._db.read(lambda conn: conn.execute(query).first())
+        return None if row is None else _recording(row)
+
+    async def add(self, recording: Recording) -> Recording:
+        """Keeps a recording unless its id is there; the one that is kept."""
+        values = asdict(recording)
+        key = ["tenant_id", "recording_id"]
+        if await self._db.write(lambda conn: insert_if_absent(conn, recordings, values, key)):
+            return recording
+        return await self.get(recording.tenant_id, recording.recording_id) or recording
+
+    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Recording]:
+        """Recordings of a tenant, the latest first, beginning behind the key `after`."""
+        table = recordings.c
+        query = sa.select(recordings).where(table.tenant_id == tenant)
+        if after is not None:
+            created, identity = after
+            query = query.where(
+                sa.or_(
+                    table.created_at < created,
+                    sa.and_(table.created_at == created, table.recording_id < identity),
+                )
+            )
+        query = query.order_by(table.created_at.desc(), table.recording_id.desc()).limit(size)
+        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        return [_recording(row) for row in rows]
+
+    async def delete(self, tenant: str, recording: str) -> bool:
+        """Deletes a recording's row with its transcripts; False when it was not there."""
+
+        def work(conn: Connection) -> bool:
+            of_it = (transcripts.c.tenant_id == tenant, transcripts.c.recording_id == recording)
+            conn.execute(sa.delete(transcripts).where(*of_it))
+            itself = (recordings.c.tenant_id == tenant, recordings.c.recording_id == recording)
+            return conn.execute(sa.delete(recordings).where(*itself)).rowcount > 0
+
+        return await self._db.write(work)
+
+
+def _recording(row: Row[tuple[object, ...]]) -> Recording:
+    return Recording(**row._mapping)

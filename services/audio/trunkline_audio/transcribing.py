@@ -1,0 +1,162 @@
+"""Makes transcripts: each once, a bounded number at a time, from an engine's answer to a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime.errors import FailedPrecondition, NotFound, ResourceExhausted
+from trunkline_store.clock import Clock
+
+from trunkline_audio.blobs import BlobNotFound, Blobs
+from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
+from trunkline_audio.flights import Flights
+from trunkline_audio.naming import derived_id, microseconds, recording_name
+from trunkline_audio.preparation import Preparer
+from trunkline_audio.receiving import unreadable
+from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.transcripts import Transcript, Transcripts, segment
+
+DEFAULT_LANGUAGE = "en-US"
+AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
+VOICES = (
+    transcript_pb2.SPEAKER_UNSPECIFIED,
+    transcript_pb2.SPEAKER_VOICE_1,
+    transcript_pb2.SPEAKER_VOICE_2,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be transcribed, and how."""
+
+    tenant_id: str
+    recording_id: str
+    language: str = ""
+    channel_speakers: tuple[int, ...] = ()
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A kept recording as engines see it."""
+
+    path: Path
+    seconds: float
+    channels: int
+    preparer: Preparer
+
+    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
+        return self.preparer.prepare(self.path)
+
+
+class Transcribing:
+    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
+
+    def __init__(
+        self,
+        *,
+        recordings: Recordings,
+        transcripts: Transcripts,
+        blobs: Blobs,
+        preparer: Preparer,
+        engine: Engine,
+        clock: Clock,
+        at_once: int,
+    ) -> None:
+        self._recordings = recordings
+        self._transcripts = transcripts
+        self._blobs = blobs
+        self._preparer = preparer
+        self._engine = engine
+        self._clock = clock
+        self._at_once = at_once
+        self._flights: Flights[Transcript] = Flights()
+        self._usual_seconds = 1.0
+
+    async def transcribe(self, wish: Wish) -> Transcript:
+        """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
+        recording = await self._recordings.get(wish.tenant_id, wish.recording_id)
+        if recording is None:
+            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+        identity = transcript_id(wish, recording.sha256)
+        found = await self._transcripts.get(wish.tenant_id, identity)
+        if found is not None:
+            return found
+        key = f"{wish.tenant_id}/{identity}"
+        if key not in self._flights and len(self._flights) >= self._at_once:
+            raise ResourceExhausted(
+                f"{self._at_once} recordings are being transcribed already",
+                reason="ENGINES_BUSY",
+                subject="recordings transcribed at once",
+                retry_after=self._usual_seconds,
+            )
+        return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._flights.close()
+
+    async def _transcribe(self, wish: Wish, recording: Recording, identity: str) -> Transcript:
+        begun = self._clock.now()
+        try:
+            async with self._blobs.local(recording.blob_key) as path:
+                source = _Source(path, recording.duration_us / 1e6, recording.channels, self._preparer)
+                heard = await self._engine.transcribe(source, wish.language or DEFAULT_LANGUAGE)
+        except EngineError as error:
+            raise unreadable(error) from None
+        except BlobNotFound:
+            raise FailedPrecondition(
+                "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
+            ) from None
+        made = self._made(wish, recording, identity, heard)
+        kept = await self._transcripts.add(made)
+        if kept is None:
+            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+        took = (self._clock.now() - begun).total_seconds()
+        self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
+        return kept
+
+    def _made(self, wish: Wish, recording: Recording, identity: str, heard: EngineResult) -> Transcript:
+        roles = wish.channel_speakers or AGENT_THEN_CUSTOMER
+        segments = [segment(_speaker(item, heard.lanes, roles), item) for item in heard.segments]
+        speakers = heard.speakers
+        if speakers is None:
+            speakers = len({(item.lane, item.voice) for item in heard.segments})
+        return Transcript(
+            tenant_id=wish.tenant_id,
+            transcript_id=identity,
+            recording_id=wish.recording_id,
+            generation=wish.generation,
+            language=heard.language,
+            speakers=speakers,
+            channels=recording.channels,
+            duration_us=recording.duration_us,
+            speech_us=microseconds(heard.speech_seconds),
+            confidence=_confidence(heard),
+            unreliable_reason=heard.unreliable,
+            engine=self._engine.name,
+            segments=segments,
+            created_at=self._clock.now(),
+        )
+
+
+def transcript_id(wish: Wish, sha256: str) -> str:
+    """The id that the same bytes, language, roles and generation of a recording always have."""
+    roles = ",".join(str(role) for role in wish.channel_speakers or AGENT_THEN_CUSTOMER)
+    language = (wish.language or DEFAULT_LANGUAGE).lower()
+    return derived_id([wish.recording_id, sha256, language, roles, str(wish.generation)])
+
+
+def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
+    if lanes > 1:
+        return roles[item.lane] if item.lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+    return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED
+
+
+def _confidence(heard: EngineResult) -> float:
+    known = [word.confidence for item in heard.segments for word in item.words if word.confidence is not None]
+    return round(sum(known) / len(known), 4) if known else 0.0

@@ -1,0 +1,142 @@
+"""Transcripts as rows: kept once, read, listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+from trunkline.audio.v1 import transcript_pb2
+from trunkline_store.database import Database
+from trunkline_store.inserts import insert_if_absent
+
+from trunkline_audio.engines.base import Segment
+from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name
+from trunkline_audio.tables import recordings, transcripts
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a recording. `segments` are plain values: see `segment`."""
+
+    tenant_id: str
+    transcript_id: str
+    recording_id: str
+    generation: int
+    language: str
+    speakers: int
+    channels: int
+    duration_us: int
+    speech_us: int
+    confidence: float
+    unreliable_reason: str
+    engine: str
+    segments: list[dict[str, Any]]
+    created_at: datetime
+
+    def to_proto(self) -> transcript_pb2.Transcript:
+        """The resource."""
+        message = transcript_pb2.Transcript(
+            name=transcript_name(self.tenant_id, self.transcript_id),
+            recording=recording_name(self.tenant_id, self.recording_id),
+            language=self.language,
+            segments=[_segment(item) for item in self.segments],
+            speakers=self.speakers,
+            channels=self.channels,
+            duration=duration(self.duration_us),
+            speech_duration=duration(self.speech_us),
+            confidence=self.confidence,
+            unreliable=bool(self.unreliable_reason),
+            unreliable_reason=self.unreliable_reason,
+            engine=self.engine,
+        )
+        message.create_time.FromDatetime(self.created_at)
+        return message
+
+
+def segment(speaker: int, heard: Segment) -> dict[str, Any]:
+    """A segment as it is stored: times in microseconds, words as [text, start, end, confidence]."""
+    return {
+        "speaker": speaker,
+        "channel": heard.lane,
+        "start": microseconds(heard.start),
+        "end": microseconds(heard.end),
+        "text": heard.text,
+        "words": [
+            [word.text, microseconds(word.start), microseconds(word.end), word.confidence or 0.0]
+            for word in heard.words
+        ],
+    }
+
+
+def _segment(item: dict[str, Any]) -> transcript_pb2.Segment:
+    return transcript_pb2.Segment(
+        speaker=item["speaker"],
+        channel=item["channel"],
+        start_offset=duration(item["start"]),
+        end_offset=duration(item["end"]),
+        text=item["text"],
+        words=[
+            transcript_pb2.Word(
+                text=text, start_offset=duration(start), end_offset=duration(end), confidence=confidence
+            )
+            for text, start, end, confidence in item["words"]
+        ],
+    )
+
+
+class Transcripts:
+    """The transcripts of all tenants; every call names one tenant."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def get(self, tenant: str, transcript: str) -> Transcript | None:
+        """One transcript, None when it is not there."""
+        query = sa.select(transcripts).where(
+            transcripts.c.tenant_id == tenant, transcripts.c.transcript_id == transcript
+        )
+        row = await self._db.read(lambda conn: conn.execute(query).first())
+        return None if row is None else _transcript(row)
+
+    async def add(self, transcript: Transcript) -> Transcript | None:
+        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
+        key = ["tenant_id", "transcript_id"]
+
+        def work(conn: Connection) -> bool:
+            recording = sa.select(recordings.c.recording_id).where(
+                recordings.c.tenant_id == transcript.tenant_id,
+                recordings.c.recording_id == transcript.recording_id,
+            )
+            if conn.execute(recording).first() is None:
+                return False
+            insert_if_absent(conn, transcripts, {**vars(transcript)}, key)
+            return True
+
+        if not await self._db.write(work):
+            return None
+        return await self.get(transcript.tenant_id, transcript.transcript_id)
+
+    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Transcript]:
+        """Transcripts of a tenant without their segments, the latest first, behind the key `after`."""
+        table = transcripts.c
+        columns = [column for column in table if column is not table.segments]
+        query = sa.select(*columns).where(table.tenant_id == tenant)
+        if after is not None:
+            created, identity = after
+            query = query.where(
+                sa.or_(
+                    table.created_at < created,
+                    sa.and_(table.created_at == created, table.transcript_id < identity),
+                )
+            )
+        query = query.order_by(table.created_at.desc(), table.transcript_id.desc()).limit(size)
+        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        return [_transcript(row) for row in rows]
+
+
+def _transcript(row: Row[Any]) -> Transcript:
+    values: dict[str, Any] = dict(row._mapping)
+    return Transcript(**{"segments": [], **values})
