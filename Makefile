@@ -1,0 +1,68 @@
+# Everything a developer or CI runs. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+# The first Python on the PATH that the suite supports; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) requirements/dev.txt
+
+export PYTHONDONTWRITEBYTECODE :=
+
+$(VENV)/.ready: $(INPUTS)
+	@if [ -z "$(PYTHON)" ]; then echo "Trunkline needs Python 3.11, 3.12 or 3.13 on the PATH (python3 is \
+	$$(python3 --version 2>&1)); PYTHON=/path/to/python make ... names one" >&2; exit 1; fi
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements/dev.txt)"
+	@$(BIN)/uv pip sync --quiet requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
+	@touch $@
+
+.PHONY: help setup demo up test e2e lint proto eval bench lock alone tools clean
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Install everything, all packages editable
+
+demo: setup ## Every sample call from webhook to analysis, through the real processes
+	@$(RUN) tools.suite.demo
+
+up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json
+	@$(RUN) tools.suite.up
+
+test: setup tools ## All tests
+	$(RUN) pytest
+
+lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated code as committed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy libs services
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(RUN) tools.make_proto --check
+
+proto: setup ## Generate libs/contracts from protos/
+	$(RUN) tools.make_proto
+
+eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
+	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
+
+bench: setup tools ## Figures beside their targets: make bench [NAME=ingest|pipeline|audio|start]
+	@$(RUN) tools.bench $(NAME) $(filter-out $@,$(MAKECMDGOALS))
+
+lock: setup ## Resolve every lock anew
+	@$(RUN) tools.lock
+
+alone: setup ## Each service by itself: its own lock, started, asked for its health
+	@$(RUN) tools.alone
+
+tools: setup ## grpcurl where Go is on the PATH, kept in .tools/
+	@$(RUN) tools.install
+
+clean: ## Remove what was built and what ran; the virtual environment too
+	rm -rf build var .tools $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,231 @@
+"""Receive: what each kind of webhook is answered, and what is committed before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from trunkline.common.v1 import provider_pb2
+from trunkline.tenant.v1 import source_pb2
+from trunkline_gateway import verdicts
+from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.receive import Receiver, pack_headers, unpack_headers
+from trunkline_gateway.sources import SourceMap
+from trunkline_runtime.errors import NotFound, Unavailable
+from trunkline_store.errors import StoreBusy
+
+SECRET = "072e77e426f92738a72fe23c4d1953b4"
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def resolved(source_id: str = "s-1", accepting: bool = True) -> source_pb2.ResolvedSource:
+    return source_pb2.ResolvedSource(
+        source=source_pb2.Source(name=f"tenants/acme/sources/{source_id}", provider=provider_pb2.PROVIDER_CALLRAIL),
+        secrets=[source_pb2.SourceSecret(value=SECRET)],
+        accepting=accepting,
+        revision=1,
+    )
+
+
+class Feed:
+    """Resolves what it holds; `down` makes it fail as an unreachable tenant service does."""
+
+    def __init__(self, *sources: source_pb2.ResolvedSource):
+        self.sources = {s.source.name.rsplit("/", 1)[1]: s for s in sources}
+        self.down = False
+        self.asked = 0
+
+    async def resolve(self, source_id: str) -> source_pb2.ResolvedSource:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.down:
+            raise Unavailable("no", reason="DOWN")
+        if source_id not in self.sources:
+            raise NotFound(f"sources/{source_id}")
+        return self.sources[source_id]
+
+    async def watch(self, after_revision: int):
+        if self.down:
+            raise Unavailable("no", reason="DOWN")
+        return
+        yield
+
+
+class Inbox:
+    def __init__(self):
+        self.rows: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+        self.gate: asyncio.Event | None = None
+
+    async def append(self, row, size=0):
+        if self.error:
+            raise self.error
+        if self.gate:
+            await self.gate.wait()
+        self.rows.append(row)
+
+
+class Kept:
+    def __init__(self):
+        self.rows = []
+
+    def keep(self, source, event_type, delivery, reason):
+        self.rows.append((source.source_id, event_type, reason))
+
+
+class World:
+    def __init__(self, *sources, rate=1e9, burst=1e9):
+        self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
+        self.receiver = Receiver(
+            SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
+            public_url="https://hooks.example.com/", max_body_bytes=1000, max_unverified=2, admit_soon=self.admit, now=lambda: NOW,
+        )  # fmt: skip
+
+    def admit(self):
+        self.admitted += 1
+
+    async def post(self, path="/hooks/s-1/post_call", chunks=(b"{}",), headers=(), method="POST", query=b""):
+        scope = {"type": "http", "path": path, "method": method, "headers": list(headers), "query_string": query}
+        messages = [{"type": "http.request", "body": c, "more_body": i + 1 < len(chunks)} for i, c in enumerate(chunks)]
+        sent = []
+
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            sent.append(message)
+
+        await self.receiver(scope, receive, send)
+        if not sent:
+            return None, {}, b""
+        return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+
+
+def signed(body: bytes):
+    return [(b"signature", base64.b64encode(hmac.digest(SECRET.encode(), body, hashlib.sha1))), (b"content-type", b"application/json")]
+
+
+async def test_a_signed_webhook_is_202_after_its_receipt_is_committed():
+    world = World(resolved())
+    world.inbox.gate = asyncio.Event()
+    body = b'{"id": 1}'
+    answer = asyncio.create_task(world.post(chunks=(body,), headers=signed(body)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not answer.done(), "no answer before the commit"
+    world.inbox.gate.set()
+    status, _, text = await answer
+    (row,) = world.inbox.rows
+    assert status == 202
+    assert json.loads(text) == {"receiptId": row[0]}
+    assert row[1:] == ("s-1", "acme", "post_call", NOW, verdicts.VERIFIED, "application/json", "", b"", body)
+    assert world.admitted == 1
+
+
+async def test_a_body_in_chunks_is_read_whole():
+    world = World(resolved())
+    body = b'{"id": 12345}'
+    status, _, _ = await world.post(chunks=(body[:3], body[3:7], body[7:]), headers=signed(body))
+    assert (status, world.inbox.rows[0][-1]) == (202, body)
+
+
+async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
+    world = World(resolved())
+    scope = {"type": "http", "path": "/hooks/s-1/post_call", "method": "POST", "headers": [], "query_string": b""}
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        raise AssertionError("nobody is there to answer")
+
+    await world.receiver(scope, receive, send)
+    assert world.inbox.rows == world.kept.rows == []
+
+
+async def test_a_wrong_signature_is_401_and_kept():
+    world = World(resolved())
+    status, _, text = await world.post(headers=signed(b"other"))
+    assert (status, world.inbox.rows) == (401, [])
+    assert world.kept.rows == [("s-1", "post_call", json.loads(text)["error"]["message"])]
+    assert SECRET not in text.decode()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_source_that_is_not_there_or_does_not_accept_is_the_same_404(known):
+    world = World(*([resolved(accepting=False)] if known else []))
+    status, _, text = await world.post(headers=signed(b"{}"))
+    assert status == 404
+    assert json.loads(text)["error"]["message"] == "there is no source 's-1'"
+
+
+async def test_a_source_nobody_knows_is_asked_for_once_by_many():
+    world = World()
+    answers = await asyncio.gather(*(world.post() for _ in range(20)))
+    assert {status for status, _, _ in answers} == {404}
+    assert world.feed.asked == 1
+
+
+async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_are_kept_unverified_up_to_a_bound():
+    world = World(resolved())
+    await world.post(headers=signed(b"{}"))
+    world.feed.down = True
+    assert (await world.post(headers=signed(b"{}")))[0] == 202
+    headers = [*signed(b"{}"), (b"authorization", b"Bearer x"), (b"x-custom", b"1")]
+    assert (await world.post("/hooks/s-2/post_call", headers=headers, query=b"a=1"))[0] == 202
+    assert (await world.post("/hooks/s-3/post_call"))[0] == 202
+    status, answered, _ = await world.post("/hooks/s-4/post_call")
+    assert (status, answered[b"retry-after"]) == (503, b"5"), "bounded"
+    row = world.inbox.rows[2]
+    assert row[2:3] + row[5:6] == ("", verdicts.UNVERIFIED)
+    assert row[7] == "https://hooks.example.com/hooks/s-2/post_call?a=1", "what the provider signed"
+    assert unpack_headers(row[8])["x-custom"] == "1"
+    assert b"Bearer" not in row[8]
+    world.receiver.unverified_decided(0)
+    assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_over_the_limit_is_413_and_not_read_further(declared):
+    world = World(resolved())
+    headers = [(b"content-length", b"1001")] if declared else []
+    chunks = (b"x" * 600, b"x" * 600, b"never read")
+    status, _, _ = await world.post(chunks=chunks, headers=headers)
+    assert (status, world.inbox.rows) == (413, [])
+
+
+async def test_a_full_queue_is_a_fast_503_with_retry_after():
+    world = World(resolved())
+    world.inbox.error = StoreBusy("full")
+    status, headers, _ = await world.post(headers=signed(b"{}"))
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+    assert world.admitted == 0
+
+
+async def test_above_the_abuse_ceiling_is_429_and_says_when():
+    world = World(resolved(), rate=0.5, burst=1)
+    assert (await world.post(headers=signed(b"{}")))[0] == 202
+    status, headers, _ = await world.post(headers=signed(b"{}"))
+    assert (status, headers[b"retry-after"]) == (429, b"2")
+
+
+@pytest.mark.parametrize("path", ["/hooks/s-1", "/hooks/s-1/a/b", "/hooks/S!/x", "/hooks//x", "/hooks/s-1/" + "x" * 65])
+async def test_another_path_is_404(path):
+    assert (await World(resolved()).post(path))[0] == 404
+
+
+async def test_get_is_405():
+    status, headers, _ = await World(resolved()).post(method="GET")
+    assert (status, headers[b"allow"]) == (405, b"POST")
+
+
+def test_headers_survive_packing():
+    headers = {"content-type": "a: b", "x": "", "cookie": "secret"}
+    assert unpack_headers(pack_headers(headers)) == {"content-type": "a: b", "x": ""}

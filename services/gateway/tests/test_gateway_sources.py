@@ -1,0 +1,92 @@
+"""The source map: follows the tenant service, survives it, and survives a restart without it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline_gateway.source_cache import SourceCache
+from trunkline_gateway.sources import SourceMap
+from trunkline_runtime.errors import NotFound, Unavailable
+
+Change = source_service_pb2.WatchSourcesResponse
+
+
+def resolved(source_id: str, secret: str = "s", revision: int = 1) -> source_pb2.ResolvedSource:
+    return source_pb2.ResolvedSource(
+        source=source_pb2.Source(name=f"tenants/acme/sources/{source_id}", provider=1),
+        secrets=[source_pb2.SourceSecret(value=secret)], accepting=True, revision=revision,
+    )  # fmt: skip
+
+
+class Feed:
+    """Gives each watch the next list of messages, then breaks."""
+
+    def __init__(self, *watches):
+        self.watches = list(watches)
+        self.after = []
+
+    async def resolve(self, source_id):
+        raise NotFound(source_id)
+
+    async def watch(self, after_revision):
+        self.after.append(after_revision)
+        if not self.watches:
+            raise Done
+        for message in self.watches.pop(0):
+            yield message
+        raise Unavailable("gone", reason="DOWN")
+
+
+class Done(Exception):
+    """The test's feed has no more to give."""
+
+
+async def follow(sources: SourceMap) -> None:
+    async def no_sleep(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(Done):
+        await sources.follow(no_sleep)
+
+
+async def test_changes_are_followed_and_a_lost_watch_goes_on_where_it_was():
+    feed = Feed(
+        [Change(upserted=resolved("s-1"), revision=3), Change(caught_up=True, revision=3)],
+        [Change(upserted=resolved("s-2", revision=4), revision=4), Change(deleted_source_id="s-1", revision=5)],
+    )
+    sources = SourceMap(feed, None)
+    await follow(sources)
+    assert feed.after == [0, 3, 5]
+    assert sources.get("s-1") is None
+    assert sources.get("s-2").tenant_id == "acme"
+
+
+async def test_a_late_answer_does_not_undo_a_newer_change():
+    sources = SourceMap(Feed([Change(upserted=resolved("s-1", "new", 7), revision=7)]), None)
+    await follow(sources)
+    sources._put(resolved("s-1", "old", 6))
+    assert sources.get("s-1").secrets[0].value == "new"
+
+
+async def test_what_was_deleted_while_the_gateway_was_down_is_forgotten_when_the_snapshot_is_complete(tmp_path):
+    cache = SourceCache(tmp_path / "sources", "key")
+    cache.save([resolved("s-gone"), resolved("s-here")])
+    sources = SourceMap(Feed([Change(upserted=resolved("s-here")), Change(caught_up=True, revision=9)]), cache)
+    assert sources.get("s-gone") is not None, "it serves until the tenant service is heard"
+    await follow(sources)
+    assert sources.get("s-gone") is None
+    assert sources.get("s-here") is not None
+
+
+def test_the_cache_is_unreadable_without_the_suites_key(tmp_path):
+    path = tmp_path / "sources"
+    SourceCache(path, "key").save([resolved("s-1", "a-secret")])
+    assert b"a-secret" not in path.read_bytes()
+    assert path.stat().st_mode & 0o077 == 0
+    assert SourceCache(path, "key").load()["s-1"].secrets[0].value == "a-secret"
+    assert SourceCache(path, "other").load() == {}
+    path.write_bytes(b"damaged")
+    assert SourceCache(path, "key").load() == {}
+    assert SourceCache(tmp_path / "missing", "key").load() == {}

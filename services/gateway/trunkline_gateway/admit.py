@@ -1,0 +1,197 @@
+"""Admit: a loop behind the writer that decides what each receipt is: an event, a redelivery, or a dead letter.
+
+Receipts are taken in the order of their commits, in batches. For each batch ONE transaction inserts the events that
+are new, their first jobs and the links of receipts to events, and moves the cursor; so a crash anywhere repeats the
+batch or has done it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import Counter, Gauge
+from trunkline_jobs import Queue
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.logs import get_logger
+from trunkline_store import Database
+from trunkline_store.errors import StoreError
+
+from trunkline_gateway.decide import Decision, decide
+from trunkline_gateway.providers.base import Source
+from trunkline_gateway.rejections import insert_rejections
+from trunkline_gateway.schema import cursors, event_receipts, events, receipts, undecided_receipts
+from trunkline_gateway.sources import SourceMap
+
+log = get_logger(__name__)
+
+LAG = Gauge("trunkline_admission_lag_seconds", "Age of the last receipt when it was admitted; 0 when none waits.")
+ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
+
+_CURSOR = "admission"
+
+
+class Admission:
+    """The loop. One runs per store on SQLite; the cursor's check makes a second one harmless."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        sources: SourceMap,
+        *,
+        keep_rejections: int,
+        jobs_ready: Callable[[], None],
+        undecided: Callable[[int], None],
+        batch: int = 256,
+        retry_undecided_seconds: float = 2.0,
+    ):
+        """`jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet."""
+        self._db = db
+        self._queue = queue
+        self._sources = sources
+        self._keep_rejections = keep_rejections
+        self._jobs_ready = jobs_ready
+        self._tell_undecided = undecided
+        self._batch = batch
+        self._retry_seconds = retry_undecided_seconds
+        self._wake = asyncio.Event()
+        self._any_undecided = True  # until the first look says otherwise
+
+    def soon(self) -> None:
+        """Say that a receipt was committed. Called once a webhook: it must cost nothing."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Admit for ever; a store that fails is tried again."""
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            try:
+                while await self.step():
+                    pass
+                if self._any_undecided:
+                    await self.retry_undecided()
+            except StoreError as error:
+                log.warning("admission_store_failed", error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def step(self) -> bool:
+        """Admit one batch; True when there may be more."""
+        cursor, rows = await self._db.read(self._read_batch)
+        if not rows:
+            LAG.set(0)
+            return False
+        decisions = await self._decide(rows)
+        last = rows[-1].seq
+        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, (cursor, last))))
+        self._any_undecided |= any(d.undecided for d in decisions)
+        LAG.set((datetime.now(UTC) - rows[-1].received_at).total_seconds())
+        return len(rows) == self._batch
+
+    async def retry_undecided(self) -> None:
+        """Look again at receipts whose source could not be asked for when they came."""
+        rows = await self._db.read(self._read_undecided)
+        decided = [d for d in await self._decide(rows) if not d.undecided]
+        if decided:
+            self._count(await self._db.write(lambda conn: self._apply(conn, decided, None)))
+        left = len(rows) - len(decided)
+        self._any_undecided = bool(rows)
+        self._tell_undecided(left)
+
+    def _count(self, admitted: tuple[int, int]) -> None:
+        """Count outside the transaction, which may run more than once."""
+        new, redelivered = admitted
+        ADMITTED.labels("new").inc(new)
+        ADMITTED.labels("redelivery").inc(redelivered)
+        if new:
+            self._jobs_ready()
+
+    def _read_batch(self, conn: sa.Connection) -> tuple[int, Sequence[sa.Row[Any]]]:
+        cursor = conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() or 0
+        query = sa.select(receipts).where(receipts.c.seq > cursor).order_by(receipts.c.seq).limit(self._batch)
+        return cursor, conn.execute(query).all()
+
+    def _read_undecided(self, conn: sa.Connection) -> Sequence[sa.Row[Any]]:
+        query = (
+            sa.select(receipts)
+            .join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
+            .order_by(receipts.c.seq)
+            .limit(self._batch)
+        )
+        return conn.execute(query).all()
+
+    async def _decide(self, rows: Sequence[sa.Row[Any]]) -> list[Decision]:
+        known: dict[str, Source | None] = {}
+        unsure: set[str] = set()
+        for source_id in {row.source_id for row in rows}:
+            try:
+                known[source_id] = await self._sources.resolve(source_id)
+            except TrunklineError:
+                unsure.add(source_id)
+
+        def decide_all() -> list[Decision]:
+            return [decide(row, known.get(row.source_id), row.source_id in unsure) for row in rows]
+
+        # Parsing a batch is milliseconds of CPU: off the loop that answers webhooks.
+        return await asyncio.to_thread(decide_all)
+
+    def _apply(self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None) -> tuple[int, int]:
+        """Write the decisions in the open transaction; return how many events were new and how many redelivered."""
+        if move is not None and not _move_cursor(conn, *move):
+            return 0, 0  # another admission was faster: the next read starts behind it
+        if move is None:
+            gone = undecided_receipts.delete().where(undecided_receipts.c.seq.in_([d.seq for d in decisions]))
+            if conn.execute(gone).rowcount != len(decisions):
+                raise sa.exc.InvalidRequestError("an undecided receipt was decided twice at once")
+        waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
+        if waiting:
+            conn.execute(undecided_receipts.insert(), waiting)
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
+        return self._admit_events(conn, [d for d in decisions if d.event])
+
+    def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> tuple[int, int]:
+        if not decisions:
+            return 0, 0
+        there = _existing(conn, decisions)
+        new: dict[str, Decision] = {}
+        links = []
+        for decision in decisions:
+            assert decision.event is not None
+            event_id = decision.event["event_id"]
+            links.append({"tenant_id": decision.event["tenant_id"], "event_id": event_id, "seq": decision.seq})
+            if event_id not in there:
+                new.setdefault(event_id, decision)
+        if new:
+            conn.execute(events.insert(), [d.event for d in new.values()])
+            self._queue.enqueue_many(conn, [d.job for d in new.values() if d.job])
+        conn.execute(event_receipts.insert(), links)
+        return len(new), len(links) - len(new)
+
+
+def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
+    if before == 0 and conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() is None:
+        conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
+        return True
+    mine = (cursors.c.name == _CURSOR) & (cursors.c.seq == before)
+    return conn.execute(cursors.update().where(mine).values(seq=after)).rowcount == 1
+
+
+def _existing(conn: sa.Connection, decisions: list[Decision]) -> set[str]:
+    by_tenant: dict[str, list[str]] = {}
+    for decision in decisions:
+        assert decision.event is not None
+        by_tenant.setdefault(decision.event["tenant_id"], []).append(decision.event["event_id"])
+    there: set[str] = set()
+    for tenant_id, event_ids in by_tenant.items():
+        query = sa.select(events.c.event_id).where(
+            events.c.tenant_id == tenant_id, events.c.event_id.in_(event_ids)
+        )
+        there.update(conn.execute(query).scalars())
+    return there

@@ -1,0 +1,59 @@
+"""The few HTTP answers of /hooks, built as raw ASGI messages; errors are google.rpc.Status as JSON, like /v1's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_JSON = (b"content-type", b"application/json")
+_ACCEPTED_TAIL = b'"}'
+_ACCEPTED_HEAD = b'{"receiptId":"'
+_ACCEPTED_HEADERS = [_JSON, (b"content-length", str(len(_ACCEPTED_HEAD) + 32 + len(_ACCEPTED_TAIL)).encode())]
+
+_NAMES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+
+
+async def accepted(send: Send, receipt_id: str) -> None:
+    """Answer 202: the receipt is committed."""
+    await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
+    body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refused(
+    send: Send, status: int, reason: str, message: str, retry_after: float | None = None, allow: str | None = None
+) -> None:
+    """Answer an error with a google.rpc.Status body; `retry_after` in seconds, rounded up to whole ones."""
+    name = _NAMES[status]
+    detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "trunkline"}
+    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": [detail]}})
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(max(1, int(retry_after + 0.999))).encode()))
+    if allow is not None:
+        headers.append((b"allow", allow.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def text(send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8") -> None:
+    """Answer plain text."""
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

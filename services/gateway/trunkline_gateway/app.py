@@ -1,0 +1,123 @@
+"""The wiring of the role `serve`: the edge, the admission loop and the owner of the gateway's tables."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb2_grpc, job_service_pb2_grpc
+from trunkline_jobs import Queue
+from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.channels import Channels
+from trunkline_runtime.server import Server
+from trunkline_runtime.signals import stop_requested
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store import Database
+
+from trunkline_gateway import schema
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.conversation import ConversationService
+from trunkline_gateway.events import EventService
+from trunkline_gateway.feed import TenantFeed
+from trunkline_gateway.http import Front, HttpServer
+from trunkline_gateway.jobs import JobService
+from trunkline_gateway.receive import Receiver
+from trunkline_gateway.rejections import Rejections
+from trunkline_gateway.source_cache import SourceCache
+from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.transcode.app import build_transcoder
+
+_PACKAGE = "trunkline.gateway.v1."
+
+
+async def serve(config: GatewayConfig) -> None:
+    """Open, serve until SIGTERM or SIGINT, drain, close: what was opened is closed in reverse."""
+    async with AsyncExitStack() as stack:
+        signer = TokenSigner(config.suite_key, "gateway")
+        channels = Channels(signer)
+        stack.push_async_callback(channels.close)
+        authenticator = CachingAuthenticator(TenantServiceAuthenticator(channels, config.tenant_address))
+
+        db = await Database.open(
+            config.store_url, schema.metadata, migrations="trunkline_gateway.migrations", readers=config.readers
+        )
+        stack.push_async_callback(db.close)
+        queue = Queue(db, schema.jobs)
+        jobs = JobService(db, queue, config.tenant_in_flight)
+
+        sources = SourceMap(
+            TenantFeed(channels, config.tenant_address), SourceCache(config.source_cache, config.suite_key)
+        )
+        rejections = Rejections(db, config.keep_rejections)
+        receiver: Receiver
+        admission = Admission(
+            db,
+            queue,
+            sources,
+            keep_rejections=config.keep_rejections,
+            jobs_ready=jobs.jobs_ready,
+            undecided=lambda count: receiver.unverified_decided(count),
+        )
+        receiver = Receiver(
+            sources,
+            db.appender(schema.receipts, max_rows=config.max_queued),
+            rejections,
+            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            public_url=config.public_url,
+            max_body_bytes=config.max_body_bytes,
+            max_unverified=config.max_unverified,
+            admit_soon=admission.soon,
+        )
+
+        server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
+        event_service = EventService(db)
+        conversations = ConversationService(
+            channels, tenant_address=config.tenant_address, audio_address=config.audio_address, ai_address=config.ai_address
+        )  # fmt: skip
+        server.add(
+            event_service_pb2_grpc.add_EventServiceServicer_to_server, event_service, _PACKAGE + "EventService"
+        )
+        server.add(job_service_pb2_grpc.add_JobServiceServicer_to_server, jobs, _PACKAGE + "JobService")
+        server.add(
+            conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,
+            conversations,
+            _PACKAGE + "ConversationService",
+        )
+
+        async def store_answers() -> bool:
+            await db.check()
+            return True
+
+        server.health.depend("store", store_answers)
+        api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
+        front = Front(receiver, api, lambda: "" if server.health.serving else "not ready")
+        http = HttpServer(front, config.http_address, config.drain_seconds)
+        await server.start()
+        stack.push_async_callback(server.stop)
+
+        with stop_requested() as requested:
+            loops: list[Coroutine[Any, Any, None]] = [
+                sources.follow(), sources.persist(), admission.run(), rejections.run(),
+            ]  # fmt: skip
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(loop) for loop in loops]
+                serving = group.create_task(http.run_until_stopped())
+                await asyncio.wait(
+                    [group.create_task(requested.wait(), name="signal"), *running, serving],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                # Refuse new work first, then finish what is in flight, then stop what it stood on.
+                await server.health.drain()
+                jobs.stop()
+                http.should_exit = True
+                await serving
+                await server.stop()
+                requested.set()
+                for task in running:
+                    task.cancel()
+        await rejections.flush()

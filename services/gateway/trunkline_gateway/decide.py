@@ -1,0 +1,100 @@
+"""Decide: what one receipt is, as a pure function of the receipt and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline.common.v1 import provider_pb2
+from trunkline_jobs import NewJob
+
+from trunkline_gateway import ids, verdicts
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.receive import unpack_headers
+from trunkline_gateway.rejections import rejection_row
+
+FIRST_STAGE = "normalise"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
+
+    seq: int
+    source_id: str
+    event: dict[str, Any] | None = None  # a row of `events`
+    job: NewJob | None = None
+    rejection: dict[str, Any] | None = None
+    undecided: bool = False
+
+
+def decide(row: sa.Row[Any], source: Source | None, unsure: bool) -> Decision:
+    """Say what a receipt is. Pure: the same receipt and source always give the same decision."""
+    if unsure:  # the tenant service cannot be asked: a verified receipt waits for its source's adapter too
+        return Decision(row.seq, row.source_id, undecided=True)
+    if source is None or (row.verdict == verdicts.UNVERIFIED and not source.accepting):
+        return _without_source(row)
+    delivery = Delivery(row.body, {"content-type": row.content_type, **unpack_headers(row.headers)}, row.url, row.received_at)
+    adapter = adapter_for(source.provider)
+    if row.verdict == verdicts.UNVERIFIED:
+        try:
+            adapter.verify(source, delivery)
+        except Rejected as rejected:
+            reason = str(rejected)
+            kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, reason)
+            return Decision(row.seq, row.source_id, rejection=kept)
+    try:
+        identity = adapter.identify(source, row.event_type, delivery)
+    except Malformed as malformed:
+        # The same unreadable body twice is one dead letter.
+        body_hash = ids.digest_id("b", (row.body.hex(),))
+        return _event(row, source, ("malformed", body_hash), None, "", dead=str(malformed))
+    alias = identity.call_aliases[0] if identity.call_aliases else ""
+    return _event(row, source, identity.dedup_fields, identity.event_time, alias)
+
+
+def _without_source(row: sa.Row[Any]) -> Decision:
+    """Keep a receipt of no source: of a verified one its tenant sees a dead letter, of another only operators know."""
+    if row.verdict == verdicts.VERIFIED:
+        gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
+        return _event(row, gone, ("deleted", row.receipt_id), None, "", dead="the source was deleted")
+    delivery = Delivery(row.body, unpack_headers(row.headers), row.url, row.received_at)
+    kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, "there is no such source")
+    return Decision(row.seq, row.source_id, rejection=kept)
+
+
+def _event(
+    row: sa.Row[Any],
+    source: Source,
+    dedup_fields: Iterable[str],
+    event_time: datetime | None,
+    alias: str,
+    dead: str | None = None,
+) -> Decision:
+    event_id = ids.event_id(source.source_id, row.event_type, dedup_fields)
+    event = {
+        "tenant_id": source.tenant_id,
+        "event_id": event_id,
+        "source_id": source.source_id,
+        "provider": int(source.provider),
+        "event_type": row.event_type,
+        "received_at": row.received_at,
+        "event_time": event_time,
+        "first_seq": row.seq,
+        "call": "",
+        "finished_at": None,
+    }
+    job = NewJob(
+        job_id=event_id,
+        tenant_id=source.tenant_id,
+        subject=event_id,
+        kind="event",
+        stage=FIRST_STAGE,
+        group_key=ids.group_key(source.tenant_id, source.source_id, alias) if alias else "",
+        dead=dead,
+    )
+    return Decision(row.seq, row.source_id, event=event, job=job)

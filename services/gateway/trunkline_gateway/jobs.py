@@ -1,0 +1,168 @@
+"""JobService: hands jobs to workers under leases and takes their reports; every write compares the lease token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+from typing import Any
+
+import grpc
+import sqlalchemy as sa
+from trunkline.gateway.v1 import job_service_pb2 as pb
+from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline_jobs import Job, LeaseLost, Queue, QueueClass, Told
+from trunkline_store import Database
+
+from trunkline_gateway.schema import events, receipts
+
+# A job that becomes due by time alone (a retry) is found by looking again this often.
+_LOOK_SECONDS = 0.5
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
+
+    def __init__(self, db: Database, queue: Queue, tenant_in_flight: int):
+        """`tenant_in_flight`: jobs of one tenant and class leased at once, which keeps slots for the quiet."""
+        self._db = db
+        self._queue = queue
+        self._caps = dict.fromkeys(map(int, QueueClass), tenant_in_flight)
+        self._ready = asyncio.Event()
+        self._stopping = False
+
+    def jobs_ready(self) -> None:
+        """Say that jobs were made or became free."""
+        self._ready.set()
+
+    def stop(self) -> None:
+        """Answer every waiting claim, and give out nothing more."""
+        self._stopping = True
+        self._ready.set()
+
+    async def ClaimJobs(
+        self, request: pb.ClaimJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ClaimJobsResponse:
+        """Lease jobs, waiting up to `wait` for the first."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
+        lease = request.lease.ToTimedelta()
+        while not self._stopping:
+            self._ready.clear()
+            jobs = await self._db.write(lambda conn: self._claim(conn, request.worker, request.limit, lease))
+            if jobs:
+                if len(jobs) == request.limit:
+                    self._ready.set()  # there may be more for the next worker
+                return pb.ClaimJobsResponse(jobs=jobs)
+            left = deadline - loop.time()
+            if left <= 0:
+                break
+            try:
+                await asyncio.wait_for(self._ready.wait(), min(left, _LOOK_SECONDS))
+            except TimeoutError:
+                continue
+        return pb.ClaimJobsResponse()
+
+    def _claim(self, conn: sa.Connection, worker: str, limit: int, lease: timedelta) -> list[pb.Job]:
+        jobs = self._queue.claim(conn, worker, limit, lease.total_seconds(), in_flight_caps=self._caps)
+        if not jobs:
+            return []
+        query = (
+            sa.select(events, receipts.c.body, receipts.c.content_type)
+            .join(receipts, receipts.c.seq == events.c.first_seq)
+            .where(sa.or_(*(
+                sa.and_(events.c.tenant_id == job.tenant_id, events.c.event_id == job.subject) for job in jobs
+            )))
+        )  # fmt: skip
+        rows = {row.event_id: row for row in conn.execute(query)}
+        return [_job(job, rows[job.subject]) for job in jobs]
+
+    async def RenewLeases(
+        self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RenewLeasesResponse:
+        """Lengthen leases; name those that are lost."""
+        lease = request.lease.ToTimedelta()
+        lost = await asyncio.gather(*(self._renew(held, lease) for held in request.leases))
+        return pb.RenewLeasesResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+
+    async def _renew(self, held: pb.Lease, lease: timedelta) -> str | None:
+        try:
+            await self._db.write(lambda conn: self._queue.renew(conn, held.job_id, held.lease_token, lease.total_seconds()))
+        except LeaseLost:
+            return held.job_id
+        return None
+
+    async def ReportJobs(
+        self, request: pb.ReportJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReportJobsResponse:
+        """Apply each report in a transaction of its own; the writer commits them together."""
+        lost = await asyncio.gather(*(self._report(report, request.worker) for report in request.reports))
+        self._ready.set()  # a job of the same call may be free now
+        return pb.ReportJobsResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+
+    async def _report(self, report: pb.JobReport, worker: str) -> str | None:
+        try:
+            await self._db.write(lambda conn: self._apply(conn, report, worker))
+        except LeaseLost:
+            return report.lease.job_id
+        return None
+
+    def _apply(self, conn: sa.Connection, report: pb.JobReport, worker: str) -> None:
+        queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
+        began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
+        told = Told(checkpoint=dict(report.checkpoint), began=began)
+        match report.WhichOneof("outcome"):
+            case "advance":
+                queue.advance(conn, job_id, token, report.advance.next_stage, told=told)
+            case "done":
+                queue.complete(conn, job_id, token, told=told)
+                _finish(conn, queue, job_id, report.done.call)
+            case "retry":
+                delay = report.retry.delay.ToTimedelta()
+                queue.reschedule(conn, job_id, token, delay, error={"message": report.retry.error}, told=told)
+            case "wait":
+                delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
+                queue.reschedule(conn, job_id, token, delay, spend_attempt=False, error=error, told=told)
+            case "dead":
+                queue.bury(conn, job_id, token, {"message": report.dead.error}, told=told)
+
+    async def ReleaseLeases(
+        self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReleaseLeasesResponse:
+        """Give back every lease of a worker that stops."""
+        released = await self._db.write(lambda conn: self._queue.release(conn, request.worker))
+        self._ready.set()
+        return pb.ReleaseLeasesResponse(released=released)
+
+
+def _finish(conn: sa.Connection, queue: Queue, job_id: str, call: str) -> None:
+    job = queue.get(conn, job_id)
+    assert job is not None, "it was completed in this transaction"
+    values: dict[str, Any] = {"finished_at": job.updated_at}
+    if call:
+        values["call"] = call
+    mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
+    conn.execute(events.update().where(mine).values(**values))
+
+
+def _job(job: Job, row: sa.Row[Any]) -> pb.Job:
+    return pb.Job(
+        job_id=job.job_id,
+        lease_token=job.lease_token,
+        lease_expire_time=job.lease_until,
+        event=f"tenants/{job.tenant_id}/events/{job.subject}",
+        source=f"tenants/{job.tenant_id}/sources/{row.source_id}",
+        provider=row.provider,
+        event_type=row.event_type,
+        receive_time=row.received_at,
+        stage=job.stage,
+        attempts=job.attempts,
+        generation=job.generation,
+        checkpoint=job.checkpoint,
+        body=row.body,
+        content_type=row.content_type,
+        group_key=job.group_key or "",
+        stage_start_time=job.stage_began_at,
+    )
+
+

@@ -1,0 +1,229 @@
+"""Receive: POST /hooks/{source_id}/{event_type}, from the raw request to a committed receipt and its 202.
+
+The hot path. Nothing is parsed, nothing unique is checked and no job is made here: that is admission's work
+(admit.py). Read `Receiver.__call__` top-down; it is the first six steps of docs/architecture.md's way of a webhook.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from prometheus_client import Counter, Histogram
+from trunkline.common.v1 import provider_pb2
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.logs import get_logger
+from trunkline_store.errors import StoreBusy, StoreError
+
+from trunkline_gateway import ids, verdicts
+from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
+from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.providers.base import Delivery, Rejected, Source
+from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.sources import SourceMap
+
+log = get_logger(__name__)
+
+_PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})", re.ASCII)
+# Never kept, not even for a request that could not be verified yet.
+SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = Histogram(
+    "trunkline_receive_seconds",
+    "From the first byte of a webhook to its 202.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+
+ReceiptRow = tuple[str, str, str, str, datetime, int, str, str, bytes, bytes]
+
+
+class ClientGone(Exception):
+    """The sender hung up before its body was whole: there is nobody to answer and nothing to keep."""
+
+
+class Inbox(Protocol):
+    """Where receipts are committed: resolves when the row is on disk."""
+
+    def append(self, row: ReceiptRow) -> Awaitable[None]:
+        """Commit one row of `schema.receipts` without its seq. Raises StoreBusy when the queue is full."""
+        ...
+
+
+class RejectionLog(Protocol):
+    """Where requests with a wrong signature are kept, bounded, off the hot path."""
+
+    def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
+        """Keep one for inspection; may drop it when too many come at once."""
+        ...
+
+
+class Receiver:
+    """The ASGI callable of /hooks."""
+
+    def __init__(
+        self,
+        sources: SourceMap,
+        inbox: Inbox,
+        rejected: RejectionLog,
+        ceiling: Buckets,
+        *,
+        public_url: str,
+        max_body_bytes: int,
+        max_unverified: int,
+        admit_soon: Callable[[], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
+        """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
+        self._sources = sources
+        self._inbox = inbox
+        self._rejected = rejected
+        self._ceiling = ceiling
+        self._public_url = public_url.rstrip("/")
+        self._max_body = max_body_bytes
+        self._max_unverified = max_unverified
+        self._unverified = 0  # since the last time that admission decided some
+        self._admit_soon = admit_soon
+        self._now = now
+        self._accepted = {
+            value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
+            for value in provider_pb2.Provider.values()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one webhook: find the source, verify, commit, answer."""
+        started = time.perf_counter()
+        match = _PATH.fullmatch(scope["path"])
+        if match is None:
+            return await refused(send, 404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
+        if scope["method"] != "POST":
+            return await refused(send, 405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
+        source_id, event_type = match.groups()
+
+        try:
+            body = await self._read(scope, receive)
+        except ClientGone:
+            return
+        if body is None:
+            message = f"the body is larger than {self._max_body} bytes"
+            return await self._refuse(send, None, 413, "BODY_TOO_LARGE", message)
+
+        source = self._sources.get(source_id)
+        if source is None:
+            try:
+                source = await self._sources.resolve(source_id)
+            except TrunklineError:
+                return await self._keep_unverified(scope, send, source_id, event_type, body)
+        if source is None or not source.accepting:
+            return await self._refuse(send, source, 404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}")
+
+        wait = self._ceiling.take(source_id)
+        if wait:
+            message = "this source sends more than the ceiling allows"
+            return await self._refuse(send, source, 429, "ABUSE_CEILING", message, retry_after=wait)
+
+        delivery = self._delivery(scope, body)
+        try:
+            adapter_for(source.provider).verify(source, delivery)
+        except Rejected as rejected:
+            self._rejected.keep(source, event_type, delivery, str(rejected))
+            return await self._refuse(send, source, 401, "BAD_SIGNATURE", str(rejected))
+
+        receipt_id = ids.receipt_id()
+        content_type = delivery.headers.get("content-type", "")[:128]
+        try:
+            await self._inbox.append(
+                (
+                    receipt_id, source_id, source.tenant_id, event_type, delivery.received,
+                    verdicts.VERIFIED, content_type, "", b"", body,
+                )
+            )  # fmt: skip
+        except StoreError as error:
+            return await self._refuse_store(send, source, error)
+        self._admit_soon()
+        self._accepted[source.provider].inc()
+        await accepted(send, receipt_id)
+        SECONDS.observe(time.perf_counter() - started)
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """Return the raw body, or None as soon as it is known to be too large."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max_body:
+                return None
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body if len(body) <= self._max_body else None
+        chunks = [body]
+        size = len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":  # half a body is nobody's webhook
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._max_body:
+                return None
+        return b"".join(chunks)
+
+    def _delivery(self, scope: Scope, body: bytes) -> Delivery:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        url = self._public_url + raw_path.decode("latin-1")
+        if scope["query_string"]:
+            url += "?" + scope["query_string"].decode("latin-1")
+        return Delivery(body=body, headers=headers, url=url, received=self._now())
+
+    async def _keep_unverified(
+        self, scope: Scope, send: Send, source_id: str, event_type: str, body: bytes
+    ) -> None:
+        """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
+        if self._unverified >= self._max_unverified:
+            message = "the source is not known here and cannot be asked for; try again"
+            return await self._refuse(send, None, 503, "SOURCE_UNKNOWN", message, retry_after=5)
+        self._unverified += 1
+        delivery = self._delivery(scope, body)
+        receipt_id = ids.receipt_id()
+        try:
+            await self._inbox.append(
+                (
+                    receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
+                    delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
+                    pack_headers(delivery.headers), body,
+                )
+            )  # fmt: skip
+        except StoreError as error:
+            return await self._refuse_store(send, None, error)
+        self._admit_soon()
+        RECEIPTS.labels("unknown", "unverified").inc()
+        await accepted(send, receipt_id)
+
+    def unverified_decided(self, still_undecided: int) -> None:
+        """Admission says how many unverified receipts still wait, which is what the bound is about."""
+        self._unverified = still_undecided
+
+    async def _refuse_store(self, send: Send, source: Source | None, error: StoreError) -> None:
+        reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
+        await self._refuse(send, source, 503, reason, "the webhook was not stored; try again", retry_after=1)
+
+    async def _refuse(
+        self, send: Send, source: Source | None, status: int, reason: str, message: str, *, retry_after: float | None = None
+    ) -> None:
+        provider = provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"
+        RECEIPTS.labels(provider, reason.lower()).inc()
+        await refused(send, status, reason, message, retry_after)
+
+
+def pack_headers(headers: Mapping[str, str]) -> bytes:
+    """Return the headers as lines of `name: value`, without credentials. A header's value holds no line break."""
+    lines = (f"{name}: {value}" for name, value in headers.items() if name not in SECRET_HEADERS)
+    return "\n".join(lines).encode("latin-1", "replace")
+
+
+def unpack_headers(raw: bytes) -> dict[str, str]:
+    """Undo `pack_headers`."""
+    pairs = (line.split(": ", 1) for line in raw.decode("latin-1").split("\n") if ": " in line)
+    return {name: value for name, value in pairs}

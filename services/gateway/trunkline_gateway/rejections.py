@@ -1,0 +1,94 @@
+"""Requests with a wrong signature: kept off the hot path, bounded per source, where an operator can look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline_runtime.logs import get_logger
+from trunkline_store import Database
+from trunkline_store.errors import StoreError
+
+from trunkline_gateway.providers.base import Delivery, Source
+from trunkline_gateway.receive import SECRET_HEADERS
+from trunkline_gateway.schema import rejections
+
+log = get_logger(__name__)
+
+_BODY_BYTES = 64 * 1024
+
+
+def rejection_row(
+    tenant_id: str, source_id: str, event_type: str, delivery: Delivery, reason: str
+) -> dict[str, Any]:
+    """Return the row that keeps a rejected delivery."""
+    return {
+        "tenant_id": tenant_id,
+        "rejection_id": "r" + uuid.uuid4().hex,
+        "source_id": source_id,
+        "event_type": event_type,
+        "received_at": delivery.received,
+        "reason": reason[:400],
+        "headers": {k: v for k, v in delivery.headers.items() if k not in SECRET_HEADERS},
+        "body": delivery.body[:_BODY_BYTES],
+        "size_bytes": len(delivery.body),
+    }
+
+
+class Rejections:
+    """A short queue in memory and a loop that writes it: a flood of bad signatures costs the store little."""
+
+    def __init__(self, db: Database, keep_per_source: int, queue: int = 200):
+        """Keep at most `keep_per_source` rows of each source, the latest."""
+        self._db = db
+        self._keep = keep_per_source
+        self._queue: deque[dict[str, Any]] = deque(maxlen=queue)
+        self._wake = asyncio.Event()
+        self.dropped = 0
+
+    def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
+        """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
+        if len(self._queue) == self._queue.maxlen:
+            self.dropped += 1
+        self._queue.append(rejection_row(source.tenant_id, source.source_id, event_type, delivery, reason))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what waits, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits now; what cannot be written is dropped, because it was answered 401 already."""
+        rows = [self._queue.popleft() for _ in range(len(self._queue))]
+        if not rows:
+            return
+        try:
+            await self._db.write(lambda conn: insert_rejections(conn, rows, self._keep))
+        except StoreError as error:
+            self.dropped += len(rows)
+            log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
+
+
+def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], keep_per_source: int) -> None:
+    """Insert the rows and trim each source's to the latest `keep_per_source`."""
+    if not rows:
+        return
+    conn.execute(rejections.insert(), rows)
+    for tenant_id, source_id in {(row["tenant_id"], row["source_id"]) for row in rows}:
+        mine = (rejections.c.tenant_id == tenant_id) & (rejections.c.source_id == source_id)
+        oldest_kept: datetime | None = conn.execute(
+            sa.select(rejections.c.received_at)
+            .where(mine)
+            .order_by(rejections.c.received_at.desc())
+            .offset(keep_per_source)
+            .limit(1)
+        ).scalar()
+        if oldest_kept is not None:
+            conn.execute(rejections.delete().where(mine & (rejections.c.received_at <= oldest_kept)))

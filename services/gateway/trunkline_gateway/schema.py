@@ -1,0 +1,90 @@
+"""The gateway's tables: what came in (receipts), what it told us (events), and what is to be done (jobs)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from trunkline_jobs import jobs_table
+from trunkline_store.types import Bytes, Json, Text, UtcTimestamp
+
+metadata = sa.MetaData()
+
+# Append-only, and nothing on it is unique beside the integer key: a second index would turn the append of 20,000
+# rows a second into random page writes (docs/decisions/0003-append-only-receipts.md). On Spanner the key is the
+# receipt's random id under a shard, and `pending` takes the place of the cursor.
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("receipt_id", Text(32), nullable=False),
+    sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("tenant_id", Text(40), nullable=False),  # empty while unverified
+    sa.Column("event_type", Text(64), nullable=False),
+    sa.Column("received_at", UtcTimestamp, nullable=False),
+    sa.Column("verdict", sa.Integer, nullable=False),  # gateway.v1.Verdict
+    sa.Column("content_type", Text(128), nullable=False),
+    sa.Column("url", Text(2048), nullable=False),  # empty once verified: only an unverified one needs it again
+    sa.Column("headers", Bytes, nullable=False),  # lines of `name: value`; empty once verified
+    sa.Column("body", Bytes, nullable=False),
+    info={"spanner": {"primary_key": ["shard", "receipt_id"], "pending_index": ["pending", "shard", "received_at"]}},
+)
+
+# How far admission has come; receipts behind the cursor that could not be decided yet stand in undecided_receipts.
+cursors = sa.Table(
+    "cursors",
+    metadata,
+    sa.Column("name", Text(40), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+
+undecided_receipts = sa.Table(
+    "undecided_receipts",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("source_id", Text(40), nullable=False),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("event_id", Text(40), primary_key=True),
+    sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("provider", sa.Integer, nullable=False),  # common.v1.Provider
+    sa.Column("event_type", Text(64), nullable=False),
+    sa.Column("received_at", UtcTimestamp, nullable=False),
+    sa.Column("event_time", UtcTimestamp, nullable=True),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("call", Text(160), nullable=False, default=""),
+    sa.Column("finished_at", UtcTimestamp, nullable=True),
+    sa.Index("events_by_time", "tenant_id", "received_at", "event_id"),
+    sqlite_with_rowid=False,
+)
+
+# Which receipts told us of which event: a redelivery adds a row here and nothing else.
+event_receipts = sa.Table(
+    "event_receipts",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("event_id", Text(40), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+    info={"spanner": {"interleave_in": "events"}},
+)
+
+# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (rejections.py).
+rejections = sa.Table(
+    "rejections",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("rejection_id", Text(40), primary_key=True),
+    sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("event_type", Text(64), nullable=False),
+    sa.Column("received_at", UtcTimestamp, nullable=False),
+    sa.Column("reason", Text(400), nullable=False),
+    sa.Column("headers", Json, nullable=False),
+    sa.Column("body", Bytes, nullable=False),  # the first 64 KiB
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id"),
+)
+
+jobs = jobs_table(metadata)

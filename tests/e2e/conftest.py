@@ -1,0 +1,112 @@
+"""The real processes, started once for all end-to-end tests."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.standins.recordings import Recordings
+from tools.suite.processes import Suite
+from tools.suite.seed import SeededTenant, api, seed_tenant
+from tools.suite.webhooks import Webhook
+
+CALLS = Path(__file__).parent.parent / "data" / "calls"
+_numbers = itertools.count(1)
+
+
+@dataclass
+class World:
+    """A running suite with two tenants, and the providers' recordings."""
+
+    suite: Suite
+    recordings: Recordings
+    tenants: list[SeededTenant]
+
+    def post(self, webhook: Webhook, **headers: str) -> httpx.Response:
+        """Post a webhook as its provider would."""
+        return httpx.post(webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10)
+
+    def get(self, tenant: SeededTenant, path: str, **params: str) -> httpx.Response:
+        """Read /v1 with a tenant's API key."""
+        with api(self.suite.http_url, tenant.api_key) as client:
+            return client.get(f"/v1/{path}", params=params)
+
+    def events(self, tenant: SeededTenant, **params: str) -> list[dict[str, Any]]:
+        """A tenant's events, the latest first."""
+        answer = self.get(tenant, f"tenants/{tenant.name}/events", pageSize="500", **params)
+        return answer.raise_for_status().json().get("events", [])
+
+    def event_of(self, tenant: SeededTenant, receipt_id: str) -> dict[str, Any]:
+        """The event that a receipt was found to be, with its story; waits for admission."""
+
+        def find() -> dict[str, Any] | None:
+            for event in self.events(tenant):
+                story = self.get(tenant, event["name"]).raise_for_status().json()
+                if any(r["receiptId"] == receipt_id for r in story["receipts"]):
+                    return story
+            return None
+
+        return self.wait(find, f"an event of receipt {receipt_id}")
+
+    def finished(self, tenant: SeededTenant, receipt_id: str, state: str = "EVENT_STATE_DONE") -> dict[str, Any]:
+        """The event of a receipt once it is in a state."""
+        name = self.event_of(tenant, receipt_id)["name"]
+
+        def look() -> dict[str, Any] | None:
+            event = self.get(tenant, name).raise_for_status().json()
+            assert event["state"] in (state, "EVENT_STATE_WAITING", "EVENT_STATE_PROCESSING"), event
+            return event if event["state"] == state else None
+
+        return self.wait(look, f"{name} in {state}")
+
+    def wait(self, look: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+        """Return the first true answer of `look`."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := look():
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.suite.log_end('worker')}")
+
+    def call_id(self) -> str:
+        """A number no other call here has."""
+        return str(900_000_000 + next(_numbers))
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[str, dict[str, Any]]:
+    """The sample calls by id."""
+    return {sample["id"]: sample for sample in json.loads((CALLS / "calls.json").read_text())}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Start gateway, worker, tenant, audio and ai; stop them cleanly at the end."""
+    settings = {
+        "TRUNKLINE_AUDIO_ALLOW_PRIVATE_ADDRESSES": "true",
+        "TRUNKLINE_GATEWAY_MAX_BODY_BYTES": "100000",
+    }
+    suite = Suite(tmp_path_factory.mktemp("suite"), free_ports=True, env=settings)
+    with Recordings() as recordings:
+        try:
+            suite.start()
+            tenants = [
+                seed_tenant(suite.http_url, suite.operator_token, name, recordings.url, spanish=True)
+                for name in ("acme", "globex")
+            ]
+            for tenant in tenants:
+                for source in tenant.sources:
+                    recordings.tokens.add(source.credential)
+                    recordings.accounts[source.account] = source.secret
+            yield World(suite, recordings, tenants)
+        finally:
+            codes = suite.stop()
+    assert set(codes.values()) == {0}, f"not every process stopped cleanly: {codes}"

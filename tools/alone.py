@@ -1,0 +1,94 @@
+"""`make alone`: each service in an environment that holds it and its lock only, started and asked for its health."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tools.packages import ROOT, Package, packages
+from tools.suite.processes import COMMANDS, Suite
+
+UV = Path(sys.executable).parent / "uv"
+# What a service must not need: another one's libraries.
+FOREIGN = {
+    "tenant": ("av", "onnxruntime", "pocketsphinx", "google.cloud", "vaderSentiment", "uvicorn"),
+    "ai": ("av", "onnxruntime", "pocketsphinx", "uvicorn"),
+    "audio": ("vaderSentiment", "uvicorn"),
+    "gateway": ("av", "onnxruntime", "pocketsphinx", "vaderSentiment", "numpy"),
+}
+
+
+def build(package: Package, folder: Path) -> Path:
+    """Make the environment; return its Python."""
+    shutil.rmtree(folder, ignore_errors=True)
+    python = folder / "bin" / "python"
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    install = [str(UV), "pip", "install", "--quiet", "--python", str(python)]
+    subprocess.run([*install, "-r", package.lock], check=True)
+    subprocess.run([*install, "--no-deps", *package.siblings, package.folder], check=True)
+    subprocess.run([UV, "pip", "check", "--quiet", "--python", python], check=True)
+    return python
+
+
+def foreign(python: Path, names: tuple[str, ...]) -> list[str]:
+    """Which of the modules can be imported there: none should."""
+    there = []
+    for name in names:
+        tried = subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            there.append(name)
+    return there
+
+
+def serves(python: Path, name: str, folder: Path) -> str:
+    """Start the service alone and ask its health; return why it does not serve, or an empty string."""
+    shutil.rmtree(folder, ignore_errors=True)
+    suite = Suite(folder, free_ports=True)
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [python, "-m", *COMMANDS[name]], env=suite.environment(), stdout=log, stderr=log, cwd=folder
+        )
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until and process.poll() is None:
+            with grpc.insecure_channel(suite.grpc[name]) as channel:
+                try:
+                    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                except grpc.RpcError:
+                    answer = None
+            if answer is not None and answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return ""
+            time.sleep(0.05)
+        return f"did not serve:\n{(folder / 'log.txt').read_text()[-2000:]}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def main() -> int:
+    """Check every service; 1 when one fails."""
+    failed = 0
+    wanted = sys.argv[1:]
+    for package in packages():
+        if package.folder.parent.name != "services" or (wanted and package.name not in wanted):
+            continue
+        begun = time.monotonic()
+        python = build(package, ROOT / "build" / "alone" / package.name)
+        too_much = foreign(python, FOREIGN[package.name])
+        problem = f"holds what only others need: {too_much}" if too_much else ""
+        problem = problem or serves(python, package.name, ROOT / "build" / "alone" / f"{package.name}-run")
+        print(f"{package.name:8} {'ok' if not problem else problem} ({time.monotonic() - begun:.1f} s)", flush=True)
+        failed += bool(problem)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("UV_LINK_MODE", "copy")
+    sys.exit(main())

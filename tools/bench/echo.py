@@ -1,0 +1,30 @@
+"""The baseline of the ingest bench: a bare ASGI echo on the same server, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from trunkline_gateway.http import HttpServer
+
+BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
+HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
+
+
+async def echo(scope, receive, send):  # noqa: ANN001, ANN201
+    """Read the body and answer 202."""
+    message = await receive()
+    while message.get("more_body"):
+        message = await receive()
+    await send({"type": "http.response.start", "status": 202, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+async def main() -> None:
+    """Serve on the address that was given, until killed."""
+    await HttpServer(echo, sys.argv[1], 1.0).run_until_stopped()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,36 @@
+"""The repository's packages and what each stands on, as their pyproject.toml files say."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Package:
+    """One folder of libs/ or services/."""
+
+    folder: Path
+    siblings: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def lock(self) -> Path:
+        """Third parties at their versions, its siblings' included."""
+        return self.folder / "requirements.lock"
+
+
+def packages() -> list[Package]:
+    """Every package, libraries first."""
+    found = []
+    for file in [*sorted(ROOT.glob("libs/*/pyproject.toml")), *sorted(ROOT.glob("services/*/pyproject.toml"))]:
+        siblings = tomllib.loads(file.read_text())["tool"]["trunkline"]["siblings"]
+        found.append(Package(file.parent, tuple(ROOT / name for name in siblings)))
+    return found

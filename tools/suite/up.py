@@ -1,0 +1,93 @@
+"""`make up`: serve the suite until Ctrl-C, with two tenants to try it on; the facts stand in var/dev.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.standins.recordings import Recordings
+from tools.suite.processes import Suite, SuiteError
+from tools.suite.seed import SeededTenant, seed_tenant
+
+FOLDER = Path("var")
+TENANTS = ("acme", "globex")
+
+
+def dev_facts(suite: Suite, tenants: list[SeededTenant]) -> dict[str, object]:
+    """What any tool needs to drive the running suite."""
+    return {
+        "http": suite.http_url,
+        "grpc": suite.grpc,
+        "metrics": {"gateway": suite.http, **suite.metrics},
+        "operator_token": suite.operator_token,
+        "tenants": [
+            {
+                "name": f"tenants/{tenant.name}",
+                "api_key": tenant.api_key,
+                "sources": [
+                    {key: value for key, value in asdict(source).items() if key in ("id", "provider", "secret", "url")}
+                    for source in tenant.sources
+                ],
+            }
+            for tenant in tenants
+        ],
+    }
+
+
+def main() -> int:
+    """Serve until a signal, or until a process ends by itself."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    suite = Suite(FOLDER, env={"TRUNKLINE_AUDIO_ALLOW_PRIVATE_ADDRESSES": "true"})
+    facts = FOLDER / "dev.json"
+    with Recordings() as recordings:
+        try:
+            suite.start()
+            tenants = [
+                seed_tenant(suite.http_url, suite.operator_token, name, recordings.url) for name in TENANTS
+            ]
+            for tenant in tenants:
+                for source in tenant.sources:
+                    recordings.tokens.add(source.credential)
+                    recordings.accounts[source.account] = source.secret
+            _write_private(facts, json.dumps(dev_facts(suite, tenants), indent=2) + "\n")
+            _print(suite, tenants)
+            while not stop.wait(0.5):
+                for name, process in suite.running.items():
+                    if process.poll() is not None:
+                        raise SuiteError(f"{name} ended with {process.returncode}:\n{suite.log_end(name)}")
+        except SuiteError as error:
+            print(f"\n{error}", file=sys.stderr)
+            return 1
+        finally:
+            facts.unlink(missing_ok=True)
+            suite.stop()
+    return 0
+
+
+def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
+    print(f"HTTP      {suite.http_url}  (webhooks, /v1, /healthz, /readyz, /metrics)")
+    for name, address in suite.grpc.items():
+        print(f"gRPC      {address}  {name}")
+    print(f"operator  {suite.operator_token}")
+    for tenant in tenants:
+        print(f"\ntenant    {tenant.name}\n  API key {tenant.api_key}")
+        for source in tenant.sources:
+            print(f"  {source.provider:9} {source.url}/<event_type>\n            secret {source.secret}")
+    print("\nThe same facts are in var/dev.json, logs in var/log/. Ctrl-C stops.", flush=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
