@@ -39,6 +39,8 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
         self.wal_bytes = 0
         self.restarts = 0
+        self.idle_at = -1
+        """The count of commits up to which all is in the file."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -52,11 +54,10 @@ class Checkpointer:
     def _run(self) -> None:
         raw = connect_checkpointer(self._path)
         try:
-            seen = -1
             while not self._stopping.wait(INTERVAL_SECONDS):
                 commits = self._commits()
-                if commits != seen and self._passive(raw):
-                    seen = commits
+                if commits != self.idle_at and self._passive(raw):
+                    self.idle_at = commits
                 if self.wal_bytes > RESET_BYTES:
                     self._passive(raw)
                     self._passive(raw)

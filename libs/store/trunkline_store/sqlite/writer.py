@@ -148,8 +148,11 @@ class Writer:
         if appended:
             self._last_append = now
             self._batch_seconds = now - normal_ended
+        self._rest(normal_ended - started, now)
+
+    def _rest(self, normal_seconds: float, now: float) -> None:
         if now - self._last_append < APPENDING_SECONDS:
-            self._normal_from = now + min((normal_ended - started) / 3, REST_AT_MOST)
+            self._normal_from = now + min(normal_seconds / 3, REST_AT_MOST)
 
     def _run_normal(self, units: list[Unit], started: float) -> float:
         """Run callbacks until their time is up; the moment they ended (`started` if none ran)."""

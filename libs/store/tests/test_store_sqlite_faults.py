@@ -1,0 +1,178 @@
+"""When SQLite itself fails: the group is done again one by one, and the store heals without a restart."""
+
+import asyncio
+import sqlite3
+
+import pytest
+import sqlalchemy as sa
+from trunkline_store import (
+    Conflict,
+    Database,
+    InvalidValue,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsupported,
+)
+from trunkline_store.conformance import ENTRIES, METADATA, add, ids, labels, thing
+from trunkline_store.sqlite.errors import translate
+
+
+async def run_by_writer(db, fn):
+    """Run fn(raw connection) on the writer's thread between two turns."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def task():
+        fn(db._tx.raw)
+        loop.call_soon_threadsafe(done.set)
+
+    db._writer.between_turns(task)
+    await done.wait()
+
+
+async def limit_pages(db, extra):
+    def limit(raw):
+        pages = raw.execute("PRAGMA page_count").fetchone()[0]
+        raw.execute(f"PRAGMA max_page_count={pages + extra if extra is not None else 1 << 30}")
+
+    await run_by_writer(db, limit)
+
+
+async def test_a_full_disk_refuses_and_heals(db):
+    appender = db.appender(ENTRIES)
+    await appender.append(("before", None, b""))
+    await limit_pages(db, 3)
+    results = await asyncio.gather(
+        *[appender.append((f"full{n}", None, b"x" * 5000)) for n in range(40)], return_exceptions=True
+    )
+    refused = [result for result in results if result is not None]
+    assert refused
+    assert all(isinstance(result, StoreUnavailable) for result in refused)
+    with pytest.raises(StoreUnavailable):
+        await db.write(add(**thing("big", raw=b"x" * 100_000)))
+    await limit_pages(db, None)
+    await appender.append(("after", None, b"x" * 5000))
+    await db.write(add(**thing("big", raw=b"x" * 100_000)))
+    kept = await db.read(labels)
+    assert len(kept) == 2 + len(results) - len(refused)
+    assert appender.waiting == 0
+
+
+async def test_one_that_fills_the_disk_harms_no_other(db):
+    await limit_pages(db, 3)
+    big = db.write(add(**thing("big", raw=b"x" * 100_000)))
+    small = [db.write(add(**thing(f"small{n}"))) for n in range(3)]
+    row = db.appender(ENTRIES).append(("row", None, b""))
+    results = await asyncio.gather(big, *small, row, return_exceptions=True)
+    assert isinstance(results[0], StoreUnavailable)
+    assert results[1:] == [None] * 4
+    assert await db.read(ids) == ["small0", "small1", "small2"]
+
+
+async def test_a_commit_that_fails_for_the_group_is_done_again_one_by_one(db, monkeypatch):
+    runs = []
+    fail = [True]
+    commit = db._tx.commit
+
+    def commit_or_fail():
+        if fail and runs:
+            fail.clear()
+            raise StoreUnavailable("the disk looked away")
+        commit()
+
+    monkeypatch.setattr(db._tx, "commit", commit_or_fail)
+
+    def work(number):
+        def callback(conn):
+            runs.append(number)
+            add(**thing(f"t{number}"))(conn)
+            if number == 2:
+                raise ValueError(number)
+            return number
+
+        return callback
+
+    row = db.appender(ENTRIES).append(("row", None, None))
+    results = await asyncio.gather(*[db.write(work(n)) for n in range(5)], row, return_exceptions=True)
+    assert results[0:2] == [0, 1]
+    assert isinstance(results[2], ValueError)
+    assert results[3:] == [3, 4, None]
+    assert await db.read(ids) == ["t0", "t1", "t3", "t4"]
+    assert await db.read(labels) == ["row"]
+    assert len(runs) > 5  # some ran twice, and took effect once
+    assert not fail
+
+
+async def test_an_interrupted_commit_is_reported_to_a_single_caller(db, monkeypatch):
+    def refuse():
+        raise StoreUnavailable("no")
+
+    monkeypatch.setattr(db._tx, "commit", refuse)
+    with pytest.raises(StoreUnavailable):
+        await db.write(add(**thing("one")))
+    monkeypatch.undo()
+    await db.write(add(**thing("two")))
+    assert await db.read(ids) == ["two"]
+
+
+async def test_a_writer_that_dies_fails_its_callers_and_health(db, monkeypatch):
+    def die():
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(db._writer, "_turn", die)
+    with pytest.raises(StoreUnavailable, match="a fault of ours"):
+        await db.write(ids)
+    with pytest.raises(StoreUnavailable):
+        await db.check()
+    with pytest.raises(StoreUnavailable):
+        db.appender(ENTRIES).append(("x", None, None))
+
+
+async def test_a_file_that_is_no_database_is_damaged(tmp_path):
+    (tmp_path / "bad.db").write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(StoreDamaged):
+        await Database.open(f"sqlite:///{tmp_path}/bad.db", METADATA)
+    (tmp_path / "bad.db").unlink()  # the lock was let go: the same place opens again
+    async with await Database.open(f"sqlite:///{tmp_path}/bad.db", METADATA):
+        pass
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///x.db?mode=ro", "mysql://h/d"])
+async def test_urls_that_are_not_understood_are_refused(url):
+    with pytest.raises(StoreUnsupported):
+        await Database.open(url, METADATA)
+
+
+async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable):
+        await Database.open(f"sqlite:///{tmp_path}/file/store.db", METADATA)
+
+
+def driver_error(kind, code, name):
+    error = kind("told")
+    error.sqlite_errorcode, error.sqlite_errorname = code, name
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (driver_error(sqlite3.OperationalError, sqlite3.SQLITE_FULL, "SQLITE_FULL"), StoreUnavailable),
+        (driver_error(sqlite3.OperationalError, sqlite3.SQLITE_IOERR_FSYNC, "FSYNC"), StoreUnavailable),
+        (driver_error(sqlite3.OperationalError, sqlite3.SQLITE_BUSY_SNAPSHOT, "BUSY"), StoreUnavailable),
+        (driver_error(sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, "CORRUPT"), StoreDamaged),
+        (driver_error(sqlite3.IntegrityError, sqlite3.SQLITE_CONSTRAINT_UNIQUE, "UNIQUE"), Conflict),
+        (driver_error(sqlite3.IntegrityError, sqlite3.SQLITE_CONSTRAINT_CHECK, "CHECK"), InvalidValue),
+        (driver_error(sqlite3.DataError, sqlite3.SQLITE_TOOBIG, "TOOBIG"), InvalidValue),
+        (driver_error(sqlite3.OperationalError, sqlite3.SQLITE_ERROR, "ERROR"), StoreError),
+        (OverflowError("int too large"), InvalidValue),
+        (MemoryError(), StoreUnavailable),
+        (sa.exc.IntegrityError("s", {}, driver_error(sqlite3.IntegrityError, 2067, "UNIQUE")), Conflict),
+        (KeyError("not ours"), KeyError),
+    ],
+    ids=lambda value: getattr(value, "sqlite_errorname", getattr(value, "__name__", type(value).__name__)),
+)
+def test_drivers_errors_are_told_as_the_stores(error, expected):
+    assert type(translate(error)) is expected

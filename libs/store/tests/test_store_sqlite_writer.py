@@ -1,0 +1,191 @@
+"""Lanes, locks, the log: what the SQLite engine promises beside the conformance suite."""
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import pytest
+import sqlalchemy as sa
+from trunkline_store import Database, StoreLocked
+from trunkline_store.conformance import ENTRIES, METADATA, add, ids, labels, thing
+from trunkline_store.sqlite import checkpoint, writer
+
+
+@asynccontextmanager
+async def saturated(tasks):
+    running = [asyncio.ensure_future(task) for task in tasks]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def busy(conn):
+    """A callback that holds the writer for 3 ms of work."""
+    until = time.perf_counter() + 0.003
+    while time.perf_counter() < until:
+        conn.exec_driver_sql("SELECT 1")
+
+
+async def commits_until(db, work):
+    before = db.stats().commits
+    await work()
+    return db.stats().commits - before
+
+
+async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
+    appender = db.appender(ENTRIES)
+
+    async def floods():
+        while True:
+            await appender.append(("flood", None, b"x" * 2500))
+
+    async with saturated([floods() for _ in range(64)]):
+        turns = [await commits_until(db, lambda n=n: db.write(add(**thing(str(n))))) for n in range(50)]
+    assert sorted(turns)[25] <= 4
+    assert len(await db.read(labels)) > 50
+
+
+async def test_an_append_is_served_within_a_few_turns_of_saturating_writes(db):
+    appender = db.appender(ENTRIES)
+
+    async def floods():
+        while True:
+            await db.write(busy)
+
+    async with saturated([floods() for _ in range(64)]):
+        turns = [await commits_until(db, lambda n=n: appender.append((str(n), None, b""))) for n in range(50)]
+    assert sorted(turns)[25] <= 3
+
+
+async def test_both_lanes_keep_their_share_of_a_contended_writer(db):
+    appender = db.appender(ENTRIES)
+    done = Counter()
+
+    async def appends():
+        while True:
+            await appender.append(("flood", None, b"x" * 2500))
+            done["appends"] += 1
+
+    async def writes():
+        while True:
+            await db.write(busy)
+            done["writes"] += 1
+
+    async with saturated([*[appends() for _ in range(64)], *[writes() for _ in range(16)]]):
+        started = time.perf_counter()
+        while min(done["appends"] / 1000, done["writes"] / 40) < 1:
+            await asyncio.sleep(0.01)
+            assert time.perf_counter() - started < 60, done
+
+
+async def test_the_normal_lane_rests_while_rows_are_appended():
+    class Clock:
+        now = 100.0
+
+    turns = writer.Writer.__new__(writer.Writer)
+    turns._last_append = Clock.now
+    turns._normal_from = 0.0
+    turns._rest(normal_seconds=0.03, now=Clock.now)
+    assert turns._normal_from == pytest.approx(100.01)
+    turns._rest(normal_seconds=30, now=Clock.now)
+    assert turns._normal_from == pytest.approx(100 + writer.REST_AT_MOST)
+    turns._normal_from = 0.0
+    turns._rest(normal_seconds=0.03, now=Clock.now + 1)  # nothing was appended lately
+    assert turns._normal_from == 0.0
+
+
+async def test_the_append_lane_goes_first(db):
+    order = []
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def holds(conn):
+        loop.call_soon_threadsafe(gate.set)
+        time.sleep(writer.NORMAL_SECONDS * 2)  # uses up the normal lane's time of this turn
+
+    first = asyncio.ensure_future(db.write(holds))
+    await gate.wait()
+    normal = [asyncio.ensure_future(db.write(lambda conn: order.append("normal"))) for _ in range(3)]
+    urgent = asyncio.ensure_future(db.write(lambda conn: order.append("append"), lane="append"))
+    await asyncio.gather(first, *normal, urgent)
+    assert order == ["append", "normal", "normal", "normal"]
+
+
+async def test_many_share_one_commit(db):
+    await db.appender(ENTRIES).append(("warm", None, None))
+    before = db.stats().commits
+    await asyncio.gather(*[db.appender(ENTRIES).append((str(n), None, None)) for n in range(400)])
+    assert db.stats().commits - before <= 10
+
+
+async def test_the_log_is_reset_under_saturation(db, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "RESET_BYTES", 4 << 20)
+    appender = db.appender(ENTRIES)
+
+    async def floods():
+        while db._checkpointer.restarts < 3:
+            await appender.append(("flood", None, b"x" * 20_000))
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*[floods() for _ in range(64)])
+    written = 20_000 * len(await db.read(labels))
+    assert (tmp_path / "store.db-wal").stat().st_size < written
+
+
+async def test_an_idle_store_folds_its_log_into_the_file(db):
+    await db.write(add(**thing("one", raw=b"x" * 200_000)))
+    async with asyncio.timeout(30):
+        while db._checkpointer.idle_at != db.stats().commits:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_second_open_of_the_same_file_is_refused(url, tmp_path):
+    async with await Database.open(url, METADATA) as first:
+        with pytest.raises(StoreLocked, match="is open in another place"):
+            await Database.open(url, METADATA)
+        await first.write(add(**thing("one")))
+    async with await Database.open(url, METADATA) as second:
+        assert await second.read(ids) == ["one"]
+        await second.close()
+        await second.close()  # again is harmless
+    assert not (tmp_path / "store.db-wal").exists()
+
+
+async def test_acknowledged_means_fsynced(db):
+    def settings(conn):
+        names = ("journal_mode", "synchronous", "wal_autocheckpoint", "foreign_keys")
+        return {name: conn.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names}
+
+    assert await db.write(settings) == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "wal_autocheckpoint": 0,
+        "foreign_keys": 1,
+    }
+
+
+async def test_small_parameter_limits_are_kept_to(db, monkeypatch):
+    table = sa.Table("wide", sa.MetaData(), *[sa.Column(f"c{n}", sa.Integer) for n in range(60)])
+    await db.write(table.metadata.create_all)
+    db._parameters = 999  # an old build of SQLite
+    appender = db.appender(table)
+    await asyncio.gather(*[appender.append(tuple(range(60))) for _ in range(500)])
+    assert appender._rows_a_statement == 16
+    counted = sa.select(sa.func.count()).select_from(table)
+    assert await db.read(lambda conn: conn.execute(counted).scalar_one()) == 500
+
+
+async def test_reads_run_beside_each_other(url):
+    async with await Database.open(url, METADATA, readers=3) as db:
+        gate = asyncio.Barrier(3)
+        loop = asyncio.get_running_loop()
+
+        def meets(conn):
+            asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(30)
+            return ids(conn)
+
+        assert await asyncio.gather(*[db.read(meets) for _ in range(3)]) == [[], [], []]
