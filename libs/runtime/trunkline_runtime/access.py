@@ -1,0 +1,109 @@
+"""THE one table: who may call which RPC, and which field of the request says whose data it is.
+
+An RPC that is not here is denied to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trunkline_runtime.identity import Role
+
+GATEWAY = frozenset({"gateway"})
+ANY_SERVICE = frozenset({"*"})
+OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a method.
+
+    `role` is the least role of an API key (None: no key may). `services` are the services that may.
+    `resource` is the path of the field that holds the resource name or the parent (`call.name`; empty: the
+    method is not about one tenant, so nobody who is confined to one may call it). `also` are further names
+    that must be of the same tenant.
+    """
+
+    role: Role | None
+    services: frozenset[str] = GATEWAY
+    operators: bool = True
+    resource: str = ""
+    also: tuple[str, ...] = ()
+
+
+def _read(resource: str = "name") -> Rule:
+    return Rule(Role.VIEWER, resource=resource)
+
+
+def _list() -> Rule:
+    return _read("parent")
+
+
+def _write(resource: str = "name", *also: str) -> Rule:
+    return Rule(Role.MEMBER, resource=resource, also=also)
+
+
+def _manage(resource: str = "name", *also: str) -> Rule:
+    return Rule(Role.ADMIN, resource=resource, also=also)
+
+
+def _operate(resource: str = "") -> Rule:
+    return Rule(None, resource=resource)
+
+
+def _pipeline(resource: str, *also: str) -> Rule:
+    return Rule(None, resource=resource, also=also)
+
+
+def _internal(services: frozenset[str] = GATEWAY) -> Rule:
+    return Rule(None, services=services, operators=False)
+
+
+_TENANT = "/trunkline.tenant.v1."
+_AUDIO = "/trunkline.audio.v1."
+_AI = "/trunkline.ai.v1."
+_GATEWAY = "/trunkline.gateway.v1."
+
+TABLE: Mapping[str, Rule] = {
+    _TENANT + "TenantService/CreateTenant": _operate(),
+    _TENANT + "TenantService/GetTenant": _read(),
+    _TENANT + "TenantService/ListTenants": _operate(),
+    _TENANT + "TenantService/UpdateTenant": _operate("tenant.name"),
+    _TENANT + "SourceService/CreateSource": _manage("parent"),
+    _TENANT + "SourceService/GetSource": _read(),
+    _TENANT + "SourceService/ListSources": _list(),
+    _TENANT + "SourceService/UpdateSource": _manage("source.name"),
+    _TENANT + "SourceService/DeleteSource": _manage(),
+    _TENANT + "SourceService/RotateSourceSecret": _manage(),
+    _TENANT + "SourceService/ResolveSource": _internal(),
+    _TENANT + "SourceService/WatchSources": _internal(),
+    _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
+    _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
+    _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
+    _TENANT + "ApiKeyService/Authenticate": _internal(ANY_SERVICE),
+    _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
+    _TENANT + "CallService/GetCall": _read(),
+    _TENANT + "CallService/ListCalls": _list(),
+    _TENANT + "LeadService/GetLead": _read(),
+    _TENANT + "LeadService/ListLeads": _list(),
+    _AUDIO + "RecordingService/FetchRecording": _pipeline("parent", "call"),
+    _AUDIO + "RecordingService/GetRecording": _read(),
+    _AUDIO + "RecordingService/ListRecordings": _list(),
+    _AUDIO + "RecordingService/DeleteRecording": _write(),
+    _AUDIO + "TranscriptionService/CreateTranscript": _write("parent", "recording"),
+    _AUDIO + "TranscriptionService/GetTranscript": _read(),
+    _AUDIO + "TranscriptionService/ListTranscripts": _list(),
+    _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call"),
+    _AI + "AnalysisService/GetAnalysis": _read(),
+    _AI + "AnalysisService/ListAnalyses": _list(),
+    _AI + "AnalysisService/DeleteAnalysis": _write(),
+    _GATEWAY + "EventService/GetEvent": _read(),
+    _GATEWAY + "EventService/ListEvents": _list(),
+    _GATEWAY + "EventService/ListRejections": _manage("parent"),
+    _GATEWAY + "JobService/ClaimJobs": _internal(),
+    _GATEWAY + "JobService/RenewLeases": _internal(),
+    _GATEWAY + "JobService/ReportJobs": _internal(),
+    _GATEWAY + "JobService/ReleaseLeases": _internal(),
+    _GATEWAY + "ConversationService/GetConversation": _read(),
+}

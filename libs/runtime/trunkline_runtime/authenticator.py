@@ -1,0 +1,117 @@
+"""Tells who holds an API key or an operator token by asking the tenant service, and remembers briefly."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import grpc
+
+from trunkline_runtime.channels import Channels, unconfined
+from trunkline_runtime.errors import Unauthenticated, Unavailable, from_rpc_error
+from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.recent import Recent
+from trunkline_runtime.resources import tenant_of
+
+KNOWN_SECONDS = 30.0
+REFUSED_SECONDS = 5.0
+_ASK_SECONDS = 3.0
+_MOST_REMEMBERED = 10_000
+
+
+class Authenticator(Protocol):
+    """Tells who holds a token."""
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return who holds a `tl_...` token. Raises Unauthenticated or Unavailable."""
+
+
+class CachingAuthenticator:
+    """Remembers another authenticator's answers by the token's hash: 30 s who holds it, 5 s that nobody does.
+
+    Of several calls with the same token at a time one asks, and the others wait for its answer.
+    """
+
+    def __init__(self, ask: Authenticator, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._answers: Recent[bytes, tuple[Caller | Unauthenticated, float]] = Recent(_MOST_REMEMBERED)
+        self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return who holds the token. Raises Unauthenticated or Unavailable."""
+        key = hashlib.sha256(token.encode()).digest()
+        known = self._answers.get(key)
+        if known is not None and self._clock() < known[1]:
+            if isinstance(known[0], Caller):
+                return known[0]
+            raise Unauthenticated(known[0].message, reason=known[0].reason)
+        task = self._asking.get(key)
+        if task is None:
+            task = asyncio.create_task(self._find(key, token))
+            self._asking[key] = task
+            task.add_done_callback(lambda done: self._answered(key, done))
+        # Shielded: that one caller gives up must not fail the others who wait for the same answer.
+        return await asyncio.shield(task)
+
+    async def _find(self, key: bytes, token: str) -> Caller:
+        try:
+            caller = await self._ask.authenticate(token)
+        except Unauthenticated as refused:
+            self._answers.put(key, (refused, self._clock() + REFUSED_SECONDS))
+            raise
+        self._answers.put(key, (caller, self._clock() + KNOWN_SECONDS))
+        return caller
+
+    def _answered(self, key: bytes, task: asyncio.Task[Caller]) -> None:
+        self._asking.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # retrieved: nobody may be left waiting for it
+
+
+class TenantServiceAuthenticator:
+    """Asks trunkline.tenant.v1.ApiKeyService/Authenticate."""
+
+    def __init__(self, channels: Channels, tenant_address: str) -> None:
+        self._channels = channels
+        self._address = tenant_address
+
+    async def authenticate(self, token: str) -> Caller:
+        """Return who holds the token. Raises Unauthenticated or Unavailable."""
+        from trunkline.tenant.v1 import api_key_service_pb2 as messages  # noqa: PLC0415 -- only who asks needs them
+        from trunkline.tenant.v1.api_key_service_pb2_grpc import ApiKeyServiceStub  # noqa: PLC0415
+
+        stub = ApiKeyServiceStub(self._channels.get(self._address))
+        try:
+            with unconfined():
+                answer = await stub.Authenticate(
+                    messages.AuthenticateRequest(token=token), timeout=_ASK_SECONDS
+                )
+        except grpc.RpcError as error:
+            cause = from_rpc_error(error)
+            if cause.code in (
+                grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.INVALID_ARGUMENT,
+            ) and _about_token(cause.reason):
+                raise Unauthenticated(
+                    "the credentials are not valid", reason="CREDENTIALS_INVALID"
+                ) from error
+            raise Unavailable(
+                "who is calling cannot be told now", reason="AUTHENTICATION_UNAVAILABLE", retry_after=1.0
+            ) from error
+        if answer.operator:
+            return OPERATOR
+        return Caller(
+            CallerKind.API_KEY,
+            tenant=tenant_of(answer.tenant),
+            role=Role(answer.role),
+            key_id=answer.api_key.rpartition("/")[2] or None,
+        )
+
+
+def _about_token(reason: str) -> bool:
+    """Tell a refusal of the token that was asked about from a refusal of our own service token."""
+    return reason not in ("TOKEN_INVALID", "TOKEN_EXPIRED", "CREDENTIALS_MISSING")

@@ -1,0 +1,121 @@
+"""Channels to other services: one per address, with deadlines, retries, identity, traces and metrics."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from trunkline_runtime.client_interceptors import client_interceptors
+from trunkline_runtime.identity import Caller, CallerKind
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.tokens import TokenSigner
+
+_ANY_METHOD: list[dict[str, str]] = [{}]
+SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": _ANY_METHOD,
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        # A peer that fails more than it answers gets no retries on top.
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+)
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
+    # Addresses are our own services: a proxy from the environment must not come between.
+    ("grpc.enable_http_proxy", 0),
+]
+
+_acting: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("trunkline_acting", default=None)
+
+
+@contextmanager
+def acting_for(tenant: str) -> Iterator[None]:
+    """Make calls inside carry a service token that is confined to a tenant (bare id)."""
+    token = _acting.set(Caller(CallerKind.SERVICE, tenant=tenant))
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    """Make calls inside carry no more than a caller may: its tenant and role, in a tenant token that we mint.
+
+    For a service or an operator calls carry this service's own identity, confined as the caller is.
+    """
+    token = _acting.set(caller)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+@contextmanager
+def unconfined() -> Iterator[None]:
+    """Make calls inside carry this service's own token, whatever is acted for outside."""
+    token = _acting.set(None)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+class Channels:
+    """Opens channels as they are asked for; whoever makes it closes it."""
+
+    def __init__(self, signer: TokenSigner) -> None:
+        self._signer = signer
+        self._open: dict[str, grpc.aio.Channel] = {}
+
+    def get(self, address: str) -> grpc.aio.Channel:
+        """Return the channel to an address (host:port, or any gRPC target); the same one every time."""
+        channel = self._open.get(address)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(
+                address, options=OPTIONS, interceptors=client_interceptors(self._authorization)
+            )
+            self._open[address] = channel
+        return channel
+
+    async def close(self) -> None:
+        """Close every channel; calls in flight are cancelled."""
+        channels, self._open = list(self._open.values()), {}
+        for channel in channels:
+            await channel.close()
+
+    def _authorization(self) -> str:
+        acting = _acting.get()
+        if acting is None:
+            return f"Bearer {self._signer.service_token()}"
+        if acting.kind is CallerKind.API_KEY and acting.tenant and acting.role:
+            return (
+                f"Bearer {self._signer.tenant_token(acting.tenant, acting.role, key_id=acting.key_id or '')}"
+            )
+        return f"Bearer {self._signer.service_token(acting.tenant)}"

@@ -1,0 +1,181 @@
+"""Settings from the environment, read once into one frozen dataclass.
+
+A field `grpc_address` of the tenant service's config is `TRUNKLINE_TENANT_GRPC_ADDRESS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trunkline_runtime.settings import REQUIRED, convert, of_field, setting
+
+__all__ = ["CommonConfig", "ConfigError", "describe", "env_name", "load", "setting"]
+
+T = TypeVar("T")
+_FILE = "_FILE"
+
+
+class ConfigError(ValueError):
+    """The process cannot start as it is set up; the message names every wrong setting and what is allowed."""
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else problems
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig:
+    """What every service is told."""
+
+    grpc_address: str = setting(
+        "127.0.0.1:0",
+        "host:port that gRPC listens on; port 0 takes a free one",
+        by_service={
+            "gateway": "127.0.0.1:50050",
+            "tenant": "127.0.0.1:50051",
+            "audio": "127.0.0.1:50052",
+            "ai": "127.0.0.1:50053",
+        },
+    )
+    metrics_address: str = setting(
+        "",
+        "host:port that serves /metrics over HTTP; empty or port 0 turns it off",
+        by_service={
+            "gateway": "127.0.0.1:9090",
+            "tenant": "127.0.0.1:9091",
+            "audio": "127.0.0.1:9092",
+            "ai": "127.0.0.1:9093",
+        },
+    )
+    store_url: str = setting(
+        "sqlite://",
+        "where the service's own tables are",
+        by_service={name: f"sqlite:///var/{name}.db" for name in ("gateway", "tenant", "audio", "ai")},
+    )
+    suite_key: str = setting(
+        doc="the key that signs tokens between services: 32 bytes or more as hex or base64url", secret=True
+    )
+    log_format: str = setting("json", "how logs are written", choices=("json", "console"))
+    log_level: str = setting(
+        "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
+    )
+    otlp_endpoint: str | None = setting(
+        None, "where traces go, such as http://127.0.0.1:4317; none are made when empty"
+    )
+    drain_seconds: float = setting(
+        8.0, "how long calls in flight may take to end after SIGTERM", least=0, most=3600
+    )
+    drain_notice_seconds: float = setting(
+        0.2,
+        "how long, of drain_seconds, health says NOT_SERVING before new calls are refused",
+        least=0,
+        most=60,
+    )
+    max_connection_age_seconds: float = setting(
+        30.0, "after this a client is asked to connect again, so that it finds new replicas", least=1
+    )
+    max_connection_age_grace_seconds: float = setting(
+        300.0, "how long calls on an old connection may go on", least=1
+    )
+    tenant_address: str = setting(
+        "127.0.0.1:50051", "where the tenant service is, which tells who holds an API key"
+    )
+
+
+def env_name(service: str, field: str) -> str:
+    """Return the environment variable of a service's setting."""
+    return f"TRUNKLINE_{service}_{field}".upper()
+
+
+def load(cls: type[T], service: str, env: Mapping[str, str] | None = None) -> T:
+    """Build a config from `env` (the process's own by default).
+
+    Raises ConfigError that lists every unknown name, missing setting and bad value.
+    """
+    env = os.environ if env is None else env
+    kinds = typing.get_type_hints(cls)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    known: set[str] = set()
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        facts = of_field(field)
+        name = env_name(service, field.name)
+        known |= {name, name + _FILE} if facts.secret else {name}
+        try:
+            text = _text(env, name, facts.secret)
+            if text is not None:
+                values[field.name] = convert(text, kinds[field.name], facts)
+            elif service in facts.by_service:
+                values[field.name] = facts.by_service[service]
+            elif _default(field) is REQUIRED:
+                also = f" or {name}{_FILE}" if facts.secret else ""
+                problems.append(f"{name}{also} is required: {facts.doc}")
+        except ValueError as error:
+            problems.append(f"{name} {error}")
+    problems.extend(_unknown(env, env_name(service, ""), known))
+    if problems:
+        raise ConfigError(problems)
+    return cls(**values)
+
+
+def describe(cls: type[Any], service: str) -> str:
+    """Return the settings as a Markdown table: name, type, default, meaning."""
+    kinds = typing.get_type_hints(cls)
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        facts = of_field(field)
+        default = facts.by_service.get(service, _default(field))
+        shown = "required" if default is REQUIRED else f"`{_shown(default)}`" if _shown(default) else "empty"
+        allowed = f" ({', '.join(facts.choices)})" if facts.choices else ""
+        name = env_name(service, field.name)
+        also = f", or `{name}{_FILE}`" if facts.secret else ""
+        rows.append(f"| `{name}`{also} | {_kind(kinds[field.name])} | {shown} | {facts.doc}{allowed} |")
+    return "\n".join(rows) + "\n"
+
+
+def _text(env: Mapping[str, str], name: str, secret: bool) -> str | None:
+    """Return what was set, a secret perhaps in a file. Raises ValueError."""
+    path = env.get(name + _FILE) if secret else None
+    if path is None:
+        return env.get(name)
+    if name in env:
+        raise ValueError(f"and {name}{_FILE} are both set; set one of them")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read from {name}{_FILE}={path}: {error}") from None
+
+
+def _unknown(env: Mapping[str, str], prefix: str, known: set[str]) -> Iterator[str]:
+    for name in sorted(n for n in env if n.startswith(prefix) and n not in known):
+        near = difflib.get_close_matches(name, known, n=1)
+        yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return REQUIRED if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+
+
+def _kind(kind: Any) -> str:
+    return (
+        kind.__name__
+        if isinstance(kind, type) and not typing.get_args(kind)
+        else str(kind).replace("pathlib.", "")
+    )

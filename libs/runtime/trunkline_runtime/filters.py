@@ -1,0 +1,177 @@
+"""The subset of AIP-160 filters that all lists share: conditions joined by AND."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from trunkline_runtime.errors import InvalidArgument
+
+EQUALITY = ("=", "!=")
+COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
+Value = str | int | float | bool | datetime
+_MOST_CONDITIONS = 20
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"<>=!()]+))"""
+)
+
+
+class Kind(enum.Enum):
+    """What a field's values are."""
+
+    STRING = "text"
+    INTEGER = "a whole number"
+    NUMBER = "a number"
+    BOOLEAN = "true or false"
+    TIMESTAMP = "an RFC 3339 time with a zone, such as 2026-11-01T00:00:00Z"
+    CHOICE = "one of"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """What a field may be compared with. Use the constants, or `FieldType.choice(...)`."""
+
+    kind: Kind
+    values: tuple[str, ...] = ()
+
+    STRING: ClassVar[FieldType]
+    INTEGER: ClassVar[FieldType]
+    NUMBER: ClassVar[FieldType]
+    BOOLEAN: ClassVar[FieldType]
+    TIMESTAMP: ClassVar[FieldType]
+
+    @classmethod
+    def choice(cls, *values: str) -> FieldType:
+        """Make the type of a field that has one of these values."""
+        return cls(Kind.CHOICE, values)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that make sense."""
+        return COMPARISON if self.kind in _ORDERED else EQUALITY
+
+    @property
+    def allowed(self) -> str:
+        """What a value may be, for people."""
+        return f"one of {', '.join(self.values)}" if self.kind is Kind.CHOICE else self.kind.value
+
+
+_ORDERED = (Kind.INTEGER, Kind.NUMBER, Kind.TIMESTAMP)
+FieldType.STRING = FieldType(Kind.STRING)
+FieldType.INTEGER = FieldType(Kind.INTEGER)
+FieldType.NUMBER = FieldType(Kind.NUMBER)
+FieldType.BOOLEAN = FieldType(Kind.BOOLEAN)
+FieldType.TIMESTAMP = FieldType(Kind.TIMESTAMP)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison; `value` has the type of the field, times are aware and in UTC."""
+
+    field: str
+    op: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    bare: bool
+
+
+def parse(text: str, fields: Mapping[str, FieldType]) -> list[Condition]:
+    """Return the conditions of a filter, all of which must hold; none for the empty filter.
+
+    Raises InvalidArgument("filter") that names the field and what is allowed.
+    """
+    tokens = _tokens(text)
+    conditions: list[Condition] = []
+    at = 0
+    while at < len(tokens):
+        if conditions:
+            if tokens[at].text != "AND" or not tokens[at].bare:
+                raise _bad(f"expected AND before {tokens[at].text!r}; only AND joins conditions")
+            at += 1
+        conditions.append(_condition(tokens[at : at + 3], fields))
+        at += 3
+        if len(conditions) > _MOST_CONDITIONS:
+            raise _bad(f"has more than {_MOST_CONDITIONS} conditions")
+    return conditions
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        found = _TOKEN.match(text, at)
+        if found is None:
+            raise _bad(f"cannot be read from character {at + 1}: {text[at : at + 20]!r}")
+        at = found.end()
+        if found["op"]:
+            tokens.append(_Token("op", found["op"], True))
+        elif found["quoted"] is not None:
+            tokens.append(_Token("value", re.sub(r"\\(.)", r"\1", found["quoted"]), False))
+        else:
+            tokens.append(_Token("value", found["word"], True))
+    return tokens
+
+
+def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Condition:
+    if not tokens:
+        raise _bad("ends with AND")
+    name = tokens[0].text
+    if tokens[0].kind != "value" or not tokens[0].bare:
+        raise _bad(f"expected a field before {name!r}")
+    if name in ("OR", "NOT", "AND"):
+        raise _bad(f"{name} is not understood here; conditions are joined by AND only")
+    if name not in fields:
+        raise _bad(f"unknown field {name!r}; allowed: {', '.join(sorted(fields))}")
+    kind = fields[name]
+    if len(tokens) < 3 or tokens[1].kind != "op" or tokens[2].kind != "value":
+        raise _bad(f"{name} needs an operator ({' '.join(kind.operators)}) and a value ({kind.allowed})")
+    op = tokens[1].text
+    if op not in kind.operators:
+        raise _bad(f"{name} cannot be compared with {op}; allowed: {' '.join(kind.operators)}")
+    return Condition(name, op, _value(name, kind, tokens[2].text))
+
+
+def _value(name: str, kind: FieldType, text: str) -> Value:
+    try:
+        match kind.kind:
+            case Kind.STRING:
+                return text
+            case Kind.INTEGER:
+                return int(text)
+            case Kind.NUMBER:
+                return _number(text)
+            case Kind.BOOLEAN:
+                return {"true": True, "false": False}[text.lower()]
+            case Kind.TIMESTAMP:
+                return _time(text)
+            case Kind.CHOICE:
+                return kind.values[kind.values.index(text)]
+    except (ValueError, KeyError, OverflowError):
+        raise _bad(f"{name} cannot be {text[:100]!r}; allowed: {kind.allowed}") from None
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 -- not a number differs from itself
+        raise ValueError(text)
+    return value
+
+
+def _time(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    if value.tzinfo is None or "T" not in text.upper():
+        raise ValueError(text)
+    return value.astimezone(UTC)
+
+
+def _bad(message: str) -> InvalidArgument:
+    return InvalidArgument("filter", message)

@@ -1,0 +1,104 @@
+"""Decides whether a caller may make a call: kind and role by the access table, tenant by the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline_runtime import resources
+from trunkline_runtime.access import ANY_SERVICE, Rule
+from trunkline_runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
+from trunkline_runtime.identity import Caller, CallerKind
+from trunkline_runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+
+def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
+    """Check what is known before the request; return the rule. Raises Unauthenticated, PermissionDenied."""
+    if caller.kind is CallerKind.ANONYMOUS:
+        raise Unauthenticated(
+            "credentials are needed: authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
+        )
+    if rule is None:
+        log.warning("method_without_rule", method=method)
+        raise PermissionDenied(
+            "nobody may call this method", reason="METHOD_NOT_LISTED", metadata={"method": method}
+        )
+    if not _kind_may(caller, rule):
+        raise PermissionDenied(
+            f"{_who(caller)} may not call this method",
+            reason="CALLER_NOT_ALLOWED",
+            metadata={"method": method},
+        )
+    if (
+        caller.kind is CallerKind.API_KEY
+        and rule.role is not None
+        and (caller.role is None or caller.role < rule.role)
+    ):
+        raise PermissionDenied(
+            f"this needs the role {rule.role.name.lower()}",
+            reason="ROLE_TOO_LOW",
+            metadata={"method": method, "needed_role": rule.role.name},
+        )
+    if caller.tenant is not None and not rule.resource:
+        raise PermissionDenied(
+            "a caller that is confined to a tenant may not call this method",
+            reason="CALLER_CONFINED",
+            metadata={"method": method},
+        )
+    return rule
+
+
+def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None:
+    """Check that every name in a request is of the caller's tenant, and of one tenant; return that one.
+
+    Raises NotFound for a foreign name, as if it were not there; InvalidArgument for what is no name.
+    """
+    if not rule.resource:
+        return None
+    name = _value(request, rule.resource)
+    tenant = resources.tenant_of(name, field=rule.resource)
+    if caller.tenant is not None and tenant != caller.tenant:
+        _deny(caller, method, name)
+    for path in rule.also:
+        other = _value(request, path)
+        if other and resources.tenant_of(other, field=path) != tenant:
+            if caller.tenant is not None:
+                _deny(caller, method, other)
+            raise InvalidArgument(path, f"is of another tenant than {rule.resource}")
+    return tenant
+
+
+def _deny(caller: Caller, method: str, name: str) -> None:
+    log.warning(
+        "cross_tenant_denied", caller=str(caller), caller_tenant=caller.tenant, resource=name, method=method
+    )
+    raise NotFound(name)
+
+
+def _kind_may(caller: Caller, rule: Rule) -> bool:
+    match caller.kind:
+        case CallerKind.API_KEY:
+            return rule.role is not None and caller.tenant is not None
+        case CallerKind.OPERATOR:
+            return rule.operators
+        case CallerKind.SERVICE:
+            return caller.service is not None and (
+                rule.services is ANY_SERVICE or caller.service in rule.services
+            )
+        case _:
+            return False
+
+
+def _who(caller: Caller) -> str:
+    return {
+        CallerKind.API_KEY: "an API key",
+        CallerKind.OPERATOR: "an operator",
+        CallerKind.SERVICE: f"the service {caller.service}",
+    }.get(caller.kind, "this caller")
+
+
+def _value(request: Any, path: str) -> str:
+    for part in path.split("."):
+        request = getattr(request, part)
+    return str(request)

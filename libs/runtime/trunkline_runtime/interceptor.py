@@ -1,0 +1,234 @@
+"""The one server interceptor: what happens around every call, in order, for all four kinds of handler.
+
+request id and log context -> trace -> metrics -> errors -> identity and access -> validation -> the handler.
+One interceptor runs all of it: each further one costs every call a layer of coroutines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from trunkline_runtime import guard, logs, tracing
+from trunkline_runtime.access import OPEN_PREFIXES, Rule
+from trunkline_runtime.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    TrunklineError,
+    Unavailable,
+    from_rpc_error,
+)
+from trunkline_runtime.identity import Caller, set_caller
+from trunkline_runtime.metrics import RpcMetrics
+from trunkline_runtime.rpc import Rpc, set_rpc
+from trunkline_runtime.wire import to_status, to_trailers
+
+log = logs.get_logger(__name__)
+
+Identify = Callable[[str], Awaitable[Caller]]
+Validate = Callable[[Any], None]
+Translate = Callable[[Exception], TrunklineError | None]
+Handler = grpc.RpcMethodHandler
+
+# Of an answer that another service gave us, these say something of us or of it, not of our caller.
+_OURS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+_LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each method's handler once and keeps it, unless further interceptors follow (`keep=False`)."""
+
+    def __init__(
+        self,
+        *,
+        identify: Identify,
+        rules: Mapping[str, Rule],
+        validate: Validate,
+        translate: Translate | None = None,
+        keep: bool = True,
+    ) -> None:
+        self._identify = identify
+        self._rules = rules
+        self._validate = validate
+        self._translate = translate
+        self._metrics = RpcMetrics("server")
+        self._keep = keep
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Return the handler with everything around it; unknown methods stay unknown."""
+        method: str = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or method.startswith(OPEN_PREFIXES):
+            return handler
+        wrapped = self._wrap(method, handler)
+        if self._keep:
+            self._wrapped[method] = wrapped
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        rule = self._rules.get(method)
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        behaviour: Any = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+
+        async def one(request: Any, context: Any) -> Any:
+            rpc = Rpc(method, context)
+            return await self._serve(rpc, rule, handler, behaviour, request)
+
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[(bool(handler.request_streaming), bool(handler.response_streaming))]
+        return make(one, **codec)
+
+    async def _serve(
+        self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
+    ) -> Any:
+        set_rpc(rpc)
+        began = time.perf_counter()
+        code = grpc.StatusCode.OK
+        self._metrics.began(rpc.method)
+        try:
+            with tracing.server_span(rpc.method, rpc.traceparent) as span:
+                logs.bind(request_id=rpc.request_id, trace=tracing.trace_id(), method=rpc.method)
+                try:
+                    answer = await self._handle(rpc, rule, handler, behaviour, request)
+                    code = _code_set(rpc.context)
+                    return answer
+                except asyncio.CancelledError:
+                    code = grpc.StatusCode.CANCELLED
+                    raise
+                except grpc.aio.AbortError:
+                    code = _code_set(rpc.context)
+                    raise
+                except Exception as cause:
+                    code = await self._refuse(rpc, cause)
+                finally:
+                    if span is not None and code is not grpc.StatusCode.OK:
+                        # The error becomes a status here, so that nothing above sees an exception to record.
+                        span.failed(code.name)
+        finally:
+            self._metrics.ended(rpc.method, code.name, time.perf_counter() - began)
+
+    async def _handle(
+        self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
+    ) -> Any:
+        context = rpc.context
+        if rpc.authorization:
+            rpc.caller = await self._identify(rpc.authorization)
+        set_caller(rpc.caller)
+        rule = guard.admit(rpc.caller, rpc.method, rule)
+
+        def check(message: Any) -> None:
+            tenant = guard.confine(rpc.caller, rpc.method, rule, message)
+            logs.bind(caller=str(rpc.caller), tenant=tenant)
+            self._validate(message)
+
+        if handler.request_streaming:
+            request, context = _checked(request, check), _CheckedContext(context, check)
+        else:
+            check(request)
+        answer = behaviour(request, context)
+        return await (_send(answer, context) if handler.response_streaming else answer)
+
+    async def _refuse(self, rpc: Rpc, cause: Exception) -> grpc.StatusCode:
+        """Answer with the status of an error, and return its code."""
+        error = self._domain_error(cause)
+        _report(error, cause)
+        status = to_status(error, request_id=rpc.request_id)
+        with suppress(grpc.aio.AbortError):
+            await rpc.context.abort(error.code, status.message, to_trailers(status))
+        return error.code
+
+    def _domain_error(self, cause: Exception) -> TrunklineError:
+        if isinstance(cause, TrunklineError):
+            return cause
+        translated = self._translate(cause) if self._translate is not None else None
+        if translated is not None:
+            return translated
+        if isinstance(cause, grpc.RpcError):
+            error = from_rpc_error(cause)
+            if error.code is grpc.StatusCode.CANCELLED:
+                return Unavailable("a service that is needed gave the call up", reason="UPSTREAM_CANCELLED")
+            return Internal(f"upstream: {error.message}") if error.code in _OURS else error
+        if isinstance(cause, TimeoutError):
+            return DeadlineExceeded("it took too long")
+        return Internal(str(cause))
+
+
+async def _send(answers: Any, context: Any) -> None:
+    """Send what a streaming handler yields; one that writes to the context itself is only waited for."""
+    if not hasattr(answers, "__aiter__"):
+        await answers
+        return
+    if not hasattr(answers, "aclose"):
+        async for answer in answers:
+            await context.write(answer)
+        return
+    async with aclosing(answers):
+        async for answer in answers:
+            await context.write(answer)
+
+
+async def _checked(messages: AsyncIterator[Any], check: Validate) -> AsyncIterator[Any]:
+    async for message in messages:
+        check(message)
+        yield message
+
+
+class _CheckedContext:
+    """A servicer context whose `read` checks messages, so that no style of handler gets around the checks."""
+
+    def __init__(self, context: Any, check: Validate) -> None:
+        self._context = context
+        self._check = check
+
+    async def read(self) -> Any:
+        message = await self._context.read()
+        if message is not grpc.aio.EOF:
+            self._check(message)
+        return message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _code_set(context: Any) -> grpc.StatusCode:
+    """Return the code that a handler set itself; OK when it set none."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _BY_NUMBER.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _report(error: TrunklineError, cause: Exception) -> None:
+    if error.code in _LOUD:
+        log.error("rpc_failed", code=error.code.name, reason=error.reason, exc_info=cause)
+    elif error.transient and not isinstance(error, Cancelled):
+        log.warning("rpc_failed", code=error.code.name, reason=error.reason, error=error.message)
+    else:
+        log.info("rpc_refused", code=error.code.name, reason=error.reason, error=error.message)

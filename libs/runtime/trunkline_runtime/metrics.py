@@ -1,0 +1,106 @@
+"""Prometheus metrics: declared once, counted on by every RPC, shown by an HTTP endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.metrics import MetricWrapperBase
+
+from trunkline_runtime.addresses import split
+from trunkline_runtime.config import ConfigError
+
+M = TypeVar("M", bound=MetricWrapperBase)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_made: dict[str, MetricWrapperBase] = {}
+
+
+def counter(name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
+    """Return the counter of this name, made at the first call; names begin with `trunkline_`."""
+    return _once(name, lambda: Counter(name, doc, labels))
+
+
+def gauge(name: str, doc: str, labels: Sequence[str] = ()) -> Gauge:
+    """Return the gauge of this name, made at the first call."""
+    return _once(name, lambda: Gauge(name, doc, labels))
+
+
+def histogram(
+    name: str, doc: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS
+) -> Histogram:
+    """Return the histogram of this name, made at the first call; durations are in seconds."""
+    return _once(name, lambda: Histogram(name, doc, labels, buckets=buckets))
+
+
+def _once(name: str, make: Callable[[], M]) -> M:
+    if name not in _made:
+        _made[name] = make()
+    return _made[name]  # type: ignore[return-value]
+
+
+class RpcMetrics:
+    """Counts calls by method and code, and measures how long they take. `side` is `server` or `client`."""
+
+    def __init__(self, side: str) -> None:
+        self._calls = counter(
+            f"trunkline_rpc_{side}_calls_total", f"RPCs that ended ({side})", ["method", "code"]
+        )
+        self._seconds = histogram(
+            f"trunkline_rpc_{side}_seconds", f"Seconds an RPC took ({side})", ["method"]
+        )
+        self._in_flight = gauge(f"trunkline_rpc_{side}_in_flight", f"RPCs that run ({side})", ["method"])
+        # Looking a child up by its labels costs more than counting on it.
+        self._ended: dict[tuple[str, str], Counter] = {}
+        self._took: dict[str, tuple[Histogram, Gauge]] = {}
+
+    def began(self, method: str) -> None:
+        """Count a call that begins; `method` must be one that exists, so that labels stay bounded."""
+        self._of(method)[1].inc()
+
+    def ended(self, method: str, code: str, seconds: float) -> None:
+        """Count a call that ended."""
+        seconds_of, in_flight = self._of(method)
+        in_flight.dec()
+        seconds_of.observe(seconds)
+        key = (method, code)
+        if key not in self._ended:
+            self._ended[key] = self._calls.labels(method, code)
+        self._ended[key].inc()
+
+    def _of(self, method: str) -> tuple[Histogram, Gauge]:
+        known = self._took.get(method)
+        if known is None:
+            known = self._took[method] = (self._seconds.labels(method), self._in_flight.labels(method))
+        return known
+
+
+class MetricsEndpoint:
+    """Serves `/metrics` from a thread of its own. `address`: `host:port`; empty or port 0: none."""
+
+    def __init__(self, address: str, setting: str, registry: CollectorRegistry = REGISTRY) -> None:
+        self._stop: Callable[[], None] | None = None
+        self.port = 0
+        if not address or address.endswith(":0"):
+            return
+        host, port = split(address, setting)
+        try:
+            server, thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot serve metrics on {address}: {error.strerror or error}; set {setting} to move it"
+            ) from error
+        self.port = server.server_port
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=5)
+
+        self._stop = stop
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None

@@ -1,0 +1,67 @@
+"""Opaque page tokens: where the next page begins, and a check that the question is still the same."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from trunkline_runtime.errors import InvalidArgument
+
+Key = str | int | float | bool | None | datetime
+DEFAULT_PAGE_SIZE = 50
+MOST_PAGE_SIZE = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME = "t"
+
+
+def page_size(requested: int, *, default: int = DEFAULT_PAGE_SIZE, most: int = MOST_PAGE_SIZE) -> int:
+    """Return how many rows to give: `default` when 0 was asked for, `most` at most."""
+    if requested < 0:
+        raise InvalidArgument("page_size", "must not be negative")
+    return min(requested or default, most)
+
+
+def digest_of_request(*parts: str) -> str:
+    """Return a short digest of what must not change between pages: parent, filter, order_by."""
+    joined = json.dumps(parts, ensure_ascii=True).encode()
+    return base64.urlsafe_b64encode(hashlib.sha256(joined).digest()[:9]).decode("ascii")
+
+
+def encode(key: Sequence[Key], digest_of_request: str) -> str:
+    """Return the token of the page that begins after the row with this key (text, numbers, aware times)."""
+    values = [
+        {_TIME: (v - _EPOCH) // timedelta(microseconds=1)} if isinstance(v, datetime) else v for v in key
+    ]
+    raw = json.dumps([digest_of_request, values], separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
+
+
+def decode(token: str, digest_of_request: str) -> tuple[Key, ...] | None:
+    """Return the key that a token holds, None for the empty token (the first page).
+
+    Raises InvalidArgument("page_token") when it is not one of ours, or when filter or order changed since.
+    """
+    if not token:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
+        digest, values = json.loads(raw)
+        key = tuple(_value(v) for v in values)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        raise InvalidArgument("page_token", "is not a token that a list gave") from None
+    if digest != digest_of_request:
+        raise InvalidArgument(
+            "page_token", "belongs to another parent, filter or order_by; start at the first page"
+        )
+    return key
+
+
+def _value(raw: object) -> Key:
+    if isinstance(raw, dict):
+        return _EPOCH + timedelta(microseconds=int(raw[_TIME]))
+    if raw is None or isinstance(raw, str | int | float):
+        return raw
+    raise TypeError(type(raw))

@@ -1,0 +1,130 @@
+"""Takes out of a log record what must not be in one: secrets, full telephone numbers, what was said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+MASK = "***"
+_MOST_TEXT = 2000
+_MOST_TRACEBACK = 12000
+_MOST_DEPTH = 6
+_MOST_ITEMS = 100
+
+_SECRET_KEY = re.compile(
+    r"secret|password|passwd|passphrase|authorization|credential|signature|cookie|bearer|private|"
+    r"(^|_|-)(token|key|jwt|pin|auth|pwd)$|api_?key|suite_?key|access_?token|refresh_?token|session_?id",
+    re.IGNORECASE,
+)
+_HARMLESS_KEYS = frozenset(
+    {"page_token", "next_page_token", "group_key", "credential_kind", "signature_kind"}
+)
+_CONTENT_KEY = re.compile(
+    r"(^|_)(transcript|transcripts|text|body|content|contents|payload|summary|segments|words|opening_words|utterance|"
+    r"utterances|said|excerpt|snippet)$",
+    re.IGNORECASE,
+)
+_PHONE_KEY = re.compile(
+    r"phone|number|caller|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$", re.IGNORECASE
+)
+
+_TOKEN = re.compile(
+    r"\b(?:Bearer|Basic)\s+[^\s,;\"']+"
+    r"|(?<![A-Za-z0-9])tl_[A-Za-z0-9_\-]{4,}"
+    r"|(?<![A-Za-z0-9])whsec_[A-Za-z0-9+/=_\-]+"
+    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
+_PARAMETER = re.compile(
+    r"(?i)((?:[\w-]*(?:secret|password|passwd|token|signature|credential|api_?key|authorization)[\w-]*|sig|auth)"
+    r"[\"']?\s*[=:]\s*[\"']?)(?!(?:Bearer|Basic)\s)([^\s&\"',;}]+)"
+)
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_IP = r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"
+_PHONE = re.compile(
+    rf"(?<![0-9A-Za-z])(?!{_DATE}(?!\d))(?!{_IP})(?!0\.\d)\+?\(?\d(?:[\s().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{8,14}}(?![0-9A-Za-z])"
+)
+_DIGITS = re.compile(r"\d")
+_LEAST_DIGITS = 7
+
+
+def redact(record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the record with every value made fit for a log; the record itself is changed."""
+    for key in list(record):
+        record[key] = clean(key, record[key])
+    return record
+
+
+def clean(key: str, value: Any, depth: int = 0) -> Any:
+    """Return one value made fit for a log, judged by its key, its type and what it looks like."""
+    if value is None or isinstance(value, bool):
+        return value
+    if key not in _HARMLESS_KEYS:
+        if _SECRET_KEY.search(key):
+            return MASK
+        if _CONTENT_KEY.search(key):
+            return _length(value)
+    if isinstance(value, int | float):
+        return (
+            _digits(str(value))
+            if isinstance(value, int) and _PHONE_KEY.search(key) and value >= 10**6
+            else value
+        )
+    if isinstance(value, str):
+        text = mask_phones(value) if not _PHONE_KEY.search(key) else _digits(value)
+        return _shorten(key, mask_secrets(text))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if depth >= _MOST_DEPTH:
+        return f"<{type(value).__name__}>"
+    if isinstance(value, Mapping):
+        return {clean("", str(k)): clean(str(k), v, depth + 1) for k, v in list(value.items())[:_MOST_ITEMS]}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [clean(key, v, depth + 1) for v in list(value)[:_MOST_ITEMS]]
+    if hasattr(value, "DESCRIPTOR") and hasattr(value, "ByteSize"):
+        return f"<{value.DESCRIPTOR.full_name} {value.ByteSize()} bytes>"
+    return _shorten(key, mask_secrets(mask_phones(str(value))))
+
+
+def mask_secrets(text: str) -> str:
+    """Return a text without tokens, credentials in URLs and parameters that are named like secrets."""
+    text = _TOKEN.sub(MASK, text)
+    if "://" in text:
+        text = _USERINFO.sub(f"{MASK}@", text)
+    if "=" in text or ":" in text:
+        text = _PARAMETER.sub(rf"\1{MASK}", text)
+    return text
+
+
+def mask_phones(text: str) -> str:
+    """Return a text in which telephone numbers (9 to 15 digits) keep their last four digits."""
+    return _PHONE.sub(lambda found: _mask(found[0]), text)
+
+
+def _digits(text: str) -> str:
+    """Mask what is known to be a number by its key, in whatever way it is written."""
+    return _mask(text) if len(_DIGITS.findall(text)) >= _LEAST_DIGITS else text
+
+
+def _mask(text: str) -> str:
+    digits = "".join(_DIGITS.findall(text))
+    head = f"+{digits[0]}" if text.lstrip().startswith("+") else ""
+    hidden = len(digits) - 4 - len(head[1:])
+    return f"{head}{'*' * hidden}{digits[-4:]}"
+
+
+def _length(value: Any) -> str:
+    if isinstance(value, str):
+        return f"<{len(value)} characters>"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, list | tuple | set | Mapping):
+        return f"<{len(value)} items>"
+    return MASK
+
+
+def _shorten(key: str, text: str) -> str:
+    most = _MOST_TRACEBACK if key in ("exception", "stack") else _MOST_TEXT
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

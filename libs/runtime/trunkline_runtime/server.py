@@ -1,0 +1,202 @@
+"""Starts, serves and drains a service's gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from trunkline_runtime import access, addresses, logs, tracing
+from trunkline_runtime.authenticator import Authenticator, CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.channels import Channels
+from trunkline_runtime.config import CommonConfig, ConfigError, env_name
+from trunkline_runtime.errors import Unauthenticated
+from trunkline_runtime.health import Health, HealthServicer
+from trunkline_runtime.identity import Caller
+from trunkline_runtime.interceptor import ServerInterceptor, Translate
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.metrics import MetricsEndpoint
+from trunkline_runtime.signals import stop_requested
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.validation import validator
+
+log = logs.get_logger(__name__)
+
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class Server:
+    """One service's gRPC server.
+
+    `service` is its name (`tenant`), `authenticator` tells who holds a `tl_...` token (by default the tenant
+    service at `config.tenant_address` is asked, and its answers are kept for 30 s), `interceptors` come after
+    ours, `translate` turns a library's error into a domain error, `rules` is the access table.
+    """
+
+    def __init__(
+        self,
+        config: CommonConfig,
+        *,
+        service: str,
+        signer: TokenSigner,
+        authenticator: Authenticator | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        translate: Translate | None = None,
+        rules: Mapping[str, access.Rule] = access.TABLE,
+    ) -> None:
+        self._config = config
+        self._service = service
+        self._signer = signer
+        self._channels = Channels(signer)
+        self._authenticator = authenticator or CachingAuthenticator(
+            TenantServiceAuthenticator(self._channels, config.tenant_address)
+        )
+        self._further = tuple(interceptors)
+        self._translate = translate
+        self._rules = rules
+        self._added: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
+        self._stack = AsyncExitStack()
+        self._server: grpc.aio.Server | None = None
+        self.health = Health()
+        self.stopping = asyncio.Event()
+        """Set when the drain begins: a stream that would go on for ever ends itself then."""
+        self.port = 0
+        self.metrics_port = 0
+
+    @property
+    def address(self) -> str:
+        """host:port as it was bound."""
+        return f"{addresses.split(self._config.grpc_address, 'grpc_address')[0]}:{self.port}"
+
+    def add(
+        self, servicer_adder: Callable[[Any, grpc.aio.Server], None], servicer: Any, full_name: str
+    ) -> None:
+        """Serve a servicer: the generated adder, the servicer, the full name of its proto service."""
+        self._added.append((servicer_adder, servicer))
+        self.health.services.add(full_name)
+
+    async def start(self) -> None:
+        """Bind and serve; health turns SERVING once all it depends on is there. Raises ConfigError."""
+        began = time.perf_counter()
+        async with self._stack:
+            self._stack.push_async_callback(self._channels.close)
+            self._stack.callback(tracing.configure(self._service, self._config.otlp_endpoint))
+            metrics = MetricsEndpoint(
+                self._config.metrics_address, env_name(self._service, "metrics_address")
+            )
+            self._stack.callback(metrics.close)
+            self.metrics_port = metrics.port
+            server = self._build()
+            self.port = self._bind(server)
+            await server.start()
+            self._stack.push_async_callback(server.stop, 0)
+            self._server = server
+            self._stack.push_async_callback(self.health.close)
+            self.health.start()
+            # What is open stays open until stop(); before this line a failure has closed it again.
+            self._stack = self._stack.pop_all()
+        log.info("started", address=self.address, seconds=round(time.perf_counter() - began, 3))
+
+    async def serve_until_stopped(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        with stop_requested() as requested:
+            await requested.wait()
+            await self.stop()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Drain: health says NOT_SERVING, new calls are refused, those in flight get `grace` seconds."""
+        if self._server is None:
+            return
+        grace = self._config.drain_seconds if grace is None else grace
+        notice = min(self._config.drain_notice_seconds, grace)
+        began = time.perf_counter()
+        server, self._server = self._server, None
+        async with self._stack:
+            await self.health.drain()
+            self.stopping.set()
+            log.info("draining", grace_seconds=grace)
+            await asyncio.sleep(notice)
+            await server.stop(grace - notice)
+        log.info("stopped", seconds=round(time.perf_counter() - began, 3))
+
+    def _build(self) -> grpc.aio.Server:
+        ours = ServerInterceptor(
+            identify=self._identify,
+            rules=self._rules,
+            validate=validator(),
+            translate=self._translate,
+            keep=not self._further,
+        )
+        server = grpc.aio.server(interceptors=[ours, *self._further], options=self._options())
+        for adder, servicer in self._added:
+            adder(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
+        names = sorted(self.health.services - {""})
+        reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], server)
+        return server
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            # Without this a second process binds the same port and gets half of the calls in silence.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_connection_age_ms", int(self._config.max_connection_age_seconds * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(self._config.max_connection_age_grace_seconds * 1000)),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
+        ]
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        setting = env_name(self._service, "grpc_address")
+        address = self._config.grpc_address
+        host, _ = addresses.split(address, setting)
+        if not addresses.is_loopback(host):
+            log.warning("plaintext_beyond_loopback", address=address)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise ConfigError(
+                f"cannot listen on {address}: it is in use or not ours; set {setting} to move it"
+            )
+        return port
+
+    async def _identify(self, authorization: str) -> Caller:
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("the authorization must be: Bearer <token>", reason="CREDENTIALS_MALFORMED")
+        if token.startswith("tl_"):
+            return await self._authenticator.authenticate(token)
+        return self._signer.verify(token)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a process's main coroutine, on uvloop where it is present; wrong settings end it with code 2."""
+
+    async def runner() -> None:
+        await main()
+
+    try:
+        try:
+            import uvloop  # noqa: PLC0415 -- optional
+        except ImportError:
+            asyncio.run(runner())
+        else:
+            uvloop.run(runner())
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 -- logs may not be configured yet
+        sys.exit(2)

@@ -1,0 +1,46 @@
+"""Checks requests by the protovalidate rules that stand in the protos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trunkline_runtime.errors import InvalidArgument
+
+
+def validator() -> Callable[[Any], None]:
+    """Return a check that raises InvalidArgument naming every field that breaks a rule.
+
+    Made once per server: rules are compiled at a message's first use and kept.
+    """
+    from protovalidate import Validator  # noqa: PLC0415 -- heavy; only servers need it
+
+    collect = Validator().collect_violations
+
+    def validate(message: Any) -> None:
+        violations = collect(message)
+        if violations:
+            raise InvalidArgument.many(
+                [(_path(v.proto.field), v.proto.message or v.proto.rule_id) for v in violations]
+            )
+
+    return validate
+
+
+def _path(path: Any) -> str:
+    """Write a field path as google.rpc.BadRequest does: `call.facts[2].name`."""
+    if path is None:
+        return ""
+    text = ""
+    for element in path.elements:
+        text += f".{element.field_name}" if text else element.field_name
+        text += _subscript(element)
+    return text
+
+
+def _subscript(element: Any) -> str:
+    subscript = element.subscript
+    if subscript is None:
+        return ""
+    value = getattr(subscript, "value", subscript)
+    return f"[{value!r}]" if isinstance(value, str) else f"[{value}]"
