@@ -19,8 +19,9 @@ from pathlib import Path
 import av
 import numpy as np
 import soxr
-from call_scenarios import SCENARIOS, Scenario
 from numpy.typing import NDArray
+
+from tools.call_scenarios import SCENARIOS, Scenario
 
 Samples = NDArray[np.float64]
 
