@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -32,7 +32,7 @@ class _Outgoing:
 
     def _prepare(self, details: Any) -> tuple[Any, str]:
         method = details.method if isinstance(details.method, str) else details.method.decode()
-        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        metadata: Any = grpc.aio.Metadata(*(details.metadata or ()))
         if "authorization" not in metadata:
             metadata.add("authorization", self._authorization())
         rpc = current_rpc()
@@ -106,7 +106,7 @@ class StreamUnary(_Outgoing, grpc.aio.StreamUnaryClientInterceptor):
     """Many requests, one answer."""
 
     async def intercept_stream_unary(
-        self, continuation: Any, client_call_details: Details, request_iterator: AsyncIterator[Any]
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
     ) -> Any:
         """Make the call; its count ends with the stream, requests may be written after this returns."""
         return await self._many(continuation, client_call_details, request_iterator)
@@ -126,7 +126,7 @@ class StreamStream(_Outgoing, grpc.aio.StreamStreamClientInterceptor):
     """Many requests, many answers."""
 
     async def intercept_stream_stream(
-        self, continuation: Any, client_call_details: Details, request_iterator: AsyncIterator[Any]
+        self, continuation: Any, client_call_details: Details, request_iterator: Any
     ) -> Any:
         """Make the call."""
         return await self._many(continuation, client_call_details, request_iterator)

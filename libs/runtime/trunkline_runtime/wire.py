@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2, message
@@ -82,7 +83,7 @@ def from_rpc_error(error: grpc.RpcError) -> errors.TrunklineError:
     """Return the domain error that a failed call stands for; one without details keeps code and message."""
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
     text = (error.details() if hasattr(error, "details") else None) or code.name
-    trailers = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in trailers or ():
         if key == DETAILS_KEY:
             status = status_pb2.Status()
