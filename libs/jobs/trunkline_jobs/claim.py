@@ -95,6 +95,7 @@ class Claims:
                 lease_until=sa.bindparam("until_", type_=c.lease_until.type),
                 visible_at=sa.bindparam("until_", type_=c.lease_until.type),
                 attempts=c.attempts + 1,
+                stage_began_at=sa.func.coalesce(c.stage_began_at, now),
                 updated_at=now,
             )
         )
@@ -204,6 +205,7 @@ class Claims:
                 "lease_until": until,
                 "visible_at": until,
                 "attempts": row["attempts"] + 1,
+                "stage_began_at": row["stage_began_at"] or now,
                 "updated_at": now,
             }
             jobs.append(to_job(row))

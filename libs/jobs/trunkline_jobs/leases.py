@@ -21,6 +21,10 @@ class Held:
     job_id: str
     token: int
     now: datetime
+    made: Mapping[str, Any] | None = None
+    """Resource names that the run made, by stage: merged into the checkpoint."""
+    began: datetime | None = None
+    """When the run began, for the history."""
 
 
 _FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
@@ -52,28 +56,24 @@ class Leases:
         """Move the lease's end."""
         self._write(conn, held, {"lease_until": until, "visible_at": until})
 
-    def advance(self, conn: Connection, held: Held, stage: str, checkpoint: Mapping[str, Any]) -> None:
+    def advance(self, conn: Connection, held: Held, stage: str) -> None:
         """Enter the next stage; the run that goes on is that stage's first."""
-        row = self._read(conn, held)
         values = {
             "stage": stage,
-            "checkpoint": dict(checkpoint),
             "attempts": 1,
+            "stage_began_at": held.now,
             "last_error": None,
-            "history": with_entry(row, held.now, "advanced"),
         }
-        self._write(conn, held, values)
+        self._end_run(conn, held, values, "advanced")
 
     def complete(self, conn: Connection, held: Held) -> None:
         """End well."""
-        row = self._read(conn, held)
         values = {
             "state": JobState.DONE.value,
             "visible_at": None,
             "last_error": None,
-            "history": with_entry(row, held.now, "done"),
         }
-        self._write(conn, held, values | _FREED)
+        self._end_run(conn, held, values | _FREED, "done")
 
     def reschedule(
         self,
@@ -84,27 +84,25 @@ class Leases:
         error: Mapping[str, Any] | None,
     ) -> None:
         """Give back, to be claimed after a delay."""
-        row = self._read(conn, held)
+        attempts = self._table.c.attempts
+        unspent = sa.case((attempts > 0, attempts - 1), else_=0)
         values = {
             "state": JobState.WAITING.value,
             "visible_at": held.now + delay,
-            "attempts": row["attempts"] if spend_attempt else max(0, row["attempts"] - 1),
+            "attempts": attempts if spend_attempt else unspent,
             "last_error": None if error is None else dict(error),
-            "history": with_entry(row, held.now, "failed" if spend_attempt else "not ready", error),
         }
-        self._write(conn, held, values | _FREED)
+        self._end_run(conn, held, values | _FREED, "failed" if spend_attempt else "not ready", error)
 
     def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> None:
         """Make a dead letter of it."""
-        row = self._read(conn, held)
         values = {
             "state": JobState.DEAD.value,
             "visible_at": None,
             "buried_at": held.now,
             "last_error": dict(error),
-            "history": with_entry(row, held.now, "buried", error),
         }
-        self._write(conn, held, values | _FREED)
+        self._end_run(conn, held, values | _FREED, "buried", error)
 
     def release(self, conn: Connection, owner: str, now: datetime) -> int:
         """Give back all that an owner holds, no attempt spent; how many."""
@@ -118,6 +116,21 @@ class Leases:
             }
             self._write(conn, Held(row["job_id"], row["lease_token"], now), values | _FREED)
         return len(rows)
+
+    def _end_run(
+        self,
+        conn: Connection,
+        held: Held,
+        values: Mapping[str, Any],
+        outcome: str,
+        error: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the values, what the run made, and its entry in the history."""
+        row = self._read(conn, held)
+        told: dict[str, Any] = {"history": with_entry(row, held.now, outcome, error, held.began)}
+        if held.made:
+            told["checkpoint"] = {**row["checkpoint"], **held.made}
+        self._write(conn, held, {**values, **told})
 
     def _read(self, conn: Connection, held: Held) -> dict[str, Any]:
         row = conn.execute(self._select, {"job_": held.job_id, "token_": held.token}).mappings().first()

@@ -58,6 +58,8 @@ class NewJob:
     generation: int = 0
     checkpoint: Mapping[str, Any] | None = None
     """What earlier stages made, by resource name."""
+    dead: Mapping[str, Any] | None = None
+    """Set: it is a dead letter from the start, for this reason; it can be revived like any other."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ class Job:
     lease_token: int
     """The fence: grows with each claim; every write of the holder shows it."""
     lease_until: datetime | None
+    stage_began_at: datetime | None
+    """When the present stage was first tried; None before."""
     generation: int
     checkpoint: dict[str, Any]
     last_error: dict[str, Any] | None
     history: list[dict[str, Any]]
-    """The latest entries: at (RFC 3339), outcome, stage, attempt, owner, and error where there was one."""
+    """The latest entries: began and at (RFC 3339), outcome, stage, attempt, owner, and error where there was one."""
     buried_at: datetime | None
     created_at: datetime
     updated_at: datetime

@@ -83,15 +83,32 @@ class Queue:
         self._leases.renew(conn, held, until)
         return until
 
-    def advance(
-        self, conn: Connection, job_id: str, token: int, stage: str, checkpoint: Mapping[str, Any]
+    def advance(  # noqa: PLR0917 - the last two have defaults
+        self,
+        conn: Connection,
+        job_id: str,
+        token: int,
+        stage: str,
+        made: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
     ) -> None:
-        """Enter the next stage, keeping the lease; attempts begin anew. Raises LeaseLost."""
-        self._leases.advance(conn, self._held(job_id, token), stage, checkpoint)
+        """Enter the next stage, keeping the lease; attempts begin anew. Raises LeaseLost.
 
-    def complete(self, conn: Connection, job_id: str, token: int) -> None:
+        Here and below, `made` holds the resource names that the run made, which are merged into the checkpoint,
+        and `began` says in the history when the run began.
+        """
+        self._leases.advance(conn, self._held(job_id, token, made, began), stage)
+
+    def complete(  # noqa: PLR0917 - the last two have defaults
+        self,
+        conn: Connection,
+        job_id: str,
+        token: int,
+        made: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
+    ) -> None:
         """End the job well. Raises LeaseLost."""
-        self._leases.complete(conn, self._held(job_id, token))
+        self._leases.complete(conn, self._held(job_id, token, made, began))
 
     def reschedule(  # noqa: PLR0917 - the last two have defaults
         self,
@@ -101,17 +118,27 @@ class Queue:
         delay: timedelta | float,
         spend_attempt: bool = True,
         error: Mapping[str, Any] | None = None,
+        made: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
     ) -> None:
         """Give the job back, to be claimed after `delay` (seconds or timedelta). Raises LeaseLost.
 
         `spend_attempt=False` is for what is not the stage's fault, such as a recording that is not ready.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        self._leases.reschedule(conn, self._held(job_id, token), delay, spend_attempt, error)
+        self._leases.reschedule(conn, self._held(job_id, token, made, began), delay, spend_attempt, error)
 
-    def bury(self, conn: Connection, job_id: str, token: int, error: Mapping[str, Any]) -> None:
+    def bury(  # noqa: PLR0917 - the last two have defaults
+        self,
+        conn: Connection,
+        job_id: str,
+        token: int,
+        error: Mapping[str, Any],
+        made: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
+    ) -> None:
         """Make the job a dead letter with its reason. Raises LeaseLost."""
-        self._leases.bury(conn, self._held(job_id, token), error)
+        self._leases.bury(conn, self._held(job_id, token, made, began), error)
 
     def release(self, conn: Connection, owner: str) -> int:
         """Give back everything an owner holds, spending no attempt (a clean stop); how many."""
@@ -131,6 +158,7 @@ class Queue:
             "state": JobState.WAITING.value,
             "visible_at": now,
             "attempts": 0,
+            "stage_began_at": None,
             "buried_at": None,
             "updated_at": now,
         }
@@ -173,8 +201,14 @@ class Queue:
         counted = sa.select(c.queue_class, sa.func.count()).where(c.visible_at.is_not(None))
         return {row[0]: row[1] for row in conn.execute(counted.group_by(c.queue_class))}
 
-    def _held(self, job_id: str, token: int) -> Held:
-        return Held(job_id, token, self._now())
+    def _held(
+        self,
+        job_id: str,
+        token: int,
+        made: Mapping[str, Any] | None = None,
+        began: datetime | None = None,
+    ) -> Held:
+        return Held(job_id, token, self._now(), made, began)
 
     def _now(self) -> datetime:
         return self._clock.now()
@@ -192,17 +226,18 @@ class Queue:
             "subject": job.subject,
             "group_key": job.group_key,
             "stage": job.stage,
-            "state": JobState.WAITING.value,
-            "visible_at": job.visible_at or now,
+            "state": (JobState.WAITING if job.dead is None else JobState.DEAD).value,
+            "visible_at": (job.visible_at or now) if job.dead is None else None,
             "attempts": 0,
             "lease_owner": None,
             "lease_token": 0,
             "lease_until": None,
+            "stage_began_at": None,
             "generation": job.generation,
             "checkpoint": dict(job.checkpoint or {}),
-            "last_error": None,
+            "last_error": job.dead,
             "history": [],
-            "buried_at": None,
+            "buried_at": now if job.dead is not None else None,
             "created_at": now,
             "updated_at": now,
         }

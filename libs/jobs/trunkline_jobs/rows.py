@@ -27,6 +27,7 @@ def to_job(row: Mapping[str, Any]) -> Job:
         lease_owner=row["lease_owner"],
         lease_token=row["lease_token"],
         lease_until=row["lease_until"],
+        stage_began_at=row["stage_began_at"],
         generation=row["generation"],
         checkpoint=row["checkpoint"],
         last_error=row["last_error"],
@@ -38,7 +39,11 @@ def to_job(row: Mapping[str, Any]) -> Job:
 
 
 def with_entry(
-    row: Mapping[str, Any], at: datetime, outcome: str, error: Mapping[str, Any] | None = None
+    row: Mapping[str, Any],
+    at: datetime,
+    outcome: str,
+    error: Mapping[str, Any] | None = None,
+    began: datetime | None = None,
 ) -> list[dict[str, Any]]:
     """Return a job's history with one more entry about its present run; the oldest fall out."""
     entry: dict[str, Any] = {
@@ -48,6 +53,8 @@ def with_entry(
         "attempt": row["attempts"],
         "owner": row["lease_owner"],
     }
+    if began is not None:
+        entry["began"] = began.isoformat()
     if error is not None:
         entry["error"] = dict(error)
     return [*row["history"], entry][-HISTORY_KEPT:]

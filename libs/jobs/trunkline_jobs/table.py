@@ -96,6 +96,7 @@ def _columns() -> list[sa.Column[Any]]:
         sa.Column("lease_owner", Text(128)),
         sa.Column("lease_token", sa.BigInteger, nullable=False),
         sa.Column("lease_until", UtcTimestamp),
+        sa.Column("stage_began_at", UtcTimestamp),
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("checkpoint", Json, nullable=False),
         sa.Column("last_error", Json),

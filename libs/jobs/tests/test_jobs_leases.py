@@ -1,0 +1,199 @@
+"""What a holder may do, and what it may no longer."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from trunkline_jobs import JobState, LeaseLost, NewJob, create_v1, jobs_table
+from trunkline_jobs.rows import HISTORY_KEPT
+from trunkline_store import Database, StoreError
+from trunkline_store.migrations import differences
+from trunkline_store.spanner import undeclared
+
+
+@pytest.fixture
+async def held(queue):
+    job = NewJob("a", "acme", "pipeline", "event-1", stage="normalise")
+    await queue.run(queue.enqueue, job)
+    [job] = await queue.run(queue.claim, "w1", 1, 30.0)
+    return job
+
+
+async def stored(db, queue, job_id="a"):
+    return await db.read(lambda conn: queue.get(conn, job_id))
+
+
+WRITES = {
+    "renew": lambda q, c, job, token: q.renew(c, job, token, 30),
+    "advance": lambda q, c, job, token: q.advance(c, job, token, "fetch", {}),
+    "complete": lambda q, c, job, token: q.complete(c, job, token),
+    "reschedule": lambda q, c, job, token: q.reschedule(c, job, token, 1),
+    "bury": lambda q, c, job, token: q.bury(c, job, token, {"reason": "X"}),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("how", ["claimed again", "released", "done", "never held", "wrong token"])
+async def test_a_lost_lease_writes_nothing(db, queue, clock, held, name, how):
+    job_id, token = "a", held.lease_token
+    if how == "claimed again":
+        clock.advance(31)
+        await queue.run(queue.claim, "w2", 1, 30.0)
+    elif how == "released":
+        await queue.run(queue.release, "w1")
+    elif how == "done":
+        await queue.run(queue.complete, "a", token)
+    elif how == "never held":
+        job_id = "unknown"
+    else:
+        token += 1
+    before = await stored(db, queue)
+    with pytest.raises(LeaseLost):
+        await db.write(lambda conn: WRITES[name](queue, conn, job_id, token))
+    assert await stored(db, queue) == before
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_an_expired_lease_that_nobody_claimed_still_holds(db, queue, clock, held, name):
+    clock.advance(300)
+    await db.write(lambda conn: WRITES[name](queue, conn, "a", held.lease_token))
+    assert await stored(db, queue) != held
+
+
+async def test_a_renewed_lease_lasts(db, queue, clock, held):
+    clock.advance(25)
+    until = await queue.run(queue.renew, "a", held.lease_token, 30)
+    assert until == clock.now() + timedelta(seconds=30)
+    clock.advance(25)
+    assert await queue.run(queue.claim, "w2", 1, 30.0) == []
+    clock.advance(5)
+    assert len(await queue.run(queue.claim, "w2", 1, 30.0)) == 1
+
+
+async def test_a_stage_begins_with_fresh_attempts(db, queue, clock, held):
+    await queue.run(queue.reschedule, "a", held.lease_token, 0, error={"reason": "X"})
+    [job] = await queue.run(queue.claim, "w1", 1, 30.0)
+    assert job.attempts == 2
+    names = {"recording": "tenants/acme/recordings/1"}
+    await queue.run(queue.advance, "a", job.lease_token, "transcribe", names)
+    now = await stored(db, queue)
+    assert (now.stage, now.attempts, now.checkpoint, now.state) == ("transcribe", 1, names, JobState.LEASED)
+    assert [entry["outcome"] for entry in now.history] == ["failed", "advanced"]
+    assert now.last_error is None
+
+
+async def test_a_done_job_is_never_claimed_again(db, queue, clock, held):
+    await queue.run(queue.complete, "a", held.lease_token)
+    clock.advance(10_000)
+    assert await queue.run(queue.claim, "w2", 1, 30.0) == []
+    job = await stored(db, queue)
+    assert (job.state, job.visible_at, job.lease_owner, job.lease_until) == (JobState.DONE, None, None, None)
+    assert not await queue.run(queue.revive, "a")
+    assert not await queue.run(queue.enqueue, NewJob("a", "acme", "pipeline", "event-1", stage="normalise"))
+
+
+@pytest.mark.parametrize(("spend", "attempts"), [(True, 2), (False, 1)])
+async def test_a_rescheduled_job_comes_back_after_its_delay(db, queue, clock, held, spend, attempts):
+    error = {"reason": "RECORDING_NOT_READY"}
+    await queue.run(queue.reschedule, "a", held.lease_token, timedelta(minutes=5), spend, error)
+    assert (await stored(db, queue)).last_error == error
+    clock.advance(299)
+    assert await queue.run(queue.claim, "w2", 1, 30.0) == []
+    clock.advance(1)
+    [job] = await queue.run(queue.claim, "w2", 1, 30.0)
+    assert job.attempts == attempts
+    assert job.history[-1]["error"] == error
+
+
+async def test_a_dead_letter_is_listed_with_its_story_and_revived_once(db, queue, clock, held):
+    error = {"reason": "MALFORMED", "message": "no call id"}
+    await queue.run(queue.bury, "a", held.lease_token, error)
+    [letter] = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    assert (letter.last_error, letter.buried_at, letter.state) == (error, clock.now(), JobState.DEAD)
+    assert letter.history[-1]["outcome"] == "buried"
+    assert await db.read(lambda conn: queue.dead_letters(conn, "other", 10)) == []
+    assert await db.read(lambda conn: queue.dead_letters(conn, "acme", 10, before=clock.now())) == []
+    assert await queue.run(queue.revive, "a")
+    assert not await queue.run(queue.revive, "a")
+    [job] = await queue.run(queue.claim, "w2", 1, 30.0)
+    assert (job.generation, job.attempts, job.stage, job.history) == (0, 1, "normalise", letter.history)
+    assert job.lease_token > held.lease_token
+    assert await db.read(lambda conn: queue.dead_letters(conn, "acme", 10)) == []
+
+
+async def test_a_forced_replay_is_a_new_generation(db, queue, held):
+    await queue.run(queue.advance, "a", held.lease_token, "deliver", {"call": "c"})
+    assert not await queue.run(queue.revive, "a", new_generation=True)  # it runs
+    await queue.run(queue.complete, "a", held.lease_token)
+    assert await queue.run(queue.revive, "a", new_generation=True, stage="transcribe")
+    assert not await queue.run(queue.revive, "a", new_generation=True)
+    job = await stored(db, queue)
+    assert (job.generation, job.stage, job.checkpoint, job.state) == (1, "transcribe", {}, JobState.WAITING)
+
+
+async def test_a_clean_stop_gives_everything_back_unspent(db, queue, held):
+    for name in ("b", "c"):
+        await queue.run(queue.enqueue, NewJob(name, "acme", "pipeline", name, stage="normalise"))
+    await queue.run(queue.claim, "w2", 1, 30.0)
+    assert await queue.run(queue.release, "w1") == 1
+    assert await queue.run(queue.release, "w1") == 0
+    job = await stored(db, queue)
+    assert (job.state, job.attempts, job.lease_owner) == (JobState.WAITING, 0, None)
+    assert job.history[-1]["outcome"] == "released"
+    assert {j.job_id for j in await queue.run(queue.claim, "w3", 5, 30.0)} == {"a", "c"}
+
+
+async def test_the_history_is_bounded_and_keeps_the_latest(queue, held):
+    token = held.lease_token
+    for number in range(HISTORY_KEPT + 5):
+        await queue.run(queue.reschedule, "a", token, 0, error={"number": number})
+        [job] = await queue.run(queue.claim, "w1", 1, 30.0)
+        token = job.lease_token
+    assert len(job.history) == HISTORY_KEPT
+    assert [entry["error"]["number"] for entry in job.history][-1] == HISTORY_KEPT + 4
+    assert job.attempts == HISTORY_KEPT + 6
+
+
+async def test_writes_join_the_services_own_transaction(db, queue, held):
+    def fails(conn):
+        queue.complete(conn, "a", held.lease_token)
+        queue.enqueue(conn, NewJob("next", "acme", "pipeline", "x", stage="deliver"))
+        raise ValueError
+
+    with pytest.raises(ValueError, match=""):
+        await db.write(fails)
+    assert await stored(db, queue) == held
+    assert await stored(db, queue, "next") is None
+
+
+async def test_depth_and_subjects_are_told(db, queue, held):
+    await queue.run(queue.enqueue, NewJob("b", "acme", "delivery", "event-1", stage="deliver", queue_class=1))
+    assert await db.read(queue.depth) == {0: 1, 1: 1}
+    jobs = await db.read(lambda conn: queue.of_subject(conn, "acme", "event-1"))
+    assert [job.job_id for job in jobs] == ["a", "b"]
+    assert await db.read(lambda conn: queue.of_subject(conn, "other", "event-1")) == []
+    await queue.run(queue.complete, "a", held.lease_token)
+    assert await db.read(queue.depth) == {1: 1}
+
+
+async def test_a_job_needs_an_id_and_a_tenant(queue):
+    with pytest.raises(StoreError):
+        await queue.run(queue.enqueue, NewJob("", "acme", "pipeline", "x", stage="s"))
+    with pytest.raises(StoreError):
+        await queue.run(queue.enqueue, NewJob("x", "", "pipeline", "x", stage="s"))
+
+
+async def test_the_revision_makes_what_the_tables_declare(tmp_path):
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    metadata = sa.MetaData()
+    jobs_table(metadata, "work")
+    async with await Database.open(f"sqlite:///{tmp_path}/empty.db", sa.MetaData()) as db:
+        await db.write(lambda conn: create_v1(Operations(MigrationContext.configure(conn)), "work"))
+        assert await db.read(lambda conn: differences(conn, metadata)) == []
+        made = sa.text("SELECT name, sql FROM sqlite_master WHERE name LIKE 'work%' ORDER BY name")
+        by_revision = await db.read(lambda conn: conn.execute(made).all())
+    async with await Database.open(f"sqlite:///{tmp_path}/declared.db", metadata) as db:
+        assert await db.read(lambda conn: conn.execute(made).all()) == by_revision
+    assert undeclared(metadata) == []
