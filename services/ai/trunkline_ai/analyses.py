@@ -1,0 +1,100 @@
+"""Analyses as rows: kept once, read, listed, deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.json_format import MessageToDict, ParseDict
+from sqlalchemy.engine import Row
+from trunkline.ai.v1 import analysis_pb2
+from trunkline_store.database import Database
+from trunkline_store.inserts import insert_if_absent
+
+from trunkline_ai.naming import analysis_name, call_name
+from trunkline_ai.tables import analyses
+
+_KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time")
+
+
+@dataclass(frozen=True)
+class StoredAnalysis:
+    """One analysis of a call; `result` is the message as plain values."""
+
+    tenant_id: str
+    analysis_id: str
+    call_id: str
+    generation: int
+    engine: str
+    result: dict[str, Any]
+    created_at: datetime
+
+    def to_proto(self) -> analysis_pb2.Analysis:
+        """The resource."""
+        message = ParseDict(self.result, analysis_pb2.Analysis(), ignore_unknown_fields=True)
+        message.name = analysis_name(self.tenant_id, self.analysis_id)
+        message.call = call_name(self.tenant_id, self.call_id)
+        message.engine = self.engine
+        message.create_time.FromDatetime(self.created_at)
+        return message
+
+
+def result_of(message: analysis_pb2.Analysis) -> dict[str, Any]:
+    """A message as it is stored, without what the columns hold."""
+    values: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return {name: value for name, value in values.items() if name not in _KEPT_IN_COLUMNS}
+
+
+class Analyses:
+    """The analyses of all tenants; every call names one tenant."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def get(self, tenant: str, analysis: str) -> StoredAnalysis | None:
+        """One analysis, None when it is not there."""
+        query = sa.select(analyses).where(
+            analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis
+        )
+        row = await self._db.read(lambda conn: conn.execute(query).first())
+        return None if row is None else _stored(row)
+
+    async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
+        """Keep an analysis unless its id is there; the one that is kept."""
+        key = ["tenant_id", "analysis_id"]
+        inserted = await self._db.write(
+            lambda conn: insert_if_absent(conn, analyses, {**vars(analysis)}, key)
+        )
+        kept = None if inserted else await self.get(analysis.tenant_id, analysis.analysis_id)
+        return kept or analysis
+
+    async def delete(self, tenant: str, analysis: str) -> bool:
+        """Delete one; False when it was not there."""
+        statement = sa.delete(analyses).where(
+            analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis
+        )
+        return await self._db.write(lambda conn: conn.execute(statement).rowcount) == 1
+
+    async def page(
+        self, tenant: str, after: tuple[datetime, str] | None, size: int
+    ) -> list[StoredAnalysis]:
+        """Analyses of a tenant, the latest first, behind the key `after`."""
+        table = analyses.c
+        query = sa.select(analyses).where(table.tenant_id == tenant)
+        if after is not None:
+            created, identity = after
+            query = query.where(
+                sa.or_(
+                    table.created_at < created,
+                    sa.and_(table.created_at == created, table.analysis_id < identity),
+                )
+            )
+        query = query.order_by(table.created_at.desc(), table.analysis_id.desc()).limit(size)
+        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        return [_stored(row) for row in rows]
+
+
+def _stored(row: Row[Any]) -> StoredAnalysis:
+    return StoredAnalysis(**dict(row._mapping))

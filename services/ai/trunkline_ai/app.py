@@ -1,0 +1,67 @@
+"""Wires the ai service together: the one place where its parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from trunkline.ai.v1 import analysis_service_pb2_grpc
+from trunkline_runtime.authenticator import Authenticator
+from trunkline_runtime.config import ConfigError
+from trunkline_runtime.server import Server
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store.database import Database
+
+from trunkline_ai.analyses import Analyses
+from trunkline_ai.analysing import Analysing
+from trunkline_ai.analysis_service import AnalysisServicer
+from trunkline_ai.config import AiConfig
+from trunkline_ai.engines.base import Engine
+from trunkline_ai.engines.loading import load_engine
+from trunkline_ai.failures import domain_error
+from trunkline_ai.tables import metadata
+
+
+@asynccontextmanager
+async def running(
+    config: AiConfig, *, engine: Engine | None = None, authenticator: Authenticator | None = None
+) -> AsyncIterator[Server]:
+    """Serves while the block lasts. Raises ConfigError, StoreLocked, SchemaMismatch."""
+    language = engine or _engine(config)
+    fallback = None if config.engine == "local" and engine is None else load_engine("local")
+    signer = TokenSigner(config.suite_key, "ai")
+    server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(language.close)
+        db = await stack.enter_async_context(
+            await Database.open(config.store_url, metadata, migrations="trunkline_ai.migrations")
+        )
+        analyses = Analyses(db)
+        analysing = Analysing(analyses, language, db.clock, fallback=fallback, at_once=config.analyses_at_once)
+        server.add(
+            analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
+            AnalysisServicer(analyses, analysing),
+            "trunkline.ai.v1.AnalysisService",
+        )
+
+        async def store_answers() -> bool:
+            await db.check()
+            return True
+
+        server.health.depend("store", store_answers)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        yield server
+
+
+async def serve(config: AiConfig) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    async with running(config) as server:
+        await server.serve_until_stopped()
+
+
+def _engine(config: AiConfig) -> Engine:
+    try:
+        return load_engine(config.engine)
+    except ValueError as error:
+        raise ConfigError(f"TRUNKLINE_AI_ENGINE: {error}") from None

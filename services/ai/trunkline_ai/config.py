@@ -1,0 +1,15 @@
+"""The service's settings: TRUNKLINE_AI_*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline_runtime.config import CommonConfig, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AiConfig(CommonConfig):
+    """What the ai service is told."""
+
+    engine: str = setting("local", "analysis engine: local, or module:factory of one's own")
+    analyses_at_once: int = setting(16, "conversations analysed at once; further ones wait", least=1)

@@ -1,0 +1,1 @@
+"""Engines side by side behind the interface of `base`."""

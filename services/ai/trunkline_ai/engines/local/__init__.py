@@ -1,0 +1,1 @@
+"""The local engine, one room a file; `engine.LocalEngine` puts them together."""

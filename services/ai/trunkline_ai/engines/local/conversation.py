@@ -1,0 +1,79 @@
+"""A transcript as the rules read it: canonical text by speaker, and whether anybody really spoke."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from trunkline_ai.engines.base import Role, Transcript, Turn
+from trunkline_ai.engines.local.text import canonical
+
+_EMPTY_WORDS = frozenset(
+    "hello hi hey yes no ok there anyone anybody somebody can you hear me i is it are still a the this bye goodbye "
+    "thank thanks please hold sorry what huh good morning afternoon evening sure right wait one moment oh and so "
+    "we were not do who".split()
+)
+_SPANISH = frozenset(
+    "hola buenos buenas dias días tardes noches necesito quiero quería queria tengo para por favor gracias señor "
+    "señora una un el la los las del que qué cuánto cuanto cuesta cómo como está esta con mi casa agua en es si sí "
+    "puede usted ustedes hablar español espanol trabajo cita plomero estoy buscando me llamo muy su le al fuga "
+    "hoy mañana cuando cuándo donde dónde hay tienen precio quisiera ayuda problema luego hasta soy yo de".split()
+)
+_ENGLISH_AND_SPANISH = frozenset({"a", "no", "me", "he", "son", "the", "come", "once", "pan", "red", "real"})
+_FUNCTION_WORDS = frozenset(
+    "the a an of it was and in on to so for we i you he she they that this is are be with as at by from or but "
+    "something no not there then if up out my your our his her its were been have has had do did does will would "
+    "can could just well like them what when where who how some any all oh yes ok or than".split()
+)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Canonical turns; speech of an unknown speaker counts as the customer's and the business's."""
+
+    turns: tuple[Turn, ...]
+
+    @classmethod
+    def of(cls, transcript: Transcript) -> "Conversation":
+        """Canonical text of each turn, empty ones left out."""
+        spoken = ((turn.role, canonical(turn.text)) for turn in transcript.turns)
+        return cls(tuple(Turn(role, text) for role, text in spoken if text))
+
+    def _of(self, *roles: Role) -> str:
+        return "\n".join(turn.text for turn in self.turns if turn.role in roles)
+
+    @cached_property
+    def customer(self) -> str:
+        """What the customer said, a turn a line."""
+        return self._of(Role.CUSTOMER, Role.UNKNOWN)
+
+    @cached_property
+    def agent(self) -> str:
+        """What the business said, a turn a line."""
+        return self._of(Role.AGENT, Role.UNKNOWN)
+
+    @cached_property
+    def everything(self) -> str:
+        """All turns in order, one a line."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    @cached_property
+    def is_dialogue(self) -> bool:
+        """The business answered the customer at least once."""
+        roles = [turn.role for turn in self.turns]
+        return Role.CUSTOMER in roles and Role.AGENT in roles[roles.index(Role.CUSTOMER) :]
+
+    @cached_property
+    def content_words(self) -> int:
+        """How many of the customer's words carry content beyond hello and yes."""
+        return sum(word not in _EMPTY_WORDS for word in self.customer.split())
+
+    @cached_property
+    def is_spanish(self) -> bool:
+        """Most function words of the customer are Spanish."""
+        words = [word for word in self.customer.split() if word not in _ENGLISH_AND_SPANISH]
+        return bool(words) and sum(word in _SPANISH for word in words) >= max(2, 0.25 * len(words))
+
+    @cached_property
+    def is_babble(self) -> bool:
+        """Many function words and next to no content: what a recogniser makes of noise or another language."""
+        words = self.customer.split()
+        return len(words) >= 8 and sum(word not in _FUNCTION_WORDS for word in words) < 0.12 * len(words)

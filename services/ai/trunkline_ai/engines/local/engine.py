@@ -1,0 +1,100 @@
+"""The local engine: rules over readable tables and VADER; no network, no model to load."""
+
+import asyncio
+
+from trunkline_ai.engines.base import AnalysisResult, Context, Transcript
+from trunkline_ai.engines.local.actions import action_items
+from trunkline_ai.engines.local.conversation import Conversation
+from trunkline_ai.engines.local.entities import find_entities
+from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict
+from trunkline_ai.engines.local.lead import LeadRules
+from trunkline_ai.engines.local.sentiment import SentimentRules
+from trunkline_ai.engines.local.signals import Signals
+from trunkline_ai.engines.local.summary import summarise
+from trunkline_ai.engines.local.topics import TopicRules
+from trunkline_ai.labels import Intent, LeadLevel, Sentiment
+
+VERSION = "1.0.0"
+"""Raised with every change of a rule or a table that can change an answer."""
+
+
+class LocalEngine:
+    """Analyses in a worker thread; its tables are read-only, so calls may run side by side."""
+
+    def __init__(self) -> None:
+        self._intents = IntentRules()
+        self._sentiment = SentimentRules()
+        self._signals = Signals()
+        self._lead = LeadRules(self._signals)
+        self._topics = TopicRules()
+
+    @property
+    def name(self) -> str:
+        """`local/<version>`."""
+        return f"local/{VERSION}"
+
+    async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
+        """Analyse off the event loop; never raises `EngineError`."""
+        return await asyncio.to_thread(self.analyze_now, transcript, context)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
+        """The same in the calling thread."""
+        conversation = Conversation.of(transcript)
+        verdict = self._intents.decide(conversation, context)
+        if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
+            return self._unanalysed(transcript, verdict)
+        intent = verdict.intent
+        spam = intent in SPAM
+        entities = find_entities(transcript)
+        topics = self._topics.find(conversation.everything)
+        mood = self._sentiment.judge(transcript, conversation, intent)
+        urgency = self._signals.urgency(conversation, intent)
+        lead = self._lead.judge(conversation, intent, urgency, entities)
+        return AnalysisResult(
+            intent=intent,
+            intent_confidence=verdict.confidence,
+            spam=spam,
+            spam_score=_spam_score(verdict),
+            sentiment=mood.label,
+            sentiment_score=mood.score,
+            urgency=urgency,
+            lead_level=lead.level,
+            lead_score=lead.score,
+            lead_reasons=lead.reasons,
+            summary=summarise(transcript, intent, entities, unreliable=False),
+            topics=topics,
+            entities=entities,
+            action_items=() if spam else action_items(transcript, intent, topics, entities, unreliable=False),
+            engine=self.name,
+        )
+
+    def _unanalysed(self, transcript: Transcript, verdict: IntentVerdict) -> AnalysisResult:
+        """An honest answer about words that are missing or cannot be relied on."""
+        reason = "nobody spoke" if verdict.intent is Intent.NO_CONVERSATION else "the words are unreliable"
+        return AnalysisResult(
+            intent=verdict.intent,
+            intent_confidence=verdict.confidence,
+            spam=False,
+            spam_score=0.0,
+            sentiment=Sentiment.NEUTRAL,
+            sentiment_score=0.0,
+            urgency=0,
+            lead_level=LeadLevel.NONE,
+            lead_score=0,
+            lead_reasons=(f"{reason}: nothing to score",),
+            summary=summarise(transcript, verdict.intent, (), unreliable=verdict.unreliable),
+            action_items=action_items(transcript, verdict.intent, (), (), unreliable=verdict.unreliable),
+            unreliable=verdict.unreliable,
+            engine=self.name,
+        )
+
+
+def _spam_score(verdict: IntentVerdict) -> float:
+    """The verdict's side of the gap between the best spam intent and the best other one, 0 to 1."""
+    best_spam = max(score for intent, score in verdict.scores.items() if intent in SPAM)
+    best_other = max(score for intent, score in verdict.scores.items() if intent not in SPAM)
+    share = best_spam / (best_spam + max(best_other, 0.0)) if best_spam > 0 else 0.0
+    return round(max(0.5, share) if verdict.intent in SPAM else min(0.49, share), 3)

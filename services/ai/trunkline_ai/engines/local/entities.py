@@ -1,0 +1,183 @@
+"""Finding what was named: people, telephone numbers, times, amounts, addresses and e-mail addresses."""
+
+import re
+from collections.abc import Callable, Iterator
+from importlib import resources
+
+from trunkline_ai.engines.base import Entity, Role, Transcript
+from trunkline_ai.engines.local import numbers
+from trunkline_ai.labels import EntityType
+
+_DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
+_MONTHS = (
+    "(?:january|february|march|april|may|june|july|august|september|october|november|december|"
+    r"(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?)"
+)
+_ORDINAL = (
+    r"(?:\d{1,2}(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|"
+    r"(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|twenty[\s-](?:first|second|third|fourth|fifth|sixth|"
+    r"seventh|eighth|ninth)|thirtieth|thirty[\s-]first)"
+)
+_HOUR = "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+_MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty|o'?clock)"
+_HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
+_CLOCK = (
+    rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|{_HOUR}\s{_MINUTE}(?:\s{_HALF})?|"
+    rf"{_HOUR}\s{_HALF}|noon|midnight)"
+)
+_BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))|\d{{1,2}}(?![\d:]))"
+_PART = "(?:morning|afternoon|evening|night)"
+_DAY = (
+    rf"(?:(?:next|this|last|every)\s+)?{_DAYS}s?(?:\s+{_PART})?(?:,?\s+the\s+{_ORDINAL})?|"
+    rf"(?:day after tomorrow|tomorrow(?:\s+{_PART})?|today|tonight|(?:this|yesterday)\s+{_PART}|yesterday|"
+    r"(?:next|this)\s+(?:week|month|weekend))|"
+    rf"{_MONTHS}\s+(?:the\s+)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|the\s+{_ORDINAL}\s+of\s+{_MONTHS}|the\s+(?!first|second|third){_ORDINAL}(?!\s+(?:floor|page|time|one))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
+)
+_TIME = re.compile(
+    rf"\b(?:(?:{_DAY})(?:,?\s+(?:at|around|by|after|before)\s+{_BARE_CLOCK})?|(?:at|around|after|before|by)\s+{_CLOCK}|{_CLOCK}|at\s+{_HOUR}"
+    rf"(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))\b",
+    re.IGNORECASE,
+)
+_PHONE = re.compile(
+    r"(?<![\d$])(?:\+?1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[\s.-])\d{3}[\s.-]?\d{4}(?!\d)|(?<![\d$])\d{3}[.-]\d{4}(?!\d)|"
+    r"(?<![\d$+])\+?1?\d{10}(?!\d)"
+)
+_SPOKEN_PHONE = re.compile(
+    rf"\b{numbers.DIGIT_WORD}(?:[\s,.-]+{numbers.DIGIT_WORD}){{6,10}}\b", re.IGNORECASE
+)
+_AMOUNT = re.compile(
+    r"\$\s?\d[\d,]*(?:\.\d{1,2})?(?:\s?(?:k\b|thousand|million))?|\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars|bucks)|"
+    rf"\b{numbers.NUMBER}\s(?:dollars|bucks)",
+    re.IGNORECASE,
+)
+_STREET = (
+    "(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|cir|terrace|"
+    "parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
+)
+_HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
+_NAME_OF_STREET = r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:[a-z0-9]+\s+){1,3}?"
+_ADDRESS = re.compile(rf"\b{_HOUSE}\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
+_TOLD_ADDRESS = re.compile(
+    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+(?P<entity>{_HOUSE}\s+[a-z]+(?:\s[A-Z][a-z]+)?)",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(
+    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\w+(?:\s(?:dot|underscore)\s\w+)*\sat\s(?:\w+\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
+    re.IGNORECASE,
+)
+_INTRODUCED = re.compile(
+    r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NOT_A_NAME = frozenset(
+    "a an the and i im it its my your our his her from with at to in on of for with calling looking just not so "
+    "very about here there this that is was are speaking again please call what how can could would thank thanks uh "
+    "um yes no oh okay good and but because if he she they we you got had have has need want going trying wondering "
+    "over number phone actually really still also back from".split()
+)
+_FIRST_NAMES = frozenset(
+    (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt").read_text(encoding="utf-8").split()
+)
+
+
+def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
+    """Entities in order of place; overlapping finds keep the first of the more telling kind."""
+    found: list[Entity] = []
+    offset = 0
+    for turn in transcript.turns:
+        for entity in _in_turn(turn.text, turn.role):
+            moved = Entity(entity.type, entity.text, entity.value, entity.start + offset, entity.end + offset)
+            if not any(moved.start < other.end and other.start < moved.end for other in found):
+                found.append(moved)
+        offset += len(turn.text) + 1
+    return tuple(sorted(found, key=lambda entity: entity.start))
+
+
+def _in_turn(text: str, role: Role) -> Iterator[Entity]:
+    finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
+        (EntityType.EMAIL, _EMAIL, _email_value),
+        (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
+        (EntityType.PHONE_NUMBER, _SPOKEN_PHONE, _phone_value),
+        (EntityType.AMOUNT, _AMOUNT, _amount_value),
+        (EntityType.ADDRESS, _ADDRESS, str),
+        (EntityType.ADDRESS, _TOLD_ADDRESS, str),
+        (EntityType.TIME, _TIME, _time_value),
+    ]
+    for kind, pattern, normalise in finders:
+        for match in pattern.finditer(text):
+            start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
+            yield Entity(kind, text[start:end], normalise(text[start:end]), start, end)
+    yield from _people(text, role)
+
+
+def _people(text: str, role: Role) -> Iterator[Entity]:
+    for pattern, told in ((_NAMED, True), (_INTRODUCED, False)):
+        for match in pattern.finditer(text):
+            words = match.group("entity").split()
+            kept = []
+            for position, word in enumerate(words):
+                known = word.lower() in _FIRST_NAMES
+                believable = (told and position == 0) or known or (position == 1 and (told or word[:1].isupper() or _unpunctuated(text)))
+                if word.lower() in _NOT_A_NAME or not believable:
+                    break
+                kept.append(word)
+            if kept and not (role is Role.AGENT and told and len(kept[0]) < 2):
+                start = match.start("entity")
+                name = text[start : start + len(" ".join(kept))]
+                yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, start + len(name))
+
+
+def _unpunctuated(text: str) -> bool:
+    return text.islower()
+
+
+def _phone_value(text: str) -> str:
+    found = numbers.digits(text) if re.search("[a-z]", text, re.IGNORECASE) else re.sub(r"\D", "", text)
+    if len(found) == 10:
+        return f"+1{found}"
+    return f"+{found}" if len(found) == 11 and found.startswith("1") else found
+
+
+def _amount_value(text: str) -> str:
+    plain = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+    if plain is None:
+        return f"{numbers.value(text):.2f}"
+    scale = 1
+    if re.search(r"\d\s?(?:k\b|thousand)", text, re.IGNORECASE):
+        scale = 1_000
+    elif "million" in text.lower():
+        scale = 1_000_000
+    return f"{float(plain.group().replace(',', '')) * scale:.2f}"
+
+
+def _time_value(text: str) -> str:
+    """`HH:MM` when a clock time was said (as said: 12 hours unless a.m. or p.m. is told); else empty."""
+    lowered = text.lower()
+    if "noon" in lowered.split():
+        return "12:00"
+    clock = re.search(r"(\d{1,2}):(\d{2})", lowered) or re.search(
+        rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|$)", lowered
+    )
+    if clock and "/" not in lowered:
+        hour, minute = int(clock[1]), int(clock[2] or 0)
+    else:
+        spoken = re.search(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b", lowered)
+        if spoken is None:
+            return ""
+        hour = numbers.value(spoken[1])
+        minute = numbers.value((spoken[2] or "").replace("fortyfive", "forty five"))
+    if re.search(r"p\.?\s?m", lowered) and hour < 12:
+        hour += 12
+    return f"{hour:02d}:{minute:02d}" if hour < 24 and minute < 60 else ""
+
+
+def _email_value(text: str) -> str:
+    if "@" in text:
+        return text.lower()
+    spoken = re.sub(r"\s(?:dot)\s", ".", text.lower())
+    name, _, domain = re.sub(r"\sunderscore\s", "_", spoken).partition(" at ")
+    return f"{name}@{domain.replace(' ', '')}"

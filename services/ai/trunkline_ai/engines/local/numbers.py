@@ -1,0 +1,49 @@
+"""Numbers as they are spoken: `two fifteen`, `three hundred and fifty`, `five five five oh one nine eight`."""
+
+import re
+
+_UNITS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15,
+    "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
+}  # fmt: skip
+_TENS = {
+    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+}  # fmt: skip
+_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
+_DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
+
+NUMBER_WORD = "(?:" + "|".join([*_UNITS, *_TENS, *_SCALES]) + ")"
+"""Expression of one spoken number word."""
+NUMBER = rf"{NUMBER_WORD}(?:(?:[\s-]+|(?<=hundred)\sand\s){NUMBER_WORD}){{0,7}}"
+"""Expression of a spoken number of up to eight words."""
+DIGIT_WORD = "(?:" + "|".join(_DIGITS) + r"|\d)"
+"""Expression of one spoken digit."""
+
+
+def digits(text: str) -> str:
+    """The digits of `five five five, oh one nine 8`, everything else left out."""
+    return "".join(_DIGITS.get(word, word if word.isdigit() else "") for word in re.findall(r"\w+", text.lower()))
+
+
+def value(text: str) -> int:
+    """The value of a spoken number; `two fifteen` and `twelve hundred` read as in prices (215, 1200)."""
+    total, group = 0, 0
+    for word in re.findall(r"[a-z]+", text.lower()):
+        if word in _SCALES:
+            scale = _SCALES[word]
+            group = max(group, 1) * scale
+            if scale > 100:
+                total, group = total + group, 0
+        elif word in _TENS or word in _UNITS:
+            number = _TENS.get(word, _UNITS.get(word, 0))
+            if 0 < group < 10 and number >= 10:
+                group *= 100  # "two fifty" is 250
+            elif group and group % 100 == 0:
+                pass
+            elif 20 <= group % 100 and group % 10 == 0 and number < 10:
+                pass  # "forty five"
+            elif group:
+                group *= 100  # "nineteen fifty"
+            group += number
+    return total + group

@@ -1,0 +1,52 @@
+"""The signals of urgency and of a customer's readiness to buy."""
+
+from trunkline_ai.engines.base import Role
+from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.local.conversation import Conversation
+from trunkline_ai.labels import Intent
+
+_UNHURRIED = frozenset({
+    Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION, Intent.OTHER,
+    Intent.EMPLOYMENT,
+})  # fmt: skip
+_LONGEST_ACCEPTANCE = 24
+"""Words: beyond this a customer's turn tells something, it does not accept an offer."""
+
+
+class Signals:
+    """Finds signals in a conversation; all are plain yes or no."""
+
+    def __init__(self) -> None:
+        tables = cues.load("signals.toml")
+        macros = {name: str(value) for name, value in tables["macros"].items()}
+        self._urgency = cues.CueTable.of(tables["urgency"], macros)
+        self._lead = cues.CueTable.of(tables["lead"], macros)
+
+    def urgency(self, conversation: Conversation, intent: Intent) -> int:
+        """How soon something must happen, 0 (no hurry) to 3 (now)."""
+        if intent is Intent.EMERGENCY_SERVICE:
+            return 3
+        said = conversation.customer
+        if intent in _UNHURRIED or self._urgency.score("none", said):
+            return 0
+        if self._urgency.score("now", said):
+            return 3 if intent in {Intent.QUOTE_REQUEST, Intent.APPOINTMENT, Intent.VOICEMAIL} else 2
+        if self._urgency.score("soon", said):
+            return 2
+        return 1 if self._urgency.score("dated", said) else 0
+
+    def says(self, signal: str, conversation: Conversation) -> bool:
+        """Whether the customer gives a signal of the lead table."""
+        return self._lead.score(signal, conversation.customer) > 0
+
+    def agrees_a_time(self, conversation: Conversation) -> bool:
+        """The business offers a time or a visit and the customer's next, short turn accepts it."""
+        offered = False
+        for turn in conversation.turns:
+            if turn.role is Role.AGENT:
+                offered = self._lead.score("offer", turn.text) > 0
+            elif offered or turn.role is Role.UNKNOWN:
+                short = len(turn.text.split()) <= _LONGEST_ACCEPTANCE
+                if short and self._lead.score("accepts", turn.text) and not self._lead.score("hedges", turn.text):
+                    return True
+        return False

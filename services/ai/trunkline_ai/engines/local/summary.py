@@ -1,0 +1,68 @@
+"""An extractive summary: the customer's most telling sentences, in the order they were said."""
+
+from dataclasses import dataclass
+
+from trunkline_ai.engines.base import Entity, Role, Transcript
+from trunkline_ai.engines.local.text import canonical, sentences
+from trunkline_ai.labels import Intent
+
+_MOST_SENTENCES = 3
+_MOST_CHARACTERS = 400
+_STOP = frozenset(
+    "the a an and or but to of in on at for with i you we it is are was be my your our me us that this so just "
+    "have has do does did not can could would will please yes no ok oh hi hello thank thanks good morning afternoon".split()
+)
+_NOBODY = "Nobody spoke."
+_UNRELIABLE = "The conversation could not be understood reliably."
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    position: int
+    text: str
+    words: frozenset[str]
+    score: float
+
+
+def summarise(transcript: Transcript, intent: Intent, entities: tuple[Entity, ...], *, unreliable: bool) -> str:
+    """A few sentences of the customer (of everybody when the customer is not told apart), verbatim."""
+    if intent is Intent.NO_CONVERSATION:
+        return _NOBODY
+    if unreliable:
+        return _UNRELIABLE
+    spoken = [turn for turn in transcript.turns if turn.role is not Role.AGENT] or list(transcript.turns)
+    lines = [sentence for turn in spoken for sentence in sentences(turn.text)]
+    frequency: dict[str, int] = {}
+    content = [frozenset(canonical(line).split()) - _STOP for line in lines]
+    for words in content:
+        for word in words:
+            frequency[word] = frequency.get(word, 0) + 1
+    named = {entity.text.lower() for entity in entities}
+    candidates = []
+    for position, (line, words) in enumerate(zip(lines, content, strict=True)):
+        if not words:
+            continue
+        lowered = line.lower()
+        telling = sum(min(frequency[word], 3) for word in words) / (3 + len(words)) + min(len(words), 12) / 12
+        telling += 0.4 * sum(name in lowered for name in named)
+        telling += max(0.0, 1.0 - position / 6)  # what a call is about is said early
+        candidates.append(_Candidate(position, line, words, telling))
+    return _joined(_chosen(candidates))
+
+
+def _chosen(candidates: list[_Candidate]) -> list[_Candidate]:
+    chosen: list[_Candidate] = []
+    for candidate in sorted(candidates, key=lambda one: -one.score):
+        repeats = any(len(candidate.words & one.words) > 0.6 * len(candidate.words) for one in chosen)
+        if not repeats:
+            chosen.append(candidate)
+        if len(chosen) == _MOST_SENTENCES:
+            break
+    return sorted(chosen, key=lambda one: one.position)
+
+
+def _joined(chosen: list[_Candidate]) -> str:
+    text = " ".join(
+        one.text[:1].upper() + one.text[1:] + ("" if one.text[-1] in ".?!…" else ".") for one in chosen
+    )
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1].rsplit(" ", 1)[0] + "…"

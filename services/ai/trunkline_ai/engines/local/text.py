@@ -1,0 +1,56 @@
+"""Bringing what recognisers and people write into one canonical form, and cutting it into sentences."""
+
+import re
+import unicodedata
+
+_CONTRACTIONS = {
+    "im": "i am", "ive": "i have", "id": "i would", "ill": "i will", "its": "it is", "thats": "that is",
+    "theres": "there is", "heres": "here is", "whats": "what is", "wheres": "where is", "whos": "who is",
+    "hows": "how is", "whens": "when is", "hes": "he is", "shes": "she is", "lets": "let us",
+    "youre": "you are", "youve": "you have", "youll": "you will", "youd": "you would", "weve": "we have",
+    "theyre": "they are", "theyve": "they have", "theyll": "they will", "theyd": "they would",
+    "dont": "do not", "doesnt": "does not", "didnt": "did not", "wont": "will not", "wouldnt": "would not",
+    "cant": "can not", "cannot": "can not", "couldnt": "could not", "shouldnt": "should not",
+    "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not", "hasnt": "has not",
+    "havent": "have not", "hadnt": "had not", "aint": "is not", "wanna": "want to", "gonna": "going to",
+    "gimme": "give me", "lemme": "let me", "kinda": "kind of", "yall": "you", "yalls": "your", "okay": "ok",
+    "yeah": "yes", "yep": "yes", "yup": "yes", "hiya": "hi", "somebodys": "somebody is",
+    "someones": "someone is", "youse": "you", "gotta": "got to", "til": "till", "thru": "through",
+}  # fmt: skip
+_FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
+_WE_ARE = re.compile(r"\bwe're\b")
+_WE_WILL = re.compile(r"\bwe'll\b")
+_WE_WOULD = re.compile(r"\bwe'd\b")
+_DOTTED = re.compile(r"\b([a-z])\.(?:\s?([a-z])\.)+")
+_GROUPED_DIGITS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_NOT_WORD = re.compile(r"[^a-z0-9$ñáéíóú]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'A-Z0-9¿¡])|\n+")
+_YOU_ALL = re.compile(r"\byou (?:guys|all|folks)\b")
+_UNPUNCTUATED_CHUNK = 24
+"""Words: a recogniser's turn without punctuation is cut at about this length."""
+
+
+def canonical(text: str) -> str:
+    """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`."""
+    lowered = unicodedata.normalize("NFC", text.translate(_APOSTROPHES)).lower()
+    for pattern, spelt in ((_WE_ARE, "we are"), (_WE_WILL, "we will"), (_WE_WOULD, "we would")):
+        lowered = pattern.sub(spelt, lowered)
+    lowered = _GROUPED_DIGITS.sub("", _DOTTED.sub(lambda found: found.group().replace(".", ""), lowered))
+    words = _NOT_WORD.sub(" ", lowered.replace("'", "")).split()
+    spelt_out = " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
+    return _YOU_ALL.sub("you", spelt_out)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a turn; one without punctuation is cut into chunks of about two dozen words."""
+    cut: list[str] = []
+    for sentence in _SENTENCE_END.split(text):
+        words = sentence.split()
+        if len(words) <= 2 * _UNPUNCTUATED_CHUNK:
+            if words:
+                cut.append(" ".join(words))
+            continue
+        for start in range(0, len(words), _UNPUNCTUATED_CHUNK):
+            cut.append(" ".join(words[start : start + _UNPUNCTUATED_CHUNK]))
+    return cut

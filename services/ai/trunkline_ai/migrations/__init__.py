@@ -1,0 +1,1 @@
+"""Alembic revisions of the ai service's schema."""

@@ -1,0 +1,25 @@
+"""The service's tables; the tenant leads every key, so that no query of a tenant can lack it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from trunkline_store.spanner import index_options, table_options
+from trunkline_store.types import Json, Text, UtcTimestamp
+
+metadata = sa.MetaData()
+
+analyses = sa.Table(
+    "analyses",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("analysis_id", Text(40), primary_key=True),
+    sa.Column("call_id", Text(40), nullable=False),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("engine", Text(64), nullable=False),
+    # The Analysis message as JSON, without its name, call, engine and time: the columns hold those.
+    sa.Column("result", Json, nullable=False),
+    sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Index("analyses_by_time", "tenant_id", "created_at", "analysis_id", info=index_options()),
+    sa.Index("analyses_by_call", "tenant_id", "call_id", info=index_options()),
+    info=table_options(),
+)

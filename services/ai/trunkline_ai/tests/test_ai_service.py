@@ -1,0 +1,215 @@
+import grpc
+import pytest
+from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
+from trunkline.audio.v1 import transcript_pb2
+from trunkline.common.v1 import labels_pb2
+from trunkline_ai.app import running
+from trunkline_ai.config import AiConfig
+from trunkline_ai.engines.base import EngineError
+from trunkline_ai.engines.local.engine import LocalEngine
+from trunkline_runtime.config import ConfigError
+from trunkline_runtime.tokens import TokenSigner
+
+KEY = "5f" * 32
+CALL = "tenants/acme/calls/call-1"
+SEGMENTS = [
+    (transcript_pb2.SPEAKER_AGENT, "thank you for calling ace plumbing"),
+    (transcript_pb2.SPEAKER_CUSTOMER, "a pipe burst in my basement there is water everywhere please hurry"),
+    (transcript_pb2.SPEAKER_CUSTOMER, "the address is twenty five main street"),
+]
+
+
+class Counting(LocalEngine):
+    asked = 0
+
+    async def analyze(self, transcript, context):
+        self.asked += 1
+        return await super().analyze(transcript, context)
+
+
+class Broken:
+    name = "broken/1"
+
+    async def analyze(self, transcript, context):
+        raise EngineError("quota", transient=True)
+
+    async def close(self):
+        pass
+
+
+def transcript(segments=SEGMENTS, **facts):
+    return transcript_pb2.Transcript(
+        segments=[transcript_pb2.Segment(speaker=speaker, text=text) for speaker, text in segments], **facts
+    )
+
+
+def ask(call=CALL, **fields):
+    if "text" not in fields:
+        fields.setdefault("transcript", transcript())
+    return analysis_service_pb2.AnalyzeCallRequest(parent="tenants/acme", call=call, **fields)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return AiConfig(
+        grpc_address="127.0.0.1:0",
+        metrics_address="",
+        store_url=f"sqlite:///{tmp_path}/ai.db",
+        suite_key=KEY,
+        drain_seconds=0.1,
+        drain_notice_seconds=0.0,
+    )
+
+
+@pytest.fixture
+def engine():
+    return Counting()
+
+
+@pytest.fixture
+async def server(config, engine):
+    async with running(config, engine=engine) as serving:
+        await serving.health.wait_serving()
+        yield serving
+
+
+@pytest.fixture
+async def stub(server):
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+
+
+def signed(service="gateway", tenant=None):
+    return (("authorization", f"Bearer {TokenSigner(KEY, service).service_token(tenant)}"),)
+
+
+async def test_a_call_is_analysed_and_shown_by_name(stub):
+    made = await stub.AnalyzeCall(ask(), metadata=signed())
+    assert made.intent == labels_pb2.INTENT_EMERGENCY_SERVICE
+    assert made.lead_level == labels_pb2.LEAD_LEVEL_HIGH
+    assert made.sentiment == labels_pb2.SENTIMENT_NEGATIVE
+    assert made.urgency == 3
+    assert not made.spam
+    assert made.engine.startswith("local/")
+    assert made.call == CALL
+    assert analysis_pb2.ENTITY_TYPE_ADDRESS in {entity.type for entity in made.entities}
+    shown = await stub.GetAnalysis(
+        analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed()
+    )
+    assert shown == made
+
+
+async def test_the_same_input_is_analysed_once_and_a_higher_generation_anew(stub, engine):
+    first = await stub.AnalyzeCall(ask(), metadata=signed())
+    again = await stub.AnalyzeCall(ask(), metadata=signed())
+    assert again == first
+    assert engine.asked == 1
+    anew = await stub.AnalyzeCall(ask(generation=1), metadata=signed())
+    assert anew.name != first.name
+    assert engine.asked == 2
+
+
+async def test_another_call_or_other_words_are_another_analysis(stub):
+    first = await stub.AnalyzeCall(ask(), metadata=signed())
+    other_call = await stub.AnalyzeCall(ask(call="tenants/acme/calls/call-2"), metadata=signed())
+    other_words = await stub.AnalyzeCall(ask(text="are you open on sunday"), metadata=signed())
+    assert len({first.name, other_call.name, other_words.name}) == 3
+    assert other_words.intent == labels_pb2.INTENT_INFORMATION
+
+
+async def test_timings_do_not_make_another_analysis(stub):
+    late = transcript()
+    late.segments[0].start_offset.FromSeconds(3)
+    first = await stub.AnalyzeCall(ask(), metadata=signed())
+    assert (await stub.AnalyzeCall(ask(transcript=late), metadata=signed())).name == first.name
+
+
+async def test_an_unreliable_transcript_is_told_and_gets_no_intent(stub):
+    spanish = transcript([(transcript_pb2.SPEAKER_CUSTOMER, "way no see us a plumber quote")], unreliable=True)
+    made = await stub.AnalyzeCall(ask(transcript=spanish), metadata=signed())
+    assert made.unreliable
+    assert made.intent == labels_pb2.INTENT_OTHER
+    assert made.lead_level == labels_pb2.LEAD_LEVEL_NONE
+
+
+async def test_silence_is_no_conversation(stub):
+    made = await stub.AnalyzeCall(ask(transcript=transcript([])), metadata=signed())
+    assert made.intent == labels_pb2.INTENT_NO_CONVERSATION
+
+
+async def test_lists_page_from_the_latest_without_gap_or_repeat(stub):
+    names = []
+    for number in range(5):
+        made = await stub.AnalyzeCall(ask(call=f"tenants/acme/calls/call-{number}"), metadata=signed())
+        names.append(made.name)
+    seen, token = [], ""
+    while True:
+        page = await stub.ListAnalyses(
+            analysis_service_pb2.ListAnalysesRequest(parent="tenants/acme", page_size=2, page_token=token),
+            metadata=signed(),
+        )
+        seen += [analysis.name for analysis in page.analyses]
+        token = page.next_page_token
+        if not token:
+            break
+    assert sorted(seen) == sorted(names)
+    times = [(await stub.GetAnalysis(
+        analysis_service_pb2.GetAnalysisRequest(name=name), metadata=signed()
+    )).create_time.ToDatetime() for name in seen]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_a_deleted_analysis_is_gone(stub):
+    made = await stub.AnalyzeCall(ask(), metadata=signed())
+    request = analysis_service_pb2.DeleteAnalysisRequest(name=made.name)
+    await stub.DeleteAnalysis(request, metadata=signed())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.DeleteAnalysis(request, metadata=signed())
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("request_of", "code"),
+    [
+        (ask(call="tenants/other/calls/call-1"), grpc.StatusCode.INVALID_ARGUMENT),
+        (analysis_service_pb2.AnalyzeCallRequest(parent="tenants/acme", call=CALL), grpc.StatusCode.INVALID_ARGUMENT),
+        (ask(text="x" * 100_001), grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+async def test_wrong_requests_are_refused(stub, request_of, code):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.AnalyzeCall(request_of, metadata=signed())
+    assert caught.value.code() is code
+
+
+async def test_a_foreign_name_looks_as_if_it_were_not_there(stub):
+    made = await stub.AnalyzeCall(ask(), metadata=signed())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetAnalysis(
+            analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed(tenant="other")
+        )
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_engine_that_fails_is_stood_in_for_and_that_is_told(config):
+    async with running(config, engine=Broken()) as server, grpc.aio.insecure_channel(server.address) as channel:
+        await server.health.wait_serving()
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        made = await stub.AnalyzeCall(ask(), metadata=signed())
+    assert made.degraded
+    assert made.engine.startswith("local/")
+    assert made.intent == labels_pb2.INTENT_EMERGENCY_SERVICE
+
+
+async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):
+    wrong = AiConfig(suite_key=KEY, store_url=config.store_url, engine="nowhere:nothing")
+    with pytest.raises(ConfigError, match="TRUNKLINE_AI_ENGINE"):
+        async with running(wrong):
+            pass
+
+
+async def test_a_transcript_is_never_logged(stub, capfd):
+    secret = "my password is hunter2 zebra and i need a plumber"
+    await stub.AnalyzeCall(ask(text=secret), metadata=signed())
+    logged = capfd.readouterr()
+    assert "zebra" not in logged.out + logged.err
