@@ -158,9 +158,9 @@ async def test_writes_join_the_services_own_transaction(db, queue, held):
     def fails(conn):
         queue.complete(conn, "a", held.lease_token)
         queue.enqueue(conn, NewJob("next", "acme", "pipeline", "x", stage="deliver"))
-        raise ValueError
+        raise ValueError("changed my mind")
 
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match="changed my mind"):
         await db.write(fails)
     assert await stored(db, queue) == held
     assert await stored(db, queue, "next") is None

@@ -69,8 +69,8 @@ def create_v1(op: Any, name: str = "jobs") -> None:
     """
     metadata = sa.MetaData()
     table = jobs_table(metadata, name)
-    for made in (table, turns_of(table)):
-        op.create_table(made.name, *[column.copy() for column in made.columns])
+    for made, columns in ((table, _columns()), (turns_of(table), _turn_columns())):
+        op.create_table(made.name, *columns)
         for index in sorted(made.indexes, key=lambda one: str(one.name)):
             op.create_index(
                 index.name,

@@ -94,7 +94,7 @@ def _event(
         subject=event_id,
         kind="event",
         stage=FIRST_STAGE,
-        group_key=ids.group_key(source.tenant_id, source.source_id, alias) if alias else "",
-        dead=dead,
+        group_key=ids.group_key(source.tenant_id, source.source_id, alias) if alias else None,
+        dead={"message": dead} if dead else None,
     )
     return Decision(row.seq, row.source_id, event=event, job=job)

@@ -165,12 +165,27 @@ def _story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event
     return event
 
 
-def _attempt(entry: dict[str, str]) -> dict[str, Any]:
-    attempt: dict[str, Any] = {k: entry.get(k, "") for k in ("stage", "worker", "outcome", "error")}
-    for field, key in (("start_time", "start"), ("end_time", "end")):
-        if entry.get(key):
-            attempt[field] = datetime.fromisoformat(entry[key])
+_OUTCOMES = {
+    "advanced": "ok", "done": "ok", "failed": "retry", "not ready": "wait", "buried": "dead", "expired": "lost",
+    "released": "released",
+}  # fmt: skip
+
+
+def _attempt(entry: dict[str, Any]) -> dict[str, Any]:
+    attempt = {
+        "stage": entry["stage"],
+        "worker": entry["owner"] or "",
+        "end_time": datetime.fromisoformat(entry["at"]),
+        "outcome": _OUTCOMES[entry["outcome"]],
+        "error": _message(entry.get("error")),
+    }
+    if "began" in entry:
+        attempt["start_time"] = datetime.fromisoformat(entry["began"])
     return attempt
+
+
+def _message(error: dict[str, Any] | None) -> str:
+    return str(error["message"]) if error else ""
 
 
 def _event(row: sa.Row[Any]) -> event_pb2.Event:
@@ -186,7 +201,7 @@ def _event(row: sa.Row[Any]) -> event_pb2.Event:
         call=row.call,
         stage=row.stage,
         attempts=row.attempts,
-        last_error=row.last_error or "",
+        last_error=_message(row.last_error),
         generation=row.generation,
     )
     if row.state == "waiting":

@@ -11,7 +11,7 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Job, LeaseLost, Queue, QueueClass, Told
+from trunkline_jobs import Job, LeaseLost, Queue, QueueClass
 from trunkline_store import Database
 
 from trunkline_gateway.schema import events, receipts
@@ -96,35 +96,35 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.ReportJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ReportJobsResponse:
         """Apply each report in a transaction of its own; the writer commits them together."""
-        lost = await asyncio.gather(*(self._report(report, request.worker) for report in request.reports))
+        lost = await asyncio.gather(*(self._report(report) for report in request.reports))
         self._ready.set()  # a job of the same call may be free now
         return pb.ReportJobsResponse(lost_job_ids=[job_id for job_id in lost if job_id])
 
-    async def _report(self, report: pb.JobReport, worker: str) -> str | None:
+    async def _report(self, report: pb.JobReport) -> str | None:
         try:
-            await self._db.write(lambda conn: self._apply(conn, report, worker))
+            await self._db.write(lambda conn: self._apply(conn, report))
         except LeaseLost:
             return report.lease.job_id
         return None
 
-    def _apply(self, conn: sa.Connection, report: pb.JobReport, worker: str) -> None:
+    def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
         queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
         began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
-        told = Told(checkpoint=dict(report.checkpoint), began=began)
+        made = dict(report.checkpoint)
         match report.WhichOneof("outcome"):
             case "advance":
-                queue.advance(conn, job_id, token, report.advance.next_stage, told=told)
+                queue.advance(conn, job_id, token, report.advance.next_stage, made, began)
             case "done":
-                queue.complete(conn, job_id, token, told=told)
+                queue.complete(conn, job_id, token, made, began)
                 _finish(conn, queue, job_id, report.done.call)
             case "retry":
-                delay = report.retry.delay.ToTimedelta()
-                queue.reschedule(conn, job_id, token, delay, error={"message": report.retry.error}, told=told)
+                delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
+                queue.reschedule(conn, job_id, token, delay, True, error, made, began)
             case "wait":
                 delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
-                queue.reschedule(conn, job_id, token, delay, spend_attempt=False, error=error, told=told)
+                queue.reschedule(conn, job_id, token, delay, False, error, made, began)
             case "dead":
-                queue.bury(conn, job_id, token, {"message": report.dead.error}, told=told)
+                queue.bury(conn, job_id, token, {"message": report.dead.error}, made, began)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]

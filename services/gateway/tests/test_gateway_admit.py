@@ -1,0 +1,246 @@
+"""Admission over a real store: each receipt becomes what it is, once, whatever is repeated."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from gateway_sources import SECRET, Feed, resolved
+from trunkline.gateway.v1 import event_pb2, event_service_pb2
+from trunkline_gateway import schema, verdicts
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.events import EventService
+from trunkline_gateway.rejections import Rejections
+from trunkline_gateway.sources import SourceMap
+from trunkline_jobs import Queue
+from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_store import Database
+from trunkline_store.migrations import differences
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BODY = json.dumps({"id": 766970532, "resource_id": "CAL1", "timestamp": "2026-11-20T07:00:00.000-05:00"}).encode()
+
+
+class World:
+    def __init__(self, db, *sources):
+        self.db = db
+        self.queue = Queue(db, schema.jobs)
+        self.appender = db.appender(schema.receipts)
+        self.feed = Feed(*sources)
+        self.ready, self.left = 0, None
+        self.admission = self.new_admission()
+        self.events = EventService(db)
+        self.count = 0
+
+    def new_admission(self, batch=4):
+        return Admission(
+            self.db, self.queue, SourceMap(self.feed, None), keep_rejections=2,
+            jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch,
+        )  # fmt: skip
+
+    def on_ready(self):
+        self.ready += 1
+
+    def on_undecided(self, count):
+        self.left = count
+
+    async def receipt(self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""):
+        self.count += 1
+        tenant = "acme" if verdict == verdicts.VERIFIED else ""
+        at = NOW + timedelta(seconds=self.count)
+        receipt_id = f"{self.count:032x}"
+        await self.appender.append(
+            (receipt_id, source, tenant, event_type, at, verdict, "application/json", "https://x/", headers, body)
+        )
+        return receipt_id
+
+    async def admit(self):
+        while await self.admission.step():
+            pass
+
+    async def listed(self, **request):
+        return (await self.events.ListEvents(event_service_pb2.ListEventsRequest(parent="tenants/acme", **request), None)).events
+
+    async def story(self, name, **request):
+        return await self.events.GetEvent(event_service_pb2.GetEventRequest(name=name, **request), None)
+
+    async def rejections(self):
+        request = event_service_pb2.ListRejectionsRequest(parent="tenants/acme")
+        return (await self.events.ListRejections(request, None)).rejections
+
+    async def rows(self, table):
+        return await self.db.read(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+@pytest.fixture
+async def world(tmp_path):
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    async with await Database.open(url, schema.metadata, migrations="trunkline_gateway.migrations") as db:
+        yield World(db, resolved())
+
+
+def signature(body: bytes) -> bytes:
+    return b"signature: " + base64.b64encode(hmac.digest(SECRET.encode(), body, hashlib.sha1))
+
+
+async def test_the_migrations_make_the_declared_tables(world):
+    assert await world.db.read(lambda conn: differences(conn, schema.metadata)) == []
+
+
+async def test_a_receipt_becomes_an_event_with_its_job(world):
+    receipt_id = await world.receipt()
+    await world.admit()
+    (event,) = await world.listed()
+    assert event.state == event_pb2.EVENT_STATE_WAITING
+    assert event.source == "tenants/acme/sources/s-1"
+    assert event.event_time.ToDatetime(UTC) == NOW
+    story = await world.story(event.name, view=event_service_pb2.EVENT_VIEW_FULL)
+    assert [r.receipt_id for r in story.receipts] == [receipt_id]
+    assert story.body == BODY
+    assert (await world.story(event.name)).body == b""
+    assert world.ready == 1
+
+
+async def test_a_redelivery_adds_a_receipt_in_the_same_batch_and_in_a_later_one(world):
+    first, second = await world.receipt(), await world.receipt()
+    await world.admit()
+    third = await world.receipt()
+    await world.admit()
+    (event,) = await world.listed()
+    story = await world.story(event.name)
+    assert [r.receipt_id for r in story.receipts] == [first, second, third]
+    assert story.receipt_count == 3
+    assert await world.rows(schema.jobs) == 1
+
+
+async def test_a_crash_before_or_after_the_commit_repeats_nothing(world):
+    for _ in range(6):
+        await world.receipt()
+    real = world.db.write
+
+    async def refuse(fn, **kwargs):
+        raise ConnectionError
+
+    async def lose_the_reply(fn, **kwargs):
+        await real(fn, **kwargs)
+        raise ConnectionError
+
+    for failing in (refuse, lose_the_reply):
+        world.db.write = failing
+        with pytest.raises(ConnectionError):
+            await world.admission.step()
+        world.db.write = real
+        world.admission = world.new_admission()  # the process that comes up again
+    await world.admit()
+    (event,) = await world.listed()
+    assert (await world.story(event.name)).receipt_count == 6
+
+
+async def test_two_admissions_at_once_admit_each_receipt_once(world):
+    import asyncio
+
+    for n in range(20):
+        await world.receipt(json.dumps({"id": n % 7, "timestamp": "2026-11-20T07:00:00Z"}).encode())
+    others = [world.new_admission() for _ in range(3)]
+    for _ in range(20):
+        await asyncio.gather(*(a.step() for a in others))
+    assert len(await world.listed()) == 7
+    assert await world.rows(schema.event_receipts) == 20
+
+
+async def test_a_malformed_body_is_a_dead_letter_with_the_reason_and_the_next_receipt_is_admitted(world):
+    await world.receipt(b"\xff not json")
+    await world.receipt(event_type="no_such_type")
+    await world.receipt()
+    await world.admit()
+    dead = await world.listed(filter="state = dead_letter")
+    assert len(dead) == 2
+    assert all(event.last_error for event in dead)
+    assert any("post_call" in event.last_error for event in dead), "it says which event types there are"
+    assert len(await world.listed(filter="state = waiting")) == 1
+
+
+async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back(world):
+    world.feed.down = True
+    await world.receipt(verdict=verdicts.UNVERIFIED, headers=signature(BODY))
+    await world.receipt(verdict=verdicts.UNVERIFIED, headers=b"signature: AAAA")
+    await world.receipt(verdict=verdicts.UNVERIFIED, source="s-unknown")
+    await world.admit()
+    assert await world.listed() == []
+    await world.admission.retry_undecided()
+    assert world.left == 3
+    world.feed.down = False
+    await world.admission.retry_undecided()
+    assert world.left == 0
+    (event,) = await world.listed()
+    assert (await world.story(event.name)).receipts[0].verdict == event_pb2.VERDICT_UNVERIFIED
+    (rejection,) = await world.rejections()
+    assert rejection.source == "tenants/acme/sources/s-1"
+    assert await world.rows(schema.rejections) == 2, "the one without a source is kept for operators"
+    assert await world.rows(schema.undecided_receipts) == 0
+
+
+async def test_undecided_receipts_do_not_hold_up_the_others(world):
+    world.feed.down = True
+    world.admission._sources._put(resolved("s-1"))
+    await world.receipt(verdict=verdicts.UNVERIFIED, source="s-2")
+    await world.receipt()
+    await world.admit()
+    assert len(await world.listed()) == 1
+
+
+async def test_a_verified_receipt_of_a_source_that_was_deleted_is_a_visible_dead_letter(world):
+    world.feed.sources.clear()
+    await world.receipt()
+    await world.admit()
+    (event,) = await world.listed()
+    assert (event.state, event.last_error) == (event_pb2.EVENT_STATE_DEAD_LETTER, "the source was deleted")
+
+
+async def test_rejections_are_bounded_per_source_and_the_latest_stay(world):
+    from trunkline_gateway.providers.base import Delivery
+    from trunkline_gateway.sources import source_of
+
+    kept = Rejections(world.db, keep_per_source=2)
+    for n in range(5):
+        delivery = Delivery(b"x" * 70_000, {"authorization": "secret", "x": "1"}, "https://x/", NOW + timedelta(seconds=n))
+        kept.keep(source_of(resolved()), f"type_{n}", delivery, "wrong")
+        await kept.flush()
+    listed = await world.rejections()
+    assert [r.event_type for r in listed] == ["type_4", "type_3"]
+    assert dict(listed[0].headers) == {"x": "1"}
+    assert (len(listed[0].body), listed[0].size_bytes) == (65_536, 70_000)
+
+
+async def test_lists_page_through_everything_once_while_more_arrives(world):
+    for n in range(7):
+        await world.receipt(json.dumps({"id": n, "timestamp": "2026-11-20T07:00:00Z"}).encode())
+    await world.admit()
+    names, token = [], ""
+    while True:
+        request = event_service_pb2.ListEventsRequest(parent="tenants/acme", page_size=3, page_token=token)
+        page = await world.events.ListEvents(request, None)
+        names += [event.name for event in page.events]
+        token = page.next_page_token
+        if not token:
+            break
+        await world.receipt(json.dumps({"id": 100 + len(names), "timestamp": "2026-11-20T07:00:00Z"}).encode())
+        await world.admit()
+    assert len(names) == len(set(names)) == 7
+    with pytest.raises(InvalidArgument):
+        await world.listed(page_token="nonsense")
+    with pytest.raises(InvalidArgument):
+        await world.listed(filter="colour = red")
+
+
+async def test_another_tenants_event_is_not_found(world):
+    await world.receipt()
+    await world.admit()
+    (event,) = await world.listed()
+    with pytest.raises(NotFound):
+        await world.story(event.name.replace("acme", "globex"))
