@@ -1,0 +1,169 @@
+"""A real tenant service in this process, on a free port, with stubs for each kind of caller."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc.aio
+import pytest
+from cryptography.fernet import Fernet
+from google.protobuf.timestamp_pb2 import Timestamp
+from trunkline.common.v1 import provider_pb2
+from trunkline.tenant.v1 import (
+    api_key_pb2,
+    api_key_service_pb2,
+    api_key_service_pb2_grpc,
+    call_pb2,
+    call_service_pb2,
+    call_service_pb2_grpc,
+    lead_service_pb2_grpc,
+    source_pb2,
+    source_service_pb2,
+    source_service_pb2_grpc,
+    tenant_pb2,
+    tenant_service_pb2,
+    tenant_service_pb2_grpc,
+)
+from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store import FakeClock
+from trunkline_tenant.app import build
+from trunkline_tenant.config import TenantConfig
+
+OPERATOR = "tl_op_" + "o" * 40
+
+
+@dataclass
+class As:
+    """Stubs that show one authorization."""
+
+    channel: grpc.aio.Channel
+    authorization: str
+
+    def __getattr__(self, method):
+        for stub in (
+            tenant_service_pb2_grpc.TenantServiceStub,
+            source_service_pb2_grpc.SourceServiceStub,
+            api_key_service_pb2_grpc.ApiKeyServiceStub,
+            call_service_pb2_grpc.CallServiceStub,
+            lead_service_pb2_grpc.LeadServiceStub,
+        ):
+            call = getattr(stub(self.channel), method, None)
+            if call is not None:
+                metadata = (("authorization", f"Bearer {self.authorization}"),)
+                return lambda request, timeout=10: call(request, metadata=metadata, timeout=timeout)
+        raise AttributeError(method)
+
+
+class Suite:
+    """The running service and who may call it."""
+
+    def __init__(self, app, channel, config, clock):
+        self.app, self.channel, self.config, self.clock = app, channel, config, clock
+        self.operator = As(channel, OPERATOR)
+        self.gateway = As(channel, TokenSigner(config.suite_key, "gateway").service_token())
+        self.audio = As(channel, TokenSigner(config.suite_key, "audio").service_token())
+
+    def key(self, token):
+        return As(self.channel, token)
+
+    async def tenant(self, tenant_id="acme", **fields):
+        return await self.operator.CreateTenant(
+            tenant_service_pb2.CreateTenantRequest(
+                tenant_id=tenant_id, tenant=tenant_pb2.Tenant(display_name=tenant_id), **fields
+            )
+        )
+
+    async def api_key(self, tenant="acme", role=api_key_pb2.ROLE_ADMIN, **fields):
+        return await self.operator.CreateApiKey(
+            api_key_service_pb2.CreateApiKeyRequest(
+                parent=f"tenants/{tenant}", api_key=api_key_pb2.ApiKey(role=role, **fields)
+            )
+        )
+
+    async def source(self, tenant="acme", request_id="", **fields):
+        fields = {"provider": provider_pb2.PROVIDER_CALLRAIL, "secret": "s3cret", **fields}
+        return await self.operator.CreateSource(
+            source_service_pb2.CreateSourceRequest(
+                parent=f"tenants/{tenant}", source=source_pb2.Source(**fields), request_id=request_id
+            )
+        )
+
+    async def record(self, event, at, tenant="acme", aliases=(), rank=0, mask=(), **fields):
+        return await self.gateway.RecordCall(
+            record_request(event, at, tenant=tenant, aliases=aliases, rank=rank, mask=mask, **fields)
+        )
+
+    async def get_call(self, name):
+        return await self.operator.GetCall(call_service_pb2.GetCallRequest(name=name))
+
+
+def record_request(event, at, tenant="acme", aliases=(), rank=0, mask=(), **fields):
+    fields = {
+        "provider": provider_pb2.PROVIDER_CALLRAIL,
+        "provider_account": "ACC1",
+        "provider_call_id": "CAL1",
+        **fields,
+    }
+    request = call_service_pb2.RecordCallRequest(
+        parent=f"tenants/{tenant}",
+        call=call_pb2.Call(**fields),
+        aliases=aliases,
+        event=f"tenants/{tenant}/events/{event}",
+        event_time=Timestamp(seconds=at),
+        rank=rank,
+    )
+    request.field_mask.paths.extend(mask)
+    return request
+
+
+def make_config(folder, **changes):
+    return TenantConfig(
+        **{
+            "suite_key": secrets.token_hex(32),
+            "grpc_address": "127.0.0.1:0",
+            "metrics_address": "",
+            "store_url": f"sqlite:///{folder}/tenant.db",
+            "secret_keys": (Fernet.generate_key().decode(),),
+            "operator_token": OPERATOR,
+            "watch_poll_seconds": 30.0,
+            "watch_heartbeat_seconds": 30.0,
+            "drain_seconds": 2.0,
+            "drain_notice_seconds": 0.0,
+            **changes,
+        }
+    )
+
+
+@asynccontextmanager
+async def running(config, clock=None):
+    clock = clock or FakeClock()
+    app = await build(config, clock=clock)
+    try:
+        await app.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.server.port}") as channel:
+            yield Suite(app, channel, config, clock)
+        await app.stop(0)
+    finally:
+        await app.close()
+
+
+@pytest.fixture
+async def suite(tmp_path):
+    async with running(make_config(tmp_path)) as suite:
+        await suite.tenant()
+        yield suite
+
+
+@pytest.fixture
+def raised():
+    """Await a call that must fail; the domain error that it failed with."""
+
+    async def failed(call):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return from_rpc_error(caught.value)
+
+    return failed

@@ -1,0 +1,149 @@
+"""Wires the tenant service: store, secrets, services, server."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from trunkline.tenant.v1 import (
+    api_key_service_pb2_grpc,
+    call_service_pb2_grpc,
+    lead_service_pb2_grpc,
+    source_service_pb2_grpc,
+    tenant_service_pb2_grpc,
+)
+from trunkline_runtime.config import ConfigError, env_name
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.server import Server
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store import Clock, Database, StoreError
+
+from trunkline_tenant import secret_rows
+from trunkline_tenant.api_keys import ApiKeyService, LocalAuthenticator
+from trunkline_tenant.calls import CallService
+from trunkline_tenant.config import SERVICE, TenantConfig
+from trunkline_tenant.crypto import UnreadableSecret
+from trunkline_tenant.leads import LeadService
+from trunkline_tenant.schema import metadata
+from trunkline_tenant.sources import SourceService
+from trunkline_tenant.store_errors import translate
+from trunkline_tenant.tenants import TenantService
+from trunkline_tenant.watch import Bell, Watch
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The service, built: `start`, `serve_until_stopped` or `stop`, and then `close`."""
+
+    server: Server
+    db: Database
+    stack: AsyncExitStack
+
+    async def start(self) -> None:
+        """Bind and serve."""
+        await self.server.start()
+
+    async def serve_until_stopped(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        await self.server.serve_until_stopped()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Drain and stop."""
+        await self.server.stop(grace)
+
+    async def close(self) -> None:
+        """Let go of the store, also when it was never started."""
+        await self.stack.aclose()
+
+
+async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
+    """Open the store and wire the service. Raises ConfigError, StoreError."""
+    async with AsyncExitStack() as stack:
+        box = config.box()
+        db = await _open(config, clock)
+        stack.push_async_callback(db.close)
+        try:
+            resealed = await secret_rows.reseal(db, box)
+        except UnreadableSecret as error:
+            raise ConfigError(f"{env_name(SERVICE, 'secret_keys')}: {error}") from error
+        if resealed:
+            log.info("secrets_resealed", count=resealed)
+        authenticator = LocalAuthenticator(db, config.operator_token)
+        server = Server(
+            config,
+            service=SERVICE,
+            signer=_signer(config),
+            authenticator=authenticator,
+            translate=translate,
+        )
+        bell = Bell()
+        watch = Watch(
+            db,
+            box,
+            bell,
+            poll_seconds=config.watch_poll_seconds,
+            heartbeat_seconds=config.watch_heartbeat_seconds,
+        )
+        _serve(server, db, authenticator, bell, SourceService(db, box, bell, watch))
+        ending = asyncio.create_task(_end_watches(server, bell))
+        stack.callback(ending.cancel)
+        return App(server, db, stack.pop_all())
+
+
+def _serve(
+    server: Server, db: Database, authenticator: LocalAuthenticator, bell: Bell, sources: SourceService
+) -> None:
+    async def store_answers() -> bool:
+        await db.check()
+        return True
+
+    package = "trunkline.tenant.v1"
+    server.add(
+        tenant_service_pb2_grpc.add_TenantServiceServicer_to_server,
+        TenantService(db, bell.ring),
+        f"{package}.TenantService",
+    )
+    server.add(
+        source_service_pb2_grpc.add_SourceServiceServicer_to_server, sources, f"{package}.SourceService"
+    )
+    server.add(
+        api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server,
+        ApiKeyService(db, authenticator),
+        f"{package}.ApiKeyService",
+    )
+    server.add(
+        call_service_pb2_grpc.add_CallServiceServicer_to_server, CallService(db), f"{package}.CallService"
+    )
+    server.add(
+        lead_service_pb2_grpc.add_LeadServiceServicer_to_server, LeadService(db), f"{package}.LeadService"
+    )
+    server.health.depend("store", store_answers)
+
+
+async def _end_watches(server: Server, bell: Bell) -> None:
+    """End the streams that would otherwise use up the whole drain."""
+    await server.stopping.wait()
+    bell.close()
+
+
+async def _open(config: TenantConfig, clock: Clock | None) -> Database:
+    try:
+        return await Database.open(
+            config.store_url,
+            metadata,
+            migrations="trunkline_tenant.migrations",
+            readers=config.readers,
+            clock=clock,
+        )
+    except StoreError as error:
+        raise ConfigError(f"{env_name(SERVICE, 'store_url')}: {error}") from error
+
+
+def _signer(config: TenantConfig) -> TokenSigner:
+    try:
+        return TokenSigner(config.suite_key, SERVICE)
+    except ValueError as error:
+        raise ConfigError(f"{env_name(SERVICE, 'suite_key')}: {error}") from error

@@ -1,0 +1,99 @@
+"""The revision that grows with every change of a source, and what changed since one.
+
+The row of the counter orders all changes: a revision is visible only with everything before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline_store import insert_if_absent
+
+from trunkline_tenant.schema import source_changes, source_revision, sources
+
+# A watcher that was away for longer than this gets a snapshot.
+DELETIONS_KEPT = timedelta(days=30)
+_THE_ROW = 1
+
+
+class Change(NamedTuple):
+    """The last change of a source."""
+
+    tenant_id: str
+    source_id: str
+    revision: int
+    deleted: bool
+
+
+class Reach(NamedTuple):
+    """The last revision, and the one up to which deletions are forgotten."""
+
+    revision: int
+    forgotten: int
+
+
+def reach(conn: Connection) -> Reach:
+    """Return how far revisions reach; zeros before the first change."""
+    row = conn.execute(sa.select(source_revision.c.revision, source_revision.c.forgotten)).first()
+    return Reach(row.revision, row.forgotten) if row is not None else Reach(0, 0)
+
+
+def changed(conn: Connection, tenant: str, source: str, now: datetime, *, deleted: bool = False) -> int:
+    """Note a change of a source, in the transaction that changes it; its revision."""
+    insert_if_absent(conn, source_revision, {"id": _THE_ROW, "revision": 0, "forgotten": 0}, ["id"])
+    last = reach(conn)
+    revision: int = last.revision + 1
+    forgotten = _forget(conn, now - DELETIONS_KEPT, last.forgotten) if deleted else last.forgotten
+    conn.execute(
+        sa.update(source_revision)
+        .where(source_revision.c.id == _THE_ROW)
+        .values(revision=revision, forgotten=forgotten)
+    )
+    values = {"revision": revision, "deleted": deleted, "change_time": now}
+    if not insert_if_absent(
+        conn, source_changes, {"tenant_id": tenant, "source_id": source, **values}, ["tenant_id", "source_id"]
+    ):
+        conn.execute(
+            sa.update(source_changes)
+            .where(source_changes.c.tenant_id == tenant, source_changes.c.source_id == source)
+            .values(**values)
+        )
+    return revision
+
+
+def tenant_changed(conn: Connection, tenant: str, now: datetime) -> None:
+    """Note a change of all of a tenant's sources: their `accepting` follows the tenant's state."""
+    found = conn.execute(
+        sa.select(sources.c.source_id).where(sources.c.tenant_id == tenant).order_by(sources.c.source_id)
+    )
+    for source in found.scalars().all():
+        changed(conn, tenant, source, now)
+
+
+def since(conn: Connection, revision: int, most: int) -> Sequence[Change]:
+    """Return the changes after a revision, the oldest first. Of every tenant: for the gateway alone."""
+    found = conn.execute(
+        sa.select(
+            source_changes.c.tenant_id,
+            source_changes.c.source_id,
+            source_changes.c.revision,
+            source_changes.c.deleted,
+        )
+        .where(source_changes.c.revision > revision)
+        .order_by(source_changes.c.revision)
+        .limit(most)
+    )
+    return [Change(*row) for row in found]
+
+
+def _forget(conn: Connection, before: datetime, forgotten: int) -> int:
+    old = sa.and_(source_changes.c.deleted.is_(True), source_changes.c.change_time < before)
+    newest = conn.execute(sa.select(sa.func.max(source_changes.c.revision)).where(old)).scalar()
+    if newest is None:
+        return forgotten
+    conn.execute(sa.delete(source_changes).where(old))
+    return max(forgotten, int(newest))

@@ -1,0 +1,102 @@
+"""The service's settings: TRUNKLINE_TENANT_*; an embedded run's own secrets are made at its first start."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from trunkline_runtime.config import CommonConfig, ConfigError, env_name, load, setting
+
+from trunkline_tenant.api_keys import OPERATOR_PREFIX
+from trunkline_tenant.crypto import SecretBox
+
+SERVICE = "tenant"
+_DEFAULT_STORE = f"sqlite:///var/{SERVICE}.db"
+_LEAST_OPERATOR_TOKEN = len(OPERATOR_PREFIX) + 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantConfig(CommonConfig):
+    """What the tenant service is told."""
+
+    secret_keys: tuple[str, ...] = setting(
+        doc="keys that seal the sources' secrets, the newest first, by commas, "
+        "each 32 bytes in URL-safe base64; "
+        "the first start of an embedded run makes the file when it is not there",
+        secret=True,
+    )
+    operator_token: str | None = setting(
+        None,
+        "what operators authenticate with, tl_op_ and 32 characters or more; "
+        "nobody is an operator when it is empty; "
+        "the first start of an embedded run makes the file when it is not there",
+        secret=True,
+    )
+    watch_poll_seconds: float = setting(
+        1.0, "how often a watch of sources looks for changes made by other replicas", least=0.05, most=60
+    )
+    watch_heartbeat_seconds: float = setting(
+        10.0, "how often a watch of sources says that it is up to date", least=0.1, most=300
+    )
+    readers: int = setting(4, "connections that read the store", least=1, most=64)
+
+    def box(self) -> SecretBox:
+        """Return what seals secrets. Raises ConfigError for keys that are none."""
+        try:
+            return SecretBox(self.secret_keys)
+        except ValueError as error:
+            raise ConfigError(f"{env_name(SERVICE, 'secret_keys')}: {error}") from None
+
+
+def load_config(env: Mapping[str, str] | None = None) -> TenantConfig:
+    """Return the settings. Raises ConfigError that lists what is wrong."""
+    env = os.environ if env is None else env
+    _make_first_secrets(env)
+    config = load(TenantConfig, SERVICE, env)
+    config.box()
+    token = config.operator_token
+    if token and (not token.startswith(OPERATOR_PREFIX) or len(token) < _LEAST_OPERATOR_TOKEN):
+        raise ConfigError(
+            f"{env_name(SERVICE, 'operator_token')} must be {OPERATOR_PREFIX} and 32 characters or more"
+        )
+    return config
+
+
+def _make_first_secrets(env: Mapping[str, str]) -> None:
+    """Make the files that settings name and that are not there, on an embedded run only.
+
+    Not the keys when there is a database already: then they are lost, and new ones would hide it.
+    """
+    try:
+        url = sa.make_url(env.get(env_name(SERVICE, "store_url"), _DEFAULT_STORE))
+    except sa.exc.ArgumentError:
+        return  # the store itself says what is wrong with it
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return
+    if not Path(url.database).exists():
+        _make(env.get(env_name(SERVICE, "secret_keys") + "_FILE"), lambda: Fernet.generate_key().decode())
+    _make(
+        env.get(env_name(SERVICE, "operator_token") + "_FILE"),
+        lambda: OPERATOR_PREFIX + secrets.token_urlsafe(32),
+    )
+
+
+def _make(name: str | None, secret: Callable[[], str]) -> None:
+    """Write a file for its owner's eyes only, whole or not at all."""
+    if not name or (path := Path(name)).exists():
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secret() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError as error:
+        raise ConfigError(f"cannot make {path}: {error.strerror}") from error

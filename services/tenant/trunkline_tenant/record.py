@@ -1,0 +1,233 @@
+"""Recording what one event says about a call: one transaction over the call, its aliases, events and lead.
+
+Which row it lands in: a call has every id that some event named beside another of its ids. It is named
+after the most lasting of them, so its name too is the same in any order of arrival; names it had before
+still find it, through `call_aliases`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline_runtime.errors import NotFound
+from trunkline_store.types import from_microseconds, to_json, to_microseconds
+
+from trunkline_tenant import call_rows, ids, lead_rows
+from trunkline_tenant.facts import Stamp, Statement, join
+from trunkline_tenant.schema import call_aliases, call_events, calls, tenants
+
+_TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
+_CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
+_KNOWN_TENANT = sa.select(tenants.c.tenant_id).where(tenants.c.tenant_id == _TENANT)
+_ALIASES = sa.select(call_aliases).where(
+    call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id.in_(sa.bindparam("ids", expanding=True))
+)
+_ALIASES_OF = sa.select(call_aliases).where(
+    call_aliases.c.tenant_id == _TENANT, call_aliases.c.call_id.in_(_CALLS)
+)
+_ROWS = sa.select(calls).where(calls.c.tenant_id == _TENANT, calls.c.call_id.in_(_CALLS))
+_EVENTS_OF = sa.select(call_events).where(
+    call_events.c.tenant_id == _TENANT, call_events.c.call_id.in_(_CALLS)
+)
+_KEY = (calls.c.tenant_id == _TENANT, calls.c.call_id == sa.bindparam("call"))
+_INSERT = sa.insert(calls)
+_UPDATE = sa.update(calls).where(*_KEY)
+_DELETE = sa.delete(calls).where(*_KEY)
+_INSERT_ALIAS = sa.insert(call_aliases)
+_UPDATE_ALIAS = sa.update(call_aliases).where(
+    call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id == sa.bindparam("id")
+)
+_INSERT_EVENT = sa.insert(call_events)
+_UPDATE_EVENT = sa.update(call_events).where(
+    call_events.c.tenant_id == _TENANT,
+    call_events.c.call_id == sa.bindparam("call"),
+    call_events.c.event_id == sa.bindparam("id"),
+)
+_DELETE_EVENTS = sa.delete(call_events).where(
+    call_events.c.tenant_id == _TENANT, call_events.c.call_id == sa.bindparam("call")
+)
+# Columns that never change once a call has its row.
+_FIXED = ("tenant_id", "call_id", "provider", "provider_account", "create_time")
+# A change of these may change the lead.
+_LEAD_FACTS = ("lead_id", "start_time", "caller_name", "intent", "lead_level", "lead_score")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an event says, and about which call: its ids at the provider, the most lasting first."""
+
+    tenant: str
+    provider: int
+    account: str
+    provider_ids: Sequence[str]
+    stamp: Stamp
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """An id of a call at its provider; `place` 0 is the most lasting."""
+
+    text: str
+    place: int
+    call_id: str | None
+
+
+def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
+    """Merge what an event says into its call and return the call's row; repeating it changes nothing.
+
+    Raises NotFound when there is no such tenant.
+    """
+    if conn.execute(_KNOWN_TENANT, {"tenant": said.tenant}).first() is None:
+        raise NotFound(f"tenants/{said.tenant}")
+    named = {
+        ids.call_id(said.tenant, said.provider, said.account, text): _Alias(text, place, None)
+        for place, text in reversed(list(enumerate(said.provider_ids)))
+    }
+    known = _aliases(conn, _ALIASES, {"tenant": said.tenant, "ids": list(named)})
+    found = sorted({alias.call_id for alias in known.values() if alias.call_id is not None})
+    rows = conn.execute(_ROWS, {"tenant": said.tenant, "calls": found}).mappings().all() if found else []
+    if len(found) > 1 or any(key not in known or known[key].place < named[key].place for key in named):
+        known = _aliases(conn, _ALIASES_OF, {"tenant": said.tenant, "calls": found}) if found else {}
+        call = _name_call(conn, said.tenant, known, named)
+    elif found:
+        call = (found[0], rows[0]["provider_call_id"])
+    return _merge(conn, said, call, rows, now)
+
+
+def _aliases(conn: Connection, statement: sa.Select[Any], parameters: dict[str, Any]) -> dict[str, _Alias]:
+    return {
+        row["alias_id"]: _Alias(row["alias"], row["place"], row["call_id"])
+        for row in conn.execute(statement, parameters).mappings()
+    }
+
+
+def _name_call(
+    conn: Connection, tenant: str, known: dict[str, _Alias], named: dict[str, _Alias]
+) -> tuple[str, str]:
+    """Write the aliases of what is now one call; its id and the provider's id that it is named after."""
+    together = dict(known)
+    for alias_id, alias in named.items():
+        there = known.get(alias_id)
+        place = alias.place if there is None else max(alias.place, there.place)
+        together[alias_id] = _Alias(alias.text, place, there.call_id if there else None)
+    call_id = min(together, key=lambda alias_id: (together[alias_id].place, together[alias_id].text))
+    for alias_id, alias in together.items():
+        values = {"call_id": call_id, "place": alias.place}
+        if alias_id not in known:
+            conn.execute(
+                _INSERT_ALIAS, {"tenant_id": tenant, "alias_id": alias_id, "alias": alias.text, **values}
+            )
+        elif (alias.call_id, alias.place) != (call_id, known[alias_id].place):
+            conn.execute(_UPDATE_ALIAS, {"tenant": tenant, "id": alias_id, **values})
+    return call_id, together[call_id].text
+
+
+def _merge(
+    conn: Connection, said: Said, call: tuple[str, str], rows: Sequence[Mapping[Any, Any]], now: datetime
+) -> Mapping[Any, Any]:
+    call_id, provider_call_id = call
+    tenant = said.tenant
+    merged = said.statement
+    for row in rows:
+        # `said` is joined last: of equal stamps the later attempt of the same event stands.
+        merged = join(call_rows.statement_of(row), merged)
+    time, rank, event = said.stamp
+    told = _events(conn, tenant, [row["call_id"] for row in rows])
+    events = {**told, event: max((time, rank), told.get(event, (time, rank)))}
+    first, last = min(events.values())[0], max(events.values())[0]
+    first_time, last_time = from_microseconds(first), from_microseconds(last)
+    assert first_time is not None
+    derived = call_rows.columns_of(tenant, merged, first_time)
+    values = {
+        **derived,
+        "provider_call_id": provider_call_id,
+        "first_event_time": first_time,
+        "last_event_time": last_time,
+        "etag": _etag(call_id, derived, sorted(events)),
+    }
+    there = next((row for row in rows if row["call_id"] == call_id), None)
+    if there is not None and len(rows) == 1 and all(there[name] == value for name, value in values.items()):
+        return there
+    written = {
+        "tenant_id": tenant,
+        "call_id": call_id,
+        "provider": said.provider,
+        "provider_account": said.account,
+        **values,
+        "create_time": min([now, *(row["create_time"] for row in rows)]),
+        "update_time": now,
+    }
+    _write(conn, written, there is None, rows)
+    _write_events(conn, tenant, call_id, events, told if there is not None and len(rows) == 1 else None)
+    _refresh_leads(conn, tenant, rows, written, now)
+    return written
+
+
+def _events(conn: Connection, tenant: str, found: list[str]) -> dict[str, tuple[int, int]]:
+    if not found:
+        return {}
+    told: dict[str, tuple[int, int]] = {}
+    for row in conn.execute(_EVENTS_OF, {"tenant": tenant, "calls": found}).mappings():
+        stamp = (to_microseconds(row["event_time"]) or 0, row["rank"])
+        told[row["event_id"]] = max(stamp, told.get(row["event_id"], stamp))
+    return told
+
+
+def _etag(call_id: str, derived: Mapping[Any, Any], events: Sequence[str]) -> str:
+    times = to_json(derived["field_times"]) or ""
+    return ids.etag(call_id, derived["facts"], times, *events)
+
+
+def _write(conn: Connection, written: dict[str, Any], new: bool, rows: Sequence[Mapping[Any, Any]]) -> None:
+    for row in rows:
+        if row["call_id"] != written["call_id"]:
+            key = {"tenant": written["tenant_id"], "call": row["call_id"]}
+            conn.execute(_DELETE_EVENTS, key)
+            conn.execute(_DELETE, key)
+    if new:
+        conn.execute(_INSERT, written)
+    else:
+        key = {"tenant": written["tenant_id"], "call": written["call_id"]}
+        conn.execute(_UPDATE, key | {name: written[name] for name in written if name not in _FIXED})
+
+
+def _write_events(
+    conn: Connection,
+    tenant: str,
+    call_id: str,
+    events: Mapping[str, tuple[int, int]],
+    told: Mapping[str, tuple[int, int]] | None,
+) -> None:
+    """Write the events that changed; all anew when `told` is None: the call is new or took over others."""
+    if told is None:
+        conn.execute(_DELETE_EVENTS, {"tenant": tenant, "call": call_id})
+    for event, (time, rank) in events.items():
+        if told is not None and told.get(event) == (time, rank):
+            continue
+        values = {"event_time": from_microseconds(time), "rank": rank}
+        if told is not None and event in told:
+            conn.execute(_UPDATE_EVENT, {"tenant": tenant, "call": call_id, "id": event, **values})
+        else:
+            conn.execute(
+                _INSERT_EVENT, {"tenant_id": tenant, "call_id": call_id, "event_id": event, **values}
+            )
+
+
+def _refresh_leads(
+    conn: Connection,
+    tenant: str,
+    rows: Sequence[Mapping[Any, Any]],
+    written: Mapping[Any, Any],
+    now: datetime,
+) -> None:
+    numbers = {row["lead_id"]: row["caller_number"] for row in (*rows, written) if row["lead_id"] is not None}
+    if len(rows) == 1 and all(rows[0][name] == written[name] for name in ("call_id", *_LEAD_FACTS)):
+        return
+    for lead, number in sorted(numbers.items()):
+        lead_rows.refresh(conn, tenant, lead, number, now)

@@ -1,0 +1,203 @@
+"""The tables of the tenant service; the tenant's id leads the key of everything a tenant owns.
+
+Facts of a call are kept twice on purpose: once as the message that is shown (`facts`), and once as the
+columns that lists filter and sort by. Both are written by one function (`call_rows.columns_of`).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from trunkline_store import Bool, Bytes, Json, Text, UtcTimestamp
+from trunkline_store.spanner import index_options, table_options
+
+metadata = sa.MetaData()
+
+# What a lead is derived from, beside the key of its index.
+_LEAD_FACTS = ("lead_level", "lead_score", "intent", "caller_name")
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("display_name", Text(120), nullable=False),
+    sa.Column("state", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    sa.Column("update_time", UtcTimestamp, nullable=False),
+)
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("source_id", Text(40), primary_key=True),
+    sa.Column("provider", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.BigInteger, nullable=False),
+    # The Source message without name, secrets and what the other columns hold.
+    sa.Column("options", Bytes, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    sa.Column("update_time", UtcTimestamp, nullable=False),
+    # A hook's path holds the bare id, so it is unique in the suite.
+    sa.Index("sources_by_id", "source_id", unique=True, info=index_options()),
+    info=table_options(interleave_in="tenants"),
+)
+
+source_secrets = sa.Table(
+    "source_secrets",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("source_id", Text(40), primary_key=True),
+    sa.Column("secret_id", Text(40), primary_key=True),
+    sa.Column("purpose", Text(16), nullable=False),
+    sa.Column("sealed", Bytes, nullable=False),
+    # Which of the configured keys sealed it, so that a rotation finds what it has to seal again.
+    sa.Column("key_print", Text(16), nullable=False),
+    # Grows with each rotation: the greatest is the newest.
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("expire_time", UtcTimestamp),
+    info=table_options(interleave_in="sources"),
+)
+
+# The last change of each source, a deleted one too: what a watcher is told, without a log that grows.
+source_changes = sa.Table(
+    "source_changes",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("source_id", Text(40), primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("deleted", Bool, nullable=False),
+    sa.Column("change_time", UtcTimestamp, nullable=False),
+    # Changes are rare (people configure sources), so that this index ends in a hot spot does not matter.
+    sa.Index("source_changes_by_revision", "revision", info=index_options(storing=("deleted",))),
+)
+
+# One row: the last revision given, and the revision up to which deletions were forgotten.
+source_revision = sa.Table(
+    "source_revision",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("forgotten", sa.BigInteger, nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("key_id", Text(40), primary_key=True),
+    sa.Column("display_name", Text(120), nullable=False),
+    sa.Column("role", sa.BigInteger, nullable=False),
+    sa.Column("secret_hash", Bytes, nullable=False),
+    sa.Column("expire_time", UtcTimestamp),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    sa.Index("api_keys_by_id", "key_id", unique=True, info=index_options()),
+    info=table_options(interleave_in="tenants"),
+)
+
+# What a repeated create is answered with.
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("method", Text(64), primary_key=True),
+    sa.Column("request_id", Text(64), primary_key=True),
+    sa.Column("digest", Bytes, nullable=False),
+    sa.Column("name", Text(256), nullable=False),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    info=table_options(expire=("create_time", 1)),
+)
+
+calls = sa.Table(
+    "calls",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("call_id", Text(40), primary_key=True),
+    sa.Column("provider", sa.BigInteger, nullable=False),
+    sa.Column("provider_account", Text(128), nullable=False),
+    sa.Column("provider_call_id", Text(256), nullable=False),
+    sa.Column("facts", Bytes, nullable=False),
+    # {field: [event time in microseconds, rank, event id]} of the event whose value stands.
+    sa.Column("field_times", Json, nullable=False),
+    sa.Column("first_event_time", UtcTimestamp, nullable=False),
+    sa.Column("last_event_time", UtcTimestamp, nullable=False),
+    # When the call began; while nobody said so, the time of its first event.
+    sa.Column("start_time", UtcTimestamp, nullable=False),
+    sa.Column("kind", sa.BigInteger, nullable=False),
+    sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("caller_number", Text(256), nullable=False),
+    sa.Column("caller_name", Text(1024), nullable=False),
+    sa.Column("spam", Bool, nullable=False),
+    sa.Column("sentiment", sa.BigInteger, nullable=False),
+    sa.Column("intent", sa.BigInteger, nullable=False),
+    sa.Column("lead_level", sa.BigInteger, nullable=False),
+    sa.Column("lead_score", sa.BigInteger, nullable=False),
+    # The lead it counts for; NULL when the number is not known or it is spam.
+    sa.Column("lead_id", Text(40)),
+    sa.Column("etag", Text(40), nullable=False),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    sa.Column("update_time", UtcTimestamp, nullable=False),
+    sa.Index("calls_by_start", "tenant_id", "start_time", "call_id"),
+    sa.Index("calls_by_caller", "tenant_id", "caller_number", "start_time", "call_id"),
+    sa.Index("calls_by_source", "tenant_id", "source_id", "start_time", "call_id"),
+    sa.Index("calls_by_spam", "tenant_id", "spam", "start_time", "call_id"),
+    sa.Index("calls_by_sentiment", "tenant_id", "sentiment", "start_time", "call_id"),
+    sa.Index("calls_by_intent", "tenant_id", "intent", "start_time", "call_id"),
+    sa.Index("calls_by_lead_level", "tenant_id", "lead_level", "start_time", "call_id"),
+    sa.Index(
+        "calls_by_lead",
+        "tenant_id",
+        "lead_id",
+        "start_time",
+        "call_id",
+        *_LEAD_FACTS,
+        info=index_options(null_filtered=True),
+    ),
+    info=table_options(interleave_in="tenants"),
+)
+
+# Every id the provider has for a call; keyed by the call id that the alias alone would give, so that a name
+# which a call had before it was merged still finds it.
+call_aliases = sa.Table(
+    "call_aliases",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("alias_id", Text(40), primary_key=True),
+    sa.Column("call_id", Text(40), nullable=False),
+    sa.Column("alias", Text(256), nullable=False),
+    # The place it was named at, 0 the most lasting; of several, the last. The smallest names the call.
+    sa.Column("place", sa.BigInteger, nullable=False),
+    sa.Index("call_aliases_by_call", "tenant_id", "call_id", info=index_options(storing=("alias", "place"))),
+    info=table_options(interleave_in="tenants"),
+)
+
+call_events = sa.Table(
+    "call_events",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("call_id", Text(40), primary_key=True),
+    sa.Column("event_id", Text(64), primary_key=True),
+    sa.Column("event_time", UtcTimestamp, nullable=False),
+    sa.Column("rank", sa.BigInteger, nullable=False),
+    info=table_options(interleave_in="calls"),
+)
+
+leads = sa.Table(
+    "leads",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("lead_id", Text(40), primary_key=True),
+    sa.Column("phone_number", Text(256), nullable=False),
+    sa.Column("display_name", Text(1024), nullable=False),
+    sa.Column("call_count", sa.BigInteger, nullable=False),
+    sa.Column("lead_level", sa.BigInteger, nullable=False),
+    sa.Column("lead_score", sa.BigInteger, nullable=False),
+    sa.Column("first_call_time", UtcTimestamp, nullable=False),
+    sa.Column("last_call_time", UtcTimestamp, nullable=False),
+    sa.Column("last_call_id", Text(40), nullable=False),
+    sa.Column("create_time", UtcTimestamp, nullable=False),
+    sa.Index("leads_by_last_call", "tenant_id", "last_call_time", "lead_id"),
+    sa.Index("leads_by_level", "tenant_id", "lead_level", "last_call_time", "lead_id"),
+    sa.Index("leads_by_number", "tenant_id", "phone_number"),
+    info=table_options(interleave_in="tenants"),
+)

@@ -1,0 +1,170 @@
+"""Writing sources: each function is one transaction, with the change noted for the watchers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline_runtime import resources
+from trunkline_runtime.errors import InvalidArgument
+
+from trunkline_tenant import changes, masks, requests, secret_rows, source_options, source_rows, tenants
+from trunkline_tenant.crypto import SecretBox
+from trunkline_tenant.schema import source_secrets, sources
+from trunkline_tenant.secret_rows import SourceSecrets
+
+_NAME = "tenants/{tenant}/sources/{source}"
+_CREATE = "CreateSource"
+_CHANGEABLE = {
+    "display_name",
+    "language",
+    "provider_account",
+    "state",
+    "fetch_credential",
+    "mapping",
+    "hmac",
+    "api_base_url",
+}
+_DEFAULT_OVERLAP = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSource:
+    """A checked source to create; `made` is the secret that the server made, empty when one was given."""
+
+    source_id: str
+    wanted: source_pb2.Source = field(repr=False)
+    made: str = field(repr=False)
+
+
+def create(
+    conn: Connection,
+    box: SecretBox,
+    request: source_service_pb2.CreateSourceRequest,
+    new: NewSource,
+    now: datetime,
+) -> source_pb2.Source:
+    """Create a source, or show what the same request made. Raises NotFound when there is no such tenant."""
+    tenant = resources.tenant_of(request.parent, field="parent")
+    tenants.load(conn, tenant)
+    content = requests.content(_without_secrets(request))
+    asked = requests.Asked(tenant, _CREATE, request.request_id, content)
+    before = requests.earlier(conn, asked, now)
+    if before is not None:
+        return _created_before(conn, box, before, show_secret=bool(new.made))
+    row = {
+        "tenant_id": tenant,
+        "source_id": new.source_id,
+        "provider": new.wanted.provider,
+        "state": new.wanted.state,
+        "options": source_rows.options_of(new.wanted),
+        "version": 1,
+        "create_time": now,
+        "update_time": now,
+    }
+    conn.execute(sa.insert(sources).values(**row))
+    secrets = SourceSecrets(conn, box, tenant, new.source_id)
+    secrets.put(secret_rows.SIGNING, new.wanted.secret or new.made, 1)
+    secrets.set_fetching(new.wanted.fetch_credential)
+    changes.changed(conn, tenant, new.source_id, now)
+    shown = source_rows.shown(row)
+    requests.remember(conn, asked, shown.name, now)
+    shown.secret = new.made
+    return shown
+
+
+def changed_fields(request: source_service_pb2.UpdateSourceRequest) -> Sequence[str]:
+    """Return what an update changes. Raises InvalidArgument for what it cannot change."""
+    if request.source.secret or "secret" in request.update_mask.paths:
+        raise InvalidArgument("source.secret", "is changed by RotateSourceSecret")
+    return masks.fields_to_change(request.source, request.update_mask, _CHANGEABLE)
+
+
+def update(
+    conn: Connection, box: SecretBox, wanted: source_pb2.Source, fields: Sequence[str], now: datetime
+) -> source_pb2.Source:
+    """Change a source's fields; nothing is written when nothing changes. Raises NotFound, Aborted."""
+    ids = resources.parse(_NAME, wanted.name, field="source.name")
+    tenant, source_id = ids["tenant"], ids["source"]
+    row = source_rows.load(conn, tenant, source_id)
+    source = source_rows.shown(row)
+    masks.check_etag(wanted.etag, source.etag, wanted.name)
+    if wanted.provider not in (0, source.provider):
+        raise InvalidArgument("source.provider", "cannot be changed: create another source")
+    secrets = SourceSecrets(conn, box, tenant, source_id)
+    old = [secret_rows.opened(box, s) for s in secrets.rows() if s["purpose"] == secret_rows.FETCHING]
+    new = [wanted.fetch_credential] if wanted.fetch_credential else []
+    fetching = new if "fetch_credential" in fields else old
+    masks.take([name for name in fields if name != "fetch_credential"], wanted, source)
+    source_options.complete(source)
+    source_options.check(source, fetches=bool(fetching))
+    values = {"state": source.state, "options": source_rows.options_of(source)}
+    if fetching == old and all(row[name] == value for name, value in values.items()):
+        return source_rows.shown(row)
+    if fetching != old:
+        secrets.set_fetching("".join(fetching))
+    values |= {"version": row["version"] + 1, "update_time": now}
+    conn.execute(
+        sa.update(sources)
+        .where(sources.c.tenant_id == tenant, sources.c.source_id == source_id)
+        .values(**values)
+    )
+    changes.changed(conn, tenant, source_id, now)
+    return source_rows.shown({**row, **values})
+
+
+def delete(conn: Connection, tenant: str, source_id: str, etag: str, now: datetime) -> None:
+    """Delete a source and its secrets. Raises NotFound, Aborted."""
+    source = source_rows.shown(source_rows.load(conn, tenant, source_id))
+    masks.check_etag(etag, source.etag, source.name)
+    for table in (source_secrets, sources):
+        conn.execute(sa.delete(table).where(table.c.tenant_id == tenant, table.c.source_id == source_id))
+    changes.changed(conn, tenant, source_id, now, deleted=True)
+
+
+def rotate(
+    conn: Connection, box: SecretBox, request: source_service_pb2.RotateSourceSecretRequest, now: datetime
+) -> source_service_pb2.RotateSourceSecretResponse:
+    """Put a new secret first. Giving the one that is first already changes nothing. Raises NotFound."""
+    ids = resources.parse(_NAME, request.name)
+    tenant, source_id = ids["tenant"], ids["source"]
+    row = source_rows.load(conn, tenant, source_id)
+    made = "" if request.secret else source_options.make_secret(row["provider"], "secret")
+    secret = request.secret or made
+    source_options.check_secret(row["provider"], secret, "secret")
+    overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else _DEFAULT_OVERLAP
+    if SourceSecrets(conn, box, tenant, source_id).rotate(secret, now, now + overlap):
+        values = {"version": row["version"] + 1, "update_time": now}
+        conn.execute(
+            sa.update(sources)
+            .where(sources.c.tenant_id == tenant, sources.c.source_id == source_id)
+            .values(**values)
+        )
+        changes.changed(conn, tenant, source_id, now)
+        row = {**row, **values}
+    return source_service_pb2.RotateSourceSecretResponse(source=source_rows.shown(row), secret=made)
+
+
+def _created_before(conn: Connection, box: SecretBox, name: str, *, show_secret: bool) -> source_pb2.Source:
+    """Return what a request made; with its secret, which a lost answer would have lost with it."""
+    ids = resources.parse(_NAME, name)
+    source = source_rows.shown(source_rows.load(conn, ids["tenant"], ids["source"]))
+    if show_secret:
+        rows = SourceSecrets(conn, box, ids["tenant"], ids["source"]).rows()
+        first = [r for r in rows if r["purpose"] == secret_rows.SIGNING and r["generation"] == 1]
+        source.secret = secret_rows.opened(box, first[0]) if first else ""
+    return source
+
+
+def _without_secrets(
+    request: source_service_pb2.CreateSourceRequest,
+) -> source_service_pb2.CreateSourceRequest:
+    copy = source_service_pb2.CreateSourceRequest()
+    copy.CopyFrom(request)
+    copy.source.ClearField("secret")
+    copy.source.ClearField("fetch_credential")
+    return copy
