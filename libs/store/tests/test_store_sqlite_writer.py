@@ -40,8 +40,8 @@ async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
     appender = db.appender(ENTRIES)
 
     async def floods():
-        while True:
-            await appender.append(("flood", None, b"x" * 2500))
+        while True:  # more than a batch holds, so that rows wait at every moment
+            await asyncio.gather(*[appender.append(("flood", None, b"x" * 500)) for _ in range(30)])
 
     async with saturated([floods() for _ in range(64)]):
         turns = [await commits_until(db, lambda n=n: db.write(add(**thing(str(n))))) for n in range(50)]
