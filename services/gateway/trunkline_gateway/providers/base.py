@@ -1,4 +1,4 @@
-"""What the gateway asks of a provider's adapter: verify a delivery, say which event it is, and state its facts."""
+"""What the gateway asks of an adapter: verify a delivery, say which event it is, state the facts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Source:
 
     source_id: str
     tenant_id: str
-    provider: provider_pb2.Provider
+    provider: provider_pb2.Provider.ValueType
     secrets: tuple[Secret, ...] = field(repr=False)
     accepting: bool = True
     language: str = ""
@@ -82,6 +82,7 @@ class Facts:
     stages: tuple[str, ...]  # of FETCH, TRANSCRIBE, ANALYSE, RECORD
     recording: RecordingRequest | None = None
     recording_pending: bool = False  # the event promises a recording that is not there yet
+    recording_problem: str = ""  # why the recording that the event names cannot be asked for
     text: str = field(default="", repr=False)  # to analyse in place of a transcript
     event_time: datetime | None = None
 
@@ -97,8 +98,11 @@ class Rejected(Exception):
 class Adapter(Protocol):
     """One provider's rules. Adapters are stateless; time comes with the delivery."""
 
+    identity_headers: tuple[str, ...]
+    """The headers that `identify` reads, lower-case: who keeps a verified delivery keeps these too."""
+
     def verify(self, source: Source, delivery: Delivery) -> None:
-        """Raise `Rejected` unless one of the source's secrets signed the delivery (compared in constant time)."""
+        """Raise `Rejected` unless one of the source's secrets signed the delivery (constant-time)."""
         ...
 
     def identify(self, source: Source, event_type: str, delivery: Delivery) -> Identity:

@@ -1,0 +1,69 @@
+"""What verifying signatures has in common: prepared keys, secrets that still count, texts to compare.
+
+The hot path: 20,000 deliveries a second go through here, so it makes no object that it does not need.
+"""
+
+from __future__ import annotations
+
+import hmac
+from binascii import Error as BinasciiError
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+
+from trunkline_gateway.providers.base import Rejected, Secret
+
+# A secret's text keeps its hash once computed, so a hit costs less than encoding it again.
+_PREPARED_MOST = 16_384
+
+
+@lru_cache(maxsize=_PREPARED_MOST)
+def text_key(secret: str) -> bytes:
+    """Return the key of a secret that is used as it is written."""
+    return secret.encode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=_PREPARED_MOST)
+def standard_key(secret: str) -> bytes:
+    """Return the key of a `whsec_` secret. Raises `Rejected` when it is none."""
+    try:
+        return a2b_base64(secret.removeprefix("whsec_"), strict_mode=True)
+    except (BinasciiError, ValueError):
+        raise Rejected("the source's secret is not whsec_ and base64") from None
+
+
+def usable(secrets: tuple[Secret, ...], at: datetime) -> Iterator[str]:
+    """Give the secrets that verify at that time, in their order. Raises `Rejected` when there is none."""
+    found = False
+    for secret in secrets:
+        if secret.value and (secret.expires is None or at < secret.expires):
+            found = True
+            yield secret.value
+    if not found:
+        raise Rejected("the source has no secret that is valid now")
+
+
+def signature_bytes(value: str | None, header: str) -> bytes:
+    """Return a signature header's value as bytes to compare. Raises `Rejected` when missing or not ASCII."""
+    if not value:
+        raise Rejected(f"the header {header} is missing")
+    if not value.isascii():
+        raise Rejected(f"the header {header} is not a signature")
+    return value.encode("ascii")
+
+
+def base64_hmac(key: bytes, message: bytes, algorithm: str) -> bytes:
+    """Return the HMAC as base64 text, which is what is compared: several texts decode to the same bytes."""
+    return b2a_base64(hmac.digest(key, message, algorithm), newline=False)
+
+
+def unix_time(value: str | None, header: str, at: datetime, tolerance_seconds: float) -> str:
+    """Return the text of a timestamp header that is close enough to `at`. Raises `Rejected`."""
+    if not value:
+        raise Rejected(f"the header {header} is missing")
+    if not (value.isascii() and value.isdigit() and len(value) <= 12):
+        raise Rejected(f"the header {header} must be unix seconds")
+    if abs(at.timestamp() - int(value)) > tolerance_seconds:
+        raise Rejected(f"the header {header} is more than {tolerance_seconds:g} seconds off")
+    return value
