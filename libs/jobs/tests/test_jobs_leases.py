@@ -1,5 +1,6 @@
 """What a holder may do, and what it may no longer."""
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,8 @@ from trunkline_jobs.rows import HISTORY_KEPT
 from trunkline_store import Database, StoreError
 from trunkline_store.migrations import differences
 from trunkline_store.spanner import undeclared
+
+V1 = "b984b6d5862c82e134fc0b25ef91293113b725c116fc2142f7e3d7de9c3e5e41"
 
 
 @pytest.fixture
@@ -80,6 +83,36 @@ async def test_a_stage_begins_with_fresh_attempts(db, queue, clock, held):
     assert (now.stage, now.attempts, now.checkpoint, now.state) == ("transcribe", 1, names, JobState.LEASED)
     assert [entry["outcome"] for entry in now.history] == ["failed", "advanced"]
     assert now.last_error is None
+
+
+async def test_what_a_run_made_is_merged_and_when_it_began_is_told(db, queue, clock, held):
+    began = clock.now()
+    assert held.stage_began_at == began
+    clock.advance(3)
+    await queue.run(queue.advance, "a", held.lease_token, "fetch", {"call": "c", "recording": "r1"}, began)
+    job = await stored(db, queue)
+    assert job.stage_began_at == clock.now()
+    await queue.run(queue.reschedule, "a", held.lease_token, 0, True, {"reason": "X"}, {"recording": "r2"})
+    clock.advance(9)
+    [again] = await queue.run(queue.claim, "w2", 1, 30.0)
+    assert again.stage_began_at == job.stage_began_at  # the stage's first try, not this one
+    await queue.run(queue.complete, "a", again.lease_token, {"analysis": "x"})
+    done = await stored(db, queue)
+    assert done.checkpoint == {"call": "c", "recording": "r2", "analysis": "x"}
+    first, second, third = done.history
+    assert (first["began"], first["outcome"]) == (began.isoformat(), "advanced")
+    assert "began" not in second
+    assert (second["error"], third["outcome"]) == ({"reason": "X"}, "done")
+
+
+async def test_a_job_can_be_dead_from_the_start(db, queue, clock):
+    reason = {"reason": "MALFORMED"}
+    await queue.run(queue.enqueue, NewJob("d", "acme", "pipeline", "event-9", stage="normalise", dead=reason))
+    assert await queue.run(queue.claim, "w1", 5, 30.0) == []
+    [letter] = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    assert (letter.job_id, letter.last_error, letter.buried_at) == ("d", reason, clock.now())
+    assert await queue.run(queue.revive, "d")
+    assert [job.job_id for job in await queue.run(queue.claim, "w1", 5, 30.0)] == ["d"]
 
 
 async def test_a_done_job_is_never_claimed_again(db, queue, clock, held):
@@ -197,3 +230,6 @@ async def test_the_revision_makes_what_the_tables_declare(tmp_path):
     async with await Database.open(f"sqlite:///{tmp_path}/declared.db", metadata) as db:
         assert await db.read(lambda conn: conn.execute(made).all()) == by_revision
     assert undeclared(metadata) == []
+    # It has run on other people's disks: a change of the tables is a create_v2, this one stays.
+    text = "\n".join(row.sql for row in by_revision if row.sql)
+    assert hashlib.sha256(text.encode()).hexdigest() == V1

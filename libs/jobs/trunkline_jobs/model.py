@@ -88,7 +88,7 @@ class Job:
     checkpoint: dict[str, Any]
     last_error: dict[str, Any] | None
     history: list[dict[str, Any]]
-    """The latest entries: began and at (RFC 3339), outcome, stage, attempt, owner, and error where there was one."""
+    """The latest entries: at and, where told, began (RFC 3339); outcome, stage, attempt, owner; any error."""
     buried_at: datetime | None
     created_at: datetime
     updated_at: datetime

@@ -52,7 +52,7 @@ class Queue:
         rows = [tuple(values[name] for name in columns) for values in map(self._values, jobs)]
         return self._bulk.run(conn, rows)
 
-    def claim(  # noqa: PLR0917 - the last two have defaults
+    def claim(
         self,
         conn: Connection,
         owner: str,
@@ -83,7 +83,7 @@ class Queue:
         self._leases.renew(conn, held, until)
         return until
 
-    def advance(  # noqa: PLR0917 - the last two have defaults
+    def advance(
         self,
         conn: Connection,
         job_id: str,
@@ -94,12 +94,12 @@ class Queue:
     ) -> None:
         """Enter the next stage, keeping the lease; attempts begin anew. Raises LeaseLost.
 
-        Here and below, `made` holds the resource names that the run made, which are merged into the checkpoint,
-        and `began` says in the history when the run began.
+        Here and below, `made` holds the resource names that the run made, which are merged into the
+        checkpoint, and `began` says in the history when the run began.
         """
         self._leases.advance(conn, self._held(job_id, token, made, began), stage)
 
-    def complete(  # noqa: PLR0917 - the last two have defaults
+    def complete(
         self,
         conn: Connection,
         job_id: str,
@@ -110,7 +110,7 @@ class Queue:
         """End the job well. Raises LeaseLost."""
         self._leases.complete(conn, self._held(job_id, token, made, began))
 
-    def reschedule(  # noqa: PLR0917 - the last two have defaults
+    def reschedule(
         self,
         conn: Connection,
         job_id: str,
@@ -128,7 +128,7 @@ class Queue:
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
         self._leases.reschedule(conn, self._held(job_id, token, made, began), delay, spend_attempt, error)
 
-    def bury(  # noqa: PLR0917 - the last two have defaults
+    def bury(
         self,
         conn: Connection,
         job_id: str,

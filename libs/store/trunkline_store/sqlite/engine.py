@@ -107,6 +107,8 @@ class SqliteDatabase(Database):
     async def close(self) -> None:
         """Finish what is queued, fold the log into the file, free the lock."""
         if self._closing is None:
+            self._writer.refuse()
+            self._readers.refuse()
             self._closing = asyncio.create_task(asyncio.to_thread(self._close))
         await asyncio.shield(self._closing)
 

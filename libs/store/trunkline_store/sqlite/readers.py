@@ -37,9 +37,12 @@ class Readers:
             raise StoreClosed("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, fn)
 
-    def stop(self) -> None:
-        """Finish the reads that run, then close; blocks until then."""
+    def refuse(self) -> None:
+        """Take no more reads."""
         self._closed = True
+
+    def stop(self) -> None:
+        """Finish the reads that were taken, then close; blocks until then."""
         self._pool.shutdown(wait=True)
         for core, raw in self._opened:
             core.close()

@@ -93,9 +93,12 @@ class Writer:
             self._idle = False
             self._tokens.put(None)
 
-    def stop(self) -> None:
-        """Take no more, finish what is queued, end the thread; blocks until then."""
+    def refuse(self) -> None:
+        """Take no more; on the event loop, so that nothing slips in after the thread has looked."""
         self._closing = True
+
+    def stop(self) -> None:
+        """Finish what is queued, end the thread; blocks until then. After refuse()."""
         self._tokens.put(None)
         self._thread.join()
 
