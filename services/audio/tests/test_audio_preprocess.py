@@ -14,7 +14,7 @@ from trunkline_audio.preprocess.decode import FORMATS, decode
 from trunkline_audio.preprocess.speakers import voices
 from trunkline_audio.preprocess.timeline import RATE, Span, Timeline, merged, padded
 from trunkline_audio.preprocess.vad import FRAME, VoiceActivity, split
-from trunkline_audio.workers.child import JobFailed
+from trunkline_audio.workers.jobs import JobFailed
 
 
 @pytest.fixture(scope="module")
@@ -150,15 +150,19 @@ def test_a_playlist_reads_no_local_file(tmp_path, handle, monkeypatch, kind, def
     secret.write_bytes(sounds.wav(sounds.tone(3)))
     upload = tmp_path / "upload.wav"
     upload.write_text(playlists(secret)[kind])
+    if defence == "closed door":
+        monkeypatch.setattr(
+            "trunkline_audio.preprocess.decode.OPTIONS", {"protocol_whitelist": "file,http,tcp"}
+        )
+
+    def read():
+        if defence == "closed door":
+            return handle(request(upload))
+        with upload.open("rb") as source:
+            return decode(source, [], 60)
+
     with pytest.raises(JobFailed) as failure:
-        if defence == "whitelist":
-            with upload.open("rb") as source:
-                decode(source, [], 60)
-        else:
-            monkeypatch.setattr(
-                "trunkline_audio.preprocess.decode.OPTIONS", {"protocol_whitelist": "file,http,tcp"}
-            )
-            handle(request(upload))
+        read()
     assert failure.value.reason in {"NOT_AUDIO", "NO_SOUND"}
 
 

@@ -5,7 +5,7 @@ import signal
 import socket
 
 import pytest
-from trunkline_audio.workers.child import JobFailed
+from trunkline_audio.workers.jobs import JobFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=5, memory_bytes=64 << 20, file_bytes=1 << 20)

@@ -12,17 +12,17 @@ from trunkline_runtime.config import CommonConfig, setting
 class AudioConfig(CommonConfig):
     """What the audio service is told."""
 
-    blobs_folder: Path = setting(Path("var/blobs"), "folder that keeps the bytes of recordings")
-    scratch_folder: Path = setting(
+    blobs_folder: Path = setting(  # noqa: RUF009 - a field's declaration, evaluated once
+        Path("var/blobs"), "folder that keeps the bytes of recordings"
+    )
+    scratch_folder: Path = setting(  # noqa: RUF009
         Path("var/audio-scratch"), "folder for decoded sound while it is worked on; emptied at start"
     )
     engine: str = setting("local", "speech engine: local, or module:factory of one's own")
     engine_workers: int = setting(0, "processes that recognise speech; 0 is one a core", least=0, most=256)
     decoders: int = setting(2, "processes that decode recordings", least=1, most=64)
-    transcriptions_at_once: int = setting(
-        16, "recordings transcribed at once; more are told to come back", least=1
-    )
-    fetches_at_once: int = setting(64, "recordings fetched at once; more are told to come back", least=1)
+    transcriptions_at_once: int = setting(16, "recordings transcribed at once; more must come back", least=1)
+    fetches_at_once: int = setting(64, "recordings fetched at once; more must come back", least=1)
     fetch_allowed_networks: tuple[str, ...] = setting(
         (), "networks in CIDR form that recordings may be fetched from although they are private, by commas"
     )
@@ -30,9 +30,7 @@ class AudioConfig(CommonConfig):
     fetch_seconds: float = setting(300.0, "longest that a fetch may take, redirects included", least=1)
     fetch_connect_seconds: float = setting(5.0, "longest that a connection may take to open", least=0.1)
     fetch_read_seconds: float = setting(30.0, "longest silence while bytes come", least=0.1)
-    decode_max_seconds: float = setting(
-        4 * 3600.0, "longest recording that is decoded, in seconds of sound", least=1
-    )
+    decode_max_seconds: float = setting(4 * 3600.0, "longest recording, in seconds of sound", least=1)
     decode_cpu_seconds: int = setting(300, "processor seconds that decoding one recording may use", least=1)
     decode_memory_bytes: int = setting(
         512 * 1024 * 1024, "memory that decoding one recording may use", least=64 * 1024 * 1024

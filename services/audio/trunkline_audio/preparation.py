@@ -47,7 +47,7 @@ class Preparer:
 
     @property
     def ready(self) -> bool:
-        """Whether a process waits for work."""
+        """Whether it answers: a process is warm, or warms up for the first time."""
         return self._pool.ready
 
     def start(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, cast
 
 from trunkline_audio.engines.base import Engine
-from trunkline_audio.workers.child import resolve
+from trunkline_audio.workers.jobs import resolve
 
 NAMES = {"local": "trunkline_audio.engines.local:create"}
 

@@ -40,7 +40,7 @@ class LocalEngine:
 
     @property
     def ready(self) -> bool:
-        """Whether a process with a loaded model waits for work."""
+        """Whether it answers: a model is loaded, or is being loaded for the first time."""
         return self._pool.ready
 
     def start(self) -> None:

@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from trunkline_audio.preprocess.timeline import RATE
-from trunkline_audio.workers.child import JobFailed
+from trunkline_audio.workers.jobs import JobFailed
 
 FORMATS = "wav,w64,aiff,au,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr"
 """Containers that hold sound and name no other file: no concat, hls, dash, playlist or image formats."""

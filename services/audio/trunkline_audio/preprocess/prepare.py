@@ -18,7 +18,7 @@ from trunkline_audio.preprocess.speakers import voices
 from trunkline_audio.preprocess.timeline import RATE, Span, merged
 from trunkline_audio.preprocess.vad import BLOCK, FRAME, VoiceActivity, split
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.child import JobFailed
+from trunkline_audio.workers.jobs import JobFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited
 
 Samples = NDArray[np.int16]

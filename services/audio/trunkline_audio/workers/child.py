@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from trunkline_audio.workers import frames
-
-Handler = Callable[[frames.Message], frames.Message]
-
-
-class JobFailed(Exception):
-    """What a handler raises when the job cannot be done: `reason` is told to the service as it is."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def resolve(target: str) -> Any:
-    """The object that `module:attribute` names."""
-    module, _, attribute = target.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"{target!r} is not of the form module:attribute")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def answer(handler: Handler, request: frames.Message) -> frames.Message:
-    """Runs one job and turns its outcome into a reply."""
-    try:
-        return {"ok": handler(request)}
-    except JobFailed as failure:
-        return {"error": {"reason": failure.reason, "message": str(failure)}}
-    except MemoryError:
-        return {"error": {"reason": "OUT_OF_MEMORY", "message": "the job needs more memory than it may use"}}
-    except Exception as error:  # the boundary of the process
-        return {"error": {"reason": "WORKER_FAILED", "message": f"{type(error).__name__}: {error}"[:500]}}
+from trunkline_audio.workers.jobs import Handler, answer, resolve
 
 
 def main() -> None:

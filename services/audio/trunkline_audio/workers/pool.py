@@ -7,9 +7,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 
 from trunkline_audio.workers import frames
+
+
+DYING_SECONDS = 1.0
 
 
 class WorkerError(Exception):
@@ -48,10 +51,17 @@ class _Worker:
             await self._process.stdin.drain()
         return await frames.read_async(self._process.stdout)
 
-    async def end(self) -> int:
-        """Kills the process if it still runs; its exit code, negative for a signal."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+    async def end(self, *, dying: bool = False) -> int:
+        """Kills the process unless it ends by itself; its exit code, negative for a signal.
+
+        A `dying` process gets a moment: killing one that is dead but not yet reaped loses its exit code.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DYING_SECONDS if dying else 0):
+                await self._process.wait()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         code = await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -75,16 +85,17 @@ class WorkerPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._changed = asyncio.Event()
+        self._start_failed = True  # until start() is called there is nothing to wait for
 
     def start(self) -> None:
-        """Begins to start the processes; returns at once."""
-        for _ in range(self.size):
-            self._background_spawn()
+        """Begins to start the processes; returns at once. One comes first, so that it is warm the sooner."""
+        self._start_failed = False
+        self._background(self._spawn_all())
 
     @property
     def ready(self) -> bool:
-        """Whether at least one process is warm."""
-        return bool(self._alive)
+        """Whether jobs are answered: a process is warm, or one warms up and no start has failed before it."""
+        return bool(self._alive) or not self._start_failed
 
     @property
     def pids(self) -> list[int]:
@@ -121,7 +132,7 @@ class WorkerPool:
                 await asyncio.shield(self._replace(worker))
             raise
         if reply is None:
-            code = await self._replace(worker)
+            code = await self._replace(worker, dying=True)
             raise WorkerError("WORKER_DIED", f"the {self.name} process died ({_cause(code)})", transient=True)
         self._idle.put_nowait(worker)
         if (error := reply.get("error")) is not None:
@@ -147,17 +158,22 @@ class WorkerPool:
                 return worker
             await self._replace(worker)
 
-    async def _replace(self, worker: _Worker) -> int:
+    async def _replace(self, worker: _Worker, *, dying: bool = False) -> int:
         self._alive.pop(worker.pid, None)
-        code = await worker.end()
-        self._background_spawn()
+        code = await worker.end(dying=dying)
+        if not self._closed:
+            self._background(self._spawn())
         return code
 
-    def _background_spawn(self) -> None:
-        if not self._closed:
-            task = asyncio.get_running_loop().create_task(self._spawn())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _spawn_all(self) -> None:
+        await self._spawn()
+        for _ in range(self.size - 1):
+            self._background(self._spawn())
 
     async def _spawn(self) -> None:
         pause = 0.1
@@ -165,10 +181,12 @@ class WorkerPool:
             with contextlib.suppress(OSError):  # no memory or no process to be had: later perhaps
                 worker = await self._start_one()
                 if worker is not None:
+                    self._start_failed = False
                     self._alive[worker.pid] = worker
                     self._idle.put_nowait(worker)
                     self._changed.set()
                     return
+            self._start_failed = True
             await asyncio.sleep(pause)
             pause = min(10.0, pause * 2)
 

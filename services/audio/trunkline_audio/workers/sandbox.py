@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.child import JobFailed, answer
+from trunkline_audio.workers.jobs import JobFailed, answer
 
 
 @dataclass(frozen=True)

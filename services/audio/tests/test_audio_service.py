@@ -1,0 +1,437 @@
+"""The service over real gRPC, with a provider on a real socket and an engine of the test's own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import audio_sounds as sounds
+import grpc
+import pytest
+from audio_provider import Answer, provider
+from trunkline.audio.v1 import recording_service_pb2 as recording_messages
+from trunkline.audio.v1 import transcript_pb2
+from trunkline.audio.v1 import transcription_service_pb2 as transcription_messages
+from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
+from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
+from trunkline_audio import app
+from trunkline_audio.config import AudioConfig
+from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
+from trunkline_audio.tables import metadata
+from trunkline_runtime.channels import Channels, acting_for
+from trunkline_runtime.config import ConfigError
+from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store import migrations
+from trunkline_store.database import Database
+
+KEY = "5a" * 32
+PARENT = "tenants/acme"
+
+
+class TestEngine:
+    """Says what it was told to; waits at `gate` when there is one."""
+
+    __test__ = False
+    name = "test/1"
+    ready = True
+
+    def __init__(self):
+        self.result = EngineResult(
+            language="en-US",
+            lanes=2,
+            speech_seconds=1.5,
+            segments=(
+                Segment(
+                    0,
+                    0,
+                    0.25,
+                    1.0,
+                    "hello there",
+                    (Word("hello", 0.25, 0.5, 0.8), Word("there", 0.5, 1.0, 0.6)),
+                ),
+                Segment(1, 0, 1.25, 2.0, "hi"),
+            ),
+        )
+        self.calls = 0
+        self.gate = None
+        self.failure = None
+
+    def start(self):
+        pass
+
+    async def transcribe(self, source, language):
+        self.calls += 1
+        self.language = language
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.result
+
+    async def close(self):
+        pass
+
+
+class Suite:
+    def __init__(self, server, channels, engine, there, config):
+        channel = channels.get(server.address)
+        self.recordings = RecordingServiceStub(channel)
+        self.transcripts = TranscriptionServiceStub(channel)
+        self.server = server
+        self.engine = engine
+        self.there = there
+        self.config = config
+
+    async def fetch(self, path="/call.wav", identity="rec-1", parent=PARENT, **more):
+        request = recording_messages.FetchRecordingRequest(
+            parent=parent, recording_id=identity, url=self.there.url(path), **more
+        )
+        return await self.recordings.FetchRecording(request)
+
+    async def transcribe(self, identity="rec-1", **more):
+        request = transcription_messages.CreateTranscriptRequest(
+            parent=PARENT, recording=f"{PARENT}/recordings/{identity}", **more
+        )
+        return await self.transcripts.CreateTranscript(request)
+
+
+@contextlib.asynccontextmanager
+async def serving(tmp_path, **settings):
+    config = AudioConfig(
+        **{
+            "grpc_address": "127.0.0.1:0",
+            "metrics_address": "",
+            "store_url": f"sqlite:///{tmp_path}/audio.db",
+            "suite_key": KEY,
+            "blobs_folder": tmp_path / "blobs",
+            "scratch_folder": tmp_path / "scratch",
+            "decoders": 1,
+            "drain_notice_seconds": 0.0,
+            "fetch_allowed_networks": ("127.0.0.0/8",),
+            **settings,
+        }
+    )
+    engine = TestEngine()
+    async with provider() as there, app.running(config, engine=engine) as server:
+        channels = Channels(TokenSigner(KEY, "gateway"))
+        try:
+            there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
+            yield Suite(server, channels, engine, there, config)
+        finally:
+            await channels.close()
+
+
+async def failing(call):
+    with pytest.raises(grpc.RpcError) as failure:
+        await call
+    return from_rpc_error(failure.value)
+
+
+async def test_a_recording_is_fetched_kept_and_described(tmp_path):
+    async with serving(tmp_path) as suite:
+        await asyncio.wait_for(suite.server.health.wait_serving(), 20)
+        call = f"{PARENT}/calls/call-1"
+        kept = await suite.fetch(call=call, headers={"Authorization": "Bearer x"})
+        assert kept.name == "tenants/acme/recordings/rec-1"
+        assert (kept.call, kept.format, kept.channels, kept.sample_rate_hertz) == (
+            call,
+            "wav/pcm_s16le",
+            2,
+            8000,
+        )
+        assert kept.duration.ToMilliseconds() == 2000
+        assert suite.there.requests[0][1]["authorization"] == "Bearer x"
+        (blob,) = (path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+        assert blob.stat().st_size == kept.size_bytes
+        assert kept == await suite.recordings.GetRecording(
+            recording_messages.GetRecordingRequest(name=kept.name)
+        )
+
+
+async def test_a_recording_is_fetched_once_whoever_asks_and_how_often(tmp_path):
+    async with serving(tmp_path) as suite:
+        kept = await asyncio.gather(*(suite.fetch() for _ in range(5)))
+        again = await suite.fetch("/elsewhere.wav")
+        assert all(one == again for one in kept)
+        assert len(suite.there.requests) == 1
+
+
+async def test_the_address_is_found_in_the_providers_answer_and_headers_stay_home(tmp_path):
+    async with serving(tmp_path) as suite:
+        there = suite.there
+        there.answers["/recording.json"] = Answer(body=json.dumps({"url": "/call.wav"}).encode())
+        await suite.fetch("/recording.json", "rec-1", url_field="url", headers={"X-Key": "k"})
+        elsewhere = there.url("/call.wav", "localhost")
+        there.answers["/other.json"] = Answer(body=json.dumps({"url": elsewhere}).encode())
+        await suite.fetch("/other.json", "rec-2", url_field="url", headers={"X-Key": "k"})
+        assert [headers.get("x-key") for _, headers in there.requests] == ["k", "k", "k", None]
+        there.answers["/not-yet.json"] = Answer(body=b'{"url": null}')
+        error = await failing(suite.fetch("/not-yet.json", "rec-3", url_field="url"))
+        assert error.reason == "RECORDING_NOT_READY"
+
+
+FAILURES = [
+    (Answer(404), "UNAVAILABLE", "RECORDING_NOT_READY"),
+    (Answer(429, headers={"Retry-After": "9"}), "UNAVAILABLE", "RECORDING_NOT_READY"),
+    (Answer(500), "UNAVAILABLE", "RECORDING_UNREACHABLE"),
+    (Answer(403), "FAILED_PRECONDITION", "RECORDING_FORBIDDEN"),
+    (Answer(410), "FAILED_PRECONDITION", "RECORDING_GONE"),
+    (Answer(body=b"x" * 2_000_000), "FAILED_PRECONDITION", "RECORDING_TOO_LARGE"),
+    (Answer(body=b"<html>sign in</html>"), "FAILED_PRECONDITION", "NOT_AUDIO"),
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "reason"), FAILURES, ids=[f"{a.status}-{r}" for a, _, r in FAILURES]
+)
+async def test_not_yet_is_told_from_never_and_nothing_half_done_stays(tmp_path, answer, code, reason):
+    async with serving(tmp_path, fetch_max_bytes=1_000_000) as suite:
+        suite.there.answers["/call.wav"] = answer
+        error = await failing(suite.fetch())
+        assert (error.code.name, error.reason) == (code, reason)
+        assert error.retry_after == (9 if answer.headers else None)
+        assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(1)))
+        assert (await suite.fetch()).channels == 1
+
+
+async def test_private_networks_are_refused_unless_they_are_named(tmp_path):
+    async with serving(tmp_path, fetch_allowed_networks=()) as suite:
+        error = await failing(suite.fetch())
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "ADDRESS_REFUSED")
+        assert suite.there.requests == []
+
+
+async def test_the_url_and_its_headers_are_stored_nowhere(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch("/call.wav?key=topsecret", headers={"Authorization": "topsecret"})
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"rec-1" in held
+    assert b"topsecret" not in held
+
+
+async def test_a_transcript_has_speakers_by_channel_times_and_confidence(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        made = await suite.transcribe()
+        assert made.recording == "tenants/acme/recordings/rec-1"
+        assert (made.language, made.engine, made.speakers, made.channels) == ("en-US", "test/1", 2, 2)
+        assert [item.speaker for item in made.segments] == [
+            transcript_pb2.SPEAKER_AGENT,
+            transcript_pb2.SPEAKER_CUSTOMER,
+        ]
+        first = made.segments[0]
+        assert (first.text, first.start_offset.ToMilliseconds(), first.end_offset.ToMilliseconds()) == (
+            "hello there",
+            250,
+            1000,
+        )
+        assert first.words[0].confidence == pytest.approx(0.8)
+        assert made.confidence == pytest.approx(0.7)
+        assert (made.duration.ToMilliseconds(), made.speech_duration.ToMilliseconds()) == (2000, 1500)
+        assert not made.unreliable
+        request = transcription_messages.GetTranscriptRequest(name=made.name)
+        assert await suite.transcripts.GetTranscript(request) == made
+
+
+async def test_roles_voices_and_unreliable_answers_are_passed_on(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        roles = [transcript_pb2.SPEAKER_CUSTOMER, transcript_pb2.SPEAKER_AGENT]
+        made = await suite.transcribe(channel_speakers=roles)
+        assert [item.speaker for item in made.segments] == roles
+        suite.engine.result = EngineResult(
+            language="es",
+            lanes=1,
+            unreliable="low_confidence",
+            segments=(Segment(0, 2, 0, 1, "a"), Segment(0, 0, 1, 2, "b")),
+        )
+        made = await suite.transcribe(language="es")
+        assert [item.speaker for item in made.segments] == [
+            transcript_pb2.SPEAKER_VOICE_2,
+            transcript_pb2.SPEAKER_UNSPECIFIED,
+        ]
+        assert (made.unreliable, made.unreliable_reason, suite.engine.language) == (
+            True,
+            "low_confidence",
+            "es",
+        )
+
+
+async def test_a_transcript_is_made_once_and_again_for_a_new_generation(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        names = {made.name for made in await asyncio.gather(*(suite.transcribe() for _ in range(4)))}
+        assert (len(names), suite.engine.calls) == (1, 1)
+        assert (await suite.transcribe(language="EN-us")).name in names
+        assert suite.engine.calls == 1
+        assert (await suite.transcribe(generation=1)).name not in names
+        assert suite.engine.calls == 2
+
+
+async def test_above_its_bound_the_service_says_when_to_come_back(tmp_path):
+    async with serving(tmp_path, transcriptions_at_once=1) as suite:
+        await suite.fetch(identity="rec-1")
+        await suite.fetch(identity="rec-2")
+        suite.engine.gate = asyncio.Event()
+        first = asyncio.ensure_future(suite.transcribe("rec-1"))
+        joined = asyncio.ensure_future(suite.transcribe("rec-1"))
+        while suite.engine.calls == 0:
+            await asyncio.sleep(0.005)
+        error = await failing(suite.transcribe("rec-2"))
+        assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "ENGINES_BUSY")
+        assert error.retry_after >= 1
+        suite.engine.gate.set()
+        assert (await first).name == (await joined).name
+        assert (await suite.transcribe("rec-2")).recording.endswith("rec-2")
+
+
+async def test_work_goes_on_when_its_asker_gives_up(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        suite.engine.gate = asyncio.Event()
+        asker = asyncio.ensure_future(suite.transcribe())
+        while suite.engine.calls == 0:
+            await asyncio.sleep(0.005)
+        asker.cancel()
+        suite.engine.gate.set()
+        await suite.transcribe()
+        assert suite.engine.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "reason"),
+    [
+        (EngineError("WORKER_DIED", "the speech process died", transient=True), "UNAVAILABLE", "WORKER_DIED"),
+        (
+            EngineError("NOT_AUDIO", "no audio", transient=False),
+            "FAILED_PRECONDITION",
+            "RECORDING_UNREADABLE",
+        ),
+    ],
+)
+async def test_an_engine_that_fails_says_whether_to_try_again_and_keeps_nothing(
+    tmp_path, failure, code, reason
+):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        suite.engine.failure = failure
+        error = await failing(suite.transcribe())
+        assert (error.code.name, error.reason) == (code, reason)
+        suite.engine.failure = None
+        assert (await suite.transcribe()).segments
+
+
+async def test_a_decoder_that_is_killed_costs_nothing_but_a_moment(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch(identity="rec-1")
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        decoders = [
+            pid for pid in children if b"prepare:handler" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        assert decoders
+        for pid in decoders:
+            os.kill(int(pid), signal.SIGKILL)
+        assert (await suite.fetch(identity="rec-2")).channels == 2
+
+
+async def test_what_is_not_there_is_not_found(tmp_path):
+    async with serving(tmp_path) as suite:
+        get = recording_messages.GetRecordingRequest(name=f"{PARENT}/recordings/none")
+        delete = recording_messages.DeleteRecordingRequest(name=f"{PARENT}/recordings/none")
+        words = transcription_messages.GetTranscriptRequest(name=f"{PARENT}/transcripts/none")
+        for call in (
+            suite.recordings.GetRecording(get),
+            suite.recordings.DeleteRecording(delete),
+            suite.transcripts.GetTranscript(words),
+            suite.transcribe("none"),
+        ):
+            assert (await failing(call)).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_one_tenant_never_sees_anothers(tmp_path):
+    async with serving(tmp_path) as suite:
+        kept = await suite.fetch()
+        await suite.fetch(parent="tenants/other")
+        request = recording_messages.GetRecordingRequest(name=kept.name)
+        with acting_for("other"):
+            assert (await failing(suite.recordings.GetRecording(request))).code is grpc.StatusCode.NOT_FOUND
+        foreign = transcription_messages.CreateTranscriptRequest(parent="tenants/other", recording=kept.name)
+        error = await failing(suite.transcripts.CreateTranscript(foreign))
+        assert error.code in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+        listed = await suite.recordings.ListRecordings(
+            recording_messages.ListRecordingsRequest(parent="tenants/other")
+        )
+        assert [item.name for item in listed.recordings] == ["tenants/other/recordings/rec-1"]
+
+
+async def test_lists_come_in_pages_the_latest_first(tmp_path):
+    async with serving(tmp_path) as suite:
+        for number in range(5):
+            await suite.fetch(identity=f"rec-{number}")
+            await suite.transcribe(f"rec-{number}")
+        seen, token, sizes = [], "", []
+        while True:
+            page = await suite.recordings.ListRecordings(
+                recording_messages.ListRecordingsRequest(parent=PARENT, page_size=2, page_token=token)
+            )
+            seen += [item.name.rpartition("/")[2] for item in page.recordings]
+            sizes.append(len(page.recordings))
+            token = page.next_page_token
+            if not token:
+                break
+        assert seen == [f"rec-{number}" for number in (4, 3, 2, 1, 0)]
+        assert sizes == [2, 2, 1]
+        listed = await suite.transcripts.ListTranscripts(
+            transcription_messages.ListTranscriptsRequest(parent=PARENT, page_size=3)
+        )
+        assert [item.recording[-5:] for item in listed.transcripts] == ["rec-4", "rec-3", "rec-2"]
+        assert not any(item.segments for item in listed.transcripts)
+        wrong = recording_messages.ListRecordingsRequest(parent=PARENT, page_token=listed.next_page_token)
+        assert (
+            await failing(suite.recordings.ListRecordings(wrong))
+        ).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_deleting_a_recording_deletes_its_bytes_and_its_transcripts(tmp_path):
+    async with serving(tmp_path) as suite:
+        kept = await suite.fetch()
+        made = await suite.transcribe()
+        await suite.recordings.DeleteRecording(recording_messages.DeleteRecordingRequest(name=kept.name))
+        request = transcription_messages.GetTranscriptRequest(name=made.name)
+        assert (await failing(suite.transcripts.GetTranscript(request))).code is grpc.StatusCode.NOT_FOUND
+        assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_what_was_kept_is_there_after_a_restart(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        made = await suite.transcribe()
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    (tmp_path / "scratch" / "left.0").write_bytes(b"from a killed run")
+    async with serving(tmp_path) as suite:
+        assert await suite.transcribe() == made
+        assert (suite.engine.calls, suite.there.requests) == (0, [])
+        assert not (tmp_path / "scratch" / "left.0").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"fetch_allowed_networks": ("10.0.0.0/99",)}, "FETCH_ALLOWED_NETWORKS"),
+        ({"engine": "none"}, "allowed are local"),
+    ],
+)
+async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):
+    config = AudioConfig(suite_key=KEY, store_url=f"sqlite:///{tmp_path}/audio.db", **settings)
+    with pytest.raises(ConfigError, match=told):
+        await app.serve(config)
+
+
+async def test_the_migrations_make_the_declared_tables(tmp_path):
+    package = "trunkline_audio.migrations"
+    async with await Database.open(f"sqlite:///{tmp_path}/audio.db", metadata, migrations=package) as db:
+        assert await db.read(lambda conn: migrations.differences(conn, metadata)) == []

@@ -1,0 +1,149 @@
+"""Wires the audio service together: the one place where its parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from trunkline.audio.v1 import recording_service_pb2_grpc, transcription_service_pb2_grpc
+from trunkline_runtime.authenticator import Authenticator
+from trunkline_runtime.config import ConfigError
+from trunkline_runtime.server import Server
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store.database import Database
+
+from trunkline_audio.addresses import AddressPolicy
+from trunkline_audio.blobs import LocalBlobs
+from trunkline_audio.config import AudioConfig
+from trunkline_audio.engines.base import Engine
+from trunkline_audio.engines.loading import load_engine
+from trunkline_audio.failures import domain_error
+from trunkline_audio.fetch import Fetcher, FetchLimits
+from trunkline_audio.preparation import PrepareLimits, Preparer
+from trunkline_audio.receiving import Receiving
+from trunkline_audio.recording_service import RecordingServicer
+from trunkline_audio.recordings import Recordings
+from trunkline_audio.tables import metadata
+from trunkline_audio.transcribing import Transcribing
+from trunkline_audio.transcription_service import TranscriptionServicer
+from trunkline_audio.transcripts import Transcripts
+from trunkline_audio.workers.pool import WorkerPool
+
+PREPARE = "trunkline_audio.preprocess.prepare:handler"
+
+
+@asynccontextmanager
+async def running(
+    config: AudioConfig, *, engine: Engine | None = None, authenticator: Authenticator | None = None
+) -> AsyncIterator[Server]:
+    """Serves while the block lasts.
+
+    The port opens before decoders and engine are warm: calls wait for them, and health follows should they
+    fail to start. Raises ConfigError, StoreLocked, SchemaMismatch.
+    """
+    speech = engine or _engine(config)
+    preparer = Preparer(
+        WorkerPool(PREPARE, size=config.decoders, name="decoder"),
+        config.scratch_folder,
+        _prepare_limits(config),
+    )
+    fetcher = Fetcher(_policy(config), _fetch_limits(config))
+    blobs = LocalBlobs(config.blobs_folder)
+    signer = TokenSigner(config.suite_key, "audio")
+    server = Server(
+        config, service="audio", signer=signer, authenticator=authenticator, translate=domain_error
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(fetcher.close)
+        db = await stack.enter_async_context(
+            await Database.open(config.store_url, metadata, migrations="trunkline_audio.migrations")
+        )
+        recordings, transcripts = Recordings(db), Transcripts(db)
+        receiving = Receiving(
+            recordings=recordings,
+            blobs=blobs,
+            fetcher=fetcher,
+            preparer=preparer,
+            clock=db.clock,
+            at_once=config.fetches_at_once,
+        )
+        transcribing = Transcribing(
+            recordings=recordings,
+            transcripts=transcripts,
+            blobs=blobs,
+            preparer=preparer,
+            engine=speech,
+            clock=db.clock,
+            at_once=config.transcriptions_at_once,
+        )
+        server.add(
+            recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
+            RecordingServicer(recordings, receiving, blobs),
+            "trunkline.audio.v1.RecordingService",
+        )
+        server.add(
+            transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
+            TranscriptionServicer(transcripts, transcribing),
+            "trunkline.audio.v1.TranscriptionService",
+        )
+
+        async def store_answers() -> bool:
+            await db.check()
+            return True
+
+        async def decoders_ready() -> bool:
+            return preparer.ready
+
+        async def engine_ready() -> bool:
+            return speech.ready
+
+        server.health.depend("store", store_answers)
+        server.health.depend("decoders", decoders_ready)
+        server.health.depend("engine", engine_ready)
+        stack.push_async_callback(speech.close)
+        stack.push_async_callback(preparer.close)
+        stack.push_async_callback(receiving.close)
+        stack.push_async_callback(transcribing.close)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        preparer.start()
+        speech.start()
+        yield server
+
+
+async def serve(config: AudioConfig) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    async with running(config) as server:
+        await server.serve_until_stopped()
+
+
+def _engine(config: AudioConfig) -> Engine:
+    try:
+        return load_engine(config.engine, config.engine_workers)
+    except ValueError as error:
+        raise ConfigError(f"TRUNKLINE_AUDIO_ENGINE: {error}") from None
+
+
+def _policy(config: AudioConfig) -> AddressPolicy:
+    try:
+        return AddressPolicy(config.fetch_allowed_networks)
+    except ValueError as error:
+        raise ConfigError(f"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS: {error}") from None
+
+
+def _fetch_limits(config: AudioConfig) -> FetchLimits:
+    return FetchLimits(
+        max_bytes=config.fetch_max_bytes,
+        total_seconds=config.fetch_seconds,
+        connect_seconds=config.fetch_connect_seconds,
+        read_seconds=config.fetch_read_seconds,
+    )
+
+
+def _prepare_limits(config: AudioConfig) -> PrepareLimits:
+    return PrepareLimits(
+        max_seconds=config.decode_max_seconds,
+        cpu_seconds=config.decode_cpu_seconds,
+        wall_seconds=config.decode_cpu_seconds * 2.0,
+        memory_bytes=config.decode_memory_bytes,
+    )
