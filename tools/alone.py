@@ -60,7 +60,9 @@ def serves(python: Path, name: str, folder: Path) -> str:
         while time.monotonic() < until and process.poll() is None:
             with grpc.insecure_channel(suite.grpc[name]) as channel:
                 try:
-                    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                    answer = health_pb2_grpc.HealthStub(channel).Check(
+                        health_pb2.HealthCheckRequest(), timeout=2
+                    )
                 except grpc.RpcError:
                     answer = None
             if answer is not None and answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -84,7 +86,10 @@ def main() -> int:
         too_much = foreign(python, FOREIGN[package.name])
         problem = f"holds what only others need: {too_much}" if too_much else ""
         problem = problem or serves(python, package.name, ROOT / "build" / "alone" / f"{package.name}-run")
-        print(f"{package.name:8} {'ok' if not problem else problem} ({time.monotonic() - begun:.1f} s)", flush=True)
+        print(
+            f"{package.name:8} {problem or 'ok'} ({time.monotonic() - begun:.1f} s)",
+            flush=True,
+        )
         failed += bool(problem)
     return 1 if failed else 0
 

@@ -33,7 +33,7 @@ def generate(out: Path) -> None:
         f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}",
         *files,
     ]  # fmt: skip
-    subprocess.run(command, check=True)  # noqa: S603 -- our own interpreter and plugins
+    subprocess.run(command, check=True)
     for stub in (*out.glob("buf/**/*_grpc.py*"),):
         stub.unlink()
     for folder in {p.parent for p in out.rglob("*_pb2.py")}:
@@ -62,7 +62,9 @@ def main() -> int:
         return 0
     fresh = ROOT / "build" / "contracts"
     generate(fresh)
-    wanted = {p.relative_to(fresh): p.read_bytes() for p in fresh.rglob("*.py*") if "__pycache__" not in p.parts}
+    wanted = {
+        p.relative_to(fresh): p.read_bytes() for p in fresh.rglob("*.py*") if "__pycache__" not in p.parts
+    }
     there = {
         p.relative_to(target): p.read_bytes()
         for package in ("trunkline", "buf")

@@ -30,7 +30,10 @@ class Package:
 def packages() -> list[Package]:
     """Every package, libraries first."""
     found = []
-    for file in [*sorted(ROOT.glob("libs/*/pyproject.toml")), *sorted(ROOT.glob("services/*/pyproject.toml"))]:
+    for file in [
+        *sorted(ROOT.glob("libs/*/pyproject.toml")),
+        *sorted(ROOT.glob("services/*/pyproject.toml")),
+    ]:
         siblings = tomllib.loads(file.read_text())["tool"]["trunkline"]["siblings"]
         found.append(Package(file.parent, tuple(ROOT / name for name in siblings)))
     return found

@@ -32,7 +32,9 @@ class World:
 
     def post(self, webhook: Webhook, **headers: str) -> httpx.Response:
         """Post a webhook as its provider would."""
-        return httpx.post(webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10)
+        return httpx.post(
+            webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10
+        )
 
     def get(self, tenant: SeededTenant, path: str, **params: str) -> httpx.Response:
         """Read /v1 with a tenant's API key."""
@@ -56,7 +58,9 @@ class World:
 
         return self.wait(find, f"an event of receipt {receipt_id}")
 
-    def finished(self, tenant: SeededTenant, receipt_id: str, state: str = "EVENT_STATE_DONE") -> dict[str, Any]:
+    def finished(
+        self, tenant: SeededTenant, receipt_id: str, state: str = "EVENT_STATE_DONE"
+    ) -> dict[str, Any]:
         """The event of a receipt once it is in a state."""
         name = self.event_of(tenant, receipt_id)["name"]
 
@@ -91,7 +95,7 @@ def samples() -> dict[str, dict[str, Any]]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Start gateway, worker, tenant, audio and ai; stop them cleanly at the end."""
     settings = {
-        "TRUNKLINE_AUDIO_ALLOW_PRIVATE_ADDRESSES": "true",
+        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
         "TRUNKLINE_GATEWAY_MAX_BODY_BYTES": "100000",
     }
     suite = Suite(tmp_path_factory.mktemp("suite"), free_ports=True, env=settings)

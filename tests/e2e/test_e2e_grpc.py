@@ -10,7 +10,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc, source_service_pb2, source_service_pb2_grpc
+from trunkline.tenant.v1 import (
+    call_service_pb2,
+    call_service_pb2_grpc,
+    source_service_pb2,
+    source_service_pb2_grpc,
+)
 
 from tests.e2e.conftest import World
 from tools.suite import webhooks
@@ -29,7 +34,9 @@ def grpcurl(tmp_path):
         pytest.skip("grpcurl is not installed (no Go): make tools")
 
     def run(*args: str) -> str:
-        done = subprocess.run([GRPCURL, "-plaintext", *args], capture_output=True, text=True, cwd=tmp_path, timeout=30)
+        done = subprocess.run(
+            [GRPCURL, "-plaintext", *args], capture_output=True, text=True, cwd=tmp_path, timeout=30
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -37,7 +44,10 @@ def grpcurl(tmp_path):
 
 
 SERVICES = {
-    "gateway": {"trunkline.gateway.v1.EventService", "trunkline.gateway.v1.JobService", "trunkline.gateway.v1.ConversationService"},
+    "gateway": {
+        "trunkline.gateway.v1.EventService", "trunkline.gateway.v1.JobService",
+        "trunkline.gateway.v1.ConversationService",
+    },
     "tenant": {
         "trunkline.tenant.v1.TenantService", "trunkline.tenant.v1.SourceService", "trunkline.tenant.v1.ApiKeyService",
         "trunkline.tenant.v1.CallService", "trunkline.tenant.v1.LeadService",
@@ -64,7 +74,8 @@ def test_grpcurl_calls_all_four_and_shows_an_events_whole_story(world, grpcurl):
     key = f"authorization: Bearer {tenant.api_key}"
     source, call_id = tenant.source("callrail"), world.call_id()
     text = {
-        "id": call_id, "resource_id": f"SMS{call_id}", "source_number": "+15555550123", "destination_number": "+15555550199",
+        "id": call_id, "resource_id": f"SMS{call_id}", "source_number": "+15555550123",
+        "destination_number": "+15555550199",
         "content": "Hi, how much would it cost to fix a leaking kitchen faucet?", "message_type": "sms",
         "timestamp": "2026-11-20T10:00:00.000Z",
     }  # fmt: skip
@@ -82,7 +93,9 @@ def test_grpcurl_calls_all_four_and_shows_an_events_whole_story(world, grpcurl):
     assert row["intent"] == "INTENT_QUOTE_REQUEST"
     analysis = call("ai", "trunkline.ai.v1.AnalysisService/GetAnalysis", name=row["analysis"])
     assert analysis["call"] == row["name"]
-    recordings = call("audio", "trunkline.audio.v1.RecordingService/ListRecordings", parent=f"tenants/{tenant.name}")
+    recordings = call(
+        "audio", "trunkline.audio.v1.RecordingService/ListRecordings", parent=f"tenants/{tenant.name}"
+    )
     assert all(r["name"].startswith(f"tenants/{tenant.name}/") for r in recordings.get("recordings", []))
 
 
@@ -110,7 +123,9 @@ def test_secrets_are_resolved_for_the_gateway_only(world):
         stub = source_service_pb2_grpc.SourceServiceStub(channel)
         request = source_service_pb2.ResolveSourceRequest(source_id=tenant.sources[0].id)
         for key in (tenant.api_key, world.suite.operator_token):
-            assert refusal(world, stub.ResolveSource, request, key).code() == grpc.StatusCode.PERMISSION_DENIED
+            assert (
+                refusal(world, stub.ResolveSource, request, key).code() == grpc.StatusCode.PERMISSION_DENIED
+            )
 
 
 def test_the_readmes_grpcurl_commands_are_those_that_work(world, grpcurl):
@@ -120,7 +135,9 @@ def test_the_readmes_grpcurl_commands_are_those_that_work(world, grpcurl):
     call = world.get(tenant, event["name"]).json()["call"]
     ports = {"50050": "gateway", "50051": "tenant", "50052": "audio", "50053": "ai"}
     commands = [
-        line.strip() for line in README.read_text().replace("\\\n", " ").splitlines() if line.strip().startswith("grpcurl ")
+        line.strip()
+        for line in README.read_text().replace("\\\n", " ").splitlines()
+        if line.strip().startswith("grpcurl ")
     ]
     assert len(commands) >= 4
     seen = set()
@@ -129,7 +146,9 @@ def test_the_readmes_grpcurl_commands_are_those_that_work(world, grpcurl):
             if f"127.0.0.1:{port}" in command:
                 seen.add(service)
                 command = command.replace(f"127.0.0.1:{port}", world.suite.grpc[service])
-        command = command.replace("$KEY", tenant.api_key).replace("$EVENT", event["name"]).replace("$CALL", call)
+        command = (
+            command.replace("$KEY", tenant.api_key).replace("$EVENT", event["name"]).replace("$CALL", call)
+        )
         command = command.replace("tenants/acme", f"tenants/{tenant.name}")
         import shlex
 

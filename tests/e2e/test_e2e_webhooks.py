@@ -48,7 +48,9 @@ def test_a_twilio_recording_is_analysed(world, samples):
     number = int(world.call_id())
     call_sid, recording_sid = f"CA{number:032x}", f"RE{number:032x}"
     world.recordings.files[recording_sid] = CALLS / sample["file"]
-    form = webhooks.twilio_recording(source, call_sid, recording_sid, world.recordings.url, sample["seconds"], 1)
+    form = webhooks.twilio_recording(
+        source, call_sid, recording_sid, world.recordings.url, sample["seconds"], 1
+    )
     answer = world.post(webhooks.twilio(source, "recording_status", form))
     assert answer.status_code == 202, answer.text
     event = world.finished(tenant, answer.json()["receiptId"])
@@ -84,7 +86,10 @@ def test_a_redelivery_is_two_receipts_one_event_one_call(world):
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json()["receiptId"] != second.json()["receiptId"]
     event = world.finished(tenant, second.json()["receiptId"])
-    assert [r["receiptId"] for r in event["receipts"]] == [first.json()["receiptId"], second.json()["receiptId"]]
+    assert [r["receiptId"] for r in event["receipts"]] == [
+        first.json()["receiptId"],
+        second.json()["receiptId"],
+    ]
     calls = world.get(tenant, f"tenants/{tenant.name}/calls", pageSize="500").json()["calls"]
     assert sum(call["providerCallId"] == f"CAL{call_id}" for call in calls) == 1
 
@@ -152,7 +157,9 @@ def test_a_method_other_than_post_is_405_and_says_which_is_allowed(world):
 def test_another_tenants_call_is_404(world):
     mine, other = world.tenants
     source, call_id = mine.source("callrail"), world.call_id()
-    answer = world.post(webhooks.callrail(source, "pre_call", webhooks.callrail_call(source, call_id, recorded=False)))
+    answer = world.post(
+        webhooks.callrail(source, "pre_call", webhooks.callrail_call(source, call_id, recorded=False))
+    )
     event = world.finished(mine, answer.json()["receiptId"])
     for name in (event["name"], event["call"], event["call"] + "/conversation", f"tenants/{mine.name}"):
         denied, absent = world.get(other, name), world.get(other, name.replace(mine.name, "nobody"))
@@ -180,7 +187,8 @@ def test_pre_call_call_modified_and_post_call_give_the_same_row_in_every_order(w
                 source, call_id, **base, timestamp="2026-11-20T10:00:40.000-05:00", note="first", duration="40",
             ),
             "call_modified": webhooks.callrail_call(
-                source, call_id, **base, timestamp="2026-11-20T10:30:00.000-05:00", note="second", value="$120", changes=["note"],
+                source, call_id, **base, timestamp="2026-11-20T10:30:00.000-05:00", note="second",
+                value="$120", changes=["note"],
             ),
         }  # fmt: skip
         for event_type in order:

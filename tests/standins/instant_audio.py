@@ -1,4 +1,4 @@
-"""An engine for load tests of the pipeline: answers at once with an empty transcript, and says so by its name.
+"""An engine for pipeline load tests: answers at once with an empty transcript, and says so by its name.
 
 TRUNKLINE_AUDIO_ENGINE=instant_audio:create with this folder on PYTHONPATH. Nothing is decoded or heard.
 """

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 
 import uvloop
-
 from trunkline_gateway.http import HttpServer
 
 BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
 
 
-async def echo(scope, receive, send):  # noqa: ANN001, ANN201
+async def echo(scope, receive, send):
     """Read the body and answer 202."""
     message = await receive()
     while message.get("more_body"):

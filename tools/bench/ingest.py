@@ -59,7 +59,11 @@ def signed(source: SeededSource, count: int) -> list[webhooks.Webhook]:
     """That many different calls' post_call webhooks, about as large as CallRail's."""
     filler = {"landing_page_url": "https://example.com/" + "x" * 400, "keywords": "k" * 700}
     return [
-        webhooks.callrail(source, "post_call", webhooks.callrail_call(source, f"{800_000_000 + n}", recorded=False, **filler))
+        webhooks.callrail(
+            source,
+            "post_call",
+            webhooks.callrail_call(source, f"{800_000_000 + n}", recorded=False, **filler),
+        )
         for n in range(count)
     ]
 
@@ -67,7 +71,13 @@ def signed(source: SeededSource, count: int) -> list[webhooks.Webhook]:
 def accepted(http_url: str) -> int:
     """How many webhooks the gateway says it acknowledged."""
     lines = httpx.get(f"{http_url}/metrics").text.splitlines()
-    return round(sum(float(x.split()[-1]) for x in lines if x.startswith("trunkline_receipts_total{") and 'answer="accepted"' in x))
+    return round(
+        sum(
+            float(x.split()[-1])
+            for x in lines
+            if x.startswith("trunkline_receipts_total{") and 'answer="accepted"' in x
+        )
+    )
 
 
 def main() -> None:

@@ -43,7 +43,9 @@ class Load:
     errors: int  # answers that were not 2xx or 3xx, and sockets that failed
 
 
-def saturate(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, url: str | None = None) -> Load:
+def saturate(
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, url: str | None = None
+) -> Load:
     """Send the webhooks in turn over `connections` as fast as they are answered; `url` sends them elsewhere."""
     target = url or webhooks[0].url
     scratch.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,9 @@ def _wrk(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), target]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     errors = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
-    errors += sum(int(n) for line in re.findall(r"Socket errors: (.*)", out) for n in re.findall(r"\d+", line))
+    errors += sum(
+        int(n) for line in re.findall(r"Socket errors: (.*)", out) for n in re.findall(r"\d+", line)
+    )
     return Load(
         per_s=float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),  # type: ignore[index]
         p50_ms=_ms(re.search(r"50%\s+([\d.]+)(us|ms|s)", out)),
@@ -75,7 +79,9 @@ def _ms(match: re.Match[str] | None) -> float:
     return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
 
 
-def _sockets(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str) -> Load:
+def _sockets(
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
+) -> Load:
     requests = scratch / "requests.json"
     requests.write_text(json.dumps([_raw(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)

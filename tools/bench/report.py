@@ -28,8 +28,14 @@ def report(name: str, figures: dict[str, float], targets: dict[str, Target]) -> 
     print(f"\n{name}")
     for key, figure in figures.items():
         target = targets.get(key)
-        beside = f"  target {target.relation} {target.value:g}  {'met' if target.met(figure) else 'MISSED'}" if target else ""
+        beside = (
+            f"  target {target.relation} {target.value:g}  {'met' if target.met(figure) else 'MISSED'}"
+            if target
+            else ""
+        )
         print(f"  {key:24} {figure:>12,.3f}{beside}".rstrip())
     folder = ROOT / "build" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({k: round(v, 4) for k, v in figures.items()}, indent=2) + "\n")
+    (folder / f"{name}.json").write_text(
+        json.dumps({k: round(v, 4) for k, v in figures.items()}, indent=2) + "\n"
+    )

@@ -20,7 +20,9 @@ except ImportError:  # uvloop has no wheel everywhere
 class Connection(asyncio.Protocol):
     """Sends the next request as soon as an answer is whole; an answer is its head and its content-length."""
 
-    def __init__(self, requests: list[bytes], start: int, until: float, times: list[float], errors: list[str]):
+    def __init__(
+        self, requests: list[bytes], start: int, until: float, times: list[float], errors: list[str]
+    ):
         """Share `times` and `errors` with the other connections."""
         self.requests, self.at, self.until, self.times, self.errors = requests, start, until, times, errors
         self.closed = asyncio.get_running_loop().create_future()

@@ -44,7 +44,7 @@ def main() -> int:
     """Run the demo; 0 only when every call got there."""
     samples = json.loads((CALLS / "calls.json").read_text())
     shutil.rmtree(FOLDER, ignore_errors=True)
-    suite = Suite(FOLDER, free_ports=True, env={"TRUNKLINE_AUDIO_ALLOW_PRIVATE_ADDRESSES": "true"})
+    suite = Suite(FOLDER, free_ports=True, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"})
     with Recordings() as recordings:
         try:
             _say("starting gateway, worker, tenant, audio and ai")
@@ -71,7 +71,9 @@ def main() -> int:
     return 1 if late or unclean else 0
 
 
-def post_all(samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: Recordings) -> list[Posted]:
+def post_all(
+    samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: Recordings
+) -> list[Posted]:
     """Post each sample's webhook with its provider's signature."""
     for tenant in tenants:
         for source in tenant.sources:
@@ -87,7 +89,9 @@ def post_all(samples: list[dict[str, Any]], tenants: list[SeededTenant], recordi
             answer = client.post(webhook.url, content=webhook.body, headers=webhook.headers)
             taken = (time.perf_counter() - begun) * 1000
             if answer.status_code != 202:
-                raise SuiteError(f"{sample['id']}: the webhook was answered {answer.status_code} {answer.text}")
+                raise SuiteError(
+                    f"{sample['id']}: the webhook was answered {answer.status_code} {answer.text}"
+                )
             posted.append(Posted(tenant, sample, sample["provider"], call_id, taken, time.monotonic()))
     return posted
 
@@ -137,7 +141,9 @@ def wait_all(posted: list[Posted], suite: Suite) -> list[Posted]:
                     waiting.remove(item)
         if _dead(waiting, suite):
             break
-        _say(f"analysed {len(posted) - len(waiting)}/{len(posted)}, {time.monotonic() - posted[0].posted:.0f} s")
+        _say(
+            f"analysed {len(posted) - len(waiting)}/{len(posted)}, {time.monotonic() - posted[0].posted:.0f} s"
+        )
         time.sleep(0.2)
     return waiting
 
@@ -153,9 +159,13 @@ def _dead(waiting: list[Posted], suite: Suite) -> bool:
 
 def _reason(item: Posted, suite: Suite) -> str:
     with api(suite.http_url, item.tenant.api_key) as client:
-        events = client.get(f"/v1/tenants/{item.tenant.name}/events", params={"pageSize": 500}).json()["events"]
+        events = client.get(f"/v1/tenants/{item.tenant.name}/events", params={"pageSize": 500}).json()[
+            "events"
+        ]
     stuck = [e for e in events if e["state"] != "EVENT_STATE_DONE"]
-    return "; ".join(f"{e['name']} {e['state']} at {e['stage']}: {e['lastError'] or 'no error'}" for e in stuck[:3])
+    return "; ".join(
+        f"{e['name']} {e['state']} at {e['stage']}: {e['lastError'] or 'no error'}" for e in stuck[:3]
+    )
 
 
 def print_table(posted: list[Posted]) -> None:
@@ -168,7 +178,8 @@ def print_table(posted: list[Posted]) -> None:
             item.tenant.name, item.provider, item.sample["id"], f"{item.sample['seconds']:.1f}s",
             str(call.get("speakers", "")), call.get("openingWords", ""), "yes" if call.get("spam") else "no",
             _label(call, "sentiment"), "unreliable" if unreliable else _label(call, "intent"),
-            f"{_label(call, 'leadLevel')} {call.get('leadScore', '')}", f"{item.acknowledged_ms:.1f}", f"{item.analysed_s:.1f}",
+            f"{_label(call, 'leadLevel')} {call.get('leadScore', '')}",
+            f"{item.acknowledged_ms:.1f}", f"{item.analysed_s:.1f}",
         )  # fmt: skip
         print("  ".join(_fit(value, width) for value, (_, width) in zip(row, COLUMNS, strict=True)).rstrip())
     times = sorted(item.acknowledged_ms for item in posted)

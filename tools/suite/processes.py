@@ -52,11 +52,18 @@ class Suite:
         """Decide addresses and keys; nothing is started yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log").mkdir(exist_ok=True)
-        self.operator_token = _secret_file(self.folder / "operator.token", lambda: "tl_op_" + secrets.token_urlsafe(24))
+        self.operator_token = _secret_file(
+            self.folder / "operator.token", lambda: "tl_op_" + secrets.token_urlsafe(24)
+        )
         _secret_file(self.folder / "suite.key", lambda: secrets.token_urlsafe(32))
         _secret_file(self.folder / "secrets.key", lambda: Fernet.generate_key().decode())
-        self.grpc = {name: self._address(name, "GRPC", PORTS[name][1]) for name in ("gateway", "tenant", "audio", "ai")}
-        self.metrics = {name: self._address(name, "METRICS", PORTS[name][2]) for name in ("tenant", "audio", "ai", "worker")}
+        self.grpc = {
+            name: self._address(name, "GRPC", PORTS[name][1]) for name in ("gateway", "tenant", "audio", "ai")
+        }
+        self.metrics = {
+            name: self._address(name, "METRICS", PORTS[name][2])
+            for name in ("tenant", "audio", "ai", "worker")
+        }
         self.http = self._address("gateway", "HTTP", 8080)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -83,7 +90,8 @@ class Suite:
             "TRUNKLINE_WORKER_AI_ADDRESS": self.grpc["ai"],
             "TRUNKLINE_TENANT_SECRET_KEYS_FILE": str(folder / "secrets.key"),
             "TRUNKLINE_TENANT_OPERATOR_TOKEN_FILE": str(folder / "operator.token"),
-            "TRUNKLINE_AUDIO_BLOBS": str(folder / "blobs"),
+            "TRUNKLINE_AUDIO_BLOBS_FOLDER": str(folder / "blobs"),
+            "TRUNKLINE_AUDIO_SCRATCH_FOLDER": str(folder / "audio-scratch"),
         }
         for name, (prefix, _, _) in PORTS.items():
             settings[f"TRUNKLINE_{prefix}_SUITE_KEY_FILE"] = str(folder / "suite.key")

@@ -39,7 +39,12 @@ def api(http_url: str, token: str) -> httpx.Client:
 
 
 def seed_tenant(
-    http_url: str, operator_token: str, tenant_id: str, recordings_url: str, language: str = "", spanish: bool = False
+    http_url: str,
+    operator_token: str,
+    tenant_id: str,
+    recordings_url: str,
+    language: str = "",
+    spanish: bool = False,
 ) -> SeededTenant:
     """Create a tenant with a CallRail and a Twilio source whose recordings are at `recordings_url`; find it again.
 
@@ -54,15 +59,31 @@ def seed_tenant(
         ).raise_for_status()
         sources = [
             _source(operator, http_url, tenant_id, "callrail", "227799611", recordings_url, language),
-            _source(operator, http_url, tenant_id, "twilio", "AC" + secrets.token_hex(16), recordings_url, language),
+            _source(
+                operator,
+                http_url,
+                tenant_id,
+                "twilio",
+                "AC" + secrets.token_hex(16),
+                recordings_url,
+                language,
+            ),
         ]
         if spanish:
-            sources.append(_source(operator, http_url, tenant_id, "callrail", "227799611", recordings_url, "es-US"))
+            sources.append(
+                _source(operator, http_url, tenant_id, "callrail", "227799611", recordings_url, "es-US")
+            )
     return SeededTenant(tenant_id, key.json()["key"], tuple(sources))
 
 
 def _source(
-    operator: httpx.Client, http_url: str, tenant_id: str, provider: str, account: str, recordings_url: str, language: str
+    operator: httpx.Client,
+    http_url: str,
+    tenant_id: str,
+    provider: str,
+    account: str,
+    recordings_url: str,
+    language: str,
 ) -> SeededSource:
     secret = secrets.token_hex(16)
     credential = secrets.token_hex(16) if provider == "callrail" else ""

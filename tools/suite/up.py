@@ -30,7 +30,11 @@ def dev_facts(suite: Suite, tenants: list[SeededTenant]) -> dict[str, object]:
                 "name": f"tenants/{tenant.name}",
                 "api_key": tenant.api_key,
                 "sources": [
-                    {key: value for key, value in asdict(source).items() if key in ("id", "provider", "secret", "url")}
+                    {
+                        key: value
+                        for key, value in asdict(source).items()
+                        if key in ("id", "provider", "secret", "url")
+                    }
                     for source in tenant.sources
                 ],
             }
@@ -44,7 +48,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    suite = Suite(FOLDER, env={"TRUNKLINE_AUDIO_ALLOW_PRIVATE_ADDRESSES": "true"})
+    suite = Suite(FOLDER, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"})
     facts = FOLDER / "dev.json"
     with Recordings() as recordings:
         try:

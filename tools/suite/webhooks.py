@@ -27,7 +27,9 @@ def callrail(source: SeededSource, event_type: str, payload: dict[str, Any]) -> 
     """A CallRail webhook: JSON, base64 HMAC-SHA1 of the raw body in the header Signature."""
     body = json.dumps(payload, separators=(",", ":")).encode()
     signature = base64.b64encode(hmac.digest(source.secret.encode(), body, hashlib.sha1)).decode()
-    return Webhook(f"{source.url}/{event_type}", body, {"content-type": "application/json", "signature": signature})
+    return Webhook(
+        f"{source.url}/{event_type}", body, {"content-type": "application/json", "signature": signature}
+    )
 
 
 def twilio(source: SeededSource, event_type: str, form: dict[str, str]) -> Webhook:
@@ -67,12 +69,19 @@ def callrail_call(
         "value": "",
     }
     if recorded:
-        payload["recording"] = f"https://app.callrail.com/calls/{call_id}/recording/redirect?access_key=0123456789abcdef"
+        payload["recording"] = (
+            f"https://app.callrail.com/calls/{call_id}/recording/redirect?access_key=0123456789abcdef"
+        )
     return {**payload, **fields}
 
 
 def twilio_recording(
-    source: SeededSource, call_sid: str, recording_sid: str, recordings_url: str, seconds: float, channels: int
+    source: SeededSource,
+    call_sid: str,
+    recording_sid: str,
+    recordings_url: str,
+    seconds: float,
+    channels: int,
 ) -> dict[str, str]:
     """The form of a Twilio recording status callback of a completed recording."""
     return {

@@ -13,7 +13,9 @@ SECRET = "072e77e426f92738a72fe23c4d1953b4"
 
 def resolved(source_id: str = "s-1", accepting: bool = True) -> source_pb2.ResolvedSource:
     return source_pb2.ResolvedSource(
-        source=source_pb2.Source(name=f"tenants/acme/sources/{source_id}", provider=provider_pb2.PROVIDER_CALLRAIL),
+        source=source_pb2.Source(
+            name=f"tenants/acme/sources/{source_id}", provider=provider_pb2.PROVIDER_CALLRAIL
+        ),
         secrets=[source_pb2.SourceSecret(value=SECRET)],
         accepting=accepting,
         revision=1,

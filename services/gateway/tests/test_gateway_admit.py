@@ -23,7 +23,9 @@ from trunkline_store import Database
 from trunkline_store.migrations import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-BODY = json.dumps({"id": 766970532, "resource_id": "CAL1", "timestamp": "2026-11-20T07:00:00.000-05:00"}).encode()
+BODY = json.dumps(
+    {"id": 766970532, "resource_id": "CAL1", "timestamp": "2026-11-20T07:00:00.000-05:00"}
+).encode()
 
 
 class World:
@@ -49,13 +51,26 @@ class World:
     def on_undecided(self, count):
         self.left = count
 
-    async def receipt(self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""):
+    async def receipt(
+        self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""
+    ):
         self.count += 1
         tenant = "acme" if verdict == verdicts.VERIFIED else ""
         at = NOW + timedelta(seconds=self.count)
         receipt_id = f"{self.count:032x}"
         await self.appender.append(
-            (receipt_id, source, tenant, event_type, at, verdict, "application/json", "https://x/", headers, body)
+            (
+                receipt_id,
+                source,
+                tenant,
+                event_type,
+                at,
+                verdict,
+                "application/json",
+                "https://x/",
+                headers,
+                body,
+            )
         )
         return receipt_id
 
@@ -64,7 +79,11 @@ class World:
             pass
 
     async def listed(self, **request):
-        return (await self.events.ListEvents(event_service_pb2.ListEventsRequest(parent="tenants/acme", **request), None)).events
+        return (
+            await self.events.ListEvents(
+                event_service_pb2.ListEventsRequest(parent="tenants/acme", **request), None
+            )
+        ).events
 
     async def story(self, name, **request):
         return await self.events.GetEvent(event_service_pb2.GetEventRequest(name=name, **request), None)
@@ -74,7 +93,9 @@ class World:
         return (await self.events.ListRejections(request, None)).rejections
 
     async def rows(self, table):
-        return await self.db.read(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+        return await self.db.read(
+            lambda conn: conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        )
 
 
 @pytest.fixture
@@ -208,7 +229,9 @@ async def test_rejections_are_bounded_per_source_and_the_latest_stay(world):
 
     kept = Rejections(world.db, keep_per_source=2)
     for n in range(5):
-        delivery = Delivery(b"x" * 70_000, {"authorization": "secret", "x": "1"}, "https://x/", NOW + timedelta(seconds=n))
+        delivery = Delivery(
+            b"x" * 70_000, {"authorization": "secret", "x": "1"}, "https://x/", NOW + timedelta(seconds=n)
+        )
         kept.keep(source_of(resolved()), f"type_{n}", delivery, "wrong")
         await kept.flush()
     listed = await world.rejections()
@@ -229,7 +252,9 @@ async def test_lists_page_through_everything_once_while_more_arrives(world):
         token = page.next_page_token
         if not token:
             break
-        await world.receipt(json.dumps({"id": 100 + len(names), "timestamp": "2026-11-20T07:00:00Z"}).encode())
+        await world.receipt(
+            json.dumps({"id": 100 + len(names), "timestamp": "2026-11-20T07:00:00Z"}).encode()
+        )
         await world.admit()
     assert len(names) == len(set(names)) == 7
     with pytest.raises(InvalidArgument):

@@ -48,15 +48,25 @@ class World:
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
-            public_url="https://hooks.example.com/", max_body_bytes=1000, max_unverified=2, admit_soon=self.admit, now=lambda: NOW,
+            public_url="https://hooks.example.com/", max_body_bytes=1000, max_unverified=2,
+            admit_soon=self.admit, now=lambda: NOW,
         )  # fmt: skip
 
     def admit(self):
         self.admitted += 1
 
     async def post(self, path="/hooks/s-1/post_call", chunks=(b"{}",), headers=(), method="POST", query=b""):
-        scope = {"type": "http", "path": path, "method": method, "headers": list(headers), "query_string": query}
-        messages = [{"type": "http.request", "body": c, "more_body": i + 1 < len(chunks)} for i, c in enumerate(chunks)]
+        scope = {
+            "type": "http",
+            "path": path,
+            "method": method,
+            "headers": list(headers),
+            "query_string": query,
+        }
+        messages = [
+            {"type": "http.request", "body": c, "more_body": i + 1 < len(chunks)}
+            for i, c in enumerate(chunks)
+        ]
         sent = []
 
         async def receive():
@@ -72,7 +82,10 @@ class World:
 
 
 def signed(body: bytes):
-    return [(b"signature", base64.b64encode(hmac.digest(SECRET.encode(), body, hashlib.sha1))), (b"content-type", b"application/json")]
+    return [
+        (b"signature", base64.b64encode(hmac.digest(SECRET.encode(), body, hashlib.sha1))),
+        (b"content-type", b"application/json"),
+    ]
 
 
 async def test_a_signed_webhook_is_202_after_its_receipt_is_committed():
@@ -101,7 +114,13 @@ async def test_a_body_in_chunks_is_read_whole():
 
 async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
     world = World(resolved())
-    scope = {"type": "http", "path": "/hooks/s-1/post_call", "method": "POST", "headers": [], "query_string": b""}
+    scope = {
+        "type": "http",
+        "path": "/hooks/s-1/post_call",
+        "method": "POST",
+        "headers": [],
+        "query_string": b"",
+    }
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
 
     async def receive():
@@ -180,7 +199,9 @@ async def test_above_the_abuse_ceiling_is_429_and_says_when():
     assert (status, headers[b"retry-after"]) == (429, b"2")
 
 
-@pytest.mark.parametrize("path", ["/hooks/s-1", "/hooks/s-1/a/b", "/hooks/S!/x", "/hooks//x", "/hooks/s-1/" + "x" * 65])
+@pytest.mark.parametrize(
+    "path", ["/hooks/s-1", "/hooks/s-1/a/b", "/hooks/S!/x", "/hooks//x", "/hooks/s-1/" + "x" * 65]
+)
 async def test_another_path_is_404(path):
     assert (await World(resolved()).post(path))[0] == 404
 

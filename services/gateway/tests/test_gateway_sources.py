@@ -54,7 +54,10 @@ async def follow(sources: SourceMap) -> None:
 async def test_changes_are_followed_and_a_lost_watch_goes_on_where_it_was():
     feed = Feed(
         [Change(upserted=resolved("s-1"), revision=3), Change(caught_up=True, revision=3)],
-        [Change(upserted=resolved("s-2", revision=4), revision=4), Change(deleted_source_id="s-1", revision=5)],
+        [
+            Change(upserted=resolved("s-2", revision=4), revision=4),
+            Change(deleted_source_id="s-1", revision=5),
+        ],
     )
     sources = SourceMap(feed, None)
     await follow(sources)
@@ -70,10 +73,14 @@ async def test_a_late_answer_does_not_undo_a_newer_change():
     assert sources.get("s-1").secrets[0].value == "new"
 
 
-async def test_what_was_deleted_while_the_gateway_was_down_is_forgotten_when_the_snapshot_is_complete(tmp_path):
+async def test_what_was_deleted_while_the_gateway_was_down_is_forgotten_when_the_snapshot_is_complete(
+    tmp_path,
+):
     cache = SourceCache(tmp_path / "sources", "key")
     cache.save([resolved("s-gone"), resolved("s-here")])
-    sources = SourceMap(Feed([Change(upserted=resolved("s-here")), Change(caught_up=True, revision=9)]), cache)
+    sources = SourceMap(
+        Feed([Change(upserted=resolved("s-here")), Change(caught_up=True, revision=9)]), cache
+    )
     assert sources.get("s-gone") is not None, "it serves until the tenant service is heard"
     await follow(sources)
     assert sources.get("s-gone") is None

@@ -2,8 +2,9 @@
 
 import sys
 
-from trunkline_gateway.roles import ROLES
 from trunkline_runtime.server import run
+
+from trunkline_gateway.roles import ROLES
 
 if len(sys.argv) != 2 or sys.argv[1] not in ROLES:
     sys.exit("usage: python -m trunkline_gateway serve|work")

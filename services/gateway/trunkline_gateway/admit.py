@@ -8,6 +8,7 @@ batch or has done it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,7 +29,9 @@ from trunkline_gateway.sources import SourceMap
 
 log = get_logger(__name__)
 
-LAG = Gauge("trunkline_admission_lag_seconds", "Age of the last receipt when it was admitted; 0 when none waits.")
+LAG = Gauge(
+    "trunkline_admission_lag_seconds", "Age of the last receipt when it was admitted; 0 when none waits."
+)
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _CURSOR = "admission"
@@ -68,10 +71,8 @@ class Admission:
     async def run(self) -> None:
         """Admit for ever; a store that fails is tried again."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
-            except TimeoutError:
-                pass
             self._wake.clear()
             try:
                 while await self.step():
@@ -142,7 +143,9 @@ class Admission:
         # Parsing a batch is milliseconds of CPU: off the loop that answers webhooks.
         return await asyncio.to_thread(decide_all)
 
-    def _apply(self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None) -> tuple[int, int]:
+    def _apply(
+        self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None
+    ) -> tuple[int, int]:
         """Write the decisions in the open transaction; return how many events were new and how many redelivered."""
         if move is not None and not _move_cursor(conn, *move):
             return 0, 0  # another admission was faster: the next read starts behind it
@@ -165,18 +168,23 @@ class Admission:
         for decision in decisions:
             assert decision.event is not None
             event_id = decision.event["event_id"]
-            links.append({"tenant_id": decision.event["tenant_id"], "event_id": event_id, "seq": decision.seq})
+            links.append(
+                {"tenant_id": decision.event["tenant_id"], "event_id": event_id, "seq": decision.seq}
+            )
             if event_id not in there:
                 new.setdefault(event_id, decision)
         if new:
-            conn.execute(events.insert(), [d.event for d in new.values()])
+            conn.execute(events.insert(), [d.event for d in new.values() if d.event])
             self._queue.enqueue_many(conn, [d.job for d in new.values() if d.job])
         conn.execute(event_receipts.insert(), links)
         return len(new), len(links) - len(new)
 
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
-    if before == 0 and conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() is None:
+    if (
+        before == 0
+        and conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() is None
+    ):
         conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
         return True
     mine = (cursors.c.name == _CURSOR) & (cursors.c.seq == before)

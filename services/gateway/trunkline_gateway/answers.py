@@ -37,7 +37,12 @@ async def accepted(send: Send, receipt_id: str) -> None:
 
 
 async def refused(
-    send: Send, status: int, reason: str, message: str, retry_after: float | None = None, allow: str | None = None
+    send: Send,
+    status: int,
+    reason: str,
+    message: str,
+    retry_after: float | None = None,
+    allow: str | None = None,
 ) -> None:
     """Answer an error with a google.rpc.Status body; `retry_after` in seconds, rounded up to whole ones."""
     name = _NAMES[status]
@@ -52,7 +57,9 @@ async def refused(
     await send({"type": "http.response.body", "body": body})
 
 
-async def text(send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8") -> None:
+async def text(
+    send: Send, status: int, body: bytes, content_type: bytes = b"text/plain; charset=utf-8"
+) -> None:
     """Answer plain text."""
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

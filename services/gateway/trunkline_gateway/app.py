@@ -44,7 +44,10 @@ async def serve(config: GatewayConfig) -> None:
         authenticator = CachingAuthenticator(TenantServiceAuthenticator(channels, config.tenant_address))
 
         db = await Database.open(
-            config.store_url, schema.metadata, migrations="trunkline_gateway.migrations", readers=config.readers
+            config.store_url,
+            schema.metadata,
+            migrations="trunkline_gateway.migrations",
+            readers=config.readers,
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs)
@@ -61,7 +64,7 @@ async def serve(config: GatewayConfig) -> None:
             sources,
             keep_rejections=config.keep_rejections,
             jobs_ready=jobs.jobs_ready,
-            undecided=lambda count: receiver.unverified_decided(count),
+            undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         receiver = Receiver(
             sources,
@@ -77,10 +80,15 @@ async def serve(config: GatewayConfig) -> None:
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         event_service = EventService(db)
         conversations = ConversationService(
-            channels, tenant_address=config.tenant_address, audio_address=config.audio_address, ai_address=config.ai_address
-        )  # fmt: skip
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        )
         server.add(
-            event_service_pb2_grpc.add_EventServiceServicer_to_server, event_service, _PACKAGE + "EventService"
+            event_service_pb2_grpc.add_EventServiceServicer_to_server,
+            event_service,
+            _PACKAGE + "EventService",
         )
         server.add(job_service_pb2_grpc.add_JobServiceServicer_to_server, jobs, _PACKAGE + "JobService")
         server.add(

@@ -15,20 +15,26 @@ class GatewayConfig(CommonConfig):
     grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served")
     metrics_address: str = setting("", "where metrics are served beside the HTTP address; empty: only there")
     store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database")
-    http_address: str = setting("127.0.0.1:8080", "where webhooks, /v1, /healthz, /readyz and /metrics are served")
+    http_address: str = setting(
+        "127.0.0.1:8080", "where webhooks, /v1, /healthz, /readyz and /metrics are served"
+    )
     public_url: str = setting(
         "http://127.0.0.1:8080", "what providers post to, as they sign it; never taken from a Host header"
     )
     audio_address: str = setting("127.0.0.1:50052", "where the audio service is")
     ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
-    source_cache: Path = setting(Path("var/gateway.sources"), "the last known sources, encrypted")
+    source_cache: Path = setting(  # noqa: RUF009 -- a field's declaration, evaluated once
+        Path("var/gateway.sources"), "the last known sources, encrypted"
+    )
     max_body_bytes: int = setting(1_048_576, "a larger webhook is answered 413")
     max_unverified: int = setting(
         10_000, "receipts that may wait for a source nobody can be asked for; above, 503"
     )
     max_queued: int = setting(4_096, "webhooks that may wait for the writer; above, 503")
     keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
-    ceiling_per_second: float = setting(50_000.0, "webhooks a second of one source above which it is answered 429")
+    ceiling_per_second: float = setting(
+        50_000.0, "webhooks a second of one source above which it is answered 429"
+    )
     ceiling_burst: float = setting(100_000.0, "how many may come at once before the ceiling counts")
     tenant_in_flight: int = setting(16, "jobs of one tenant that may be worked on at once")
     readers: int = setting(4, "connections that read the store")

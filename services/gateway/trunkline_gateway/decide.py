@@ -38,7 +38,9 @@ def decide(row: sa.Row[Any], source: Source | None, unsure: bool) -> Decision:
         return Decision(row.seq, row.source_id, undecided=True)
     if source is None or (row.verdict == verdicts.UNVERIFIED and not source.accepting):
         return _without_source(row)
-    delivery = Delivery(row.body, {"content-type": row.content_type, **unpack_headers(row.headers)}, row.url, row.received_at)
+    delivery = Delivery(
+        row.body, {"content-type": row.content_type, **unpack_headers(row.headers)}, row.url, row.received_at
+    )
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
         try:

@@ -84,7 +84,9 @@ class EventService(event_service_pb2_grpc.EventServiceServicer):
 _ListRequest = pb.ListEventsRequest | pb.ListRejectionsRequest
 
 
-def _page(query: sa.Select[Any], time: Any, row_id: Any, request: _ListRequest, digest: str) -> sa.Select[Any]:
+def _page(
+    query: sa.Select[Any], time: Any, row_id: Any, request: _ListRequest, digest: str
+) -> sa.Select[Any]:
     """Order by time and id, the latest first, from where the page token says, one row more than the page."""
     key = paging.decode(request.page_token, digest)
     if key is not None:
@@ -93,7 +95,10 @@ def _page(query: sa.Select[Any], time: Any, row_id: Any, request: _ListRequest, 
 
 
 def _cut(
-    rows: Sequence[sa.Row[Any]], request: _ListRequest, digest: str, key: Callable[[sa.Row[Any]], Sequence[Any]]
+    rows: Sequence[sa.Row[Any]],
+    request: _ListRequest,
+    digest: str,
+    key: Callable[[sa.Row[Any]], Sequence[Any]],
 ) -> tuple[Sequence[sa.Row[Any]], str]:
     """Return the page, and the token of the next one when there is one."""
     size = paging.page_size(request.page_size)

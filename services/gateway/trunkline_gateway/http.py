@@ -41,7 +41,9 @@ class Front:
         elif path == "/metrics":
             await text(send, 200, generate_latest(), CONTENT_TYPE_LATEST.encode())
         else:
-            await refused(send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz, /readyz and /metrics")
+            await refused(
+                send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz, /readyz and /metrics"
+            )
 
 
 class HttpServer(uvicorn.Server):
@@ -91,6 +93,8 @@ def bind(address: str) -> socket.socket:
         listener.bind((host.strip("[]"), int(port)))
     except OSError as error:
         listener.close()
-        message = f"cannot listen on {address}: {error.strerror}; set TRUNKLINE_GATEWAY_HTTP_ADDRESS to move it"
+        message = (
+            f"cannot listen on {address}: {error.strerror}; set TRUNKLINE_GATEWAY_HTTP_ADDRESS to move it"
+        )
         raise Unavailable(message, reason="ADDRESS_IN_USE") from error
     return listener

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -87,7 +86,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     async def _renew(self, held: pb.Lease, lease: timedelta) -> str | None:
         try:
-            await self._db.write(lambda conn: self._queue.renew(conn, held.job_id, held.lease_token, lease.total_seconds()))
+            await self._db.write(
+                lambda conn: self._queue.renew(conn, held.job_id, held.lease_token, lease.total_seconds())
+            )
         except LeaseLost:
             return held.job_id
         return None
@@ -146,10 +147,9 @@ def _finish(conn: sa.Connection, queue: Queue, job_id: str, call: str) -> None:
 
 
 def _job(job: Job, row: sa.Row[Any]) -> pb.Job:
-    return pb.Job(
+    message = pb.Job(
         job_id=job.job_id,
         lease_token=job.lease_token,
-        lease_expire_time=job.lease_until,
         event=f"tenants/{job.tenant_id}/events/{job.subject}",
         source=f"tenants/{job.tenant_id}/sources/{row.source_id}",
         provider=row.provider,
@@ -162,7 +162,11 @@ def _job(job: Job, row: sa.Row[Any]) -> pb.Job:
         body=row.body,
         content_type=row.content_type,
         group_key=job.group_key or "",
-        stage_start_time=job.stage_began_at,
     )
-
-
+    for field, when in (
+        (message.lease_expire_time, job.lease_until),
+        (message.stage_start_time, job.stage_began_at),
+    ):
+        if when is not None:
+            field.FromDatetime(when)
+    return message

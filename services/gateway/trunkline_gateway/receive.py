@@ -1,7 +1,7 @@
 """Receive: POST /hooks/{source_id}/{event_type}, from the raw request to a committed receipt and its 202.
 
 The hot path. Nothing is parsed, nothing unique is checked and no job is made here: that is admission's work
-(admit.py). Read `Receiver.__call__` top-down; it is the first six steps of docs/architecture.md's way of a webhook.
+(admit.py). Read `Receiver._take` top-down; it is the first six steps of docs/architecture.md's way of a webhook.
 """
 
 from __future__ import annotations
@@ -45,11 +45,30 @@ class ClientGone(Exception):
     """The sender hung up before its body was whole: there is nobody to answer and nothing to keep."""
 
 
+class Refusal(Exception):
+    """A webhook that is not taken: how it is answered, and whose it was when that is known."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        source: Source | None = None,
+        *,
+        retry_after: float | None = None,
+        allow: str | None = None,
+    ):
+        """`retry_after` in seconds; `allow` names the method that is allowed."""
+        super().__init__(message)
+        self.status, self.reason, self.message, self.source = status, reason, message, source
+        self.retry_after, self.allow = retry_after, allow
+
+
 class Inbox(Protocol):
     """Where receipts are committed: resolves when the row is on disk."""
 
-    def append(self, row: ReceiptRow) -> Awaitable[None]:
-        """Commit one row of `schema.receipts` without its seq. Raises StoreBusy when the queue is full."""
+    def append(self, row: ReceiptRow, size: int) -> Awaitable[None]:
+        """Commit one row of `schema.receipts` without its seq, `size` bytes heavy. Raises StoreBusy when full."""
         ...
 
 
@@ -94,69 +113,72 @@ class Receiver:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one webhook: find the source, verify, commit, answer."""
+        """Take one webhook and answer it."""
         started = time.perf_counter()
-        match = _PATH.fullmatch(scope["path"])
-        if match is None:
-            return await refused(send, 404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
-        if scope["method"] != "POST":
-            return await refused(send, 405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
-        source_id, event_type = match.groups()
-
         try:
-            body = await self._read(scope, receive)
+            receipt_id = await self._take(scope, receive)
         except ClientGone:
             return
-        if body is None:
-            message = f"the body is larger than {self._max_body} bytes"
-            return await self._refuse(send, None, 413, "BODY_TOO_LARGE", message)
+        except Refusal as no:
+            RECEIPTS.labels(_provider(no.source), no.reason.lower()).inc()
+            await refused(send, no.status, no.reason, no.message, no.retry_after, no.allow)
+            return
+        self._admit_soon()
+        await accepted(send, receipt_id)
+        SECONDS.observe(time.perf_counter() - started)
+
+    async def _take(self, scope: Scope, receive: Receive) -> str:
+        """Find the source, verify, commit; return the receipt's id. Raises Refusal."""
+        match = _PATH.fullmatch(scope["path"])
+        if match is None:
+            raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
+        if scope["method"] != "POST":
+            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
+        source_id, event_type = match.groups()
+        body = await self._read(scope, receive)
 
         source = self._sources.get(source_id)
         if source is None:
             try:
                 source = await self._sources.resolve(source_id)
             except TrunklineError:
-                return await self._keep_unverified(scope, send, source_id, event_type, body)
+                return await self._keep_unverified(scope, source_id, event_type, body)
         if source is None or not source.accepting:
-            return await self._refuse(send, source, 404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}")
+            raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
         wait = self._ceiling.take(source_id)
         if wait:
             message = "this source sends more than the ceiling allows"
-            return await self._refuse(send, source, 429, "ABUSE_CEILING", message, retry_after=wait)
+            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
         delivery = self._delivery(scope, body)
         try:
             adapter_for(source.provider).verify(source, delivery)
         except Rejected as rejected:
             self._rejected.keep(source, event_type, delivery, str(rejected))
-            return await self._refuse(send, source, 401, "BAD_SIGNATURE", str(rejected))
+            raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
 
         receipt_id = ids.receipt_id()
         content_type = delivery.headers.get("content-type", "")[:128]
-        try:
-            await self._inbox.append(
-                (
-                    receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-                    verdicts.VERIFIED, content_type, "", b"", body,
-                )
-            )  # fmt: skip
-        except StoreError as error:
-            return await self._refuse_store(send, source, error)
-        self._admit_soon()
+        row = (
+            receipt_id, source_id, source.tenant_id, event_type, delivery.received,
+            verdicts.VERIFIED, content_type, "", b"", body,
+        )  # fmt: skip
+        await self._commit(row, source)
         self._accepted[source.provider].inc()
-        await accepted(send, receipt_id)
-        SECONDS.observe(time.perf_counter() - started)
+        return receipt_id
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the raw body, or None as soon as it is known to be too large."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the raw body; refuse it as soon as it is known to be too large."""
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self._max_body:
-                return None
+                raise self._too_large()
         message = await receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
-            return body if len(body) <= self._max_body else None
+            if len(body) > self._max_body:
+                raise self._too_large()
+            return body
         chunks = [body]
         size = len(body)
         while message.get("more_body"):
@@ -166,8 +188,11 @@ class Receiver:
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self._max_body:
-                return None
+                raise self._too_large()
         return b"".join(chunks)
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "BODY_TOO_LARGE", f"the body is larger than {self._max_body} bytes")
 
     def _delivery(self, scope: Scope, body: bytes) -> Delivery:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -177,44 +202,38 @@ class Receiver:
             url += "?" + scope["query_string"].decode("latin-1")
         return Delivery(body=body, headers=headers, url=url, received=self._now())
 
-    async def _keep_unverified(
-        self, scope: Scope, send: Send, source_id: str, event_type: str, body: bytes
-    ) -> None:
+    async def _keep_unverified(self, scope: Scope, source_id: str, event_type: str, body: bytes) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
         if self._unverified >= self._max_unverified:
             message = "the source is not known here and cannot be asked for; try again"
-            return await self._refuse(send, None, 503, "SOURCE_UNKNOWN", message, retry_after=5)
+            raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         self._unverified += 1
         delivery = self._delivery(scope, body)
         receipt_id = ids.receipt_id()
-        try:
-            await self._inbox.append(
-                (
-                    receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
-                    delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
-                    pack_headers(delivery.headers), body,
-                )
-            )  # fmt: skip
-        except StoreError as error:
-            return await self._refuse_store(send, None, error)
-        self._admit_soon()
+        row = (
+            receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
+            delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
+            pack_headers(delivery.headers), body,
+        )  # fmt: skip
+        await self._commit(row, None)
         RECEIPTS.labels("unknown", "unverified").inc()
-        await accepted(send, receipt_id)
+        return receipt_id
 
     def unverified_decided(self, still_undecided: int) -> None:
         """Admission says how many unverified receipts still wait, which is what the bound is about."""
         self._unverified = still_undecided
 
-    async def _refuse_store(self, send: Send, source: Source | None, error: StoreError) -> None:
-        reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
-        await self._refuse(send, source, 503, reason, "the webhook was not stored; try again", retry_after=1)
+    async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
+        try:
+            await self._inbox.append(row, len(row[-1]))
+        except StoreError as error:
+            reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
+            message = "the webhook was not stored; try again"
+            raise Refusal(503, reason, message, source, retry_after=1) from error
 
-    async def _refuse(
-        self, send: Send, source: Source | None, status: int, reason: str, message: str, *, retry_after: float | None = None
-    ) -> None:
-        provider = provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"
-        RECEIPTS.labels(provider, reason.lower()).inc()
-        await refused(send, status, reason, message, retry_after)
+
+def _provider(source: Source | None) -> str:
+    return provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"
 
 
 def pack_headers(headers: Mapping[str, str]) -> bytes:
@@ -225,5 +244,4 @@ def pack_headers(headers: Mapping[str, str]) -> bytes:
 
 def unpack_headers(raw: bytes) -> dict[str, str]:
     """Undo `pack_headers`."""
-    pairs = (line.split(": ", 1) for line in raw.decode("latin-1").split("\n") if ": " in line)
-    return {name: value for name, value in pairs}
+    return dict(line.split(": ", 1) for line in raw.decode("latin-1").split("\n") if ": " in line)

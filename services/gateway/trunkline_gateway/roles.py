@@ -18,8 +18,8 @@ async def _serve() -> None:
 
 
 async def _work() -> None:
-    from trunkline_gateway.pipeline.config import WorkerConfig  # noqa: PLC0415
     from trunkline_gateway.pipeline.app import run_worker  # noqa: PLC0415
+    from trunkline_gateway.pipeline.config import WorkerConfig  # noqa: PLC0415
 
     config = load(WorkerConfig, "worker")
     configure("worker", config.log_format, config.log_level)

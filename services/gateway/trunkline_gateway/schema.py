@@ -14,7 +14,9 @@ metadata = sa.MetaData()
 receipts = sa.Table(
     "receipts",
     metadata,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column(
+        "seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
     sa.Column("receipt_id", Text(32), nullable=False),
     sa.Column("source_id", Text(40), nullable=False),
     sa.Column("tenant_id", Text(40), nullable=False),  # empty while unverified
@@ -22,10 +24,17 @@ receipts = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("verdict", sa.Integer, nullable=False),  # gateway.v1.Verdict
     sa.Column("content_type", Text(128), nullable=False),
-    sa.Column("url", Text(2048), nullable=False),  # empty once verified: only an unverified one needs it again
+    sa.Column(
+        "url", Text(2048), nullable=False
+    ),  # empty once verified: only an unverified one needs it again
     sa.Column("headers", Bytes, nullable=False),  # lines of `name: value`; empty once verified
     sa.Column("body", Bytes, nullable=False),
-    info={"spanner": {"primary_key": ["shard", "receipt_id"], "pending_index": ["pending", "shard", "received_at"]}},
+    info={
+        "spanner": {
+            "primary_key": ["shard", "receipt_id"],
+            "pending_index": ["pending", "shard", "received_at"],
+        }
+    },
 )
 
 # How far admission has come; receipts behind the cursor that could not be decided yet stand in undecided_receipts.

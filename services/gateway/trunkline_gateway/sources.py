@@ -58,7 +58,9 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
 class SourceMap:
     """Every source by its bare id. `get` is the hot path; `resolve` asks the tenant service, single flight."""
 
-    def __init__(self, feed: SourceFeed, cache: SourceCache | None, now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, feed: SourceFeed, cache: SourceCache | None, now: Callable[[], float] = time.monotonic
+    ):
         """Start with what the cache on disk holds, so that a restart without the tenant service serves."""
         self._feed = feed
         self._cache = cache
@@ -67,7 +69,9 @@ class SourceMap:
         self._sources = {key: source_of(value) for key, value in self._resolved.items()}
         self._missing: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[Source | None]] = {}
-        self._unconfirmed: set[str] = set()  # known from before, not yet seen in the snapshot that is coming in
+        self._unconfirmed: set[str] = (
+            set()
+        )  # known from before, not yet seen in the snapshot that is coming in
         self._dirty = asyncio.Event()
         self.caught_up = False  # a watch is connected and its snapshot is complete
 
@@ -99,7 +103,9 @@ class SourceMap:
         try:
             resolved = await self._feed.resolve(source_id)
         except NotFound:
-            if len(self._missing) >= _NEGATIVE_MOST:  # somebody is guessing ids: forget the guesses, not the sources
+            if (
+                len(self._missing) >= _NEGATIVE_MOST
+            ):  # somebody is guessing ids: forget the guesses, not the sources
                 self._missing.clear()
             self._missing[source_id] = self._now() + _NEGATIVE_SECONDS
             return None
@@ -109,7 +115,9 @@ class SourceMap:
         source = source_of(resolved)
         self._unconfirmed.discard(source.source_id)
         there = self._resolved.get(source.source_id)
-        if there is not None and there.revision > resolved.revision:  # a slow answer must not undo a later change
+        if (
+            there is not None and there.revision > resolved.revision
+        ):  # a slow answer must not undo a later change
             return self._sources[source.source_id]
         self._resolved[source.source_id] = resolved
         self._sources[source.source_id] = source
