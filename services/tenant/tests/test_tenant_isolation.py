@@ -1,0 +1,121 @@
+"""Every statement that an RPC about one tenant issues carries a condition on tenant_id."""
+
+import re
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+from google.protobuf.field_mask_pb2 import FieldMask
+from sqlalchemy.engine import Engine
+from trunkline.tenant.v1 import (
+    api_key_pb2,
+    api_key_service_pb2,
+    call_service_pb2,
+    lead_service_pb2,
+    source_pb2,
+    source_service_pb2,
+    tenant_pb2,
+    tenant_service_pb2,
+)
+from trunkline_runtime import access
+
+from .conftest import record_request
+
+# RPCs that are about no tenant, or find out which one: they are the gateway's, other services' or operators'.
+NOT_ABOUT_ONE = {"ListTenants", "CreateTenant", "ResolveSource", "WatchSources", "Authenticate"}
+# Tables without a tenant: one row, a number.
+SUITE_TABLES = {"source_revision"}
+# The one statement that forgets deletions of all tenants, on the way of deleting a source.
+FORGETS = re.compile(
+    r"source_changes\.deleted IS \?|source_changes\.deleted = \?|source_changes\.deleted IS 1"
+)
+
+
+def lacks_tenant(statement: str) -> bool:
+    text = " ".join(statement.split())
+    if text.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "PRAGMA", "SELECT 1")):
+        return False
+    tables = set(re.findall(r"(?:FROM|INTO|UPDATE|JOIN) (\w+)", text))
+    if tables <= SUITE_TABLES:
+        return False
+    if text.startswith("INSERT"):
+        return "tenant_id" not in text.partition(" VALUES ")[0]
+    where = text.partition(" WHERE ")[2]
+    return not all(re.search(rf"(?:\b{table}\.)?tenant_id (?:= \?|IN \()", where) for table in tables)
+
+
+@contextmanager
+def statements():
+    seen = []
+
+    def listen(conn, cursor, statement, parameters, context, executemany):
+        seen.append(statement)
+
+    sa.event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(Engine, "before_cursor_execute", listen)
+
+
+async def requests(suite):
+    """One request, or several, for each RPC about one tenant; those that write take their longest way."""
+    source = await suite.source(fetch_credential="k", provider_account="A")
+    gone = await suite.source()
+    key = await suite.api_key()
+    await suite.record("e1", 1, provider_call_id="766", caller_number="+12148654559")
+    call = await suite.record("e2", 2, provider_call_id="CAL766", caller_number="+14045558514")
+    parent = "tenants/acme"
+    mask = FieldMask(paths=["state"])
+    return [
+        ("GetTenant", tenant_service_pb2.GetTenantRequest(name=parent)),
+        ("CreateSource", source_service_pb2.CreateSourceRequest(
+            parent=parent, source=source_pb2.Source(provider=1, secret="s"), request_id="r1")),
+        ("GetSource", source_service_pb2.GetSourceRequest(name=source.name)),
+        ("ListSources", source_service_pb2.ListSourcesRequest(parent=parent)),
+        ("UpdateSource", source_service_pb2.UpdateSourceRequest(
+            source=source_pb2.Source(name=source.name, display_name="x", fetch_credential="y"))),
+        ("RotateSourceSecret", source_service_pb2.RotateSourceSecretRequest(name=source.name, secret="t")),
+        ("DeleteSource", source_service_pb2.DeleteSourceRequest(name=gone.name)),
+        ("CreateApiKey", api_key_service_pb2.CreateApiKeyRequest(
+            parent=parent, api_key=api_key_pb2.ApiKey(role=api_key_pb2.ROLE_VIEWER))),
+        ("ListApiKeys", api_key_service_pb2.ListApiKeysRequest(parent=parent)),
+        ("DeleteApiKey", api_key_service_pb2.DeleteApiKeyRequest(name=key.name)),
+        ("RecordCall", record_request("e3", 3, provider_call_id="CAL766", aliases=["766", "x"], spam=True)),
+        ("GetCall", call_service_pb2.GetCallRequest(name=call.name)),
+        ("ListCalls", call_service_pb2.ListCallsRequest(parent=parent, filter="spam = true")),
+        ("GetLead", lead_service_pb2.GetLeadRequest(name=call.lead)),
+        ("ListLeads", lead_service_pb2.ListLeadsRequest(parent=parent)),
+        ("UpdateTenant", tenant_service_pb2.UpdateTenantRequest(
+            tenant=tenant_pb2.Tenant(name=parent, state=2), update_mask=mask)),
+    ]  # fmt: skip
+
+
+async def test_no_statement_for_a_tenant_lacks_its_tenant(suite):
+    asked = await requests(suite)
+    methods = {m.rpartition("/")[2] for m in access.TABLE if m.startswith("/trunkline.tenant.")}
+    assert {method for method, _ in asked} == methods - NOT_ABOUT_ONE
+    for method, request in asked:
+        caller = suite.gateway if method == "RecordCall" else suite.operator
+        with statements() as seen:
+            try:
+                await getattr(caller, method)(request)
+            except Exception as error:
+                assert method == "GetLead", error  # spam took the lead away; the lookup is what counts
+        own = [statement for statement in seen if not FORGETS.search(statement)]
+        assert own, method
+        assert [statement for statement in own if lacks_tenant(statement)] == [], method
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT calls.call_id FROM calls WHERE calls.call_id = ?",
+        "SELECT a.x, tenant_id FROM a",
+        "UPDATE calls SET tenant_id=? WHERE call_id = ?",
+        "INSERT INTO leads (lead_id) VALUES (?)",
+        "DELETE FROM leads WHERE leads.lead_id = ?",
+    ],
+)
+def test_the_check_itself_finds_what_lacks_a_tenant(statement):
+    assert lacks_tenant(statement)

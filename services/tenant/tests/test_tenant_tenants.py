@@ -1,0 +1,112 @@
+"""Tenants over gRPC: created once a request, changed by mask and etag, listed in pages."""
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
+
+
+def update(*paths, name="tenants/acme", **fields):
+    return tenant_service_pb2.UpdateTenantRequest(
+        tenant=tenant_pb2.Tenant(name=name, **fields), update_mask=FieldMask(paths=paths)
+    )
+
+
+async def get(suite, name="tenants/acme"):
+    return await suite.operator.GetTenant(tenant_service_pb2.GetTenantRequest(name=name))
+
+
+async def test_a_new_tenant_is_active(suite):
+    tenant = await get(suite)
+    assert (tenant.name, tenant.display_name) == ("tenants/acme", "acme")
+    assert tenant.state == tenant_pb2.TENANT_STATE_ACTIVE
+
+
+async def test_a_repeated_create_returns_the_first_and_another_is_refused(suite, raised):
+    first = await suite.tenant("beta", request_id="r1")
+    assert await suite.tenant("beta", request_id="r1") == first
+    error = await raised(suite.tenant("beta", request_id="r2"))
+    assert error.code is grpc.StatusCode.ALREADY_EXISTS
+    error = await raised(suite.tenant("beta"))
+    assert error.code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_request_id_with_other_content_is_refused(suite, raised):
+    await suite.tenant("beta", request_id="r1")
+    request = tenant_service_pb2.CreateTenantRequest(
+        tenant_id="beta", tenant=tenant_pb2.Tenant(display_name="Another"), request_id="r1"
+    )
+    error = await raised(suite.operator.CreateTenant(request))
+    assert error.reason == "REQUEST_ID_REUSED"
+    assert error.violations[0][0] == "request_id"
+
+
+async def test_a_request_id_is_forgotten_after_a_day(suite, raised):
+    await suite.tenant("beta", request_id="r1")
+    suite.clock.advance(25 * 3600)
+    error = await raised(suite.tenant("beta", request_id="r1"))
+    assert error.code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_an_update_changes_what_the_mask_says_and_nothing_else(suite):
+    before = await get(suite)
+    suite.clock.advance(1)
+    after = await suite.operator.UpdateTenant(update("display_name", display_name="Acme Inc", state=2))
+    assert (after.display_name, after.state) == ("Acme Inc", tenant_pb2.TENANT_STATE_ACTIVE)
+    assert after.etag != before.etag
+    assert after.update_time.seconds == before.update_time.seconds + 1
+    assert await get(suite) == after
+
+
+async def test_an_update_without_a_mask_changes_what_is_set(suite):
+    after = await suite.operator.UpdateTenant(update(state=tenant_pb2.TENANT_STATE_SUSPENDED))
+    assert (after.display_name, after.state) == ("acme", tenant_pb2.TENANT_STATE_SUSPENDED)
+
+
+async def test_an_update_that_changes_nothing_keeps_the_etag(suite):
+    before = await get(suite)
+    suite.clock.advance(1)
+    assert await suite.operator.UpdateTenant(update("display_name", display_name="acme")) == before
+
+
+async def test_an_old_etag_is_aborted(suite, raised):
+    old = (await get(suite)).etag
+    await suite.operator.UpdateTenant(update("display_name", display_name="A", etag=old))
+    error = await raised(suite.operator.UpdateTenant(update("display_name", display_name="B", etag=old)))
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+
+
+async def test_an_unknown_path_of_the_mask_is_named(suite, raised):
+    error = await raised(suite.operator.UpdateTenant(update("display_name", "colour", display_name="A")))
+    assert error.violations[0][0] == "update_mask"
+    assert "'colour'" in error.message
+
+
+async def test_a_tenant_is_never_without_a_name(suite, raised):
+    request = tenant_service_pb2.CreateTenantRequest(tenant_id="beta", tenant=tenant_pb2.Tenant())
+    for call in (suite.operator.CreateTenant(request), suite.operator.UpdateTenant(update("display_name"))):
+        assert (await raised(call)).violations[0][0] == "tenant.display_name"
+
+
+async def test_tenants_are_listed_by_id_in_pages(suite):
+    for name in ("zeta", "beta", "gamma"):
+        await suite.tenant(name)
+    names, token = [], ""
+    while True:
+        page = await suite.operator.ListTenants(
+            tenant_service_pb2.ListTenantsRequest(page_size=3, page_token=token)
+        )
+        names.append([t.name.removeprefix("tenants/") for t in page.tenants])
+        token = page.next_page_token
+        if not token:
+            break
+    assert names == [["acme", "beta", "gamma"], ["zeta"]]
+
+
+async def test_a_key_sees_its_own_tenant_only(suite, raised):
+    await suite.tenant("other")
+    key = suite.key((await suite.api_key()).key)
+    assert (await key.GetTenant(tenant_service_pb2.GetTenantRequest(name="tenants/acme"))).name
+    error = await raised(key.GetTenant(tenant_service_pb2.GetTenantRequest(name="tenants/other")))
+    assert error.code is grpc.StatusCode.NOT_FOUND
+    missing = await raised(key.GetTenant(tenant_service_pb2.GetTenantRequest(name="tenants/nobody")))
+    assert error.message.replace("other", "X") == missing.message.replace("nobody", "X")
