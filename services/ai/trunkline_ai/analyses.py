@@ -55,9 +55,7 @@ class Analyses:
 
     async def get(self, tenant: str, analysis: str) -> StoredAnalysis | None:
         """One analysis, None when it is not there."""
-        query = sa.select(analyses).where(
-            analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis
-        )
+        query = sa.select(analyses).where(analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis)
         row = await self._db.read(lambda conn: conn.execute(query).first())
         return None if row is None else _stored(row)
 
@@ -77,9 +75,7 @@ class Analyses:
         )
         return await self._db.write(lambda conn: conn.execute(statement).rowcount) == 1
 
-    async def page(
-        self, tenant: str, after: tuple[datetime, str] | None, size: int
-    ) -> list[StoredAnalysis]:
+    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[StoredAnalysis]:
         """Analyses of a tenant, the latest first, behind the key `after`."""
         table = analyses.c
         query = sa.select(analyses).where(table.tenant_id == tenant)

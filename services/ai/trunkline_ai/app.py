@@ -37,7 +37,9 @@ async def running(
             await Database.open(config.store_url, metadata, migrations="trunkline_ai.migrations")
         )
         analyses = Analyses(db)
-        analysing = Analysing(analyses, language, db.clock, fallback=fallback, at_once=config.analyses_at_once)
+        analysing = Analysing(
+            analyses, language, db.clock, fallback=fallback, at_once=config.analyses_at_once
+        )
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
             AnalysisServicer(analyses, analysing),

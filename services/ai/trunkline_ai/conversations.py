@@ -12,7 +12,7 @@ from trunkline_ai.engines.base import Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.text import canonical
 from trunkline_ai.naming import digest
 
-_TOLD = {
+_TOLD: dict[int, Role] = {
     transcript_pb2.SPEAKER_AGENT: Role.AGENT,
     transcript_pb2.SPEAKER_CUSTOMER: Role.CUSTOMER,
 }
@@ -54,7 +54,7 @@ def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Convers
 def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
     """Turns with roles; neighbouring segments of one speaker become one turn."""
     spoken = [(segment.speaker, segment.text.strip()) for segment in segments if segment.text.strip()]
-    roles = {**_TOLD, **_roles_of_voices(spoken)}
+    roles: dict[int, Role] = {**_TOLD, **_roles_of_voices(spoken)}
     turns: list[Turn] = []
     for speaker, text in spoken:
         role = roles.get(speaker, Role.UNKNOWN)

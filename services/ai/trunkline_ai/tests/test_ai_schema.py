@@ -13,4 +13,6 @@ async def test_migrations_and_tables_agree(tmp_path):
 
 def test_spanner_options_name_what_is_there():
     assert undeclared(metadata) == []
-    assert all(next(iter(table.primary_key.columns)).name == "tenant_id" for table in metadata.tables.values())
+    assert all(
+        next(iter(table.primary_key.columns)).name == "tenant_id" for table in metadata.tables.values()
+    )

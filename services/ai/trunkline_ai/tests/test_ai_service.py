@@ -93,9 +93,7 @@ async def test_a_call_is_analysed_and_shown_by_name(stub):
     assert made.engine.startswith("local/")
     assert made.call == CALL
     assert analysis_pb2.ENTITY_TYPE_ADDRESS in {entity.type for entity in made.entities}
-    shown = await stub.GetAnalysis(
-        analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed()
-    )
+    shown = await stub.GetAnalysis(analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed())
     assert shown == made
 
 
@@ -125,7 +123,9 @@ async def test_timings_do_not_make_another_analysis(stub):
 
 
 async def test_an_unreliable_transcript_is_told_and_gets_no_intent(stub):
-    spanish = transcript([(transcript_pb2.SPEAKER_CUSTOMER, "way no see us a plumber quote")], unreliable=True)
+    spanish = transcript(
+        [(transcript_pb2.SPEAKER_CUSTOMER, "way no see us a plumber quote")], unreliable=True
+    )
     made = await stub.AnalyzeCall(ask(transcript=spanish), metadata=signed())
     assert made.unreliable
     assert made.intent == labels_pb2.INTENT_OTHER
@@ -153,9 +153,12 @@ async def test_lists_page_from_the_latest_without_gap_or_repeat(stub):
         if not token:
             break
     assert sorted(seen) == sorted(names)
-    times = [(await stub.GetAnalysis(
-        analysis_service_pb2.GetAnalysisRequest(name=name), metadata=signed()
-    )).create_time.ToDatetime() for name in seen]
+    times = [
+        (
+            await stub.GetAnalysis(analysis_service_pb2.GetAnalysisRequest(name=name), metadata=signed())
+        ).create_time.ToDatetime()
+        for name in seen
+    ]
     assert times == sorted(times, reverse=True)
 
 
@@ -172,7 +175,10 @@ async def test_a_deleted_analysis_is_gone(stub):
     ("request_of", "code"),
     [
         (ask(call="tenants/other/calls/call-1"), grpc.StatusCode.INVALID_ARGUMENT),
-        (analysis_service_pb2.AnalyzeCallRequest(parent="tenants/acme", call=CALL), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            analysis_service_pb2.AnalyzeCallRequest(parent="tenants/acme", call=CALL),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
         (ask(text="x" * 100_001), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
@@ -192,7 +198,10 @@ async def test_a_foreign_name_looks_as_if_it_were_not_there(stub):
 
 
 async def test_an_engine_that_fails_is_stood_in_for_and_that_is_told(config):
-    async with running(config, engine=Broken()) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with (
+        running(config, engine=Broken()) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
         await server.health.wait_serving()
         stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
         made = await stub.AnalyzeCall(ask(), metadata=signed())

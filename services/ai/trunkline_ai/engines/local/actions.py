@@ -9,8 +9,10 @@ from trunkline_ai.labels import EntityType, Intent
 
 _MOST_PROMISES = 2
 _PROMISE = re.compile(
-    r"\b(?:i'?ll|i will|we'?ll|we will|i can have|i'?m going to|let me have|i'?ve just sent)\s+(?!be happy|do\b|see you|help)"
-    r"(?:\w+\s+){0,2}?(?:send|call|have|email|mail|check|look|process|refund|close|take|get|ask|let|put|book|schedule|text|fix)\b",
+    r"\b(?:i'?ll|i will|we'?ll|we will|i can have|i'?m going to|let me have|i'?ve just sent)\s+"
+    r"(?!be happy|do\b|see you|help)"
+    r"(?:\w+\s+){0,2}?"
+    r"(?:send|call|have|email|mail|check|look|process|refund|close|take|get|ask|let|put|book|schedule|text|fix)\b",
     re.IGNORECASE,
 )
 _NEXT: Mapping[Intent, str] = {
@@ -32,7 +34,12 @@ _CALL_BACK = frozenset({
 
 
 def action_items(
-    transcript: Transcript, intent: Intent, topics: tuple[str, ...], entities: tuple[Entity, ...], *, unreliable: bool
+    transcript: Transcript,
+    intent: Intent,
+    topics: tuple[str, ...],
+    entities: tuple[Entity, ...],
+    *,
+    unreliable: bool,
 ) -> tuple[str, ...]:
     """A few short lines; none for spam, wrong numbers and silence."""
     if unreliable and intent is Intent.OTHER:
@@ -62,7 +69,11 @@ def action_items(
             for sentence in sentences(turn.text)
             if _PROMISE.search(sentence)
         ]
-        items += [f"Promised: {sentence}" for sentence in promised[:_MOST_PROMISES] if intent is not Intent.VOICEMAIL]
+        items += [
+            f"Promised: {sentence}"
+            for sentence in promised[:_MOST_PROMISES]
+            if intent is not Intent.VOICEMAIL
+        ]
     return tuple(items)
 
 

@@ -4,25 +4,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from trunkline_ai.engines.base import Role, Transcript, Turn
+from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical
 
-_EMPTY_WORDS = frozenset(
-    "hello hi hey yes no ok there anyone anybody somebody can you hear me i is it are still a the this bye goodbye "
-    "thank thanks please hold sorry what huh good morning afternoon evening sure right wait one moment oh and so "
-    "we were not do who".split()
-)
-_SPANISH = frozenset(
-    "hola buenos buenas dias días tardes noches necesito quiero quería queria tengo para por favor gracias señor "
-    "señora una un el la los las del que qué cuánto cuanto cuesta cómo como está esta con mi casa agua en es si sí "
-    "puede usted ustedes hablar español espanol trabajo cita plomero estoy buscando me llamo muy su le al fuga "
-    "hoy mañana cuando cuándo donde dónde hay tienen precio quisiera ayuda problema luego hasta soy yo de".split()
-)
+_EMPTY_WORDS = cues.words("empty")
+_SPANISH = cues.words("spanish")
 _ENGLISH_AND_SPANISH = frozenset({"a", "no", "me", "he", "son", "the", "come", "once", "pan", "red", "real"})
-_FUNCTION_WORDS = frozenset(
-    "the a an of it was and in on to so for we i you he she they that this is are be with as at by from or but "
-    "something no not there then if up out my your our his her its were been have has had do did does will would "
-    "can could just well like them what when where who how some any all oh yes ok or than".split()
-)
+_FUNCTION_WORDS = cues.words("function")
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,12 @@ class CueTable:
     @classmethod
     def of(cls, table: Mapping[str, Mapping[str, float]], macros: Mapping[str, str]) -> "CueTable":
         """Compile `{label: {expression: weight}}`; `{name}` in an expression stands for a macro."""
-        return cls({
-            label: tuple(Cue(compile_cue(text, macros), float(weight)) for text, weight in cues.items())
-            for label, cues in table.items()
-        })
+        return cls(
+            {
+                label: tuple(Cue(compile_cue(text, macros), float(weight)) for text, weight in cues.items())
+                for label, cues in table.items()
+            }
+        )
 
     def scores(self, text: str) -> dict[str, float]:
         """The sum of the weights of each label's cues that occur in `text`."""
@@ -53,3 +55,8 @@ def compile_cue(expression: str, macros: Mapping[str, str]) -> re.Pattern[str]:
 def load(name: str) -> dict[str, dict[str, dict[str, float]]]:
     """A table of the package's data folder: `{section: {label: {expression: weight}}}`."""
     return tomllib.loads((_DATA / name).read_text(encoding="utf-8"))
+
+
+def words(key: str) -> frozenset[str]:
+    """A list of words of `words.toml`."""
+    return frozenset(str(load("words.toml")["words"][key]).split())

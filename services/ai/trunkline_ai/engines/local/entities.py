@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import resources
 
-from trunkline_ai.engines.base import Entity, Role, Transcript
-from trunkline_ai.engines.local import numbers
+from trunkline_ai.engines.base import Entity, Transcript
+from trunkline_ai.engines.local import cues, numbers
 from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
@@ -25,7 +26,8 @@ _CLOCK = (
     rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|{_HOUR}\s{_MINUTE}(?:\s{_HALF})?|"
     rf"{_HOUR}\s{_HALF}|noon|midnight)"
 )
-_BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))|\d{{1,2}}(?![\d:]))"
+_NO_COUNT = rf"(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
+_BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
 _PART = "(?:morning|afternoon|evening|night)"
 _DAY = (
     rf"(?:(?:next|this|last|every)\s+)?{_DAYS}s?(?:\s+{_PART})?(?:,?\s+the\s+{_ORDINAL})?|"
@@ -54,11 +56,14 @@ _STREET = (
     "(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|cir|terrace|"
     "parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
 )
-_HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
+_HOUSE = (
+    rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
+)
 _NAME_OF_STREET = r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:[a-z0-9]+\s+){1,3}?"
 _ADDRESS = re.compile(rf"\b{_HOUSE}\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
 _TOLD_ADDRESS = re.compile(
-    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+(?P<entity>{_HOUSE}\s+[a-z]+(?:\s[A-Z][a-z]+)?)",
+    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+"
+    rf"(?P<entity>{_HOUSE}\s+[a-z]+(?:\s[A-Z][a-z]+)?)",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(
@@ -66,21 +71,20 @@ _EMAIL = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
+    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+"
+    r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(
-    r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
+    r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+"
+    r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
-_NOT_A_NAME = frozenset(
-    "a an the and i im it its my your our his her from with at to in on of for with calling looking just not so "
-    "very about here there this that is was are speaking again please call what how can could would thank thanks uh "
-    "um yes no oh okay good and but because if he she they we you got had have has need want going trying wondering "
-    "over number phone actually really still also back from".split()
-)
+_NOT_A_NAME = cues.words("not_a_name")
 _FIRST_NAMES = frozenset(
-    (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt").read_text(encoding="utf-8").split()
+    (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt")
+    .read_text(encoding="utf-8")
+    .split()
 )
 
 
@@ -89,15 +93,16 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     found: list[Entity] = []
     offset = 0
     for turn in transcript.turns:
-        for entity in _in_turn(turn.text, turn.role):
-            moved = Entity(entity.type, entity.text, entity.value, entity.start + offset, entity.end + offset)
-            if not any(moved.start < other.end and other.start < moved.end for other in found):
-                found.append(moved)
+        here: list[Entity] = []
+        for entity in _in_turn(turn.text):
+            if not any(entity.start < other.end and other.start < entity.end for other in here):
+                here.append(entity)
+        found += [replace(one, start=one.start + offset, end=one.end + offset) for one in here]
         offset += len(turn.text) + 1
     return tuple(sorted(found, key=lambda entity: entity.start))
 
 
-def _in_turn(text: str, role: Role) -> Iterator[Entity]:
+def _in_turn(text: str) -> Iterator[Entity]:
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
         (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
@@ -111,24 +116,34 @@ def _in_turn(text: str, role: Role) -> Iterator[Entity]:
         for match in pattern.finditer(text):
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
             yield Entity(kind, text[start:end], normalise(text[start:end]), start, end)
-    yield from _people(text, role)
+    yield from _people(text)
 
 
-def _people(text: str, role: Role) -> Iterator[Entity]:
+def _people(text: str) -> Iterator[Entity]:
     for pattern, told in ((_NAMED, True), (_INTRODUCED, False)):
         for match in pattern.finditer(text):
             words = match.group("entity").split()
             kept = []
             for position, word in enumerate(words):
                 known = word.lower() in _FIRST_NAMES
-                believable = (told and position == 0) or known or (position == 1 and (told or word[:1].isupper() or _unpunctuated(text)))
+                believable = (
+                    (told and position == 0)
+                    or known
+                    or (position == 1 and (told or word[:1].isupper() or _unpunctuated(text)))
+                )
                 if word.lower() in _NOT_A_NAME or not believable:
                     break
                 kept.append(word)
-            if kept and not (role is Role.AGENT and told and len(kept[0]) < 2):
+            if kept:
                 start = match.start("entity")
                 name = text[start : start + len(" ".join(kept))]
-                yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, start + len(name))
+                yield Entity(
+                    EntityType.PERSON,
+                    name,
+                    name.title() if name.islower() else name,
+                    start,
+                    start + len(name),
+                )
 
 
 def _unpunctuated(text: str) -> bool:

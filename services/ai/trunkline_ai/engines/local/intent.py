@@ -15,7 +15,7 @@ _GREETED_BY_MACHINE = 3.0
 _MESSAGE_LEFT = 6.0
 _WORD_WEIGHT = 0.45
 _MOST_WORDS = 4
-_MODEL_WEIGHT = 3.0
+_MODEL_WEIGHT = 2.8
 _SOFTMAX_TEMPERATURE = 1.6
 SPAM = frozenset({Intent.SALES_PITCH, Intent.ROBOCALL})
 
@@ -60,12 +60,14 @@ class IntentRules:
         agent = self._agent.scores(conversation.agent)
         said = set(conversation.customer.split())
         leaning = {
-            intent: _WORD_WEIGHT * min(_MOST_WORDS, len(said & words)) for intent, words in self._words.items()
+            intent: _WORD_WEIGHT * min(_MOST_WORDS, len(said & words))
+            for intent, words in self._words.items()
         }
         for intent, probability in self._model.lean(conversation.customer).items():
             leaning[intent] = leaning.get(intent, 0.0) + _MODEL_WEIGHT * probability
         scores = {
-            intent: caller.get(intent, 0.0) + agent.get(intent, 0.0) + leaning.get(intent, 0.0) for intent in Intent
+            intent: caller.get(intent, 0.0) + agent.get(intent, 0.0) + leaning.get(intent, 0.0)
+            for intent in Intent
         }
         greeted = agent.get(Intent.VOICEMAIL, 0.0) >= _GREETED_BY_MACHINE
         scores[Intent.VOICEMAIL] = caller[Intent.VOICEMAIL] * (0.4 if conversation.is_dialogue else 1.0)

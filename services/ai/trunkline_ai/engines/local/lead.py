@@ -53,9 +53,7 @@ class LeadRules:
         level = next((level for least, level in _LEVELS if score >= least), LeadLevel.NONE)
         return LeadVerdict(level, score, tuple(f"{reason}: {value:+d}" for value, reason in points))
 
-    def _readiness(
-        self, conversation: Conversation, intent: Intent, urgency: int
-    ) -> list[tuple[int, str]]:
+    def _readiness(self, conversation: Conversation, intent: Intent, urgency: int) -> list[tuple[int, str]]:
         points: list[tuple[int, str]] = []
         says = self._signals.says
         agreed = self._signals.agrees_a_time(conversation)
@@ -68,7 +66,7 @@ class LeadRules:
         if urgency >= 2:
             points.append((10 if urgency == 3 else 5, "is in a hurry"))
         if not agreed and says("hedges", conversation):
-            points.append((-15 if intent is Intent.INFORMATION else -5, "wants to think or compare"))
+            points.append((-5, "wants to think or compare"))
         return points
 
 

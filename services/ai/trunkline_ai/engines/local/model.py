@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical
@@ -57,4 +58,4 @@ class PhraseModel:
 
 
 def _features(words: list[str]) -> list[str]:
-    return words + [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+    return words + [f"{first} {second}" for first, second in pairwise(words)]

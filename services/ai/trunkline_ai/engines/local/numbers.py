@@ -23,7 +23,9 @@ DIGIT_WORD = "(?:" + "|".join(_DIGITS) + r"|\d)"
 
 def digits(text: str) -> str:
     """The digits of `five five five, oh one nine 8`, everything else left out."""
-    return "".join(_DIGITS.get(word, word if word.isdigit() else "") for word in re.findall(r"\w+", text.lower()))
+    return "".join(
+        _DIGITS.get(word, word if word.isdigit() else "") for word in re.findall(r"\w+", text.lower())
+    )
 
 
 def value(text: str) -> int:
@@ -41,7 +43,7 @@ def value(text: str) -> int:
                 group *= 100  # "two fifty" is 250
             elif group and group % 100 == 0:
                 pass
-            elif 20 <= group % 100 and group % 10 == 0 and number < 10:
+            elif group % 100 >= 20 and group % 10 == 0 and number < 10:
                 pass  # "forty five"
             elif group:
                 group *= 100  # "nineteen fifty"

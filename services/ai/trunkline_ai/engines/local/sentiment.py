@@ -17,7 +17,7 @@ _POSITIVE_FROM = 0.38
 _FEELING_WEIGHT = 0.30
 _LEANING: Mapping[Intent, float] = {
     Intent.COMPLAINT: -0.55,
-    Intent.EMERGENCY_SERVICE: -0.12,
+    Intent.EMERGENCY_SERVICE: -0.2,
 }
 """What the intent itself says about the mood, before a word of feeling is spoken."""
 _UNFELT = frozenset({

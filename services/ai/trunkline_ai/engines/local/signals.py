@@ -47,6 +47,10 @@ class Signals:
                 offered = self._lead.score("offer", turn.text) > 0
             elif offered or turn.role is Role.UNKNOWN:
                 short = len(turn.text.split()) <= _LONGEST_ACCEPTANCE
-                if short and self._lead.score("accepts", turn.text) and not self._lead.score("hedges", turn.text):
+                if (
+                    short
+                    and self._lead.score("accepts", turn.text)
+                    and not self._lead.score("hedges", turn.text)
+                ):
                     return True
         return False

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 from trunkline_ai.engines.base import Entity, Role, Transcript
+from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical, sentences
 from trunkline_ai.labels import Intent
 
 _MOST_SENTENCES = 3
 _MOST_CHARACTERS = 400
-_STOP = frozenset(
-    "the a an and or but to of in on at for with i you we it is are was be my your our me us that this so just "
-    "have has do does did not can could would will please yes no ok oh hi hello thank thanks good morning afternoon".split()
-)
+_STOP = cues.words("summary_stop")
 _NOBODY = "Nobody spoke."
 _UNRELIABLE = "The conversation could not be understood reliably."
 
@@ -24,7 +22,9 @@ class _Candidate:
     score: float
 
 
-def summarise(transcript: Transcript, intent: Intent, entities: tuple[Entity, ...], *, unreliable: bool) -> str:
+def summarise(
+    transcript: Transcript, intent: Intent, entities: tuple[Entity, ...], *, unreliable: bool
+) -> str:
     """A few sentences of the customer (of everybody when the customer is not told apart), verbatim."""
     if intent is Intent.NO_CONVERSATION:
         return _NOBODY

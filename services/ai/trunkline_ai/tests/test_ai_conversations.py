@@ -1,0 +1,43 @@
+from trunkline.ai.v1 import analysis_service_pb2
+from trunkline.audio.v1 import transcript_pb2 as audio
+from trunkline_ai.conversations import conversation_of
+from trunkline_ai.engines.base import Role
+
+
+def roles(*segments):
+    request = analysis_service_pb2.AnalyzeCallRequest(
+        transcript=audio.Transcript(segments=[audio.Segment(speaker=s, text=t) for s, t in segments])
+    )
+    return [turn.role for turn in conversation_of(request).transcript.turns]
+
+
+def test_the_voice_that_greets_is_the_business():
+    greeted = roles(
+        (audio.SPEAKER_VOICE_1, "uh hi"), (audio.SPEAKER_VOICE_2, "Thank you for calling, how can I help?")
+    )
+    assert greeted == [Role.CUSTOMER, Role.AGENT]
+
+
+def test_without_a_greeting_the_first_voice_is_the_business():
+    assert roles((audio.SPEAKER_VOICE_2, "carters"), (audio.SPEAKER_VOICE_1, "i need a tow")) == [
+        Role.AGENT, Role.CUSTOMER,
+    ]  # fmt: skip
+
+
+def test_one_voice_is_the_customer_unless_it_greets():
+    assert roles((audio.SPEAKER_VOICE_1, "press one now")) == [Role.CUSTOMER]
+    assert roles((audio.SPEAKER_VOICE_1, "thank you for calling i need a quote")) == [Role.UNKNOWN]
+
+
+def test_neighbouring_segments_of_a_speaker_are_one_turn():
+    assert roles(
+        (audio.SPEAKER_AGENT, "hello"),
+        (audio.SPEAKER_CUSTOMER, "hi"),
+        (audio.SPEAKER_CUSTOMER, "a quote please"),
+    ) == [Role.AGENT, Role.CUSTOMER]
+
+
+def test_a_text_is_one_turn_of_the_customer():
+    made = conversation_of(analysis_service_pb2.AnalyzeCallRequest(text="how much is a roof"))
+    assert [turn.role for turn in made.transcript.turns] == [Role.CUSTOMER]
+    assert made.context.message

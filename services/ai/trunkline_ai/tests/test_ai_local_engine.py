@@ -1,0 +1,233 @@
+import asyncio
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trunkline_ai.engines.base import Context, Role, Transcript, Turn
+from trunkline_ai.engines.local.engine import LocalEngine
+from trunkline_ai.labels import EntityType, Intent, LeadLevel, Sentiment
+
+ENGINE = LocalEngine()
+AGENT, CALLER, UNKNOWN = Role.AGENT, Role.CUSTOMER, Role.UNKNOWN
+
+
+def analyze(*turns, **context):
+    return ENGINE.analyze_now(Transcript(tuple(Turn(role, text) for role, text in turns)), Context(**context))
+
+
+def caller(text, **context):
+    return analyze((CALLER, text), **context)
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("our basement is flooding please send a plumber right now", Intent.EMERGENCY_SERVICE),
+        ("How much would it cost to paint two bedrooms?", Intent.QUOTE_REQUEST),
+        ("id like to make an appointment for a cleaning", Intent.APPOINTMENT),
+        ("The thermostat you installed last month is not turning on.", Intent.SUPPORT),
+        ("i have a question about a charge on my bill", Intent.BILLING),
+        ("Your crew was rude and did a terrible job, I want to talk to a manager.", Intent.COMPLAINT),
+        ("please cancel my membership", Intent.CANCEL),
+        ("are you open on sundays", Intent.INFORMATION),
+        ("are you guys hiring i sent in my resume", Intent.EMPLOYMENT),
+        ("is the owner in we help roofers get more leads from google", Intent.SALES_PITCH),
+        ("your car warranty is about to expire press one now", Intent.ROBOCALL),
+        ("oh sorry i have the wrong number", Intent.WRONG_NUMBER),
+    ],
+)
+def test_each_intent_is_told_from_one_turn(text, intent):
+    assert caller(text).intent is intent
+
+
+def test_the_same_words_with_and_without_punctuation_give_the_same_labels():
+    spoken = "Hi, I'm looking for an estimate. My roof's leaking, and I don't know what it'd cost!"
+    heard = "hi im looking for an estimate my roofs leaking and i dont know what itd cost"
+    one, other = caller(spoken), caller(heard)
+    assert (one.intent, one.lead_level, one.spam) == (other.intent, other.lead_level, other.spam)
+
+
+def test_spam_is_no_lead_and_asks_for_nothing():
+    result = caller("press one to speak to a representative about your student loan")
+    assert result.spam
+    assert result.spam_score >= 0.5
+    assert (result.lead_level, result.lead_score, result.action_items) == (LeadLevel.NONE, 0, ())
+
+
+@pytest.mark.parametrize("turns", [(), ((AGENT, "Ace Plumbing, hello? Hello?"),), ((CALLER, "hello"),)])
+def test_silence_is_no_conversation(turns):
+    result = analyze(*turns)
+    assert result.intent is Intent.NO_CONVERSATION
+    assert result.lead_level is LeadLevel.NONE
+
+
+@pytest.mark.parametrize(
+    ("text", "context"),
+    [
+        ("hola necesito un plomero tengo una fuga de agua en la cocina", {}),
+        ("the uh of it was and in the on of the a to so", {}),
+        ("when a no see us a quote for the plumber this", {"unreliable": True}),
+    ],
+)
+def test_what_cannot_be_relied_on_is_flagged_and_not_guessed(text, context):
+    result = caller(text, **context)
+    assert result.unreliable
+    assert result.intent is Intent.OTHER
+    assert result.entities == ()
+    assert result.sentiment is Sentiment.NEUTRAL
+
+
+def test_an_answering_machine_makes_a_message_a_voicemail():
+    said = (CALLER, "Hi, this is John Miller, please call me back at 312-555-0199.")
+    greeted = analyze((AGENT, "You've reached Ace. Please leave a message after the tone."), said)
+    told = analyze(said, voicemail=True)
+    assert greeted.intent is told.intent is Intent.VOICEMAIL
+    assert any("312-555-0199" in item for item in greeted.action_items)
+
+
+def test_a_robocall_on_the_answering_machine_stays_spam():
+    result = analyze(
+        (AGENT, "Please leave a message after the tone."),
+        (CALLER, "This is your final notice about your car's extended warranty, press one now."),
+    )
+    assert result.spam
+
+
+def test_sentiment_is_the_customers_not_the_agents():
+    upset_agent = analyze(
+        (AGENT, "I am so sorry, that is terrible, how awful, the worst."),
+        (CALLER, "i would like to schedule an oil change for tuesday"),
+    )
+    assert upset_agent.sentiment is Sentiment.NEUTRAL
+    happy = caller(
+        "thank you so much that is wonderful you have been so helpful i would like to book a cleaning"
+    )
+    assert happy.sentiment is Sentiment.POSITIVE
+
+
+@pytest.mark.parametrize(
+    ("turns", "level"),
+    [
+        ([(CALLER, "a pipe burst and water is everywhere")], LeadLevel.HIGH),
+        ([(CALLER, "how much is a brake job")], LeadLevel.MEDIUM),
+        (
+            [
+                (CALLER, "can i get an estimate for a fence"),
+                (AGENT, "we can come out monday at nine"),
+                (CALLER, "monday at nine works"),
+            ],
+            LeadLevel.HIGH,
+        ),
+        ([(CALLER, "i need to reschedule my appointment to another day")], LeadLevel.LOW),
+        ([(CALLER, "what are your hours on saturday")], LeadLevel.LOW),
+        ([(CALLER, "you overcharged me on my last invoice")], LeadLevel.NONE),
+    ],
+)
+def test_a_lead_is_worth_what_it_promises(turns, level):
+    assert analyze(*turns).lead_level is level
+
+
+def test_the_reasons_make_the_score():
+    result = caller("how much is a new water heater my name is david and im at 25 oak street")
+    points = sum(int(reason.rpartition(": ")[2]) for reason in result.lead_reasons)
+    assert result.lead_score == points
+    assert "gives an address: +15" in result.lead_reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said", "value"),
+    [
+        ("call me at (312) 555-0199 please", EntityType.PHONE_NUMBER, "(312) 555-0199", "+13125550199"),
+        (
+            "its five five five, oh one five eight",
+            EntityType.PHONE_NUMBER,
+            "five five five, oh one five eight",
+            "5550158",
+        ),
+        ("the invoice says $1,250.50 today", EntityType.AMOUNT, "$1,250.50", "1250.50"),
+        (
+            "it was three hundred and fifty dollars",
+            EntityType.AMOUNT,
+            "three hundred and fifty dollars",
+            "350.00",
+        ),
+        ("can you come Tuesday at 10:30 am", EntityType.TIME, "Tuesday at 10:30 am", "10:30"),
+        ("at nine fifteen pm then", EntityType.TIME, "at nine fifteen pm", "21:15"),
+        ("i live at 1420 Elm Street in town", EntityType.ADDRESS, "1420 Elm Street", "1420 Elm Street"),
+        (
+            "the address is twenty five main street",
+            EntityType.ADDRESS,
+            "twenty five main street",
+            "twenty five main street",
+        ),
+        ("my name is laura jensen", EntityType.PERSON, "laura jensen", "Laura Jensen"),
+        ("Hi, this is Robert Wilson calling", EntityType.PERSON, "Robert Wilson", "Robert Wilson"),
+        (
+            "send it to jo.doe@example.com thanks",
+            EntityType.EMAIL,
+            "jo.doe@example.com",
+            "jo.doe@example.com",
+        ),
+    ],
+)
+def test_what_is_named_is_found_with_its_normal_form(text, kind, said, value):
+    result = caller(f"i would like a quote {text}")
+    found = [(one.text, one.value) for one in result.entities if one.type is kind]
+    assert (said, value) in found
+
+
+def test_offsets_count_in_the_whole_text():
+    transcript = Transcript(
+        (
+            Turn(AGENT, "Ace Plumbing, this is Susan."),
+            Turn(
+                CALLER,
+                "I need a quote. My name is David Miller, 25 Oak Street, call 312-555-0199 on Tuesday.",
+            ),
+        )
+    )
+    result = ENGINE.analyze_now(transcript, Context())
+    assert len(result.entities) >= 4
+    for entity in result.entities:
+        assert transcript.text[entity.start : entity.end] == entity.text
+
+
+def test_the_summary_is_verbatim_and_short():
+    said = "I want a new shower. My name is Mary. The bathroom is small and old. How much would a new floor cost?"
+    summary = caller(said).summary
+    assert len(summary) <= 400
+    assert all(sentence in said for sentence in summary.split(". ")[0:1])
+
+
+def test_unknown_speakers_are_read_as_both():
+    result = analyze(
+        (UNKNOWN, "thank you for calling ace plumbing"),
+        (UNKNOWN, "hi i would like to get a quote for a new water heater how much would it cost"),
+    )
+    assert result.intent is Intent.QUOTE_REQUEST
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(list(Role)), st.text(max_size=200)), max_size=8), st.booleans())
+def test_any_text_gets_an_answer_within_its_ranges(turns, voicemail):
+    result = analyze(*turns, voicemail=voicemail)
+    assert 0.0 <= result.intent_confidence <= 1.0
+    assert 0.0 <= result.spam_score <= 1.0
+    assert -1.0 <= result.sentiment_score <= 1.0
+    assert 0 <= result.lead_score <= 100
+    assert 0 <= result.urgency <= 3
+    assert result.spam == (result.spam_score >= 0.5)
+
+
+async def test_a_long_call_does_not_hold_up_the_event_loop():
+    turn = "so the water heater is leaking again and i called on tuesday about the invoice for two hundred dollars "
+    transcript = Transcript(tuple(Turn(CALLER if n % 2 else AGENT, turn * 5) for n in range(120)))
+    done = asyncio.create_task(ENGINE.analyze(transcript, Context()))
+    longest, last = 0.0, time.perf_counter()
+    while not done.done():
+        await asyncio.sleep(0.005)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert done.result().intent in Intent
+    assert longest < 0.5
