@@ -110,6 +110,7 @@ def _tokens(text: str) -> list[_Token]:
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
+            at += len(text[at:]) - len(text[at:].lstrip())
             raise _bad(f"cannot be read from character {at + 1}: {text[at : at + 20]!r}")
         at = found.end()
         if found["op"]:

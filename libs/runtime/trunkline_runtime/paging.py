@@ -39,9 +39,12 @@ def encode(key: Sequence[Key], digest_of_request: str) -> str:
     return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
 
 
-def decode(token: str, digest_of_request: str) -> tuple[Key, ...] | None:
+def decode(
+    token: str, digest_of_request: str, *, kinds: Sequence[type] | None = None
+) -> tuple[Key, ...] | None:
     """Return the key that a token holds, None for the empty token (the first page).
 
+    `kinds` are the types of the key's values: a token that somebody wrote by hand gives no others.
     Raises InvalidArgument("page_token") when it is not one of ours, or when filter or order changed since.
     """
     if not token:
@@ -49,7 +52,11 @@ def decode(token: str, digest_of_request: str) -> tuple[Key, ...] | None:
     try:
         raw = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         digest, values = json.loads(raw)
+        if not isinstance(values, list):
+            raise TypeError(type(values))
         key = tuple(_value(v) for v in values)
+        if kinds is not None and [type(v) for v in key] != list(kinds):
+            raise TypeError(kinds)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise InvalidArgument("page_token", "is not a token that a list gave") from None
     if digest != digest_of_request:

@@ -38,13 +38,13 @@ _TOKEN = re.compile(
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 _PARAMETER = re.compile(
-    r"(?i)((?:[\w-]*(?:secret|password|passwd|token|signature|credential|api_?key|authorization)[\w-]*|sig|auth)"
+    r"(?i)((?:[\w-]*(?:secret|password|passwd|token|signature|credential|api_?key|authorization)[\w-]*|[\w-]+[_-]key|sig|auth)"
     r"[\"']?\s*[=:]\s*[\"']?)(?!(?:Bearer|Basic)\s)([^\s&\"',;}]+)"
 )
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _IP = r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"
 _PHONE = re.compile(
-    rf"(?<![0-9A-Za-z])(?!{_DATE}(?!\d))(?!{_IP})(?!0\.\d)\+?\(?\d(?:[\s().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{8,14}}(?![0-9A-Za-z])"
+    rf"(?<![0-9A-Za-z])(?<!\d\.)(?!{_DATE}(?!\d))(?!{_IP})(?!0\.\d)\+?\(?\d(?:[\s().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{8,14}}(?![0-9A-Za-z])"
 )
 _DIGITS = re.compile(r"\d")
 _LEAST_DIGITS = 7

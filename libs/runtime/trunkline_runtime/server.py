@@ -128,6 +128,8 @@ class Server:
         log.info("stopped", seconds=round(time.perf_counter() - began, 3))
 
     def _build(self) -> grpc.aio.Server:
+        # The first signature imports what signing needs; here it delays nobody's call.
+        self._signer.service_token()
         ours = ServerInterceptor(
             identify=self._identify,
             rules=self._rules,

@@ -1,0 +1,111 @@
+"""Every RPC of the contracts has its row in the access table, the row fits its messages, and there is no other row."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+import trunkline
+from google.api import annotations_pb2
+from google.protobuf import descriptor, descriptor_pool
+from trunkline_runtime.access import ANY_SERVICE, GATEWAY, TABLE, Rule
+from trunkline_runtime.identity import Role
+
+
+def methods() -> dict[str, descriptor.MethodDescriptor]:
+    """Every RPC of the generated packages by full method name."""
+    found: dict[str, descriptor.MethodDescriptor] = {}
+    for module in pkgutil.walk_packages(trunkline.__path__, "trunkline."):
+        if module.name.endswith("_pb2"):
+            file = importlib.import_module(module.name).DESCRIPTOR
+            for service in file.services_by_name.values():
+                for method in service.methods:
+                    found[f"/{service.full_name}/{method.name}"] = method
+    return found
+
+
+METHODS = methods()
+SECRETS = {
+    "/trunkline.tenant.v1.SourceService/ResolveSource",
+    "/trunkline.tenant.v1.SourceService/WatchSources",
+}
+
+
+def public(method: descriptor.MethodDescriptor) -> bool:
+    return method.GetOptions().HasExtension(annotations_pb2.http)
+
+
+def test_every_rpc_has_exactly_one_row() -> None:
+    assert len(METHODS) >= 40
+    assert set(TABLE) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_fields_of_a_row_are_text_fields_of_the_request(name: str) -> None:
+    rule = TABLE[name]
+    for path in (rule.resource, *rule.also):
+        if path:
+            message = METHODS[name].input_type
+            for part in path.split("."):
+                field = message.fields_by_name[part]
+                message = field.message_type
+            assert field.type == descriptor.FieldDescriptor.TYPE_STRING
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_a_row_leaves_no_name_of_the_request_unchecked(name: str) -> None:
+    """A request that has a parent or a name of a tenant's own resource is confined by it."""
+    fields = METHODS[name].input_type.fields_by_name
+    expected = next((f for f in ("parent", "name") if f in fields), None)
+    if expected is not None:
+        assert TABLE[name].resource == expected
+    others = {"call", "event", "recording", "transcript", "analysis", "source"} & set(fields)
+    texts = {f for f in others if fields[f].type == descriptor.FieldDescriptor.TYPE_STRING}
+    assert texts <= {TABLE[name].resource, *TABLE[name].also}
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_what_an_api_key_may_call_is_public_and_confined(name: str) -> None:
+    rule = TABLE[name]
+    if rule.role is not None:
+        assert public(METHODS[name]), "an API key may call only what has an HTTP rule"
+        assert rule.resource, "an API key is confined to its tenant by a resource name"
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_roles_fit_what_a_method_does(name: str) -> None:
+    verb = name.rpartition("/")[2]
+    rule = TABLE[name]
+    if rule.role is not None and verb.startswith(("Create", "Update", "Delete", "Rotate")):
+        assert rule.role >= Role.MEMBER
+    if rule.role is not None and (
+        "ApiKey" in verb or ("Source" in verb and not verb.startswith(("Get", "List")))
+    ):
+        assert rule.role is Role.ADMIN
+
+
+def test_what_returns_secrets_or_hands_out_jobs_is_for_the_gateway_alone() -> None:
+    for name, rule in TABLE.items():
+        if name in SECRETS or "JobService" in name:
+            assert rule == Rule(None, services=GATEWAY, operators=False)
+            assert not public(METHODS[name])
+
+
+def test_only_authenticate_is_for_any_service() -> None:
+    assert [n for n, rule in TABLE.items() if rule.services == ANY_SERVICE] == [
+        "/trunkline.tenant.v1.ApiKeyService/Authenticate"
+    ]
+
+
+def test_tenants_are_managed_by_operators() -> None:
+    for verb in ("CreateTenant", "UpdateTenant", "ListTenants"):
+        rule = TABLE[f"/trunkline.tenant.v1.TenantService/{verb}"]
+        assert rule.role is None
+        assert rule.operators
+
+
+def test_the_pool_knows_the_services_by_reflection() -> None:
+    pool = descriptor_pool.Default()
+    for name in {n.split("/")[1] for n in TABLE}:
+        assert pool.FindServiceByName(name).full_name == name
