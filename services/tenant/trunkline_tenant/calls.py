@@ -12,12 +12,11 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
-from trunkline_tenant import call_rows, facts, ids, record
+from trunkline_tenant import call_rows, event_rows, facts, ids, record
 from trunkline_tenant.lists import Filter, Page, by_enum, conditions
-from trunkline_tenant.schema import call_aliases, call_events, calls
+from trunkline_tenant.schema import call_aliases, calls
 from trunkline_tenant.times import utc
 
-_EVENTS_SHOWN = 50
 _MOST_ID = 256
 _COLUMNS = [calls.c[name] for name in call_rows.SHOWN]
 # Names of other resources that an event may state: of the same tenant, like the call.
@@ -141,10 +140,4 @@ def _get(conn: Connection, tenant: str, call_id: str) -> call_pb2.Call:
         row = conn.execute(select.where(calls.c.call_id == now_called)).mappings().first()
     if row is None:
         raise NotFound(f"tenants/{tenant}/calls/{call_id}")
-    events = conn.execute(
-        sa.select(call_events.c.event_id)
-        .where(call_events.c.tenant_id == tenant, call_events.c.call_id == row["call_id"])
-        .order_by(call_events.c.event_time.desc(), call_events.c.rank.desc(), call_events.c.event_id.desc())
-        .limit(_EVENTS_SHOWN)
-    )
-    return call_rows.shown(row, list(events.scalars()))
+    return call_rows.shown(row, event_rows.latest(conn, tenant, row["call_id"]))

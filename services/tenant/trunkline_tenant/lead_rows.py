@@ -18,28 +18,31 @@ from trunkline.tenant.v1 import lead_pb2
 from trunkline_tenant.schema import calls, leads
 from trunkline_tenant.times import timestamp
 
-_LEAD = (calls.c.tenant_id == sa.bindparam("tenant"), calls.c.lead_id == sa.bindparam("lead"))
+_TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
+_LEAD: sa.BindParameter[Any] = sa.bindparam("lead")
+_OF_LEAD = (calls.c.tenant_id == _TENANT, calls.c.lead_id == _LEAD)
+_LATEST_FIRST = (calls.c.start_time.desc(), calls.c.call_id.desc())
 _WRONG_NUMBER = calls.c.intent == labels_pb2.INTENT_WRONG_NUMBER
-_TOTALS = sa.select(
+_LEVEL = sa.case((_WRONG_NUMBER, labels_pb2.LEAD_LEVEL_NONE), else_=calls.c.lead_level)
+_SCORE = sa.case((_WRONG_NUMBER, 0), else_=calls.c.lead_score)
+_LATEST = sa.select(calls.c.call_id).where(*_OF_LEAD).order_by(*_LATEST_FIRST).limit(1).correlate(None)
+_LATEST_NAME = (
+    sa.select(calls.c.caller_name)
+    .where(*_OF_LEAD, calls.c.caller_name != "")
+    .order_by(*_LATEST_FIRST)
+    .limit(1)
+    .correlate(None)
+)
+_DERIVED = sa.select(
     sa.func.count().label("call_count"),
-    sa.func.max(sa.case((_WRONG_NUMBER, labels_pb2.LEAD_LEVEL_NONE), else_=calls.c.lead_level)).label(
-        "lead_level"
-    ),
-    sa.func.max(sa.case((_WRONG_NUMBER, 0), else_=calls.c.lead_score)).label("lead_score"),
+    sa.func.max(_LEVEL).label("lead_level"),
+    sa.func.max(_SCORE).label("lead_score"),
     sa.func.min(calls.c.start_time).label("first_call_time"),
     sa.func.max(calls.c.start_time).label("last_call_time"),
-).where(*_LEAD)
-_LATEST = (
-    sa.select(calls.c.call_id, calls.c.caller_name)
-    .where(*_LEAD)
-    .order_by(calls.c.start_time.desc(), calls.c.call_id.desc())
-    .limit(1)
-)
-_LATEST_NAME = _LATEST.where(calls.c.caller_name != "")
-_ROW = sa.select(leads).where(
-    leads.c.tenant_id == sa.bindparam("tenant"), leads.c.lead_id == sa.bindparam("lead")
-)
-_KEY = (leads.c.tenant_id == sa.bindparam("tenant"), leads.c.lead_id == sa.bindparam("lead"))
+    _LATEST.scalar_subquery().label("last_call_id"),
+    sa.func.coalesce(_LATEST_NAME.scalar_subquery(), "").label("display_name"),
+).where(*_OF_LEAD)
+_KEY = (leads.c.tenant_id == _TENANT, leads.c.lead_id == _LEAD)
 _INSERT = sa.insert(leads)
 _UPDATE = sa.update(leads).where(*_KEY)
 _DELETE = sa.delete(leads).where(*_KEY)
@@ -48,25 +51,12 @@ _DELETE = sa.delete(leads).where(*_KEY)
 def refresh(conn: Connection, tenant: str, lead: str, number: str, now: datetime) -> None:
     """Make a lead's row what its calls say it is; a lead without calls goes."""
     key = {"tenant": tenant, "lead": lead}
-    there = conn.execute(_ROW, key).mappings().first()
-    totals = conn.execute(_TOTALS, key).mappings().one()
-    if totals["call_count"] == 0:
-        if there is not None:
-            conn.execute(_DELETE, key)
-        return
-    latest = conn.execute(_LATEST, key).one()
-    name = latest.caller_name
-    if not name:
-        named = conn.execute(_LATEST_NAME, key).first()
-        name = named.caller_name if named is not None else ""
-    derived = {**totals, "last_call_id": latest.call_id, "display_name": name}
-    if there is None:
-        conn.execute(
-            _INSERT,
-            {"tenant_id": tenant, "lead_id": lead, "phone_number": number, "create_time": now, **derived},
-        )
-    elif any(there[column] != value for column, value in derived.items()):
-        conn.execute(_UPDATE, {**key, **derived})
+    derived = conn.execute(_DERIVED, key).mappings().one()
+    if derived["call_count"] == 0:
+        conn.execute(_DELETE, key)
+    elif conn.execute(_UPDATE, {**key, **derived}).rowcount == 0:
+        row = {"tenant_id": tenant, "lead_id": lead, "phone_number": number, "create_time": now}
+        conn.execute(_INSERT, {**row, **derived})
 
 
 def shown(row: Mapping[Any, Any]) -> lead_pb2.Lead:

@@ -15,11 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_runtime.errors import NotFound
-from trunkline_store.types import from_microseconds, to_json, to_microseconds
+from trunkline_store.types import from_microseconds, to_json
 
-from trunkline_tenant import call_rows, ids, lead_rows
+from trunkline_tenant import call_rows, event_rows, ids, lead_rows
 from trunkline_tenant.facts import Stamp, Statement, join
-from trunkline_tenant.schema import call_aliases, call_events, calls, tenants
+from trunkline_tenant.schema import call_aliases, calls, tenants
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
@@ -31,9 +31,6 @@ _ALIASES_OF = sa.select(call_aliases).where(
     call_aliases.c.tenant_id == _TENANT, call_aliases.c.call_id.in_(_CALLS)
 )
 _ROWS = sa.select(calls).where(calls.c.tenant_id == _TENANT, calls.c.call_id.in_(_CALLS))
-_EVENTS_OF = sa.select(call_events).where(
-    call_events.c.tenant_id == _TENANT, call_events.c.call_id.in_(_CALLS)
-)
 _KEY = (calls.c.tenant_id == _TENANT, calls.c.call_id == sa.bindparam("call"))
 _INSERT = sa.insert(calls)
 _UPDATE = sa.update(calls).where(*_KEY)
@@ -41,15 +38,6 @@ _DELETE = sa.delete(calls).where(*_KEY)
 _INSERT_ALIAS = sa.insert(call_aliases)
 _UPDATE_ALIAS = sa.update(call_aliases).where(
     call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id == sa.bindparam("id")
-)
-_INSERT_EVENT = sa.insert(call_events)
-_UPDATE_EVENT = sa.update(call_events).where(
-    call_events.c.tenant_id == _TENANT,
-    call_events.c.call_id == sa.bindparam("call"),
-    call_events.c.event_id == sa.bindparam("id"),
-)
-_DELETE_EVENTS = sa.delete(call_events).where(
-    call_events.c.tenant_id == _TENANT, call_events.c.call_id == sa.bindparam("call")
 )
 # Columns that never change once a call has its row.
 _FIXED = ("tenant_id", "call_id", "provider", "provider_account", "create_time")
@@ -117,14 +105,15 @@ def _name_call(
         place = alias.place if there is None else max(alias.place, there.place)
         together[alias_id] = _Alias(alias.text, place, there.call_id if there else None)
     call_id = min(together, key=lambda alias_id: (together[alias_id].place, together[alias_id].text))
+    new = []
     for alias_id, alias in together.items():
         values = {"call_id": call_id, "place": alias.place}
         if alias_id not in known:
-            conn.execute(
-                _INSERT_ALIAS, {"tenant_id": tenant, "alias_id": alias_id, "alias": alias.text, **values}
-            )
+            new.append({"tenant_id": tenant, "alias_id": alias_id, "alias": alias.text, **values})
         elif (alias.call_id, alias.place) != (call_id, known[alias_id].place):
             conn.execute(_UPDATE_ALIAS, {"tenant": tenant, "id": alias_id, **values})
+    if new:
+        conn.execute(_INSERT_ALIAS, new)
     return call_id, together[call_id].text
 
 
@@ -138,7 +127,7 @@ def _merge(
         # `said` is joined last: of equal stamps the later attempt of the same event stands.
         merged = join(call_rows.statement_of(row), merged)
     time, rank, event = said.stamp
-    told = _events(conn, tenant, [row["call_id"] for row in rows])
+    told = event_rows.of_calls(conn, tenant, [row["call_id"] for row in rows])
     events = {**told, event: max((time, rank), told.get(event, (time, rank)))}
     first, last = min(events.values())[0], max(events.values())[0]
     first_time, last_time = from_microseconds(first), from_microseconds(last)
@@ -163,20 +152,11 @@ def _merge(
         "create_time": min([now, *(row["create_time"] for row in rows)]),
         "update_time": now,
     }
-    _write(conn, written, there is None, rows)
-    _write_events(conn, tenant, call_id, events, told if there is not None and len(rows) == 1 else None)
+    alone = there is not None and len(rows) == 1
+    _write(conn, written, there is None, [] if alone else rows)
+    event_rows.write(conn, tenant, call_id, events, told if alone else {})
     _refresh_leads(conn, tenant, rows, written, now)
     return written
-
-
-def _events(conn: Connection, tenant: str, found: list[str]) -> dict[str, tuple[int, int]]:
-    if not found:
-        return {}
-    told: dict[str, tuple[int, int]] = {}
-    for row in conn.execute(_EVENTS_OF, {"tenant": tenant, "calls": found}).mappings():
-        stamp = (to_microseconds(row["event_time"]) or 0, row["rank"])
-        told[row["event_id"]] = max(stamp, told.get(row["event_id"], stamp))
-    return told
 
 
 def _etag(call_id: str, derived: Mapping[Any, Any], events: Sequence[str]) -> str:
@@ -184,39 +164,18 @@ def _etag(call_id: str, derived: Mapping[Any, Any], events: Sequence[str]) -> st
     return ids.etag(call_id, derived["facts"], times, *events)
 
 
-def _write(conn: Connection, written: dict[str, Any], new: bool, rows: Sequence[Mapping[Any, Any]]) -> None:
-    for row in rows:
+def _write(conn: Connection, written: dict[str, Any], new: bool, merged: Sequence[Mapping[Any, Any]]) -> None:
+    """Write a call's row; those of `merged` are in it now, and their events are written anew."""
+    for row in merged:
+        key = {"tenant": written["tenant_id"], "call": row["call_id"]}
+        event_rows.delete(conn, written["tenant_id"], row["call_id"])
         if row["call_id"] != written["call_id"]:
-            key = {"tenant": written["tenant_id"], "call": row["call_id"]}
-            conn.execute(_DELETE_EVENTS, key)
             conn.execute(_DELETE, key)
     if new:
         conn.execute(_INSERT, written)
     else:
         key = {"tenant": written["tenant_id"], "call": written["call_id"]}
         conn.execute(_UPDATE, key | {name: written[name] for name in written if name not in _FIXED})
-
-
-def _write_events(
-    conn: Connection,
-    tenant: str,
-    call_id: str,
-    events: Mapping[str, tuple[int, int]],
-    told: Mapping[str, tuple[int, int]] | None,
-) -> None:
-    """Write the events that changed; all anew when `told` is None: the call is new or took over others."""
-    if told is None:
-        conn.execute(_DELETE_EVENTS, {"tenant": tenant, "call": call_id})
-    for event, (time, rank) in events.items():
-        if told is not None and told.get(event) == (time, rank):
-            continue
-        values = {"event_time": from_microseconds(time), "rank": rank}
-        if told is not None and event in told:
-            conn.execute(_UPDATE_EVENT, {"tenant": tenant, "call": call_id, "id": event, **values})
-        else:
-            conn.execute(
-                _INSERT_EVENT, {"tenant_id": tenant, "call_id": call_id, "event_id": event, **values}
-            )
 
 
 def _refresh_leads(
