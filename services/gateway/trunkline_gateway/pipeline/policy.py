@@ -1,0 +1,152 @@
+"""What follows from a failure: the table of the stages' retries, and the one function that reads it.
+
+Three answers. A *wait* spends no attempt: what is missing is nobody's fault here (a recording that is not
+there yet, a service that cannot be reached, a queue that is full), and it ends after `give_up_after`. A
+*retry* spends one. A *dead letter* needs somebody: what failed will fail again as it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trunkline_runtime.errors import (
+    PermissionDenied,
+    ResourceExhausted,
+    TrunklineError,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
+
+from trunkline_gateway.pipeline.breakers import CircuitOpen
+from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
+
+NORMALISE = "normalise"
+NOT_READY = "RECORDING_NOT_READY"
+_ERROR_MOST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StagePolicy:
+    """How one stage is tried: seconds everywhere."""
+
+    attempts: int  # runs before it is given up
+    deadline: float  # of one run, its quick retries included
+    call: float  # of one RPC
+    first_delay: float  # doubles with every attempt ...
+    most_delay: float  # ... up to this
+
+
+POLICIES = {
+    NORMALISE: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
+    FETCH: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
+    TRANSCRIBE: StagePolicy(attempts=5, deadline=3_600, call=3_500, first_delay=10, most_delay=900),
+    ANALYSE: StagePolicy(attempts=8, deadline=120, call=60, first_delay=3, most_delay=600),
+    RECORD: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
+}
+
+
+class Unfetchable(Exception):
+    """A recording that the event names cannot be asked for as the source is configured; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Try again after `delay` seconds, no attempt spent."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `delay` seconds, one attempt spent."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Do not try again."""
+
+    reason: str
+
+
+def follow_up(
+    stage: str,
+    error: Exception,
+    *,
+    attempt: int,
+    waited_seconds: float,
+    give_up_after: float,
+    jitter: Callable[[], float] = random.random,
+) -> Wait | Retry | Dead:
+    """Say what follows from a stage's failure.
+
+    `attempt` counts the runs of the stage, this one included; `waited_seconds` is how long ago it was first
+    run; `jitter` gives 0 to 1. Reasons hold codes and the other side's message, never content.
+    """
+    policy = POLICIES[stage]
+    reason = describe(error)
+    if isinstance(error, Malformed | Unfetchable):
+        return Dead(reason)
+    if _is_waited_for(error):
+        if waited_seconds >= give_up_after:
+            return Dead(f"given up after {waited_seconds / 3600:.1f} h: {reason}"[:_ERROR_MOST])
+        return Wait(_waiting_delay(error, waited_seconds, jitter()), reason)
+    if isinstance(error, TrunklineError) and not error.transient and not _may_be_a_passing_bug(error):
+        return Dead(reason)
+    if attempt >= policy.attempts:
+        return Dead(f"given up after {attempt} attempts: {reason}"[:_ERROR_MOST])
+    delay = min(policy.most_delay, policy.first_delay * 2.0 ** max(0, attempt - 1))
+    return Retry(delay * (0.5 + 0.5 * jitter()), reason)
+
+
+def describe(error: Exception) -> str:
+    """Return a failure in a sentence without content: an unexpected exception shows its type only."""
+    if isinstance(error, TrunklineError):
+        return f"{error.reason}: {error.message}"[:_ERROR_MOST]
+    if isinstance(error, Malformed):
+        return f"MALFORMED: {error}"[:_ERROR_MOST]
+    if isinstance(error, Unfetchable):
+        return f"RECORDING_UNFETCHABLE: {error}"[:_ERROR_MOST]
+    if isinstance(error, CircuitOpen):
+        return f"CIRCUIT_OPEN: {error}"[:_ERROR_MOST]
+    if isinstance(error, TimeoutError):
+        return "DEADLINE_EXCEEDED: the stage took longer than its deadline"
+    return f"INTERNAL: {type(error).__name__}"
+
+
+def is_expected(error: Exception) -> bool:
+    """Say whether a failure is one that stages have by design; any other is a bug of ours."""
+    return isinstance(error, TrunklineError | Malformed | Unfetchable | CircuitOpen | TimeoutError)
+
+
+def _is_waited_for(error: Exception) -> bool:
+    """Say whether waiting is the cure: the fault lies with what is waited for, not with this event.
+
+    Being refused as a caller means that the suite is set up wrongly: no event is lost over that.
+    """
+    return isinstance(
+        error,
+        CircuitOpen | Unavailable | ResourceExhausted | Unauthenticated | PermissionDenied | Unimplemented,
+    )
+
+
+def _waiting_delay(error: Exception, waited_seconds: float, jitter: float) -> float:
+    if isinstance(error, CircuitOpen):
+        return error.retry_after * (1 + jitter)
+    if isinstance(error, TrunklineError) and error.retry_after is not None:
+        return max(0.1, error.retry_after) * (1 + 0.5 * jitter)
+    if isinstance(error, TrunklineError) and error.reason == NOT_READY:
+        # Most recordings come within minutes, a few within the day: look often first, then seldom.
+        return min(900.0, max(15.0, waited_seconds / 2)) * (0.75 + 0.5 * jitter)
+    return min(60.0, max(2.0, waited_seconds / 4)) * (0.75 + 0.5 * jitter)
+
+
+def _may_be_a_passing_bug(error: TrunklineError) -> bool:
+    """INTERNAL and UNKNOWN are bugs or broken machines, and ABORTED a lost race: worth the attempts."""
+    return error.code.name in ("INTERNAL", "UNKNOWN", "ABORTED", "CANCELLED")

@@ -1,0 +1,144 @@
+"""One run of a job under one lease: the stage it is at, what it has made, what the gateway knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from trunkline.gateway.v1 import job_service_pb2 as pb
+from trunkline_runtime import tracing
+from trunkline_runtime.metrics import histogram
+
+from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES, Dead, Retry, Wait
+
+STAGE_SECONDS = histogram(
+    "trunkline_stage_seconds",
+    "One run of a stage, by how it ended.",
+    ["stage", "outcome"],
+    buckets=(0.005, 0.02, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 1800),
+)
+_ORDER = {stage: place for place, stage in enumerate(POLICIES)}
+
+
+@dataclass(slots=True)
+class Run:
+    """Belongs to one task.
+
+    The told stage is the one that the gateway knows the job to be at: it only moves on. A stage that hurries
+    is never told by itself: what it made goes with the next report. One that lingers is told while it runs,
+    and one that fails before its failure, so that attempts are counted for the stage they were spent on.
+    """
+
+    job: pb.Job
+    now: Callable[[], datetime]
+    lingers: Callable[[Run], None]  # called when a stage lasts so long that the gateway should know
+    linger_seconds: float
+    expires: float = 0.0  # loop time when the lease runs out
+    task: asyncio.Task[None] | None = None
+    lost: bool = False
+    made: dict[str, str] = field(default_factory=dict)
+    stage: str = field(init=False)
+    stage_started: datetime = field(init=False)
+    _told: str = field(init=False)
+    _told_started: datetime = field(init=False)
+    _moved: bool = field(init=False, default=False)  # the told stage was entered by this run
+
+    def __post_init__(self) -> None:
+        """Begin where the gateway knows the job to be."""
+        self.stage = self._told = self.job.stage if self.job.stage in _ORDER else NORMALISE
+        self.stage_started = self._told_started = self.now()
+
+    @property
+    def tenant(self) -> str:
+        """The bare tenant id."""
+        return self.job.event.split("/")[1]
+
+    @property
+    def event_id(self) -> str:
+        """The bare event id."""
+        return self.job.event.rsplit("/", 1)[1]
+
+    @property
+    def known(self) -> Mapping[str, str]:
+        """The resource names that an earlier run of the same generation told of."""
+        return self.job.checkpoint
+
+    @asynccontextmanager
+    async def at(self, stage: str) -> AsyncIterator[None]:
+        """Be at a stage, within its deadline. Raises TimeoutError when that has passed."""
+        self.stage = stage
+        self.stage_started = self.now()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        timer = loop.call_later(self.linger_seconds, self.lingers, self)
+        outcome = "failed"
+        try:
+            with tracing.span(f"stage.{stage}", tenant=self.tenant, event=self.event_id):
+                async with asyncio.timeout(POLICIES[stage].deadline):
+                    yield
+            outcome = "ok"
+        finally:
+            timer.cancel()
+            STAGE_SECONDS.labels(stage, outcome).observe(loop.time() - started)
+
+    def note(self, stage: str, name: str) -> None:
+        """Remember what a stage made, for the next report."""
+        self.made[stage] = name
+
+    @property
+    def attempt(self) -> int:
+        """How many runs of the present stage there were, this one included."""
+        return 1 if self._is_new else max(1, self.job.attempts)
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long ago the present stage was first run."""
+        if self._is_new or not self.job.HasField("stage_start_time"):
+            return 0.0
+        return (self.now() - self.job.stage_start_time.ToDatetime(UTC)).total_seconds()
+
+    @property
+    def _is_new(self) -> bool:
+        return self._moved or _ORDER[self.stage] > _ORDER[self._told]
+
+    def advanced(self) -> list[pb.JobReport]:
+        """Return the report that the job is at its stage, none when the gateway knows it or a later one."""
+        if _ORDER[self.stage] <= _ORDER[self._told]:
+            return []
+        report = self._report(self._told, self._told_started)
+        report.advance.next_stage = self.stage
+        self._told, self._told_started, self._moved = self.stage, self.stage_started, True
+        return [report]
+
+    def done(self, call: str) -> list[pb.JobReport]:
+        """Return the report that every stage is done."""
+        report = self._report(self.stage, self.stage_started)
+        report.done.call = call
+        return [report]
+
+    def failed(self, follow_up: Wait | Retry | Dead) -> list[pb.JobReport]:
+        """Return the reports of a failure: first which stage it was, so that attempts count for that one."""
+        reports = self.advanced()
+        report = self._report(self.stage, self.stage_started)
+        match follow_up:
+            case Wait(delay, reason):
+                report.wait.reason = reason
+                report.wait.delay.FromMilliseconds(int(delay * 1000))
+            case Retry(delay, reason):
+                report.retry.error = reason
+                report.retry.delay.FromMilliseconds(int(delay * 1000))
+            case Dead(reason):
+                report.dead.error = reason
+        return [*reports, report]
+
+    def _report(self, stage: str, started: datetime) -> pb.JobReport:
+        report = pb.JobReport(
+            lease=pb.Lease(job_id=self.job.job_id, lease_token=self.job.lease_token),
+            stage=stage,
+            checkpoint=self.made,
+        )
+        report.start_time.FromDatetime(started)
+        return report
