@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
-from trunkline_store import Database
+from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 
 from trunkline_gateway.decide import Decision, decide
@@ -35,6 +36,10 @@ LAG = Gauge(
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _CURSOR = "admission"
+_SLICE = 32
+# While webhooks wait for the writer, admission rests this many times as long as it worked.
+_PAUSE = 4.0
+_LONGEST_PAUSE = 0.25
 
 
 class Admission:
@@ -49,17 +54,25 @@ class Admission:
         keep_rejections: int,
         jobs_ready: Callable[[], None],
         undecided: Callable[[int], None],
+        busy: Callable[[], bool] = lambda: False,
         batch: int = 256,
         retry_undecided_seconds: float = 2.0,
     ):
-        """`jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet."""
+        """Take every dependency.
+
+        `jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet;
+        `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        """
         self._db = db
         self._queue = queue
         self._sources = sources
         self._keep_rejections = keep_rejections
         self._jobs_ready = jobs_ready
         self._tell_undecided = undecided
+        self._busy = busy
         self._batch = batch
+        self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
+        self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
         self._wake = asyncio.Event()
         self._any_undecided = True  # until the first look says otherwise
@@ -75,8 +88,11 @@ class Admission:
                 await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
             self._wake.clear()
             try:
+                began = time.monotonic()
                 while await self.step():
-                    pass
+                    if self._busy():
+                        await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
+                    began = time.monotonic()
                 if self._any_undecided:
                     await self.retry_undecided()
             except StoreError as error:
@@ -136,12 +152,14 @@ class Admission:
                 known[source_id] = await self._sources.resolve(source_id)
             except TrunklineError:
                 unsure.add(source_id)
-
-        def decide_all() -> list[Decision]:
-            return [decide(row, known.get(row.source_id), row.source_id in unsure) for row in rows]
-
-        # Parsing a batch is milliseconds of CPU: off the loop that answers webhooks.
-        return await asyncio.to_thread(decide_all)
+        decisions: list[Decision] = []
+        for start in range(0, len(rows), _SLICE):
+            for row in rows[start : start + _SLICE]:
+                decisions.append(decide(row, known.get(row.source_id), row.source_id in unsure))
+            # Half a millisecond of parsing, then the loop answers webhooks. A thread would not give the interpreter
+            # back for five.
+            await asyncio.sleep(0)
+        return decisions
 
     def _apply(
         self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None
@@ -162,21 +180,13 @@ class Admission:
     def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> tuple[int, int]:
         if not decisions:
             return 0, 0
-        there = _existing(conn, decisions)
-        new: dict[str, Decision] = {}
-        links = []
-        for decision in decisions:
-            assert decision.event is not None
-            event_id = decision.event["event_id"]
-            links.append(
-                {"tenant_id": decision.event["tenant_id"], "event_id": event_id, "seq": decision.seq}
-            )
-            if event_id not in there:
-                new.setdefault(event_id, decision)
-        if new:
-            conn.execute(events.insert(), [d.event for d in new.values() if d.event])
-            self._queue.enqueue_many(conn, [d.job for d in new.values() if d.job])
-        conn.execute(event_receipts.insert(), links)
+        rows = [d.event for d in decisions if d.event]
+        columns = self._insert_events.columns
+        new = self._insert_events.run(conn, [tuple(row[name] for name in columns) for row in rows])
+        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
+        self._queue.enqueue_many(conn, jobs.values())
+        links = [(d.event["tenant_id"], d.event["event_id"], d.seq) for d in decisions if d.event]
+        self._insert_links.run(conn, links)
         return len(new), len(links) - len(new)
 
 
@@ -189,17 +199,3 @@ def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
         return True
     mine = (cursors.c.name == _CURSOR) & (cursors.c.seq == before)
     return conn.execute(cursors.update().where(mine).values(seq=after)).rowcount == 1
-
-
-def _existing(conn: sa.Connection, decisions: list[Decision]) -> set[str]:
-    by_tenant: dict[str, list[str]] = {}
-    for decision in decisions:
-        assert decision.event is not None
-        by_tenant.setdefault(decision.event["tenant_id"], []).append(decision.event["event_id"])
-    there: set[str] = set()
-    for tenant_id, event_ids in by_tenant.items():
-        query = sa.select(events.c.event_id).where(
-            events.c.tenant_id == tenant_id, events.c.event_id.in_(event_ids)
-        )
-        there.update(conn.execute(query).scalars())
-    return there

@@ -32,6 +32,8 @@ from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.transcode.app import build_transcoder
 
+# Rows waiting for the writer at which admission takes no more than its share.
+_BUSY_ROWS = 8
 _PACKAGE = "trunkline.gateway.v1."
 
 
@@ -58,17 +60,19 @@ async def serve(config: GatewayConfig) -> None:
         )
         rejections = Rejections(db, config.keep_rejections)
         receiver: Receiver
+        inbox = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
             db,
             queue,
             sources,
             keep_rejections=config.keep_rejections,
             jobs_ready=jobs.jobs_ready,
+            busy=lambda: inbox.waiting > _BUSY_ROWS,
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         receiver = Receiver(
             sources,
-            db.appender(schema.receipts, max_rows=config.max_queued),
+            inbox,
             rejections,
             Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
             public_url=config.public_url,

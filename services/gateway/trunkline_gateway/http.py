@@ -62,6 +62,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 date_header=False,
                 backlog=2048,
                 timeout_graceful_shutdown=int(drain_seconds),

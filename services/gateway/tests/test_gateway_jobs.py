@@ -1,0 +1,186 @@
+"""JobService over a real store: what a worker is given, and what its reports change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from gateway_sources import Feed, resolved
+from google.protobuf.duration_pb2 import Duration
+from trunkline.gateway.v1 import event_pb2, event_service_pb2
+from trunkline.gateway.v1 import job_service_pb2 as pb
+from trunkline_gateway import schema, verdicts
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.events import EventService
+from trunkline_gateway.jobs import JobService
+from trunkline_gateway.sources import SourceMap
+from trunkline_jobs import Queue
+from trunkline_store import Database, FakeClock
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+class World:
+    def __init__(self, db, clock):
+        self.db, self.clock = db, clock
+        queue = Queue(db, schema.jobs)
+        self.jobs = JobService(db, queue, tenant_in_flight=10)
+        self.admission = Admission(
+            db, queue, SourceMap(Feed(resolved()), None), keep_rejections=2,
+            jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
+        )  # fmt: skip
+        self.events = EventService(db)
+        self.inbox = db.appender(schema.receipts)
+
+    async def event(self, number: int, event_type="post_call"):
+        self.clock.advance(0.001)
+        body = json.dumps({"id": number, "timestamp": "2026-11-20T07:00:00Z"}).encode()
+        await self.inbox.append(
+            (f"{number:032x}", "s-1", "acme", event_type, NOW, verdicts.VERIFIED, "application/json", "", b"", body)
+        )
+        await self.admission.step()
+        return body
+
+    async def claim(self, worker="w1", limit=10, wait=0.0, lease=30):
+        request = pb.ClaimJobsRequest(worker=worker, limit=limit, lease=Duration(seconds=lease))
+        request.wait.FromMilliseconds(int(wait * 1000))
+        return (await self.jobs.ClaimJobs(request, None)).jobs
+
+    async def report(self, job, **outcome):
+        lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+        report = pb.JobReport(lease=lease, stage=job.stage, start_time=NOW, **outcome)
+        answer = await self.jobs.ReportJobs(pb.ReportJobsRequest(worker="w1", reports=[report]), None)
+        return list(answer.lost_job_ids)
+
+    async def story(self, job):
+        return await self.events.GetEvent(event_service_pb2.GetEventRequest(name=job.event), None)
+
+
+@pytest.fixture
+async def world(tmp_path):
+    clock = FakeClock(NOW)
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    async with await Database.open(
+        url, schema.metadata, migrations="trunkline_gateway.migrations", clock=clock
+    ) as db:
+        yield World(db, clock)
+
+
+async def test_a_claimed_job_carries_what_its_first_receipt_said(world):
+    body = await world.event(1)
+    (job,) = await world.claim()
+    assert job.body == body
+    assert job.content_type == "application/json"
+    assert job.source == "tenants/acme/sources/s-1"
+    assert job.event.startswith("tenants/acme/events/e")
+    assert (job.stage, job.attempts, job.generation) == ("normalise", 1, 0)
+    assert job.lease_expire_time.ToDatetime(UTC) == world.clock.now() + timedelta(seconds=30)
+    assert await world.claim("w2") == []
+
+
+async def test_a_waiting_claim_is_answered_as_soon_as_an_event_is_admitted(world):
+    claim = asyncio.create_task(world.claim(wait=30))
+    await asyncio.sleep(0)
+    await world.event(1)
+    (job,) = await asyncio.wait_for(claim, 5)
+    assert job.job_id
+
+
+async def test_a_stop_answers_waiting_claims_at_once(world):
+    claim = asyncio.create_task(world.claim(wait=30))
+    await asyncio.sleep(0)
+    world.jobs.stop()
+    assert await asyncio.wait_for(claim, 5) == []
+
+
+async def test_stages_advance_keep_their_names_and_end_in_an_event_that_is_done(world):
+    await world.event(1)
+    (job,) = await world.claim()
+    made = {"fetch_recording": "tenants/acme/recordings/r1"}
+    assert await world.report(job, advance=pb.JobAdvance(next_stage="transcribe"), checkpoint=made) == []
+    job.stage = "transcribe"
+    done = pb.JobDone(call="tenants/acme/calls/c1")
+    assert await world.report(job, done=done, checkpoint={"record": "tenants/acme/calls/c1"}) == []
+    story = await world.story(job)
+    assert story.state == event_pb2.EVENT_STATE_DONE
+    assert story.call == "tenants/acme/calls/c1"
+    assert dict(story.checkpoint) == {**made, "record": "tenants/acme/calls/c1"}
+    assert [(a.stage, a.outcome, a.worker) for a in story.history] == [
+        ("normalise", "ok", "w1"), ("transcribe", "ok", "w1"),
+    ]  # fmt: skip
+    assert story.finish_time.ToDatetime(UTC) == world.clock.now()
+    assert story.history[0].start_time.ToDatetime(UTC) == NOW, "as the worker reported"
+
+
+async def test_a_retry_spends_an_attempt_and_a_wait_does_not(world):
+    await world.event(1)
+    (job,) = await world.claim()
+    began = world.clock.now()
+    await world.report(job, retry=pb.JobRetry(delay=Duration(seconds=5), error="it failed"))
+    story = await world.story(job)
+    assert (story.state, story.attempts, story.last_error) == (event_pb2.EVENT_STATE_WAITING, 1, "it failed")
+    assert await world.claim() == []
+    world.clock.advance(6)
+    (job,) = await world.claim()
+    assert job.attempts == 2
+    await world.report(job, wait=pb.JobWait(delay=Duration(seconds=5), reason="not there yet"))
+    world.clock.advance(6)
+    (job,) = await world.claim()
+    assert job.attempts == 2
+    assert job.stage_start_time.ToDatetime(UTC) == began, "so that waiting ends some day"
+
+
+async def test_a_dead_letter_says_why_and_is_not_claimed(world):
+    await world.event(1)
+    (job,) = await world.claim()
+    await world.report(job, dead=pb.JobDead(error="the recording is gone"))
+    story = await world.story(job)
+    assert (story.state, story.last_error) == (event_pb2.EVENT_STATE_DEAD_LETTER, "the recording is gone")
+    world.clock.advance(1000)
+    assert await world.claim() == []
+
+
+async def test_a_report_under_a_lost_lease_changes_nothing(world):
+    await world.event(1)
+    (slow,) = await world.claim("slow", lease=10)
+    world.clock.advance(11)
+    (fast,) = await world.claim("fast")
+    assert fast.lease_token > slow.lease_token
+    assert await world.report(slow, dead=pb.JobDead(error="late")) == [slow.job_id]
+    lease = pb.Lease(job_id=slow.job_id, lease_token=slow.lease_token)
+    renewed = await world.jobs.RenewLeases(
+        pb.RenewLeasesRequest(leases=[lease], lease=Duration(seconds=30)), None
+    )
+    assert list(renewed.lost_job_ids) == [slow.job_id]
+    assert await world.report(fast, done=pb.JobDone()) == []
+    story = await world.story(fast)
+    assert story.state == event_pb2.EVENT_STATE_DONE
+    assert [a.outcome for a in story.history] == ["lost", "ok"]
+
+
+async def test_renewed_leases_are_kept_and_released_ones_are_free_at_once(world):
+    await world.event(1)
+    (job,) = await world.claim(lease=10)
+    world.clock.advance(9)
+    lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+    await world.jobs.RenewLeases(pb.RenewLeasesRequest(leases=[lease], lease=Duration(seconds=10)), None)
+    world.clock.advance(9)
+    assert await world.claim("w2") == []
+    released = await world.jobs.ReleaseLeases(pb.ReleaseLeasesRequest(worker="w1"), None)
+    assert released.released == 1
+    (again,) = await world.claim("w2")
+    assert again.attempts == 1, "a clean stop spends no attempt"
+
+
+async def test_jobs_of_one_call_run_one_after_another(world):
+    await world.event(7, "pre_call")
+    await world.event(7, "post_call")
+    await world.event(8, "post_call")
+    first = await world.claim(limit=10)
+    assert len(first) == 2, "one of call 7, one of call 8"
+    seven = next(job for job in first if job.event_type == "pre_call")
+    await world.report(seven, done=pb.JobDone())
+    (second,) = await world.claim()
+    assert second.event_type == "post_call"
