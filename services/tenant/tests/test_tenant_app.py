@@ -1,6 +1,9 @@
 """Starting and stopping: settings, first secrets, key rotation, schema, health, errors of the store."""
 
+import os
 import stat
+import subprocess
+import sys
 
 import grpc
 import pytest
@@ -148,3 +151,16 @@ def test_an_error_of_the_store_says_whether_a_retry_helps(error, code, transient
     assert (domain.code, domain.transient) == (code, transient)
     assert (domain.retry_after is not None) == transient
     assert translate(ValueError()) is None
+
+
+def test_a_process_with_wrong_settings_ends_and_lists_them_all(tmp_path):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "trunkline_tenant"],
+        env={**env, "TRUNKLINE_TENANT_COLOUR": "red", "TRUNKLINE_TENANT_READERS": "many"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    for name in ("COLOUR", "READERS", "SUITE_KEY", "SECRET_KEYS"):
+        assert f"TRUNKLINE_TENANT_{name}" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
