@@ -22,6 +22,7 @@ _GREETINGS = (
     "you have reached", "leave a message", "how may i direct", "what can i do for you",
     "may i ask who is calling", "how can i assist",
 )  # fmt: skip
+_OFFERS = ("how can i help", "how may i help", "can i help you", "may i help you", "how can i assist")
 _SPOKEN_EARLY = 3
 
 
@@ -54,7 +55,7 @@ def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Convers
 def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
     """Turns with roles; neighbouring segments of one speaker become one turn."""
     spoken = [(segment.speaker, segment.text.strip()) for segment in segments if segment.text.strip()]
-    roles: dict[int, Role] = {**_TOLD, **_roles_of_voices(spoken)}
+    roles = {**_told_roles(spoken), **_roles_of_voices(spoken)}
     turns: list[Turn] = []
     for speaker, text in spoken:
         role = roles.get(speaker, Role.UNKNOWN)
@@ -63,6 +64,23 @@ def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
         else:
             turns.append(Turn(role, text))
     return tuple(turns)
+
+
+def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
+    """What the transcript says, the other way round when it is the customer who offers help.
+
+    Which channel is whose is a setting of the source, and easily set wrong; customers do not ask how they can help.
+    """
+    agent, customer = transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER
+    early = spoken[: 2 * _SPOKEN_EARLY]
+    if _offers_help(early, customer) and not _offers_help(early, agent):
+        return {agent: Role.CUSTOMER, customer: Role.AGENT}
+    return _TOLD
+
+
+def _offers_help(spoken: Sequence[tuple[int, str]], speaker: int) -> bool:
+    said = " ".join(canonical(text) for who, text in spoken if who == speaker)
+    return any(offer in said for offer in _OFFERS)
 
 
 def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:

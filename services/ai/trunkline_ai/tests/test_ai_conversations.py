@@ -41,3 +41,13 @@ def test_a_text_is_one_turn_of_the_customer():
     made = conversation_of(analysis_service_pb2.AnalyzeCallRequest(text="how much is a roof"))
     assert [turn.role for turn in made.transcript.turns] == [Role.CUSTOMER]
     assert made.context.message
+
+
+def test_channels_that_are_the_wrong_way_round_are_turned():
+    assert roles(
+        (audio.SPEAKER_CUSTOMER, "acme plumbing how can i help you"), (audio.SPEAKER_AGENT, "i need a quote")
+    ) == [Role.AGENT, Role.CUSTOMER]
+    told = roles(
+        (audio.SPEAKER_AGENT, "how can i help you"), (audio.SPEAKER_CUSTOMER, "can i help you with that")
+    )
+    assert told == [Role.AGENT, Role.CUSTOMER]
