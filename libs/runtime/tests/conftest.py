@@ -144,13 +144,10 @@ async def start_suite() -> AsyncIterator[Callable[..., Awaitable[Suite]]]:
     started: list[Suite] = []
 
     async def start(**settings: Any) -> Suite:
-        key = secrets.token_hex(32)
         server_arguments = settings.pop("server", {})
-        config = CommonConfig(
-            suite_key=key,
-            grpc_address="127.0.0.1:0",
-            **{"drain_notice_seconds": 0.0, "drain_seconds": 1.0, **settings},
-        )
+        defaults = {"grpc_address": "127.0.0.1:0", "drain_notice_seconds": 0.0, "drain_seconds": 1.0}
+        config = CommonConfig(**{"suite_key": secrets.token_hex(32), **defaults, **settings})
+        key = config.suite_key
         arguments = {"authenticator": KnownKeys(), "rules": RULES, **server_arguments}
         server = Server(config, service="tenant", signer=TokenSigner(key, "tenant"), **arguments)
         suite = Suite(key, server)

@@ -84,8 +84,12 @@ async def test_an_error_that_a_handler_raises_reaches_the_client_as_itself(
     back = e.from_rpc_error(raised.value)
     assert raised.value.code() is code
     assert (type(back), back.reason, back.metadata, back.violations, back.retry_after) == (
-        type(error), error.reason, error.metadata, error.violations, error.retry_after,
-    )  # fmt: skip
+        type(error),
+        error.reason,
+        error.metadata,
+        error.violations,
+        error.retry_after,
+    )
 
 
 def test_details_are_those_that_apply() -> None:
@@ -96,8 +100,11 @@ def test_details_are_those_that_apply() -> None:
     assert kinds(e.InvalidArgument("f", "m")) == {"ErrorInfo", "RequestInfo", "BadRequest"}
     assert kinds(e.Unavailable("x", retry_after=1)) == {"ErrorInfo", "RequestInfo", "RetryInfo"}
     assert kinds(e.ResourceExhausted("x", retry_after=1, subject="s")) == {
-        "ErrorInfo", "RequestInfo", "RetryInfo", "QuotaFailure",
-    }  # fmt: skip
+        "ErrorInfo",
+        "RequestInfo",
+        "RetryInfo",
+        "QuotaFailure",
+    }
 
 
 def test_many_violations_name_each_field() -> None:

@@ -95,8 +95,20 @@ def forged(**changes: Any) -> dict[str, Any]:
         jwt.encode(forged(exp=None), bytes.fromhex(KEY), algorithm="HS256"),
         jwt.encode(forged(exp=1), bytes.fromhex(KEY), algorithm="HS256"),
     ],
-    ids=["empty", "garbage", "other-key", "none", "hs512", "issuer", "kind", "no-tenant", "role", "no-exp", "expired"],
-)  # fmt: skip
+    ids=[
+        "empty",
+        "garbage",
+        "other-key",
+        "none",
+        "hs512",
+        "issuer",
+        "kind",
+        "no-tenant",
+        "role",
+        "no-exp",
+        "expired",
+    ],
+)
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
         TokenSigner(KEY, "tenant").verify(token)

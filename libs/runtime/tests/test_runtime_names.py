@@ -25,9 +25,19 @@ def test_a_name_that_was_formatted_parses(tenant: str, call: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "tenants/acme", "tenants/acme/calls/", "tenants/ACME/calls/abc", "tenants/acme/calls/abc/more", "/tenants/acme/calls/abc",
-     "tenants/acme/calls/abc\n", "tenants/a/calls/abc", f"tenants/acme/calls/{'x' * 41}", "tenants/-/calls/abc"],
-)  # fmt: skip
+    [
+        "",
+        "tenants/acme",
+        "tenants/acme/calls/",
+        "tenants/ACME/calls/abc",
+        "tenants/acme/calls/abc/more",
+        "/tenants/acme/calls/abc",
+        "tenants/acme/calls/abc\n",
+        "tenants/a/calls/abc",
+        f"tenants/acme/calls/{'x' * 41}",
+        "tenants/-/calls/abc",
+    ],
+)
 def test_what_is_no_name_of_a_call_is_said_so(name: str) -> None:
     with pytest.raises(InvalidArgument, match="call_name") as error:
         resources.parse(CALL, name, field="call_name")
@@ -55,11 +65,14 @@ def test_new_ids_are_ids_and_differ() -> None:
 
 KEYS = st.lists(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**60), 2**60), st.text(max_size=40),
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**60), 2**60),
+        st.text(max_size=40),
         st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),
     ),
     max_size=4,
-)  # fmt: skip
+)
 
 
 @given(KEYS, st.text(max_size=30))

@@ -27,12 +27,22 @@ def phones(draw: Any) -> str:
     return draw(
         st.sampled_from(
             [
-                f"+1{d}", d, f"1{d}", f"({d[:3]}) {d[3:6]}-{d[6:]}", f"{d[:3]}-{d[3:6]}-{d[6:]}", f"{d[:3]}.{d[3:6]}.{d[6:]}",
-                f"{d[:3]} {d[3:6]} {d[6:]}", f"+1 {d[:3]} {d[3:6]} {d[6:]}", f"+1-{d[:3]}-{d[3:6]}-{d[6:]}",
-                f"1 ({d[:3]}) {d[3:6]}-{d[6:]}", f"+44 {d[:2]} {d[2:6]} {d[6:]}", f"+{draw(E164)}", f"({d[:3]}){d[3:6]}-{d[6:]}",
+                f"+1{d}",
+                d,
+                f"1{d}",
+                f"({d[:3]}) {d[3:6]}-{d[6:]}",
+                f"{d[:3]}-{d[3:6]}-{d[6:]}",
+                f"{d[:3]}.{d[3:6]}.{d[6:]}",
+                f"{d[:3]} {d[3:6]} {d[6:]}",
+                f"+1 {d[:3]} {d[3:6]} {d[6:]}",
+                f"+1-{d[:3]}-{d[3:6]}-{d[6:]}",
+                f"1 ({d[:3]}) {d[3:6]}-{d[6:]}",
+                f"+44 {d[:2]} {d[2:6]} {d[6:]}",
+                f"+{draw(E164)}",
+                f"({d[:3]}){d[3:6]}-{d[6:]}",
             ]
         )
-    )  # fmt: skip
+    )
 
 
 def digits(text: str) -> str:
@@ -80,11 +90,19 @@ def test_the_form_of_a_masked_number() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "2026-11-21T10:40:00.123456Z", "2026-11-21 10:40:00", "127.0.0.1:50051", "192.168.100.200:8080", "0.12345678901",
-        "tenants/acme/calls/3f9a1c0d2b7e", "550e8400-e29b-41d4-a716-44665544000a", "sqlite:///var/tenant.db", "took 1234.5 ms",
-        "HTTP 503 after 3 attempts", "4bf92f3577b34da6a3ce929d0e0e4736",
+        "2026-11-21T10:40:00.123456Z",
+        "2026-11-21 10:40:00",
+        "127.0.0.1:50051",
+        "192.168.100.200:8080",
+        "0.12345678901",
+        "tenants/acme/calls/3f9a1c0d2b7e",
+        "550e8400-e29b-41d4-a716-44665544000a",
+        "sqlite:///var/tenant.db",
+        "took 1234.5 ms",
+        "HTTP 503 after 3 attempts",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_number_of_a_person_stays_readable(text: str) -> None:
     assert clean("error", text) == text
 
@@ -93,10 +111,30 @@ SECRETS = st.text(
     alphabet="abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789+/_-", min_size=12, max_size=60
 ).map(lambda s: "Zq" + s)
 SECRET_KEYS = st.sampled_from(
-    ["secret", "suite_key", "api_key", "apiKey", "token", "authorization", "Authorization", "password", "fetch_credential",
-     "webhook_secret", "access_token", "signature", "x-twilio-signature", "cookie", "set-cookie", "private_key", "client_secret",
-     "SUITE_KEY", "key", "bearer", "proxy-authorization"]
-)  # fmt: skip
+    [
+        "secret",
+        "suite_key",
+        "api_key",
+        "apiKey",
+        "token",
+        "authorization",
+        "Authorization",
+        "password",
+        "fetch_credential",
+        "webhook_secret",
+        "access_token",
+        "signature",
+        "x-twilio-signature",
+        "cookie",
+        "set-cookie",
+        "private_key",
+        "client_secret",
+        "SUITE_KEY",
+        "key",
+        "bearer",
+        "proxy-authorization",
+    ]
+)
 
 
 @given(SECRET_KEYS, SECRETS)
@@ -111,10 +149,32 @@ def test_what_is_named_like_a_secret_is_not_shown_at_any_depth(key: str, secret:
     assert secret not in json.dumps(redact(record))
 
 
-@given(SECRETS, st.sampled_from(["Bearer {}", "Authorization: Bearer {}", "authorization='bearer {}'", "Basic {}", "tl_{}", "key tl_{} used",
-                                 "whsec_{}", "https://h/x?token={}", "https://h/x?a=1&api_key={}&b=2", "https://user:{}@host/x",
-                                 "postgres://{}@host/db", "password={}", "'secret': '{}'", '{{"client_secret": "{}"}}', "X-Signature: {}",
-                                 "eyJhbGciOiJIUzI1NiJ9.{}", "eyJhbGciOiJIUzI1NiJ9.{}.c2ln", "suite_key={}", "access_token: {}"]))  # fmt: skip
+@given(
+    SECRETS,
+    st.sampled_from(
+        [
+            "Bearer {}",
+            "Authorization: Bearer {}",
+            "authorization='bearer {}'",
+            "Basic {}",
+            "tl_{}",
+            "key tl_{} used",
+            "whsec_{}",
+            "https://h/x?token={}",
+            "https://h/x?a=1&api_key={}&b=2",
+            "https://user:{}@host/x",
+            "postgres://{}@host/db",
+            "password={}",
+            "'secret': '{}'",
+            '{{"client_secret": "{}"}}',
+            "X-Signature: {}",
+            "eyJhbGciOiJIUzI1NiJ9.{}",
+            "eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
+            "suite_key={}",
+            "access_token: {}",
+        ]
+    ),
+)
 def test_a_secret_inside_a_text_is_not_shown(secret: str, form: str) -> None:
     # In a URL's user part a slash would end it: then it is a path, and no credential.
     if "@" in form:
@@ -158,11 +218,13 @@ def test_messages_and_bytes_are_named_and_not_shown() -> None:
     assert shown["raw"] == "<12 bytes>"
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=10,
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=10,
+    )
+)
 def test_any_record_can_be_cleaned_and_written(value: Any) -> None:
     assert json.dumps(redact({"event": "x", "value": value}), default=str)
 

@@ -1,4 +1,4 @@
-"""A server serves all four kinds of method, checks requests, tells its health, and is clear about what fails at start."""
+"""A server serves all four kinds of method, checks requests, tells its health, and says clearly why it cannot start."""
 
 from __future__ import annotations
 
@@ -152,10 +152,13 @@ async def test_log_lines_of_a_handler_carry_who_and_what(suite: Any) -> None:
     await suite.call(metadata=(("x-request-id", "r1"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")))
     assert bound == [
         {
-            "request_id": "r1", "trace": "a" * 32, "method": f"/{SERVICE}/One", "caller": "service:gateway",
+            "request_id": "r1",
+            "trace": "a" * 32,
+            "method": f"/{SERVICE}/One",
+            "caller": "service:gateway",
             "tenant": "acme",
         }
-    ]  # fmt: skip
+    ]
     assert logs.bound() == {}
 
 
@@ -282,7 +285,7 @@ async def test_an_address_that_is_none_is_said_so(address: str) -> None:
     server = Server(
         CommonConfig(suite_key=KEY, grpc_address=address), service="ai", signer=TokenSigner(KEY, "ai")
     )
-    with pytest.raises(ConfigError, match="TRUNKLINE_AI_GRPC_ADDRESS=.* is not an address"):
+    with pytest.raises(ConfigError, match=r"TRUNKLINE_AI_GRPC_ADDRESS=.* is not an address"):
         await server.start()
 
 
@@ -302,7 +305,7 @@ async def test_metrics_are_served_over_http_and_their_port_in_use_is_said(start_
     assert f'trunkline_rpc_server_calls_total{{code="OK",method="/{SERVICE}/One"}}' in text
     assert f'trunkline_rpc_server_seconds_bucket{{le="0.001",method="/{SERVICE}/One"}}' in text
     config = CommonConfig(suite_key=KEY, metrics_address=address)
-    with pytest.raises(ConfigError, match=f"{address}.*TRUNKLINE_AI_METRICS_ADDRESS"):
+    with pytest.raises(ConfigError, match=rf"{address}.*TRUNKLINE_AI_METRICS_ADDRESS"):
         await Server(config, service="ai", signer=TokenSigner(KEY, "ai")).start()
     await suite.server.stop(0)
     with pytest.raises(OSError):  # noqa: PT011 -- refused, reset or closed, by platform

@@ -31,9 +31,9 @@ _PHONE_KEY = re.compile(
 
 _TOKEN = re.compile(
     r"\b(?:Bearer|Basic)\s+[^\s,;\"']+"
-    r"|(?<![A-Za-z0-9])tl_[A-Za-z0-9_\-]{4,}"
+    r"|(?<![A-Za-z0-9])tl_[A-Za-z0-9_\-+/=.~]{4,}"
     r"|(?<![A-Za-z0-9])whsec_[A-Za-z0-9+/=_\-]+"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?",
+    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-+/=]+(?:\.[A-Za-z0-9_\-+/=]*)?",
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
