@@ -73,6 +73,18 @@ async def test_a_late_answer_does_not_undo_a_newer_change():
     assert sources.get("s-1").secrets[0].value == "new"
 
 
+async def test_a_reset_takes_lower_revisions_of_a_tenant_service_that_was_restored():
+    feed = Feed(
+        [Change(upserted=resolved("s-1", "lost", 90), revision=90), Change(upserted=resolved("s-2"), revision=91)],
+        [Change(reset=True), Change(upserted=resolved("s-1", "restored", 5), revision=5), Change(caught_up=True, revision=5)],
+    )  # fmt: skip
+    sources = SourceMap(feed, None)
+    await follow(sources)
+    assert feed.after == [0, 91, 5]
+    assert sources.get("s-1").secrets[0].value == "restored"
+    assert sources.get("s-2") is None
+
+
 async def test_what_was_deleted_while_the_gateway_was_down_is_forgotten_when_the_snapshot_is_complete(
     tmp_path,
 ):

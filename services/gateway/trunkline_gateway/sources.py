@@ -136,7 +136,9 @@ class SourceMap:
                 async for message in self._feed.watch(revision):
                     delay = 0.2
                     self._apply(message)
-                    revision = max(revision, message.revision)
+                    # A reset counts anew: the tenant service may have been restored to an earlier state.
+                    after_reset = message.WhichOneof("change") == "reset"
+                    revision = 0 if after_reset else max(revision, message.revision)
             except TrunklineError as error:
                 log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
             self.caught_up = False
@@ -151,6 +153,8 @@ class SourceMap:
                 self._forget(message.deleted_source_id)
             case "reset":
                 self._unconfirmed = set(self._sources)
+                for resolved in self._resolved.values():
+                    resolved.revision = 0
             case "caught_up":
                 for source_id in self._unconfirmed:
                     self._forget(source_id)
