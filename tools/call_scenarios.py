@@ -115,7 +115,7 @@ SCENARIOS = (
         "callrail",
         "mp3",
         1,
-        labels(0, "neutral", "appointment", "medium"),
+        labels(0, "neutral", "appointment", "low"),
         "Robert Wilson",
         "+13035550125",
         (

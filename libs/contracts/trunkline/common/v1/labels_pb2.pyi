@@ -77,7 +77,7 @@ class _IntentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Intent.ValueTy
     INTENT_WRONG_NUMBER: _Intent.ValueType  # 12
     """Meant somebody else."""
     INTENT_VOICEMAIL: _Intent.ValueType  # 13
-    """A message left without a clearer intent."""
+    """A message left on a machine, whatever it asks for; the lead level tells what it is worth."""
     INTENT_NO_CONVERSATION: _Intent.ValueType  # 14
     """Nobody spoke."""
     INTENT_OTHER: _Intent.ValueType  # 15
@@ -113,7 +113,7 @@ INTENT_ROBOCALL: Intent.ValueType  # 11
 INTENT_WRONG_NUMBER: Intent.ValueType  # 12
 """Meant somebody else."""
 INTENT_VOICEMAIL: Intent.ValueType  # 13
-"""A message left without a clearer intent."""
+"""A message left on a machine, whatever it asks for; the lead level tells what it is worth."""
 INTENT_NO_CONVERSATION: Intent.ValueType  # 14
 """Nobody spoke."""
 INTENT_OTHER: Intent.ValueType  # 15
