@@ -87,7 +87,7 @@ def forged(**changes: Any) -> dict[str, Any]:
         "x.y.z",
         jwt.encode(forged(), b"another key of thirty-two bytes!!", algorithm="HS256"),
         jwt.encode(forged(), None, algorithm="none"),
-        jwt.encode(forged(), bytes.fromhex(KEY), algorithm="HS512"),
+        jwt.encode(forged(), bytes.fromhex(KEY) * 2, algorithm="HS512"),
         jwt.encode(forged(iss="somebody"), bytes.fromhex(KEY), algorithm="HS256"),
         jwt.encode(forged(kind="operator"), bytes.fromhex(KEY), algorithm="HS256"),
         jwt.encode(forged(kind="tenant"), bytes.fromhex(KEY), algorithm="HS256"),

@@ -248,6 +248,14 @@ async def test_health_starts_not_serving_and_follows_what_it_depends_on() -> Non
         await stopping
 
 
+def test_a_dependency_can_be_set_before_there_is_a_loop() -> None:
+    health = Health()
+    set_store = health.depend("store")
+    set_store(True)
+    assert health.missing == []
+    assert not health.serving
+
+
 async def test_each_service_has_its_own_health_name(suite: Any) -> None:
     async with grpc.aio.insecure_channel(suite.server.address) as channel:
         await suite.server.health.wait_serving()

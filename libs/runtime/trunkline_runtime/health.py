@@ -42,7 +42,7 @@ class Health:
         """Add something without which the service cannot serve, not there until said otherwise.
 
         With `check` it is asked again and again (an exception counts as False); the setter that is returned
-        says it from outside.
+        says it from outside, in the loop's own thread.
         """
         self._states[name] = False
         if check is not None:
@@ -111,6 +111,9 @@ class Health:
         self._notify()
 
     def _notify(self) -> None:
+        if not self._started:
+            return  # nobody waits yet, and there may be no loop
+
         async def notify() -> None:
             async with self._changed:
                 self._changed.notify_all()

@@ -17,6 +17,9 @@ from trunkline_runtime import tracing
 
 _KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
 
+# A collector that is not there must not hold the process at its end.
+_EXPORT_SECONDS = 2
+
 
 class OtelSpan:
     """One span that is recorded."""
