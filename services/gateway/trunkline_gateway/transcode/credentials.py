@@ -1,0 +1,52 @@
+"""Tells who makes an HTTP request, and what the RPC made of it shows for them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from trunkline_runtime.authenticator import Authenticator
+from trunkline_runtime.errors import Unauthenticated
+from trunkline_runtime.identity import Caller, CallerKind
+from trunkline_runtime.tokens import TokenSigner
+
+_TOKEN = re.compile(rb"tl_[A-Za-z0-9._~+/=-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Who is asking, and the authorization that the services are shown for them."""
+
+    caller: Caller
+    authorization: str
+
+
+class Credentials:
+    """Reads `Authorization: Bearer tl_...`: the suite's own tokens are for gRPC between services only."""
+
+    def __init__(self, authenticator: Authenticator, signer: TokenSigner) -> None:
+        self._authenticator = authenticator
+        self._signer = signer
+
+    async def __call__(self, header: bytes | None) -> Shown:
+        """Return who is asking. Raises Unauthenticated; Unavailable when nobody can tell.
+
+        An API key becomes a tenant token of minutes to live, so that keys do not travel inside; an operator's
+        token is handed on, because no service may mint an operator.
+        """
+        if header is None:
+            raise Unauthenticated(
+                "credentials are needed: Authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
+            )
+        scheme, _, token = header.partition(b" ")
+        token = token.strip()
+        if scheme.lower() != b"bearer" or not token:
+            raise Unauthenticated("the authorization must be: Bearer <token>", reason="CREDENTIALS_MALFORMED")
+        if not _TOKEN.fullmatch(token):
+            raise Unauthenticated("the credentials are not valid", reason="CREDENTIALS_INVALID")
+        text = token.decode("ascii")
+        caller = await self._authenticator.authenticate(text)
+        if caller.kind is CallerKind.API_KEY and caller.tenant and caller.role:
+            minted = self._signer.tenant_token(caller.tenant, caller.role, key_id=caller.key_id or "")
+            return Shown(caller, f"Bearer {minted}")
+        return Shown(caller, f"Bearer {text}")

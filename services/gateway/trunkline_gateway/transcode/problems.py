@@ -1,0 +1,135 @@
+"""Errors as HTTP shows them: google.rpc.Status as JSON, and the one table from status codes to HTTP's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import grpc
+import orjson
+from google.protobuf import json_format, message
+from google.rpc import error_details_pb2, status_pb2
+from trunkline_runtime.errors import TABLE, Internal, TrunklineError, Unavailable, to_status
+from trunkline_runtime.wire import DETAILS_KEY
+
+Header = tuple[bytes, bytes]
+
+HTTP_STATUS = {
+    grpc.StatusCode.OK: 200,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+}
+"""As google/rpc/code.proto says."""
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# What gRPC itself says without our details names addresses and internals: this is said instead.
+_UNSAID = {
+    grpc.StatusCode.CANCELLED: "the service that answers this gave it up: try again",
+    grpc.StatusCode.UNAVAILABLE: "the service that answers this cannot be reached now: try again",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "it took too long",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is too large",
+    grpc.StatusCode.UNIMPLEMENTED: "the service that answers this does not have this method",
+}
+_OURS = frozenset({"TOKEN_INVALID", "TOKEN_EXPIRED", "CREDENTIALS_MISSING"})
+_RETRY_SECONDS = 1.0
+
+
+class HttpProblem(Exception):
+    """What goes wrong before there is an RPC; `http` is the status, the rest is as in a domain error."""
+
+    def __init__(self, http: int, error: TrunklineError, headers: tuple[Header, ...] = ()) -> None:
+        super().__init__(error.message)
+        self.http = http
+        self.error = error
+        self.headers = headers
+
+
+def problem(http: int, code: grpc.StatusCode, reason: str, text: str, *headers: Header) -> HttpProblem:
+    """Make a problem from its parts."""
+    return HttpProblem(http, TABLE[code].of(text, reason=reason), headers)
+
+
+def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
+    """Return the status of a failed call as the caller may see it, details and all."""
+    code: grpc.StatusCode = error.code()
+    status = _sent(error, code)
+    if status is None:
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            return to_status(
+                Unavailable(_UNSAID[code], reason="SERVICE_UNAVAILABLE", retry_after=_RETRY_SECONDS)
+            )
+        if code in _UNSAID:
+            return to_status(TABLE[code].of(_UNSAID[code], reason=code.name))
+        return to_status(Internal())
+    reason = next((i.reason for i in _details(status, error_details_pb2.ErrorInfo)), "")
+    if code is grpc.StatusCode.UNAUTHENTICATED and reason in _OURS:
+        # The service refused our own token: nothing that the caller could mend.
+        return to_status(Internal())
+    return status
+
+
+def render(status: status_pb2.Status, http: int | None = None) -> tuple[int, bytes, tuple[Header, ...]]:
+    """Return the HTTP status, the JSON body and the headers of a status.
+
+    The request's id is in the header x-request-id of every answer, so that RequestInfo is left out.
+    """
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    http = HTTP_STATUS[code] if http is None else http
+    headers: list[Header] = []
+    details: list[dict[str, Any]] = []
+    for detail in status.details:
+        if detail.Is(error_details_pb2.RequestInfo.DESCRIPTOR):
+            continue
+        try:
+            details.append(json_format.MessageToDict(detail))
+        except (TypeError, KeyError, message.DecodeError):
+            continue  # a type that is not known here
+    for retry in _details(status, error_details_pb2.RetryInfo):
+        seconds = math.ceil(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
+        headers.append((b"retry-after", str(max(1, seconds)).encode()))
+    if http == 401:
+        headers.append((b"www-authenticate", _challenge(status)))
+    body = {"error": {"code": http, "message": status.message, "status": code.name, "details": details}}
+    return http, orjson.dumps(body), tuple(headers)
+
+
+def _challenge(status: status_pb2.Status) -> bytes:
+    reason = next((i.reason for i in _details(status, error_details_pb2.ErrorInfo)), "")
+    return b'Bearer realm="trunkline"' + (
+        b"" if reason == "CREDENTIALS_MISSING" else b', error="invalid_token"'
+    )
+
+
+def _details(status: status_pb2.Status, kind: type[Any]) -> list[Any]:
+    found = []
+    for detail in status.details:
+        if detail.Is(kind.DESCRIPTOR):
+            found.append(kind.FromString(detail.value))
+    return found
+
+
+def _sent(error: grpc.RpcError, code: grpc.StatusCode) -> status_pb2.Status | None:
+    """Return the status that a service of ours sent along, None when the failure is gRPC's own."""
+    trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    for key, value in trailers or ():
+        if key == DETAILS_KEY:
+            try:
+                status = status_pb2.Status.FromString(value)
+            except message.DecodeError:
+                return None
+            return status if status.code == code.value[0] else None
+    return None

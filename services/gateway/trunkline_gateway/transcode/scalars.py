@@ -1,0 +1,132 @@
+"""Turns texts of paths and query parameters into the values of fields, as proto3's JSON mapping writes them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+Convert = Callable[[str], Any]
+"""Raises ValueError with what is allowed."""
+
+_INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|-?Infinity", re.ASCII)
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_WRAPPERS = frozenset(
+    f"google.protobuf.{name}Value"
+    for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+)
+_CAPITAL = re.compile("[A-Z]")
+
+
+def converter(field: FieldDescriptor) -> Convert | None:
+    """Return what turns one text into one value of a field; None for messages that have no text."""
+    message = field.message_type
+    if message is None:
+        return _scalar(field)
+    name = message.full_name
+    if name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
+        return _from_json(GetMessageClass(message), name.rpartition(".")[2])
+    if name == "google.protobuf.FieldMask":
+        mask: Any = GetMessageClass(message)
+        return lambda text: mask(paths=snake_paths(text))
+    if name in _WRAPPERS:
+        wrapper: Any = GetMessageClass(message)
+        inner = _scalar(message.fields_by_name["value"])
+        return lambda text: wrapper(value=inner(text))
+    return None
+
+
+def snake_paths(text: str) -> list[str]:
+    """Return the paths of a field mask such as `displayName,state`, written either way."""
+    return [
+        _CAPITAL.sub(lambda c: "_" + c[0].lower(), path.strip()) for path in text.split(",") if path.strip()
+    ]
+
+
+def _scalar(field: FieldDescriptor) -> Convert:
+    kind = field.cpp_type
+    if kind in _INTEGERS:
+        return _integer(*_INTEGERS[kind])
+    if kind == FieldDescriptor.CPPTYPE_ENUM:
+        assert field.enum_type is not None
+        return _enum(field.enum_type)
+    if kind == FieldDescriptor.CPPTYPE_BOOL:
+        return _boolean
+    if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
+        return _number
+    return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
+
+
+def _string(text: str) -> str:
+    return text
+
+
+def _boolean(text: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    raise ValueError("must be true or false")
+
+
+def _number(text: str) -> float:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    raise ValueError("must be a number")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+        return base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64") from None
+
+
+def _integer(least: int, most: int) -> Convert:
+    def convert(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not least <= (value := int(text)) <= most:
+            raise ValueError(f"must be an integer from {least} to {most}")
+        return value
+
+    return convert
+
+
+def _enum(enum: EnumDescriptor) -> Convert:
+    numbers = {value.name: value.number for value in enum.values}
+    choice = ", ".join(numbers)
+
+    def convert(text: str) -> int:
+        if text in numbers:
+            return numbers[text]
+        if _INTEGER.fullmatch(text) and -(2**31) <= (value := int(text)) < 2**31:
+            return value
+        raise ValueError(f"must be one of {choice}")
+
+    return convert
+
+
+def _from_json(cls: Any, kind: str) -> Convert:
+    wanted = {
+        "Timestamp": "must be a time such as 2026-11-01T00:00:00Z (a + in a URL is written %2B)",
+        "Duration": "must be seconds such as 90s or 1.5s",
+    }[kind]
+
+    def convert(text: str) -> Any:
+        value = cls()
+        try:
+            value.FromJsonString(text)
+        except ValueError:
+            raise ValueError(wanted) from None
+        return value
+
+    return convert

@@ -1,0 +1,174 @@
+"""The ASGI application that answers HTTP requests by calling RPCs, as their google.api.http rules say."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from trunkline_runtime import guard, logs, tracing
+from trunkline_runtime.access import Rule
+from trunkline_runtime.errors import TrunklineError, to_status
+from trunkline_runtime.metrics import counter, histogram
+
+from trunkline_gateway.answers import Receive, Scope, Send
+from trunkline_gateway.transcode.bindings import Binding
+from trunkline_gateway.transcode.credentials import Shown
+from trunkline_gateway.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
+from trunkline_gateway.transcode.problems import Header, HttpProblem, from_rpc, problem, render
+from trunkline_gateway.transcode.reader import read
+from trunkline_gateway.transcode.router import Allowed, Match, Router
+from trunkline_gateway.transcode.writer import Write, writer
+
+Backend = Callable[[str], grpc.aio.Channel]
+"""The channel to the service of a proto package."""
+Authenticate = Callable[[bytes | None], Awaitable[Shown]]
+"""Tells who shows this Authorization header."""
+
+log = logs.get_logger(__name__)
+
+CALL_SECONDS = 30.0
+_LARGE_BYTES = 32 * 1024
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_JSON: Header = (b"content-type", b"application/json")
+_random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets
+
+
+class Transcoder:
+    """Answers what its router knows.
+
+    `rules` is the access table: who may not call a method is told so before the body is read; the services
+    check it again. `call_seconds` is the deadline of a call, and of the body to arrive.
+    """
+
+    def __init__(
+        self,
+        router: Router[Binding],
+        backend: Backend,
+        authenticate: Authenticate,
+        *,
+        rules: Mapping[str, Rule],
+        most_body_bytes: int = MOST_BODY_BYTES,
+        call_seconds: float = CALL_SECONDS,
+    ) -> None:
+        self._router = router
+        self._backend = backend
+        self._authenticate = authenticate
+        self._rules = rules
+        self._most_body_bytes = most_body_bytes
+        self._call_seconds = call_seconds
+        self._calls: dict[str, tuple[Any, Write]] = {}
+        self._answered = counter(
+            "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
+        )
+        self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        headers = headers_of(scope)
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % _random.getrandbits(64)
+        rpc = "none"
+        try:
+            binding, values = self._route(scope)
+            rpc = binding.rpc
+            trace = headers.get(b"traceparent")
+            with tracing.server_span(rpc, trace.decode("latin-1") if trace else None) as span:
+                logs.bind(request_id=request_id.decode(), trace=tracing.trace_id(), method=rpc)
+                status, body, more = await self._answer(binding, values, scope, headers, receive, request_id)
+                if span is not None and status >= 400:
+                    span.failed(str(status))
+        except Gone:
+            return
+        except Exception as error:
+            status, body, more = _refusal(error)
+        self._answered.labels(rpc, str(status)).inc()
+        self._took.labels(rpc).observe(time.perf_counter() - began)
+        sent = [_JSON, (b"content-length", str(len(body)).encode()), (b"x-request-id", request_id), *more]
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": body})
+
+    def _route(self, scope: Scope) -> tuple[Binding, dict[str, str]]:
+        found: Match[Binding] | Allowed | None
+        try:
+            found = self._router.find(scope["method"], raw_path(scope))
+        except UnicodeDecodeError:
+            raise problem(
+                400, grpc.StatusCode.INVALID_ARGUMENT, "BAD_PATH", "the path is not UTF-8"
+            ) from None
+        if found is None:
+            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", "there is no such path")
+        if isinstance(found, Allowed):
+            methods = ", ".join(found.methods)
+            raise problem(
+                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path takes {methods}",
+                (b"allow", methods.encode()),
+            )  # fmt: skip
+        return found.target, found.values
+
+    async def _answer(
+        self,
+        binding: Binding,
+        values: dict[str, str],
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        request_id: bytes,
+    ) -> tuple[int, bytes, tuple[Header, ...]]:
+        try:
+            shown = await self._authenticate(headers.get(b"authorization"))
+            rule = self._rules.get(binding.rpc)
+            if rule is not None:
+                guard.admit(shown.caller, binding.rpc, rule)
+            takes_body = binding.whole_body or binding.body is not None
+            body = await content(
+                headers, receive, json=takes_body, most=self._most_body_bytes, seconds=self._call_seconds
+            )
+            request = await _aside(len(body), read, binding, values, scope["query_string"], body)
+            if rule is not None:
+                guard.confine(shown.caller, binding.rpc, rule, request)
+            call, write = self._calls.get(binding.rpc) or self._prepare(binding)
+            metadata = (("authorization", shown.authorization), ("x-request-id", request_id.decode()))
+            response = await call(request, metadata=metadata, timeout=self._call_seconds)
+            return 200, await _aside(response.ByteSize(), write, response), ()
+        except Gone:
+            raise
+        except Exception as error:
+            return _refusal(error)
+
+    def _prepare(self, binding: Binding) -> tuple[Any, Write]:
+        call: Any = self._backend(binding.package).unary_unary(
+            binding.rpc,
+            request_serializer=binding.request_class.SerializeToString,
+            response_deserializer=binding.response_class.FromString,
+        )
+        prepared = self._calls[binding.rpc] = (call, writer(binding))
+        return prepared
+
+
+async def _aside(size: int, work: Callable[..., Any], *args: Any) -> Any:
+    """Do the work here when it is small; else in a thread, so that a long transcript delays no webhook."""
+    return work(*args) if size < _LARGE_BYTES else await asyncio.to_thread(work, *args)
+
+
+def _refusal(error: Exception) -> tuple[int, bytes, tuple[Header, ...]]:
+    """Return the answer to an error; one that nobody expected is logged and shows nothing."""
+    if isinstance(error, HttpProblem):
+        status, body, headers = render(to_status(error.error), error.http)
+        return status, body, (*headers, *error.headers)
+    if isinstance(error, TrunklineError):
+        log.info("api_refused", code=error.code.name, reason=error.reason, error=error.message)
+        return render(to_status(error))
+    if isinstance(error, grpc.RpcError):
+        status, body, headers = render(from_rpc(error))
+        if status >= 500:
+            log.warning("api_call_failed", code=error.code().name, error=error.details())
+        return status, body, headers
+    log.error("api_failed", exc_info=error)
+    return render(to_status(error))
