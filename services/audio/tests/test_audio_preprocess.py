@@ -72,6 +72,14 @@ def test_each_container_keeps_length_pitch_and_channels_apart(container, codec, 
         assert np.abs(middle).max() == pytest.approx(level * 32768, rel=0.2)
 
 
+def test_tags_in_an_old_encoding_do_not_refuse_the_sound():
+    tag = b"TIT2" + (6).to_bytes(4, "big") + b"\0\0" + b"\x03caf\xe9\xff"
+    body = sounds.encoded("mp3", "libmp3lame", sounds.tone(1, 44_100), rate=44_100)
+    body = body[10 + int.from_bytes(body[6:10], "big") :] if body[:3] == b"ID3" else body
+    found, _ = lanes_of(b"ID3\x03\0\0" + len(tag).to_bytes(4, "big") + tag + body)
+    assert found.seconds == pytest.approx(1, abs=0.1)
+
+
 def test_one_channel_stays_one_and_many_become_one():
     assert lanes_of(sounds.wav(sounds.tone(1)))[0].lanes == 1
     found, (lane,) = lanes_of(sounds.wav(*[sounds.tone(1, level=0.2)] * 4))

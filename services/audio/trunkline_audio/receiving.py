@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import FailedPrecondition, ResourceExhausted, TrunklineError, Unavailable
 from trunkline_store.clock import Clock
 
@@ -17,6 +18,10 @@ from trunkline_audio.flights import Flights
 from trunkline_audio.naming import microseconds
 from trunkline_audio.preparation import Preparer
 from trunkline_audio.recordings import Recording, Recordings, blob_key
+
+log = logs.get_logger(__name__)
+
+_failures = metrics.counter("trunkline_audio_fetch_failures_total", "Fetches without bytes", ["reason"])
 
 MAX_INDEX_BYTES = 64 * 1024
 UNREADABLE = frozenset({"NOT_AUDIO", "NO_SOUND"})
@@ -79,6 +84,7 @@ class Receiving:
             async with self._opened(order) as fetched:
                 kept = await self._blobs.put(key, fetched.chunks())
         except FetchError as error:
+            _failures.labels(error.failure.value).inc()
             raise _domain_error(error) from None
         try:
             async with self._blobs.local(key) as path:
@@ -87,6 +93,14 @@ class Receiving:
             if not error.transient:
                 await self._blobs.delete(key)
             raise unreadable(error, "NOT_AUDIO" if error.reason in UNREADABLE else "") from None
+        log.info(
+            "received",
+            tenant=order.tenant_id,
+            recording=order.recording_id,
+            bytes=kept.size,
+            format=found.format,
+            sound_seconds=found.seconds,
+        )
         return await self._recordings.add(
             Recording(
                 tenant_id=order.tenant_id,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_store.clock import Clock
 
@@ -19,6 +20,16 @@ from trunkline_audio.preparation import Preparer
 from trunkline_audio.receiving import unreadable
 from trunkline_audio.recordings import Recording, Recordings
 from trunkline_audio.transcripts import Transcript, Transcripts, segment
+
+log = logs.get_logger(__name__)
+
+_seconds = metrics.histogram(
+    "trunkline_audio_transcription_seconds", "Seconds a transcription took", ["engine"]
+)
+_sound = metrics.counter("trunkline_audio_sound_seconds_total", "Seconds of sound transcribed", ["engine"])
+_unreliable = metrics.counter(
+    "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
+)
 
 DEFAULT_LANGUAGE = "en-US"
 AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
@@ -117,6 +128,19 @@ class Transcribing:
         if kept is None:
             raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
         took = (self._clock.now() - begun).total_seconds()
+        _seconds.labels(self._engine.name).observe(took)
+        _sound.labels(self._engine.name).inc(recording.duration_us / 1e6)
+        if kept.unreliable_reason:
+            _unreliable.labels(self._engine.name, kept.unreliable_reason).inc()
+        log.info(
+            "transcribed",
+            tenant=wish.tenant_id,
+            recording=wish.recording_id,
+            seconds=round(took, 3),
+            sound_seconds=recording.duration_us / 1e6,
+            segments=len(kept.segments),
+            unreliable=kept.unreliable_reason,
+        )
         self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
         return kept
 

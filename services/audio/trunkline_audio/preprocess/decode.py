@@ -24,6 +24,9 @@ FORMATS = "wav,w64,aiff,au,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr"
 
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
+# Tags in some old encoding are no reason to refuse the sound; PyAV 19 takes them without being asked.
+TOLERANT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+
 MAX_BAD_PACKETS = 1000
 SAME_SIGNAL = 1e-4
 """Two channels whose difference holds less than this part of their energy (-40 dB) are one signal."""
@@ -67,7 +70,7 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float) -> Decod
     Two channels stay apart; more than two become one. Raises JobFailed: NOT_AUDIO, NO_SOUND, TOO_LONG.
     """
     try:
-        with av.open(source, mode="r", options=OPTIONS, metadata_errors="ignore") as container:
+        with av.open(source, mode="r", options=OPTIONS, **TOLERANT) as container:
             return _decode(container, sinks, max_seconds)
     except (av.error.FFmpegError, ValueError) as error:
         raise JobFailed(

@@ -11,7 +11,6 @@ from collections.abc import Coroutine, Mapping
 
 from trunkline_audio.workers import frames
 
-
 DYING_SECONDS = 1.0
 
 
