@@ -78,6 +78,7 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
         self.lost: set[str] = set()
         self.leased: dict[str, str] = {}
         self.again = False  # retries and waits are due at once
+        self.stopping = False  # claims are answered at once, with nothing
 
     async def add(self, *jobs: pb.Job) -> None:
         async with self.script.changed:
@@ -88,6 +89,8 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
 
     async def ClaimJobs(self, request: pb.ClaimJobsRequest, context: Any) -> pb.ClaimJobsResponse:
         await self.script.enter("ClaimJobs", request, context)
+        if self.stopping:
+            return pb.ClaimJobsResponse()
         async with self.script.changed:
             try:
                 async with asyncio.timeout(request.wait.ToTimedelta().total_seconds()):

@@ -305,15 +305,15 @@ class TestLeases:
         async with suite.worker(lease_seconds=1.0, drain_seconds=30.0) as worker:
             await suite.jobs.add(job(body=BODY))
             await suite.script.seen("FetchRecording")
-            await suite.script.seen("RenewLeases", 3)
-            # A drain of 30 s ends at once only because nothing is worked on any more.
+            await suite.script.seen("RenewLeases")
+            # A drain of 30 s ends that soon only because nothing is worked on any more.
             worker.stop.set()  # type: ignore[attr-defined]
             await asyncio.wait_for(worker, 5)
         assert not suite.jobs.reports["e1"]
 
     async def test_leases_are_renewed_while_work_goes_on(self, suite: Suite) -> None:
         release = suite.script.hold("CreateTranscript")
-        async with suite.worker(lease_seconds=1.0):
+        async with suite.worker(lease_seconds=1.5):
             await suite.jobs.add(job(body=BODY))
             await suite.script.seen("RenewLeases", 4)
             release.set()
@@ -351,6 +351,17 @@ class TestLeases:
             await suite.jobs.finished(*(f"e{n}" for n in range(40)))
         assert len(asked(suite, "ReportJobs")) <= 5
         assert len(asked(suite, "ClaimJobs")) <= 5
+
+    async def test_a_gateway_that_stops_is_not_asked_in_a_tight_loop(self, suite: Suite) -> None:
+        suite.jobs.stopping = True
+        async with suite.worker():
+            await suite.script.seen("ClaimJobs", 3)
+            claims = len(asked(suite, "ClaimJobs"))
+            suite.jobs.stopping = False
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert claims == 3
+        assert len(asked(suite, "ClaimJobs")) <= 6
 
     async def test_no_more_jobs_are_worked_on_than_allowed_and_claims_go_on(self, suite: Suite) -> None:
         release = suite.script.hold("RecordCall")

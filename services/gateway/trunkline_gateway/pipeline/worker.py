@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
-from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_runtime import tracing
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import bind, get_logger
 from trunkline_runtime.metrics import counter, gauge
 
-from trunkline_gateway.pipeline.clients import unary
+from trunkline_gateway.pipeline.clients import Method, unary
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.leases import Leases
 from trunkline_gateway.pipeline.policy import Dead, follow_up, is_expected
@@ -31,6 +30,30 @@ _CLAIM_MOST = 100
 _RELEASE_SECONDS = 1.5
 
 
+class Jobs(Protocol):
+    """The stub of JobService."""
+
+    @property
+    def ClaimJobs(self) -> Method[pb.ClaimJobsResponse]:
+        """Lease jobs."""
+        ...
+
+    @property
+    def RenewLeases(self) -> Method[pb.RenewLeasesResponse]:
+        """Lengthen leases."""
+        ...
+
+    @property
+    def ReportJobs(self) -> Method[pb.ReportJobsResponse]:
+        """Say what became of jobs."""
+        ...
+
+    @property
+    def ReleaseLeases(self) -> Method[pb.ReleaseLeasesResponse]:
+        """Give leases back."""
+        ...
+
+
 class Process(Protocol):
     """What works on one job: `Stages.process`."""
 
@@ -44,7 +67,7 @@ class Worker:
 
     def __init__(
         self,
-        jobs: job_service_pb2_grpc.JobServiceAsyncStub,
+        jobs: Jobs,
         process: Process,
         config: WorkerConfig,
         name: str,
@@ -81,15 +104,18 @@ class Worker:
         while True:
             await self._slot_free.wait()
             try:
-                await self._claim()
-                delay = 0.1
+                if await self._claim():
+                    delay = 0.1
+                    continue
             except TrunklineError as error:
                 log.warning("claim_failed", reason=error.reason, retry_seconds=delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 3.0)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 3.0)
 
-    async def _claim(self) -> None:
+    async def _claim(self) -> bool:
+        """Claim once. False: the gateway answered "none" without waiting, as it does while it stops."""
         config = self._config
+        asked = asyncio.get_running_loop().time()
         room = min(config.worker_concurrency - self._working, _CLAIM_MOST)
         request = pb.ClaimJobsRequest(worker=self.name, limit=room)
         request.lease.FromMilliseconds(int(config.lease_seconds * 1000))
@@ -106,6 +132,8 @@ class Worker:
             self._tasks.add(run.task)
             run.task.add_done_callback(self._tasks.discard)
         self._count()
+        waited = asyncio.get_running_loop().time() - asked
+        return bool(answer.jobs) or waited >= config.claim_wait_seconds / 2
 
     async def _work(self, run: Run) -> None:
         """Work on one job and report it.
