@@ -17,7 +17,6 @@ from trunkline_audio.blobs import LocalBlobs
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.engines.loading import load_engine
-from trunkline_audio.failures import domain_error
 from trunkline_audio.fetch import Fetcher, FetchLimits
 from trunkline_audio.preparation import PrepareLimits, Preparer
 from trunkline_audio.receiving import Receiving
@@ -50,9 +49,7 @@ async def running(
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
     blobs = LocalBlobs(config.blobs_folder)
     signer = TokenSigner(config.suite_key, "audio")
-    server = Server(
-        config, service="audio", signer=signer, authenticator=authenticator, translate=domain_error
-    )
+    server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(fetcher.close)
         db = await stack.enter_async_context(

@@ -5,13 +5,12 @@ import stat
 import subprocess
 import sys
 
-import grpc
 import pytest
 from cryptography.fernet import Fernet
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import source_service_pb2
 from trunkline_runtime.config import ConfigError
-from trunkline_store import Conflict, Database, InvalidValue, StoreBusy, StoreError, StoreUnavailable
+from trunkline_store import Database
 from trunkline_store.migrations import differences
 from trunkline_store.spanner import undeclared
 from trunkline_tenant import secret_rows
@@ -19,7 +18,6 @@ from trunkline_tenant.app import build
 from trunkline_tenant.config import load_config
 from trunkline_tenant.crypto import SecretBox, UnreadableSecret
 from trunkline_tenant.schema import metadata
-from trunkline_tenant.store_errors import translate
 
 from .conftest import make_config, running
 
@@ -134,23 +132,6 @@ async def test_it_serves_once_the_store_answers_and_again_says_so_by_name(suite)
 async def test_a_second_service_on_the_same_file_is_refused_by_the_name_of_the_setting(suite):
     with pytest.raises(ConfigError, match="TRUNKLINE_TENANT_STORE_URL"):
         await build(suite.config)
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "transient"),
-    [
-        (StoreBusy("full"), grpc.StatusCode.RESOURCE_EXHAUSTED, True),
-        (StoreUnavailable("disk"), grpc.StatusCode.UNAVAILABLE, True),
-        (Conflict("row"), grpc.StatusCode.ALREADY_EXISTS, False),
-        (InvalidValue("NUL"), grpc.StatusCode.INVALID_ARGUMENT, False),
-        (StoreError("bug"), grpc.StatusCode.INTERNAL, False),
-    ],
-)
-def test_an_error_of_the_store_says_whether_a_retry_helps(error, code, transient):
-    domain = translate(error)
-    assert (domain.code, domain.transient) == (code, transient)
-    assert (domain.retry_after is not None) == transient
-    assert translate(ValueError()) is None
 
 
 def test_a_process_with_wrong_settings_ends_and_lists_them_all(tmp_path):

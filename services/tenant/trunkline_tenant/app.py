@@ -27,7 +27,6 @@ from trunkline_tenant.crypto import UnreadableSecret
 from trunkline_tenant.leads import LeadService
 from trunkline_tenant.schema import metadata
 from trunkline_tenant.sources import SourceService
-from trunkline_tenant.store_errors import translate
 from trunkline_tenant.tenants import TenantService
 from trunkline_tenant.watch import Bell, Watch
 
@@ -77,7 +76,6 @@ async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
             service=SERVICE,
             signer=_signer(config),
             authenticator=authenticator,
-            translate=translate,
         )
         bell = Bell()
         watch = Watch(
