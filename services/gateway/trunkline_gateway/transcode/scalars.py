@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ _WRAPPERS = frozenset(
     for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
 _CAPITAL = re.compile("[A-Z]")
+_MOST_FLOAT = 3.4028234663852886e38
 
 
 def converter(field: FieldDescriptor) -> Convert | None:
@@ -63,8 +65,10 @@ def _scalar(field: FieldDescriptor) -> Convert:
         return _enum(field.enum_type)
     if kind == FieldDescriptor.CPPTYPE_BOOL:
         return _boolean
-    if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
-        return _number
+    if kind == FieldDescriptor.CPPTYPE_DOUBLE:
+        return _number(sys.float_info.max)
+    if kind == FieldDescriptor.CPPTYPE_FLOAT:
+        return _number(_MOST_FLOAT)
     return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
 
 
@@ -78,10 +82,17 @@ def _boolean(text: str) -> bool:
     raise ValueError("must be true or false")
 
 
-def _number(text: str) -> float:
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    raise ValueError("must be a number")
+def _number(most: float) -> Convert:
+    def convert(text: str) -> float:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError("must be a number")
+        value = float(text)
+        # What is too large must not become infinite in silence.
+        if abs(value) > most and "Infinity" not in text:
+            raise ValueError(f"must be a number of at most {most:.6g}")
+        return value
+
+    return convert
 
 
 def _bytes(text: str) -> bytes:
@@ -103,13 +114,14 @@ def _integer(least: int, most: int) -> Convert:
 
 def _enum(enum: EnumDescriptor) -> Convert:
     numbers = {value.name: value.number for value in enum.values}
+    known = frozenset(numbers.values())
     choice = ", ".join(numbers)
 
     def convert(text: str) -> int:
         if text in numbers:
             return numbers[text]
-        if _INTEGER.fullmatch(text) and -(2**31) <= (value := int(text)) < 2**31:
-            return value
+        if _INTEGER.fullmatch(text) and int(text) in known:
+            return int(text)
         raise ValueError(f"must be one of {choice}")
 
     return convert

@@ -26,7 +26,7 @@ def writer(binding: Binding) -> Write:
     messages that are not set (proto3 JSON leaves them out) and for INPUT_ONLY fields: an empty `secret`
     would say that there is none.
     """
-    secrets = _secrets(binding.response_class.DESCRIPTOR, ())
+    secrets = _secrets(binding.response_class.DESCRIPTOR)
     only = binding.response_body.json_name if binding.response_body is not None else None
 
     def write(response: Any) -> bytes:
@@ -38,20 +38,35 @@ def writer(binding: Binding) -> Write:
     return write
 
 
-def _secrets(descriptor: Descriptor, above: tuple[Descriptor, ...]) -> _Secrets:
-    found: _Secrets = {}
-    if descriptor in above:
-        return found
+def _secrets(descriptor: Descriptor) -> _Secrets:
+    plans: dict[Descriptor, _Secrets] = {}
+    found = _plan(descriptor, plans)
+    for plan in plans.values():
+        for name in [n for n, inside in plan.items() if inside is not None and not _leads(inside)]:
+            del plan[name]
+    return found
+
+
+def _plan(descriptor: Descriptor, plans: dict[Descriptor, _Secrets]) -> _Secrets:
+    """Return the plan of a type; one that holds itself has a plan that holds itself."""
+    if descriptor in plans:
+        return plans[descriptor]
+    plan = plans[descriptor] = {}
     shape = shape_of(descriptor)
     for name in descriptor.fields_by_name:
         field = shape[name]
         if field_behavior_pb2.INPUT_ONLY in field.behaviours:
-            found[field.json_name] = None
+            plan[field.json_name] = None
         elif field.inside is not None and field.message is not None:
-            inside = _secrets(field.message, (*above, descriptor))
-            if inside:
-                found[field.json_name] = inside
-    return found
+            plan[field.json_name] = _plan(field.message, plans)
+    return plan
+
+
+def _leads(plan: _Secrets, above: tuple[int, ...] = ()) -> bool:
+    below = (*above, id(plan))
+    return any(
+        inside is None or (id(inside) not in below and _leads(inside, below)) for inside in plan.values()
+    )
 
 
 def _hide(value: Any, secrets: _Secrets) -> None:
