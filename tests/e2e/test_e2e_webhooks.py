@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import CALLS, World
 from tools.suite import webhooks
+from tools.suite.seed import api
 
 
 def recorded_call(world: World, sample: dict[str, Any], **fields: Any) -> tuple[str, webhooks.Webhook]:
@@ -76,6 +78,30 @@ def test_a_spanish_caller_is_said_to_be_unreliable(world, samples):
     answer = world.post(webhooks.callrail(source, "post_call", payload))
     event = world.finished(tenant, answer.json()["receiptId"])
     assert world.get(tenant, event["call"]).json()["unreliable"] is True
+
+
+def test_a_standard_webhooks_sender_is_taken_and_its_redelivery_is_one_event(world):
+    import httpx
+    from standardwebhooks import Webhook as Signer
+
+    tenant = world.tenants[0]
+    body = {"provider": "PROVIDER_STANDARD_WEBHOOKS", "mapping": {
+        "kind": "PAYLOAD_KIND_TEXT", "callId": "data.id", "callerNumber": "data.from", "text": "data.text",
+    }}  # fmt: skip
+    with api(world.suite.http_url, tenant.api_key) as client:
+        made = client.post(f"/v1/tenants/{tenant.name}/sources", json=body).raise_for_status().json()
+    payload = '{"data": {"id": "m1", "from": "+15555550142", "text": "what do you charge to clean a gutter"}}'
+    now = datetime.now(UTC)
+    headers = {
+        "webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())), "content-type": "application/json",
+        "webhook-signature": Signer(made["secret"]).sign("msg_1", now, payload),
+    }  # fmt: skip
+    url = world.suite.http_url + made["hookPath"] + "/message"
+    first, second = (httpx.post(url, content=payload, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (202, 202), first.text
+    event = world.finished(tenant, second.json()["receiptId"])
+    assert event["receiptCount"] == 2
+    assert world.get(tenant, event["call"]).json()["intent"] == "INTENT_QUOTE_REQUEST"
 
 
 def test_a_redelivery_is_two_receipts_one_event_one_call(world):

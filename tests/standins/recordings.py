@@ -32,8 +32,7 @@ class Recordings:
     def __enter__(self) -> Recordings:
         """Serve on a free loopback port."""
         handler = type("Handler", (_Handler,), {"recordings": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -46,6 +45,13 @@ class Recordings:
     def url(self) -> str:
         """Where it serves."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet: a client that hangs up is no news."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -59,7 +59,6 @@ def callrail_call(
         "voicemail": False,
         "call_type": "inbound",
         "duration": "30",
-        "recording_duration": 30,
         "start_time": now,
         "timestamp": now,
         "source_name": "Google Ads",
@@ -69,6 +68,7 @@ def callrail_call(
         "value": "",
     }
     if recorded:
+        payload["recording_duration"] = 30
         payload["recording"] = (
             f"https://app.callrail.com/calls/{call_id}/recording/redirect?access_key=0123456789abcdef"
         )

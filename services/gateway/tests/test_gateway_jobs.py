@@ -135,9 +135,11 @@ async def test_a_retry_spends_an_attempt_and_a_wait_does_not(world):
 async def test_a_dead_letter_says_why_and_is_not_claimed(world):
     await world.event(1)
     (job,) = await world.claim()
-    await world.report(job, dead=pb.JobDead(error="the recording is gone"))
+    named = {"normalise": "tenants/acme/calls/c1"}
+    await world.report(job, dead=pb.JobDead(error="the recording is gone"), checkpoint=named)
     story = await world.story(job)
     assert (story.state, story.last_error) == (event_pb2.EVENT_STATE_DEAD_LETTER, "the recording is gone")
+    assert story.call == "tenants/acme/calls/c1", "what is known of the call was recorded"
     world.clock.advance(1000)
     assert await world.claim() == []
 

@@ -117,7 +117,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 queue.advance(conn, job_id, token, report.advance.next_stage, made, began)
             case "done":
                 queue.complete(conn, job_id, token, made, began)
-                _finish(conn, queue, job_id, report.done.call)
+                _tell_event(conn, queue, job_id, finished=True)
             case "retry":
                 delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
                 queue.reschedule(conn, job_id, token, delay, True, error, made, began)
@@ -126,6 +126,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 queue.reschedule(conn, job_id, token, delay, False, error, made, began)
             case "dead":
                 queue.bury(conn, job_id, token, {"message": report.dead.error}, made, began)
+                _tell_event(conn, queue, job_id, finished=False)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -136,14 +137,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return pb.ReleaseLeasesResponse(released=released)
 
 
-def _finish(conn: sa.Connection, queue: Queue, job_id: str, call: str) -> None:
+def _tell_event(conn: sa.Connection, queue: Queue, job_id: str, *, finished: bool) -> None:
+    """Say in the event when it ended well, and which call it is about: the last stage that named one knows."""
     job = queue.get(conn, job_id)
-    assert job is not None, "it was completed in this transaction"
-    values: dict[str, Any] = {"finished_at": job.updated_at}
-    if call:
-        values["call"] = call
+    assert job is not None, "it was reported on in this transaction"
+    call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
     mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
-    conn.execute(events.update().where(mine).values(**values))
+    finish = job.updated_at if finished else None
+    conn.execute(events.update().where(mine).values(finished_at=finish, call=call))
 
 
 def _job(job: Job, row: sa.Row[Any]) -> pb.Job:

@@ -152,8 +152,9 @@ class Receiver:
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
         delivery = self._delivery(scope, body)
+        adapter = adapter_for(source.provider)
         try:
-            adapter_for(source.provider).verify(source, delivery)
+            adapter.verify(source, delivery)
         except Rejected as rejected:
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
@@ -162,7 +163,7 @@ class Receiver:
         content_type = delivery.headers.get("content-type", "")[:128]
         row = (
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-            verdicts.VERIFIED, content_type, "", b"", body,
+            verdicts.VERIFIED, content_type, "", pack_some(delivery.headers, adapter.identity_headers), body,
         )  # fmt: skip
         await self._commit(row, source)
         self._accepted[source.provider].inc()
@@ -240,6 +241,13 @@ def pack_headers(headers: Mapping[str, str]) -> bytes:
     """Return the headers as lines of `name: value`, without credentials. A header's value holds no line break."""
     lines = (f"{name}: {value}" for name, value in headers.items() if name not in SECRET_HEADERS)
     return "\n".join(lines).encode("latin-1", "replace")
+
+
+def pack_some(headers: Mapping[str, str], names: tuple[str, ...]) -> bytes:
+    """Return those headers only, packed: what tells which event a verified receipt is, mostly nothing."""
+    if not names:
+        return b""
+    return pack_headers({name: headers[name] for name in names if name in headers})
 
 
 def unpack_headers(raw: bytes) -> dict[str, str]:

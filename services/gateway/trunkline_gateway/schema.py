@@ -27,7 +27,7 @@ receipts = sa.Table(
     sa.Column(
         "url", Text(2048), nullable=False
     ),  # empty once verified: only an unverified one needs it again
-    sa.Column("headers", Bytes, nullable=False),  # lines of `name: value`; empty once verified
+    sa.Column("headers", Bytes, nullable=False),  # lines of `name: value`; of a verified one what names the event
     sa.Column("body", Bytes, nullable=False),
     info={
         "spanner": {
