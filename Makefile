@@ -43,7 +43,7 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint
-	$(BIN)/buf breaking --against protos/baseline.binpb
+	$(BIN)/buf breaking protos --against protos/baseline.binpb
 	$(RUN) tools.make_proto --check
 
 proto: setup ## Generate libs/contracts from protos/

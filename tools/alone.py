@@ -18,7 +18,7 @@ from tools.suite.processes import COMMANDS, Suite
 UV = Path(sys.executable).parent / "uv"
 # What a service must not need: another one's libraries.
 FOREIGN = {
-    "tenant": ("av", "onnxruntime", "pocketsphinx", "google.cloud", "vaderSentiment", "uvicorn"),
+    "tenant": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "vaderSentiment", "uvicorn"),
     "ai": ("av", "onnxruntime", "pocketsphinx", "uvicorn"),
     "audio": ("vaderSentiment", "uvicorn"),
     "gateway": ("av", "onnxruntime", "pocketsphinx", "vaderSentiment", "numpy"),

@@ -76,7 +76,10 @@ async def test_a_late_answer_does_not_undo_a_newer_change():
 async def test_a_reset_takes_lower_revisions_of_a_tenant_service_that_was_restored():
     feed = Feed(
         [Change(upserted=resolved("s-1", "lost", 90), revision=90), Change(upserted=resolved("s-2"), revision=91)],
-        [Change(reset=True), Change(upserted=resolved("s-1", "restored", 5), revision=5), Change(caught_up=True, revision=5)],
+        [
+            Change(reset=True), Change(upserted=resolved("s-1", "restored", 5), revision=5),
+            Change(caught_up=True, revision=5),
+        ],
     )  # fmt: skip
     sources = SourceMap(feed, None)
     await follow(sources)

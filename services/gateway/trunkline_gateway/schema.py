@@ -27,7 +27,8 @@ receipts = sa.Table(
     sa.Column(
         "url", Text(2048), nullable=False
     ),  # empty once verified: only an unverified one needs it again
-    sa.Column("headers", Bytes, nullable=False),  # lines of `name: value`; of a verified one what names the event
+    # Lines of `name: value`: all of an unverified one's, of a verified one's only what names the event.
+    sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
     info={
         "spanner": {
