@@ -102,10 +102,17 @@ async def test_a_language_it_does_not_know_gets_a_reason_and_no_nonsense(languag
 
 
 async def test_words_it_is_not_sure_of_make_the_answer_unreliable():
-    pool = FakePool({0: said("use", "day", "tart", confidence=0.2)})
+    nonsense = said("use", "day", "tart", confidence=0.02) + said("you", "all", confidence=0.9)
+    pool = FakePool({0: nonsense})
     heard = await local.LocalEngine(pool).transcribe(Prepared((Utterance(0, 0, SECOND),)), "")
     assert heard.unreliable == "low_confidence"
-    assert heard.segments[0].text == "use day tart"
+    assert heard.segments[0].text == "use day tart you all"
+
+
+async def test_a_few_words_it_is_not_sure_of_do_not_spoil_an_answer():
+    pool = FakePool({0: said("a", confidence=0.01) + said("pipe", "burst", "here", confidence=0.6)})
+    heard = await local.LocalEngine(pool).transcribe(Prepared((Utterance(0, 0, SECOND),)), "")
+    assert heard.unreliable == ""
 
 
 @pytest.mark.parametrize("language", ["en-US", "es"])
