@@ -91,7 +91,7 @@ async def test_a_service_that_is_not_there_is_503_and_its_address_is_not_said() 
         (grpc.StatusCode.UNKNOWN, 500), (grpc.StatusCode.INTERNAL, 500), (grpc.StatusCode.DATA_LOSS, 500),
         (grpc.StatusCode.UNIMPLEMENTED, 501), (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
         (grpc.StatusCode.DEADLINE_EXCEEDED, 504), (grpc.StatusCode.CANCELLED, 503),
-        (grpc.StatusCode.NOT_FOUND, 500),
+        (grpc.StatusCode.UNAUTHENTICATED, 500), (grpc.StatusCode.PERMISSION_DENIED, 500),
     ],
 )  # fmt: skip
 async def test_what_grpc_itself_says_is_not_shown(code: grpc.StatusCode, status: int) -> None:
@@ -103,6 +103,16 @@ async def test_what_grpc_itself_says_is_not_shown(code: grpc.StatusCode, status:
         answer = await client.get("/v1/things/a")
     assert answer.status_code == status
     assert "secret" not in answer.text
+
+
+async def test_what_only_a_handler_says_is_shown_without_details_too() -> None:
+    async def refuse(_request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "things/a was not found")
+
+    async with echo.transcoding([echo.echo_service()]) as (client, backend):
+        backend.answers[echo.ECHO + "GetThing"] = refuse
+        answer = await client.get("/v1/things/a")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (404, "things/a was not found")
 
 
 async def test_a_bug_of_a_service_shows_nothing() -> None:

@@ -92,7 +92,12 @@ def test_a_less_specific_template_answers_a_method_that_the_more_specific_lacks(
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("/v1/{a}/x", "/v1/{b=*}/x"), ("/v1/{a=**}", "/v1/**"), ("/v1/a:b", "/v1/a:b"), ("/v1/{a=x/*}", "/v1/x/{b}")],
+    [
+        ("/v1/{a}/x", "/v1/{b=*}/x"),
+        ("/v1/{a=**}", "/v1/**"),
+        ("/v1/a:b", "/v1/a:b"),
+        ("/v1/{a=x/*}", "/v1/x/{b}"),
+    ],
 )
 def test_templates_that_take_the_same_requests_conflict(one: str, other: str) -> None:
     with pytest.raises(RouteConflict, match="take the same requests") as raised:

@@ -44,6 +44,17 @@ _UNSAID = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is too large",
     grpc.StatusCode.UNIMPLEMENTED: "the service that answers this does not have this method",
 }
+# These only a handler says, so that its words are meant for the caller.
+_SAID = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+)
 _OURS = frozenset({"TOKEN_INVALID", "TOKEN_EXPIRED", "CREDENTIALS_MISSING"})
 _RETRY_SECONDS = 1.0
 
@@ -72,9 +83,8 @@ def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
             return to_status(
                 Unavailable(_UNSAID[code], reason="SERVICE_UNAVAILABLE", retry_after=_RETRY_SECONDS)
             )
-        if code in _UNSAID:
-            return to_status(TABLE[code].of(_UNSAID[code], reason=code.name))
-        return to_status(Internal())
+        text = _UNSAID.get(code) or (error.details() if code in _SAID else None)
+        return to_status(TABLE[code].of(text, reason=code.name) if text else Internal())
     reason = next((i.reason for i in _details(status, error_details_pb2.ErrorInfo)), "")
     if code is grpc.StatusCode.UNAUTHENTICATED and reason in _OURS:
         # The service refused our own token: nothing that the caller could mend.

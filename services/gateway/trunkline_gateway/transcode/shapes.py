@@ -105,11 +105,15 @@ class Shape:
             raise InvalidArgument(path, "must be a JSON object", reason="BAD_VALUE")
         if not depth:
             raise InvalidArgument(path, "is nested too deeply", reason="BAD_VALUE")
+        seen: set[Field] = set()
         for name, inner in value.items():
             place = f"{path}.{name}" if path else name
             field = self._fields.get(name)
             if field is None:
                 raise InvalidArgument(place[:200], "there is no such field", reason="UNKNOWN_FIELD")
+            if field in seen:
+                raise InvalidArgument(place, "is given by both of its names", reason="GIVEN_TWICE")
+            seen.add(field)
             if inner is None or field.message is None:
                 continue
             inside = field.inside
