@@ -18,6 +18,7 @@ from trunkline.gateway.v1 import conversation_service_pb2 as pb
 from trunkline.gateway.v1 import conversation_service_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.channels import Channels, acting_for
+from trunkline_runtime.errors import Unavailable
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.resources import tenant_of
 from trunkline_runtime.rpc import current_rpc
@@ -25,6 +26,7 @@ from trunkline_runtime.rpc import current_rpc
 log = get_logger(__name__)
 
 PART_SECONDS = 3.0
+_RETRY_SECONDS = 1.0
 _KEPT_SECONDS = 0.2
 """Kept of the caller's time to answer without a part that does not come."""
 
@@ -54,9 +56,7 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
     async def GetConversation(self, request: pb.GetConversationRequest, context: Any) -> pb.Conversation:
         """Show a call with its parts. Raises what GetCall raises; a part's failure only leaves it out."""
         with acting_for(tenant_of(request.name)):
-            calls = call_service_pb2_grpc.CallServiceStub(self._channels.get(self._tenant))
-            call = await calls.GetCall(call_service_pb2.GetCallRequest(name=request.name))
-            conversation = pb.Conversation(call=call)
+            conversation = pb.Conversation(call=await self._call(request.name))
             asked = {part: ask for part, ask in self._parts(conversation).items() if getattr(call, part)}
             found = await asyncio.gather(*(self._had(part, ask) for part, ask in asked.items()))
         for part, message in zip(asked, found, strict=True):
@@ -65,6 +65,18 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             else:
                 getattr(conversation, part).CopyFrom(message)
         return conversation
+
+    async def _call(self, name: str) -> Any:
+        calls = call_service_pb2_grpc.CallServiceStub(self._channels.get(self._tenant))
+        try:
+            return await calls.GetCall(call_service_pb2.GetCallRequest(name=name))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                # gRPC's own words name the address that it could not reach.
+                raise Unavailable(
+                    "calls cannot be read now", reason="CALLS_UNAVAILABLE", retry_after=_RETRY_SECONDS
+                ) from error
+            raise
 
     def _parts(self, conversation: pb.Conversation) -> dict[str, Callable[[float], Awaitable[Any]]]:
         """Return how each part is asked for; a part is named as the field of the call that names it."""
