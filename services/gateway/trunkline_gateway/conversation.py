@@ -57,7 +57,11 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
         """Show a call with its parts. Raises what GetCall raises; a part's failure only leaves it out."""
         with acting_for(tenant_of(request.name)):
             conversation = pb.Conversation(call=await self._call(request.name))
-            asked = {part: ask for part, ask in self._parts(conversation).items() if getattr(call, part)}
+            asked = {
+                part: ask
+                for part, ask in self._parts(conversation).items()
+                if getattr(conversation.call, part)
+            }
             found = await asyncio.gather(*(self._had(part, ask) for part, ask in asked.items()))
         for part, message in zip(asked, found, strict=True):
             if message is None:
