@@ -12,7 +12,8 @@ import sqlalchemy as sa
 class Appender(ABC):
     """Puts rows into one append-only table, many awaiting callers to a commit.
 
-    `columns` names the values of a row, in order: the table's columns without its autoincrement integer key.
+    `columns` names the values of a row, in order: the table's columns without its autoincrement integer key
+    (on Spanner a random one) and without its pending mark (trunkline_store.spanner.pending_column).
     """
 
     columns: tuple[str, ...]
@@ -35,6 +36,10 @@ class Appender(ABC):
 
 
 def row_columns(table: sa.Table) -> tuple[str, ...]:
-    """Return the columns whose values a row holds."""
+    """Return the columns whose values a row holds: not those that the engine fills by itself."""
     automatic = table.autoincrement_column
-    return tuple(column.name for column in table.columns if column is not automatic)
+    return tuple(
+        column.name
+        for column in table.columns
+        if column is not automatic and "pending_shards" not in column.info.get("spanner", {})
+    )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
-from trunkline_store.errors import StoreError
 from trunkline_store.types import on_spanner
 
 # Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
@@ -26,6 +25,11 @@ def insert_if_absent(
     `key` names the columns of the primary key or of one unique index. Any other constraint that the row
     violates is an error, as with a plain insert: Conflict or InvalidValue.
     """
+    if on_spanner(conn.dialect) and set(key) != {column.name for column in table.primary_key.columns}:
+        # OR IGNORE looks at the primary key alone; inside the transaction looking first is as good.
+        there = sa.select(sa.literal(1)).where(*[table.c[name] == values[name] for name in key]).limit(1)
+        if conn.execute(there).first() is not None:
+            return False
     statement = _if_absent(table, tuple(key), conn.dialect.name)
     return conn.execute(statement, dict(values)).rowcount == 1
 
@@ -51,7 +55,7 @@ class BulkInsert:
         self.table = table
         self.columns = tuple(columns) if columns is not None else tuple(c.name for c in table.columns)
         self.key = tuple(if_absent) if if_absent is not None else None
-        self._forms: dict[str, RowForm] = {}
+        self._forms: dict[str, _Form] = {}
 
     def run(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> set[Any]:
         """Insert the rows; the keys inserted (plain values for a key of one column, tuples for more).
@@ -60,17 +64,28 @@ class BulkInsert:
         """
         form = self._forms.get(conn.dialect.name)
         if form is None:
-            if on_spanner(conn.dialect):
-                raise StoreError("bulk inserts on Spanner are mutations: not through a connection")
-            form = self._forms[conn.dialect.name] = RowForm(self.table, self.columns, conn.dialect, self.key)
+            form = self._forms[conn.dialect.name] = self._form(conn.dialect)
         inserted: set[Any] = set()
-        step = max(1, PARAMETERS_A_STATEMENT // len(self.columns))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            done = conn.exec_driver_sql(form.sql(len(part)), tuple(form.flatten(part)))
-            if self.key is not None:
-                inserted.update(row[0] if len(self.key) == 1 else tuple(row) for row in done)
+        for start in range(0, len(rows), form.rows_a_statement):
+            done = form.insert(conn, rows[start : start + form.rows_a_statement])
+            inserted.update(row[0] if len(row) == 1 else tuple(row) for row in done)
         return inserted
+
+    def _form(self, dialect: Dialect) -> _Form:
+        if on_spanner(dialect):
+            from trunkline_store.spanner.inserts import SpannerRowForm  # noqa: PLC0415 - engines load when used
+
+            return SpannerRowForm(self.table, self.columns, dialect, self.key)
+        return RowForm(self.table, self.columns, dialect, self.key)
+
+
+class _Form(Protocol):
+    """How an engine writes many rows by one statement."""
+
+    rows_a_statement: int
+
+    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
+        """Insert the rows; the keys inserted, where it was asked for them."""
 
 
 class RowForm:
@@ -86,6 +101,8 @@ class RowForm:
         quote = dialect.identifier_preparer
         names = ", ".join(quote.quote(name) for name in columns)
         self.width = len(columns)
+        self.rows_a_statement = max(1, PARAMETERS_A_STATEMENT // self.width)
+        self._returns = key is not None
         self._head = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES "  # noqa: S608 - names of ours
         self._row = f"({', '.join('?' * self.width)})"
         self._tail = ""
@@ -107,6 +124,11 @@ class RowForm:
                 self._texts.clear()
             text = self._texts[rows] = self._head + ", ".join([self._row] * rows) + self._tail
         return text
+
+    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
+        """Insert the rows through a connection."""
+        done = conn.exec_driver_sql(self.sql(len(rows)), tuple(self.flatten(rows)))
+        return done.all() if self._returns else ()
 
     def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Return the parameters of all rows, one after another, as the driver takes them."""

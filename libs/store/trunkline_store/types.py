@@ -68,9 +68,9 @@ class UtcTimestamp(_StoreType):
         """Return the conversion of a value on its way in."""
         return _checked_time if on_spanner(dialect) else to_microseconds
 
-    def from_driver(self, dialect: Dialect) -> Processor:
+    def from_driver(self, dialect: Dialect) -> Processor | None:
         """Return the conversion of a value on its way out."""
-        return _in_utc if on_spanner(dialect) else from_microseconds
+        return None if on_spanner(dialect) else from_microseconds
 
 
 class Text(_StoreType):
@@ -132,7 +132,7 @@ class Json(_StoreType):
 
     def to_driver(self, dialect: Dialect) -> Processor:
         """Return the conversion of a value on its way in."""
-        return _checked_json if on_spanner(dialect) else to_json
+        return _spanner_json if on_spanner(dialect) else to_json
 
     def from_driver(self, dialect: Dialect) -> Processor | None:
         """Return the conversion of a value on its way out."""
@@ -188,19 +188,20 @@ def _from_json(value: Any) -> Any:
     return None if value is None else json.loads(value)
 
 
-def _checked_json(value: Any) -> Any:
-    to_json(value)
-    return value
+class JsonText(str):
+    """A JSON value on its way to Spanner, told apart from plain text."""
+
+    __slots__ = ()
+
+
+def _spanner_json(value: Any) -> JsonText | None:
+    text = to_json(value)
+    return None if text is None else JsonText(text)
 
 
 def _checked_time(value: Any) -> Any:
     to_microseconds(value)
     return value
-
-
-def _in_utc(value: Any) -> Any:
-    # The client gives its own datetime subclass, with nanoseconds; callers get a plain one.
-    return None if value is None else from_microseconds(to_microseconds(value))
 
 
 def _checked_bytes(value: Any) -> Any:

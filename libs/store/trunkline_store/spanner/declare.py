@@ -1,4 +1,4 @@
-"""Cloud Spanner as an engine: its place, and what tables declare for it already."""
+"""What tables declare for Cloud Spanner; kept in `info`, since SQLAlchemy refuses the keywords of a missing dialect."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL
 
-from trunkline_store.clock import Clock
-from trunkline_store.database import Database
-from trunkline_store.errors import StoreUnsupported
+from trunkline_store.types import UtcTimestamp
+
+PENDING_SHARDS = 8
 
 
 def table_options(
@@ -18,7 +17,8 @@ def table_options(
 ) -> dict[str, Any]:
     """Return a Table's `info`: the parent it is interleaved in, and (column, days) after which rows go.
 
-    Kept in `info` since SQLAlchemy refuses a dialect's keywords while the dialect is not installed.
+    `expire` names a UtcTimestamp column of the table; Spanner deletes such rows within 72 hours of that day, so
+    queries that must not show them filter as well.
     """
     options: dict[str, Any] = {}
     if interleave_in is not None:
@@ -35,11 +35,39 @@ def index_options(*, storing: Sequence[str] = (), null_filtered: bool = False) -
     return {"spanner": {"storing": list(storing), "null_filtered": null_filtered}}
 
 
+def pending_column(name: str = "pending", shards: int = PENDING_SHARDS) -> sa.Column[int]:
+    """Return the mark of an append-only table whose rows somebody still has to look at.
+
+    On Spanner the key of an append-only table (one with an autoincrement integer) is random, so no cursor can
+    follow it. There the appender puts a shard, 0 to `shards` - 1, into this column of each row; a NULL_FILTERED
+    index (pending, time) lists what is left, shard by shard, and who is done with a row sets the column to NULL.
+    On SQLite it stays NULL: a cursor over the growing key does the same for less.
+    """
+    return sa.Column(name, sa.Integer, nullable=True, info={"spanner": {"pending_shards": shards}})
+
+
+def commit_time_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:
+    """Return a timestamp column that on Spanner may hold the commit's own time (PENDING_COMMIT_TIMESTAMP())."""
+    return sa.Column(name, UtcTimestamp, nullable=nullable, info={"spanner": {"commit_timestamp": True}})
+
+
+def shards_of(column: sa.Column[Any]) -> int | None:
+    """Return over how many shards a pending column spreads, None for any other column."""
+    shards: int | None = column.info.get("spanner", {}).get("pending_shards")
+    return shards
+
+
+def options_of(item: sa.Table | sa.Index | sa.Column[Any]) -> dict[str, Any]:
+    """Return what was declared for Spanner."""
+    options: dict[str, Any] = item.info.get("spanner", {})
+    return options
+
+
 def undeclared(metadata: sa.MetaData) -> list[str]:
     """Return what the options of these tables name that is not there; [] when all is well."""
     problems: list[str] = []
     for table in metadata.tables.values():
-        options = table.info.get("spanner", {})
+        options = options_of(table)
         parent = options.get("interleave_in")
         if parent is not None and parent not in metadata.tables:
             problems.append(f"{table.name}: interleaved in {parent}, which is not a table")
@@ -47,14 +75,7 @@ def undeclared(metadata: sa.MetaData) -> list[str]:
         if column is not None and column not in table.columns:
             problems.append(f"{table.name}: expires by {column}, which is not a column")
         for index in table.indexes:
-            for name in index.info.get("spanner", {}).get("storing", ()):
+            for name in options_of(index).get("storing", ()):
                 if name not in table.columns:
                     problems.append(f"{index.name}: stores {name}, which is not a column")
     return problems
-
-
-async def open_spanner(
-    url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
-) -> Database:
-    """Refuse: this version holds the declarations and not yet the engine."""
-    raise StoreUnsupported("Cloud Spanner is not supported by this version: use sqlite:///path")

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
-from trunkline_store.errors import StoreError, StoreUnsupported
+from trunkline_store.callbacks import translate_errors
+from trunkline_store.errors import StoreUnsupported
 from trunkline_store.sqlite.errors import translate
 
 # Bodies of 2.5 KB fill a 4096-byte page each; fewer, larger pages keep the checkpoints cheap.
@@ -69,25 +69,5 @@ def engine_over(creator: Callable[[], sqlite3.Connection]) -> Engine:
     engine = sa.create_engine(
         "sqlite+pysqlite://", creator=creator, poolclass=NullPool, pool_reset_on_return=None
     )
-    event.listen(engine, "handle_error", _translate)
+    translate_errors(engine, translate)
     return engine
-
-
-def forbid_transaction_control(engine: Engine, inside: Callable[[], bool]) -> None:
-    """Refuse commit() and rollback() by a callback: the transaction is shared with others."""
-
-    def refuse(_: Connection) -> None:
-        if inside():
-            raise StoreError("a callback must neither commit nor roll back; raise to undo it")
-
-    event.listen(engine, "commit", refuse)
-    event.listen(engine, "rollback", refuse)
-
-
-def _translate(context: ExceptionContext) -> None:
-    original = context.original_exception
-    error = translate(original)
-    if error is not original:
-        raise error from original
-    if isinstance(error, StoreError):  # a column type refused the value; SQLAlchemy would wrap it
-        raise error

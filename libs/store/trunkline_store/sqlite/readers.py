@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
+from trunkline_store.callbacks import forbid_transaction_control
 from trunkline_store.errors import StoreClosed
-from trunkline_store.sqlite.connect import connect_reader, engine_over, forbid_transaction_control
+from trunkline_store.sqlite.connect import connect_reader, engine_over
 from trunkline_store.sqlite.errors import translate
 
 T = TypeVar("T")

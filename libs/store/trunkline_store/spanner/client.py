@@ -1,0 +1,268 @@
+"""The calls that the store makes of Spanner, each with a deadline and errors of our own.
+
+Over the generated client of google-cloud-spanner: its hand-written layers repeat UNAVAILABLE without end, take
+locks that a failed first statement leaves held, and give commits no deadline.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import grpc
+from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient
+from google.cloud.spanner_admin_database_v1.services.database_admin.transports.grpc import (
+    DatabaseAdminGrpcTransport,
+)
+from google.cloud.spanner_v1 import SpannerClient, types
+from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
+from google.cloud.spanner_v1.streamed import StreamedResultSet
+from google.protobuf.struct_pb2 import ListValue, Value
+
+from trunkline_store.errors import StoreUnavailable
+from trunkline_store.spanner.address import Address
+from trunkline_store.spanner.errors import OutOfTime, TransactionLost, translate, worth_repeating
+from trunkline_store.spanner.values import Rows, TypeCode, decoder, to_value, type_of
+
+T = TypeVar("T")
+# What a commit may hold, and a little more: bodies of receipts come whole.
+_CHANNEL = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 60_000),
+]
+_LEADER = ("x-goog-spanner-route-to-leader", "true")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a statement gave."""
+
+    columns: list[tuple[str, int]]
+    """Name and TypeCode of each."""
+    rows: list[tuple[Any, ...]]
+    changed: int
+    """Rows that a DML statement changed, -1 for a query."""
+    transaction: bytes
+    """The id of the transaction that this statement began, empty if none."""
+
+
+class Deadline:
+    """A moment by which something must have ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; OutOfTime when none are."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise OutOfTime("the deadline passed")
+        return left
+
+    def pause(self, attempt: int, asked: float | None = None) -> None:
+        """Wait before the next attempt: what the server asked, else a jittered, growing while."""
+        wait = asked if asked is not None else 0.01 * 2 ** min(attempt, 7)
+        wait *= random.uniform(0.5, 1.0) if asked is None else random.uniform(1.0, 1.2)  # noqa: S311 - jitter
+        if wait >= self.left():
+            raise OutOfTime("the deadline passed while it was tried again")
+        time.sleep(wait)
+
+
+class Client:
+    """One database through one channel; safe for use by many threads."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._resource = ("google-cloud-resource-prefix", address.name)
+        self._channel: grpc.Channel | None = None
+        if address.emulator:
+            self._channel = grpc.insecure_channel(address.emulator, options=_CHANNEL)
+            self._data = SpannerClient(transport=SpannerGrpcTransport(channel=self._channel))
+        else:
+            try:
+                self._data = SpannerClient()
+            except Exception as exc:
+                raise translate(exc) from exc
+        self._admin: DatabaseAdminClient | None = None
+        self._admin_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the channel."""
+        transports: list[Any] = [self._data.transport]
+        if self._admin is not None:
+            transports.append(self._admin.transport)
+        for transport in transports:
+            transport.close()
+        if self._channel is not None:
+            self._channel.close()
+
+    def create_sessions(self, count: int, deadline: Deadline) -> list[str]:
+        """Create that many sessions; their names."""
+        names: list[str] = []
+        while len(names) < count:
+            request = types.BatchCreateSessionsRequest(
+                database=self.address.name, session_count=min(100, count - len(names))
+            )
+            made = self._repeated(self._data.batch_create_sessions, request, deadline)
+            names += [session.name for session in made.session]
+        return names
+
+    def delete_session(self, session: str, deadline: Deadline) -> None:
+        """Give a session back."""
+        self._call(self._data.delete_session, types.DeleteSessionRequest(name=session), deadline)
+
+    def begin(self, session: str, deadline: Deadline) -> bytes:
+        """Begin a read-write transaction; its id."""
+        request = types.BeginTransactionRequest(session=session, options=_READ_WRITE)
+        made: bytes = self._call(self._data.begin_transaction, request, deadline).id
+        return made
+
+    def execute(
+        self,
+        session: str,
+        selector: types.TransactionSelector,
+        sql: str,
+        parameters: Sequence[Any] | Mapping[str, Any],
+        deadline: Deadline,
+        sequence: int = 0,
+    ) -> Result:
+        """Run a query or a DML statement and read all it gives."""
+        request = types.ExecuteSqlRequest(session=session, transaction=selector, sql=sql, seqno=sequence)
+        message = types.ExecuteSqlRequest.pb(request)
+        named = parameters.items() if isinstance(parameters, Mapping) else _numbered(parameters)
+        for name, value in named:
+            message.params.fields[name].CopyFrom(to_value(value))
+            _declare(message.param_types, name, value)
+        try:
+            stream = self._data.execute_streaming_sql(
+                request=request, timeout=deadline.left(), retry=None, metadata=self._metadata
+            )
+            streamed = StreamedResultSet(stream, lazy_decode=True)
+            raw = list(streamed)
+        except Exception as exc:
+            raise translate(exc) from exc
+        fields = list(streamed.metadata.row_type.fields) if streamed.metadata else []
+        decoders = [decoder(field.type_) for field in fields]
+        stats = streamed.stats
+        return Result(
+            columns=[(field.name, int(field.type_.code)) for field in fields],
+            rows=[tuple([read(value) for read, value in zip(decoders, row, strict=True)]) for row in raw],
+            changed=stats.row_count_exact if stats is not None and "row_count_exact" in stats else -1,
+            transaction=streamed.metadata.transaction.id if streamed.metadata else b"",
+        )
+
+    def commit(self, session: str, transaction: bytes, deadline: Deadline) -> None:
+        """Commit; repeated while Spanner is away, which is safe: an id is committed once."""
+        request = types.CommitRequest(session=session, transaction_id=transaction)
+        self._repeated(self._data.commit, request, deadline)
+
+    def rollback(self, session: str, transaction: bytes, deadline: Deadline) -> None:
+        """Let go of a transaction's locks."""
+        request = types.RollbackRequest(session=session, transaction_id=transaction)
+        self._call(self._data.rollback, request, deadline)
+
+    def insert(
+        self, session: str, table: str, columns: Sequence[str], rows: Iterable[ListValue], deadline: Deadline
+    ) -> None:
+        """Insert rows by one blind Commit of mutations; one call, not repeated."""
+        request = types.CommitRequest(
+            session=session,
+            single_use_transaction=_READ_WRITE,
+            mutations=[types.Mutation(insert=types.Mutation.Write(table=table, columns=columns))],
+        )
+        message = types.CommitRequest.pb(request)
+        if self.address.commit_delay_ms:
+            message.max_commit_delay.FromMilliseconds(self.address.commit_delay_ms)
+        message.mutations[0].insert.values.extend(rows)
+        self._call(self._data.commit, request, deadline)
+
+    def read_row(
+        self, session: str, table: str, columns: Sequence[str], key: ListValue, deadline: Deadline
+    ) -> list[Value] | None:
+        """Return a row by its key as it came over the wire, None if there is none."""
+        request = types.ReadRequest(session=session, table=table, columns=columns)
+        types.ReadRequest.pb(request).key_set.keys.append(key)
+        found = types.ResultSet.pb(self._call(self._data.read, request, deadline)).rows
+        return list(found[0].values) if found else None
+
+    def change_schema(self, statements: Sequence[str], deadline: Deadline) -> None:
+        """Run DDL statements in order and wait for them; those before a failing one stay."""
+        with self._admin_lock:
+            if self._admin is None:
+                transport = DatabaseAdminGrpcTransport(channel=self._channel) if self._channel else None
+                self._admin = DatabaseAdminClient(transport=transport)
+        try:
+            operation: Any = self._admin.update_database_ddl(
+                database=self.address.name, statements=list(statements), timeout=deadline.left(), retry=None
+            )
+            operation.result(timeout=deadline.left())
+        except Exception as exc:
+            raise translate(exc) from exc
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (self._resource, _LEADER)
+
+    def _call(self, method: Callable[..., T], request: Any, deadline: Deadline) -> T:
+        try:
+            return method(request=request, timeout=deadline.left(), retry=None, metadata=self._metadata)
+        except Exception as exc:
+            raise translate(exc) from exc
+
+    def _repeated(self, method: Callable[..., T], request: Any, deadline: Deadline) -> T:
+        attempt = 0
+        while True:
+            try:
+                return self._call(method, request, deadline)
+            except StoreUnavailable as exc:
+                if isinstance(exc, TransactionLost) or not worth_repeating(exc):
+                    raise
+                deadline.pause(attempt)
+                attempt += 1
+
+
+_READ_WRITE = types.TransactionOptions(read_write=types.TransactionOptions.ReadWrite())
+
+
+def begin_read_write() -> types.TransactionSelector:
+    """Return the selector of a statement that begins a read-write transaction."""
+    return types.TransactionSelector(begin=_READ_WRITE)
+
+
+def begin_read_only(staleness: timedelta | None) -> types.TransactionSelector:
+    """Return the selector of a statement that begins a snapshot, that old if told."""
+    if staleness:
+        options = types.TransactionOptions.ReadOnly(exact_staleness=staleness)
+    else:
+        options = types.TransactionOptions.ReadOnly(strong=True)
+    return types.TransactionSelector(begin=types.TransactionOptions(read_only=options))
+
+
+def going_on(transaction: bytes) -> types.TransactionSelector:
+    """Return the selector of a statement inside a transaction."""
+    return types.TransactionSelector(id=transaction)
+
+
+def _numbered(parameters: Sequence[Any]) -> Iterable[tuple[str, Any]]:
+    return ((f"p{index}", value) for index, value in enumerate(parameters))
+
+
+def _declare(declared: Any, name: str, value: Any) -> None:
+    if isinstance(value, Rows):
+        element = declared[name]
+        element.code = TypeCode.ARRAY
+        element.array_element_type.code = TypeCode.STRUCT
+        for field, kind in value.fields:
+            added = element.array_element_type.struct_type.fields.add()
+            added.name = field
+            added.type_.code = kind
+        return
+    code = type_of(value)
+    if code is not None:
+        declared[name].code = code

@@ -1,0 +1,144 @@
+"""Cloud Spanner as an engine: any number of processes over one database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import ClassVar, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection
+
+from trunkline_store.appender import Appender
+from trunkline_store.clock import Clock
+from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.spanner.address import Address, parse_address
+from trunkline_store.spanner.appender import RowForm, SpannerAppender
+from trunkline_store.spanner.client import Client, Deadline
+from trunkline_store.spanner.dialect import StoreSpannerDialect
+from trunkline_store.spanner.schema import check_revision, create_missing
+from trunkline_store.spanner.threads import Sessions, Threads
+
+T = TypeVar("T")
+CALLS_THAT_WAIT = 4096
+OPEN_SECONDS = 30.0
+
+
+class SpannerDatabase(Database):
+    """A database on Spanner; see Database for what its methods promise."""
+
+    engine: ClassVar[str] = "spanner"
+
+    def __init__(self, client: Client, sessions: Sessions, *, readers: int, clock: Clock) -> None:
+        self.clock = clock
+        self.address: Address = client.address
+        self._client = client
+        self._sessions = sessions
+        self._dialect = StoreSpannerDialect(paramstyle="format")
+        seconds = self.address.deadline_seconds
+        self._readers = Threads(
+            client, sessions, "read", readers, seconds=seconds, max_waiting=CALLS_THAT_WAIT
+        )
+        self._writers = Threads(
+            client, sessions, "write", self.address.writers, seconds=seconds, max_waiting=CALLS_THAT_WAIT
+        )
+        self._append_pool = ThreadPoolExecutor(self.address.appends, thread_name_prefix="spanner-append")
+        self._appenders: dict[str, SpannerAppender] = {}
+        self._batches = 0
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open_url(
+        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+    ) -> SpannerDatabase:
+        """Connect, warm the sessions, check the schema; nothing is migrated here."""
+        address = parse_address(url)
+        client, sessions = await asyncio.to_thread(_open, address, metadata, migrations, readers)
+        return cls(client, sessions, readers=readers, clock=clock)
+
+    async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Run a callback over one snapshot, exactly that old if told."""
+        return await self._readers.run(fn, staleness)
+
+    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+        """Run a callback in a read-write transaction of its own; lanes are SQLite's, with its one writer."""
+        return await self._writers.run(fn)
+
+    def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
+        """Return the append path into a table."""
+        appender = self._appenders.get(table.name)
+        if appender is None:
+            appender = self._appenders[table.name] = SpannerAppender(
+                RowForm(table, self._dialect),
+                self._client,
+                self._sessions,
+                self._append_pool,
+                self._writers.check_open,
+                self._count_batch,
+                max_rows=max_rows,
+                max_bytes=max_bytes,
+            )
+        return appender
+
+    async def check(self) -> None:
+        """Return if Spanner answers."""
+        await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
+
+    def stats(self) -> StoreStats:
+        """Return figures for metrics."""
+        return StoreStats(
+            commits=self._writers.done + self._batches,
+            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
+            waiting_calls=self._writers.waiting,
+            log_bytes=0,
+        )
+
+    @property
+    def repeated(self) -> int:
+        """Write callbacks that were run again because their transaction was aborted."""
+        return self._writers.repeated
+
+    async def close(self) -> None:
+        """Finish what was taken, give the sessions back, close the channel."""
+        if self._closing is None:
+            self._writers.refuse()
+            self._readers.refuse()
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        for appender in self._appenders.values():
+            await appender.drained()
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._writers.stop()
+        self._readers.stop()
+        self._append_pool.shutdown(wait=True)
+        self._sessions.close()
+        self._client.close()
+
+    def _count_batch(self) -> None:
+        self._batches += 1
+
+
+def _open(
+    address: Address, metadata: sa.MetaData, migrations: str | None, readers: int
+) -> tuple[Client, Sessions]:
+    deadline = Deadline(OPEN_SECONDS)
+    client = Client(address)
+    try:
+        sessions = Sessions(client)
+        sessions.warm(readers + address.writers + address.appends, deadline)
+        session = sessions.take(deadline)
+        if migrations is None:
+            create_missing(client, session, metadata, deadline)
+        else:
+            check_revision(client, session, migrations, deadline)
+        sessions.give(session)
+        return client, sessions
+    except BaseException:
+        client.close()
+        raise
