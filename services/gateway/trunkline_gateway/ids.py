@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable
 
@@ -28,6 +29,10 @@ def group_key(tenant_id: str, source_id: str, alias: str) -> str:
     return digest_id("g", (tenant_id, source_id, alias))
 
 
+_PROCESS = os.urandom(10).hex()
+_COUNT = itertools.count()
+
+
 def receipt_id() -> str:
-    """Return a new receipt's id: 128 random bits, hexadecimal."""
-    return os.urandom(16).hex()
+    """Return a new receipt's id, 32 hexadecimal digits: 80 random bits of this process and a count."""
+    return f"{_PROCESS}{next(_COUNT):012x}"
