@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
+import orjson
 from trunkline_runtime import access
 from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.channels import Channels
@@ -12,6 +14,7 @@ from trunkline_runtime.tokens import TokenSigner
 
 from trunkline_gateway.transcode.bindings import bindings_of, router_of, services_of
 from trunkline_gateway.transcode.credentials import Credentials
+from trunkline_gateway.transcode.openapi import document
 from trunkline_gateway.transcode.transcoder import Transcoder
 
 PACKAGES = ("trunkline.tenant.v1", "trunkline.audio.v1", "trunkline.ai.v1", "trunkline.gateway.v1")
@@ -54,9 +57,16 @@ def build_transcoder(
             strict=True,
         )
     )
+    bindings = bindings_of(services_of(PACKAGES))
+
+    @functools.cache
+    def described() -> bytes:
+        return orjson.dumps(document(bindings))
+
     return Transcoder(
-        router_of(bindings_of(services_of(PACKAGES))),
+        router_of(bindings),
         lambda package: channels.get(where[package]()),
         Credentials(authenticator, signer),
         rules=access.TABLE,
+        documents={"/v1/openapi.json": described},
     )

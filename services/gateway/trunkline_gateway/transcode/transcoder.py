@@ -43,7 +43,8 @@ class Transcoder:
     """Answers what its router knows.
 
     `rules` is the access table: who may not call a method is told so before the body is read; the services
-    check it again. `call_seconds` is the deadline of a call, and of the body to arrive.
+    check it again. `documents` are JSON documents by path, made when first asked for, that anybody may read.
+    `call_seconds` is the deadline of a call, and of the body to arrive.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Transcoder:
         authenticate: Authenticate,
         *,
         rules: Mapping[str, Rule],
+        documents: Mapping[str, Callable[[], bytes]] | None = None,
         most_body_bytes: int = MOST_BODY_BYTES,
         call_seconds: float = CALL_SECONDS,
     ) -> None:
@@ -60,6 +62,7 @@ class Transcoder:
         self._backend = backend
         self._authenticate = authenticate
         self._rules = rules
+        self._documents = dict(documents or {})
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
         self._calls: dict[str, tuple[Any, Write]] = {}
@@ -75,6 +78,10 @@ class Transcoder:
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % _random.getrandbits(64)
         rpc = "none"
+        make = self._documents.get(scope["path"]) if scope["method"] == "GET" else None
+        if make is not None:
+            await self._send(send, 200, make(), request_id)
+            return
         try:
             binding, values = self._route(scope)
             rpc = binding.rpc
@@ -90,8 +97,11 @@ class Transcoder:
             status, body, more = _refusal(error)
         self._answered.labels(rpc, str(status)).inc()
         self._took.labels(rpc).observe(time.perf_counter() - began)
-        sent = [_JSON, (b"content-length", str(len(body)).encode()), (b"x-request-id", request_id), *more]
-        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await self._send(send, status, body, request_id, *more)
+
+    async def _send(self, send: Send, status: int, body: bytes, request_id: bytes, *more: Header) -> None:
+        headers = [_JSON, (b"content-length", str(len(body)).encode()), (b"x-request-id", request_id), *more]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def _route(self, scope: Scope) -> tuple[Binding, dict[str, str]]:
