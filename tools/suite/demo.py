@@ -92,7 +92,8 @@ def post_all(
                 raise SuiteError(
                     f"{sample['id']}: the webhook was answered {answer.status_code} {answer.text}"
                 )
-            posted.append(Posted(tenant, sample, sample["provider"], call_id, taken, time.monotonic()))
+            provider = "callrail" if call_id.startswith("CAL") else "twilio"
+            posted.append(Posted(tenant, sample, provider, call_id, taken, time.monotonic()))
     return posted
 
 
@@ -101,7 +102,8 @@ def webhook_of(
 ) -> tuple[str, webhooks.Webhook]:
     """The provider's id of a sample call, and its webhook."""
     path = CALLS / sample["file"]
-    if sample["provider"] == "twilio":
+    spanish = not sample["language"].startswith("en")
+    if sample["provider"] == "twilio" and not spanish:
         source = tenant.source("twilio")
         call_sid, recording_sid = f"CA{index:032x}", f"RE{index:032x}"
         recordings.files[recording_sid] = path
@@ -109,7 +111,6 @@ def webhook_of(
             source, call_sid, recording_sid, recordings.url, sample["seconds"], sample["channels"]
         )
         return call_sid, webhooks.twilio(source, "recording_status", form)
-    spanish = not sample["language"].startswith("en")
     source = tenant.sources[2] if spanish else tenant.source("callrail")
     call_id = f"{700000000 + index}"
     recordings.files[call_id] = recordings.files[f"CAL{call_id}"] = path

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tests.standins.recordings import Recordings
 from tools.suite.processes import Suite, SuiteError
-from tools.suite.seed import SeededTenant, seed_tenant
+from tools.suite.seed import SeededSource, SeededTenant, api, seed_tenant
 
 FOLDER = Path("var")
+CALLS = Path("tests/data/calls")
 TENANTS = ("acme", "globex")
 
 
@@ -43,24 +44,48 @@ def dev_facts(suite: Suite, tenants: list[SeededTenant]) -> dict[str, object]:
     }
 
 
+def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
+    """Make the tenants at the first start and find them again later; let the stand-in know their credentials.
+
+    Calls 1, 2, 3 ... at the provider (resource_id CAL1, recording RE1) have the sample recordings.
+    """
+    kept = FOLDER / "seed.json"
+    if kept.exists():
+        tenants = [
+            SeededTenant(raw["name"], raw["api_key"], tuple(SeededSource(**source) for source in raw["sources"]))
+            for raw in json.loads(kept.read_text())
+        ]
+        for tenant in tenants:
+            with api(suite.http_url, tenant.api_key) as client:
+                for source in tenant.sources:
+                    name = f"/v1/tenants/{tenant.name}/sources/{source.id}"
+                    client.patch(name, json={"apiBaseUrl": recordings.url}).raise_for_status()
+    else:
+        tenants = [seed_tenant(suite.http_url, suite.operator_token, name, recordings.url) for name in TENANTS]
+        _write_private(kept, json.dumps([asdict(tenant) for tenant in tenants]))
+    for tenant in tenants:
+        for source in tenant.sources:
+            recordings.tokens.add(source.credential)
+            recordings.accounts[source.account] = source.secret
+    for number, sample in enumerate(json.loads((CALLS / "calls.json").read_text()), 1):
+        for key in (str(number), f"CAL{number}", f"RE{number}"):
+            recordings.files[key] = CALLS / sample["file"]
+    return tenants
+
+
 def main() -> int:
     """Serve until a signal, or until a process ends by itself."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     suite = Suite(FOLDER, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"})
-    facts = FOLDER / "dev.json"
+    facts, written = FOLDER / "dev.json", False
     with Recordings() as recordings:
         try:
             suite.start()
-            tenants = [
-                seed_tenant(suite.http_url, suite.operator_token, name, recordings.url) for name in TENANTS
-            ]
-            for tenant in tenants:
-                for source in tenant.sources:
-                    recordings.tokens.add(source.credential)
-                    recordings.accounts[source.account] = source.secret
+            tenants = seed_once(suite, recordings)
             _write_private(facts, json.dumps(dev_facts(suite, tenants), indent=2) + "\n")
+            written = True
             _print(suite, tenants)
             while not stop.wait(0.5):
                 for name, process in suite.running.items():
@@ -70,7 +95,8 @@ def main() -> int:
             print(f"\n{error}", file=sys.stderr)
             return 1
         finally:
-            facts.unlink(missing_ok=True)
+            if written:
+                facts.unlink(missing_ok=True)
             suite.stop()
     return 0
 

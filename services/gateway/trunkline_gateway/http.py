@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from trunkline_runtime.errors import Unavailable
+from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
 
@@ -85,7 +85,7 @@ class HttpServer(uvicorn.Server):
 
 
 def bind(address: str) -> socket.socket:
-    """Return a listening socket. Raises Unavailable that names the address and the setting."""
+    """Return a listening socket. Raises ConfigError that names the address and the setting."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -97,5 +97,5 @@ def bind(address: str) -> socket.socket:
         message = (
             f"cannot listen on {address}: {error.strerror}; set TRUNKLINE_GATEWAY_HTTP_ADDRESS to move it"
         )
-        raise Unavailable(message, reason="ADDRESS_IN_USE") from error
+        raise ConfigError(message) from error
     return listener
