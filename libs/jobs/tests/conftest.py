@@ -1,9 +1,12 @@
-"""A queue in a file of its own, with a clock that moves when told."""
+"""A queue on each engine, in a database of its own, with a clock that moves when told."""
 
 import pytest
 import sqlalchemy as sa
 from trunkline_jobs import Queue, jobs_table
 from trunkline_store import Database, FakeClock
+from trunkline_store.database import ENGINES
+
+from tests.integration.spanner_emulator import require_emulator
 
 METADATA = sa.MetaData()
 JOBS = jobs_table(METADATA)
@@ -14,9 +17,31 @@ def clock():
     return FakeClock()
 
 
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    return request.param
+
+
 @pytest.fixture
-async def db(tmp_path, clock):
-    async with await Database.open(f"sqlite:///{tmp_path}/jobs.db", METADATA, clock=clock) as database:
+def only_sqlite(engine):
+    """For what looks inside SQLite itself; asked for before `db`, so that nothing is opened in vain."""
+    if engine != "sqlite":
+        pytest.skip("it looks at SQLite's own plans and steps")
+
+
+@pytest.fixture
+def url(engine, tmp_path):
+    if engine == "sqlite":
+        yield f"sqlite:///{tmp_path}/jobs.db"
+        return
+    made = require_emulator().create_database()
+    yield made
+    require_emulator().drop_database(made)
+
+
+@pytest.fixture
+async def db(url, clock):
+    async with await Database.open(url, METADATA, clock=clock) as database:
         yield database
 
 

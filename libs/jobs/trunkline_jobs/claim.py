@@ -1,7 +1,8 @@
 """The fair claim: class by class, tenant by tenant in turns, one job a turn.
 
 Tenants are found by a skip-scan of the index (class, shard, tenant, visible_at): a step per tenant, whatever
-the number of jobs behind it, so a flood of one costs the others nothing. Which tenant was served last is kept
+the number of jobs behind it, so a flood of one costs the others nothing. SQLite takes many steps in one statement
+(a recursive CTE); Spanner has no such thing, and takes a statement a step. Which tenant was served last is kept
 in `<jobs>_turns`; losing it would only change who is first.
 """
 
@@ -16,10 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
+from trunkline_store.types import on_spanner
 
 from trunkline_jobs.model import Job, JobState
 from trunkline_jobs.rows import to_job, with_entry
-from trunkline_jobs.table import turns_of
+from trunkline_jobs.table import through, turns_of
 
 # Sorts after every id: the upper end of the first half of a round.
 _LAST = "\U0010ffff"
@@ -73,13 +75,16 @@ class Claims:
         now: Any = sa.bindparam("now_", type_=c.visible_at.type)
         here = sa.and_(c.queue_class == queue_class, c.shard == shard)
         self._next_tenants = _skip_scan(table, here, now)
-        self._leases = sa.select(c.queue_class, c.group_key).where(c.tenant_id == tenant, c.lease_until > now)
-        self._candidates = (
+        self._next_tenant = _one_step(table, here)
+        leases = sa.select(c.queue_class, c.group_key).where(c.tenant_id == tenant, c.lease_until > now)
+        self._leases = through(leases, table, "leases")
+        candidates = (
             sa.select(c.job_id, c.group_key)
             .where(here, c.tenant_id == tenant, c.visible_at <= now)
             .order_by(c.visible_at, c.job_id)
             .limit(sa.bindparam("limit_"))
         )
+        self._candidates = through(candidates, table, "queue")
         self._outside_groups = self._candidates.where(
             sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
         )
@@ -142,22 +147,30 @@ class Claims:
 
     def _tenants(self, conn: Connection, place: _Place, last: str) -> Iterator[str]:
         """Yield tenants with a job that is due: those after the last served, then round from the start."""
+        walk = self._steps if on_spanner(conn.dialect) else self._strides
         for after, upto in ((last, _LAST), ("", last)):
-            start = after
-            while upto:
-                found: list[str] = [
-                    row[0]
-                    for row in conn.execute(
-                        self._next_tenants,
-                        place.parameters(
-                            now_=place.asked.now, after_=start, upto_=upto, limit_=_TENANTS_A_STEP
-                        ),
-                    )
-                ]
-                yield from found
-                if len(found) < _TENANTS_A_STEP:
-                    break
-                start = found[-1]
+            yield from walk(conn, place, after, upto)
+
+    def _steps(self, conn: Connection, place: _Place, after: str, upto: str) -> Iterator[str]:
+        """Yield the tenants after one up to another that have a job that is due, a statement each."""
+        while upto:
+            found = conn.execute(self._next_tenant, place.parameters(after_=after, upto_=upto)).first()
+            if found is None:
+                return
+            after, earliest = found
+            if earliest <= place.asked.now:
+                yield after
+
+    def _strides(self, conn: Connection, place: _Place, after: str, upto: str) -> Iterator[str]:
+        """Yield the same, many to a statement."""
+        while upto:
+            bounds = {"after_": after, "upto_": upto, "limit_": _TENANTS_A_STEP}
+            rows = conn.execute(self._next_tenants, place.parameters(now_=place.asked.now, **bounds))
+            found: list[str] = [row[0] for row in rows]
+            yield from found
+            if len(found) < _TENANTS_A_STEP:
+                return
+            after = found[-1]
 
     def _jobs_of(self, conn: Connection, place: _Place, tenant: str, limit: int) -> deque[str]:
         """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
@@ -210,6 +223,19 @@ class Claims:
             }
             jobs.append(to_job(row))
         return jobs
+
+
+def _one_step(table: sa.Table, here: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Build the step to the index's next tenant, with the moment of its job that is due first."""
+    after, upto = sa.bindparam("after_", type_=sa.String), sa.bindparam("upto_", type_=sa.String)
+    c = table.c
+    step = (
+        sa.select(c.tenant_id, c.visible_at)
+        .where(here, c.visible_at.is_not(None), c.tenant_id > after, c.tenant_id <= upto)
+        .order_by(c.tenant_id, c.visible_at)
+        .limit(1)
+    )
+    return through(step, table, "queue")
 
 
 def _skip_scan(table: sa.Table, here: sa.ColumnElement[bool], now: Any) -> sa.Select[str]:

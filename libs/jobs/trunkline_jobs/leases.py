@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from trunkline_jobs.model import JobState, LeaseLost
 from trunkline_jobs.rows import with_entry
+from trunkline_jobs.table import through
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ class Leases:
             c.stage, c.attempts, c.lease_owner, c.history, c.lease_until, c.checkpoint
         ).where(self._held)
         self._update = sa.update(table).where(self._held)
-        self._of_owner = sa.select(
-            c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history
-        ).where(c.lease_owner == sa.bindparam("owner_"))
+        of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
+            c.lease_owner == sa.bindparam("owner_")
+        )
+        self._of_owner = through(of_owner, table, "owners")
 
     def renew(self, conn: Connection, held: Held, until: datetime) -> None:
         """Move the lease's end."""

@@ -9,15 +9,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from trunkline_store import BulkInsert, Clock, Database, StoreError, insert_if_absent
+from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock, insert_if_absent
+from trunkline_store.types import UtcTimestamp
 
 from trunkline_jobs.claim import Asked, Claims
 from trunkline_jobs.leases import Held, Leases
 from trunkline_jobs.model import Job, JobState, NewJob, QueueClass
 from trunkline_jobs.rows import to_job
+from trunkline_jobs.table import through
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_DATABASE_TIME: sa.Select[datetime] = sa.select(sa.func.current_timestamp(type_=UtcTimestamp))
 
 
 class Queue:
@@ -25,12 +28,16 @@ class Queue:
 
     Call its methods inside `db.write` (or `db.read` for those that only look), or, for one alone,
     `await queue.run(queue.claim, "worker-1", 8, 30.0)`.
+
+    Where many processes share a queue (Spanner), leases begin and end by the database's time, not by theirs; a
+    clock that was injected, here or into the database, goes before it.
     """
 
     def __init__(self, db: Database, table: sa.Table, clock: Clock | None = None, *, shards: int = 1) -> None:
         self._db = db
         self._table = table
         self._clock = clock or db.clock
+        self._database_time = clock is None and db.engine == "spanner" and isinstance(db.clock, SystemClock)
         self._shards = shards
         self._claims = Claims(table, shards)
         self._leases = Leases(table)
@@ -73,12 +80,12 @@ class Queue:
         if limit <= 0:
             return []
         lease = timedelta(seconds=lease_seconds)
-        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now())
+        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn))
         return self._claims.claim(conn, asked)
 
     def renew(self, conn: Connection, job_id: str, token: int, lease_seconds: float) -> datetime:
         """Keep a lease for that long from now; its new end. Raises LeaseLost."""
-        held = self._held(job_id, token)
+        held = self._held(conn, job_id, token)
         until = held.now + timedelta(seconds=lease_seconds)
         self._leases.renew(conn, held, until)
         return until
@@ -97,7 +104,7 @@ class Queue:
         Here and below, `made` holds the resource names that the run made, which are merged into the
         checkpoint, and `began` says in the history when the run began.
         """
-        self._leases.advance(conn, self._held(job_id, token, made, began), stage)
+        self._leases.advance(conn, self._held(conn, job_id, token, made, began), stage)
 
     def complete(
         self,
@@ -108,7 +115,7 @@ class Queue:
         began: datetime | None = None,
     ) -> None:
         """End the job well. Raises LeaseLost."""
-        self._leases.complete(conn, self._held(job_id, token, made, began))
+        self._leases.complete(conn, self._held(conn, job_id, token, made, began))
 
     def reschedule(
         self,
@@ -126,7 +133,9 @@ class Queue:
         `spend_attempt=False` is for what is not the stage's fault, such as a recording that is not ready.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        self._leases.reschedule(conn, self._held(job_id, token, made, began), delay, spend_attempt, error)
+        self._leases.reschedule(
+            conn, self._held(conn, job_id, token, made, began), delay, spend_attempt, error
+        )
 
     def bury(
         self,
@@ -138,11 +147,11 @@ class Queue:
         began: datetime | None = None,
     ) -> None:
         """Make the job a dead letter with its reason. Raises LeaseLost."""
-        self._leases.bury(conn, self._held(job_id, token, made, began), error)
+        self._leases.bury(conn, self._held(conn, job_id, token, made, began), error)
 
     def release(self, conn: Connection, owner: str) -> int:
         """Give back everything an owner holds, spending no attempt (a clean stop); how many."""
-        return self._leases.release(conn, owner, self._now())
+        return self._leases.release(conn, owner, self._now(conn))
 
     def revive(
         self, conn: Connection, job_id: str, *, new_generation: bool = False, stage: str | None = None
@@ -153,7 +162,7 @@ class Queue:
         `stage` it begins there with an empty checkpoint; without, it goes on where it stopped.
         """
         c = self._table.c
-        now = self._now()
+        now = self._now(conn)
         values: dict[str, Any] = {
             "state": JobState.WAITING.value,
             "visible_at": now,
@@ -188,6 +197,7 @@ class Queue:
         """Return a tenant's dead letters, the latest first; `before` is the buried_at to go on from."""
         c = self._table.c
         found = sa.select(self._table).where(c.tenant_id == tenant_id, c.buried_at.is_not(None))
+        found = through(found, self._table, "dead")
         if before is not None:
             found = found.where(c.buried_at < before)
         return [
@@ -199,22 +209,26 @@ class Queue:
         """Return the number of jobs waiting or leased, by class; for metrics."""
         c = self._table.c
         counted = sa.select(c.queue_class, sa.func.count()).where(c.visible_at.is_not(None))
+        counted = through(counted, self._table, "queue")
         return {row[0]: row[1] for row in conn.execute(counted.group_by(c.queue_class))}
 
     def _held(
         self,
+        conn: Connection,
         job_id: str,
         token: int,
         made: Mapping[str, Any] | None = None,
         began: datetime | None = None,
     ) -> Held:
-        return Held(job_id, token, self._now(), made, began)
+        return Held(job_id, token, self._now(conn), made, began)
 
-    def _now(self) -> datetime:
+    def _now(self, conn: Connection) -> datetime:
+        if self._database_time:
+            return conn.execute(_DATABASE_TIME).scalar_one()
         return self._clock.now()
 
     def _values(self, job: NewJob) -> dict[str, Any]:
-        now = self._now()
+        now = self._clock.now()  # not worth a question to the database: it only says when to look first
         if not job.job_id or not job.tenant_id:
             raise StoreError("a job needs an id and a tenant")
         return {

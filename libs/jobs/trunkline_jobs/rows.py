@@ -8,7 +8,8 @@ from typing import Any
 
 from trunkline_jobs.model import Job, JobState
 
-HISTORY_KEPT = 32
+# A day of waiting for a recording is about 100 looks; EventService shows as many.
+HISTORY_KEPT = 100
 
 
 def to_job(row: Mapping[str, Any]) -> Job:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_store import Json, Text, UtcTimestamp
-from trunkline_store.spanner import index_options
+from trunkline_store.spanner import SPANNER, force_index, index_options
 
 
 def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
@@ -28,7 +28,7 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
         table.c.job_id,
         table.c.group_key,
         sqlite_where=live,
-        info=index_options(null_filtered=True),
+        info=index_options(storing=["group_key"], null_filtered=True),
     )
     sa.Index(
         f"{name}_leases",
@@ -37,7 +37,7 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
         table.c.queue_class,
         table.c.group_key,
         sqlite_where=leased,
-        info=index_options(null_filtered=True),
+        info=index_options(storing=["group_key"], null_filtered=True),
     )
     sa.Index(
         f"{name}_owners",
@@ -62,6 +62,11 @@ def turns_of(table: sa.Table) -> sa.Table:
     return table.metadata.tables[f"{table.name}_turns"]
 
 
+def through(statement: sa.Select[Any], table: sa.Table, index: str) -> sa.Select[Any]:
+    """Return the statement bound, on Spanner, to one of the indexes above (told by the end of its name)."""
+    return statement.with_hint(table, force_index(f"{table.name}_{index}"), SPANNER)
+
+
 def create_v1(op: Any, name: str = "jobs") -> None:
     """Create a queue's tables as of their first version, from a service's Alembic revision (`op`).
 
@@ -77,6 +82,7 @@ def create_v1(op: Any, name: str = "jobs") -> None:
                 made.name,
                 [column.name for column in index.columns],
                 sqlite_where=index.dialect_options["sqlite"]["where"],
+                info=index.info,
             )
 
 

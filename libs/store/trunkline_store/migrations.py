@@ -1,6 +1,9 @@
-"""Alembic's revisions, run inside the store's own transaction.
+"""Alembic's revisions: on SQLite run at start, inside the store's own transaction; on Spanner by a command.
 
-A service keeps `trunkline_<service>/migrations/versions/0001_*.py`; no ini file, no env.py.
+A service keeps `trunkline_<service>/migrations/versions/0001_*.py`; no ini file, no env.py. The same revisions
+serve both engines: what Spanner needs beyond (interleaving, STORING, ...) stands in the `info` that
+op.create_table and op.create_index take, made by trunkline_store.spanner's table_options and index_options, and
+in its column helpers. What only one engine can do goes under `if on_spanner(op.get_bind().dialect)`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,25 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from trunkline_store.errors import SchemaMismatch, StoreError
+from trunkline_store.errors import SchemaMismatch, StoreError, StoreUnsupported
+from trunkline_store.types import on_spanner
+
+
+def migrate(url: str, package: str) -> tuple[str | None, str | None]:
+    """Bring a database on Spanner to the head of a package's revisions; (revision before, revision after).
+
+    Expand first, deploy, contract later: servers whose revision does not fit stay NOT_SERVING. Each revision is
+    recorded when its DDL has run; one that failed half-way has to be mended by hand, as Spanner's DDL knows no
+    transactions. SQLite migrates itself at start: StoreUnsupported.
+    """
+    parsed = sa.make_url(url)
+    if not parsed.drivername.startswith("spanner"):
+        raise StoreUnsupported("a database in a file migrates itself when it is opened")
+    try:
+        from trunkline_store.spanner.schema import migrate_spanner  # noqa: PLC0415 - engines load when used
+    except ImportError as exc:
+        raise StoreUnsupported(f"Cloud Spanner needs trunkline-store[spanner] installed: {exc}") from exc
+    return migrate_spanner(parsed, package)
 
 
 def upgrade(conn: Connection, package: str, revision: str = "head") -> None:
@@ -30,7 +51,14 @@ def upgrade(conn: Connection, package: str, revision: str = "head") -> None:
 
     try:
         with EnvironmentContext(_config(package), script, fn=steps, destination_rev=revision) as environment:
-            environment.configure(connection=conn, transactional_ddl=True, transaction_per_migration=False)
+            on_sqlite = not on_spanner(conn.dialect)
+            # On Spanner a key cannot be updated, so the version's table has an empty one: it holds one row.
+            environment.configure(
+                connection=conn,
+                transactional_ddl=on_sqlite,
+                transaction_per_migration=False,
+                version_table_pk=on_sqlite,
+            )
             environment.run_migrations()
     except CommandError as exc:
         raise SchemaMismatch(f"{package}: {exc}") from exc
@@ -52,8 +80,11 @@ def head_revision(package: str) -> str | None:
 def differences(conn: Connection, metadata: sa.MetaData) -> list[Any]:
     """Return how the database differs from the declared tables, as Alembic tells it: [] when it does not.
 
-    For each service's test that its migrations and its tables agree.
+    For each service's test that its migrations and its tables agree. On Spanner compare what
+    spanner.emulator.Emulator.schema_of() tells of a database that was migrated and of one that was created.
     """
+    if on_spanner(conn.dialect):
+        raise StoreUnsupported("compare schemas on Spanner by their DDL: Emulator.schema_of")
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
 

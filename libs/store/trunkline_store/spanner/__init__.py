@@ -9,7 +9,9 @@ from trunkline_store.clock import Clock
 from trunkline_store.database import Database
 from trunkline_store.errors import StoreUnsupported
 from trunkline_store.spanner.declare import (
+    SPANNER,
     commit_time_column,
+    force_index,
     index_options,
     options_of,
     pending_column,
@@ -19,7 +21,9 @@ from trunkline_store.spanner.declare import (
 )
 
 __all__ = [
+    "SPANNER",
     "commit_time_column",
+    "force_index",
     "index_options",
     "open_spanner",
     "options_of",

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from trunkline_store.types import UtcTimestamp
 
 PENDING_SHARDS = 8
+SPANNER = "spanner+spanner"
+"""The dialect's name, for Select.with_hint."""
 
 
 def table_options(
@@ -31,8 +33,18 @@ def table_options(
 
 
 def index_options(*, storing: Sequence[str] = (), null_filtered: bool = False) -> dict[str, Any]:
-    """Return an Index's `info`: the columns it stores beside its key, and whether it leaves out NULL keys."""
+    """Return an Index's `info`: the columns it stores beside its key, and whether it leaves out NULL keys.
+
+    A stored column that is also among the index's columns (SQLite covers a query so) is taken out of the key on
+    Spanner: there a NULL_FILTERED index leaves out a row for a NULL in any column of its key. Queries that are to
+    use such an index name it: `select.with_hint(table, force_index(name), SPANNER)`.
+    """
     return {"spanner": {"storing": list(storing), "null_filtered": null_filtered}}
+
+
+def force_index(name: str) -> str:
+    """Return the hint that makes Spanner use an index, which of NULL_FILTERED ones it does only when told."""
+    return f"@{{FORCE_INDEX={name}}}"
 
 
 def pending_column(name: str = "pending", shards: int = PENDING_SHARDS) -> sa.Column[int]:
@@ -71,6 +83,9 @@ def undeclared(metadata: sa.MetaData) -> list[str]:
         parent = options.get("interleave_in")
         if parent is not None and parent not in metadata.tables:
             problems.append(f"{table.name}: interleaved in {parent}, which is not a table")
+        for name in options.get("primary_key", ()):
+            if name not in table.columns:
+                problems.append(f"{table.name}: has {name} in its key, which is not a column")
         column = options.get("row_deletion_policy", {}).get("column")
         if column is not None and column not in table.columns:
             problems.append(f"{table.name}: expires by {column}, which is not a column")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,6 @@ from sqlalchemy.pool import NullPool
 from trunkline_store.spanner import driver
 from trunkline_store.spanner.declare import options_of
 from trunkline_store.types import on_spanner
-
-_CREATE_INDEX = re.compile(r"^(\s*CREATE\s+(?:UNIQUE\s+)?)INDEX", re.IGNORECASE)
 
 
 class StoreDDLCompiler(SpannerDDLCompiler):  # type: ignore[misc]
@@ -48,17 +45,20 @@ class StoreDDLCompiler(SpannerDDLCompiler):  # type: ignore[misc]
         return text
 
     def visit_create_index(self, create: Any, *args: Any, **kw: Any) -> str:
-        """Return an index's DDL; columns of the table's key that follow its own are left to Spanner."""
-        text: str = super().visit_create_index(create, *args, **kw)
-        index = create.element
-        options = options_of(index)
-        if options.get("null_filtered"):
-            text = _CREATE_INDEX.sub(r"\1NULL_FILTERED INDEX", text)
-        held = {column.name for column in (*index.columns, *index.table.primary_key.columns)}
-        # Spanner refuses to store again what the index holds anyhow.
-        storing = [name for name in options.get("storing", ()) if name not in held]
-        if storing:
-            text += f" STORING ({', '.join(self.preparer.quote(name) for name in storing)})"
+        """Return an index's DDL; columns that it stores are no part of its key here."""
+        index, options = create.element, options_of(create.element)
+        stored = list(options.get("storing", ()))
+        key = [column.name for column in index.columns if column.name not in stored]
+        kind = (
+            f"{'UNIQUE ' if index.unique else ''}{'NULL_FILTERED ' if options.get('null_filtered') else ''}"
+        )
+        quote = self.preparer.quote
+        text = (
+            f"CREATE {kind}INDEX {quote(index.name)} ON {self.preparer.format_table(index.table)} "
+            f"({', '.join(quote(name) for name in key)})"
+        )
+        if stored:
+            text += f" STORING ({', '.join(quote(name) for name in stored)})"
         return text
 
 
@@ -102,12 +102,6 @@ class StoreSpannerImpl(DefaultImpl):
 
     __dialect__ = "spanner+spanner"
     transactional_ddl = False
-
-    def compare_type(self, inspector_column: Any, metadata_column: Any) -> bool:
-        """Tell whether the types differ as Spanner writes them (FLOAT64, STRING(40))."""
-        compiler = self.dialect.type_compiler_instance
-        there, declared = (compiler.process(one.type) for one in (inspector_column, metadata_column))
-        return bool(there != declared)
 
 
 registry.register("trunkline.spanner", __name__, "StoreSpannerDialect")

@@ -169,11 +169,12 @@ class Connection:
         """Lend itself to the inspector."""
         yield self
 
-    def execute_sql(self, sql: str) -> list[tuple[Any, ...]]:
-        """Answer the inspector: INFORMATION_SCHEMA can be read outside read-write transactions only."""
+    def execute_sql(self, sql: str) -> list[list[Any]]:
+        """Answer the inspector (which changes rows): INFORMATION_SCHEMA is not for read-write transactions."""
         self.flush()
         deadline = self._deadline if self._mode != "idle" else Deadline(10.0)
-        return self.client.execute(self.session, begin_read_only(None), sql, (), deadline).rows
+        rows = self.client.execute(self.session, begin_read_only(None), sql, (), deadline).rows
+        return [list(row) for row in rows]
 
 
 class Cursor:

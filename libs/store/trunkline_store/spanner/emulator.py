@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -73,16 +75,9 @@ class Emulator:
 
     def create_database(self, name: str | None = None) -> str:
         """Create an empty database; its store URL."""
-        import grpc  # noqa: PLC0415
-        from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient  # noqa: PLC0415
-        from google.cloud.spanner_admin_database_v1.services.database_admin.transports.grpc import (  # noqa: PLC0415
-            DatabaseAdminGrpcTransport,
-        )
-
         name = name or f"db-{next(self._numbers)}"
-        with grpc.insecure_channel(self.address) as channel:
-            admin = DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=channel))
-            parent = f"projects/{PROJECT}/instances/{INSTANCE}"
+        parent = f"projects/{PROJECT}/instances/{INSTANCE}"
+        with self._admin() as admin:
             made: Any = admin.create_database(
                 parent=parent, create_statement=f"CREATE DATABASE `{name}`", timeout=_START_SECONDS
             )
@@ -91,6 +86,17 @@ class Emulator:
 
     def drop_database(self, url: str) -> None:
         """Drop a database: an instance holds at most 100."""
+        with self._admin() as admin:
+            admin.drop_database(database=_name_of(url), timeout=_START_SECONDS)
+
+    def schema_of(self, url: str) -> list[str]:
+        """Return a database's DDL, sorted: equal for a migrated and a declared schema that agree."""
+        with self._admin() as admin:
+            told = admin.get_database_ddl(database=_name_of(url), timeout=_START_SECONDS)
+            return sorted(statement for statement in told.statements if "alembic_version" not in statement)
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
         import grpc  # noqa: PLC0415
         from google.cloud.spanner_admin_database_v1 import DatabaseAdminClient  # noqa: PLC0415
         from google.cloud.spanner_admin_database_v1.services.database_admin.transports.grpc import (  # noqa: PLC0415
@@ -98,8 +104,7 @@ class Emulator:
         )
 
         with grpc.insecure_channel(self.address) as channel:
-            admin = DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=channel))
-            admin.drop_database(database=url.partition(":///")[2].partition("?")[0], timeout=_START_SECONDS)
+            yield DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=channel))
 
     def _create_instance(self) -> None:
         import grpc  # noqa: PLC0415
@@ -119,6 +124,10 @@ class Emulator:
                 parent=f"projects/{PROJECT}", instance_id=INSTANCE, instance=instance, timeout=_START_SECONDS
             )
             made.result(timeout=_START_SECONDS)
+
+
+def _name_of(url: str) -> str:
+    return url.partition(":///")[2].partition("?")[0]
 
 
 def _free_port() -> int:
