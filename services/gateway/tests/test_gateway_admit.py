@@ -14,7 +14,7 @@ from gateway_sources import SECRET, Feed, resolved
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline_gateway import schema, verdicts
 from trunkline_gateway.admit import Admission
-from trunkline_gateway.events import EventService
+from trunkline_gateway.events import EventReader
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.sources import SourceMap
 from trunkline_jobs import Queue
@@ -36,7 +36,7 @@ class World:
         self.feed = Feed(*sources)
         self.ready, self.left = 0, None
         self.admission = self.new_admission()
-        self.events = EventService(db)
+        self.events = EventReader(db)
         self.count = 0
 
     def new_admission(self, batch=4):

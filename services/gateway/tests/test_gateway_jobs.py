@@ -13,7 +13,7 @@ from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline_gateway import schema, verdicts
 from trunkline_gateway.admit import Admission
-from trunkline_gateway.events import EventService
+from trunkline_gateway.events import EventReader
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.sources import SourceMap
 from trunkline_jobs import Queue
@@ -31,7 +31,7 @@ class World:
             db, queue, SourceMap(Feed(resolved()), None), keep_rejections=2,
             jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
         )  # fmt: skip
-        self.events = EventService(db)
+        self.events = EventReader(db)
         self.inbox = db.appender(schema.receipts)
 
     async def event(self, number: int, event_type="post_call"):

@@ -18,16 +18,18 @@ from trunkline_runtime.tokens import TokenSigner
 from trunkline_store import Database
 
 from trunkline_gateway import schema
+from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.admit import Admission
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.conversation import ConversationService
-from trunkline_gateway.events import EventService
+from trunkline_gateway.event_service import EventService
 from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
+from trunkline_gateway.replaying import Replays
 from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.transcode.app import build_transcoder
@@ -82,7 +84,9 @@ async def serve(config: GatewayConfig) -> None:
         )
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
-        event_service = EventService(db)
+        replays = Replays(db, queue, jobs.jobs_ready)
+        accepting = Accepting(db, sources, admission.soon)
+        event_service = EventService(db, queue, replays, accepting, jobs.jobs_ready)
         conversations = ConversationService(
             channels,
             tenant_address=config.tenant_address,
@@ -114,7 +118,7 @@ async def serve(config: GatewayConfig) -> None:
 
         with stop_requested() as requested:
             loops: list[Coroutine[Any, Any, None]] = [
-                sources.follow(), sources.persist(), admission.run(), rejections.run(),
+                sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(loop) for loop in loops]

@@ -19,7 +19,8 @@ from trunkline_gateway.schema import rejections
 
 log = get_logger(__name__)
 
-_BODY_BYTES = 64 * 1024
+# What may wait in memory; bodies are kept whole, so that the request can be verified again.
+_QUEUE_BYTES = 16 << 20
 
 
 def rejection_row(
@@ -33,8 +34,9 @@ def rejection_row(
         "event_type": event_type,
         "received_at": delivery.received,
         "reason": reason[:400],
+        "url": delivery.url[:2048],
         "headers": {k: v for k, v in delivery.headers.items() if k not in SECRET_HEADERS},
-        "body": delivery.body[:_BODY_BYTES],
+        "body": delivery.body,
         "size_bytes": len(delivery.body),
     }
 
@@ -46,15 +48,19 @@ class Rejections:
         """Keep at most `keep_per_source` rows of each source, the latest."""
         self._db = db
         self._keep = keep_per_source
-        self._queue: deque[dict[str, Any]] = deque(maxlen=queue)
+        self._queue: deque[dict[str, Any]] = deque()
+        self._most = queue
+        self._bytes = 0
         self._wake = asyncio.Event()
         self.dropped = 0
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
-        if len(self._queue) == self._queue.maxlen:
-            self.dropped += 1
         self._queue.append(rejection_row(source.tenant_id, source.source_id, event_type, delivery, reason))
+        self._bytes += len(delivery.body)
+        while len(self._queue) > self._most or self._bytes > max(_QUEUE_BYTES, len(delivery.body)):
+            self._bytes -= self._queue.popleft()["size_bytes"]
+            self.dropped += 1
         self._wake.set()
 
     async def run(self) -> None:
@@ -67,6 +73,7 @@ class Rejections:
     async def flush(self) -> None:
         """Write what waits now; what cannot be written is dropped, because it was answered 401 already."""
         rows = [self._queue.popleft() for _ in range(len(self._queue))]
+        self._bytes = 0
         if not rows:
             return
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_jobs import jobs_table
-from trunkline_store.types import Bytes, Json, Text, UtcTimestamp
+from trunkline_store.spanner import index_options
+from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
@@ -30,6 +31,8 @@ receipts = sa.Table(
     # Lines of `name: value`: all of an unverified one's, of a verified one's only what names the event.
     sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
+    # A number is never given twice, also after the last receipts were deleted: admission's cursor stands behind it.
+    sqlite_autoincrement=True,
     info={
         "spanner": {
             "primary_key": ["shard", "receipt_id"],
@@ -91,10 +94,32 @@ rejections = sa.Table(
     sa.Column("event_type", Text(64), nullable=False),
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
-    sa.Column("headers", Json, nullable=False),
-    sa.Column("body", Bytes, nullable=False),  # the first 64 KiB
+    sa.Column("url", Text(2048), nullable=False),
+    sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
+    sa.Column("body", Bytes, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id"),
+)
+
+# Replays of many events, and how far each has come (replaying.py); `due_at` is set while it runs.
+replays = sa.Table(
+    "replays",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("replay_id", Text(40), primary_key=True),
+    sa.Column("filter", Text(2000), nullable=False),
+    sa.Column("force", Bool, nullable=False),
+    sa.Column("rate", sa.Float, nullable=False),
+    sa.Column("event_count", sa.BigInteger, nullable=False),
+    sa.Column("replayed_count", sa.BigInteger, nullable=False),
+    sa.Column("sample", Json, nullable=False),
+    sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Column("finished_at", UtcTimestamp, nullable=True),
+    sa.Column("due_at", UtcTimestamp, nullable=True),
+    sa.Column("steps", sa.BigInteger, nullable=False),
+    sa.Column("after_time", UtcTimestamp, nullable=True),
+    sa.Column("after_id", Text(40), nullable=False),
+    sa.Index("replays_by_due", "due_at", info=index_options(null_filtered=True)),
 )
 
 jobs = jobs_table(metadata)

@@ -334,7 +334,7 @@ class Rejection(_message.Message):
     reason: _builtins.str
     """Why it was rejected, such as `signature header missing`."""
     body: _builtins.bytes
-    """The first 64 KiB of the body."""
+    """The first 64 KiB of the body, which is kept whole."""
     size_bytes: _builtins.int
     """The whole body's size in bytes."""
     @_builtins.property

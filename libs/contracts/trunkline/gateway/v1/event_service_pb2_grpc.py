@@ -5,6 +5,7 @@ import warnings
 
 from trunkline.gateway.v1 import event_pb2 as trunkline_dot_gateway_dot_v1_dot_event__pb2
 from trunkline.gateway.v1 import event_service_pb2 as trunkline_dot_gateway_dot_v1_dot_event__service__pb2
+from trunkline.gateway.v1 import replay_pb2 as trunkline_dot_gateway_dot_v1_dot_replay__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -27,7 +28,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """Shows what came in and what became of it.
+    """Shows what came in and what became of it, and processes it again.
     """
 
     def __init__(self, channel):
@@ -51,10 +52,45 @@ class EventServiceStub:
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.SerializeToString,
                 response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/ListDeadLetters',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayEvent = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/ReplayEvent',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.FromString,
+                _registered_method=True)
+        self.ReplayEvents = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/ReplayEvents',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.GetReplay = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/GetReplay',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.AcceptRejection = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/AcceptRejection',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionResponse.FromString,
+                _registered_method=True)
+        self.AcceptRejections = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/AcceptRejections',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsResponse.FromString,
+                _registered_method=True)
+        self.PurgeEvents = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/PurgeEvents',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer:
-    """Shows what came in and what became of it.
+    """Shows what came in and what became of it, and processes it again.
     """
 
     def GetEvent(self, request, context):
@@ -78,6 +114,59 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """Lists the events that are dead letters, the latest buried first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayEvent(self, request, context):
+        """Processes an event again: a dead letter goes on where it stopped and keeps its generation. With `force` a done
+        event or a dead letter begins anew under the next generation. An event that waits or is processed stays as it is.
+        FAILED_PRECONDITION with reason EVENT_DONE when it is done and `force` is not set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayEvents(self, request, context):
+        """Processes many events again, behind the other work and at a rate; `dry_run` only counts them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReplay(self, request, context):
+        """Shows how far a replay has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptRejection(self, request, context):
+        """Makes a receipt of a rejected request that verifies now, after its source's secret was corrected; the rejection is
+        gone then. FAILED_PRECONDITION with reason STILL_REJECTED when it does not verify.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptRejections(self, request, context):
+        """Makes receipts of all rejected requests that verify now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeEvents(self, request, context):
+        """Deletes events that are done or dead letters, with their receipts; calls, recordings and analyses stay. Without
+        `force` it only counts them. A provider that delivers a purged event again makes a new one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +185,41 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.FromString,
                     response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsResponse.SerializeToString,
             ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayEvent,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.SerializeToString,
+            ),
+            'ReplayEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayEvents,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventsRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'GetReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReplay,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'AcceptRejection': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptRejection,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionResponse.SerializeToString,
+            ),
+            'AcceptRejections': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptRejections,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsResponse.SerializeToString,
+            ),
+            'PurgeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeEvents,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trunkline.gateway.v1.EventService', rpc_method_handlers)
@@ -105,7 +229,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """Shows what came in and what became of it.
+    """Shows what came in and what became of it, and processes it again.
     """
 
     @staticmethod
@@ -179,6 +303,195 @@ class EventService:
             '/trunkline.gateway.v1.EventService/ListRejections',
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.SerializeToString,
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/ListDeadLetters',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/ReplayEvent',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/ReplayEvents',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ReplayEventsRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/GetReplay',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptRejection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/AcceptRejection',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptRejections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/AcceptRejections',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.AcceptRejectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/PurgeEvents',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.PurgeEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("url", Text(2048), nullable=False),
         sa.Column("headers", Bytes, nullable=False),
         sa.Column("body", Bytes, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "cursors",
@@ -67,6 +68,7 @@ def upgrade() -> None:
         sa.Column("event_type", Text(64), nullable=False),
         sa.Column("received_at", UtcTimestamp, nullable=False),
         sa.Column("reason", Text(400), nullable=False),
+        sa.Column("url", Text(2048), nullable=False),
         sa.Column("headers", Json, nullable=False),
         sa.Column("body", Bytes, nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),

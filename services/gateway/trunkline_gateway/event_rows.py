@@ -1,0 +1,179 @@
+"""Events between rows and messages: the columns that lists filter by, and one event's whole story."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+from trunkline.gateway.v1 import event_pb2
+from trunkline_runtime.filters import Condition, FieldType, parse
+
+from trunkline_gateway.schema import event_receipts, events, jobs, receipts, rejections
+
+_STATES = {
+    "waiting": event_pb2.EVENT_STATE_WAITING,
+    "leased": event_pb2.EVENT_STATE_PROCESSING,
+    "done": event_pb2.EVENT_STATE_DONE,
+    "dead": event_pb2.EVENT_STATE_DEAD_LETTER,
+}
+_ASKED_STATES = {"waiting": "waiting", "processing": "leased", "done": "done", "dead_letter": "dead"}
+_OF_REJECTIONS = {
+    "source": FieldType.STRING,
+    "event_type": FieldType.STRING,
+    "receive_time": FieldType.TIMESTAMP,
+}
+_OF_EVENTS = {**_OF_REJECTIONS, "state": FieldType.choice(*_ASKED_STATES)}
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+_MOST = 100
+_SHOWN_BODY = 64 * 1024
+
+_JOB_COLUMNS = (
+    jobs.c.state, jobs.c.stage, jobs.c.attempts, jobs.c.visible_at, jobs.c.generation, jobs.c.last_error,
+)  # fmt: skip
+
+
+def joined() -> sa.Join:
+    """Return events with their jobs."""
+    return events.join(jobs, jobs.c.job_id == events.c.event_id)
+
+
+def event_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
+    """Return a filter's conditions over `joined()`. Raises InvalidArgument("filter")."""
+    return [_over(condition, events) for condition in parse(filter_, _OF_EVENTS)]
+
+
+def rejection_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
+    """Return a filter's conditions over rejections. Raises InvalidArgument("filter")."""
+    return [_over(condition, rejections) for condition in parse(filter_, _OF_REJECTIONS)]
+
+
+def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
+    value: Any = condition.value
+    match condition.field:
+        case "source":
+            column: Any = table.c.source_id
+            value = cast(str, value).rsplit("/", 1)[-1]
+        case "event_type":
+            column = table.c.event_type
+        case "receive_time":
+            column = table.c.received_at
+        case _:
+            column = jobs.c.state
+            value = _ASKED_STATES[value]
+    compared: sa.ColumnElement[bool] = _COMPARE[condition.op](column, value)
+    return compared
+
+
+def listed(tenant: str, conditions: Sequence[sa.ColumnElement[bool]], *more: Any) -> sa.Select[Any]:
+    """Return the query of a tenant's events with what lists show, and `more` columns."""
+    query = sa.select(events, *_JOB_COLUMNS, *more).select_from(joined())
+    return query.where(events.c.tenant_id == tenant, *conditions)
+
+
+def listed_rejections(tenant: str) -> sa.Select[Any]:
+    """Return the query of a tenant's rejections with as much of each body as is shown."""
+    shown = [column for column in rejections.c if column is not rejections.c.body]
+    body = sa.func.substr(rejections.c.body, 1, _SHOWN_BODY, type_=rejections.c.body.type).label("body")
+    return sa.select(*shown, body).where(rejections.c.tenant_id == tenant)
+
+
+def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_pb2.Event | None:
+    """Return one event with its receipts and attempts, None when it is not there."""
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    row = conn.execute(
+        sa.select(events, *_JOB_COLUMNS, jobs.c.history, jobs.c.checkpoint).select_from(joined()).where(mine)
+    ).one_or_none()
+    if row is None:
+        return None
+    event = event_message(row)
+    linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
+    links = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
+    size = sa.func.length(receipts.c.body).label("size")
+    query = (
+        sa.select(receipts.c.receipt_id, receipts.c.received_at, receipts.c.verdict, size)
+        .select_from(links)
+        .where(linked)
+        .order_by(event_receipts.c.seq)
+        .limit(_MOST)
+    )
+    for receipt in conn.execute(query):
+        event.receipts.add(
+            receipt_id=receipt.receipt_id,
+            receive_time=receipt.received_at,
+            size_bytes=receipt.size,
+            verdict=receipt.verdict,
+        )
+    event.receipt_count = conn.execute(
+        sa.select(sa.func.count()).select_from(event_receipts).where(linked)
+    ).scalar_one()
+    for attempt in row.history[-_MOST:]:
+        event.history.add(**_attempt(attempt))
+    event.checkpoint.update(row.checkpoint)
+    if full:
+        body = sa.select(receipts.c.body).where(receipts.c.seq == row.first_seq)
+        event.body = conn.execute(body).scalar_one_or_none() or b""
+    return event
+
+
+_OUTCOMES = {
+    "advanced": "ok", "done": "ok", "failed": "retry", "not ready": "wait", "buried": "dead", "expired": "lost",
+    "released": "released",
+}  # fmt: skip
+
+
+def _attempt(entry: Mapping[str, Any]) -> dict[str, Any]:
+    attempt = {
+        "stage": entry["stage"],
+        "worker": entry["owner"] or "",
+        "end_time": datetime.fromisoformat(entry["at"]),
+        "outcome": _OUTCOMES[entry["outcome"]],
+        "error": _message(entry.get("error")),
+    }
+    if "began" in entry:
+        attempt["start_time"] = datetime.fromisoformat(entry["began"])
+    return attempt
+
+
+def _message(error: Mapping[str, Any] | None) -> str:
+    return str(error["message"]) if error else ""
+
+
+def event_message(row: sa.Row[Any]) -> event_pb2.Event:
+    """Return an event as lists show it."""
+    event = event_pb2.Event(
+        name=f"tenants/{row.tenant_id}/events/{row.event_id}",
+        source=f"tenants/{row.tenant_id}/sources/{row.source_id}",
+        provider=row.provider,
+        event_type=row.event_type,
+        state=_STATES[row.state],
+        receive_time=row.received_at,
+        event_time=row.event_time,
+        finish_time=row.finished_at,
+        call=row.call,
+        stage=row.stage,
+        attempts=row.attempts,
+        last_error=_message(row.last_error),
+        generation=row.generation,
+    )
+    if row.state == "waiting":
+        event.next_attempt_time.FromDatetime(row.visible_at)
+    return event
+
+
+def rejection_message(row: sa.Row[Any]) -> event_pb2.Rejection:
+    """Return a rejection as lists show it."""
+    return event_pb2.Rejection(
+        name=f"tenants/{row.tenant_id}/rejections/{row.rejection_id}",
+        source=f"tenants/{row.tenant_id}/sources/{row.source_id}",
+        event_type=row.event_type,
+        receive_time=row.received_at,
+        reason=row.reason,
+        headers=row.headers,
+        body=row.body,
+        size_bytes=row.size_bytes,
+    )

@@ -1,0 +1,94 @@
+"""EventService whole: reading events, and what an operator does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from trunkline.gateway.v1 import event_pb2, replay_pb2
+from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline_jobs import Queue
+from trunkline_runtime.errors import NotFound
+from trunkline_runtime.resources import parse as parse_name
+from trunkline_store import Database
+
+from trunkline_gateway.accepting import Accepting
+from trunkline_gateway.event_deletion import count_purge, purge
+from trunkline_gateway.event_rows import event_conditions, story
+from trunkline_gateway.events import EventReader
+from trunkline_gateway.replaying import DEFAULT_RATE, REPLAYED, Replays, Wanted, replay_event
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EventService(EventReader):
+    """The servicer."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        replays: Replays,
+        accepting: Accepting,
+        jobs_ready: Callable[[], None],
+    ):
+        """`jobs_ready` is called after an event was set going."""
+        super().__init__(db)
+        self._queue = queue
+        self._replays = replays
+        self._accepting = accepting
+        self._jobs_ready = jobs_ready
+
+    async def ReplayEvent(self, request: pb.ReplayEventRequest, context: _Context) -> event_pb2.Event:
+        """Process one event again."""
+        ids = parse_name("tenants/{tenant}/events/{event}", request.name)
+        tenant, event_id = ids["tenant"], ids["event"]
+        generation = request.generation if request.HasField("generation") else None
+        replayed = await self._db.write(
+            lambda conn: replay_event(
+                conn, self._queue, tenant, event_id, force=request.force, generation=generation
+            )
+        )
+        if replayed:
+            REPLAYED.labels("yes" if request.force else "no").inc()
+            self._jobs_ready()
+        event = await self._db.read(lambda conn: story(conn, tenant, event_id, full=False))
+        if event is None:
+            raise NotFound(request.name)
+        return event
+
+    async def ReplayEvents(self, request: pb.ReplayEventsRequest, context: _Context) -> replay_pb2.Replay:
+        """Process many events again, or say which they would be."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        event_conditions(request.filter)  # a filter that is none is refused before anything is kept
+        rate = request.rate_per_second or DEFAULT_RATE
+        wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id)
+        return await (self._replays.count(wanted) if request.dry_run else self._replays.start(wanted))
+
+    async def GetReplay(self, request: pb.GetReplayRequest, context: _Context) -> replay_pb2.Replay:
+        """Show how far a replay has come."""
+        ids = parse_name("tenants/{tenant}/replays/{replay}", request.name)
+        return await self._replays.get(ids["tenant"], ids["replay"])
+
+    async def AcceptRejection(
+        self, request: pb.AcceptRejectionRequest, context: _Context
+    ) -> pb.AcceptRejectionResponse:
+        """Make a receipt of a rejected request that verifies now."""
+        ids = parse_name("tenants/{tenant}/rejections/{rejection}", request.name)
+        receipt_id = await self._accepting.accept(ids["tenant"], ids["rejection"])
+        return pb.AcceptRejectionResponse(receipt_id=receipt_id)
+
+    async def AcceptRejections(
+        self, request: pb.AcceptRejectionsRequest, context: _Context
+    ) -> pb.AcceptRejectionsResponse:
+        """Make receipts of all that verify now."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        accepted, rejected = await self._accepting.accept_all(tenant, request.filter, request.dry_run)
+        return pb.AcceptRejectionsResponse(accepted_count=accepted, rejected_count=rejected)
+
+    async def PurgeEvents(self, request: pb.PurgeEventsRequest, context: _Context) -> pb.PurgeEventsResponse:
+        """Delete ended events, or say which they would be."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        purged = await (purge if request.force else count_purge)(self._db, tenant, request.filter)
+        return pb.PurgeEventsResponse(purge_count=purged.total, purge_sample=purged.sample, more=purged.more)
