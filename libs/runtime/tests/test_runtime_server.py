@@ -177,6 +177,19 @@ async def test_a_bug_is_logged_with_its_trace_and_a_refusal_without(suite: Any) 
     assert by_event["rpc_refused"]["log_level"] == "info"
 
 
+async def test_a_service_that_cannot_be_reached_is_told_without_its_address(suite: Any) -> None:
+    async def relay(_request: Any, _context: Any) -> Any:
+        async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+            await channel.unary_unary("/x.Y/Z")(b"", timeout=5)
+
+    suite.handlers["One"] = relay
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await suite.call()
+    error = from_rpc_error(raised.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE")
+    assert "127.0.0.1" not in raised.value.details()
+
+
 async def test_a_method_that_is_not_there_is_unimplemented(suite: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await suite.call("Nothing")
