@@ -53,22 +53,33 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._lasting: set[Path] = set()  # folders whose own entries are on the disk
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
         """Keeps what `chunks` give; nothing of it stays when they fail."""
         path = self._path(key)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        file = await asyncio.to_thread(_create, part)
         digest = hashlib.sha256()
         size = 0
+        # What comes in little pieces is written in large ones: each costs a trip to a thread.
+        waiting: list[bytes] = []
+        file: IO[bytes] | None = None
         try:
             async for chunk in chunks:
                 size += len(chunk)
                 digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_commit, file, part, path)
+                waiting.append(chunk)
+                if sum(map(len, waiting)) >= CHUNK:
+                    file = await asyncio.to_thread(_write, part, file, waiting)
+                    waiting = []
+            await asyncio.to_thread(_commit, part, file, waiting, path)
+            if path.parent not in self._lasting:
+                # The folder's own entry too: it may have been made just now.
+                await asyncio.to_thread(_sync_folder, path.parent.parent)
+                self._lasting.add(path.parent)
         except BaseException:
-            file.close()
+            if file is not None:
+                file.close()
             part.unlink(missing_ok=True)
             raise
         return BlobStat(size, digest.hexdigest())
@@ -105,19 +116,28 @@ class LocalBlobs:
         return self._root / key
 
 
-def _create(part: Path) -> IO[bytes]:
-    part.parent.mkdir(parents=True, exist_ok=True)
-    return part.open("xb")
+def _write(part: Path, file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
+    """Write to the file, which is made when it is not open yet."""
+    if file is None:
+        try:
+            file = part.open("xb")
+        except FileNotFoundError:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            file = part.open("xb")
+    try:
+        file.writelines(chunks)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def _commit(file: IO[bytes], part: Path, path: Path) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
+def _commit(part: Path, file: IO[bytes] | None, chunks: list[bytes], path: Path) -> None:
+    with _write(part, file, chunks) as written:
+        written.flush()
+        os.fsync(written.fileno())
     part.replace(path)
-    # The folder's own entry too: it may have been made just now.
     _sync_folder(path.parent)
-    _sync_folder(path.parent.parent)
 
 
 def _remove(path: Path) -> bool:
