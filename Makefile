@@ -17,7 +17,7 @@ $(VENV)/.ready: $(INPUTS)
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements/dev.txt)"
-	@$(BIN)/uv pip sync --quiet requirements/dev.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 

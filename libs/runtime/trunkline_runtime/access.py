@@ -56,8 +56,8 @@ def _pipeline(resource: str, *also: str) -> Rule:
     return Rule(None, resource=resource, also=also)
 
 
-def _internal(services: frozenset[str] = GATEWAY) -> Rule:
-    return Rule(None, services=services, operators=False)
+def _internal(resource: str = "", *, services: frozenset[str] = GATEWAY) -> Rule:
+    return Rule(None, services=services, operators=False, resource=resource)
 
 
 _TENANT = "/trunkline.tenant.v1."
@@ -70,6 +70,10 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "TenantService/GetTenant": _read(),
     _TENANT + "TenantService/ListTenants": _operate(),
     _TENANT + "TenantService/UpdateTenant": _operate("tenant.name"),
+    _TENANT + "TenantService/DeleteTenant": _operate("name"),
+    _TENANT + "TenantService/ListTombstones": _internal(),
+    _TENANT + "TenantService/PurgeTenant": _internal("name"),
+    _TENANT + "TenantService/ConfirmPurge": _internal("name"),
     _TENANT + "SourceService/CreateSource": _manage("parent"),
     _TENANT + "SourceService/GetSource": _read(),
     _TENANT + "SourceService/ListSources": _list(),
@@ -81,7 +85,7 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
     _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
-    _TENANT + "ApiKeyService/Authenticate": _internal(ANY_SERVICE),
+    _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
     _TENANT + "CallService/GetCall": _read(),
     _TENANT + "CallService/ListCalls": _list(),
@@ -94,6 +98,8 @@ TABLE: Mapping[str, Rule] = {
     _AUDIO + "TranscriptionService/CreateTranscript": _write("parent", "recording"),
     _AUDIO + "TranscriptionService/GetTranscript": _read(),
     _AUDIO + "TranscriptionService/ListTranscripts": _list(),
+    _AUDIO + "AdminService/PurgeTenant": _internal("name"),
+    _AI + "AdminService/PurgeTenant": _internal("name"),
     _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call"),
     _AI + "AnalysisService/GetAnalysis": _read(),
     _AI + "AnalysisService/ListAnalyses": _list(),

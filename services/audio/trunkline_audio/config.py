@@ -12,10 +12,8 @@ from trunkline_runtime.config import CommonConfig, setting
 class AudioConfig(CommonConfig):
     """What the audio service is told."""
 
-    blobs_folder: Path = setting(  # noqa: RUF009 - a field's declaration, evaluated once
-        Path("var/blobs"), "folder that keeps the bytes of recordings"
-    )
-    scratch_folder: Path = setting(  # noqa: RUF009
+    blobs_folder: Path = setting(Path("var/blobs"), "folder that keeps the bytes of recordings")
+    scratch_folder: Path = setting(
         Path("var/audio-scratch"), "folder for decoded sound while it is worked on; emptied at start"
     )
     engine: str = setting("local", "speech engine: local, or module:factory of one's own")
@@ -23,6 +21,19 @@ class AudioConfig(CommonConfig):
     decoders: int = setting(2, "processes that decode recordings", least=1, most=64)
     transcriptions_at_once: int = setting(16, "recordings transcribed at once; more must come back", least=1)
     fetches_at_once: int = setting(64, "recordings fetched at once; more must come back", least=1)
+    recordings_days: int = setting(
+        0,
+        "days a recording is kept when its tenant's retention says nothing; 0: for good",
+        least=0,
+        most=36500,
+    )
+    transcripts_days: int = setting(
+        0,
+        "days a transcript is kept when its tenant's retention says nothing; 0: for good",
+        least=0,
+        most=36500,
+    )
+    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     fetch_allowed_networks: tuple[str, ...] = setting(
         (), "networks in CIDR form that recordings may be fetched from although they are private, by commas"
     )

@@ -23,9 +23,7 @@ class GatewayConfig(CommonConfig):
     )
     audio_address: str = setting("127.0.0.1:50052", "where the audio service is")
     ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
-    source_cache: Path = setting(  # noqa: RUF009 -- a field's declaration, evaluated once
-        Path("var/gateway.sources"), "the last known sources, encrypted"
-    )
+    source_cache: Path = setting(Path("var/gateway.sources"), "the last known sources, encrypted")
     max_body_bytes: int = setting(1_048_576, "a larger webhook is answered 413")
     max_unverified: int = setting(
         10_000, "receipts that may wait for a source nobody can be asked for; above, 503"
