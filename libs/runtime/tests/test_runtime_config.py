@@ -16,7 +16,7 @@ class Config(CommonConfig):
     hooks: int = setting(3, "how many", least=1, most=9)
     ratio: float = setting(0.5, "how much")
     fast: bool = setting(False, "whether")
-    folder: Path = setting(Path("var"), "where")  # noqa: RUF009 -- as dataclasses.field
+    folder: Path = setting(Path("var"), "where")
     names: tuple[str, ...] = setting(("a",), "who")
     account: str | None = setting(None, "whose")
     pin: str = setting("", "a secret", secret=True)
