@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from trunkline_store.database import Database
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreClosed, StoreError
 from trunkline_store.inserts import BulkInsert, insert_if_absent
+from trunkline_store.spanner import index_options, pending_column
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 Factory = Callable[[], AbstractAsyncContextManager[Database]]
@@ -55,6 +56,15 @@ ENTRIES = sa.Table(
     sa.Column("label", Text(100), nullable=False),
     sa.Column("at", UtcTimestamp),
     sa.Column("body", Bytes),
+    pending_column(shards=4),
+    sa.Index("entries_pending", "pending", "at", info=index_options(null_filtered=True)),
+)
+NAMES = sa.Table(
+    "names",
+    METADATA,
+    sa.Column("name_id", Text(40), primary_key=True),
+    sa.Column("name", Text(40), nullable=False),
+    sa.Index("names_by_name", "name", unique=True, info=index_options()),
 )
 KEY = ["tenant_id", "thing_id"]
 MOMENT = datetime(2026, 3, 29, 1, 59, 59, 123456, tzinfo=UTC)
@@ -270,6 +280,62 @@ async def insert_if_absent_swallows_nothing_else(open_database: Factory) -> None
 
 
 @check
+async def insert_if_absent_holds_for_a_unique_index(open_database: Factory) -> None:
+    """Not for the primary key alone; many by one statement too."""
+    bulk = BulkInsert(NAMES, if_absent=["name"])
+    async with open_database() as db:
+        row = {"name_id": "1", "name": "ann"}
+        assert await db.write(lambda conn: insert_if_absent(conn, NAMES, row, ["name"]))
+        again = {"name_id": "2", "name": "ann"}
+        assert not await db.write(lambda conn: insert_if_absent(conn, NAMES, again, ["name"]))
+        rows = [("3", "ann"), ("4", "bob"), ("5", "bob")]
+        assert await db.write(lambda conn: bulk.run(conn, rows)) == {"bob"}
+        stored = sa.select(NAMES).order_by(NAMES.c.name_id)
+        found = await db.read(lambda conn: [tuple(row) for row in conn.execute(stored)])
+        assert found == [("1", "ann"), ("4", "bob")]
+
+
+@check
+async def changes_of_one_row_all_count(open_database: Factory) -> None:
+    """Whoever read what another then changed is run again: nobody's change is lost."""
+
+    def add_one(conn: Connection) -> None:
+        number = conn.execute(sa.select(THINGS.c.number)).scalar_one()
+        conn.execute(sa.update(THINGS).values(number=number + 1).where(THINGS.c.thing_id == "one"))
+
+    async with open_database() as db:
+        await db.write(add(**thing("one", number=0)))
+        await asyncio.gather(*[db.write(add_one) for _ in range(24)])
+        assert await db.read(lambda conn: conn.execute(sa.select(THINGS.c.number)).scalar_one()) == 24
+
+
+@check
+async def pages_by_key_are_stable_under_writes(open_database: Factory) -> None:
+    """Each row that is there from the first page to the last is shown once, whatever comes and goes."""
+
+    def page(after: str) -> Callable[[Connection], list[str]]:
+        c = THINGS.c
+        rows = sa.select(c.thing_id).where(c.tenant_id == "acme", c.thing_id > after)
+        return lambda conn: list(conn.execute(rows.order_by(c.thing_id).limit(3)).scalars())
+
+    async with open_database() as db:
+        lasting = [f"{n:02}" for n in range(1, 20, 2)]
+        for name in [*lasting, "04", "16"]:
+            await db.write(add(**thing(name)))
+        shown: list[str] = []
+        while found := await db.read(page(shown[-1] if shown else "")):
+            shown += found
+            await db.write(add(**thing(f"{found[-1]}+")))  # behind the page, and before the next
+            await db.write(add(**thing(f"00{len(shown):03}")))  # before all pages
+            gone = sa.delete(THINGS).where(THINGS.c.thing_id.in_(["04", "16"]))
+            await db.write(lambda conn, gone=gone: conn.execute(gone).rowcount)
+            if len(shown) > 40:
+                break
+        assert [name for name in shown if name in lasting] == lasting
+        assert len(shown) == len(set(shown))
+
+
+@check
 async def a_bulk_insert_tells_which_were_new(open_database: Factory) -> None:
     """Also when the rows are more than one statement holds."""
     bulk = BulkInsert(THINGS, ["tenant_id", "thing_id", "label", "facts"], if_absent=KEY)
@@ -342,6 +408,9 @@ async def appended_rows_are_all_there_once(open_database: Factory) -> None:
         assert appender.waiting == 0
         stored = await db.read(lambda conn: conn.execute(sa.select(ENTRIES.c.at).distinct()).scalars().all())
         assert stored == [MOMENT]
+        keys = await db.read(lambda conn: conn.execute(sa.select(ENTRIES.c.entry_id)).scalars().all())
+        assert len(set(keys)) == 2000
+        assert all(0 <= key < 1 << 63 for key in keys)
 
 
 @check

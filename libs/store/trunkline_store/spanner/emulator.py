@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -72,6 +73,16 @@ class Emulator:
             process.wait()
         if os.environ.get(EMULATOR) == self.address:
             del os.environ[EMULATOR]
+
+    def pause(self) -> None:
+        """Stop it as a debugger would: it takes connections and says nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Undo pause()."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def create_database(self, name: str | None = None) -> str:
         """Create an empty database; its store URL."""

@@ -1,0 +1,114 @@
+"""Parts of the Spanner engine that need no Spanner."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from trunkline_store import InvalidValue, StoreUnsupported
+from trunkline_store.spanner.address import parse_address
+
+URL = "spanner+spanner:///projects/p/instances/i/databases/d"
+
+
+def test_an_address_and_its_settings_stand_in_the_url(monkeypatch):
+    monkeypatch.delenv("SPANNER_EMULATOR_HOST", raising=False)
+    plain = parse_address(sa.make_url(URL))
+    assert (plain.name, plain.emulator) == ("projects/p/instances/i/databases/d", None)
+    assert (plain.writers, plain.deadline_seconds) == (8, 15.0)
+    told = parse_address(sa.make_url(f"{URL}?writers=16&deadline_seconds=2.5&appends=2&commit_delay_ms=30"))
+    assert (told.writers, told.deadline_seconds, told.appends, told.commit_delay_ms) == (16, 2.5, 2, 30)
+
+
+def test_the_emulator_gets_one_transaction_at_a_time(monkeypatch):
+    monkeypatch.setenv("SPANNER_EMULATOR_HOST", "127.0.0.1:9010")
+    address = parse_address(sa.make_url(URL))
+    assert (address.emulator, address.writers, address.appends) == ("127.0.0.1:9010", 1, 1)
+    assert parse_address(sa.make_url(f"{URL}?writers=3")).writers == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("spanner+spanner:///projects/p", "projects/PROJECT"),
+        ("spanner+spanner://host/projects/p/instances/i/databases/d", "projects/PROJECT"),
+        (f"{URL}?pool=9", "pool is not one of writers"),
+        (f"{URL}?writers=0", "from 1 to 256"),
+        (f"{URL}?writers=1.5", "from 1 to 256"),
+        (f"{URL}?deadline_seconds=soon", "from 0.1"),
+        (f"{URL}?writers=2&writers=3", "from 1 to 256"),
+    ],
+)
+def test_a_url_that_does_not_fit_says_what_would(url, told):
+    with pytest.raises(StoreUnsupported, match=told):
+        parse_address(sa.make_url(url))
+
+
+def test_an_embedded_run_loads_nothing_of_google_cloud(tmp_path):
+    script = f"""
+import asyncio, sys
+from trunkline_store import Database
+from trunkline_store.conformance import ENTRIES, METADATA, thing, add, ids
+import trunkline_store.spanner
+async def main():
+    async with await Database.open("sqlite:///{tmp_path}/x.db", METADATA) as db:
+        await db.write(add(**thing("one")))
+        await db.appender(ENTRIES).append(("row", None, None))
+        await db.read(ids)
+asyncio.run(main())
+print([name for name in sys.modules if name.startswith(("google", "grpc"))])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_values_go_over_the_wire_and_back():
+    pytest.importorskip("google.protobuf")
+    from types import SimpleNamespace
+
+    from trunkline_store.spanner.values import TypeCode, decoder, to_value, type_of
+
+    moment = datetime(2026, 3, 29, 1, 59, 59, 120, tzinfo=UTC)
+    for value in ("é", True, 0, -(1 << 63), 1.5, float("inf"), b"\0\xff", moment, None):
+        code = type_of(value) or TypeCode.STRING
+        assert decoder(SimpleNamespace(code=code))(to_value(value)) == value
+    nan = to_value(float("nan"))
+    assert decoder(SimpleNamespace(code=TypeCode.FLOAT64))(nan) != decoder(
+        SimpleNamespace(code=TypeCode.FLOAT64)
+    )(nan)
+    array = SimpleNamespace(code=TypeCode.ARRAY, array_element_type=SimpleNamespace(code=TypeCode.INT64))
+    assert decoder(array)(to_value([1, None, 2])) == [1, None, 2]
+    for bad in (1 << 63, "\ud800", datetime(2026, 1, 1), {"a": 1}):
+        with pytest.raises(InvalidValue):
+            to_value(bad)
+
+
+def test_errors_are_told_in_the_stores_own():
+    api = pytest.importorskip("google.api_core.exceptions")
+    from trunkline_store import Conflict, StoreError, StoreUnavailable
+    from trunkline_store.spanner.errors import OutOfTime, TransactionLost, translate, worth_repeating
+
+    rows = [
+        (api.Aborted("wound"), TransactionLost, True),
+        (api.NotFound("Session not found: x"), TransactionLost, True),
+        (api.NotFound("Database not found: x"), StoreError, False),
+        (api.NotFound("Parent row for row [x] in table y is missing"), InvalidValue, False),
+        (api.AlreadyExists("row"), Conflict, False),
+        (api.OutOfRange("Check constraint"), InvalidValue, False),
+        (api.FailedPrecondition("Cannot specify a null value for column: a"), InvalidValue, False),
+        (api.FailedPrecondition("This transaction was closed"), StoreError, False),
+        (api.InvalidArgument("Syntax error"), StoreError, False),
+        (api.DeadlineExceeded("late"), OutOfTime, False),
+        (api.ServiceUnavailable("gone"), StoreUnavailable, True),
+        (api.InternalServerError("RST_STREAM"), StoreUnavailable, True),
+        (api.ResourceExhausted("quota"), StoreUnavailable, True),
+        (api.PermissionDenied("no"), StoreError, False),
+    ]
+    for raised, kind, again in rows:
+        error = translate(raised)
+        assert type(error) is kind, raised
+        assert worth_repeating(error) is again
+    assert isinstance(OutOfTime("x"), StoreUnavailable)
+    own = ValueError("mine")
+    assert translate(own) is own
