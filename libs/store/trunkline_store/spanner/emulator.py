@@ -78,6 +78,7 @@ class Emulator:
         """Stop it as a debugger would: it takes connections and says nothing."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitpid(self._process.pid, os.WUNTRACED)  # until all of its threads have stopped
 
     def go_on(self) -> None:
         """Undo pause()."""
