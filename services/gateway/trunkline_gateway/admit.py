@@ -25,7 +25,14 @@ from trunkline_store.errors import StoreError
 from trunkline_gateway.decide import Decision, decide
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
-from trunkline_gateway.schema import cursors, event_receipts, events, receipts, undecided_receipts
+from trunkline_gateway.schema import (
+    cursors,
+    event_receipts,
+    eventless_receipts,
+    events,
+    receipts,
+    undecided_receipts,
+)
 from trunkline_gateway.sources import SourceMap
 
 log = get_logger(__name__)
@@ -38,7 +45,7 @@ ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found
 _CURSOR = "admission"
 _SLICE = 32
 # While webhooks wait for the writer, admission rests this many times as long as it worked.
-_PAUSE = 4.0
+_PAUSE = 6.0
 _LONGEST_PAUSE = 0.25
 
 
@@ -57,11 +64,12 @@ class Admission:
         busy: Callable[[], bool] = lambda: False,
         batch: int = 256,
         retry_undecided_seconds: float = 2.0,
+        events_days: int = 0,
     ):
         """Take every dependency.
 
         `jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet;
-        `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
         """
         self._db = db
         self._queue = queue
@@ -74,6 +82,7 @@ class Admission:
         self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
         self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
+        self._events_days = events_days
         self._wake = asyncio.Event()
         self._any_undecided = True  # until the first look says otherwise
 
@@ -155,7 +164,9 @@ class Admission:
         decisions: list[Decision] = []
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
-                decisions.append(decide(row, known.get(row.source_id), row.source_id in unsure))
+                decisions.append(
+                    decide(row, known.get(row.source_id), row.source_id in unsure, self._events_days)
+                )
             # Half a millisecond of parsing, then the loop answers webhooks. A thread would not give the interpreter
             # back for five.
             await asyncio.sleep(0)
@@ -174,6 +185,13 @@ class Admission:
         waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
         if waiting:
             conn.execute(undecided_receipts.insert(), waiting)
+        eventless = [
+            {"seq": d.seq, "tenant_id": d.rejection["tenant_id"], "expire_at": d.rejection["expire_at"]}
+            for d in decisions
+            if d.rejection
+        ]
+        if eventless:
+            conn.execute(eventless_receipts.insert(), eventless)
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         return self._admit_events(conn, [d for d in decisions if d.event])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,14 +32,22 @@ class Decision:
     undecided: bool = False
 
 
-def decide(row: sa.Row[Any], source: Source | None, unsure: bool) -> Decision:
-    """Say what a receipt is. Pure: the same receipt and source always give the same decision."""
+def decide(row: sa.Row[Any], source: Source | None, unsure: bool, events_days: int = 0) -> Decision:
+    """Say what a receipt is. Pure: the same receipt and source always give the same decision.
+
+    `events_days` is how long events are kept whose tenant's retention says nothing; 0: for good.
+    """
     if unsure:  # the tenant service cannot be asked: a verified receipt waits for its source's adapter too
         return Decision(row.seq, row.source_id, undecided=True)
+    days = (source.retention.events_days if source else 0) or events_days
+    expire_at = row.received_at + timedelta(days=days) if days else None
     if source is None or (row.verdict == verdicts.UNVERIFIED and not source.accepting):
-        return _without_source(row)
+        return _without_source(row, expire_at)
     delivery = Delivery(
-        row.body, {"content-type": row.content_type, **unpack_headers(row.headers)}, row.url, row.received_at
+        row.body,
+        {"content-type": row.content_type, **(unpack_headers(row.headers) if row.headers else {})},
+        row.url,
+        row.received_at,
     )
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
@@ -48,25 +56,26 @@ def decide(row: sa.Row[Any], source: Source | None, unsure: bool) -> Decision:
         except Rejected as rejected:
             reason = str(rejected)
             kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, reason)
-            return Decision(row.seq, row.source_id, rejection=kept)
+            return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
     try:
         identity = adapter.identify(source, row.event_type, delivery)
     except Malformed as malformed:
         # The same unreadable body twice is one dead letter.
         body_hash = ids.digest_id("b", (row.body.hex(),))
-        return _event(row, source, ("malformed", body_hash), None, "", dead=str(malformed))
+        return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=str(malformed))
     alias = identity.call_aliases[0] if identity.call_aliases else ""
-    return _event(row, source, identity.dedup_fields, identity.event_time, alias)
+    return _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
 
 
-def _without_source(row: sa.Row[Any]) -> Decision:
+def _without_source(row: sa.Row[Any], expire_at: datetime | None) -> Decision:
     """Keep a receipt of no source: of a verified one its tenant sees a dead letter, of another only operators know."""
     if row.verdict == verdicts.VERIFIED:
         gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
-        return _event(row, gone, ("deleted", row.receipt_id), None, "", dead="the source was deleted")
+        why = "the source was deleted"
+        return _event(row, gone, ("deleted", row.receipt_id), None, "", expire_at, dead=why)
     delivery = Delivery(row.body, unpack_headers(row.headers), row.url, row.received_at)
     kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, "there is no such source")
-    return Decision(row.seq, row.source_id, rejection=kept)
+    return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
 
 
 def _event(
@@ -75,6 +84,7 @@ def _event(
     dedup_fields: Iterable[str],
     event_time: datetime | None,
     alias: str,
+    expire_at: datetime | None,
     dead: str | None = None,
 ) -> Decision:
     event_id = ids.event_id(source.source_id, row.event_type, dedup_fields)
@@ -89,6 +99,7 @@ def _event(
         "first_seq": row.seq,
         "call": "",
         "finished_at": None,
+        "expire_at": expire_at,
     }
     job = NewJob(
         job_id=event_id,

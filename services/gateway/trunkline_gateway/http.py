@@ -24,14 +24,17 @@ class Front:
         self._api = api
         self._ready = ready
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the request to its part."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Send the request to its part; not a coroutine itself, which would be one more a webhook."""
+        if scope["path"].startswith("/hooks/") and scope["type"] == "http":
+            return self._hooks(scope, receive, send)
+        return self._other(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path = scope["path"]
-        if path.startswith("/hooks/"):
-            await self._hooks(scope, receive, send)
-        elif path.startswith("/v1/"):
+        if path.startswith("/v1/"):
             await self._api(scope, receive, send)
         elif path == "/healthz":
             await text(send, 200, b"ok\n")
@@ -55,6 +58,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 loop="none",
                 http="httptools",
                 ws="none",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 import os
@@ -10,13 +9,13 @@ from collections.abc import Iterable
 
 
 def digest_id(prefix: str, fields: Iterable[str]) -> str:
-    """Return `prefix` and 25 characters of a-z2-7: 125 bits of SHA-256 over the fields, each led by its length."""
+    """Return `prefix` and 30 hexadecimal digits: 120 bits of SHA-256 over the fields, each led by its length."""
     digest = hashlib.sha256()
     for value in fields:
         raw = value.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(4, "big"))
         digest.update(raw)
-    return prefix + base64.b32encode(digest.digest()[:16]).decode("ascii").rstrip("=").lower()[:25]
+    return prefix + digest.hexdigest()[:30]
 
 
 def event_id(source_id: str, event_type: str, dedup_fields: Iterable[str]) -> str:

@@ -135,14 +135,16 @@ class Receiver:
         if scope["method"] != "POST":
             raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
         source_id, event_type = match.groups()
-        body = await self._read(scope, receive)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        body = await self._read(headers, receive)
 
         source = self._sources.get(source_id)
         if source is None:
             try:
                 source = await self._sources.resolve(source_id)
             except TrunklineError:
-                return await self._keep_unverified(scope, source_id, event_type, body)
+                delivery = self._delivery(scope, headers, body)
+                return await self._keep_unverified(source_id, event_type, delivery)
         if source is None or not source.accepting:
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
@@ -151,7 +153,7 @@ class Receiver:
             message = "this source sends more than the ceiling allows"
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
-        delivery = self._delivery(scope, body)
+        delivery = self._delivery(scope, headers, body)
         adapter = adapter_for(source.provider)
         try:
             adapter.verify(source, delivery)
@@ -160,21 +162,23 @@ class Receiver:
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
 
         receipt_id = ids.receipt_id()
-        content_type = delivery.headers.get("content-type", "")[:128]
+        content_type = headers.get("content-type", "")[:128]
         row = (
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-            verdicts.VERIFIED, content_type, "", pack_some(delivery.headers, adapter.identity_headers), body,
+            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers), body,
         )  # fmt: skip
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Return the raw body; refuse it as soon as it is known to be too large."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._max_body:
-                raise self._too_large()
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_body:
+            raise self._too_large()
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
             if len(body) > self._max_body:
@@ -195,26 +199,24 @@ class Receiver:
     def _too_large(self) -> Refusal:
         return Refusal(413, "BODY_TOO_LARGE", f"the body is larger than {self._max_body} bytes")
 
-    def _delivery(self, scope: Scope, body: bytes) -> Delivery:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
         raw_path = scope.get("raw_path") or scope["path"].encode()
         url = self._public_url + raw_path.decode("latin-1")
         if scope["query_string"]:
             url += "?" + scope["query_string"].decode("latin-1")
         return Delivery(body=body, headers=headers, url=url, received=self._now())
 
-    async def _keep_unverified(self, scope: Scope, source_id: str, event_type: str, body: bytes) -> str:
+    async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
         if self._unverified >= self._max_unverified:
             message = "the source is not known here and cannot be asked for; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         self._unverified += 1
-        delivery = self._delivery(scope, body)
         receipt_id = ids.receipt_id()
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
-            pack_headers(delivery.headers), body,
+            pack_headers(delivery.headers), delivery.body,
         )  # fmt: skip
         await self._commit(row, None)
         RECEIPTS.labels("unknown", "unverified").inc()

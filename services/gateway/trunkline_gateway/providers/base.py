@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from trunkline.common.v1 import provider_pb2
-from trunkline.tenant.v1 import call_pb2, source_pb2
+from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
 FETCH = "fetch_recording"
@@ -40,11 +40,12 @@ class Source:
     mapping: source_pb2.PayloadMapping | None = None
     hmac: source_pb2.HmacOptions | None = None
     api_base_url: str = ""
+    retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond a webhook
 class Delivery:
-    """One HTTP request as it came: what a signature may cover."""
+    """One HTTP request as it came: what a signature may cover. Nobody changes it."""
 
     body: bytes
     headers: Mapping[str, str]  # lower-case names; of repeated ones the last
