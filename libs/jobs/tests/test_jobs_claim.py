@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trunkline_jobs import NewJob, Queue, QueueClass, jobs_table
+from trunkline_jobs import NewJob, Queue, QueueClass, Room, jobs_table
 from trunkline_store import Database, FakeClock
 
 
@@ -142,6 +142,42 @@ async def test_caps_keep_a_slot_free_for_the_quiet(queue):
     assert await claim(queue, 1, "w2", in_flight_caps=caps) == []
     await add(queue, new("quiet1", tenant="quiet"))
     assert names(await claim(queue, 1, "w2", in_flight_caps=caps)) == ["quiet1"]
+
+
+async def test_an_owner_holds_no_more_than_its_slots(queue):
+    room = Room(slots=3, reserve=0, quiet=1)
+    await add(queue, *[new(f"{n}") for n in range(6)])
+    first = await claim(queue, 2, room=room)
+    assert len(await claim(queue, 9, room=room)) == 1
+    assert await claim(queue, 9, room=room) == []
+    assert len(await claim(queue, 9, "w2", room=room)) == 3
+    await queue.run(queue.complete, first[0].job_id, first[0].lease_token)
+    await add(queue, new("late"))
+    assert names(await claim(queue, 9, room=room)) == ["late"]
+
+
+async def test_busy_tenants_leave_the_reserve_to_the_quiet(queue):
+    room = Room(slots=8, reserve=3, quiet=2)
+    floods = [new(f"{t}{n:02}", tenant=t) for t in ("flood", "gale") for n in range(40)]
+    await add(queue, *floods)
+    first = await claim(queue, 8, room=room)
+    assert Counter(job.tenant_id for job in first) == {"flood": 3, "gale": 2}
+    assert await claim(queue, 8, room=room) == [], "both are busy: what is free is kept"
+    await add(queue, *[new(f"q{n}", tenant="quiet") for n in range(4)], new("r1", tenant="rare"))
+    served = await claim(queue, 8, room=room)
+    assert Counter(job.tenant_id for job in served) == {"quiet": 2, "rare": 1}
+    for job in (first[0], served[0]):
+        await queue.run(queue.complete, job.job_id, job.lease_token)
+    freed = await claim(queue, 8, room=room)
+    assert {job.tenant_id for job in freed} <= {"quiet"}, "two slots are free, and three are kept"
+
+
+async def test_the_reserve_is_for_realtime_jobs_only(queue):
+    room = Room(slots=4, reserve=1, quiet=2)
+    await add(queue, *[new(f"b{n}", tenant=f"t{n}", queue_class=QueueClass.BACKGROUND) for n in range(9)])
+    assert len(await claim(queue, 4, room=room)) == 3
+    await add(queue, new("now", tenant="t1"))
+    assert names(await claim(queue, 4, room=room)) == ["now"]
 
 
 async def test_caps_count_live_leases_of_their_class_only(queue, clock):

@@ -1,7 +1,20 @@
 """The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
 
+from trunkline_jobs.claim import Room
+from trunkline_jobs.leases import Ended
 from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, jobs_table
 
-__all__ = ["Job", "JobState", "LeaseLost", "NewJob", "Queue", "QueueClass", "create_v1", "jobs_table"]
+__all__ = [
+    "Ended",
+    "Job",
+    "JobState",
+    "LeaseLost",
+    "NewJob",
+    "Queue",
+    "QueueClass",
+    "Room",
+    "create_v1",
+    "jobs_table",
+]

@@ -19,13 +19,29 @@ from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
 from trunkline_store.types import on_spanner
 
-from trunkline_jobs.model import Job, JobState
+from trunkline_jobs.model import Job, JobState, QueueClass
 from trunkline_jobs.rows import to_job, with_entry
 from trunkline_jobs.table import through, turns_of
 
 # Sorts after every id: the upper end of the first half of a round.
 _LAST = "\U0010ffff"
 _TENANTS_A_STEP = 32
+
+
+@dataclass(frozen=True)
+class Room:
+    """The slots of the owner who claims, and those of them that a busy tenant is not given.
+
+    The last `reserve` free slots go to realtime jobs of tenants with fewer than `quiet` such jobs under lease:
+    however many jobs the others have, somebody who had nothing to do is served at once.
+    """
+
+    slots: int
+    reserve: int
+    quiet: int
+
+
+NO_BOUNDS = Room(slots=0, reserve=0, quiet=0)
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class Asked:
     classes: tuple[int, ...]
     caps: Mapping[int, int]
     now: datetime
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,8 @@ class _Turn:
 
     tenant: str
     jobs: deque[str]
+    quiet: int
+    """How many of them may come out of the reserve."""
 
 
 class Claims:
@@ -88,6 +107,8 @@ class Claims:
         self._outside_groups = self._candidates.where(
             sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
         )
+        held = sa.select(sa.func.count()).where(c.lease_owner == sa.bindparam("owner_"), c.lease_until > now)
+        self._held = through(held.select_from(table), table, "owners")
         ids: Any = sa.bindparam("ids_", expanding=True)
         self._rows = sa.select(table).where(c.job_id.in_(ids))
         self._lease = (
@@ -117,30 +138,41 @@ class Claims:
     def claim(self, conn: Connection, asked: Asked) -> list[Job]:
         """Lease up to the limit; see Queue.claim."""
         chosen: list[str] = []
+        limit = self._free(conn, asked)
         for queue_class in asked.classes:
             for shard in range(self._shards):
-                if len(chosen) < asked.limit:
+                if len(chosen) < limit:
                     place = _Place(int(queue_class), shard, asked)
-                    chosen += self._choose(conn, place, asked.limit - len(chosen))
+                    chosen += self._choose(conn, place, limit - len(chosen))
         return self._take(conn, chosen, asked) if chosen else []
+
+    def _free(self, conn: Connection, asked: Asked) -> int:
+        """Return how many jobs the owner may be given."""
+        if not asked.room.slots:
+            return asked.limit
+        held = conn.execute(self._held, {"owner_": asked.owner, "now_": asked.now}).scalar_one()
+        return min(asked.limit, asked.room.slots - int(held))
 
     def _choose(self, conn: Connection, place: _Place, limit: int) -> list[str]:
         """Choose jobs, in turns; remember whose turn was the last."""
         last = conn.execute(self._last_served, place.parameters()).scalar()
+        common = limit - place.asked.room.reserve  # what is not reserved
         turns: list[_Turn] = []
         for tenant in self._tenants(conn, place, last or ""):
-            jobs = self._jobs_of(conn, place, tenant, limit)
-            if jobs:
-                turns.append(_Turn(tenant, jobs))
+            turn = self._turn_of(conn, place, tenant, limit, common)
+            if turn.jobs:
+                turns.append(turn)
             if len(turns) == limit:
                 break
         chosen: list[str] = []
         served = last
         while turns and len(chosen) < limit:
             for turn in turns[: limit - len(chosen)]:
-                chosen.append(turn.jobs.popleft())
-                served = turn.tenant
-            turns = [turn for turn in turns if turn.jobs]
+                if len(chosen) < common or turn.quiet > 0:
+                    chosen.append(turn.jobs.popleft())
+                    turn.quiet -= 1
+                    served = turn.tenant
+            turns = [turn for turn in turns if turn.jobs and (len(chosen) < common or turn.quiet > 0)]
         if served is not None and served != last:
             self._remember(conn, place, served, first=last is None)
         return chosen
@@ -172,15 +204,18 @@ class Claims:
                 return
             after = found[-1]
 
-    def _jobs_of(self, conn: Connection, place: _Place, tenant: str, limit: int) -> deque[str]:
+    def _turn_of(self, conn: Connection, place: _Place, tenant: str, limit: int, common: int) -> _Turn:
         """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
         now = place.asked.now
         leases = conn.execute(self._leases, {"tenant_": tenant, "now_": now}).all()
+        live = sum(1 for lease in leases if lease[0] == place.queue_class)
+        quiet = place.asked.room.quiet - live if place.queue_class == QueueClass.REALTIME else 0
+        limit = min(limit, max(common, quiet))
         cap = place.asked.caps.get(place.queue_class)
         if cap is not None:
-            limit = min(limit, cap - sum(1 for lease in leases if lease[0] == place.queue_class))
+            limit = min(limit, cap - live)
         if limit <= 0:
-            return deque()
+            return _Turn(tenant, deque(), 0)
         running = {lease[1] for lease in leases if lease[1] is not None}
         where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
         if running:
@@ -192,7 +227,7 @@ class Claims:
             if group is None or group not in running:
                 jobs.append(job_id)
                 running.add(group)
-        return jobs
+        return _Turn(tenant, jobs, quiet)
 
     def _remember(self, conn: Connection, place: _Place, served: str, *, first: bool) -> None:
         if first:

@@ -28,6 +28,17 @@ class Held:
     """When the run began, for the history."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a job was about, once it has ended."""
+
+    tenant_id: str
+    kind: str
+    subject: str
+    checkpoint: Mapping[str, Any]
+    at: datetime
+
+
 _FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
@@ -46,9 +57,9 @@ class Leases:
             c.state == JobState.LEASED.value,
         )
         self._select = sa.select(
-            c.stage, c.attempts, c.lease_owner, c.history, c.lease_until, c.checkpoint
+            c.tenant_id, c.kind, c.subject, c.stage, c.attempts, c.lease_owner, c.history, c.checkpoint
         ).where(self._held)
-        self._update = sa.update(table).where(self._held)
+        self._updates: dict[tuple[str, ...], sa.Update] = {}  # by the columns that they set
         of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
             c.lease_owner == sa.bindparam("owner_")
         )
@@ -68,14 +79,14 @@ class Leases:
         }
         self._end_run(conn, held, values, "advanced")
 
-    def complete(self, conn: Connection, held: Held) -> None:
+    def complete(self, conn: Connection, held: Held) -> Ended:
         """End well."""
         values = {
             "state": JobState.DONE.value,
             "visible_at": None,
             "last_error": None,
         }
-        self._end_run(conn, held, values | _FREED, "done")
+        return self._end_run(conn, held, values | _FREED, "done")
 
     def reschedule(
         self,
@@ -86,17 +97,15 @@ class Leases:
         error: Mapping[str, Any] | None,
     ) -> None:
         """Give back, to be claimed after a delay."""
-        attempts = self._table.c.attempts
-        unspent = sa.case((attempts > 0, attempts - 1), else_=0)
-        values = {
+        values: dict[str, Any] = {
             "state": JobState.WAITING.value,
             "visible_at": held.now + delay,
-            "attempts": attempts if spend_attempt else unspent,
             "last_error": None if error is None else dict(error),
         }
-        self._end_run(conn, held, values | _FREED, "failed" if spend_attempt else "not ready", error)
+        outcome = "failed" if spend_attempt else "not ready"
+        self._end_run(conn, held, values | _FREED, outcome, error, spent=spend_attempt)
 
-    def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> None:
+    def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> Ended:
         """Make a dead letter of it."""
         values = {
             "state": JobState.DEAD.value,
@@ -104,7 +113,7 @@ class Leases:
             "buried_at": held.now,
             "last_error": dict(error),
         }
-        self._end_run(conn, held, values | _FREED, "buried", error)
+        return self._end_run(conn, held, values | _FREED, "buried", error)
 
     def release(self, conn: Connection, owner: str, now: datetime) -> int:
         """Give back all that an owner holds, no attempt spent; how many."""
@@ -126,13 +135,19 @@ class Leases:
         values: Mapping[str, Any],
         outcome: str,
         error: Mapping[str, Any] | None = None,
-    ) -> None:
+        *,
+        spent: bool = True,
+    ) -> Ended:
         """Write the values, what the run made, and its entry in the history."""
         row = self._read(conn, held)
+        checkpoint = {**row["checkpoint"], **(held.made or {})}
         told: dict[str, Any] = {"history": with_entry(row, held.now, outcome, error, held.began)}
         if held.made:
-            told["checkpoint"] = {**row["checkpoint"], **held.made}
+            told["checkpoint"] = checkpoint
+        if not spent:
+            told["attempts"] = max(0, row["attempts"] - 1)
         self._write(conn, held, {**values, **told})
+        return Ended(row["tenant_id"], row["kind"], row["subject"], checkpoint, held.now)
 
     def _read(self, conn: Connection, held: Held) -> dict[str, Any]:
         row = conn.execute(self._select, {"job_": held.job_id, "token_": held.token}).mappings().first()
@@ -141,9 +156,18 @@ class Leases:
         return dict(row)
 
     def _write(self, conn: Connection, held: Held, values: Mapping[str, Any]) -> None:
-        statement = self._update.values({**values, "updated_at": held.now})
-        if conn.execute(statement, {"job_": held.job_id, "token_": held.token}).rowcount != 1:
+        given = {f"new_{name}": value for name, value in values.items()}
+        given |= {"new_updated_at": held.now, "job_": held.job_id, "token_": held.token}
+        if conn.execute(self._setting(tuple(values)), given).rowcount != 1:
             raise _lost(held)
+
+    def _setting(self, names: tuple[str, ...]) -> sa.Update:
+        """Return the statement that sets these columns, built once."""
+        if names not in self._updates:
+            columns = [self._table.c[name] for name in (*names, "updated_at")]
+            values = {c.name: sa.bindparam(f"new_{c.name}", type_=c.type) for c in columns}
+            self._updates[names] = sa.update(self._table).where(self._held).values(values)
+        return self._updates[names]
 
 
 def _lost(held: Held) -> LeaseLost:

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock, insert_if_absent
 from trunkline_store.types import UtcTimestamp
 
-from trunkline_jobs.claim import Asked, Claims
-from trunkline_jobs.leases import Held, Leases
+from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Room
+from trunkline_jobs.leases import Ended, Held, Leases
 from trunkline_jobs.model import Job, JobState, NewJob, QueueClass
 from trunkline_jobs.rows import to_job
 from trunkline_jobs.table import through
@@ -67,6 +67,7 @@ class Queue:
         lease_seconds: float,
         classes: Sequence[int] = tuple(QueueClass),
         in_flight_caps: Mapping[int, int] | None = None,
+        room: Room = NO_BOUNDS,
     ) -> list[Job]:
         """Lease up to `limit` jobs to `owner`, in the order they should run.
 
@@ -74,13 +75,13 @@ class Queue:
         over tenants, one job a turn, beginning after the tenant served last; of a tenant the job that is due
         longest. A job whose group (of its tenant) has a live lease waits, and a claim holds at most one of a
         group. `in_flight_caps` is the most live leases one tenant may have in a class, all owners counted;
-        keep it under the number of slots, so that one stays free for the quiet. Expired leases are claimed
-        like waiting jobs, under a new token.
+        `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
+        claimed like waiting jobs, under a new token.
         """
         if limit <= 0:
             return []
         lease = timedelta(seconds=lease_seconds)
-        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn))
+        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn), room)
         return self._claims.claim(conn, asked)
 
     def renew(self, conn: Connection, job_id: str, token: int, lease_seconds: float) -> datetime:
@@ -113,9 +114,9 @@ class Queue:
         token: int,
         made: Mapping[str, Any] | None = None,
         began: datetime | None = None,
-    ) -> None:
-        """End the job well. Raises LeaseLost."""
-        self._leases.complete(conn, self._held(conn, job_id, token, made, began))
+    ) -> Ended:
+        """End the job well; what it was about. Raises LeaseLost."""
+        return self._leases.complete(conn, self._held(conn, job_id, token, made, began))
 
     def reschedule(
         self,
@@ -145,9 +146,9 @@ class Queue:
         error: Mapping[str, Any],
         made: Mapping[str, Any] | None = None,
         began: datetime | None = None,
-    ) -> None:
-        """Make the job a dead letter with its reason. Raises LeaseLost."""
-        self._leases.bury(conn, self._held(conn, job_id, token, made, began), error)
+    ) -> Ended:
+        """Make the job a dead letter with its reason; what it was about. Raises LeaseLost."""
+        return self._leases.bury(conn, self._held(conn, job_id, token, made, began), error)
 
     def release(self, conn: Connection, owner: str) -> int:
         """Give back everything an owner holds, spending no attempt (a clean stop); how many."""

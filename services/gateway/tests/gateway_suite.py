@@ -91,13 +91,18 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
         await self.script.enter("ClaimJobs", request, context)
         if self.stopping:
             return pb.ClaimJobsResponse()
+
+        def free() -> int:
+            held = sum(worker == request.worker for worker in self.leased.values())
+            return min(request.limit, request.slots - held)
+
         async with self.script.changed:
             try:
                 async with asyncio.timeout(request.wait.ToTimedelta().total_seconds()):
-                    await self.script.changed.wait_for(lambda: bool(self.ready))
+                    await self.script.changed.wait_for(lambda: bool(self.ready) and free() > 0)
             except TimeoutError:
                 return pb.ClaimJobsResponse()
-            taken, self.ready = self.ready[: request.limit], self.ready[request.limit :]
+            taken, self.ready = self.ready[: free()], self.ready[free() :]
             answer = pb.ClaimJobsResponse()
             for job_id in taken:
                 job = self.jobs[job_id]

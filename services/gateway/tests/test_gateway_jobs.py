@@ -38,13 +38,24 @@ class World:
         self.clock.advance(0.001)
         body = json.dumps({"id": number, "timestamp": "2026-11-20T07:00:00Z"}).encode()
         await self.inbox.append(
-            (f"{number:032x}", "s-1", "acme", event_type, NOW, verdicts.VERIFIED, "application/json", "", b"", body)
+            (
+                f"{number:032x}",
+                "s-1",
+                "acme",
+                event_type,
+                NOW,
+                verdicts.VERIFIED,
+                "application/json",
+                "",
+                b"",
+                body,
+            )
         )
         await self.admission.step()
         return body
 
-    async def claim(self, worker="w1", limit=10, wait=0.0, lease=30):
-        request = pb.ClaimJobsRequest(worker=worker, limit=limit, lease=Duration(seconds=lease))
+    async def claim(self, worker="w1", limit=10, wait=0.0, lease=30, slots=0):
+        request = pb.ClaimJobsRequest(worker=worker, limit=limit, lease=Duration(seconds=lease), slots=slots)
         request.wait.FromMilliseconds(int(wait * 1000))
         return (await self.jobs.ClaimJobs(request, None)).jobs
 
@@ -86,6 +97,16 @@ async def test_a_waiting_claim_is_answered_as_soon_as_an_event_is_admitted(world
     await world.event(1)
     (job,) = await asyncio.wait_for(claim, 5)
     assert job.job_id
+
+
+async def test_a_claim_of_a_busy_worker_is_answered_when_a_slot_is_free(world):
+    for number in range(4):
+        await world.event(number)
+    first = await world.claim(slots=3)
+    assert len(first) == 2, "one slot of three is kept for somebody else"
+    waiting = asyncio.create_task(world.claim(slots=3, wait=20.0))
+    await world.report(first[0], done=pb.JobDone())
+    assert len(await asyncio.wait_for(waiting, 5)) == 1
 
 
 async def test_a_stop_answers_waiting_claims_at_once(world):

@@ -370,7 +370,9 @@ class TestLeases:
             await suite.script.seen("RecordCall", 1)
             await suite.jobs.add(*(job(f"e{n}", BODY, "pre_call") for n in range(1, 8)))
             await suite.script.seen("RecordCall", 3)
-            assert [r.limit for r in asked(suite, "ClaimJobs")] == [3, 2]
+            await suite.script.seen("ClaimJobs", 3)
+            assert {(r.limit, r.slots) for r in asked(suite, "ClaimJobs")} == {(3, 3)}
+            assert len(suite.jobs.leased) == len(asked(suite, "RecordCall")) == 3
             release.set()
             await suite.jobs.finished(*(f"e{n}" for n in range(8)))
 

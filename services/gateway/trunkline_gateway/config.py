@@ -34,5 +34,21 @@ class GatewayConfig(CommonConfig):
         50_000.0, "webhooks a second of one source above which it is answered 429"
     )
     ceiling_burst: float = setting(100_000.0, "how many may come at once before the ceiling counts")
+    events_days: int = setting(
+        90,
+        "days an event and its receipts are kept when its tenant's retention says nothing; 0: for good",
+        least=0,
+        most=36500,
+    )
+    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     tenant_in_flight: int = setting(16, "jobs of one tenant that may be worked on at once")
+    reserved_share: float = setting(
+        0.25,
+        "part of each worker's slots that only tenants with little in work are given; 0 keeps none",
+        least=0,
+        most=0.9,
+    )
+    quiet_in_flight: int = setting(
+        2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1
+    )
     readers: int = setting(4, "connections that read the store")

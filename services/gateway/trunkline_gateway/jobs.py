@@ -10,7 +10,7 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Job, LeaseLost, Queue, QueueClass
+from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass, Room
 from trunkline_store import Database
 
 from trunkline_gateway.schema import events, receipts
@@ -18,15 +18,46 @@ from trunkline_gateway.schema import events, receipts
 # A job that becomes due by time alone (a retry) is found by looking again this often.
 _LOOK_SECONDS = 0.5
 
+_ABOUT = (
+    sa.select(events, receipts.c.body, receipts.c.content_type)
+    .join(receipts, receipts.c.seq == events.c.first_seq)
+    .where(
+        events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
+        events.c.event_id.in_(sa.bindparam("events", expanding=True)),
+    )
+)
+_TELL = (
+    sa.update(events)
+    .where(events.c.tenant_id == sa.bindparam("tenant"), events.c.event_id == sa.bindparam("event"))
+    .values(
+        finished_at=sa.bindparam("new_finished", type_=events.c.finished_at.type),
+        call=sa.bindparam("new_call"),
+    )
+)
+
 
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
-    def __init__(self, db: Database, queue: Queue, tenant_in_flight: int):
-        """`tenant_in_flight`: jobs of one tenant and class leased at once, which keeps slots for the quiet."""
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        tenant_in_flight: int,
+        *,
+        reserved_share: float = 0.25,
+        quiet_in_flight: int = 2,
+    ):
+        """Bound what a tenant gets.
+
+        `tenant_in_flight`: jobs of one tenant and class leased at once, over all workers. `reserved_share`: the
+        part of each worker's slots that only tenants with fewer than `quiet_in_flight` jobs in work are given.
+        """
         self._db = db
         self._queue = queue
         self._caps = dict.fromkeys(map(int, QueueClass), tenant_in_flight)
+        self._reserved_share = reserved_share
+        self._quiet = quiet_in_flight
         self._ready = asyncio.Event()
         self._stopping = False
 
@@ -42,13 +73,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def ClaimJobs(
         self, request: pb.ClaimJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ClaimJobsResponse:
-        """Lease jobs, waiting up to `wait` for the first."""
+        """Lease jobs, waiting up to `wait` for the first; a worker without a free slot waits for one too."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
-        lease = request.lease.ToTimedelta()
         while not self._stopping:
             self._ready.clear()
-            jobs = await self._db.write(lambda conn: self._claim(conn, request.worker, request.limit, lease))
+            jobs = await self._db.write(lambda conn: self._claim(conn, request))
             if jobs:
                 if len(jobs) == request.limit:
                     self._ready.set()  # there may be more for the next worker
@@ -62,19 +92,22 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 continue
         return pb.ClaimJobsResponse()
 
-    def _claim(self, conn: sa.Connection, worker: str, limit: int, lease: timedelta) -> list[pb.Job]:
-        jobs = self._queue.claim(conn, worker, limit, lease.total_seconds(), in_flight_caps=self._caps)
+    def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest) -> list[pb.Job]:
+        lease = request.lease.ToTimedelta().total_seconds()
+        room = self._room(request.slots)
+        jobs = self._queue.claim(
+            conn, request.worker, request.limit, lease, in_flight_caps=self._caps, room=room
+        )
         if not jobs:
             return []
-        query = (
-            sa.select(events, receipts.c.body, receipts.c.content_type)
-            .join(receipts, receipts.c.seq == events.c.first_seq)
-            .where(sa.or_(*(
-                sa.and_(events.c.tenant_id == job.tenant_id, events.c.event_id == job.subject) for job in jobs
-            )))
-        )  # fmt: skip
-        rows = {row.event_id: row for row in conn.execute(query)}
-        return [_job(job, rows[job.subject]) for job in jobs]
+        about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
+        rows = {(row.tenant_id, row.event_id): row for row in conn.execute(_ABOUT, about)}
+        return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs]
+
+    def _room(self, slots: int) -> Room:
+        """Return a worker's slots with the share that is kept for the quiet: never all, never none of several."""
+        reserve = min(slots - 1, max(1, round(slots * self._reserved_share))) if slots else 0
+        return Room(slots, reserve if self._reserved_share > 0 else 0, self._quiet)
 
     async def RenewLeases(
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -116,8 +149,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             case "advance":
                 queue.advance(conn, job_id, token, report.advance.next_stage, made, began)
             case "done":
-                queue.complete(conn, job_id, token, made, began)
-                _tell_event(conn, queue, job_id, finished=True)
+                _tell_event(conn, queue.complete(conn, job_id, token, made, began), finished=True)
             case "retry":
                 delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
                 queue.reschedule(conn, job_id, token, delay, True, error, made, began)
@@ -125,8 +157,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
                 queue.reschedule(conn, job_id, token, delay, False, error, made, began)
             case "dead":
-                queue.bury(conn, job_id, token, {"message": report.dead.error}, made, began)
-                _tell_event(conn, queue, job_id, finished=False)
+                error = {"message": report.dead.error}
+                _tell_event(conn, queue.bury(conn, job_id, token, error, made, began), finished=False)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -137,14 +169,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return pb.ReleaseLeasesResponse(released=released)
 
 
-def _tell_event(conn: sa.Connection, queue: Queue, job_id: str, *, finished: bool) -> None:
+def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
     """Say in the event when it ended well, and which call it is about: the last stage that named one knows."""
-    job = queue.get(conn, job_id)
-    assert job is not None, "it was reported on in this transaction"
     call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
-    mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
-    finish = job.updated_at if finished else None
-    conn.execute(events.update().where(mine).values(finished_at=finish, call=call))
+    finish = job.at if finished else None
+    about = {"tenant": job.tenant_id, "event": job.subject}
+    conn.execute(_TELL, {**about, "new_call": call, "new_finished": finish})
 
 
 def _job(job: Job, row: sa.Row[Any]) -> pb.Job:

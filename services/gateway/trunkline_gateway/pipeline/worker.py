@@ -83,8 +83,6 @@ class Worker:
         self._reporter = Reporter(jobs.ReportJobs, name, self._leases.lose, config.lease_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
-        self._slot_free = asyncio.Event()
-        self._slot_free.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what can be finished in time and give back the rest."""
@@ -99,10 +97,13 @@ class Worker:
             await _cancel(*background)
 
     async def _claim_for_ever(self) -> None:
-        """Keep one claim on its way whenever there is room; it waits at the gateway, nothing polls here."""
+        """Keep one claim on its way.
+
+        It waits at the gateway, for jobs and for a free slot: nothing polls here, and the gateway always knows
+        how many slots are free, which a number in a claim that waits would tell it too late.
+        """
         delay = 0.1
         while True:
-            await self._slot_free.wait()
             try:
                 if await self._claim():
                     delay = 0.1
@@ -116,8 +117,8 @@ class Worker:
         """Claim once. False: the gateway answered "none" without waiting, as it does while it stops."""
         config = self._config
         asked = asyncio.get_running_loop().time()
-        room = min(config.worker_concurrency - self._working, _CLAIM_MOST)
-        request = pb.ClaimJobsRequest(worker=self.name, limit=room)
+        slots = config.worker_concurrency
+        request = pb.ClaimJobsRequest(worker=self.name, limit=min(slots, _CLAIM_MOST), slots=slots)
         request.lease.FromMilliseconds(int(config.lease_seconds * 1000))
         request.wait.FromMilliseconds(int(config.claim_wait_seconds * 1000))
         answer = await unary(self._jobs.ClaimJobs, request, config.claim_wait_seconds + 10)
@@ -136,10 +137,7 @@ class Worker:
         return bool(answer.jobs) or waited >= config.claim_wait_seconds / 2
 
     async def _work(self, run: Run) -> None:
-        """Work on one job and report it.
-
-        A slot is free as soon as the work is done, the lease held until it is told.
-        """
+        """Work on one job and report it."""
         reports: list[pb.JobReport] = []
         try:
             reports = await self._outcome(run)
@@ -189,10 +187,6 @@ class Worker:
 
     def _count(self) -> None:
         RUNNING.set(self._working)
-        if self._working < self._config.worker_concurrency:
-            self._slot_free.set()
-        else:
-            self._slot_free.clear()
 
     async def _drain(self) -> None:
         """Let running jobs end, as long as there is time for giving back the leases of those that do not."""

@@ -141,10 +141,15 @@ class ClaimJobsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """The worker, unique among those that run."""
     limit: _builtins.int
     """At most this many."""
+    slots: _builtins.int
+    """How many jobs the worker works on at once, those that it holds included: it is never given more, and some of them
+    are kept for tenants that have little in work. 0: it holds as many as it claims.
+    """
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long each lease lasts."""
@@ -160,10 +165,11 @@ class ClaimJobsRequest(_message.Message):
         limit: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         wait: _duration_pb2.Duration | None = ...,
+        slots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "limit", b"limit", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "limit", b"limit", "slots", b"slots", "wait", b"wait", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
