@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = {"id": "1", "text": "A: hello\nC: how much is a new roof", "spam": 0, "sentiment": "neutral",
         "intent": "quote_request", "lead": "medium"}  # fmt: skip
 
