@@ -21,7 +21,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint proto eval bench lock alone tools clean
+.PHONY: help setup demo up test e2e lint proto eval bench chaos lock alone tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -54,6 +54,9 @@ eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl fo
 
 bench: setup tools ## Figures beside their targets: make bench [NAME=ingest|pipeline|audio|start]
 	@$(RUN) tools.bench $(NAME) $(filter-out $@,$(MAKECMDGOALS))
+
+chaos: setup ## Kill processes at random moments under load; ROUNDS=20, SEED=n repeats a run's plan
+	@$(RUN) tools.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 
 lock: setup ## Resolve every lock anew
 	@$(RUN) tools.lock

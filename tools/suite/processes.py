@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -156,7 +157,8 @@ class Suite:
     def kill(self, name: str) -> None:
         """End a process with SIGKILL, its children too, as a crash would."""
         process = self.running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it had ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self, *names: str, seconds: float = 15.0) -> dict[str, int]:
@@ -183,9 +185,15 @@ def _secret_file(path: Path, make: Callable[[], str]) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    One of those could be taken while its process is being started again, even by a client that connects to itself.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def _answers(url: str) -> bool:
