@@ -99,10 +99,18 @@ def test_only_authenticate_is_for_any_service() -> None:
 
 
 def test_tenants_are_managed_by_operators() -> None:
-    for verb in ("CreateTenant", "UpdateTenant", "ListTenants"):
+    for verb in ("CreateTenant", "UpdateTenant", "ListTenants", "DeleteTenant"):
         rule = TABLE[f"/trunkline.tenant.v1.TenantService/{verb}"]
         assert rule.role is None
         assert rule.operators
+
+
+def test_tenants_are_purged_by_the_gateway_alone() -> None:
+    purging = [n for n in TABLE if n.endswith(("/PurgeTenant", "/ConfirmPurge", "/ListTombstones"))]
+    assert len(purging) == 5
+    for name in purging:
+        assert (TABLE[name].role, TABLE[name].services, TABLE[name].operators) == (None, GATEWAY, False)
+        assert not public(METHODS[name])
 
 
 def test_the_pool_knows_the_services_by_reflection() -> None:

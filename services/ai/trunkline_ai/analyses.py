@@ -16,7 +16,7 @@ from trunkline_store.inserts import insert_if_absent
 from trunkline_ai.naming import analysis_name, call_name
 from trunkline_ai.tables import analyses
 
-_KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time")
+_KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class StoredAnalysis:
     engine: str
     result: dict[str, Any]
     created_at: datetime
+    expire_at: datetime | None = None
 
     def to_proto(self) -> analysis_pb2.Analysis:
         """The resource."""
@@ -38,6 +39,8 @@ class StoredAnalysis:
         message.call = call_name(self.tenant_id, self.call_id)
         message.engine = self.engine
         message.create_time.FromDatetime(self.created_at)
+        if self.expire_at is not None:
+            message.expire_time.FromDatetime(self.expire_at)
         return message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from trunkline_runtime.logs import get_logger
 from trunkline_store.clock import Clock
@@ -13,6 +14,7 @@ from trunkline_ai.conversations import Conversation
 from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
 from trunkline_ai.messages import message_of
 from trunkline_ai.naming import analysis_id, call_name
+from trunkline_ai.retention import expiry
 
 log = get_logger(__name__)
 
@@ -25,18 +27,28 @@ class Wish:
     call_id: str
     generation: int
     conversation: Conversation
+    expire_at: datetime | None = None
+    """When it is deleted; None: as the service is set to."""
 
 
 class Analysing:
     """Analyses conversations, at most `at_once` at a time; `fallback` answers, degraded, when the engine cannot."""
 
     def __init__(
-        self, analyses: Analyses, engine: Engine, clock: Clock, *, fallback: Engine | None, at_once: int
+        self,
+        analyses: Analyses,
+        engine: Engine,
+        clock: Clock,
+        *,
+        fallback: Engine | None,
+        at_once: int,
+        keep_days: int = 0,
     ) -> None:
         self._analyses = analyses
         self._engine = engine
         self._fallback = fallback
         self._clock = clock
+        self._keep_days = keep_days
         self._turns = asyncio.Semaphore(at_once)
 
     async def analyse(self, wish: Wish) -> StoredAnalysis:
@@ -58,6 +70,7 @@ class Analysing:
                 engine=result.engine,
                 result=result_of(message_of(result)),
                 created_at=self._clock.now(),
+                expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
             )
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, cast
 
 from google.protobuf.empty_pb2 import Empty
@@ -35,6 +36,7 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
             call_id=ids["call"],
             generation=request.generation,
             conversation=conversation_of(request),
+            expire_at=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
         )
         return (await self._analysing.analyse(wish)).to_proto()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trunkline.ai.v1 import analysis_service_pb2_grpc
 from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_store.database import Database
@@ -19,6 +21,7 @@ from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Engine
 from trunkline_ai.engines.loading import load_engine
 from trunkline_ai.failures import domain_error
+from trunkline_ai.retention import sweep
 from trunkline_ai.tables import metadata
 
 
@@ -38,7 +41,12 @@ async def running(
         )
         analyses = Analyses(db)
         analysing = Analysing(
-            analyses, language, db.clock, fallback=fallback, at_once=config.analyses_at_once
+            analyses,
+            language,
+            db.clock,
+            fallback=fallback,
+            at_once=config.analyses_at_once,
+            keep_days=config.analyses_days,
         )
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
@@ -53,6 +61,8 @@ async def running(
         server.health.depend("store", store_answers)
         await server.start()
         stack.push_async_callback(server.stop)
+        sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", lambda: sweep(db)))
+        stack.callback(sweeping.cancel)
         yield server
 
 

@@ -19,6 +19,8 @@ analyses = sa.Table(
     # The Analysis message as JSON, without its name, call, engine and time: the columns hold those.
     sa.Column("result", Json, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),  # when the sweeper deletes it; never when NULL
+    sa.Index("analyses_by_expiry", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("analyses_by_time", "tenant_id", "created_at", "analysis_id", info=index_options()),
     sa.Index("analyses_by_call", "tenant_id", "call_id", info=index_options()),
     info=table_options(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trunkline.audio.v1 import recording_service_pb2_grpc, transcription_service_pb2_grpc
 from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_store.database import Database
@@ -22,6 +24,7 @@ from trunkline_audio.preparation import PrepareLimits, Preparer
 from trunkline_audio.receiving import Receiving
 from trunkline_audio.recording_service import RecordingServicer
 from trunkline_audio.recordings import Recordings
+from trunkline_audio.retention import Sweeper
 from trunkline_audio.tables import metadata
 from trunkline_audio.transcribing import Transcribing
 from trunkline_audio.transcription_service import TranscriptionServicer
@@ -63,6 +66,7 @@ async def running(
             preparer=preparer,
             clock=db.clock,
             at_once=config.fetches_at_once,
+            keep_days=config.recordings_days,
         )
         transcribing = Transcribing(
             recordings=recordings,
@@ -72,6 +76,7 @@ async def running(
             engine=speech,
             clock=db.clock,
             at_once=config.transcriptions_at_once,
+            keep_days=config.transcripts_days,
         )
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
@@ -105,6 +110,9 @@ async def running(
         stack.push_async_callback(server.stop)
         preparer.start()
         speech.start()
+        sweeper = Sweeper(db, blobs)
+        sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", sweeper.sweep))
+        stack.callback(sweeping.cancel)
         yield server
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import FailedPrecondition, ResourceExhausted, TrunklineError, Unavailable
@@ -18,6 +19,7 @@ from trunkline_audio.flights import Flights
 from trunkline_audio.naming import microseconds
 from trunkline_audio.preparation import Preparer
 from trunkline_audio.recordings import Recording, Recordings, blob_key
+from trunkline_audio.retention import expiry
 
 log = logs.get_logger(__name__)
 
@@ -37,6 +39,8 @@ class Order:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     url_field: str = ""
+    expire_at: datetime | None = None
+    """When it is deleted; None: as the service is set to."""
 
 
 class Receiving:
@@ -51,6 +55,7 @@ class Receiving:
         preparer: Preparer,
         clock: Clock,
         at_once: int,
+        keep_days: int = 0,
     ) -> None:
         self._recordings = recordings
         self._blobs = blobs
@@ -58,6 +63,7 @@ class Receiving:
         self._preparer = preparer
         self._clock = clock
         self._at_once = at_once
+        self._keep_days = keep_days
         self._flights: Flights[Recording] = Flights()
 
     async def receive(self, order: Order) -> Recording:
@@ -113,6 +119,7 @@ class Receiving:
                 channels=found.channels,
                 sample_rate_hertz=found.sample_rate,
                 created_at=self._clock.now(),
+                expire_at=expiry(order.expire_at, self._keep_days, self._clock.now()),
             )
         )
 

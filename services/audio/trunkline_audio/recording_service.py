@@ -13,6 +13,7 @@ from trunkline_audio.blobs import Blobs
 from trunkline_audio.naming import RECORDING, TENANT, recording_name
 from trunkline_audio.receiving import Order, Receiving
 from trunkline_audio.recordings import Recordings, blob_key
+from trunkline_audio.retention import given_time
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
@@ -35,6 +36,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             url=request.url,
             headers=dict(request.headers),
             url_field=request.url_field,
+            expire_at=given_time(request, "expire_time"),
         )
         return (await self._receiving.receive(order)).to_proto()
 

@@ -29,6 +29,7 @@ class Recording:
     channels: int
     sample_rate_hertz: int
     created_at: datetime
+    expire_at: datetime | None = None
 
     @property
     def blob_key(self) -> str:
@@ -48,6 +49,8 @@ class Recording:
             sample_rate_hertz=self.sample_rate_hertz,
         )
         message.create_time.FromDatetime(self.created_at)
+        if self.expire_at is not None:
+            message.expire_time.FromDatetime(self.expire_at)
         return message
 
 

@@ -20,6 +20,8 @@ recordings = sa.Table(
     sa.Column("channels", sa.Integer, nullable=False),
     sa.Column("sample_rate_hertz", sa.Integer, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),  # when the sweeper deletes it; never when NULL
+    sa.Index("recordings_by_expiry", "expire_at"),
     sa.Index("recordings_by_time", "tenant_id", "created_at", "recording_id"),
 )
 
@@ -40,6 +42,8 @@ transcripts = sa.Table(
     sa.Column("engine", Text(64), nullable=False),
     sa.Column("segments", Json, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),  # when the sweeper deletes it; never when NULL
+    sa.Index("transcripts_by_expiry", "expire_at"),
     sa.Index("transcripts_by_time", "tenant_id", "created_at", "transcript_id"),
     sa.Index("transcripts_by_recording", "tenant_id", "recording_id"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
@@ -19,6 +20,7 @@ from trunkline_audio.naming import derived_id, microseconds, recording_name
 from trunkline_audio.preparation import Preparer
 from trunkline_audio.receiving import unreadable
 from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.retention import expiry
 from trunkline_audio.transcripts import Transcript, Transcripts, segment
 
 log = logs.get_logger(__name__)
@@ -49,6 +51,8 @@ class Wish:
     language: str = ""
     channel_speakers: tuple[int, ...] = ()
     generation: int = 0
+    expire_at: datetime | None = None
+    """When it is deleted; None: as the service is set to."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Transcribing:
         engine: Engine,
         clock: Clock,
         at_once: int,
+        keep_days: int = 0,
     ) -> None:
         self._recordings = recordings
         self._transcripts = transcripts
@@ -85,6 +90,7 @@ class Transcribing:
         self._engine = engine
         self._clock = clock
         self._at_once = at_once
+        self._keep_days = keep_days
         self._flights: Flights[Transcript] = Flights()
         self._usual_seconds = 1.0
 
@@ -165,6 +171,7 @@ class Transcribing:
             engine=self._engine.name,
             segments=segments,
             created_at=self._clock.now(),
+            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
         )
 
 

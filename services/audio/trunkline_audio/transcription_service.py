@@ -9,6 +9,7 @@ from trunkline_runtime import paging, resources
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.naming import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.retention import given_time
 from trunkline_audio.transcribing import Transcribing, Wish
 from trunkline_audio.transcripts import Transcripts
 
@@ -34,6 +35,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             language=request.language,
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
+            expire_at=given_time(request, "expire_time"),
         )
         return (await self._transcribing.transcribe(wish)).to_proto()
 

@@ -35,6 +35,7 @@ class Transcript:
     engine: str
     segments: list[dict[str, Any]]
     created_at: datetime
+    expire_at: datetime | None = None
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -53,6 +54,8 @@ class Transcript:
             engine=self.engine,
         )
         message.create_time.FromDatetime(self.created_at)
+        if self.expire_at is not None:
+            message.expire_time.FromDatetime(self.expire_at)
         return message
 
 

@@ -69,7 +69,8 @@ class Admission:
         """Take every dependency.
 
         `jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet;
-        `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says that webhooks
+        wait for the writer: then a backlog takes no more than its share of it.
         """
         self._db = db
         self._queue = queue

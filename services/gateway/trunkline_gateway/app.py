@@ -12,6 +12,7 @@ from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb
 from trunkline_jobs import Queue
 from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.channels import Channels
+from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.signals import stop_requested
 from trunkline_runtime.tokens import TokenSigner
@@ -30,6 +31,7 @@ from trunkline_gateway.jobs import JobService
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
+from trunkline_gateway.retention import sweep
 from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.transcode.app import build_transcoder
@@ -55,12 +57,18 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs)
-        jobs = JobService(db, queue, config.tenant_in_flight)
+        jobs = JobService(
+            db,
+            queue,
+            config.tenant_in_flight,
+            reserved_share=config.reserved_share,
+            quiet_in_flight=config.quiet_in_flight,
+        )
 
         sources = SourceMap(
             TenantFeed(channels, config.tenant_address), SourceCache(config.source_cache, config.suite_key)
         )
-        rejections = Rejections(db, config.keep_rejections)
+        rejections = Rejections(db, config.keep_rejections, events_days=config.events_days)
         receiver: Receiver
         inbox = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
@@ -68,6 +76,7 @@ async def serve(config: GatewayConfig) -> None:
             queue,
             sources,
             keep_rejections=config.keep_rejections,
+            events_days=config.events_days,
             jobs_ready=jobs.jobs_ready,
             busy=lambda: inbox.waiting > _BUSY_ROWS,
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
@@ -119,6 +128,7 @@ async def serve(config: GatewayConfig) -> None:
         with stop_requested() as requested:
             loops: list[Coroutine[Any, Any, None]] = [
                 sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
+                every(config.sweep_seconds, "retention", lambda: sweep(db)),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(loop) for loop in loops]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,25 +38,31 @@ def rejection_row(
         "headers": {k: v for k, v in delivery.headers.items() if k not in SECRET_HEADERS},
         "body": delivery.body,
         "size_bytes": len(delivery.body),
+        "expire_at": None,
     }
 
 
 class Rejections:
     """A short queue in memory and a loop that writes it: a flood of bad signatures costs the store little."""
 
-    def __init__(self, db: Database, keep_per_source: int, queue: int = 200):
-        """Keep at most `keep_per_source` rows of each source, the latest."""
+    def __init__(self, db: Database, keep_per_source: int, queue: int = 200, events_days: int = 0):
+        """Keep at most `keep_per_source` rows of each source, the latest, and not longer than events are kept."""
         self._db = db
         self._keep = keep_per_source
         self._queue: deque[dict[str, Any]] = deque()
         self._most = queue
+        self._events_days = events_days
         self._bytes = 0
         self._wake = asyncio.Event()
         self.dropped = 0
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
-        self._queue.append(rejection_row(source.tenant_id, source.source_id, event_type, delivery, reason))
+        row = rejection_row(source.tenant_id, source.source_id, event_type, delivery, reason)
+        days = source.retention.events_days or self._events_days
+        if days:
+            row["expire_at"] = delivery.received + timedelta(days=days)
+        self._queue.append(row)
         self._bytes += len(delivery.body)
         while len(self._queue) > self._most or self._bytes > max(_QUEUE_BYTES, len(delivery.body)):
             self._bytes -= self._queue.popleft()["size_bytes"]

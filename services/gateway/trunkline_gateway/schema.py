@@ -69,6 +69,10 @@ events = sa.Table(
     sa.Column("first_seq", sa.BigInteger, nullable=False),
     sa.Column("call", Text(160), nullable=False, default=""),
     sa.Column("finished_at", UtcTimestamp, nullable=True),
+    sa.Column(
+        "expire_at", UtcTimestamp, nullable=True
+    ),  # not deleted before it is done or dead; never when NULL
+    sa.Index("events_by_expiry", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("events_by_time", "tenant_id", "received_at", "event_id"),
     sqlite_with_rowid=False,
 )
@@ -82,6 +86,17 @@ event_receipts = sa.Table(
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
     info={"spanner": {"interleave_in": "events"}},
+)
+
+# Receipts that admission found to be no event: all that says when they are to go.
+eventless_receipts = sa.Table(
+    "eventless_receipts",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", Text(40), nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Index("eventless_receipts_by_expiry", "expire_at", info=index_options(null_filtered=True)),
+    sa.Index("eventless_receipts_by_tenant", "tenant_id", info=index_options()),
 )
 
 # Requests with a wrong signature, kept where an operator can look at them; the oldest go first (rejections.py).
@@ -98,6 +113,8 @@ rejections = sa.Table(
     sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
     sa.Column("body", Bytes, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Index("rejections_by_expiry", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id"),
 )
 

@@ -52,6 +52,7 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         mapping=source.mapping if source.HasField("mapping") else None,
         hmac=source.hmac if source.HasField("hmac") else None,
         api_base_url=source.api_base_url,
+        retention=resolved.retention,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
 from sqlalchemy.engine import Engine
+from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import (
     api_key_pb2,
     api_key_service_pb2,
@@ -22,7 +23,10 @@ from trunkline_runtime import access
 from .conftest import record_request
 
 # RPCs that are about no tenant, or find out which one: they are the gateway's, other services' or operators'.
-NOT_ABOUT_ONE = {"ListTenants", "CreateTenant", "ResolveSource", "WatchSources", "Authenticate"}
+NOT_ABOUT_ONE = {
+    "ListTenants", "CreateTenant", "ListTombstones", "ResolveSource", "WatchSources", "Authenticate",
+}  # fmt: skip
+OF_THE_GATEWAY = {"RecordCall", "PurgeTenant", "ConfirmPurge"}
 # Tables without a tenant: one row, a number.
 SUITE_TABLES = {"source_revision"}
 # The one statement that forgets deletions of all tenants, on the way of deleting a source.
@@ -88,6 +92,9 @@ async def requests(suite):
         ("ListLeads", lead_service_pb2.ListLeadsRequest(parent=parent)),
         ("UpdateTenant", tenant_service_pb2.UpdateTenantRequest(
             tenant=tenant_pb2.Tenant(name=parent, state=2), update_mask=mask)),
+        ("DeleteTenant", tenant_service_pb2.DeleteTenantRequest(name=parent, force=True)),
+        ("PurgeTenant", purge_pb2.PurgeTenantRequest(name=parent)),
+        ("ConfirmPurge", tenant_service_pb2.ConfirmPurgeRequest(name=parent)),
     ]  # fmt: skip
 
 
@@ -96,7 +103,7 @@ async def test_no_statement_for_a_tenant_lacks_its_tenant(suite):
     methods = {m.rpartition("/")[2] for m in access.TABLE if m.startswith("/trunkline.tenant.")}
     assert {method for method, _ in asked} == methods - NOT_ABOUT_ONE
     for method, request in asked:
-        caller = suite.gateway if method == "RecordCall" else suite.operator
+        caller = suite.gateway if method in OF_THE_GATEWAY else suite.operator
         with statements() as seen:
             await getattr(caller, method)(request)
         own = [statement for statement in seen if not FORGETS.search(statement)]

@@ -18,6 +18,8 @@ from trunkline_tenant.schema import source_changes, source_revision, sources
 # A watcher that was away for longer than this gets a snapshot.
 DELETIONS_KEPT = timedelta(days=30)
 _THE_ROW = 1
+# Stands for a deleted tenant; no tenant has this id.
+NOBODY = "-"
 
 
 class Change(NamedTuple):
@@ -72,6 +74,17 @@ def tenant_changed(conn: Connection, tenant: str, now: datetime) -> None:
     )
     for source in found.scalars().all():
         changed(conn, tenant, source, now)
+
+
+def tenant_deleted(conn: Connection, tenant: str, now: datetime) -> None:
+    """Tell the watchers that all of a tenant's sources are gone, in rows that do not name the tenant."""
+    mine = source_changes.c.tenant_id == tenant
+    named = conn.execute(
+        sa.select(source_changes.c.source_id).where(mine).order_by(source_changes.c.source_id)
+    )
+    for source in named.scalars().all():
+        changed(conn, NOBODY, source, now, deleted=True)
+    conn.execute(sa.delete(source_changes).where(mine))
 
 
 def since(conn: Connection, revision: int, most: int) -> Sequence[Change]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.types import from_microseconds, to_json
 
@@ -23,7 +24,9 @@ from trunkline_tenant.schema import call_aliases, calls, tenants
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
-_KNOWN_TENANT = sa.select(tenants.c.tenant_id).where(tenants.c.tenant_id == _TENANT)
+_KNOWN_TENANT = sa.select(tenants.c.tenant_id).where(
+    tenants.c.tenant_id == _TENANT, tenants.c.state != tenant_pb2.TENANT_STATE_DELETED
+)
 _ALIASES = sa.select(call_aliases).where(
     call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id.in_(sa.bindparam("ids", expanding=True))
 )

@@ -21,6 +21,11 @@ tenants = sa.Table(
     sa.Column("tenant_id", Text(40), primary_key=True),
     sa.Column("display_name", Text(120), nullable=False),
     sa.Column("state", sa.BigInteger, nullable=False),
+    # The Retention message.
+    sa.Column("retention", Bytes, nullable=False),
+    # Set on a tombstone, which is all that is left of a deleted tenant.
+    sa.Column("delete_time", UtcTimestamp),
+    sa.Column("purge_time", UtcTimestamp),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
     sa.Column("update_time", UtcTimestamp, nullable=False),

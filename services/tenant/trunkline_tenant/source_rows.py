@@ -77,7 +77,12 @@ def resolve(
         return {}
     found = (
         conn.execute(
-            sa.select(sources, tenants.c.state.label("tenant_state"), source_changes.c.revision)
+            sa.select(
+                sources,
+                tenants.c.state.label("tenant_state"),
+                tenants.c.retention.label("tenant_retention"),
+                source_changes.c.revision,
+            )
             .join(tenants, tenants.c.tenant_id == sources.c.tenant_id)
             .join(
                 source_changes,
@@ -113,4 +118,5 @@ def _resolved(
         accepting=row["state"] == source_pb2.SOURCE_STATE_ACTIVE
         and row["tenant_state"] == tenant_pb2.TENANT_STATE_ACTIVE,
         revision=row["revision"],
+        retention=tenant_pb2.Retention.FromString(row["tenant_retention"]),
     )

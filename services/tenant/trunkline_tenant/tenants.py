@@ -1,4 +1,4 @@
-"""Tenants: created, shown, listed, changed, suspended."""
+"""Tenants: created, shown, listed, changed, suspended; deletion.py deletes them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime import resources
 from trunkline_runtime.errors import AlreadyExists, InvalidArgument, NotFound
-from trunkline_runtime.identity import current_caller
+from trunkline_runtime.identity import CallerKind, current_caller
 from trunkline_store import Database, insert_if_absent
 
-from trunkline_tenant import changes, ids, masks, requests
+from trunkline_tenant import changes, deletion, ids, masks, requests
 from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import tenants
 from trunkline_tenant.times import timestamp
 
 _CREATE = "CreateTenant"
-_CHANGEABLE = ("display_name", "state")
+_CHANGEABLE = ("display_name", "state", "retention")
 
 
 class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
@@ -35,21 +36,23 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
     ) -> tenant_pb2.Tenant:
         """Create a tenant, or show what the same request made before."""
         check_display_name(request.tenant.display_name)
+        _check_state(request.tenant)
         row = await self._db.write(lambda conn: _create(conn, request, self._db.clock.now()))
         return shown(row)
 
     async def GetTenant(
         self, request: tenant_service_pb2.GetTenantRequest, context: object
     ) -> tenant_pb2.Tenant:
-        """Show a tenant."""
+        """Show a tenant, to operators and services also the tombstone of a deleted one."""
         tenant = resources.tenant_of(request.name)
-        return shown(await self._db.read(lambda conn: load(conn, tenant)))
+        find = load if current_caller().kind is CallerKind.API_KEY else load_any
+        return shown(await self._db.read(lambda conn: find(conn, tenant)))
 
     async def ListTenants(
         self, request: tenant_service_pb2.ListTenantsRequest, context: object
     ) -> tenant_service_pb2.ListTenantsResponse:
         """List every tenant to an operator or a service, its own to an API key."""
-        select = sa.select(tenants)
+        select = sa.select(tenants).where(tenants.c.state != tenant_pb2.TENANT_STATE_DELETED)
         confined = current_caller().tenant
         if confined is not None:
             select = select.where(tenants.c.tenant_id == confined)
@@ -65,13 +68,69 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         fields = masks.fields_to_change(request.tenant, request.update_mask, _CHANGEABLE)
         if "display_name" in fields:
             check_display_name(request.tenant.display_name)
+        if "state" in fields:
+            _check_state(request.tenant)
         row = await self._db.write(lambda conn: _update(conn, request.tenant, fields, self._db.clock.now()))
         self._sources_changed()
         return shown(row)
 
+    async def DeleteTenant(
+        self, request: tenant_service_pb2.DeleteTenantRequest, context: object
+    ) -> tenant_pb2.Tenant:
+        """Make a tombstone of a tenant; the gateway has every service remove its data."""
+        tenant = resources.tenant_of(request.name)
+        await self._db.write(
+            lambda conn: deletion.delete(
+                conn, tenant, force=request.force, etag=request.etag, now=self._db.clock.now()
+            )
+        )
+        self._sources_changed()
+        return shown(await self._db.read(lambda conn: load_any(conn, tenant)))
+
+    async def ListTombstones(
+        self, request: tenant_service_pb2.ListTombstonesRequest, context: object
+    ) -> tenant_service_pb2.ListTombstonesResponse:
+        """List what is left of deleted tenants, to the gateway."""
+        select = sa.select(tenants).where(tenants.c.state == tenant_pb2.TENANT_STATE_DELETED)
+        page = Page(select, [tenants.c.tenant_id], request.page_size, request.page_token, ("ListTombstones",))
+        rows, token = await self._db.read(page.fetch)
+        answer = tenant_service_pb2.ListTombstonesResponse(next_page_token=token)
+        for row in rows:
+            answer.tombstones.add(
+                tenant_id=row["tenant_id"],
+                delete_time=timestamp(row["delete_time"]),
+                purge_time=timestamp(row["purge_time"]) if row["purge_time"] else None,
+            )
+        return answer
+
+    async def PurgeTenant(
+        self, request: purge_pb2.PurgeTenantRequest, context: object
+    ) -> purge_pb2.PurgeTenantResponse:
+        """Remove a part of what is kept of a tenant, for the gateway."""
+        tenant = resources.tenant_of(request.name)
+        removed, more = await deletion.purge(self._db, tenant)
+        self._sources_changed()
+        return purge_pb2.PurgeTenantResponse(removed_count=removed, more=more)
+
+    async def ConfirmPurge(
+        self, request: tenant_service_pb2.ConfirmPurgeRequest, context: object
+    ) -> tenant_pb2.Tenant:
+        """Note that nothing of a tenant is left anywhere, for the gateway."""
+        tenant = resources.tenant_of(request.name)
+        await self._db.write(lambda conn: deletion.confirm(conn, tenant, self._db.clock.now()))
+        return shown(await self._db.read(lambda conn: load_any(conn, tenant)))
+
 
 def load(conn: Connection, tenant: str) -> Mapping[Any, Any]:
-    """Return a tenant's row. Raises NotFound."""
+    """Return a tenant's row. Raises NotFound, also for one that was deleted."""
+    row = load_any(conn, tenant)
+    if row["state"] == tenant_pb2.TENANT_STATE_DELETED:
+        raise NotFound(f"tenants/{tenant}")
+    return row
+
+
+def load_any(conn: Connection, tenant: str) -> Mapping[Any, Any]:
+    """Return a tenant's row, or its tombstone. Raises NotFound."""
     row = conn.execute(sa.select(tenants).where(tenants.c.tenant_id == tenant)).mappings().first()
     if row is None:
         raise NotFound(f"tenants/{tenant}")
@@ -80,14 +139,21 @@ def load(conn: Connection, tenant: str) -> Mapping[Any, Any]:
 
 def shown(row: Mapping[Any, Any]) -> tenant_pb2.Tenant:
     """Return a tenant as its readers see it."""
-    return tenant_pb2.Tenant(
+    tenant = tenant_pb2.Tenant(
         name=f"tenants/{row['tenant_id']}",
         display_name=row["display_name"],
         state=row["state"],
         create_time=timestamp(row["create_time"]),
         update_time=timestamp(row["update_time"]),
-        etag=_etag(row),
+        etag=etag_of(row),
     )
+    if row["retention"]:
+        tenant.retention.ParseFromString(row["retention"])
+    if row["delete_time"] is not None:
+        tenant.delete_time.CopyFrom(timestamp(row["delete_time"]))
+    if row["purge_time"] is not None:
+        tenant.purge_time.CopyFrom(timestamp(row["purge_time"]))
+    return tenant
 
 
 def check_display_name(name: str) -> None:
@@ -96,7 +162,13 @@ def check_display_name(name: str) -> None:
         raise InvalidArgument("tenant.display_name", "must have 1 to 120 characters")
 
 
-def _etag(row: Mapping[Any, Any]) -> str:
+def _check_state(tenant: tenant_pb2.Tenant) -> None:
+    if tenant.state == tenant_pb2.TENANT_STATE_DELETED:
+        raise InvalidArgument("tenant.state", "is set by DeleteTenant")
+
+
+def etag_of(row: Mapping[Any, Any]) -> str:
+    """Return what changes with every change of a tenant."""
     return ids.etag("tenant", row["tenant_id"], str(row["version"]))
 
 
@@ -111,6 +183,9 @@ def _create(
         "tenant_id": tenant,
         "display_name": request.tenant.display_name,
         "state": request.tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
+        "retention": request.tenant.retention.SerializeToString(deterministic=True),
+        "delete_time": None,
+        "purge_time": None,
         "version": 1,
         "create_time": now,
         "update_time": now,
@@ -126,16 +201,18 @@ def _update(
 ) -> Mapping[Any, Any]:
     tenant = resources.parse("tenants/{tenant}", wanted.name, field="tenant.name")["tenant"]
     row = dict(load(conn, tenant))
-    masks.check_etag(wanted.etag, _etag(row), wanted.name)
+    masks.check_etag(wanted.etag, etag_of(row), wanted.name)
     values: dict[str, Any] = {}
     if "display_name" in fields:
         values["display_name"] = wanted.display_name
     if "state" in fields:
         values["state"] = wanted.state or tenant_pb2.TENANT_STATE_ACTIVE
+    if "retention" in fields:
+        values["retention"] = wanted.retention.SerializeToString(deterministic=True)
     if all(row[name] == value for name, value in values.items()):
         return row
     values |= {"version": row["version"] + 1, "update_time": now}
     conn.execute(sa.update(tenants).where(tenants.c.tenant_id == tenant).values(**values))
-    if values.get("state", row["state"]) != row["state"]:
+    if any(values.get(name, row[name]) != row[name] for name in ("state", "retention")):
         changes.tenant_changed(conn, tenant, now)
     return row | values

@@ -9,8 +9,10 @@ the call, the stage, its input and the generation, and the services create or ge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import recording_service_pb2, transcript_pb2, transcription_service_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
@@ -53,7 +55,7 @@ class Stages:
                 transcript = await self._transcribe(run, source, recording)
                 text = _words(transcript)
             if ANALYSE in facts.stages:
-                analysis = await self._analyse(run, facts, call, transcript)
+                analysis = await self._analyse(run, source, facts, call, transcript)
                 await self._record_results(run, facts, transcript, analysis, text)
         return call
 
@@ -90,6 +92,7 @@ class Stages:
                 headers=facts.recording.headers,
                 url_field=facts.recording.url_field,
             )
+            _keep(request.expire_time, run, source.retention.recordings_days)
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
@@ -111,12 +114,18 @@ class Stages:
                 language=source.language,
                 generation=run.job.generation,
             )
+            _keep(request.expire_time, run, source.retention.transcripts_days)
             transcript = await self._clients.transcribe(request)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
 
     async def _analyse(
-        self, run: Run, facts: Facts, call: str, transcript: transcript_pb2.Transcript | None
+        self,
+        run: Run,
+        source: Source,
+        facts: Facts,
+        call: str,
+        transcript: transcript_pb2.Transcript | None,
     ) -> analysis_pb2.Analysis:
         """Have the conversation analysed: the transcript, or the text where there is none."""
         async with run.at(ANALYSE):
@@ -127,6 +136,7 @@ class Stages:
                 voicemail=facts.call.voicemail,
                 generation=run.job.generation,
             )
+            _keep(request.expire_time, run, source.retention.analyses_days)
             if transcript is None:
                 request.text = facts.text
             analysis = await self._clients.analyse(request)
@@ -202,6 +212,12 @@ def _request(
     if facts.event_time is not None:
         request.event_time.CopyFrom(timestamp(facts.event_time))
     return request
+
+
+def _keep(expire_time: Timestamp, run: Run, days: int) -> None:
+    """Say how long the tenant wants something kept, from now; not set, the service knows."""
+    if days:
+        expire_time.FromDatetime(run.now() + timedelta(days=days))
 
 
 def _words(transcript: transcript_pb2.Transcript) -> str:

@@ -87,6 +87,7 @@ class Analysis(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
@@ -137,6 +138,10 @@ class Analysis(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted; kept until then, and for good when not set."""
+
     def __init__(
         self,
         *,
@@ -160,10 +165,11 @@ class Analysis(_message.Message):
         degraded: _builtins.bool = ...,
         engine: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

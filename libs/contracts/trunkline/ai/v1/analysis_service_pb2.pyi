@@ -6,6 +6,7 @@ Analysing conversations."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.ai.v1 import analysis_pb2 as _analysis_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
@@ -32,6 +33,7 @@ class AnalyzeCallRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     VOICEMAIL_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     call: _builtins.str
@@ -46,6 +48,10 @@ class AnalyzeCallRequest(_message.Message):
     def transcript(self) -> _transcript_pb2.Transcript:
         """The transcript of a call. Not stored here."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted; kept as long as the service is set to when not set."""
+
     def __init__(
         self,
         *,
@@ -55,10 +61,11 @@ class AnalyzeCallRequest(_message.Message):
         text: _builtins.str = ...,
         voicemail: _builtins.bool = ...,
         generation: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input", b"input", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "generation", b"generation", "input", b"input", "parent", b"parent", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["transcript", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

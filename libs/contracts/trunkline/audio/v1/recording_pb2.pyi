@@ -33,6 +33,7 @@ class Recording(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/recordings/{recording}`."""
     call: _builtins.str
@@ -55,6 +56,10 @@ class Recording(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was kept."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted; kept until then, and for good when not set."""
+
     def __init__(
         self,
         *,
@@ -67,10 +72,11 @@ class Recording(_message.Message):
         channels: _builtins.int = ...,
         sample_rate_hertz: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "channels", b"channels", "create_time", b"create_time", "duration", b"duration", "format", b"format", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "channels", b"channels", "create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "format", b"format", "name", b"name", "sample_rate_hertz", b"sample_rate_hertz", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,6 +72,7 @@ class Transcript(_message.Message):
     UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
     recording: _builtins.str
@@ -106,6 +107,10 @@ class Transcript(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted; kept until then, and for good when not set."""
+
     def __init__(
         self,
         *,
@@ -122,10 +127,11 @@ class Transcript(_message.Message):
         unreliable_reason: _builtins.str = ...,
         engine: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "speech_duration", b"speech_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "language", b"language", "name", b"name", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "name", b"name", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

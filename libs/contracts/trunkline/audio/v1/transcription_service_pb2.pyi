@@ -6,6 +6,7 @@ Transcribing recordings."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 import builtins as _builtins
@@ -30,6 +31,7 @@ class CreateTranscriptRequest(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CHANNEL_SPEAKERS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -42,6 +44,10 @@ class CreateTranscriptRequest(_message.Message):
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """Who speaks on each channel of a recording with more than one; agent, customer when empty."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is deleted; kept as long as the service is set to when not set."""
+
     def __init__(
         self,
         *,
@@ -50,10 +56,11 @@ class CreateTranscriptRequest(_message.Message):
         language: _builtins.str = ...,
         channel_speakers: _abc.Iterable[_transcript_pb2.Speaker.ValueType] | None = ...,
         generation: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "generation", b"generation", "language", b"language", "parent", b"parent", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "recording", b"recording"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

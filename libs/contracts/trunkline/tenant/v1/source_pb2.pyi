@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
+from trunkline.tenant.v1 import tenant_pb2 as _tenant_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -321,6 +322,7 @@ class ResolvedSource(_message.Message):
     FETCH_CREDENTIAL_FIELD_NUMBER: _builtins.int
     ACCEPTING_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     fetch_credential: _builtins.str
     """What recordings are fetched with; may be empty."""
     accepting: _builtins.bool
@@ -335,6 +337,10 @@ class ResolvedSource(_message.Message):
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceSecret]:
         """The secrets that verify right now, the newest first."""
 
+    @_builtins.property
+    def retention(self) -> _tenant_pb2.Retention:
+        """How long the tenant's data is kept."""
+
     def __init__(
         self,
         *,
@@ -343,10 +349,11 @@ class ResolvedSource(_message.Message):
         fetch_credential: _builtins.str = ...,
         accepting: _builtins.bool = ...,
         revision: _builtins.int = ...,
+        retention: _tenant_pb2.Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "revision", b"revision", "secrets", b"secrets", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

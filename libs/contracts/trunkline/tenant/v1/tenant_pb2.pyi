@@ -30,6 +30,8 @@ class _TenantStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TenantSta
     """Webhooks are taken and processed."""
     TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
     """Webhooks are answered 404, API keys are refused; data is kept."""
+    TENANT_STATE_DELETED: _TenantState.ValueType  # 3
+    """Deleted by DeleteTenant, and never again anything else: its data is removed, its id is not given again."""
 
 class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
     """Whether a tenant's webhooks are taken."""
@@ -40,6 +42,8 @@ TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
 """Webhooks are taken and processed."""
 TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
 """Webhooks are answered 404, API keys are refused; data is kept."""
+TENANT_STATE_DELETED: TenantState.ValueType  # 3
+"""Deleted by DeleteTenant, and never again anything else: its data is removed, its id is not given again."""
 Global___TenantState: _TypeAlias = TenantState  # noqa: Y015
 
 @_typing.final
@@ -54,6 +58,9 @@ class Tenant(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    PURGE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}`. Set by the server."""
     display_name: _builtins.str
@@ -70,6 +77,18 @@ class Tenant(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed."""
 
+    @_builtins.property
+    def retention(self) -> Global___Retention:
+        """How long its data is kept."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was deleted; set on a tombstone only."""
+
+    @_builtins.property
+    def purge_time(self) -> _timestamp_pb2.Timestamp:
+        """When every service had removed its data; not set before."""
+
     def __init__(
         self,
         *,
@@ -79,11 +98,50 @@ class Tenant(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        retention: Global___Retention | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        purge_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "purge_time", b"purge_time", "retention", b"retention", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """How many days what is received or made from now on is kept; 0 is what the suite is set to. What is there already
+    keeps the day it was given.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_DAYS_FIELD_NUMBER: _builtins.int
+    RECORDINGS_DAYS_FIELD_NUMBER: _builtins.int
+    TRANSCRIPTS_DAYS_FIELD_NUMBER: _builtins.int
+    ANALYSES_DAYS_FIELD_NUMBER: _builtins.int
+    events_days: _builtins.int
+    """Events with their receipts, from the first receipt on. Those that are not done are kept until they are."""
+    recordings_days: _builtins.int
+    """Recordings with their bytes."""
+    transcripts_days: _builtins.int
+    """Transcripts, which may outlive their recordings."""
+    analyses_days: _builtins.int
+    """Analyses."""
+    def __init__(
+        self,
+        *,
+        events_days: _builtins.int = ...,
+        recordings_days: _builtins.int = ...,
+        transcripts_days: _builtins.int = ...,
+        analyses_days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analyses_days", b"analyses_days", "events_days", b"events_days", "recordings_days", b"recordings_days", "transcripts_days", b"transcripts_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015

@@ -26,10 +26,12 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from trunkline.common.v1 import purge_pb2 as trunkline_dot_common_dot_v1_dot_purge__pb2
 from trunkline.tenant.v1 import tenant_pb2 as trunkline_dot_tenant_dot_v1_dot_tenant__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trunkline/tenant/v1/tenant_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a trunkline/tenant/v1/tenant.proto\"\xa1\x01\n\x13\x43reateTenantRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,39}$\x12\x37\n\x06tenant\x18\x02 \x01(\x0b\x32\x1b.trunkline.tenant.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"F\n\x10GetTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\"G\n\x12ListTenantsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x13ListTenantsResponse\x12,\n\x07tenants\x18\x01 \x03(\x0b\x32\x1b.trunkline.tenant.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x7f\n\x13UpdateTenantRequest\x12\x37\n\x06tenant\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask2\xee\x03\n\rTenantService\x12r\n\x0c\x43reateTenant\x12(.trunkline.tenant.v1.CreateTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/tenants:\x06tenant\x12m\n\tGetTenant\x12%.trunkline.tenant.v1.GetTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=tenants/*}\x12u\n\x0bListTenants\x12\'.trunkline.tenant.v1.ListTenantsRequest\x1a(.trunkline.tenant.v1.ListTenantsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenants\x12\x82\x01\n\x0cUpdateTenant\x12(.trunkline.tenant.v1.UpdateTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"+\x82\xd3\xe4\x93\x02%2\x1b/v1/{tenant.name=tenants/*}:\x06tenantb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trunkline/tenant/v1/tenant_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftrunkline/common/v1/purge.proto\x1a trunkline/tenant/v1/tenant.proto\"\xa1\x01\n\x13\x43reateTenantRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{1,39}$\x12\x37\n\x06tenant\x18\x02 \x01(\x0b\x32\x1b.trunkline.tenant.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"F\n\x10GetTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\"G\n\x12ListTenantsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x13ListTenantsResponse\x12,\n\x07tenants\x18\x01 \x03(\x0b\x32\x1b.trunkline.tenant.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x7f\n\x13UpdateTenantRequest\x12\x37\n\x06tenant\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.TenantB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"f\n\x13\x44\x65leteTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"J\n\x15ListTombstonesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x7f\n\tTombstone\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12/\n\x0b\x64\x65lete_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\npurge_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"e\n\x16ListTombstonesResponse\x12\x32\n\ntombstones\x18\x01 \x03(\x0b\x32\x1e.trunkline.tenant.v1.Tombstone\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x13\x43onfirmPurgeRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$2\x87\x07\n\rTenantService\x12r\n\x0c\x43reateTenant\x12(.trunkline.tenant.v1.CreateTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/tenants:\x06tenant\x12m\n\tGetTenant\x12%.trunkline.tenant.v1.GetTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=tenants/*}\x12u\n\x0bListTenants\x12\'.trunkline.tenant.v1.ListTenantsRequest\x1a(.trunkline.tenant.v1.ListTenantsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/tenants\x12\x82\x01\n\x0cUpdateTenant\x12(.trunkline.tenant.v1.UpdateTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"+\x82\xd3\xe4\x93\x02%2\x1b/v1/{tenant.name=tenants/*}:\x06tenant\x12s\n\x0c\x44\x65leteTenant\x12(.trunkline.tenant.v1.DeleteTenantRequest\x1a\x1b.trunkline.tenant.v1.Tenant\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=tenants/*}\x12i\n\x0eListTombstones\x12*.trunkline.tenant.v1.ListTombstonesRequest\x1a+.trunkline.tenant.v1.ListTombstonesResponse\x12`\n\x0bPurgeTenant\x12\'.trunkline.common.v1.PurgeTenantRequest\x1a(.trunkline.common.v1.PurgeTenantResponse\x12U\n\x0c\x43onfirmPurge\x12(.trunkline.tenant.v1.ConfirmPurgeRequest\x1a\x1b.trunkline.tenant.v1.Tenantb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTENANTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_UPDATETENANTREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_UPDATETENANTREQUEST'].fields_by_name['tenant']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_DELETETENANTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETETENANTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
+  _globals['_LISTTOMBSTONESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTTOMBSTONESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_CONFIRMPURGEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CONFIRMPURGEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_TENANTSERVICE'].methods_by_name['CreateTenant']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['CreateTenant']._serialized_options = b'\202\323\344\223\002\025\"\013/v1/tenants:\006tenant'
   _globals['_TENANTSERVICE'].methods_by_name['GetTenant']._loaded_options = None
@@ -56,16 +64,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTSERVICE'].methods_by_name['ListTenants']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/tenants'
   _globals['_TENANTSERVICE'].methods_by_name['UpdateTenant']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['UpdateTenant']._serialized_options = b'\202\323\344\223\002%2\033/v1/{tenant.name=tenants/*}:\006tenant'
-  _globals['_CREATETENANTREQUEST']._serialized_start=226
-  _globals['_CREATETENANTREQUEST']._serialized_end=387
-  _globals['_GETTENANTREQUEST']._serialized_start=389
-  _globals['_GETTENANTREQUEST']._serialized_end=459
-  _globals['_LISTTENANTSREQUEST']._serialized_start=461
-  _globals['_LISTTENANTSREQUEST']._serialized_end=532
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=534
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=626
-  _globals['_UPDATETENANTREQUEST']._serialized_start=628
-  _globals['_UPDATETENANTREQUEST']._serialized_end=755
-  _globals['_TENANTSERVICE']._serialized_start=758
-  _globals['_TENANTSERVICE']._serialized_end=1252
+  _globals['_TENANTSERVICE'].methods_by_name['DeleteTenant']._loaded_options = None
+  _globals['_TENANTSERVICE'].methods_by_name['DeleteTenant']._serialized_options = b'\202\323\344\223\002\026*\024/v1/{name=tenants/*}'
+  _globals['_CREATETENANTREQUEST']._serialized_start=292
+  _globals['_CREATETENANTREQUEST']._serialized_end=453
+  _globals['_GETTENANTREQUEST']._serialized_start=455
+  _globals['_GETTENANTREQUEST']._serialized_end=525
+  _globals['_LISTTENANTSREQUEST']._serialized_start=527
+  _globals['_LISTTENANTSREQUEST']._serialized_end=598
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=600
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=692
+  _globals['_UPDATETENANTREQUEST']._serialized_start=694
+  _globals['_UPDATETENANTREQUEST']._serialized_end=821
+  _globals['_DELETETENANTREQUEST']._serialized_start=823
+  _globals['_DELETETENANTREQUEST']._serialized_end=925
+  _globals['_LISTTOMBSTONESREQUEST']._serialized_start=927
+  _globals['_LISTTOMBSTONESREQUEST']._serialized_end=1001
+  _globals['_TOMBSTONE']._serialized_start=1003
+  _globals['_TOMBSTONE']._serialized_end=1130
+  _globals['_LISTTOMBSTONESRESPONSE']._serialized_start=1132
+  _globals['_LISTTOMBSTONESRESPONSE']._serialized_end=1233
+  _globals['_CONFIRMPURGEREQUEST']._serialized_start=1235
+  _globals['_CONFIRMPURGEREQUEST']._serialized_end=1308
+  _globals['_TENANTSERVICE']._serialized_start=1311
+  _globals['_TENANTSERVICE']._serialized_end=2214
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from trunkline.common.v1 import purge_pb2 as trunkline_dot_common_dot_v1_dot_purge__pb2
 from trunkline.tenant.v1 import tenant_pb2 as trunkline_dot_tenant_dot_v1_dot_tenant__pb2
 from trunkline.tenant.v1 import tenant_service_pb2 as trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2
 
@@ -27,7 +28,7 @@ if _version_not_supported:
 
 
 class TenantServiceStub:
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
     """
 
     def __init__(self, channel):
@@ -56,10 +57,30 @@ class TenantServiceStub:
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.UpdateTenantRequest.SerializeToString,
                 response_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
                 _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/trunkline.tenant.v1.TenantService/DeleteTenant',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
+        self.ListTombstones = channel.unary_unary(
+                '/trunkline.tenant.v1.TenantService/ListTombstones',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesResponse.FromString,
+                _registered_method=True)
+        self.PurgeTenant = channel.unary_unary(
+                '/trunkline.tenant.v1.TenantService/PurgeTenant',
+                request_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
+                response_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
+                _registered_method=True)
+        self.ConfirmPurge = channel.unary_unary(
+                '/trunkline.tenant.v1.TenantService/ConfirmPurge',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ConfirmPurgeRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
+                _registered_method=True)
 
 
 class TenantServiceServicer:
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
     """
 
     def CreateTenant(self, request, context):
@@ -90,6 +111,36 @@ class TenantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteTenant(self, request, context):
+        """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
+        service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
+        returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTombstones(self, request, context):
+        """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeTenant(self, request, context):
+        """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmPurge(self, request, context):
+        """Notes that every service has removed a tenant's data. Gateway only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TenantServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +164,26 @@ def add_TenantServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.UpdateTenantRequest.FromString,
                     response_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
             ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
+            'ListTombstones': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTombstones,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesResponse.SerializeToString,
+            ),
+            'PurgeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeTenant,
+                    request_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.FromString,
+                    response_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.SerializeToString,
+            ),
+            'ConfirmPurge': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmPurge,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ConfirmPurgeRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trunkline.tenant.v1.TenantService', rpc_method_handlers)
@@ -122,7 +193,7 @@ def add_TenantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TenantService:
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
     """
 
     @staticmethod
@@ -222,6 +293,114 @@ class TenantService:
             target,
             '/trunkline.tenant.v1.TenantService/UpdateTenant',
             trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.UpdateTenantRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.TenantService/DeleteTenant',
+            trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.DeleteTenantRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTombstones(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.TenantService/ListTombstones',
+            trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ListTombstonesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.TenantService/PurgeTenant',
+            trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
+            trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmPurge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.TenantService/ConfirmPurge',
+            trunkline_dot_tenant_dot_v1_dot_tenant__service__pb2.ConfirmPurgeRequest.SerializeToString,
             trunkline_dot_tenant_dot_v1_dot_tenant__pb2.Tenant.FromString,
             options,
             channel_credentials,

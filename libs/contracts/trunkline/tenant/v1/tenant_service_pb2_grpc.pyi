@@ -5,6 +5,7 @@ Managing tenants."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from trunkline.common.v1 import purge_pb2 as _purge_pb2
 from trunkline.tenant.v1 import tenant_pb2 as _tenant_pb2
 from trunkline.tenant.v1 import tenant_service_pb2 as _tenant_service_pb2
 import abc as _abc_1
@@ -28,7 +29,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TenantServiceStub:
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,10 +43,21 @@ class TenantServiceStub:
     """Lists tenants by id."""
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]
     """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]
+    """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
+    service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
+    returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+    """
+    ListTombstones: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTombstonesRequest, _tenant_service_pb2.ListTombstonesResponse]
+    """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+    PurgeTenant: _grpc.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]
+    """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+    ConfirmPurge: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ConfirmPurgeRequest, _tenant_pb2.Tenant]
+    """Notes that every service has removed a tenant's data. Gateway only."""
 
 @_typing.type_check_only
 class TenantServiceAsyncStub(TenantServiceStub):
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.CreateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
@@ -56,9 +68,20 @@ class TenantServiceAsyncStub(TenantServiceStub):
     """Lists tenants by id."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
     """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
+    service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
+    returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+    """
+    ListTombstones: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTombstonesRequest, _tenant_service_pb2.ListTombstonesResponse]  # type: ignore[assignment]
+    """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+    PurgeTenant: _aio.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]  # type: ignore[assignment]
+    """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+    ConfirmPurge: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ConfirmPurgeRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
+    """Notes that every service has removed a tenant's data. Gateway only."""
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, shows and changes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
 
     @_abc_1.abstractmethod
     def CreateTenant(
@@ -91,5 +114,40 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
         """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+
+    @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _tenant_service_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
+        service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
+        returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTombstones(
+        self,
+        request: _tenant_service_pb2.ListTombstonesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_service_pb2.ListTombstonesResponse, _abc.Awaitable[_tenant_service_pb2.ListTombstonesResponse]]:
+        """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+
+    @_abc_1.abstractmethod
+    def PurgeTenant(
+        self,
+        request: _purge_pb2.PurgeTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_purge_pb2.PurgeTenantResponse, _abc.Awaitable[_purge_pb2.PurgeTenantResponse]]:
+        """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+
+    @_abc_1.abstractmethod
+    def ConfirmPurge(
+        self,
+        request: _tenant_service_pb2.ConfirmPurgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
+        """Notes that every service has removed a tenant's data. Gateway only."""
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

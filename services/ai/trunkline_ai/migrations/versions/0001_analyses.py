@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("engine", Text(64), nullable=False),
         sa.Column("result", Json, nullable=False),
         sa.Column("created_at", UtcTimestamp, nullable=False),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
+    op.create_index("analyses_by_expiry", "analyses", ["expire_at"])
     op.create_index("analyses_by_time", "analyses", ["tenant_id", "created_at", "analysis_id"])
     op.create_index("analyses_by_call", "analyses", ["tenant_id", "call_id"])

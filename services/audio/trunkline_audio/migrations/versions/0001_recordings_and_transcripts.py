@@ -22,7 +22,9 @@ def upgrade() -> None:
         sa.Column("channels", sa.Integer, nullable=False),
         sa.Column("sample_rate_hertz", sa.Integer, nullable=False),
         sa.Column("created_at", UtcTimestamp, nullable=False),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
+    op.create_index("recordings_by_expiry", "recordings", ["expire_at"])
     op.create_index("recordings_by_time", "recordings", ["tenant_id", "created_at", "recording_id"])
     op.create_table(
         "transcripts",
@@ -40,6 +42,8 @@ def upgrade() -> None:
         sa.Column("engine", Text(64), nullable=False),
         sa.Column("segments", Json, nullable=False),
         sa.Column("created_at", UtcTimestamp, nullable=False),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
+    op.create_index("transcripts_by_expiry", "transcripts", ["expire_at"])
     op.create_index("transcripts_by_time", "transcripts", ["tenant_id", "created_at", "transcript_id"])
     op.create_index("transcripts_by_recording", "transcripts", ["tenant_id", "recording_id"])

@@ -50,8 +50,10 @@ def upgrade() -> None:
         sa.Column("first_seq", sa.BigInteger, nullable=False),
         sa.Column("call", Text(160), nullable=False),
         sa.Column("finished_at", UtcTimestamp, nullable=True),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
         sqlite_with_rowid=False,
     )
+    op.create_index("events_by_expiry", "events", ["expire_at"])
     op.create_index("events_by_time", "events", ["tenant_id", "received_at", "event_id"])
     op.create_table(
         "event_receipts",
@@ -72,6 +74,8 @@ def upgrade() -> None:
         sa.Column("headers", Json, nullable=False),
         sa.Column("body", Bytes, nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
+    op.create_index("rejections_by_expiry", "rejections", ["expire_at"])
     op.create_index("rejections_by_time", "rejections", ["tenant_id", "received_at", "rejection_id"])
     trunkline_jobs.create_v1(op)

@@ -1,4 +1,4 @@
-"""Replays of many events."""
+"""Replays of many events, and when receipts go that are no event."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Creates the table with its index."""
+    """Creates the tables with their indexes."""
     op.create_table(
         "replays",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -28,3 +28,11 @@ def upgrade() -> None:
         sa.Column("after_id", Text(40), nullable=False),
     )
     op.create_index("replays_by_due", "replays", ["due_at"])
+    op.create_table(
+        "eventless_receipts",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("tenant_id", Text(40), nullable=False),
+        sa.Column("expire_at", UtcTimestamp, nullable=True),
+    )
+    op.create_index("eventless_receipts_by_expiry", "eventless_receipts", ["expire_at"])
+    op.create_index("eventless_receipts_by_tenant", "eventless_receipts", ["tenant_id"])

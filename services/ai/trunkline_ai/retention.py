@@ -1,0 +1,30 @@
+"""How long analyses are kept, and the deletion of those that are past their time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from trunkline_runtime import logs, metrics
+from trunkline_store.database import Database
+from trunkline_store.deletion import delete_all
+
+from trunkline_ai.tables import analyses
+
+log = logs.get_logger(__name__)
+
+_expired = metrics.counter("trunkline_ai_expired_total", "Analyses deleted when their days were over", [])
+
+
+def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
+    """When something made now is deleted: as the caller said, else after so many days, else never."""
+    if given is not None:
+        return given
+    return now + timedelta(days=days) if days else None
+
+
+async def sweep(db: Database) -> None:
+    """Delete what is past its time, in small transactions."""
+    removed = await delete_all(db, analyses, analyses.c.expire_at <= db.clock.now())
+    if removed:
+        _expired.inc(removed)
+        log.info("expired_deleted", analyses=removed)

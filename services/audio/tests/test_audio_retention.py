@@ -1,0 +1,101 @@
+"""Recordings and transcripts go when their time has come, bytes included; the transcript may outlive the sound."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from trunkline.audio.v1 import recording_service_pb2
+from trunkline_audio.blobs import LocalBlobs
+from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.retention import Sweeper, expiry, given_time
+from trunkline_audio.tables import metadata, recordings, transcripts
+from trunkline_audio.transcripts import Transcript, Transcripts
+from trunkline_store import Database, FakeClock
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"sound"
+
+
+def recording(identity, expire_at):
+    return Recording("acme", identity, "tenants/acme/calls/c", "0" * 64, 5, "wav", 1, 1, 8000, NOW, expire_at)
+
+
+def transcript(identity, of, expire_at):
+    return Transcript("acme", identity, of, 0, "en-US", 1, 1, 1, 1, 0.5, "", "local", [], NOW, expire_at)
+
+
+class World:
+    def __init__(self, db, folder, clock):
+        self.db, self.clock = db, clock
+        self.folder = folder / "blobs"
+        self.blobs = LocalBlobs(self.folder)
+        self.recordings, self.transcripts = Recordings(db), Transcripts(db)
+        self.sweeper = Sweeper(db, self.blobs)
+
+    async def keep(self, identity, expire_at):
+        kept = await self.recordings.add(recording(identity, expire_at))
+        await self.blobs.put(kept.blob_key, chunks())
+
+    async def left(self):
+        def look(conn):
+            return (
+                set(conn.execute(sa.select(recordings.c.recording_id)).scalars()),
+                set(conn.execute(sa.select(transcripts.c.transcript_id)).scalars()),
+            )
+
+        return await self.db.read(look)
+
+    def files(self):
+        return {path.name for path in self.folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+async def world(tmp_path):
+    clock = FakeClock(NOW)
+    url = f"sqlite:///{tmp_path}/audio.db"
+    async with await Database.open(url, metadata, migrations="trunkline_audio.migrations", clock=clock) as db:
+        yield World(db, tmp_path, clock)
+
+
+async def test_what_is_past_its_time_goes_with_its_bytes(world):
+    await world.keep("r1", NOW + DAY)
+    await world.keep("r2", NOW + 2 * DAY)
+    await world.keep("r3", None)
+    await world.transcripts.add(transcript("t1", "r1", NOW + 3 * DAY))
+    await world.transcripts.add(transcript("t2", "r2", NOW + DAY))
+    await world.sweeper.sweep()
+    assert await world.left() == ({"r1", "r2", "r3"}, {"t1", "t2"})
+    world.clock.advance(DAY.total_seconds())
+    await world.sweeper.sweep()
+    assert await world.left() == ({"r2", "r3"}, {"t1"}), "a transcript may outlive its recording"
+    assert world.files() == {"r.r2", "r.r3"}
+    world.clock.advance(10 * DAY.total_seconds())
+    await world.sweeper.sweep()
+    assert await world.left() == ({"r3"}, set())
+    assert world.files() == {"r.r3"}
+
+
+async def test_a_sweep_that_died_between_bytes_and_rows_is_ended_by_the_next(world):
+    for n in range(45):
+        await world.keep(f"r{n:02d}", NOW)
+    await world.blobs.delete(recording("r00", NOW).blob_key)
+    await world.sweeper.sweep()
+    assert await world.left() == (set(), set())
+    assert world.files() == set()
+
+
+def test_the_caller_says_else_the_service_else_nobody():
+    assert expiry(NOW + DAY, 5, NOW) == NOW + DAY
+    assert expiry(None, 5, NOW) == NOW + 5 * DAY
+    assert expiry(None, 0, NOW) is None
+    request = recording_service_pb2.FetchRecordingRequest()
+    assert given_time(request, "expire_time") is None
+    request.expire_time.FromDatetime(NOW)
+    assert given_time(request, "expire_time") == NOW

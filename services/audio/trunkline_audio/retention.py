@@ -1,0 +1,75 @@
+"""How long recordings and transcripts are kept, and the sweeper that deletes what is past its time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline_runtime import logs, metrics
+from trunkline_store.database import Database
+from trunkline_store.deletion import delete_all, delete_keys
+
+from trunkline_audio.blobs import Blobs
+from trunkline_audio.recordings import blob_key
+from trunkline_audio.tables import recordings, transcripts
+
+log = logs.get_logger(__name__)
+
+_expired = metrics.counter(
+    "trunkline_audio_expired_total", "What was deleted when its days were over", ["kind"]
+)
+
+_RECORDINGS_A_STEP = 20  # files are deleted one by one
+
+
+def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
+    """When something made now is deleted: as the caller said, else after so many days, else never."""
+    if given is not None:
+        return given
+    return now + timedelta(days=days) if days else None
+
+
+def given_time(request: Any, field: str) -> datetime | None:
+    """A request's timestamp, None when it is not set."""
+    return getattr(request, field).ToDatetime(UTC) if request.HasField(field) else None
+
+
+class Sweeper:
+    """Deletes what is past its time, in small transactions."""
+
+    def __init__(self, db: Database, blobs: Blobs) -> None:
+        self._db = db
+        self._blobs = blobs
+
+    async def sweep(self) -> None:
+        """One pass over everything. Transcripts outlive their recordings unless their own time has come."""
+        now = self._db.clock.now()
+        removed = {
+            "recordings": await delete_recordings(self._db, self._blobs, recordings.c.expire_at <= now),
+            "transcripts": await delete_all(self._db, transcripts, transcripts.c.expire_at <= now),
+        }
+        for kind, count in removed.items():
+            _expired.labels(kind).inc(count)
+        if any(removed.values()):
+            log.info("expired_deleted", **removed)
+
+
+async def delete_recordings(
+    db: Database, blobs: Blobs, condition: sa.ColumnElement[bool], most: int | None = None
+) -> int:
+    """Delete the recordings that fit, `most` at most; how many.
+
+    The bytes go first: after a crash in between the row still says which bytes are to go.
+    """
+    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
+    total = 0
+    while most is None or total < most:
+        found = await db.read(lambda conn: conn.execute(query.limit(_RECORDINGS_A_STEP)).all())
+        if not found:
+            break
+        for row in found:
+            await blobs.delete(blob_key(row.tenant_id, row.recording_id))
+        await db.write(lambda conn: delete_keys(conn, recordings, found))  # noqa: B023 - awaited right here
+        total += len(found)
+    return total

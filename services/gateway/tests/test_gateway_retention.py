@@ -1,0 +1,119 @@
+"""What is past its days is deleted with its receipts; what is not done or dead never is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from gateway_sources import resolved
+from gateway_world import body_of, opened
+from trunkline.tenant.v1 import tenant_pb2
+from trunkline_gateway import schema, verdicts
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.providers.base import Delivery
+from trunkline_gateway.rejections import Rejections
+from trunkline_gateway.retention import sweep
+from trunkline_gateway.sources import source_of
+
+DAY = 86_400.0
+
+
+def kept(days, source_id="s-1"):
+    source = resolved(source_id)
+    source.retention.CopyFrom(tenant_pb2.Retention(events_days=days))
+    return source
+
+
+@pytest.fixture
+async def world(tmp_path):
+    async with opened(tmp_path, kept(3), kept(0, "s-2")) as world:
+        world.admission = Admission(
+            world.db, world.queue, world.sources, keep_rejections=50, jobs_ready=lambda: None,
+            undecided=lambda count: None, events_days=10,
+        )  # fmt: skip
+        yield world
+
+
+async def test_ended_events_go_after_their_tenants_days_else_the_suites(world):
+    short = [await world.done(1), await world.dead(2)]
+    long = await world.done(3, source="s-2")
+    world.clock.advance(3 * DAY - 1)
+    await sweep(world.db)
+    assert len(await world.listed()) == 3
+    world.clock.advance(1)
+    await sweep(world.db)
+    assert [e.name for e in await world.listed()] == [long]
+    assert short
+    world.clock.advance(7 * DAY)
+    await sweep(world.db)
+    for table in (schema.events, schema.jobs, schema.receipts, schema.event_receipts):
+        assert await world.rows(table) == 0, table.name
+
+
+async def test_an_event_that_is_not_done_is_kept_until_it_is(world):
+    waiting = await world.event(1)
+    world.clock.advance(30 * DAY)
+    await sweep(world.db)
+    (job,) = await world.claim()
+    assert (job.event, job.body) == (waiting, body_of(1))
+    await sweep(world.db)
+    await world.finish(job)
+    await sweep(world.db)
+    assert await world.listed() == []
+
+
+async def test_a_receipt_nobody_could_judge_yet_is_never_deleted(world):
+    world.feed.down = True
+    await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+    await world.admit()
+    world.clock.advance(400 * DAY)
+    await sweep(world.db)
+    assert await world.rows(schema.receipts) == await world.rows(schema.undecided_receipts) == 1
+
+
+async def test_receipts_that_were_rejected_at_admission_go_too(world):
+    await world.receipt(body_of(1), tenant="", verdict=verdicts.UNVERIFIED)
+    await world.receipt(body_of(2), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+    await world.admit()
+    assert await world.rows(schema.rejections) == 2
+    world.clock.advance(3 * DAY)
+    await sweep(world.db)
+    assert await world.rows(schema.rejections) == await world.rows(schema.receipts) == 1
+    world.clock.advance(7 * DAY)
+    await sweep(world.db)
+    for table in (schema.rejections, schema.receipts, schema.eventless_receipts):
+        assert await world.rows(table) == 0, table.name
+
+
+async def test_rejected_requests_are_kept_no_longer_than_events(world):
+    rejections = Rejections(world.db, keep_per_source=9, events_days=10)
+    for source in (kept(3), kept(0, "s-2")):
+        delivery = Delivery(b"{}", {}, "https://x/", world.clock.now())
+        rejections.keep(source_of(source), "post_call", delivery, "wrong")
+    await rejections.flush()
+    world.clock.advance(3 * DAY)
+    await sweep(world.db)
+    assert [r.source for r in await world.rejected()] == ["tenants/acme/sources/s-2"]
+
+
+async def test_a_sweep_of_many_holds_the_writer_for_few_rows_at_a_time(world):
+    for n in range(130):
+        await world.receipt(body_of(n))
+    await world.admit()
+    for job in await world.claim(100):
+        await world.finish(job)
+    for job in await world.claim(100):
+        await world.finish(job)
+    world.clock.advance(3 * DAY)
+    before = world.db.stats().commits
+    await sweep(world.db)
+    assert await world.rows(schema.events) == await world.rows(schema.receipts) == 0
+    assert world.db.stats().commits - before >= 4, "130 events, 40 at a time"
+
+
+async def test_without_days_everything_is_kept(tmp_path):
+    async with opened(tmp_path) as world:
+        await world.done(1)
+        world.clock.advance(timedelta(days=3650).total_seconds())
+        await sweep(world.db)
+        assert len(await world.listed()) == 1
