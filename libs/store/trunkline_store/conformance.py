@@ -259,6 +259,39 @@ async def moments_sort_and_compare_as_time(open_database: Factory) -> None:
 
 
 @check
+async def what_queries_compare_with_means_the_same(open_database: Factory) -> None:
+    """IS, IN, LIKE, CASE, COALESCE, NULLs in order: as services' queries use them."""
+    c = THINGS.c
+    queries: list[tuple[Any, list[str]]] = [
+        (c.good.is_(True), ["yes"]),
+        (c.good.is_not(True), ["no", "none"]),
+        (c.good.is_(None), ["none"]),
+        (c.good.is_not(None), ["no", "yes"]),
+        (c.good == sa.true(), ["yes"]),
+        (c.number.in_([1, 2]), ["no", "yes"]),
+        (c.number.in_([]), []),
+        (c.number.not_in([1]), ["no"]),
+        (c.label.like("100\\%"), []),
+        (c.label.like("100%"), ["no"]),
+        (sa.func.coalesce(c.number, 7) == 7, ["none"]),
+        (sa.case((c.number > 1, "much"), else_="little") == "little", ["none", "yes"]),
+    ]
+    async with open_database() as db:
+        await db.write(add(**thing("yes", good=True, number=1)))
+        await db.write(add(**thing("no", good=False, number=2, label="100% sure")))
+        await db.write(add(**thing("none", good=None, number=None)))
+        for condition, expected in queries:
+            found = sa.select(c.thing_id).where(condition).order_by(c.thing_id)
+            assert await db.read(lambda conn, q=found: list(conn.execute(q).scalars())) == expected, condition
+        ordered = sa.select(c.thing_id).order_by(c.number)
+        assert await db.read(lambda conn: list(conn.execute(ordered).scalars())) == ["none", "yes", "no"]
+        counted = sa.select(
+            sa.func.count(), sa.func.min(c.number), sa.func.max(c.number), sa.func.sum(c.number)
+        )
+        assert await db.read(lambda conn: tuple(conn.execute(counted).one())) == (3, 1, 2, 3)
+
+
+@check
 async def insert_if_absent_inserts_once(open_database: Factory) -> None:
     """However many try at once."""
     async with open_database() as db:

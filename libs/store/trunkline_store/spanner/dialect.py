@@ -7,7 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic.ddl.impl import DefaultImpl
-from google.cloud.sqlalchemy_spanner.sqlalchemy_spanner import SpannerDDLCompiler, SpannerDialect
+from google.cloud.sqlalchemy_spanner.sqlalchemy_spanner import (
+    SpannerDDLCompiler,
+    SpannerDialect,
+    SpannerSQLCompiler,
+)
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
@@ -16,6 +20,24 @@ from sqlalchemy.pool import NullPool
 from trunkline_store.spanner import driver
 from trunkline_store.spanner.declare import options_of
 from trunkline_store.types import on_spanner
+
+
+class StoreSQLCompiler(SpannerSQLCompiler):  # type: ignore[misc]
+    """Writes what the dialect leaves as SQLite takes it."""
+
+    def visit_is__binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Return a comparison by IS; Spanner takes no parameter after it."""
+        left, right = (self.process(side, **kw) for side in (binary.left, binary.right))
+        if isinstance(binary.right, sa.BindParameter):
+            return f"({left} IS NOT NULL AND {left} = {right})"
+        return f"{left} IS {right}"
+
+    def visit_is_not_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        """Return its opposite."""
+        left, right = (self.process(side, **kw) for side in (binary.left, binary.right))
+        if isinstance(binary.right, sa.BindParameter):
+            return f"({left} IS NULL OR {left} != {right})"
+        return f"{left} IS NOT {right}"
 
 
 class StoreDDLCompiler(SpannerDDLCompiler):  # type: ignore[misc]
@@ -65,6 +87,7 @@ class StoreDDLCompiler(SpannerDDLCompiler):  # type: ignore[misc]
 class StoreSpannerDialect(SpannerDialect):  # type: ignore[misc]
     """The dialect, with nothing of the DB-API that comes with the client."""
 
+    statement_compiler = StoreSQLCompiler
     ddl_compiler = StoreDDLCompiler
     execution_ctx_cls = DefaultExecutionContext
     supports_statement_cache = True
