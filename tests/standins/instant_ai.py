@@ -3,6 +3,8 @@
 TRUNKLINE_AI_ENGINE=tests.standins.instant_ai:create, started from the repository's root.
 """
 
+import asyncio
+
 from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.labels import Intent, LeadLevel, Sentiment
 
@@ -10,7 +12,12 @@ from trunkline_ai.labels import Intent, LeadLevel, Sentiment
 class InstantEngine:
     name = "instant/standin"
 
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
     async def analyze(self, transcript, context):
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         return AnalysisResult(
             intent=Intent.OTHER,
             intent_confidence=0.0,
@@ -32,3 +39,8 @@ class InstantEngine:
 
 def create():
     return InstantEngine()
+
+
+def create_50ms():
+    """Take 50 ms of time and nothing else."""
+    return InstantEngine(0.05)

@@ -3,6 +3,8 @@
 TRUNKLINE_AUDIO_ENGINE=instant_audio:create with this folder on PYTHONPATH. Nothing is decoded or heard.
 """
 
+import asyncio
+
 from trunkline_audio.engines.base import EngineResult
 
 
@@ -10,10 +12,15 @@ class InstantEngine:
     name = "instant/standin"
     ready = True
 
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
     def start(self):
         pass
 
     async def transcribe(self, source, language):
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         return EngineResult(language=language, lanes=min(2, source.channels))
 
     async def close(self):
@@ -22,3 +29,8 @@ class InstantEngine:
 
 def create(workers=0):
     return InstantEngine()
+
+
+def create_50ms(workers=0):
+    """Take 50 ms of time and nothing else."""
+    return InstantEngine(0.05)

@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +29,7 @@ class Recordings:
     tokens: set[str] = field(default_factory=set)  # CallRail API keys that are right
     accounts: dict[str, str] = field(default_factory=dict)  # Twilio account -> auth token
     requests: list[str] = field(default_factory=list)
+    seconds: float = 0.0  # what a file takes to come
 
     def __enter__(self) -> Recordings:
         """Serve on a free loopback port."""
@@ -89,6 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.recordings.files.get(key)
         if path is None:
             return self._answer(404, b"")
+        time.sleep(self.recordings.seconds)
         return self._answer(200, path.read_bytes(), "application/octet-stream")
 
     def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:

@@ -54,6 +54,15 @@ def saturate(
     return _sockets(webhooks, connections, seconds, scratch, target)
 
 
+def send_each(
+    webhooks: Sequence[Webhook], connections: int, scratch: Path, seconds: float = 600
+) -> subprocess.Popen[str]:
+    """Start to send each webhook once, as fast as they are answered; the process prints a Load as JSON."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    command = [*_sockets_command(webhooks, connections, seconds, scratch, webhooks[0].url), "once"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def _wrk(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str) -> Load:
     bodies = scratch / "bodies.txt"
     bodies.write_text("".join(f"{w.headers['signature']} {w.body.decode()}\n" for w in webhooks))
@@ -82,14 +91,20 @@ def _ms(match: re.Match[str] | None) -> float:
 def _sockets(
     webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
 ) -> Load:
+    command = _sockets_command(webhooks, connections, seconds, scratch, target)
+    return Load(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+
+
+def _sockets_command(
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
+) -> list[str]:
     requests = scratch / "requests.json"
     requests.write_text(json.dumps([_raw(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)
-    command = [
+    return [
         sys.executable, "-m", "tools.bench.sockets", str(parts.hostname), str(parts.port), str(connections),
         str(seconds), str(requests),
     ]  # fmt: skip
-    return Load(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
 def _raw(webhook: Webhook, target: str) -> bytes:

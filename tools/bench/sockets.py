@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,11 +22,9 @@ except ImportError:  # uvloop has no wheel everywhere
 class Connection(asyncio.Protocol):
     """Sends the next request as soon as an answer is whole; an answer is its head and its content-length."""
 
-    def __init__(
-        self, requests: list[bytes], start: int, until: float, times: list[float], errors: list[str]
-    ):
+    def __init__(self, requests: Iterator[bytes], until: float, times: list[float], errors: list[str]):
         """Share `times` and `errors` with the other connections."""
-        self.requests, self.at, self.until, self.times, self.errors = requests, start, until, times, errors
+        self.requests, self.until, self.times, self.errors = requests, until, times, errors
         self.closed = asyncio.get_running_loop().create_future()
         self.buffer = b""
 
@@ -34,11 +34,11 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self.sent = time.perf_counter()
-        if self.sent > self.until:
+        request = next(self.requests, None) if self.sent <= self.until else None
+        if request is None:
             self.transport.close()
             return
-        self.at = (self.at + 1) % len(self.requests)
-        self.transport.write(self.requests[self.at])  # type: ignore[attr-defined]
+        self.transport.write(request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -62,19 +62,21 @@ class Connection(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Load, and print what was seen as JSON."""
-    host, port, connections, seconds, file = sys.argv[1:]
+    """Load, and print what was seen as JSON; `once` as the last argument sends each request a single time."""
+    host, port, connections, seconds, file, *once = sys.argv[1:]
     requests = [raw.encode("latin-1") for raw in json.loads(Path(file).read_text())]
     times: list[float] = []
     errors: list[str] = []
     loop = asyncio.get_running_loop()
     begun = time.perf_counter()
     made = []
+    shared = iter(requests)
     for number in range(int(connections)):
         start = number * len(requests) // int(connections)
+        mine = shared if once else itertools.cycle(requests[start:] + requests[:start])
         until = begun + float(seconds)
         _, connection = await loop.create_connection(
-            lambda s=start, u=until: Connection(requests, s, u, times, errors), host, int(port)
+            lambda m=mine, u=until: Connection(m, u, times, errors), host, int(port)
         )
         made.append(connection.closed)
     await asyncio.gather(*made)

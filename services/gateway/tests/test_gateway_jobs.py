@@ -26,22 +26,24 @@ class World:
     def __init__(self, db, clock):
         self.db, self.clock = db, clock
         queue = Queue(db, schema.jobs)
-        self.jobs = JobService(db, queue, tenant_in_flight=10)
+        self.jobs = JobService(db, queue, tenant_in_flight=10, contended_in_flight=2)
+        other = resolved("s-2")
+        other.source.name = "tenants/globex/sources/s-2"
         self.admission = Admission(
-            db, queue, SourceMap(Feed(resolved()), None), keep_rejections=2,
+            db, queue, SourceMap(Feed(resolved(), other), None), keep_rejections=2,
             jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
         )  # fmt: skip
         self.events = EventReader(db)
         self.inbox = db.appender(schema.receipts)
 
-    async def event(self, number: int, event_type="post_call"):
+    async def event(self, number: int, event_type="post_call", source="s-1"):
         self.clock.advance(0.001)
         body = json.dumps({"id": number, "timestamp": "2026-11-20T07:00:00Z"}).encode()
         await self.inbox.append(
             (
                 f"{number:032x}",
-                "s-1",
-                "acme",
+                source,
+                "acme" if source == "s-1" else "globex",
                 event_type,
                 NOW,
                 verdicts.VERIFIED,
@@ -107,6 +109,15 @@ async def test_a_claim_of_a_busy_worker_is_answered_when_a_slot_is_free(world):
     waiting = asyncio.create_task(world.claim(slots=3, wait=20.0))
     await world.report(first[0], done=pb.JobDone())
     assert len(await asyncio.wait_for(waiting, 5)) == 1
+
+
+async def test_a_tenant_gets_less_at_once_while_another_is_served(world):
+    for number in range(9):
+        await world.event(number)
+    assert len(await world.claim(limit=3)) == 3, "alone it may have up to ten"
+    await world.event(100, source="s-2")
+    assert [job.event.split("/")[1] for job in await world.claim(limit=1)] == ["globex"]
+    assert not await world.claim("w2"), "now two is the most, and it has three"
 
 
 async def test_a_stop_answers_waiting_claims_at_once(world):

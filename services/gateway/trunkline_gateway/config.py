@@ -29,6 +29,17 @@ class GatewayConfig(CommonConfig):
         10_000, "receipts that may wait for a source nobody can be asked for; above, 503"
     )
     max_queued: int = setting(4_096, "webhooks that may wait for the writer; above, 503")
+    confirm_seconds: float = setting(
+        0.5, "a receipt whose commit takes longer goes to the spool", least=0.01, most=60
+    )
+    spool_path: Path | None = setting(
+        None,
+        "the SQLite file that takes receipts while the store does not; best on a volume of its own, one for each "
+        "replica; by default var/gateway.spool, or beside the store where that is a file",
+    )
+    spool_max_bytes: int = setting(
+        1_073_741_824, "bytes of receipts that may wait in the spool; above, 503", least=0
+    )
     keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
     ceiling_per_second: float = setting(
         50_000.0, "webhooks a second of one source above which it is answered 429"
@@ -40,8 +51,17 @@ class GatewayConfig(CommonConfig):
         least=0,
         most=36500,
     )
+    deletions_seconds: float = setting(10.0, "how often deleted tenants are looked for and removed", least=0.1)
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
-    tenant_in_flight: int = setting(16, "jobs of one tenant that may be worked on at once")
+    tenant_in_flight: int = setting(
+        16, "jobs of one tenant that may be worked on at once while no other tenant is served", least=1
+    )
+    contended_in_flight: int = setting(
+        4,
+        "jobs of one tenant that may be worked on at once while others are served too; more uses slow engines"
+        " better, fewer shields the others better",
+        least=1,
+    )
     reserved_share: float = setting(
         0.25,
         "part of each worker's slots that only tenants with little in work are given; 0 keeps none",
@@ -52,3 +72,10 @@ class GatewayConfig(CommonConfig):
         2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1
     )
     readers: int = setting(4, "connections that read the store")
+
+    def spool_file(self) -> Path:
+        """Where the spool is."""
+        if self.spool_path is not None:
+            return self.spool_path
+        scheme, _, path = self.store_url.partition(":///")
+        return Path(path + ".spool") if scheme.startswith("sqlite") and path else Path("var/gateway.spool")

@@ -17,6 +17,8 @@ from trunkline_gateway.schema import events, receipts
 
 # A job that becomes due by time alone (a retry) is found by looking again this often.
 _LOOK_SECONDS = 0.5
+# So long after it was given a job a tenant is one of those that share the workers.
+_CONTENDED_SECONDS = 30.0
 
 _ABOUT = (
     sa.select(events, receipts.c.body, receipts.c.content_type)
@@ -45,17 +47,22 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         queue: Queue,
         tenant_in_flight: int,
         *,
+        contended_in_flight: int = 4,
         reserved_share: float = 0.25,
         quiet_in_flight: int = 2,
     ):
         """Bound what a tenant gets.
 
-        `tenant_in_flight`: jobs of one tenant and class leased at once, over all workers. `reserved_share`: the
-        part of each worker's slots that only tenants with fewer than `quiet_in_flight` jobs in work are given.
+        `tenant_in_flight`: jobs of one tenant and class leased at once, over all workers, while no other tenant
+        is served; `contended_in_flight`: while others are, since what they share is not slots alone.
+        `reserved_share`: the part of each worker's slots that only tenants with fewer than `quiet_in_flight`
+        jobs in work are given.
         """
         self._db = db
         self._queue = queue
-        self._caps = dict.fromkeys(map(int, QueueClass), tenant_in_flight)
+        self._alone = dict.fromkeys(map(int, QueueClass), tenant_in_flight)
+        self._contended = dict.fromkeys(map(int, QueueClass), min(tenant_in_flight, contended_in_flight))
+        self._served: dict[str, float] = {}  # tenants that were given a job of late, the last at the end
         self._reserved_share = reserved_share
         self._quiet = quiet_in_flight
         self._ready = asyncio.Event()
@@ -80,6 +87,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             self._ready.clear()
             jobs = await self._db.write(lambda conn: self._claim(conn, request))
             if jobs:
+                self._remember(jobs, loop.time())
                 if len(jobs) == request.limit:
                     self._ready.set()  # there may be more for the next worker
                 return pb.ClaimJobsResponse(jobs=jobs)
@@ -94,15 +102,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest) -> list[pb.Job]:
         lease = request.lease.ToTimedelta().total_seconds()
+        caps = self._contended if len(self._served) > 1 else self._alone
         room = self._room(request.slots)
-        jobs = self._queue.claim(
-            conn, request.worker, request.limit, lease, in_flight_caps=self._caps, room=room
-        )
+        jobs = self._queue.claim(conn, request.worker, request.limit, lease, in_flight_caps=caps, room=room)
         if not jobs:
             return []
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row.tenant_id, row.event_id): row for row in conn.execute(_ABOUT, about)}
         return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs]
+
+    def _remember(self, jobs: list[pb.Job], now: float) -> None:
+        """Remember whom the jobs were given to, and forget who has had none for a while."""
+        for job in jobs:
+            tenant = job.event.split("/")[1]
+            self._served.pop(tenant, None)
+            self._served[tenant] = now
+        while now - next(iter(self._served.values())) > _CONTENDED_SECONDS:
+            del self._served[next(iter(self._served))]
 
     def _room(self, slots: int) -> Room:
         """Return a worker's slots with the share that is kept for the quiet: never all, never none of several."""
