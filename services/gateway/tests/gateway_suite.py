@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -138,7 +139,7 @@ class Jobs(job_service_pb2_grpc.JobServiceServicer):
         if outcome == "advance":
             job.stage = report.advance.next_stage
             job.attempts = 1
-            job.stage_start_time.FromDatetime(NOW)
+            job.stage_start_time.FromDatetime(datetime.now(UTC))  # the worker's clock is the real one
             return
         self.leased.pop(job.job_id, None)
         if outcome == "wait":
