@@ -95,15 +95,18 @@ class Leases:
         delay: timedelta,
         spend_attempt: bool,
         error: Mapping[str, Any] | None,
-    ) -> None:
+        queue_class: int | None,
+    ) -> Ended:
         """Give back, to be claimed after a delay."""
         values: dict[str, Any] = {
             "state": JobState.WAITING.value,
             "visible_at": held.now + delay,
             "last_error": None if error is None else dict(error),
         }
+        if queue_class is not None:
+            values["queue_class"] = int(queue_class)
         outcome = "failed" if spend_attempt else "not ready"
-        self._end_run(conn, held, values | _FREED, outcome, error, spent=spend_attempt)
+        return self._end_run(conn, held, values | _FREED, outcome, error, spent=spend_attempt)
 
     def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> Ended:
         """Make a dead letter of it."""

@@ -128,10 +128,12 @@ class Queue:
         error: Mapping[str, Any] | None = None,
         made: Mapping[str, Any] | None = None,
         began: datetime | None = None,
-    ) -> None:
+        queue_class: int | None = None,
+    ) -> Ended:
         """Give the job back, to be claimed after `delay` (seconds or timedelta). Raises LeaseLost.
 
-        `spend_attempt=False` is for what is not the stage's fault, such as a recording that is not ready.
+        `spend_attempt=False` is for what is not the stage's fault, such as a recording that is not ready;
+        `queue_class` moves it to another class.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
         self._leases.reschedule(

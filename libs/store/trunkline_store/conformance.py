@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from trunkline_store.database import Database
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreClosed, StoreError
 from trunkline_store.inserts import BulkInsert, insert_if_absent
-from trunkline_store.spanner import index_options, pending_column
+from trunkline_store.spanner import index_options, pending_column, pending_index
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 Factory = Callable[[], AbstractAsyncContextManager[Database]]
@@ -57,7 +57,7 @@ ENTRIES = sa.Table(
     sa.Column("at", UtcTimestamp),
     sa.Column("body", Bytes),
     pending_column(shards=4),
-    sa.Index("entries_pending", "pending", "at", info=index_options(null_filtered=True)),
+    pending_index("entries_pending", "at"),
 )
 NAMES = sa.Table(
     "names",
@@ -102,6 +102,11 @@ async def refusal(work: Awaitable[Any]) -> BaseException | None:
 def ids(conn: Connection) -> list[str]:
     """Return the ids of all things, sorted."""
     return list(conn.execute(sa.select(THINGS.c.thing_id).order_by(THINGS.c.thing_id)).scalars())
+
+
+def listed(query: sa.Select[Any]) -> Callable[[Connection], list[str]]:
+    """Return a callback that lists a query's first column."""
+    return lambda conn: list(conn.execute(query).scalars())
 
 
 def labels(conn: Connection) -> list[str]:
@@ -282,9 +287,8 @@ async def what_queries_compare_with_means_the_same(open_database: Factory) -> No
         await db.write(add(**thing("none", good=None, number=None)))
         for condition, expected in queries:
             found = sa.select(c.thing_id).where(condition).order_by(c.thing_id)
-            assert await db.read(lambda conn, q=found: list(conn.execute(q).scalars())) == expected, condition
-        ordered = sa.select(c.thing_id).order_by(c.number)
-        assert await db.read(lambda conn: list(conn.execute(ordered).scalars())) == ["none", "yes", "no"]
+            assert await db.read(listed(found)) == expected, condition
+        assert await db.read(listed(sa.select(c.thing_id).order_by(c.number))) == ["none", "yes", "no"]
         counted = sa.select(
             sa.func.count(), sa.func.min(c.number), sa.func.max(c.number), sa.func.sum(c.number)
         )

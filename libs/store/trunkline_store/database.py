@@ -59,9 +59,11 @@ class Database(ABC):
         """Open `sqlite:///path` (created if missing) or `spanner+spanner:///projects/..`.
 
         `migrations` names the package that holds `versions/` ("trunkline_tenant.migrations"); SQLite is
-        brought to its head under the lock. None: the metadata's missing tables are created, for tests and
-        scratch files. Raises StoreLocked (open elsewhere), SchemaMismatch (written by a newer version),
-        StoreDamaged, StoreUnavailable, StoreUnsupported.
+        brought to its head under the lock; Spanner must be there already (`python -m trunkline_store.migrate`).
+        None: the metadata's missing tables are created, for tests and scratch files. Settings of Spanner's
+        pools stand in the URL's query: docs/engines.md. Raises StoreLocked (open elsewhere), SchemaMismatch
+        (written by a newer version; on Spanner any other revision), StoreDamaged, StoreUnavailable,
+        StoreUnsupported.
         """
         parsed = sa.make_url(url)
         name = parsed.drivername.partition("+")[0]

@@ -131,8 +131,10 @@ class Client:
         parameters: Sequence[Any] | Mapping[str, Any],
         deadline: Deadline,
         sequence: int = 0,
+        *,
+        leader: bool = False,
     ) -> Result:
-        """Run a query or a DML statement and read all it gives."""
+        """Run a query or a DML statement and read all it gives; `leader` for what belongs to a write."""
         request = types.ExecuteSqlRequest(session=session, transaction=selector, sql=sql, seqno=sequence)
         message = types.ExecuteSqlRequest.pb(request)
         named = parameters.items() if isinstance(parameters, Mapping) else _numbered(parameters)
@@ -141,7 +143,7 @@ class Client:
             _declare(message.param_types, name, value)
         try:
             stream = self._data.execute_streaming_sql(
-                request=request, timeout=deadline.left(), retry=None, metadata=self._metadata
+                request=request, timeout=deadline.left(), retry=None, metadata=self._metadata(leader)
             )
             streamed = StreamedResultSet(stream, lazy_decode=True)
             raw = list(streamed)
@@ -205,13 +207,13 @@ class Client:
         except Exception as exc:
             raise translate(exc) from exc
 
-    @property
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (self._resource, _LEADER)
+    def _metadata(self, leader: bool) -> tuple[tuple[str, str], ...]:
+        # Snapshots are served by the nearest replica.
+        return (self._resource, _LEADER) if leader else (self._resource,)
 
     def _call(self, method: Callable[..., T], request: Any, deadline: Deadline) -> T:
         try:
-            return method(request=request, timeout=deadline.left(), retry=None, metadata=self._metadata)
+            return method(request=request, timeout=deadline.left(), retry=None, metadata=self._metadata(True))
         except Exception as exc:
             raise translate(exc) from exc
 

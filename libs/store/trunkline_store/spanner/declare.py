@@ -58,6 +58,17 @@ def pending_column(name: str = "pending", shards: int = PENDING_SHARDS) -> sa.Co
     return sa.Column(name, sa.Integer, nullable=True, info={"spanner": {"pending_shards": shards}})
 
 
+def pending_index(name: str, *columns: str, pending: str = "pending") -> sa.Index:
+    """Return the index of a pending column: (pending, *columns), of the rows that are pending; empty on SQLite."""
+    return sa.Index(
+        name,
+        pending,
+        *columns,
+        sqlite_where=sa.column(pending).is_not(None),
+        info=index_options(null_filtered=True),
+    )
+
+
 def commit_time_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     """Return a timestamp column that on Spanner may hold the commit's own time (PENDING_COMMIT_TIMESTAMP())."""
     return sa.Column(name, UtcTimestamp, nullable=nullable, info={"spanner": {"commit_timestamp": True}})

@@ -19,7 +19,6 @@ from sqlalchemy.pool import NullPool
 
 from trunkline_store.spanner import driver
 from trunkline_store.spanner.declare import options_of
-from trunkline_store.types import on_spanner
 
 
 class StoreSQLCompiler(SpannerSQLCompiler):  # type: ignore[misc]
@@ -128,7 +127,6 @@ class StoreSpannerImpl(DefaultImpl):
 
 
 registry.register("trunkline.spanner", __name__, "StoreSpannerDialect")
-assert on_spanner(StoreSpannerDialect())
 
 
 def engine_over(creator: Callable[[], driver.Connection]) -> Engine:

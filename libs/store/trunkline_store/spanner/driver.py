@@ -140,8 +140,9 @@ class Connection:
 
     def _send(self, selector: Any, sql: str, parameters: Sequence[Any]) -> Result:
         self._sequence += 1
+        writes = self._mode != "read"
         return self.client.execute(
-            self.session, selector, named(sql), parameters, self._deadline, self._sequence
+            self.session, selector, named(sql), parameters, self._deadline, self._sequence, leader=writes
         )
 
     # What SQLAlchemy and the dialect ask of a connection.
