@@ -8,13 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from google.protobuf.json_format import MessageToDict, ParseDict
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 from trunkline.ai.v1 import analysis_pb2
+from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.inserts import insert_if_absent
+from trunkline_store.tombstones import buried
 
 from trunkline_ai.naming import analysis_name, call_name
-from trunkline_ai.tables import analyses
+from trunkline_ai.tables import analyses, deleted_tenants
 
 _KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
@@ -31,6 +33,11 @@ class StoredAnalysis:
     result: dict[str, Any]
     created_at: datetime
     expire_at: datetime | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a lesser engine than the configured one made it."""
+        return bool(self.result.get("degraded", False))
 
     def to_proto(self) -> analysis_pb2.Analysis:
         """The resource."""
@@ -63,13 +70,29 @@ class Analyses:
         return None if row is None else _stored(row)
 
     async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
-        """Keep an analysis unless its id is there; the one that is kept."""
+        """Keep an analysis unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
         key = ["tenant_id", "analysis_id"]
-        inserted = await self._db.write(
-            lambda conn: insert_if_absent(conn, analyses, {**vars(analysis)}, key)
-        )
+
+        def work(conn: Connection) -> bool:
+            if buried(conn, deleted_tenants, [analysis.tenant_id]):
+                raise NotFound(f"tenants/{analysis.tenant_id}")
+            return insert_if_absent(conn, analyses, {**vars(analysis)}, key)
+
+        inserted = await self._db.write(work)
         kept = None if inserted else await self.get(analysis.tenant_id, analysis.analysis_id)
         return kept or analysis
+
+    async def improve(self, analysis: StoredAnalysis) -> None:
+        """Put a better result in a degraded one's place; one that is not degraded stays as it is."""
+        same = (analyses.c.tenant_id == analysis.tenant_id, analyses.c.analysis_id == analysis.analysis_id)
+        better = {"engine": analysis.engine, "result": analysis.result, "created_at": analysis.created_at}
+
+        def work(conn: Connection) -> None:
+            row = conn.execute(sa.select(analyses).where(*same)).first()
+            if row is not None and _stored(row).degraded:
+                conn.execute(sa.update(analyses).where(*same).values(**better))
+
+        await self._db.write(work)
 
     async def delete(self, tenant: str, analysis: str) -> bool:
         """Delete one; False when it was not there."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from trunkline.ai.v1 import analysis_service_pb2_grpc
+from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
 from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.periodic import every
@@ -14,6 +14,7 @@ from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_store.database import Database
 
+from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses import Analyses
 from trunkline_ai.analysing import Analysing
 from trunkline_ai.analysis_service import AnalysisServicer
@@ -52,6 +53,11 @@ async def running(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
             AnalysisServicer(analyses, analysing),
             "trunkline.ai.v1.AnalysisService",
+        )
+        server.add(
+            admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+            AdminServicer(db),
+            "trunkline.ai.v1.AdminService",
         )
 
         async def store_answers() -> bool:

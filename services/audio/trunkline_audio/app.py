@@ -6,7 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from trunkline.audio.v1 import recording_service_pb2_grpc, transcription_service_pb2_grpc
+from trunkline.audio.v1 import (
+    admin_service_pb2_grpc,
+    recording_service_pb2_grpc,
+    transcription_service_pb2_grpc,
+)
 from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.periodic import every
@@ -15,6 +19,7 @@ from trunkline_runtime.tokens import TokenSigner
 from trunkline_store.database import Database
 
 from trunkline_audio.addresses import AddressPolicy
+from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.blobs import LocalBlobs
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
@@ -87,6 +92,11 @@ async def running(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
             TranscriptionServicer(transcripts, transcribing),
             "trunkline.audio.v1.TranscriptionService",
+        )
+        server.add(
+            admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+            AdminServicer(db, blobs),
+            "trunkline.audio.v1.AdminService",
         )
 
         async def store_answers() -> bool:

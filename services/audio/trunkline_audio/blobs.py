@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import re
@@ -40,6 +41,9 @@ class Blobs(Protocol):
 
     async def delete(self, key: str) -> bool:
         """Deletes a blob; False when there was none."""
+
+    async def delete_folder(self, folder: str, most: int) -> int:
+        """Deletes blobs under a folder, half-written ones too, `most` at most, and the folder when it is empty."""
 
     async def stat(self, key: str) -> BlobStat | None:
         """Size and digest, counted from the bytes as they are now; None when there is no such blob."""
@@ -98,6 +102,10 @@ class LocalBlobs:
         """Deletes a blob; False when there was none."""
         return await asyncio.to_thread(_remove, self._path(key))
 
+    async def delete_folder(self, folder: str, most: int) -> int:
+        """Deletes files under a folder, and the folder when it is empty; how many."""
+        return await asyncio.to_thread(_remove_folder, self._path(folder), most)
+
     async def stat(self, key: str) -> BlobStat | None:
         """Size and digest of the bytes as they are now."""
         return await asyncio.to_thread(_stat, self._path(key))
@@ -138,6 +146,22 @@ def _commit(part: Path, file: IO[bytes] | None, chunks: list[bytes], path: Path)
         os.fsync(written.fileno())
     part.replace(path)
     _sync_folder(path.parent)
+
+
+def _remove_folder(folder: Path, most: int) -> int:
+    removed = 0
+    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before it
+        if path.is_dir():
+            path.rmdir()
+        elif removed == most:
+            return removed
+        else:
+            path.unlink(missing_ok=True)
+            removed += 1
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
+        _sync_folder(folder.parent)
+    return removed
 
 
 def _remove(path: Path) -> bool:

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from trunkline_runtime import logs, metrics
-from trunkline_runtime.errors import FailedPrecondition, ResourceExhausted, TrunklineError, Unavailable
+from trunkline_runtime.errors import (
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    TrunklineError,
+    Unavailable,
+)
 from trunkline_store.clock import Clock
 
 from trunkline_audio.blobs import Blobs
@@ -18,7 +24,7 @@ from trunkline_audio.fetch import Fetched, Fetcher, FetchError, FetchFailure
 from trunkline_audio.flights import Flights
 from trunkline_audio.naming import microseconds
 from trunkline_audio.preparation import Preparer
-from trunkline_audio.recordings import Recording, Recordings, blob_key
+from trunkline_audio.recordings import Recording, Recordings, blob_folder, blob_key
 from trunkline_audio.retention import expiry
 
 log = logs.get_logger(__name__)
@@ -107,21 +113,24 @@ class Receiving:
             format=found.format,
             sound_seconds=found.seconds,
         )
-        return await self._recordings.add(
-            Recording(
-                tenant_id=order.tenant_id,
-                recording_id=order.recording_id,
-                call=order.call,
-                sha256=kept.sha256,
-                size_bytes=kept.size,
-                format=found.format,
-                duration_us=microseconds(found.seconds),
-                channels=found.channels,
-                sample_rate_hertz=found.sample_rate,
-                created_at=self._clock.now(),
-                expire_at=expiry(order.expire_at, self._keep_days, self._clock.now()),
-            )
+        made = Recording(
+            tenant_id=order.tenant_id,
+            recording_id=order.recording_id,
+            call=order.call,
+            sha256=kept.sha256,
+            size_bytes=kept.size,
+            format=found.format,
+            duration_us=microseconds(found.seconds),
+            channels=found.channels,
+            sample_rate_hertz=found.sample_rate,
+            created_at=self._clock.now(),
+            expire_at=expiry(order.expire_at, self._keep_days, self._clock.now()),
         )
+        try:
+            return await self._recordings.add(made)
+        except NotFound:  # the tenant was deleted meanwhile: its bytes are to go as well
+            await self._blobs.delete_folder(blob_folder(order.tenant_id), most=1_000)
+            raise
 
     @asynccontextmanager
     async def _opened(self, order: Order) -> AsyncIterator[Fetched]:

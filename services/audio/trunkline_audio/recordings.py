@@ -8,11 +8,13 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 from trunkline.audio.v1 import recording_pb2
+from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.inserts import insert_if_absent
+from trunkline_store.tombstones import buried
 
 from trunkline_audio.naming import duration, recording_name
-from trunkline_audio.tables import recordings, transcripts
+from trunkline_audio.tables import deleted_tenants, recordings, transcripts
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,14 @@ class Recording:
         return message
 
 
+def blob_folder(tenant: str) -> str:
+    """Where the bytes of all of a tenant's recordings are."""
+    return f"t.{tenant}"
+
+
 def blob_key(tenant: str, recording: str) -> str:
     """Where the bytes of a recording are; ids may begin with a dash, keys may not."""
-    return f"t.{tenant}/r.{recording}"
+    return f"{blob_folder(tenant)}/r.{recording}"
 
 
 class Recordings:
@@ -74,10 +81,16 @@ class Recordings:
         return None if row is None else _recording(row)
 
     async def add(self, recording: Recording) -> Recording:
-        """Keeps a recording unless its id is there; the one that is kept."""
+        """Keeps a recording unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
         values = asdict(recording)
         key = ["tenant_id", "recording_id"]
-        if await self._db.write(lambda conn: insert_if_absent(conn, recordings, values, key)):
+
+        def work(conn: Connection) -> bool:
+            if buried(conn, deleted_tenants, [recording.tenant_id]):
+                raise NotFound(f"tenants/{recording.tenant_id}")
+            return insert_if_absent(conn, recordings, values, key)
+
+        if await self._db.write(work):
             return recording
         return await self.get(recording.tenant_id, recording.recording_id) or recording
 

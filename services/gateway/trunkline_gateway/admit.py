@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
@@ -21,12 +21,14 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
+from trunkline_store.tombstones import buried
 
 from trunkline_gateway.decide import Decision, decide
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
 from trunkline_gateway.schema import (
     cursors,
+    deleted_tenants,
     event_receipts,
     eventless_receipts,
     events,
@@ -47,6 +49,14 @@ _SLICE = 32
 # While webhooks wait for the writer, admission rests this many times as long as it worked.
 _PAUSE = 6.0
 _LONGEST_PAUSE = 0.25
+
+
+class Admitted(NamedTuple):
+    """What became of a batch."""
+
+    new: int
+    redelivered: int
+    dropped: int
 
 
 class Admission:
@@ -132,9 +142,10 @@ class Admission:
         self._any_undecided = bool(rows)
         self._tell_undecided(left)
 
-    def _count(self, admitted: tuple[int, int]) -> None:
+    def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
-        new, redelivered = admitted
+        new, redelivered, dropped = admitted
+        ADMITTED.labels("tenant_deleted").inc(dropped)
         ADMITTED.labels("new").inc(new)
         ADMITTED.labels("redelivery").inc(redelivered)
         if new:
@@ -175,10 +186,10 @@ class Admission:
 
     def _apply(
         self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None
-    ) -> tuple[int, int]:
-        """Write the decisions in the open transaction; return how many events were new and how many redelivered."""
+    ) -> Admitted:
+        """Write the decisions in the open transaction."""
         if move is not None and not _move_cursor(conn, *move):
-            return 0, 0  # another admission was faster: the next read starts behind it
+            return Admitted(0, 0, 0)  # another admission was faster: the next read starts behind it
         if move is None:
             gone = undecided_receipts.delete().where(undecided_receipts.c.seq.in_([d.seq for d in decisions]))
             if conn.execute(gone).rowcount != len(decisions):
@@ -186,6 +197,7 @@ class Admission:
         waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
         if waiting:
             conn.execute(undecided_receipts.insert(), waiting)
+        decisions, dropped = _without_deleted_tenants(conn, decisions)
         eventless = [
             {"seq": d.seq, "tenant_id": d.rejection["tenant_id"], "expire_at": d.rejection["expire_at"]}
             for d in decisions
@@ -194,7 +206,8 @@ class Admission:
         if eventless:
             conn.execute(eventless_receipts.insert(), eventless)
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
-        return self._admit_events(conn, [d for d in decisions if d.event])
+        new, redelivered = self._admit_events(conn, [d for d in decisions if d.event])
+        return Admitted(new, redelivered, dropped)
 
     def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> tuple[int, int]:
         if not decisions:
@@ -207,6 +220,16 @@ class Admission:
         links = [(d.event["tenant_id"], d.event["event_id"], d.seq) for d in decisions if d.event]
         self._insert_links.run(conn, links)
         return len(new), len(links) - len(new)
+
+
+def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
+    """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
+    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
+    if not gone:
+        return decisions, 0
+    late = [d.seq for d in decisions if d.tenant_id in gone]
+    conn.execute(receipts.delete().where(receipts.c.seq.in_(late)))
+    return [d for d in decisions if d.tenant_id not in gone], len(late)
 
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:

@@ -24,6 +24,7 @@ from trunkline_gateway.admit import Admission
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.conversation import ConversationService
+from trunkline_gateway.deletions import Deletions
 from trunkline_gateway.event_service import EventService
 from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
@@ -129,6 +130,7 @@ async def serve(config: GatewayConfig) -> None:
             loops: list[Coroutine[Any, Any, None]] = [
                 sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
+                every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(loop) for loop in loops]
@@ -147,3 +149,13 @@ async def serve(config: GatewayConfig) -> None:
                 for task in running:
                     task.cancel()
         await rejections.flush()
+
+
+def _deletions(db: Database, channels: Channels, config: GatewayConfig) -> Deletions:
+    return Deletions(
+        db,
+        channels,
+        tenant_address=config.tenant_address,
+        audio_address=config.audio_address,
+        ai_address=config.ai_address,
+    )

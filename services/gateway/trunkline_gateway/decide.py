@@ -31,6 +31,12 @@ class Decision:
     rejection: dict[str, Any] | None = None
     undecided: bool = False
 
+    @property
+    def tenant_id(self) -> str:
+        """Whose it is; empty while nobody knows."""
+        row = self.event or self.rejection
+        return str(row["tenant_id"]) if row else ""
+
 
 def decide(row: sa.Row[Any], source: Source | None, unsure: bool, events_days: int = 0) -> Decision:
     """Say what a receipt is. Pure: the same receipt and source always give the same decision.

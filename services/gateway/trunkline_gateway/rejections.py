@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database
 from trunkline_store.errors import StoreError
+from trunkline_store.tombstones import buried
 
 from trunkline_gateway.providers.base import Delivery, Source
 from trunkline_gateway.receive import SECRET_HEADERS
-from trunkline_gateway.schema import rejections
+from trunkline_gateway.schema import deleted_tenants, rejections
 
 log = get_logger(__name__)
 
@@ -90,7 +91,9 @@ class Rejections:
 
 
 def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], keep_per_source: int) -> None:
-    """Insert the rows and trim each source's to the latest `keep_per_source`."""
+    """Insert the rows and trim each source's to the latest `keep_per_source`; none of a deleted tenant."""
+    gone = buried(conn, deleted_tenants, {row["tenant_id"] for row in rows})
+    rows = [row for row in rows if row["tenant_id"] not in gone]
     if not rows:
         return
     conn.execute(rejections.insert(), rows)

@@ -21,11 +21,12 @@ from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFou
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.errors import StoreError
+from trunkline_store.tombstones import buried
 
 from trunkline_gateway import ids
 from trunkline_gateway.decide import FIRST_STAGE
 from trunkline_gateway.event_rows import event_conditions, joined
-from trunkline_gateway.schema import events, jobs, replays
+from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
 log = get_logger(__name__)
 
@@ -128,9 +129,7 @@ class Replays:
             "after_time": None,
             "after_id": "",
         }
-        await self._db.write(
-            lambda conn: insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"])
-        )
+        await self._db.write(lambda conn: _insert(conn, row))
         self._wake.set()
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
         if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
@@ -233,6 +232,12 @@ def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:
         where += [time >= row.after_time, sa.or_(time > row.after_time, later)]
     query = sa.select(time, event_id).select_from(joined()).where(*where)
     return conn.execute(query.order_by(time, event_id).limit(most)).all()
+
+
+def _insert(conn: sa.Connection, row: dict[str, Any]) -> None:
+    if buried(conn, deleted_tenants, [row["tenant_id"]]):
+        raise NotFound(f"tenants/{row['tenant_id']}")
+    insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"])
 
 
 def _load(conn: sa.Connection, tenant: str, replay_id: str) -> sa.Row[Any]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from trunkline_jobs import jobs_table
 from trunkline_store.spanner import index_options
+from trunkline_store.tombstones import tombstones_table
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
+
+# Looked at in the transaction of everything that keeps something of a tenant.
+deleted_tenants = tombstones_table(metadata)
 
 # Append-only, and nothing on it is unique beside the integer key: a second index would turn the append of 20,000
 # rows a second into random page writes (docs/decisions/0003-append-only-receipts.md). On Spanner the key is the

@@ -1,0 +1,34 @@
+"""AdminService over gRPC: removes what is kept of a deleted tenant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.ai.v1 import admin_service_pb2_grpc
+from trunkline.common.v1 import purge_pb2
+from trunkline_runtime import resources
+from trunkline_store.database import Database
+from trunkline_store.deletion import delete_all
+from trunkline_store.tombstones import bury
+
+from trunkline_ai.naming import TENANT
+from trunkline_ai.tables import analyses, deleted_tenants
+
+_A_CALL = 1_000
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    """Removes whole tenants."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def PurgeTenant(
+        self, request: purge_pb2.PurgeTenantRequest, context: Any
+    ) -> purge_pb2.PurgeTenantResponse:
+        """First the tombstone, so that nothing new comes; then the rows."""
+        tenant = resources.parse(TENANT, request.name)["tenant"]
+        now = self._db.clock.now()
+        await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
+        removed = await delete_all(self._db, analyses, analyses.c.tenant_id == tenant, most=_A_CALL)
+        return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)

@@ -1,0 +1,367 @@
+"""After a tenant was deleted, no table and no blob of the four services names it but the tombstones."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from cryptography.fernet import Fernet
+from google.protobuf.timestamp_pb2 import Timestamp
+from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
+from trunkline.audio.v1 import admin_service_pb2_grpc
+from trunkline.common.v1 import provider_pb2, purge_pb2
+from trunkline.tenant.v1 import (
+    api_key_pb2,
+    api_key_service_pb2,
+    api_key_service_pb2_grpc,
+    call_pb2,
+    call_service_pb2,
+    call_service_pb2_grpc,
+    source_pb2,
+    source_service_pb2,
+    source_service_pb2_grpc,
+    tenant_pb2,
+    tenant_service_pb2,
+    tenant_service_pb2_grpc,
+)
+from trunkline_ai import app as ai_app
+from trunkline_ai.config import AiConfig
+from trunkline_audio import recordings as audio_rows
+from trunkline_audio.admin_service import AdminServicer as AudioAdmin
+from trunkline_audio.blobs import LocalBlobs
+from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.tables import metadata as audio_metadata
+from trunkline_audio.transcripts import Transcript, Transcripts
+from trunkline_gateway import schema, verdicts
+from trunkline_gateway.admit import ADMITTED
+from trunkline_gateway.deletions import Deletions
+from trunkline_gateway.providers.base import Delivery
+from trunkline_gateway.sources import source_of
+from trunkline_runtime.channels import Channels
+from trunkline_runtime.errors import NotFound, from_rpc_error
+from trunkline_runtime.server import Server
+from trunkline_runtime.tokens import TokenSigner
+from trunkline_store import Database
+from trunkline_tenant.app import build
+from trunkline_tenant.config import TenantConfig
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "services" / "gateway" / "tests"))
+import gateway_world
+from gateway_sources import resolved
+
+OPERATOR = "tl_op_" + "o" * 40
+TENANT, OTHER = "doomed-tenant", "other-tenant"
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+class Audio:
+    """The audio service's store, blobs and AdminService, without its decoders and engines."""
+
+    def __init__(self, db, folder):
+        self.db, self.blobs = db, LocalBlobs(folder)
+        self.recordings, self.transcripts = Recordings(db), Transcripts(db)
+
+    async def keep(self, tenant, number):
+        made = Recording(
+            tenant, f"rec-{number}", f"tenants/{tenant}/calls/c1", "0" * 64, 5, "wav", 1, 1, 8000, NOW
+        )
+
+        async def sound():
+            yield b"sound"
+
+        await self.blobs.put(made.blob_key, sound())
+        await self.recordings.add(made)
+        said = [{"text": f"of {tenant}"}]
+        await self.transcripts.add(
+            Transcript(
+                tenant, f"t-{number}", made.recording_id, 0, "en-US", 1, 1, 1, 1, 0.5, "", "local", said, NOW
+            )
+        )
+
+
+class Suite:
+    """The four services in this process: real stores, real sockets between them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.key = secrets.token_hex(32)
+
+    async def open(self, stack):
+        common = {
+            "suite_key": self.key,
+            "grpc_address": "127.0.0.1:0",
+            "metrics_address": "",
+            "drain_seconds": 0.1,
+        }
+        tenant = await build(
+            TenantConfig(
+                store_url=self.url("tenant"), operator_token=OPERATOR,
+                secret_keys=(Fernet.generate_key().decode(),), drain_notice_seconds=0.0, **common,
+            )
+        )  # fmt: skip
+        stack.push_async_callback(tenant.close)
+        await tenant.start()
+        stack.push_async_callback(tenant.stop, 0)
+        config = AiConfig(store_url=self.url("ai"), drain_notice_seconds=0.0, **common)
+        ai = await stack.enter_async_context(ai_app.running(config))
+        audio_db = await stack.enter_async_context(
+            await Database.open(self.url("audio"), audio_metadata, migrations="trunkline_audio.migrations")
+        )
+        self.audio = Audio(audio_db, self.folder / "blobs")
+        server = Server(config, service="audio", signer=TokenSigner(self.key, "audio"), authenticator=None)
+        server.add(
+            admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+            AudioAdmin(audio_db, self.audio.blobs),
+            "trunkline.audio.v1.AdminService",
+        )
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        self.addresses = {
+            "tenant_address": f"127.0.0.1:{tenant.server.port}",
+            "audio_address": server.address,
+            "ai_address": ai.address,
+        }
+        self.channels = Channels(TokenSigner(self.key, "gateway"))
+        stack.push_async_callback(self.channels.close)
+        self.operator = await stack.enter_async_context(
+            grpc.aio.insecure_channel(self.addresses["tenant_address"])
+        )
+        self.world = await stack.enter_async_context(gateway_world.opened(self.folder, resolved()))
+        self.deletions = self.new_deletions()
+        return self
+
+    def url(self, service):
+        return f"sqlite:///{self.folder}/{service}.db"
+
+    def new_deletions(self, **addresses):
+        return Deletions(self.world.db, self.channels, **{**self.addresses, **addresses})
+
+    async def operate(self, stub, method, request):
+        metadata = (("authorization", f"Bearer {OPERATOR}"),)
+        return await getattr(stub(self.operator), method)(request, metadata=metadata, timeout=10)
+
+    async def gateway(self, stub, method, request, service="tenant"):
+        return await getattr(stub(self.channels.get(self.addresses[f"{service}_address"])), method)(request)
+
+    async def delete(self):
+        request = tenant_service_pb2.DeleteTenantRequest(name=f"tenants/{TENANT}", force=True)
+        return await self.operate(tenant_service_pb2_grpc.TenantServiceStub, "DeleteTenant", request)
+
+    async def tombstone(self):
+        request = tenant_service_pb2.GetTenantRequest(name=f"tenants/{TENANT}")
+        return await self.operate(tenant_service_pb2_grpc.TenantServiceStub, "GetTenant", request)
+
+    async def fill(self, tenant, *, gateway=True):
+        """Something of the tenant in every table of the four services."""
+        parent = f"tenants/{tenant}"
+        made = tenant_service_pb2.CreateTenantRequest(
+            tenant_id=tenant, tenant=tenant_pb2.Tenant(display_name=tenant), request_id="r-1"
+        )
+        await self.operate(tenant_service_pb2_grpc.TenantServiceStub, "CreateTenant", made)
+        key = api_key_service_pb2.CreateApiKeyRequest(
+            parent=parent, api_key=api_key_pb2.ApiKey(role=api_key_pb2.ROLE_VIEWER)
+        )
+        await self.operate(api_key_service_pb2_grpc.ApiKeyServiceStub, "CreateApiKey", key)
+        source = await self.operate(
+            source_service_pb2_grpc.SourceServiceStub,
+            "CreateSource",
+            source_service_pb2.CreateSourceRequest(
+                parent=parent,
+                source=source_pb2.Source(provider=provider_pb2.PROVIDER_CALLRAIL, secret="s" * 9),
+            ),
+        )
+        for n in range(3):
+            await self.gateway(call_service_pb2_grpc.CallServiceStub, "RecordCall", record(tenant, n))
+        for n in range(30):
+            await self.audio.keep(tenant, n)
+        await self.gateway(
+            analysis_service_pb2_grpc.AnalysisServiceStub,
+            "AnalyzeCall",
+            analysis_service_pb2.AnalyzeCallRequest(
+                parent=parent, call=f"{parent}/calls/c1", text="a pipe burst"
+            ),
+            "ai",
+        )
+        if gateway:
+            await self.fill_gateway(tenant, source.name.rsplit("/", 1)[1])
+
+    async def fill_gateway(self, tenant, source_id):
+        world = self.world
+        known = resolved(source_id)
+        known.source.name = f"tenants/{tenant}/sources/{source_id}"
+        world.feed.sources[source_id] = known
+        mine = {"tenant": tenant, "source": source_id}
+        for n in range(90):
+            await world.receipt(gateway_world.body_of(n), **mine)
+        await world.receipt(gateway_world.body_of(1), **mine)
+        await world.admit()
+        done, dead, *_held = await world.claim(5)
+        await world.finish(done, f"tenants/{tenant}/calls/c1")
+        await world.bury(dead)
+        await world.replay_all(f"tenants/{tenant}")
+        forged = {"verdict": verdicts.UNVERIFIED, "tenant": "", "source": source_id}
+        await world.receipt(b"{}", **forged)
+        await world.admit()
+        world.rejections.keep(source_of(known), "post_call", Delivery(b"{}", {}, "https://x/", NOW), "wrong")
+        await world.rejections.flush()
+
+    def mentions(self, tenant=TENANT):
+        """Every table of every database, and the blobs' folder, that name the tenant."""
+        found = set()
+        for path in self.folder.glob("*.db"):
+            conn = sqlite3.connect(path)
+            tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in tables:
+                for row in conn.execute(f'SELECT * FROM "{table}"'):
+                    if any(tenant.encode() in (v if isinstance(v, bytes) else str(v).encode()) for v in row):
+                        found.add(f"{path.stem}.{table}")
+            conn.close()
+        if any(tenant in str(path.relative_to(self.folder)) for path in (self.folder / "blobs").rglob("*")):
+            found.add("blobs")
+        return found
+
+
+def record(tenant, n):
+    parent = f"tenants/{tenant}"
+    request = call_service_pb2.RecordCallRequest(
+        parent=parent,
+        call=call_pb2.Call(
+            provider=provider_pb2.PROVIDER_CALLRAIL, provider_account="A", provider_call_id=f"CAL{n}",
+            caller_number="+12148654559", summary=f"about {tenant}",
+        ),
+        aliases=[f"CAL{n}"],
+        event=f"{parent}/events/e{n}",
+        event_time=Timestamp(seconds=1000 + n),
+    )  # fmt: skip
+    request.field_mask.paths.extend(["caller_number", "summary"])
+    return request
+
+
+TOMBSTONES = {"tenant.tenants", "gateway.deleted_tenants", "audio.deleted_tenants", "ai.deleted_tenants"}
+EVERYWHERE = {
+    "tenant.tenants", "tenant.sources", "tenant.source_secrets", "tenant.source_changes", "tenant.api_keys",
+    "tenant.requests", "tenant.calls", "tenant.call_aliases", "tenant.call_events", "tenant.leads",
+    "gateway.receipts", "gateway.events", "gateway.event_receipts", "gateway.eventless_receipts",
+    "gateway.rejections", "gateway.replays", "gateway.jobs", "gateway.jobs_turns",
+    "audio.recordings", "audio.transcripts", "blobs", "ai.analyses",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def suite(tmp_path):
+    async with AsyncExitStack() as stack:
+        suite = await Suite(tmp_path).open(stack)
+        await suite.fill(OTHER)
+        await suite.fill(TENANT)
+        yield suite
+
+
+async def test_after_a_deletion_only_tombstones_name_the_tenant(suite):
+    assert suite.mentions() == EVERYWHERE, "else the scan below would prove little"
+    others = suite.mentions(OTHER)
+    counts = {table: await suite.world.rows(table) for table in (schema.events, schema.receipts)}
+    await suite.delete()
+    assert not (await suite.tombstone()).HasField("purge_time")
+    await suite.deletions.step()
+    assert suite.mentions() == TOMBSTONES
+    assert (await suite.tombstone()).HasField("purge_time")
+    assert suite.mentions(OTHER) == others
+    for table, count in counts.items():
+        assert await suite.world.rows(table) == count // 2, "the other tenant's are all there"
+
+
+async def test_what_comes_late_is_dropped_and_counted(suite):
+    world = suite.world
+    source_id = next(s for s, r in world.feed.sources.items() if TENANT in r.source.name)
+    mine = {"tenant": TENANT, "source": source_id}
+    held = next(job for job in await world.claim(100) if TENANT in job.event)
+    await world.receipt(gateway_world.body_of(1000), **mine)  # admission has not looked at it yet
+    await suite.delete()
+    await suite.deletions.step()
+    before = ADMITTED.labels("tenant_deleted")._value.get()
+    await world.receipt(
+        gateway_world.body_of(1001), **mine
+    )  # from a gateway whose watch was cut off, or the spool
+    await world.receipt(b"{}", verdict=verdicts.UNVERIFIED, tenant="", source=source_id)
+    await world.admit()
+    assert ADMITTED.labels("tenant_deleted")._value.get() - before == 3
+    known = source_of(world.feed.sources[source_id])
+    world.rejections.keep(known, "post_call", Delivery(b"{}", {}, "https://x/", NOW), "wrong")
+    await world.rejections.flush()
+    assert await world.report(held, done={"call": f"tenants/{TENANT}/calls/c1"}) == [held.job_id]
+    with pytest.raises(NotFound):
+        await world.replay(held.event, force=True)
+    with pytest.raises(NotFound):
+        await world.replay_all(f"tenants/{TENANT}", force=True)
+    with pytest.raises(NotFound):
+        await suite.audio.keep(TENANT, 99)
+    with pytest.raises(NotFound):
+        await late_analysis(suite)
+    with pytest.raises(grpc.RpcError) as refused:
+        await suite.gateway(call_service_pb2_grpc.CallServiceStub, "RecordCall", record(TENANT, 9))
+    assert isinstance(from_rpc_error(refused.value), NotFound)
+    await suite.audio.blobs.delete_folder(audio_rows.blob_folder(TENANT), 10)
+    assert suite.mentions() == TOMBSTONES
+
+
+async def late_analysis(suite):
+    parent = f"tenants/{TENANT}"
+    request = analysis_service_pb2.AnalyzeCallRequest(parent=parent, call=f"{parent}/calls/c1", text="a leak")
+    try:
+        await suite.gateway(analysis_service_pb2_grpc.AnalysisServiceStub, "AnalyzeCall", request, "ai")
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+
+
+async def test_a_service_that_does_not_answer_is_asked_again_until_it_did(suite):
+    await suite.delete()
+    deaf = suite.new_deletions(ai_address="127.0.0.1:1")
+    await deaf.step()
+    assert "ai.analyses" in suite.mentions()
+    assert not (await suite.tombstone()).HasField("purge_time")
+    await suite.deletions.step()
+    assert suite.mentions() == TOMBSTONES
+
+
+async def test_a_store_restored_from_before_the_deletion_is_purged_again(suite):
+    """The gateway's tombstone alone is left: tenant, audio and ai came back from backups that knew the tenant."""
+    await suite.delete()
+    await suite.deletions.step()
+    for service, statement in (
+        ("tenant", f"DELETE FROM tenants WHERE tenant_id = '{TENANT}'"),
+        ("audio", "DELETE FROM deleted_tenants"),
+        ("ai", "DELETE FROM deleted_tenants"),
+    ):
+        with sqlite3.connect(suite.folder / f"{service}.db") as conn:
+            conn.execute(statement)
+        conn.close()
+    await suite.fill(TENANT, gateway=False)
+    assert {"tenant.calls", "blobs", "ai.analyses"} <= suite.mentions()
+    await suite.new_deletions().step()  # as after a start
+    assert suite.mentions() == TOMBSTONES
+    assert (await suite.tombstone()).state == tenant_pb2.TENANT_STATE_DELETED
+
+
+async def test_a_gateway_restored_from_before_the_deletion_learns_of_it(suite):
+    await suite.delete()
+    await suite.deletions.step()
+    await suite.world.db.write(lambda conn: conn.execute(schema.deleted_tenants.delete()))
+    await suite.fill_gateway(TENANT, "s-restored")
+    assert "gateway.events" in suite.mentions()
+    await suite.new_deletions().step()
+    assert suite.mentions() == TOMBSTONES
+
+
+async def test_only_the_gateway_may_have_a_service_purge(suite):
+    request = purge_pb2.PurgeTenantRequest(name=f"tenants/{OTHER}")
+    others = suite.mentions(OTHER)
+    with pytest.raises(grpc.RpcError) as refused:
+        await suite.operate(tenant_service_pb2_grpc.TenantServiceStub, "PurgeTenant", request)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert suite.mentions(OTHER) == others
