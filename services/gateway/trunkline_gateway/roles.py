@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from trunkline_runtime.config import load
 from trunkline_runtime.logs import configure
 
-
-# The loop that answers and the thread that writes take turns on the interpreter. At Python's 5 ms a turn, a commit that is
-# done waits for the loop to pause; at this, 25 to 48 % more webhooks a second were committed in paired runs.
+# The loop that answers and the thread that writes take turns on the interpreter. At Python's 5 ms a turn, a commit
+# that is done waits for the loop to pause; at this, 25 to 48 % more webhooks a second were committed in paired runs.
 _SWITCH_SECONDS = 0.0005
 
 
