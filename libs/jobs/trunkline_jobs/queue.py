@@ -136,9 +136,8 @@ class Queue:
         `queue_class` moves it to another class.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        self._leases.reschedule(
-            conn, self._held(conn, job_id, token, made, began), delay, spend_attempt, error
-        )
+        held = self._held(conn, job_id, token, made, began)
+        return self._leases.reschedule(conn, held, delay, spend_attempt, error, queue_class)
 
     def bury(
         self,

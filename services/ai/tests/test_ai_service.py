@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import grpc
 import pytest
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
@@ -208,6 +210,40 @@ async def test_an_engine_that_fails_is_stood_in_for_and_that_is_told(config):
     assert made.degraded
     assert made.engine.startswith("local/")
     assert made.intent == labels_pb2.INTENT_EMERGENCY_SERVICE
+
+
+class Healing(Counting):
+    """Fails as often as it is told to, then answers under another name than the local engine's."""
+
+    name = "healing/1"
+    failures = 2
+
+    async def analyze(self, transcript, context):
+        result = await super().analyze(transcript, context)
+        if self.asked <= self.failures:
+            raise EngineError("down", transient=True)
+        return replace(result, engine=self.name)
+
+
+async def test_a_degraded_analysis_is_made_again_and_then_stays(config):
+    engine = Healing()
+    async with (
+        running(config, engine=engine) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        await server.health.wait_serving()
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        first, still, healed = [await stub.AnalyzeCall(ask(), metadata=signed()) for _ in range(3)]
+        engine.failures = 99
+        later = await stub.AnalyzeCall(ask(), metadata=signed())
+        read = await stub.GetAnalysis(
+            analysis_service_pb2.GetAnalysisRequest(name=first.name), metadata=signed()
+        )
+    assert first.degraded
+    assert still == first
+    assert (healed.name, healed.degraded, healed.engine) == (first.name, False, "healing/1")
+    assert later == read == healed, "a good analysis is not asked for again, whatever the engine does"
+    assert engine.asked == 3
 
 
 async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):

@@ -52,27 +52,35 @@ class Analysing:
         self._turns = asyncio.Semaphore(at_once)
 
     async def analyse(self, wish: Wish) -> StoredAnalysis:
-        """Create or get. Raises EngineError when neither the engine nor a fallback answers."""
+        """Create or get; a degraded analysis is made again as long as it is one.
+
+        Raises EngineError when neither the engine nor a fallback answers.
+        """
         identity = analysis_id(
             call_name(wish.tenant_id, wish.call_id), wish.conversation.digest, wish.generation
         )
         found = await self._analyses.get(wish.tenant_id, identity)
-        if found is not None:
+        if found is not None and not found.degraded:
             return found
         async with self._turns:
             result = await self._ask(wish.conversation)
-        return await self._analyses.add(
-            StoredAnalysis(
-                tenant_id=wish.tenant_id,
-                analysis_id=identity,
-                call_id=wish.call_id,
-                generation=wish.generation,
-                engine=result.engine,
-                result=result_of(message_of(result)),
-                created_at=self._clock.now(),
-                expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
-            )
+        if found is not None and result.degraded:
+            return found
+        made = StoredAnalysis(
+            tenant_id=wish.tenant_id,
+            analysis_id=identity,
+            call_id=wish.call_id,
+            generation=wish.generation,
+            engine=result.engine,
+            result=result_of(message_of(result)),
+            created_at=self._clock.now(),
+            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
         )
+        kept = found or await self._analyses.add(made)
+        if made.degraded or not kept.degraded:
+            return kept
+        await self._analyses.improve(made)
+        return await self._analyses.get(wish.tenant_id, identity) or made
 
     async def _ask(self, conversation: Conversation) -> AnalysisResult:
         try:

@@ -171,7 +171,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 queue.reschedule(conn, job_id, token, delay, True, error, made, began)
             case "wait":
                 delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
-                queue.reschedule(conn, job_id, token, delay, False, error, made, began)
+                later = QueueClass.BACKGROUND if report.wait.background else None
+                job = queue.reschedule(conn, job_id, token, delay, False, error, made, began, later)
+                if later is not None:  # the call is there already, only not as good as it will be
+                    _tell_event(conn, job, finished=False)
             case "dead":
                 error = {"message": report.dead.error}
                 _tell_event(conn, queue.bury(conn, job_id, token, error, made, began), finished=False)

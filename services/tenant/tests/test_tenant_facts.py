@@ -69,6 +69,17 @@ def test_every_value_is_the_latest_statements(made):
         assert getattr(joined.facts, name) == getattr(winner.facts, name)
 
 
+def test_of_one_event_a_good_analysis_stands_whatever_comes_after_it():
+    fields = ["summary", "degraded", "opening_words"]
+    good = stated_by(call_pb2.Call(summary="good", opening_words="hi"), fields, (1, 0, "e1"))
+    poor = stated_by(call_pb2.Call(summary="poor", degraded=True, opening_words="hi"), fields, (1, 0, "e1"))
+    for joined in (join(good, poor), join(poor, good), join(join(poor, good), poor)):
+        assert (joined.facts.summary, joined.facts.degraded) == ("good", False)
+    assert join(poor, poor).facts.degraded
+    newer = stated_by(call_pb2.Call(summary="of other words", degraded=True), fields, (2, 0, "e2"))
+    assert join(good, newer).facts.summary == "of other words", "another event, another recording"
+
+
 def test_without_a_mask_what_is_set_is_stated():
     said = stated_by(call_pb2.Call(note="x", provider_call_id="1", etag="e"), [], (1, 0, "e1"))
     assert set(said.times) == {"note"}

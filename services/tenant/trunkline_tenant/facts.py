@@ -20,6 +20,11 @@ _DERIVED = {"lead", "last_event_time", "create_time", "update_time", "etag", "ev
 # Always stated, whatever the mask says; those that make the call's identity do not merge.
 _IDENTITY = {"name", "provider", "provider_account", "provider_call_id"}
 _SOURCE = "source"
+_DEGRADED = "degraded"
+# What comes from an analysis: from a good one or from a degraded one, never some of each.
+_OF_ANALYSIS = frozenset({
+    "analysis", "spam", "sentiment", "intent", "lead_level", "lead_score", "summary", _DEGRADED, "analyze_time",
+})  # fmt: skip
 
 FIELDS: Mapping[str, FieldDescriptor] = {
     field.name: field for field in call_pb2.Call.DESCRIPTOR.fields if field.name not in _DERIVED | _IDENTITY
@@ -65,12 +70,22 @@ def join(known: Statement, said: Statement) -> Statement:
     facts.CopyFrom(known.facts)
     target: Message = facts
     times = dict(known.times)
+    passed_over = _OF_ANALYSIS if _spoils(said, known) else ()
     for name, stamp in said.times.items():
+        if name in passed_over:
+            continue
         if name not in times or _stands(name, stamp, times[name]):
             target.ClearField(name)
             _copy(FIELDS[name], said.facts, target)
             times[name] = stamp
     return Statement(facts, times)
+
+
+def _spoils(said: Statement, known: Statement) -> bool:
+    """Say whether a degraded analysis comes after a good one of the same event: a late attempt, or a replay."""
+    stamp = said.times.get(_DEGRADED)
+    same = stamp is not None and stamp == known.times.get(_DEGRADED)
+    return same and said.facts.degraded and not known.facts.degraded
 
 
 def _stands(name: str, said: Stamp, known: Stamp) -> bool:

@@ -60,7 +60,7 @@ def build_worker(config: WorkerConfig, channels: Channels, name: str) -> Worker:
         audio=channels.get(config.audio_address),
         ai=channels.get(config.ai_address),
     )
-    stages = Stages(clients, Sources(clients.resolve, config.source_seconds))
+    stages = Stages(clients, Sources(clients.resolve, config.source_seconds), config.degraded_retry_seconds)
     jobs = job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
     return Worker(jobs, stages.process, config, name)
 

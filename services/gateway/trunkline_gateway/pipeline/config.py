@@ -35,6 +35,12 @@ class WorkerConfig(CommonConfig):
         86_400.0,
         "how long a recording, or a service that cannot be reached, is waited for before a dead letter",
     )
+    degraded_retry_seconds: float = setting(
+        30.0,
+        "how soon a call that was analysed by the local engine in place of the configured one is analysed again;"
+        " the longer it lasts, the later",
+        least=0.1,
+    )
     breaker_failures: int = setting(5, "failures in a row after which a service is left alone", least=1)
     breaker_seconds: float = setting(
         5.0, "for how long it is left alone before it is tried again", least=0.01

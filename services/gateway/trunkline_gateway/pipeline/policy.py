@@ -52,12 +52,21 @@ class Unfetchable(Exception):
     """A recording that the event names cannot be asked for as the source is configured; the text says why."""
 
 
+class Degraded(Exception):
+    """The call is recorded with the answer of a lesser engine; `retry_after` seconds are the shortest wait."""
+
+    def __init__(self, retry_after: float):
+        super().__init__("recorded with a lesser engine's answer, until the configured one answers")
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Try again after `delay` seconds, no attempt spent."""
+    """Try again after `delay` seconds, no attempt spent; in the `background` when the call is recorded."""
 
     delay: float
     reason: str
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,8 @@ def follow_up(
     if _is_waited_for(error):
         if waited_seconds >= give_up_after:
             return Dead(f"given up after {waited_seconds / 3600:.1f} h: {reason}"[:_ERROR_MOST])
-        return Wait(_waiting_delay(error, waited_seconds, jitter()), reason)
+        background = isinstance(error, Degraded)
+        return Wait(_waiting_delay(error, waited_seconds, jitter()), reason, background)
     if isinstance(error, TrunklineError) and not error.transient and not _may_be_a_passing_bug(error):
         return Dead(reason)
     if attempt >= policy.attempts:
@@ -115,6 +125,8 @@ def describe(error: Exception) -> str:
         return f"RECORDING_UNFETCHABLE: {error}"[:_ERROR_MOST]
     if isinstance(error, CircuitOpen):
         return f"CIRCUIT_OPEN: {error}"[:_ERROR_MOST]
+    if isinstance(error, Degraded):
+        return f"ANALYSIS_DEGRADED: {error}"
     if isinstance(error, TimeoutError):
         return "DEADLINE_EXCEEDED: the stage took longer than its deadline"
     return f"INTERNAL: {type(error).__name__}"
@@ -122,7 +134,7 @@ def describe(error: Exception) -> str:
 
 def is_expected(error: Exception) -> bool:
     """Say whether a failure is one that stages have by design; any other is a bug of ours."""
-    return isinstance(error, TrunklineError | Malformed | Unfetchable | CircuitOpen | TimeoutError)
+    return isinstance(error, TrunklineError | Malformed | Unfetchable | CircuitOpen | Degraded | TimeoutError)
 
 
 def _is_waited_for(error: Exception) -> bool:
@@ -132,13 +144,22 @@ def _is_waited_for(error: Exception) -> bool:
     """
     return isinstance(
         error,
-        CircuitOpen | Unavailable | ResourceExhausted | Unauthenticated | PermissionDenied | Unimplemented,
+        CircuitOpen
+        | Degraded
+        | Unavailable
+        | ResourceExhausted
+        | Unauthenticated
+        | PermissionDenied
+        | Unimplemented,
     )
 
 
 def _waiting_delay(error: Exception, waited_seconds: float, jitter: float) -> float:
     if isinstance(error, CircuitOpen):
         return error.retry_after * (1 + jitter)
+    if isinstance(error, Degraded):
+        # Each look costs a question to the engine: often at first, then seldom.
+        return min(900.0, max(error.retry_after, waited_seconds / 4)) * (0.75 + 0.5 * jitter)
     if isinstance(error, TrunklineError) and error.retry_after is not None:
         return max(0.1, error.retry_after) * (1 + 0.5 * jitter)
     if isinstance(error, TrunklineError) and error.reason == NOT_READY:

@@ -124,8 +124,9 @@ class Run:
         reports = self.advanced()
         report = self._report(self.stage, self.stage_started)
         match follow_up:
-            case Wait(delay, reason):
+            case Wait(delay, reason, background):
                 report.wait.reason = reason
+                report.wait.background = background
                 report.wait.delay.FromMilliseconds(int(delay * 1000))
             case Retry(delay, reason):
                 report.retry.error = reason

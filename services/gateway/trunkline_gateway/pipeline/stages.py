@@ -21,7 +21,7 @@ from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.pipeline.clients import Clients
-from trunkline_gateway.pipeline.policy import NORMALISE, Unfetchable
+from trunkline_gateway.pipeline.policy import NORMALISE, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Source
@@ -34,15 +34,17 @@ _OPENING_MOST = 200
 class Stages:
     """The stages over the services they ask."""
 
-    def __init__(self, clients: Clients, sources: Sources):
-        """Take the services and the sources."""
+    def __init__(self, clients: Clients, sources: Sources, degraded_retry_seconds: float = 30.0):
+        """Take the services and the sources, and how soon a degraded analysis is asked for again."""
+        self._degraded_retry_seconds = degraded_retry_seconds
         self._clients = clients
         self._sources = sources
 
     async def process(self, run: Run) -> str:
         """Take one event from its payload to a recorded call; return the call's name, "" when there is none.
 
-        Raises what a stage failed with; `run.stage` says which one it was.
+        Raises what a stage failed with; `run.stage` says which one it was. Raises Degraded when the call was
+        recorded with an analysis that is to be made again.
         """
         source, facts = await self._normalise(run)
         if not facts.stages:
@@ -57,6 +59,10 @@ class Stages:
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call, transcript)
                 await self._record_results(run, facts, transcript, analysis, text)
+                if (
+                    analysis.degraded
+                ):  # recorded, and not done: the same stages run again when the engine is back
+                    raise Degraded(self._degraded_retry_seconds)
         return call
 
     async def _normalise(self, run: Run) -> tuple[Source, Facts]:

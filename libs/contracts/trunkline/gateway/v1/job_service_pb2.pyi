@@ -451,8 +451,11 @@ class JobWait(_message.Message):
 
     DELAY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """What it waits for."""
+    background: _builtins.bool
+    """The call is recorded, and what is left makes it better: from now on the job goes behind all that is not."""
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
         """When to try again, from now."""
@@ -462,10 +465,11 @@ class JobWait(_message.Message):
         *,
         delay: _duration_pb2.Duration | None = ...,
         reason: _builtins.str = ...,
+        background: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "delay", b"delay", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
