@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.signals import stop_requested
 from trunkline_runtime.tokens import TokenSigner
-from trunkline_store import Database
+from trunkline_store import Appender, Database
 
 from trunkline_gateway import schema
 from trunkline_gateway.accepting import Accepting
@@ -28,17 +28,23 @@ from trunkline_gateway.deletions import Deletions
 from trunkline_gateway.event_service import EventService
 from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
+from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_gateway.jobs import JobService
+from trunkline_gateway.readiness import Readiness
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
 from trunkline_gateway.retention import sweep
 from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.spool import Spool
+from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
 
 # Rows waiting for the writer at which admission takes no more than its share.
 _BUSY_ROWS = 8
+# The least that calls in flight get after the last HTTP request.
+_GRPC_DRAIN_SECONDS = 1.0
 _PACKAGE = "trunkline.gateway.v1."
 
 
@@ -62,6 +68,7 @@ async def serve(config: GatewayConfig) -> None:
             db,
             queue,
             config.tenant_in_flight,
+            contended_in_flight=config.contended_in_flight,
             reserved_share=config.reserved_share,
             quiet_in_flight=config.quiet_in_flight,
         )
@@ -71,7 +78,7 @@ async def serve(config: GatewayConfig) -> None:
         )
         rejections = Rejections(db, config.keep_rejections, events_days=config.events_days)
         receiver: Receiver
-        inbox = db.appender(schema.receipts, max_rows=config.max_queued)
+        appender = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
             db,
             queue,
@@ -79,9 +86,10 @@ async def serve(config: GatewayConfig) -> None:
             keep_rejections=config.keep_rejections,
             events_days=config.events_days,
             jobs_ready=jobs.jobs_ready,
-            busy=lambda: inbox.waiting > _BUSY_ROWS,
+            busy=lambda: appender.waiting > _BUSY_ROWS,
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
+        inbox = await _open_inbox(stack, config, db, appender, admission.soon)
         receiver = Receiver(
             sources,
             inbox,
@@ -121,7 +129,8 @@ async def serve(config: GatewayConfig) -> None:
 
         server.health.depend("store", store_answers)
         api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
-        front = Front(receiver, api, lambda: "" if server.health.serving else "not ready")
+        readiness = Readiness(server.health, inbox)
+        front = Front(receiver, api, readiness)
         http = HttpServer(front, config.http_address, config.drain_seconds)
         await server.start()
         stack.push_async_callback(server.stop)
@@ -129,6 +138,7 @@ async def serve(config: GatewayConfig) -> None:
         with stop_requested() as requested:
             loops: list[Coroutine[Any, Any, None]] = [
                 sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
+                inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
@@ -140,15 +150,35 @@ async def serve(config: GatewayConfig) -> None:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 # Refuse new work first, then finish what is in flight, then stop what it stood on.
+                # What HTTP leaves of the time is gRPC's, which /v1 stands on.
+                until = time.monotonic() + config.drain_seconds
+                readiness.stopping = True
                 await server.health.drain()
                 jobs.stop()
-                http.should_exit = True
+                await http.stop(config.drain_notice_seconds, config.drain_seconds - _GRPC_DRAIN_SECONDS)
                 await serving
-                await server.stop()
+                await server.stop(max(_GRPC_DRAIN_SECONDS, until - time.monotonic()))
                 requested.set()
                 for task in running:
                     task.cancel()
         await rejections.flush()
+
+
+async def _open_inbox(
+    stack: AsyncExitStack,
+    config: GatewayConfig,
+    db: Database,
+    appender: Appender,
+    admit_soon: Callable[[], None],
+) -> SpoolingInbox:
+    """Open the spool beside the store's append path."""
+    spool = Spool(config.spool_file(), config.spool_max_bytes)
+    stack.push_async_callback(spool.close)
+    inbox = SpoolingInbox(
+        appender, Stored(db), spool, confirm_seconds=config.confirm_seconds, admit_soon=admit_soon
+    )
+    await inbox.open()
+    return inbox
 
 
 def _deletions(db: Database, channels: Channels, config: GatewayConfig) -> Deletions:

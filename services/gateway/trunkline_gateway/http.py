@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
+from trunkline_gateway.listener import refuse_handshakes
+
+# How long a connection without a request is kept once no new ones are taken.
+_LAST_WORD_SECONDS = 0.3
+# What uvicorn itself takes to see that it is to stop, and to look whether it may.
+_UVICORN_SECONDS = 0.3
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -18,8 +27,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Front:
     """Webhooks first: the hot path is one comparison away."""
 
-    def __init__(self, hooks: AsgiApp, api: AsgiApp, ready: Callable[[], str]):
-        """`ready` returns why the gateway is not ready, or an empty string."""
+    def __init__(self, hooks: AsgiApp, api: AsgiApp, ready: Callable[[], tuple[bool, str]]):
+        """`ready` says whether webhooks may be sent here, and what an operator should know besides."""
         self._hooks = hooks
         self._api = api
         self._ready = ready
@@ -39,8 +48,8 @@ class Front:
         elif path == "/healthz":
             await text(send, 200, b"ok\n")
         elif path == "/readyz":
-            reason = self._ready()
-            await text(send, 503 if reason else 200, (reason or "ok").encode() + b"\n")
+            ready, told = self._ready()
+            await text(send, 200 if ready else 503, told.encode() + b"\n")
         elif path == "/metrics":
             await text(send, 200, generate_latest(), CONTENT_TYPE_LATEST.encode())
         else:
@@ -79,13 +88,42 @@ class HttpServer(uvicorn.Server):
         return int(self.socket.getsockname()[1])
 
     async def run_until_stopped(self) -> None:
-        """Serve until `should_exit` is set, then finish what is in flight."""
+        """Serve until `stop` is called, then finish what is in flight."""
         await self.serve(sockets=[self.socket])
+
+    async def stop(self, notice_seconds: float, seconds: float) -> None:
+        """Begin to stop: `run_until_stopped` ends within `seconds`, of which the first ones serve as before.
+
+        In those, whoever asks for readiness sends new connections elsewhere, and every answer ends its connection.
+        """
+        began = time.monotonic()
+        close = (b"connection", b"close")
+        self.config.encoded_headers.append(close)
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
+        for connection in list(self.server_state.connections):
+            if _is_answering(connection):
+                connection.shutdown()  # not at once: this answer ends it
+        await asyncio.sleep(notice_seconds)
+        left = seconds - (time.monotonic() - began) - _LAST_WORD_SECONDS - _UVICORN_SECONDS
+        self.config.timeout_graceful_shutdown = cast(int, max(0.0, left))  # whole seconds are too coarse here
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, hear those out that were taken, and only then close the idle ones."""
+        refuse_handshakes(self.socket)
+        # Who stands in the queue is let in, and a request may be on its way over a connection without any yet.
+        await asyncio.sleep(_LAST_WORD_SECONDS)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the process."""
         yield
+
+
+def _is_answering(connection: object) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is not None and not cycle.response_complete
 
 
 def bind(address: str) -> socket.socket:

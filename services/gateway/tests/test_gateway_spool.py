@@ -1,0 +1,282 @@
+"""The spool and its inbox: nothing acknowledged is lost, and each receipt is in the store once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from gateway_sources import SECRET, Feed, resolved
+from gateway_spool import CONFIRM_SECONDS, opened, receipt, spool_some
+from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.drain import DRAINED
+from trunkline_gateway.patience import NotConfirmed, Patience
+from trunkline_gateway.receive import Receiver
+from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.spool import SpoolFull
+from trunkline_gateway.spool_rows import opened as unsealed
+from trunkline_gateway.spool_rows import sealed
+from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
+
+
+async def test_in_good_times_the_spool_is_not_touched(tmp_path):
+    async with opened(tmp_path) as world:
+        await world.put(*range(100))
+        assert await world.receipts() == list(range(100))
+        assert world.spool.rows == 0
+        assert world.inbox.describe() == []
+
+
+@pytest.mark.parametrize("fault", ["hangs", "fails", "silent", "breaks"])
+async def test_whatever_the_store_does_every_acknowledged_receipt_is_in_it_once_when_it_is_back(
+    tmp_path, fault
+):
+    async with opened(tmp_path) as world:
+        await world.put(*range(10))
+        world.store.fault = fault
+        began = time.monotonic()
+        await world.put(*range(10, 40))
+        assert time.monotonic() - began < 10 * CONFIRM_SECONDS
+        if world.store.waiting:
+            world.store.fault = "fails"  # what came before stays where it is
+        await world.put(*range(40, 60))
+        assert world.inbox.describe()[0].startswith("store:")
+        assert world.spool.rows >= 20
+        await world.store.heal()
+        await world.drained()
+        assert await world.receipts() == list(range(60))
+        await world.put(60)
+        assert await world.receipts() == list(range(61))
+        assert world.spool.rows == 0, "the store takes receipts again"
+
+
+async def test_a_receipt_keeps_every_column_on_its_way_through_the_spool(tmp_path):
+    body = bytes(range(256)) * 40
+    async with opened(tmp_path) as world:
+        world.store.fault = "fails"
+        await world.put(7, body=body)
+        world.store.fault = ""
+        await world.drained()
+        assert await world.rows() == [receipt(7, body)]
+
+
+async def test_during_an_outage_receipts_do_not_wait_for_the_store(tmp_path):
+    async with opened(tmp_path, confirm_seconds=0.3) as world:
+        world.store.fault = "hangs"
+        await world.put(1)
+        handed = world.store.appended
+        began = time.monotonic()
+        await world.put(*range(2, 102))
+        assert time.monotonic() - began < 0.3
+        assert world.store.appended == handed
+        await world.store.heal()
+        await world.drained()
+        assert await world.receipts() == list(range(1, 102))
+
+
+async def test_while_the_store_is_away_one_receipt_at_a_time_is_tried(tmp_path):
+    async with opened(tmp_path) as world:
+        world.store.fault = "fails"
+        await world.put(*range(20))
+        handed = world.store.appended
+        await world.until(lambda: world.store.appended >= handed + 2)
+        assert world.spool.rows == 20
+        world.store.fault = ""
+        await world.drained()
+        assert await world.receipts() == list(range(20))
+
+
+async def test_the_drain_tells_admission(tmp_path):
+    async with opened(tmp_path) as world:
+        world.store.fault = "fails"
+        await world.put(1)
+        assert world.admitted == 0
+        world.store.fault = ""
+        await world.drained()
+        assert world.admitted == 1
+
+
+async def test_a_store_that_fails_again_while_the_spool_drains_doubles_nothing(tmp_path):
+    async with opened(tmp_path) as world:
+        world.store.fault = "fails"
+        await world.put(*range(600))
+        for fault in ("breaks", "silent", "fails", "breaks"):
+            await world.store.heal()
+            before = world.store.appended
+            await world.until(lambda: world.store.appended > before)  # noqa: B023
+            world.store.fault = fault
+            await world.put(600 + world.store.appended)
+        await world.store.heal()
+        await world.drained()
+        found = await world.receipts()
+        assert len(found) == len(set(found))
+        assert set(range(600)) <= set(found)
+        assert len(found) == 604
+
+
+async def test_what_a_stopped_gateway_left_is_moved_at_the_next_start(tmp_path):
+    await spool_some(tmp_path, range(300))
+    async with opened(tmp_path) as world:
+        await world.drained()
+        assert await world.receipts() == list(range(300))
+
+
+@pytest.mark.parametrize("committed", ["by the drain", "late"])
+async def test_a_receipt_that_a_killed_gateway_had_both_stored_and_spooled_stays_one(tmp_path, committed):
+    async with opened(tmp_path, running=False) as world:
+        await world.put(*range(100, 150))
+        world.store.fault = "silent"
+        if committed == "late":
+            await world.put(1, 2, 3)
+        else:
+            world.store.fault = "fails"
+            await world.put(1, 2, 3)
+            world.store.fault = ""
+            for number in (1, 2):  # what a drain does before it forgets them
+                await world.store.inner.append(receipt(number))
+        assert world.spool.rows == 3
+        await world.store.heal()
+    found = DRAINED.labels("found")._value.get()
+    async with opened(tmp_path) as world:
+        await world.drained()
+        assert await world.receipts() == [1, 2, 3, *range(100, 150)]
+    assert DRAINED.labels("found")._value.get() - found == (3 if committed == "late" else 2)
+
+
+async def test_a_spool_that_holds_as_much_as_it_may_refuses_and_takes_again_when_it_is_drained(tmp_path):
+    async with opened(tmp_path, max_bytes=20_000) as world:
+        world.store.fault = "fails"
+        await world.put(*range(4), body=b"x" * 4000)
+        with pytest.raises(SpoolFull):
+            await world.put(9, body=b"x" * 4000)
+        await world.put(4)
+        assert world.spool.rows == 5
+        world.store.fault = ""
+        await world.drained()
+        world.store.fault = "fails"
+        await world.put(*range(10, 14), body=b"x" * 4000)
+        world.store.fault = ""
+        await world.drained()
+        assert await world.receipts() == [*range(5), *range(10, 14)]
+
+
+async def test_a_full_spool_is_a_503_that_says_when_to_try_again(tmp_path):
+    import base64
+    import hashlib
+    import hmac
+
+    async with opened(tmp_path, max_bytes=0) as world:
+        receiver = Receiver(
+            SourceMap(Feed(resolved()), None), world.inbox, None, Buckets(1e9, 1e9, lambda: 0.0),
+            public_url="http://x", max_body_bytes=1000, max_unverified=1, admit_soon=lambda: None,
+        )  # fmt: skip
+        signature = base64.b64encode(hmac.digest(SECRET.encode(), b"{}", hashlib.sha1))
+        scope = {
+            "type": "http", "path": "/hooks/s-1/post_call", "method": "POST", "query_string": b"",
+            "headers": [(b"signature", signature)],
+        }  # fmt: skip
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"{}"}
+
+        async def send(message):
+            sent.append(message)
+
+        world.store.fault = "fails"
+        for _ in range(2):
+            await receiver(scope, receive, send)
+        world.store.fault = ""
+        await world.until(lambda: not world.inbox._down)
+        await receiver(scope, receive, send)
+        assert [m["status"] for m in sent if "status" in m] == [503, 503, 202], (
+            "it heals, though nothing was spooled"
+        )
+        assert (b"retry-after", b"1") in sent[0]["headers"]
+
+
+async def test_a_full_queue_is_refused_while_the_store_moves_and_spooled_when_it_stands_still(tmp_path):
+    async with opened(tmp_path, confirm_seconds=0.5) as world:
+        world.store.fault = "full"
+        with pytest.raises(StoreBusy):
+            await world.put(1)
+        world.store.fault = "hangs"
+        hanging = asyncio.create_task(world.put(2))
+        await world.until(lambda: world.inbox._still >= 2)
+        world.store.fault = "full"
+        await world.put(3)
+        assert world.spool.rows == 1
+        await world.store.heal()
+        await hanging
+        await world.drained()
+        assert await world.receipts() == [2, 3]
+
+
+async def test_a_row_that_no_store_takes_is_its_sender_s_fault_and_no_outage(tmp_path):
+    async with opened(tmp_path) as world:
+        with pytest.raises(InvalidValue):
+            await world.inbox.append((*receipt(1)[:1], "\ud800", *receipt(1)[2:]), 1)
+        assert world.inbox.describe() == []
+
+
+async def test_many_webhooks_are_given_up_by_one_timer():
+    patience = Patience(0.1)
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(3)]
+    for future in futures:
+        patience.watch(future)
+    for _ in range(10):
+        patience.tick()
+        assert not futures[0].done(), "a full span first"
+    futures[1].set_result(None)
+    assert patience.waiting
+    patience.tick()
+    assert isinstance(futures[0].exception(), NotConfirmed)
+    assert futures[1].exception() is None
+    assert isinstance(futures[2].exception(), NotConfirmed)
+    assert not patience.waiting
+
+
+def test_a_checksum_covers_every_column():
+    row = sealed(receipt(5), 17)
+
+    def raw(values):
+        as_bytes = [v if isinstance(v, bytes) else str(v).encode() for v in values]
+        as_bytes[4] = (
+            str(int(values[4].timestamp() * 1e6)).encode() if hasattr(values[4], "timestamp") else as_bytes[4]
+        )
+        return [1, *as_bytes]
+
+    good = raw(row)
+    assert unsealed(good).values == receipt(5)
+    assert unsealed(good).floor == 17
+    for index in range(1, len(good)):
+        changed = list(good)
+        changed[index] = good[index] + b"0"
+        assert unsealed(changed) is None, f"column {index}"
+        moved = list(good)
+        if index + 1 < len(good):  # a byte that wanders from one column to the next
+            moved[index], moved[index + 1] = good[index] + b"1", good[index + 1][1:]
+            assert unsealed(moved) is None
+
+
+async def test_a_spool_that_cannot_be_opened_is_said_and_is_no_reason_not_to_start(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    async with opened(tmp_path, spool_path=tmp_path / "file" / "spool.db") as world:
+        await world.put(1)
+        assert await world.receipts() == [1]
+        assert "takes no receipts" in world.inbox.describe()[0]
+        assert not world.inbox.can_take
+        world.store.fault = "fails"
+        with pytest.raises(StoreError):
+            await world.put(2)
+        world.store.fault = ""
+        await world.until(lambda: not world.inbox._down)
+        await world.put(3)
+        (tmp_path / "file").unlink()
+        await world.until(lambda: world.inbox.can_take)
+        world.store.fault = "fails"
+        await world.put(4)
+        world.store.fault = ""
+        await world.drained()
+        assert await world.receipts() == [1, 3, 4]

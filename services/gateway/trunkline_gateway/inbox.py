@@ -1,0 +1,174 @@
+"""The inbox: where receipts are committed, in the store while it answers, in the spool while it does not.
+
+In good times a row goes to the store's appender and nothing else happens. A row that is not confirmed in time, or
+that fails, goes to the spool instead, and from then on all rows do (the circuit is open) until a spooled row was
+moved to the store: that is the probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.metrics import counter, gauge
+from trunkline_store import Appender
+from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
+
+from trunkline_gateway.drain import Drain
+from trunkline_gateway.patience import NotConfirmed, Patience
+from trunkline_gateway.receive import ReceiptRow
+from trunkline_gateway.spool import Spool, SpoolUnavailable
+from trunkline_gateway.stored import Stored
+
+log = get_logger(__name__)
+
+OPEN = gauge(
+    "trunkline_store_circuit_open", "1 while webhooks go to the spool because the store does not take them."
+)
+SPOOLED = counter("trunkline_spooled_total", "Receipts that went to the spool.", ["why"])
+
+_BATCH = 256
+_LOOK_SECONDS = 0.25
+_FLOOR_SECONDS = 1.0
+# Rows waiting for the writer at which a drain takes turns with the webhooks.
+_BUSY_ROWS = 8
+# The spool is local and idle in good times: when it takes this much longer than the store may, it is gone too.
+_SPOOL_PATIENCE = 4
+# Ticks without any confirmation after which a full queue means a store that stands still, not a busy one.
+_STILL_TICKS = 2
+
+
+class SpoolingInbox:
+    """An Inbox (receive.py) that does not lose what the store cannot take."""
+
+    def __init__(
+        self,
+        store: Appender,
+        stored: Stored,
+        spool: Spool,
+        *,
+        confirm_seconds: float,
+        admit_soon: Callable[[], None],
+    ):
+        """`spool.care` is called here, also the first time: see `open`."""
+        self._store = store
+        self._append = store.append
+        self._stored = stored
+        self._spool = spool
+        self._drain = Drain(spool, store, stored, admit_soon)
+        self._patience = Patience(confirm_seconds)
+        self._spool_patience = Patience(confirm_seconds * _SPOOL_PATIENCE)
+        self._down = False
+        self._confirmed = False
+        self._still = 0
+
+    async def append(self, row: ReceiptRow, size: int) -> None:
+        """Commit one row of `receipts`. Raises StoreBusy, and what the spool raises when it cannot help either."""
+        if self._down:
+            return await self._keep(row, self._stored.floor, "outage")
+        floor = self._stored.floor
+        try:
+            future = self._append(row, size)
+        except StoreBusy:
+            if self._still < _STILL_TICKS:
+                raise
+            return await self._keep(row, floor, "stalled")
+        self._patience.watch(future)
+        try:
+            await future
+        except (InvalidValue, Conflict):
+            raise
+        except StoreError as error:
+            self._open_circuit(error)
+            self._drain.doubt({row[0]: floor})
+            await self._keep(row, floor, "late" if isinstance(error, NotConfirmed) else "failed")
+        else:
+            self._confirmed = True
+
+    @property
+    def can_take(self) -> bool:
+        """Whether a webhook that comes now is kept even though the store does not answer."""
+        return not self._spool.trouble
+
+    def describe(self) -> list[str]:
+        """Return lines for an operator; none when all is as it should be."""
+        down = ["store: takes no receipts, they go to the spool"] if self._down else []
+        return down + self._spool.describe()
+
+    async def open(self) -> None:
+        """Open the spool and see what an earlier run left in it. Raises StoreLocked; a bad file is no error."""
+        await self._care()
+        with contextlib.suppress(StoreError):
+            await self._stored.raise_floor()
+
+    async def watch(self) -> None:
+        """Give up on rows that are not confirmed in time; runs for as long as webhooks are taken."""
+        while True:
+            await asyncio.sleep(self._patience.tick_seconds)
+            stands = self._patience.waiting and not self._confirmed
+            self._still = self._still + 1 if stands else 0
+            self._confirmed = False
+            self._patience.tick()
+            self._spool_patience.tick()
+
+    async def recover(self) -> None:
+        """Move what was spooled to the store whenever that is possible, for ever."""
+        floor_due = 0.0
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._care()
+                await self._move()
+                if not self._down and time.monotonic() > floor_due:
+                    floor_due = time.monotonic() + _FLOOR_SECONDS
+                    await self._stored.raise_floor()
+            except SpoolUnavailable as error:
+                log.warning("spool_failed", error=str(error))
+                if not self._store.waiting:
+                    self._close_circuit()  # nobody else can help: the next webhook tries the store
+            except StoreError as error:
+                self._open_circuit(error)
+            except Exception as error:  # the spool must never end the gateway
+                log.error("drain_failed", exc_info=error)
+
+    async def _keep(self, row: ReceiptRow, floor: int, why: str) -> None:
+        future = self._spool.append(row, floor)
+        self._spool_patience.watch(future)
+        await future
+        SPOOLED.labels(why).inc()
+
+    async def _care(self) -> None:
+        if await self._spool.care():
+            self._drain.doubt(await self._spool.floors())
+
+    async def _move(self) -> None:
+        if self._down and self._store.waiting:
+            return  # what was handed over before may still be committed: wait for its lot
+        if self._drain.doubts:
+            await self._drain.resolve()
+        while True:
+            began, probing = time.monotonic(), self._down
+            more = await self._drain.step(1 if probing else _BATCH)
+            if self._drain.doubts or (self._down and not probing):
+                return  # the store failed again meanwhile
+            if probing:
+                self._close_circuit()
+            if not more:
+                return
+            if self._store.waiting > _BUSY_ROWS:
+                await asyncio.sleep(time.monotonic() - began)
+
+    def _open_circuit(self, error: StoreError) -> None:
+        if not self._down:
+            self._down = True
+            OPEN.set(1)
+            log.error("store_circuit_opened", error=str(error), reason=error.reason)
+
+    def _close_circuit(self) -> None:
+        if self._down:
+            self._down = False
+            OPEN.set(0)
+            log.info("store_circuit_closed", spooled=self._spool.rows)

@@ -1,0 +1,53 @@
+"""Readiness: whether webhooks may be sent to this gateway, told by /readyz with what an operator should know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Health(Protocol):
+    """What the gRPC server knows of itself."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether all it depends on is there."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What is not there."""
+
+
+class Keeper(Protocol):
+    """The inbox."""
+
+    @property
+    def can_take(self) -> bool:
+        """Whether webhooks are kept while the store does not answer."""
+
+    def describe(self) -> list[str]:
+        """Return what is worth telling."""
+
+
+class Readiness:
+    """Ready also while the store is away, once it has been there: refused webhooks would be lost, spooled are not.
+
+    gRPC's own health says NOT_SERVING then: whoever needs the store should ask elsewhere.
+    """
+
+    def __init__(self, health: Health, inbox: Keeper):
+        """Not ready before the first look at the health."""
+        self._health = health
+        self._inbox = inbox
+        self._was_serving = False
+        self.stopping = False
+
+    def __call__(self) -> tuple[bool, str]:
+        """Return whether it is ready, and the text of the answer."""
+        if self.stopping:
+            return False, "stopping"
+        serving = self._health.serving
+        self._was_serving |= serving
+        spooling = self._was_serving and list(self._health.missing) == ["store"] and self._inbox.can_take
+        first = "ok" if serving or spooling else "not ready: " + ", ".join(self._health.missing)
+        return serving or spooling, "\n".join([first, *self._inbox.describe()])
