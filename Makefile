@@ -52,8 +52,15 @@ proto: setup ## Generate libs/contracts from protos/
 eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
 	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
 
-bench: setup tools ## Figures beside their targets: make bench [NAME=ingest|pipeline|audio|start]
-	@$(RUN) tools.bench $(NAME) $(filter-out $@,$(MAKECMDGOALS))
+# `make bench ingest`: what follows is a name, not a target.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+BENCHES := $(wordlist 2,99,$(MAKECMDGOALS))
+.PHONY: $(BENCHES)
+$(eval $(BENCHES):;@:)
+endif
+
+bench: setup tools ## Figures beside their targets: make bench [ingest|pipeline|audio|start ...]
+	@$(RUN) tools.bench $(BENCHES)
 
 chaos: setup ## Kill processes at random moments under load; ROUNDS=20, SEED=n repeats a run's plan
 	@$(RUN) tools.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
