@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("ingest", "pipeline", "audio", "start")
+NAMES = ("ingest", "pipeline", "audio", "start", "scenarios", "isolation", "recovery", "growth")
 
 
 def main() -> int:

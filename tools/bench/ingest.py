@@ -55,14 +55,14 @@ def echo_server() -> Iterator[str]:
         process.wait()
 
 
-def signed(source: SeededSource, count: int) -> list[webhooks.Webhook]:
+def signed(source: SeededSource, count: int, first: int = 800_000_000) -> list[webhooks.Webhook]:
     """That many different calls' post_call webhooks, about as large as CallRail's."""
     filler = {"landing_page_url": "https://example.com/" + "x" * 400, "keywords": "k" * 700}
     return [
         webhooks.callrail(
             source,
             "post_call",
-            webhooks.callrail_call(source, f"{800_000_000 + n}", recorded=False, **filler),
+            webhooks.callrail_call(source, f"{first + n}", recorded=False, **filler),
         )
         for n in range(count)
     ]

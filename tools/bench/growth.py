@@ -1,0 +1,111 @@
+"""The ingest rate with 0, 100,000 and 1,000,000 events already stored; role `work` stopped.
+
+The tables are filled by SQL while the gateway is stopped: copies of one real event with its receipt, its link and
+its finished job, under ids as random as real ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from tools.bench.calls import load, running
+from tools.bench.ingest import signed
+from tools.bench.load import saturate
+from tools.bench.report import Target, report
+from tools.suite import webhooks
+
+FOLDER = Path("build/bench/growth")
+STORED = {"rate_0": 0, "rate_100k": 100_000, "rate_1m": 1_000_000}
+CONNECTIONS = 64
+SECONDS = 6.0
+TURNS = 3
+DISTINCT = 20_000  # of each size: most are new events, which the grown indexes take in
+TARGETS = {"growth_ratio": Target(">", 0.90)}
+# What must differ in a copy; every other column is the original's. `n` is the copy's number, from 1.
+_NEW = {
+    "receipts": {"seq": ":last + n", "receipt_id": "lower(hex(randomblob(16)))"},
+    "events": {"event_id": "new.event", "first_seq": ":last + n"},
+    "event_receipts": {"event_id": "new.event", "seq": ":last + n"},
+    "jobs": {
+        "job_id": "'j' || new.event",
+        "subject": "new.event",
+        "group_key": "'g' || new.event",
+        "state": "'done'",
+        "visible_at": "null",
+        "lease_owner": "null",
+        "lease_until": "null",
+    },
+}
+
+
+def fill(path: Path, count: int) -> None:
+    """Copy the first event of the store that often."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as store:
+        store.executescript("pragma synchronous = off; pragma cache_size = -400000; begin")
+        (last,) = store.execute("select max(seq) from receipts").fetchone()
+        (tenant, event, seq) = store.execute(
+            "select tenant_id, event_id, first_seq from events order by first_seq limit 1"
+        ).fetchone()
+        store.execute("create temp table new (n integer primary key, event text)")
+        store.execute(
+            "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < :count)"
+            " insert into new select n, lower(hex(randomblob(16))) from numbers",
+            {"count": count},
+        )
+        originals = {
+            "receipts": "seq = :seq",
+            "events": "tenant_id = :tenant and event_id = :event",
+            "event_receipts": "tenant_id = :tenant and event_id = :event and seq = :seq",
+            "jobs": "tenant_id = :tenant and subject = :event",
+        }
+        for table, original in originals.items():
+            columns = [row[1] for row in store.execute(f"pragma table_info({table})")]
+            values = ", ".join(_NEW[table].get(column, f"old.{column}") for column in columns)
+            store.execute(
+                f"insert into {table} ({', '.join(columns)}) select {values} from new,"
+                f" (select * from {table} where {original} limit 1) old",
+                {"tenant": tenant, "event": event, "seq": seq, "last": last},
+            )
+        store.execute("update cursors set seq = :seq", {"seq": last + count})
+        store.executescript("commit; pragma wal_checkpoint(truncate)")
+
+
+def rate(hooks: list[webhooks.Webhook]) -> float:
+    """Webhooks acknowledged a second, the median of several turns."""
+    rates = []
+    for _ in range(TURNS):
+        seen = saturate(hooks, CONNECTIONS, SECONDS, FOLDER)
+        assert not seen.errors, f"{seen.errors} webhooks failed"
+        rates.append(seen.per_s)
+        time.sleep(1)
+    return statistics.median(rates)
+
+
+def main() -> None:
+    """Measure, grow, measure again."""
+    figures: dict[str, float] = {"load_before": load()}
+    with running(FOLDER, {}, "tenant", "gateway") as bench:
+        path = bench.suite.folder / "gateway.db"
+        source = bench.tenant("growth").source("callrail")
+        stored = 0
+        for key, wanted in STORED.items():
+            if wanted:
+                bench.suite.stop("gateway")
+                begun = time.perf_counter()
+                fill(path, wanted - stored)
+                stored = wanted
+                print(f"filled in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+                bench.suite.start("gateway")
+            figures[key] = rate(signed(source, DISTINCT, 800_000_000 + stored))
+            print(f"{key}: {figures[key]:.0f}/s", file=sys.stderr, flush=True)
+    figures["growth_ratio"] = figures["rate_1m"] / figures["rate_0"]
+    report("growth", figures, TARGETS)
+
+
+if __name__ == "__main__":
+    main()
