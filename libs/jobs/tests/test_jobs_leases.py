@@ -73,6 +73,20 @@ async def test_a_renewed_lease_lasts(db, queue, clock, held):
     assert len(await queue.run(queue.claim, "w2", 1, 30.0)) == 1
 
 
+async def test_an_expired_lease_is_not_renewed_beside_another_of_its_group(db, queue, clock):
+    for job_id in ("a", "b"):
+        job = NewJob(job_id, "acme", "pipeline", job_id, stage="normalise", group_key="call-1")
+        await queue.run(queue.enqueue, job)
+    [first] = await queue.run(queue.claim, "w1", 1, 30.0)
+    clock.advance(31)
+    [second] = await queue.run(queue.claim, "w2", 1, 30.0)
+    assert second.job_id != first.job_id  # that one has waited for longer
+    with pytest.raises(LeaseLost):
+        await queue.run(queue.renew, first.job_id, first.lease_token, 30)
+    await queue.run(queue.complete, second.job_id, second.lease_token)
+    await queue.run(queue.renew, first.job_id, first.lease_token, 30)
+
+
 async def test_a_stage_begins_with_fresh_attempts(db, queue, clock, held):
     await queue.run(queue.reschedule, "a", held.lease_token, 0, error={"reason": "X"})
     [job] = await queue.run(queue.claim, "w1", 1, 30.0)

@@ -45,7 +45,8 @@ _FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 class Leases:
     """Writes to leased jobs of one queue.
 
-    A lease that ran out and was not claimed again still holds: its token is the latest, nobody else began.
+    A lease that ran out and was not claimed again still holds: its token is the latest, nobody else began. It
+    cannot be renewed, though, once another job of its group has begun.
     """
 
     def __init__(self, table: sa.Table) -> None:
@@ -59,6 +60,20 @@ class Leases:
         self._select = sa.select(
             c.tenant_id, c.kind, c.subject, c.stage, c.attempts, c.lease_owner, c.history, c.checkpoint
         ).where(self._held)
+        now: Any = sa.bindparam("now_", type_=c.lease_until.type)
+        until: Any = sa.bindparam("until_", type_=c.lease_until.type)
+        others = table.alias("others")
+        another = sa.select(others.c.job_id).where(
+            others.c.tenant_id == c.tenant_id,
+            others.c.lease_until > now,
+            others.c.group_key == c.group_key,
+            others.c.job_id != c.job_id,
+        )
+        self._renew = (
+            sa.update(table)
+            .where(self._held, sa.or_(c.lease_until > now, ~another.correlate(table).exists()))
+            .values(lease_until=until, visible_at=until, updated_at=now)
+        )
         self._updates: dict[tuple[str, ...], sa.Update] = {}  # by the columns that they set
         of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
             c.lease_owner == sa.bindparam("owner_")
@@ -67,7 +82,9 @@ class Leases:
 
     def renew(self, conn: Connection, held: Held, until: datetime) -> None:
         """Move the lease's end."""
-        self._write(conn, held, {"lease_until": until, "visible_at": until})
+        given = {"job_": held.job_id, "token_": held.token, "now_": held.now, "until_": until}
+        if conn.execute(self._renew, given).rowcount != 1:
+            raise _lost(held)
 
     def advance(self, conn: Connection, held: Held, stage: str) -> None:
         """Enter the next stage; the run that goes on is that stage's first."""
