@@ -236,6 +236,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
 
     def __init__(self, script: Script) -> None:
         self.script = script
+        self.degraded = 0  # how many more answers are a lesser engine's
 
     async def AnalyzeCall(self, request: Any, context: Any) -> analysis_pb2.Analysis:
         await self.script.enter("AnalyzeCall", request, context)
@@ -246,7 +247,9 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
             lead_level=labels_pb2.LEAD_LEVEL_HIGH,
             lead_score=80,
             summary="A roof leaks.",
+            degraded=self.degraded > 0,
         )
+        self.degraded = max(0, self.degraded - 1)
         analysis.create_time.FromDatetime(NOW)
         return analysis
 

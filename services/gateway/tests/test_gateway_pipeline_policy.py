@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 from trunkline_gateway.pipeline.breakers import Breakers, CircuitOpen
 from trunkline_gateway.pipeline.policy import (
     POLICIES,
     Dead,
+    Degraded,
     Retry,
     Unfetchable,
     Wait,
@@ -180,3 +183,25 @@ class TestBreakers:
         assert await self.ask(breakers, "ai", Unavailable("x")) is Unavailable
         assert await self.ask(breakers, "ai", Unavailable("x")) is CircuitOpen
         assert await self.ask(breakers, "tenant", Unavailable("x")) is Unavailable
+
+
+def test_a_degraded_answer_is_made_better_in_the_background_ever_more_seldom():
+    first = after(Degraded(30), stage="record")
+    assert first == Wait(30 * 1.25, first.reason, background=True)
+    assert first.reason.startswith("ANALYSIS_DEGRADED")
+    assert after(Degraded(30), stage="record", waited=1200).delay == 300 * 1.25
+    assert after(Degraded(30), stage="record", waited=80_000).delay == 900 * 1.25
+    assert isinstance(after(Degraded(30), stage="record", waited=DAY), Dead)
+    assert is_expected(Degraded(30))
+
+
+def test_the_operators_table_is_the_policies():
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    rows = re.findall(
+        r"^\| (\w+) \| (\d+) \| (\d+) s \| (\d+) s \| (\d+) s \| (\d+) s \|$", text, re.MULTILINE
+    )
+    told = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    assert told == {
+        name: (policy.attempts, policy.deadline, policy.call, policy.first_delay, policy.most_delay)
+        for name, policy in POLICIES.items()
+    }

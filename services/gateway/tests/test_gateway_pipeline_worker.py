@@ -233,6 +233,21 @@ class TestFailures:
         assert suite.jobs.outcomes("e1") == ["done"]
         assert len(asked(suite, "AnalyzeCall")) == 2
 
+    async def test_a_degraded_answer_is_recorded_and_the_job_goes_on_in_the_background(
+        self, suite: Suite
+    ) -> None:
+        suite.ai.degraded = 2
+        suite.jobs.again = True
+        async with suite.worker(degraded_retry_seconds=2.0):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1") == ["advance", "wait", "wait", "done"]
+        waits = [r.wait for r in suite.jobs.reports["e1"] if r.HasField("wait")]
+        assert all(wait.background and 1.5 <= wait.delay.ToMilliseconds() / 1000 <= 2.5 for wait in waits)
+        results = [r.call.degraded for r in asked(suite, "RecordCall") if r.call.analysis]
+        assert results == [True, True, False]
+        assert len(asked(suite, "FetchRecording")) == 1, "what was made is not made again"
+
     async def test_a_bug_elsewhere_is_retried_and_then_given_up(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Internal()] * 50
         suite.jobs.again = True
