@@ -46,7 +46,8 @@ _NEW = {
 def fill(path: Path, count: int) -> None:
     """Copy the first event of the store that often."""
     with closing(sqlite3.connect(path, isolation_level=None)) as store:
-        store.executescript("pragma synchronous = off; pragma cache_size = -400000; begin")
+        for statement in ("pragma synchronous = off", "pragma cache_size = -400000", "begin"):
+            store.execute(statement)
         (last,) = store.execute("select max(seq) from receipts").fetchone()
         (tenant, event, seq) = store.execute(
             "select tenant_id, event_id, first_seq from events order by first_seq limit 1"
@@ -72,7 +73,8 @@ def fill(path: Path, count: int) -> None:
                 {"tenant": tenant, "event": event, "seq": seq, "last": last},
             )
         store.execute("update cursors set seq = :seq", {"seq": last + count})
-        store.executescript("commit; pragma wal_checkpoint(truncate)")
+        store.execute("commit")
+        store.execute("pragma wal_checkpoint(truncate)")
 
 
 def rate(hooks: list[webhooks.Webhook]) -> float:
