@@ -51,7 +51,9 @@ class GatewayConfig(CommonConfig):
         least=0,
         most=36500,
     )
-    deletions_seconds: float = setting(10.0, "how often deleted tenants are looked for and removed", least=0.1)
+    deletions_seconds: float = setting(
+        10.0, "how often deleted tenants are looked for and removed", least=0.1
+    )
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     tenant_in_flight: int = setting(
         16, "jobs of one tenant that may be worked on at once while no other tenant is served", least=1

@@ -22,7 +22,10 @@ class WorkerConfig(CommonConfig):
     ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
     worker_concurrency: int = setting(16, "jobs worked on at once", least=1, most=1000)
     lease_seconds: float = setting(
-        15.0, "how long a lease lasts, and a job of a worker that was killed waits; renewed at a third of it while work goes on", least=1, most=3600
+        15.0,
+        "how long a lease lasts, and a job of a worker that was killed waits; renewed at a third of it while work goes on",
+        least=1,
+        most=3600,
     )
     claim_wait_seconds: float = setting(20.0, "how long one claim waits for a job", least=0, most=60)
     checkpoint_after_seconds: float = setting(
