@@ -23,7 +23,7 @@ class WorkerConfig(CommonConfig):
     worker_concurrency: int = setting(16, "jobs worked on at once", least=1, most=1000)
     lease_seconds: float = setting(
         15.0,
-        "how long a lease lasts, and a job of a worker that was killed waits; renewed at a third of it while work goes on",
+        "how long a lease lasts, and a job of a killed worker waits; renewed at a third of it while work goes on",
         least=1,
         most=3600,
     )
