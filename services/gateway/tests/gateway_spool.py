@@ -36,6 +36,8 @@ class Faulty:
     def __init__(self, inner):
         self.inner = inner
         self.fault = ""
+        self.random = None
+        """A random.Random: each append meets a fault of its own."""
         self.held = []  # (row, the caller's future)
         self.silent = []
         self.appended = 0
@@ -47,6 +49,8 @@ class Faulty:
 
     def append(self, row, size=0):
         self.appended += 1
+        if self.random is not None:
+            self.fault = self.random.choice(["", "", "", "fails", "hangs", "silent", "breaks"])
         if self.fault == "full":
             raise StoreBusy("full")
         told = asyncio.get_running_loop().create_future()
@@ -78,7 +82,11 @@ class Faulty:
         task.add_done_callback(self.tasks.discard)
 
     async def heal(self):
-        self.fault = ""
+        self.fault, self.random = "", None
+        await self.tell()
+
+    async def tell(self):
+        """Let what was held or silent have its outcome, late."""
         held, self.held = self.held, []
         for row, told in held:
             self._write(row, told, "")

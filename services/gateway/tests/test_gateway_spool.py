@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from contextlib import suppress
 
 import pytest
 from gateway_sources import SECRET, Feed, resolved
@@ -96,22 +98,64 @@ async def test_the_drain_tells_admission(tmp_path):
         assert world.admitted == 1
 
 
-async def test_a_store_that_fails_again_while_the_spool_drains_doubles_nothing(tmp_path):
+@pytest.mark.parametrize("fault", ["fails", "breaks", "silent"])
+async def test_a_store_that_fails_again_while_the_spool_drains_doubles_nothing(tmp_path, fault):
     async with opened(tmp_path) as world:
         world.store.fault = "fails"
-        await world.put(*range(600))
-        for fault in ("breaks", "silent", "fails", "breaks"):
-            await world.store.heal()
-            before = world.store.appended
-            await world.until(lambda: world.store.appended > before)  # noqa: B023
-            world.store.fault = fault
-            await world.put(600 + world.store.appended)
+        await world.put(*range(20))
+        world.store.fault = fault
+        handed = world.store.appended
+        await world.until(lambda: world.store.appended > handed)
+        await world.put(20)
+        await world.store.heal()
+        await world.drained()
+        assert await world.receipts() == list(range(21))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr("trunkline_gateway.inbox._LOOK_SECONDS", 0.005)
+    async with opened(tmp_path, confirm_seconds=0.02) as world:
+        world.store.random = random.Random(seed)
+        acknowledged = set()
+        for number in range(100):
+            with suppress(StoreError):
+                await world.put(number)
+                acknowledged.add(number)
+            if number % 5 == 4:
+                await world.store.tell()
         await world.store.heal()
         await world.drained()
         found = await world.receipts()
         assert len(found) == len(set(found))
-        assert set(range(600)) <= set(found)
-        assert len(found) == 604
+        assert acknowledged <= set(found)
+        assert len(acknowledged) > 50
+
+
+async def test_what_is_still_on_its_way_to_the_store_is_not_moved_there_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("trunkline_gateway.inbox._LOOK_SECONDS", 0.005)
+    async with opened(tmp_path) as world:
+        world.store.fault = "hangs"
+        await world.put(1)
+        world.store.fault = ""
+        await asyncio.sleep(0.1)  # twenty looks
+        assert world.spool.rows == 1
+        await world.store.heal()
+        await world.drained()
+        assert await world.receipts() == [1]
+
+
+async def test_a_receipt_that_becomes_doubtful_meanwhile_stops_the_drain(tmp_path):
+    async with opened(tmp_path, running=False) as world:
+        world.store.fault = "silent"
+        await world.put(1)
+        with pytest.raises(StoreError):
+            await world.inbox._drain.step(10)
+        await world.store.heal()
+        await world.inbox._drain.resolve()
+        while await world.inbox._drain.step(10):
+            pass
+        assert await world.receipts() == [1]
 
 
 async def test_what_a_stopped_gateway_left_is_moved_at_the_next_start(tmp_path):
