@@ -6,6 +6,7 @@ its finished job, under ids as random as real ones.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import statistics
 import sys
@@ -75,6 +76,7 @@ def fill(path: Path, count: int) -> None:
         store.execute("update cursors set seq = :seq", {"seq": last + count})
         store.execute("commit")
         store.execute("pragma wal_checkpoint(truncate)")
+    os.sync()  # else the disk is still busy with the filling while the next rate is taken
 
 
 def rate(hooks: list[webhooks.Webhook]) -> float:
