@@ -15,7 +15,7 @@ from trunkline_gateway.drain import DRAINED
 from trunkline_gateway.patience import NotConfirmed, Patience
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.spool import SpoolFull
+from trunkline_gateway.spool import Spool, SpoolFull, SpoolUnavailable
 from trunkline_gateway.spool_rows import opened as unsealed
 from trunkline_gateway.spool_rows import sealed
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
@@ -324,3 +324,23 @@ async def test_a_spool_that_cannot_be_opened_is_said_and_is_no_reason_not_to_sta
         world.store.fault = ""
         await world.drained()
         assert await world.receipts() == [1, 3, 4]
+
+
+async def test_what_an_earlier_run_left_is_moved_once_although_it_could_not_be_read_at_first(
+    tmp_path, monkeypatch
+):
+    async with opened(tmp_path, running=False) as world:
+        world.store.fault = "breaks"  # it is in the store, and nobody was told
+        await world.put(*range(10))
+        assert world.spool.rows == 10
+    floors, failures = Spool.floors, iter([1, 1])
+
+    async def fails_twice(self):
+        if next(failures, None):
+            raise SpoolUnavailable("I/O error")
+        return await floors(self)
+
+    monkeypatch.setattr(Spool, "floors", fails_twice)
+    async with opened(tmp_path) as world:
+        await world.drained()
+        assert await world.receipts() == list(range(10))

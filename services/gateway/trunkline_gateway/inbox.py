@@ -62,6 +62,7 @@ class SpoolingInbox:
         self._patience = Patience(confirm_seconds)
         self._spool_patience = Patience(confirm_seconds * _SPOOL_PATIENCE)
         self._down = False
+        self._unknown = False  # rows in the spool whose floors have not been read
         self._confirmed = False
         self._still = 0
 
@@ -100,7 +101,8 @@ class SpoolingInbox:
 
     async def open(self) -> None:
         """Open the spool and see what an earlier run left in it. Raises StoreLocked; a bad file is no error."""
-        await self._care()
+        with contextlib.suppress(SpoolUnavailable):  # tried again by `recover`
+            await self._care()
         with contextlib.suppress(StoreError):
             await self._stored.raise_floor()
 
@@ -141,8 +143,10 @@ class SpoolingInbox:
         SPOOLED.labels(why).inc()
 
     async def _care(self) -> None:
-        if await self._spool.care():
+        self._unknown |= await self._spool.care()
+        if self._unknown:  # until they could be read: nothing is moved before
             self._drain.doubt(await self._spool.floors())
+            self._unknown = False
 
     async def _move(self) -> None:
         if self._down and self._store.waiting:
