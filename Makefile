@@ -21,7 +21,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint proto eval bench chaos lock alone tools clean
+.PHONY: help setup demo up test e2e lint proto eval bench chaos simulate lock alone tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -64,6 +64,9 @@ bench: setup tools ## Figures beside their targets: make bench [ingest|pipeline|
 
 chaos: setup ## Kill processes at random moments under load; ROUNDS=20, SEED=n repeats a run's plan
 	@$(RUN) tools.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
+
+simulate: setup ## 100,000 seeded schedules in virtual time; SCHEDULES=n, SEED=n repeats one and tells its story
+	@$(RUN) tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),100000))
 
 lock: setup ## Resolve every lock anew
 	@$(RUN) tools.lock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -38,10 +38,16 @@ class Conversation:
 class Conversations:
     """Makes conversations for ever, the same ones for the same seed."""
 
-    def __init__(self, tenants: list[SeededTenant], rng: random.Random):
+    def __init__(
+        self,
+        tenants: list[SeededTenant],
+        rng: random.Random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
         """Every conversation belongs to one of the tenants, by its first CallRail source."""
         self._tenants = tenants
         self._rng = rng
+        self._now = now
         self._next = 300_000_000
         self.made: list[Conversation] = []
 
@@ -73,7 +79,7 @@ class Conversations:
             "source_number": made.number,
             "destination_number": "+14045550199",
             "content": f"Could you come on Tuesday? Number {self._next}",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "timestamp": self._now().isoformat(timespec="milliseconds"),
         }
         yield callrail(source, "text_message_received", payload)
 
@@ -82,7 +88,7 @@ class Conversations:
         made.provider_call_id = f"CAL{call_id}"
         recorded = rng.random() < 0.6
         made.recordings = int(recorded)
-        began = datetime.now(UTC)
+        began = self._now()
 
         def say(event_type: str, recorded: bool, after: int = 0, **fields: Any) -> Webhook:
             at = (began + timedelta(seconds=after)).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""What the four stores hold, read from their files: by a tool that shares no code with the services."""
+"""What the four stores hold, read by plain SQL: by a tool that shares no queries with the services."""
 
 from __future__ import annotations
 
@@ -71,45 +71,26 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def waiting(folder: Path) -> dict[str, int]:
-    """Count what still waits: receipts to be admitted, receipts to be decided, jobs."""
+    """Count what still waits in a gateway's file, see `still_waiting`."""
     with reading(folder / "gateway.db") as store:
-        admitted = "(SELECT coalesce(max(seq), 0) FROM cursors WHERE name = 'admission')"
-        return {
-            "receipts": _one(store, f"SELECT count(*) FROM receipts WHERE seq > {admitted}"),
-            "undecided": _one(store, "SELECT count(*) FROM undecided_receipts"),
-            "jobs": _one(store, "SELECT count(*) FROM jobs WHERE visible_at IS NOT NULL"),
-        }
+        return still_waiting(store)
+
+
+def still_waiting(gateway: sqlite3.Connection) -> dict[str, int]:
+    """Count what still waits: receipts to be admitted, receipts to be decided, jobs."""
+    admitted = "(SELECT coalesce(max(seq), 0) FROM cursors WHERE name = 'admission')"
+    return {
+        "receipts": _one(gateway, f"SELECT count(*) FROM receipts WHERE seq > {admitted}"),
+        "undecided": _one(gateway, "SELECT count(*) FROM undecided_receipts"),
+        "jobs": _one(gateway, "SELECT count(*) FROM jobs WHERE visible_at IS NOT NULL"),
+    }
 
 
 def read_stored(folder: Path) -> Stored:
     """Read all of it; the services should be stopped."""
-    with reading(folder / "gateway.db") as store:
-        links: dict[int, list[str]] = {}
-        for seq, event_id in store.execute("SELECT seq, event_id FROM event_receipts"):
-            links.setdefault(seq, []).append(event_id)
-        rows = store.execute("SELECT seq, receipt_id, body FROM receipts")
-        receipts = [
-            Receipt(receipt_id, hashlib.sha256(body).hexdigest(), tuple(links.get(seq, ())))
-            for seq, receipt_id, body in rows
-        ]
-        told = store.execute(
-            "SELECT e.event_id, j.state, j.last_error FROM events e LEFT JOIN jobs j"
-            " ON j.tenant_id = e.tenant_id AND j.subject = e.event_id"
-        )
-        events = [Event(event, state or "none", _message(error)) for event, state, error in told]
-        rejections = _one(store, "SELECT count(*) FROM rejections")
-    with reading(folder / "tenant.db") as store:
-        calls = _calls(store)
-        leads = {
-            (tenant, number): count
-            for tenant, number, count in store.execute(
-                "SELECT tenant_id, phone_number, call_count FROM leads"
-            )
-        }
-        counted = store.execute(
-            "SELECT tenant_id, caller_number, count(*) FROM calls WHERE lead_id IS NOT NULL GROUP BY 1, 2"
-        )
-        leads_calls = {(tenant, number): count for tenant, number, count in counted}
+    with reading(folder / "gateway.db") as gateway, reading(folder / "tenant.db") as tenant:
+        receipts, events, rejections = of_gateway(gateway)
+        calls, leads, leads_calls = of_tenant(tenant)
     with reading(folder / "audio.db") as store:
         recordings = dict(store.execute('SELECT "call", count(*) FROM recordings GROUP BY 1'))
         heard = store.execute(
@@ -121,6 +102,38 @@ def read_stored(folder: Path) -> Stored:
         counted = store.execute("SELECT tenant_id, call_id, count(*) FROM analyses GROUP BY 1, 2")
         analyses = {(tenant, call): count for tenant, call, count in counted}
     return Stored(receipts, events, calls, leads, leads_calls, recordings, transcripts, analyses, rejections)
+
+
+def of_gateway(store: sqlite3.Connection) -> tuple[list[Receipt], list[Event], int]:
+    """Read receipts and events, and count rejections."""
+    links: dict[int, list[str]] = {}
+    for seq, event_id in store.execute("SELECT seq, event_id FROM event_receipts"):
+        links.setdefault(seq, []).append(event_id)
+    rows = store.execute("SELECT seq, receipt_id, body FROM receipts")
+    receipts = [
+        Receipt(receipt_id, hashlib.sha256(body).hexdigest(), tuple(links.get(seq, ())))
+        for seq, receipt_id, body in rows
+    ]
+    told = store.execute(
+        "SELECT e.event_id, j.state, j.last_error FROM events e LEFT JOIN jobs j"
+        " ON j.tenant_id = e.tenant_id AND j.subject = e.event_id"
+    )
+    events = [Event(event, state or "none", _message(error)) for event, state, error in told]
+    return receipts, events, _one(store, "SELECT count(*) FROM rejections")
+
+
+def of_tenant(
+    store: sqlite3.Connection,
+) -> tuple[list[Call], dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+    """Read calls, what leads count, and what they should count by the calls' rows."""
+    leads = {
+        (tenant, number): count
+        for tenant, number, count in store.execute("SELECT tenant_id, phone_number, call_count FROM leads")
+    }
+    counted = store.execute(
+        "SELECT tenant_id, caller_number, count(*) FROM calls WHERE lead_id IS NOT NULL GROUP BY 1, 2"
+    )
+    return _calls(store), leads, {(tenant, number): count for tenant, number, count in counted}
 
 
 def _calls(store: sqlite3.Connection) -> list[Call]:

@@ -1,0 +1,225 @@
+"""Mistakes that somebody could make in the production code; each has to be found by the simulation."""
+
+import asyncio
+import contextlib
+from unittest import mock
+
+import sqlalchemy as sa
+from trunkline_gateway import admit, decide, ids, schema
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.drain import Drain
+from trunkline_gateway.inbox import SpoolingInbox
+from trunkline_jobs.claim import Claims
+from trunkline_jobs.queue import Queue
+from trunkline_tenant import facts, lead_rows
+from trunkline_tenant.schema import leads
+
+
+@contextlib.contextmanager
+def cursor_outside_the_transaction():
+    """Admission moves its cursor, and then does the work."""
+    move = admit._move_cursor
+
+    async def step(self):
+        cursor, rows = await self._db.read(self._read_batch)
+        if not rows:
+            return False
+        decisions = await self._decide(rows)
+        last = rows[-1].seq
+        await self._db.write(lambda conn: move(conn, cursor, last))
+        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, (cursor, last))))
+        self._any_undecided |= any(d.undecided for d in decisions)
+        return len(rows) == self._batch
+
+    with (
+        mock.patch.object(admit, "_move_cursor", return_value=True),
+        mock.patch.object(Admission, "step", step),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def job_in_another_transaction():
+    """Admission commits the event, and then makes its job."""
+    pending = []
+
+    def later(self, conn, jobs):
+        pending.extend(jobs)
+        return set()
+
+    enqueue, count = Queue.enqueue_many, Admission._count
+
+    def counted(self, admitted):
+        jobs, pending[:] = list(pending), []
+        if jobs:
+            asyncio.ensure_future(self._db.write(lambda conn: enqueue(self._queue, conn, jobs)))  # noqa: RUF006
+        count(self, admitted)
+
+    with mock.patch.object(Queue, "enqueue_many", later), mock.patch.object(Admission, "_count", counted):
+        yield
+
+
+@contextlib.contextmanager
+def token_not_compared():
+    """Whoever reports on a job is believed."""
+    held = Queue._held
+
+    def believed(self, conn, job_id, token, *more):
+        latest = conn.execute(
+            sa.select(schema.jobs.c.lease_token).where(schema.jobs.c.job_id == job_id)
+        ).scalar()
+        return held(self, conn, job_id, latest, *more)
+
+    with mock.patch.object(Queue, "_held", believed):
+        yield
+
+
+@contextlib.contextmanager
+def acknowledged_before_the_commit():
+    """The 202 is sent while the row is still on its way."""
+    append = SpoolingInbox.append
+
+    async def at_once(self, row, size):
+        asyncio.ensure_future(append(self, row, size))  # noqa: RUF006
+
+    with mock.patch.object(SpoolingInbox, "append", at_once):
+        yield
+
+
+@contextlib.contextmanager
+def doubt_not_resolved():
+    """A receipt that may be in the store already is moved there without a look."""
+
+    async def resolve(self):
+        self._doubtful.clear()
+
+    with mock.patch.object(Drain, "resolve", resolve):
+        yield
+
+
+@contextlib.contextmanager
+def spool_forgets_first():
+    """A receipt leaves the spool before the store has it."""
+
+    async def step(self, limit):
+        rows = await self._spool.first(limit, self._refused)
+        if not rows:
+            return False
+        await self._spool.forget(rows)
+        error = await self._hand_over(rows)
+        self._admit_soon()
+        if error is not None:
+            raise error
+        return True
+
+    with mock.patch.object(Drain, "step", step):
+        yield
+
+
+def _claims(change):
+    make = Claims.__init__
+
+    def made(self, *args):
+        make(self, *args)
+        change(self, self._table.c)
+
+    return mock.patch.object(Claims, "__init__", made)
+
+
+def live_leases_given_away():
+    """A leased job stays in the queue's index as if it waited, and nobody asks what is being worked on."""
+
+    def change(claims, c):
+        claims._lease = claims._lease.values(visible_at=sa.bindparam("now_", type_=c.visible_at.type))
+        claims._leases = claims._leases.where(sa.false())
+
+    return _claims(change)
+
+
+def groups_not_looked_at():
+    """A claim does not see which calls are being worked on."""
+
+    def change(claims, c):
+        claims._leases = claims._leases.with_only_columns(c.queue_class, sa.null())
+
+    return _claims(change)
+
+
+def cap_not_looked_at():
+    """A claim gives one tenant all that there is room for."""
+    claim = Queue.claim
+
+    def uncapped(self, *args, **kwargs):
+        return claim(self, *args, **{**kwargs, "in_flight_caps": None})
+
+    return mock.patch.object(Queue, "claim", uncapped)
+
+
+def first_tenant_only():
+    """A claim never gets beyond the first tenant that has a job due."""
+
+    def one(self, conn, place, last):
+        return iter(sorted(self._strides(conn, place, "", "\U0010ffff"))[:1])
+
+    return mock.patch.object(Claims, "_tenants", one)
+
+
+def every_delivery_an_event():
+    """An event's id is not the same for a redelivery."""
+
+    def another(*_):
+        return ids.digest_id("e", (ids.receipt_id(),))
+
+    return mock.patch.object(decide.ids, "event_id", another)
+
+
+@contextlib.contextmanager
+def lead_counted_up():
+    """A lead's calls are counted up instead of counted."""
+    refresh = lead_rows.refresh
+
+    def counted(conn, tenant, lead, number, now):
+        mine = (leads.c.tenant_id == tenant) & (leads.c.lead_id == lead)
+        before = conn.execute(sa.select(leads.c.call_count).where(mine)).scalar() or 0
+        refresh(conn, tenant, lead, number, now)
+        conn.execute(sa.update(leads).where(mine).values(call_count=before + 1))
+
+    with mock.patch.object(lead_rows, "refresh", counted):
+        yield
+
+
+def last_arrival_stands():
+    """Of two statements the one that came later stands, whatever the events' times say."""
+    return mock.patch.object(facts, "_stands", return_value=True)
+
+
+def call_named_by_event():
+    """A call is known by the event that told of it."""
+    from trunkline_tenant import calls as service
+
+    said_by = service.said_by
+
+    def said(request):
+        request.ClearField("aliases")
+        request.call.provider_call_id = request.event.rsplit("/", 1)[1]
+        return said_by(request)
+
+    return mock.patch.object(service, "said_by", said)
+
+
+MUTANTS = [
+    cursor_outside_the_transaction,
+    job_in_another_transaction,
+    token_not_compared,
+    acknowledged_before_the_commit,
+    doubt_not_resolved,
+    spool_forgets_first,
+    live_leases_given_away,
+    groups_not_looked_at,
+    cap_not_looked_at,
+    first_tenant_only,
+    every_delivery_an_event,
+    lead_counted_up,
+    last_arrival_stands,
+    call_named_by_event,
+]

@@ -1,0 +1,266 @@
+"""The suite's processes, wired from the production code over simulated stores and a simulated network."""
+
+import asyncio
+import json
+
+from trunkline.ai.v1 import analysis_pb2
+from trunkline.audio.v1 import recording_pb2, transcript_pb2
+from trunkline.common.v1 import provider_pb2
+from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline_gateway import schema
+from trunkline_gateway.admit import Admission
+from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.inbox import SpoolingInbox
+from trunkline_gateway.pipeline.breakers import Breakers
+from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
+from trunkline_gateway.pipeline.config import WorkerConfig
+from trunkline_gateway.pipeline.sources import Sources
+from trunkline_gateway.pipeline.stages import Stages
+from trunkline_gateway.pipeline.worker import Worker
+from trunkline_gateway.receive import Receiver
+from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.spool import Spool
+from trunkline_gateway.stored import Stored
+from trunkline_jobs import Queue
+from trunkline_runtime.errors import NotFound, Unavailable
+from trunkline_tenant.calls import CallService
+
+from tests.simulation.ledger import WatchedJobs
+from tests.simulation.store import SimDatabase
+
+IN_FLIGHT = 2
+LEASE_SECONDS = 4.0
+_WORKER = WorkerConfig(
+    suite_key="0" * 64,
+    tenant_address="",
+    worker_concurrency=3,
+    lease_seconds=LEASE_SECONDS,
+    claim_wait_seconds=6.0,
+    checkpoint_after_seconds=0.2,
+    source_seconds=5.0,
+    breaker_failures=3,
+    breaker_seconds=2.0,
+    drain_seconds=4.0,
+)
+
+
+class Http:
+    """The gateway's HTTP as a webhook's sender sees it: the real receiver under a minimal ASGI server."""
+
+    def __init__(self, receiver):
+        self._receiver = receiver
+
+    async def post(self, webhook):
+        """Return status and body."""
+        path = "/" + webhook.url.split("/", 3)[3]
+        headers = [(name.lower().encode(), value.encode()) for name, value in webhook.headers.items()]
+        scope = {
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": headers,
+        }  # fmt: skip
+        answer = {}
+
+        async def receive():
+            return {"type": "http.request", "body": webhook.body, "more_body": False}
+
+        async def send(message):
+            answer.setdefault("status", message.get("status"))
+            answer["body"] = message.get("body", b"")
+
+        await self._receiver(scope, receive, send)
+        return answer["status"], json.loads(answer["body"])
+
+
+class Feed:
+    """The tenant service's sources, asked over the wire."""
+
+    def __init__(self, world, life):
+        self._resolve = world.wire.method(life, world.tenant, "ResolveSource")
+        self._world, self._life = world, life
+
+    async def resolve(self, source_id):
+        return await self._resolve(source_service_pb2.ResolveSourceRequest(source_id=source_id), timeout=2.0)
+
+    async def watch(self, after_revision):
+        known = self._world.tenant.life
+        if not self._world.tenant.up:
+            raise Unavailable("the tenant service is not there")
+        for number, source in enumerate(self._world.sources.values(), 1):
+            yield source_service_pb2.WatchSourcesResponse(revision=number, upserted=source)
+        yield source_service_pb2.WatchSourcesResponse(revision=number, caught_up=True)
+        while known.alive:
+            await asyncio.sleep(5.0)
+        raise Unavailable("the tenant service went away")
+
+
+def gateway(world):
+    """Role `serve`: receive, inbox and spool, admission, the queue."""
+
+    async def build(life):
+        world.spool_life = life
+        db = SimDatabase(world.gateway_disk, life, world, "gateway")
+        queue = Queue(db, schema.jobs)
+        jobs = WatchedJobs(db, queue, IN_FLIGHT).watch(world, world.ledger)
+        sources = SourceMap(Feed(world, life), None, now=world.loop.time)
+        receivers = []
+        admission = Admission(
+            db,
+            queue,
+            sources,
+            keep_rejections=100,
+            jobs_ready=jobs.jobs_ready,
+            undecided=lambda count: receivers[0].unverified_decided(count),
+            batch=world.batch,
+            retry_undecided_seconds=2.0,
+        )
+        appender = db.appender(schema.receipts, max_rows=50)
+        stored = Stored(db)
+        inbox = SpoolingInbox(
+            appender,
+            stored,
+            Spool(world.spool_path, 1 << 20, now=world.loop.wall),
+            confirm_seconds=1.0,
+            admit_soon=admission.soon,
+        )
+        receiver = Receiver(
+            sources,
+            inbox,
+            None,
+            Buckets(1e9, 1e9, world.loop.time),
+            public_url="http://gateway",
+            max_body_bytes=1 << 20,
+            max_unverified=100,
+            admit_soon=admission.soon,
+            now=world.loop.wall,
+        )
+        receivers.append(receiver)
+        http = Http(receiver)
+        handlers = {
+            "post": http.post,
+            **{
+                name: _served(getattr(jobs, name))
+                for name in ("ClaimJobs", "RenewLeases", "ReportJobs", "ReleaseLeases")
+            },
+        }
+
+        async def with_spool():
+            await inbox.open()
+            await asyncio.gather(inbox.watch(), inbox.recover())
+
+        return [admission.run(), with_spool(), sources.follow()], handlers
+
+    return build
+
+
+def _served(method):
+    async def handler(request):
+        return await method(request, None)
+
+    return handler
+
+
+def worker(world, number):
+    """Role `work`: the real worker and stages."""
+
+    async def build(life):
+        world.started += 1
+        stop = asyncio.Event()
+        world.stops[f"worker-{number}"] = stop
+
+        def ask(target, name):
+            return world.wire.method(life, target, name)
+
+        breakers = Breakers(
+            _WORKER.breaker_failures, _WORKER.breaker_seconds, (TENANT, AUDIO, AI), slow=(AUDIO,)
+        )
+        clients = Clients(
+            breakers,
+            ask(world.tenant, "ResolveSource"),
+            ask(world.tenant, "RecordCall"),
+            ask(world.media, "FetchRecording"),
+            ask(world.media, "CreateTranscript"),
+            ask(world.media, "AnalyzeCall"),
+        )
+        stages = Stages(clients, Sources(clients.resolve, _WORKER.source_seconds, now=world.loop.time))
+
+        class Jobs:
+            ClaimJobs = staticmethod(ask(world.gateway, "ClaimJobs"))
+            RenewLeases = staticmethod(ask(world.gateway, "RenewLeases"))
+            ReportJobs = staticmethod(ask(world.gateway, "ReportJobs"))
+            ReleaseLeases = staticmethod(ask(world.gateway, "ReleaseLeases"))
+
+        work = Worker(
+            Jobs(), stages.process, _WORKER, f"worker-{number}-{world.started}", now=world.loop.wall
+        )
+        return [work.run(stop)], {}
+
+    return build
+
+
+def tenant(world):
+    """The tenant service: the real CallService; sources stand in a dict."""
+
+    async def build(life):
+        calls = CallService(SimDatabase(world.tenant_disk, life, world, "tenant"))
+
+        async def resolve(request):
+            source = world.sources.get(request.source_id)
+            if source is None:
+                raise NotFound(f"sources/{request.source_id}")
+            return source
+
+        return [], {"RecordCall": _served(calls.RecordCall), "ResolveSource": resolve}
+
+    return build
+
+
+def media(world):
+    """Audio and ai: slow engines that create or get by the id that derives from the input."""
+
+    async def build(life):
+        async def fetch(request):
+            name = f"{request.parent}/recordings/{request.recording_id}"
+            if name not in world.recordings:
+                await asyncio.sleep(world.faults.stage())
+                if world.faults.chance("not_ready"):
+                    raise Unavailable.of("not there yet", reason="RECORDING_NOT_READY")
+                life.check()
+                world.recordings.setdefault(name, request.call)
+            return recording_pb2.Recording(name=name, call=request.call)
+
+        async def transcribe(request):
+            name = f"{request.parent}/transcripts/{request.recording.rsplit('/', 1)[1]}-{request.generation}"
+            if name not in world.transcripts:
+                await asyncio.sleep(world.faults.stage())
+                life.check()
+                world.transcripts.setdefault(name, world.recordings[request.recording])
+            return transcript_pb2.Transcript(name=name, recording=request.recording, speakers=2)
+
+        async def analyse(request):
+            heard = request.transcript.name or request.text
+            key = (request.call, heard, request.generation)
+            if key not in world.analyses:
+                await asyncio.sleep(world.faults.stage())
+                life.check()
+                world.analyses.setdefault(key, f"{request.parent}/analyses/a{len(world.analyses)}")
+            return analysis_pb2.Analysis(name=world.analyses[key], call=request.call)
+
+        return [], {"FetchRecording": fetch, "CreateTranscript": transcribe, "AnalyzeCall": analyse}
+
+    return build
+
+
+def resolved(tenant_id, seeded, number):
+    """A source as the tenant service gives it to the gateway."""
+    return source_pb2.ResolvedSource(
+        source=source_pb2.Source(
+            name=f"tenants/{tenant_id}/sources/{seeded.id}",
+            provider=provider_pb2.PROVIDER_CALLRAIL,
+            provider_account=seeded.account,
+            api_base_url="http://recordings",
+        ),
+        secrets=[source_pb2.SourceSecret(value=seeded.secret)],
+        fetch_credential=seeded.credential,
+        accepting=True,
+        revision=number,
+    )
