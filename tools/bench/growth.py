@@ -1,12 +1,13 @@
 """The ingest rate with 0, 100,000 and 1,000,000 events already stored; role `work` stopped.
 
-The tables are filled by SQL while the gateway is stopped: copies of one real event with its receipt, its link and
-its finished job, under ids as random as real ones.
+Measured in turns, since machines are noisy. The tables are filled by SQL while the gateway is stopped: copies of one
+real event with its receipt, its link and its finished job, under ids as random as real ones.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import statistics
 import sys
@@ -14,16 +15,18 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from tools.bench.calls import load, running
+from tools.bench.calls import QUIET_LOGS, load
 from tools.bench.ingest import signed
 from tools.bench.load import saturate
 from tools.bench.report import Target, report
-from tools.suite import webhooks
+from tools.suite.processes import Suite
+from tools.suite.seed import seed_tenant
 
 FOLDER = Path("build/bench/growth")
 STORED = {"rate_0": 0, "rate_100k": 100_000, "rate_1m": 1_000_000}
 CONNECTIONS = 64
 SECONDS = 6.0
+WARM_SECONDS = 2.0
 TURNS = 3
 DISTINCT = 20_000  # of each size: most are new events, which the grown indexes take in
 TARGETS = {"growth_ratio": Target(">", 0.90)}
@@ -79,36 +82,55 @@ def fill(path: Path, count: int) -> None:
     os.sync()  # else the disk is still busy with the filling while the next rate is taken
 
 
-def rate(hooks: list[webhooks.Webhook]) -> float:
-    """Webhooks acknowledged a second, the median of several turns."""
-    rates = []
-    for _ in range(TURNS):
-        seen = saturate(hooks, CONNECTIONS, SECONDS, FOLDER)
-        assert not seen.errors, f"{seen.errors} webhooks failed"
-        rates.append(seen.per_s)
-        time.sleep(1)
-    return statistics.median(rates)
+def grown(folder: Path, size: int) -> Suite:
+    """A stopped suite with one real event and that many copies of it."""
+    suite = Suite(folder, free_ports=True, env=QUIET_LOGS)
+    suite.start("tenant", "gateway")
+    try:
+        source = seed_tenant(suite.http_url, suite.operator_token, "growth", "http://127.0.0.1:9").source(
+            "callrail"
+        )
+        saturate(signed(source, 1, 700_000_000), 1, 1, folder)
+        time.sleep(1)  # admitted
+    finally:
+        suite.stop()
+    if size:
+        begun = time.perf_counter()
+        fill(folder / "gateway.db", size)
+        print(f"{size:,} in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    return suite
+
+
+def rate(suite: Suite, first: int) -> float:
+    """Webhooks acknowledged a second, of calls whose numbers begin with `first`."""
+    suite.start("tenant", "gateway")
+    try:
+        tenant = f"turn-{first}"
+        seeded = seed_tenant(suite.http_url, suite.operator_token, tenant, "http://127.0.0.1:9")
+        source = seeded.source("callrail")
+        saturate(signed(source, DISTINCT, first + 500_000), CONNECTIONS, WARM_SECONDS, suite.folder)
+        seen = saturate(signed(source, DISTINCT, first), CONNECTIONS, SECONDS, suite.folder)
+    finally:
+        suite.stop()
+    assert not seen.errors, f"{seen.errors} webhooks failed"
+    return seen.per_s
 
 
 def main() -> None:
-    """Measure, grow, measure again."""
+    """Fill a store of each size, then measure them in turns; the ratio is the median of the turns' own."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
     figures: dict[str, float] = {"load_before": load()}
-    with running(FOLDER, {}, "tenant", "gateway") as bench:
-        path = bench.suite.folder / "gateway.db"
-        source = bench.tenant("growth").source("callrail")
-        stored = 0
-        for key, wanted in STORED.items():
-            if wanted:
-                bench.suite.stop("gateway")
-                begun = time.perf_counter()
-                fill(path, wanted - stored)
-                stored = wanted
-                print(f"filled in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-                bench.suite.start("gateway")
-            figures[key] = rate(signed(source, DISTINCT, 800_000_000 + stored))
-            print(f"{key}: {figures[key]:.0f}/s", file=sys.stderr, flush=True)
-    figures["growth_ratio"] = figures["rate_1m"] / figures["rate_0"]
+    suites = {key: grown(FOLDER / key, size) for key, size in STORED.items()}
+    rates: dict[str, list[float]] = {key: [] for key in STORED}
+    for turn in range(TURNS):
+        for key, suite in suites.items():
+            rates[key].append(rate(suite, 800_000_000 + turn * 1_000_000))
+            print(f"{key}: {rates[key][-1]:.0f}/s", file=sys.stderr, flush=True)
+    figures |= {key: statistics.median(seen) for key, seen in rates.items()}
+    turns = zip(rates["rate_1m"], rates["rate_0"], strict=True)
+    figures["growth_ratio"] = statistics.median(large / empty for large, empty in turns)
     report("growth", figures, TARGETS)
+    shutil.rmtree(FOLDER, ignore_errors=True)  # gigabytes
 
 
 if __name__ == "__main__":
