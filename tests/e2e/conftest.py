@@ -37,9 +37,14 @@ class World:
         )
 
     def get(self, tenant: SeededTenant, path: str, **params: str) -> httpx.Response:
-        """Read /v1 with a tenant's API key."""
+        """Read /v1 with a tenant's API key; asks again, as clients do, while the answer is to come back later."""
+        until = time.monotonic() + 20.0
         with api(self.suite.http_url, tenant.api_key) as client:
-            return client.get(f"/v1/{path}", params=params)
+            while True:
+                answer = client.get(f"/v1/{path}", params=params)
+                if answer.status_code != 503 or time.monotonic() > until:
+                    return answer
+                time.sleep(0.1)
 
     def events(self, tenant: SeededTenant, **params: str) -> list[dict[str, Any]]:
         """A tenant's events, the latest first."""
