@@ -87,6 +87,7 @@ class Faulty:
 
     async def tell(self):
         """Let what was held or silent have its outcome, late."""
+        await asyncio.gather(*self.tasks)  # what is being written silently is told of too
         held, self.held = self.held, []
         for row, told in held:
             self._write(row, told, "")
