@@ -71,9 +71,14 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def waiting(folder: Path) -> dict[str, int]:
-    """Count what still waits in a gateway's file, see `still_waiting`."""
+    """Count what still waits in a gateway's files: in its spool, and see `still_waiting`."""
     with reading(folder / "gateway.db") as store:
-        return still_waiting(store)
+        left = still_waiting(store)
+    spool = folder / "gateway.db.spool"
+    if spool.exists():
+        with reading(spool) as store:
+            left["spooled"] = _one(store, "SELECT count(*) FROM receipts")
+    return left
 
 
 def still_waiting(gateway: sqlite3.Connection) -> dict[str, int]:
