@@ -63,9 +63,11 @@ class Faulty:
         return told
 
     def _write(self, row, told, fault):
+        written = self.inner.append(row)  # at once: from here on it is on its way, and `waiting` says so
+
         async def write():
             try:
-                await self.inner.append(row)
+                await written
             except StoreError as error:
                 told.set_exception(error)
                 return
