@@ -41,9 +41,9 @@ class Life:
             task.cancel()
 
 
-def task_factory(loop, coro, context=None):
+def task_factory(loop, coro, **options):
     """Every task belongs to the process whose task started it."""
-    task = asyncio.Task(coro, loop=loop, context=context)
+    task = asyncio.Task(coro, loop=loop, **options)
     life = LIFE.get()
     return task if life is None else life.add(task)
 
