@@ -52,7 +52,9 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
     kept = FOLDER / "seed.json"
     if kept.exists():
         tenants = [
-            SeededTenant(raw["name"], raw["api_key"], tuple(SeededSource(**source) for source in raw["sources"]))
+            SeededTenant(
+                raw["name"], raw["api_key"], tuple(SeededSource(**source) for source in raw["sources"])
+            )
             for raw in json.loads(kept.read_text())
         ]
         for tenant in tenants:
@@ -61,7 +63,9 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
                     name = f"/v1/tenants/{tenant.name}/sources/{source.id}"
                     client.patch(name, json={"apiBaseUrl": recordings.url}).raise_for_status()
     else:
-        tenants = [seed_tenant(suite.http_url, suite.operator_token, name, recordings.url) for name in TENANTS]
+        tenants = [
+            seed_tenant(suite.http_url, suite.operator_token, name, recordings.url) for name in TENANTS
+        ]
         _write_private(kept, json.dumps([asdict(tenant) for tenant in tenants]))
     for tenant in tenants:
         for source in tenant.sources:
