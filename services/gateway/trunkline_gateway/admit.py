@@ -47,8 +47,8 @@ ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found
 _CURSOR = "admission"
 _SLICE = 32
 # While webhooks wait for the writer, admission rests this many times as long as it worked.
-_PAUSE = 6.0
-_LONGEST_PAUSE = 0.25
+_PAUSE = 12.0
+_LONGEST_PAUSE = 0.5
 
 
 class Admitted(NamedTuple):
