@@ -185,11 +185,19 @@ def print_table(posted: list[Posted]) -> None:
         print("  ".join(_fit(value, width) for value, (_, width) in zip(row, COLUMNS, strict=True)).rstrip())
     times = sorted(item.acknowledged_ms for item in posted)
     done = sum(item.call is not None for item in posted)
-    right = sum(_label(item.call or {}, "intent") == item.sample["expected"]["intent"] for item in posted)
+    right = sum(_as_labelled(item) for item in posted)
     print(
-        f"\n{done} of {len(posted)} calls analysed; {right} intents as labelled; "
+        f"\n{done} of {len(posted)} calls analysed; {right} as labelled; "
         f"acknowledged in {times[len(times) // 2]:.1f} ms (median), {times[-1]:.1f} ms (slowest)"
     )
+
+
+def _as_labelled(item: Posted) -> bool:
+    """Whether the intent is the sample's, or the call is said to be unreliable where the sample is."""
+    call, expected = item.call or {}, item.sample["expected"]
+    if call.get("unreliable") or expected.get("unreliable"):
+        return bool(call.get("unreliable")) == bool(expected.get("unreliable"))
+    return _label(call, "intent") == expected["intent"]
 
 
 def _label(call: dict[str, Any], field: str) -> str:
