@@ -14,7 +14,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from trunkline_runtime import access, addresses, logs, tracing
+from trunkline_runtime import access, addresses, garbage, logs, tracing
 from trunkline_runtime.authenticator import Authenticator, CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.channels import Channels
 from trunkline_runtime.config import CommonConfig, ConfigError, env_name
@@ -103,6 +103,7 @@ class Server:
             self.health.start()
             # What is open stays open until stop(); before this line a failure has closed it again.
             self._stack = self._stack.pop_all()
+        garbage.settle()
         log.info("started", address=self.address, seconds=round(time.perf_counter() - began, 3))
 
     async def serve_until_stopped(self) -> None:
@@ -191,6 +192,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     async def runner() -> None:
         await main()
 
+    garbage.pace()
     try:
         try:
             import uvloop  # noqa: PLC0415 -- optional

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.providers.base import Delivery, Rejected, Secret, Source
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.providers.signing import hmac_digest
 
 BODY = b'{"id": 766970532, "note": "caf\xc3\xa9"}'
 SIGNED = {
@@ -246,3 +247,15 @@ class TestGeneric:
     def test_a_source_without_options_rejects(self) -> None:
         with pytest.raises(Rejected, match=r"hmac\.header"):
             verify(source(GENERIC), generic(BODY))
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([0, 1, 2046, 2047, 2048, 4094, 4095, 65_536, 65_537]),
+    st.sampled_from(["sha1", "sha256", "sha512"]),
+)
+def test_a_digest_taken_in_pieces_is_the_digest(key, size, algorithm):
+    message = (key + b"w") * (size // (len(key) + 1) + 1)
+    expected = hmac.digest(key, message[:size], algorithm)
+    assert hmac_digest(key, message[:size], algorithm) == expected
+    assert hmac_digest(key, message[:size], algorithm) == expected  # the prepared key is not used up

@@ -15,6 +15,7 @@ from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
 from trunkline_gateway.listener import refuse_handshakes
+from trunkline_gateway.one_write import OneWriteProtocol
 
 # How long a connection without a request is kept once no new ones are taken.
 _LAST_WORD_SECONDS = 0.3
@@ -61,7 +62,13 @@ class Front:
 class HttpServer(uvicorn.Server):
     """Uvicorn without its own signal handling: the process has one way to stop, and it is not uvicorn's."""
 
-    def __init__(self, app: AsgiApp, address: str, drain_seconds: float):
+    def __init__(
+        self,
+        app: AsgiApp,
+        address: str,
+        drain_seconds: float,
+        protocol: type[asyncio.Protocol] = OneWriteProtocol,
+    ):
         """Bind at once, so that a port in use is said by name before anything else starts."""
         self.socket = bind(address)
         super().__init__(
@@ -69,7 +76,7 @@ class HttpServer(uvicorn.Server):
                 app,
                 interface="asgi3",
                 loop="none",
-                http="httptools",
+                http=protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

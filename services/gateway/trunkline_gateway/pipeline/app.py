@@ -8,7 +8,7 @@ import socket
 from contextlib import AsyncExitStack
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_runtime import logs, tracing
+from trunkline_runtime import garbage, logs, tracing
 from trunkline_runtime.channels import Channels
 from trunkline_runtime.metrics import MetricsEndpoint
 from trunkline_runtime.signals import stop_requested
@@ -41,6 +41,7 @@ async def run_worker(config: WorkerConfig, *, stop: asyncio.Event | None = None,
         channels = Channels(TokenSigner(config.suite_key, IDENTITY))
         stack.push_async_callback(channels.close)
         worker = build_worker(config, channels, name or _unique_name())
+        garbage.settle()
         log.info(
             "started",
             worker=worker.name,

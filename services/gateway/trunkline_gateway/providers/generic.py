@@ -11,7 +11,14 @@ from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Rejected, Source
 from trunkline_gateway.providers.payload import parse_json
-from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, unix_time, usable
+from trunkline_gateway.providers.signing import (
+    base64_hmac,
+    hmac_digest,
+    signature_bytes,
+    text_key,
+    unix_time,
+    usable,
+)
 
 _DEFAULT_TOLERANCE_SECONDS = 300.0
 _PLANS_MOST = 16_384
@@ -63,7 +70,7 @@ class GenericHmac:
             if plan.base64:
                 expected = base64_hmac(key, message, plan.hash)
             else:
-                expected = hmac.digest(key, message, plan.hash).hex().encode("ascii")
+                expected = hmac_digest(key, message, plan.hash).hex().encode("ascii")
             if hmac.compare_digest(expected, given):
                 return
         raise Rejected(f"the header {plan.header} does not fit the body")
