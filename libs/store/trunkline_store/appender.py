@@ -8,6 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+CROWD = 8
+"""Rows to a commit, or waiting for one, from which on an appender is crowded."""
+
 
 class Appender(ABC):
     """Puts rows into one append-only table, many awaiting callers to a commit.
@@ -33,6 +36,11 @@ class Appender(ABC):
     @abstractmethod
     def waiting(self) -> int:
         """Rows queued or being written, not yet committed."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether rows come so fast that each commit carries many: whoever can wait should."""
+        return self.waiting > CROWD
 
 
 def row_columns(table: sa.Table) -> tuple[str, ...]:

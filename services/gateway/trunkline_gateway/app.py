@@ -41,8 +41,6 @@ from trunkline_gateway.spool import Spool
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
 
-# Rows waiting for the writer at which admission takes no more than its share.
-_BUSY_ROWS = 8
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
 _PACKAGE = "trunkline.gateway.v1."
@@ -86,7 +84,7 @@ async def serve(config: GatewayConfig) -> None:
             keep_rejections=config.keep_rejections,
             events_days=config.events_days,
             jobs_ready=jobs.jobs_ready,
-            busy=lambda: appender.waiting > _BUSY_ROWS,
+            busy=lambda: appender.crowded,
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)

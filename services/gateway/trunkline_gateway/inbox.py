@@ -33,8 +33,6 @@ SPOOLED = counter("trunkline_spooled_total", "Receipts that went to the spool.",
 _BATCH = 256
 _LOOK_SECONDS = 0.25
 _FLOOR_SECONDS = 1.0
-# Rows waiting for the writer at which a drain takes turns with the webhooks.
-_BUSY_ROWS = 8
 # The spool is local and idle in good times: when it takes this much longer than the store may, it is gone too.
 _SPOOL_PATIENCE = 4
 # Ticks without any confirmation after which a full queue means a store that stands still, not a busy one.
@@ -162,7 +160,7 @@ class SpoolingInbox:
                 self._close_circuit()
             if not more:
                 return
-            if self._store.waiting > _BUSY_ROWS:
+            if self._store.crowded:
                 await asyncio.sleep(time.monotonic() - began)
 
     def _open_circuit(self, error: StoreError) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from trunkline_store.appender import Appender, row_columns
+from trunkline_store.appender import CROWD, Appender, row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy
 from trunkline_store.inserts import RowForm
 from trunkline_store.sqlite.units import Batch, Entry
@@ -55,11 +55,17 @@ class SqliteAppender(Appender):
         self._max_bytes = max_bytes
         self._rows = 0
         self._bytes = 0
+        self._lot = 0.0  # rows a commit, smoothed over the last few
 
     @property
     def waiting(self) -> int:
         """Rows not yet committed."""
         return self._rows
+
+    @property
+    def crowded(self) -> bool:
+        """See Appender. What waits at one moment says little: right after a commit that is nothing."""
+        return self._rows > 0 and self._lot > CROWD
 
     def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
         """Queue a row; see Appender."""
@@ -92,6 +98,7 @@ class SqliteAppender(Appender):
             size += entry.size
             if size > BYTES_A_BATCH:
                 break
+        self._lot += (len(entries) - self._lot) / 8
         return Batch(entries, self._form, self._rows_a_statement, self._released)
 
     def _released(self, rows: int, size: int) -> None:
