@@ -1,4 +1,7 @@
-"""`make alone`: each service in an environment that holds it and its lock only, started and asked for its health."""
+"""`make alone`: each service in an environment that holds it and its lock only, started and asked for its health.
+
+Then in one of its second lock, which must hold all that its store needs on Cloud Spanner.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,21 @@ UV = Path(sys.executable).parent / "uv"
 # What a service must not need: another one's libraries.
 FOREIGN = {
     "tenant": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "vaderSentiment", "uvicorn"),
-    "ai": ("av", "onnxruntime", "pocketsphinx", "uvicorn"),
-    "audio": ("vaderSentiment", "uvicorn"),
-    "gateway": ("av", "onnxruntime", "pocketsphinx", "vaderSentiment", "numpy"),
+    "ai": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "uvicorn"),
+    "audio": ("google.cloud.spanner", "vaderSentiment", "uvicorn"),
+    "gateway": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "vaderSentiment", "numpy"),
 }
 
+SPANNER_ENGINE = "trunkline_store.spanner.engine"
 
-def build(package: Package, folder: Path) -> Path:
-    """Make the environment; return its Python."""
+
+def build(package: Package, folder: Path, lock: Path) -> Path:
+    """Make the environment of one of its locks; return its Python."""
     shutil.rmtree(folder, ignore_errors=True)
     python = folder / "bin" / "python"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     install = [str(UV), "pip", "install", "--quiet", "--python", str(python)]
-    subprocess.run([*install, "-r", package.lock], check=True)
+    subprocess.run([*install, "-r", lock], check=True)
     subprocess.run([*install, "--no-deps", *package.siblings, package.folder], check=True)
     subprocess.run([UV, "pip", "check", "--quiet", "--python", python], check=True)
     return python
@@ -74,6 +79,23 @@ def serves(python: Path, name: str, folder: Path) -> str:
         process.wait(20)
 
 
+def embedded(package: Package, folder: Path) -> str:
+    """Check a service on its embedded lock; why it fails, or an empty string."""
+    python = build(package, folder / package.name, package.lock)
+    too_much = foreign(python, FOREIGN[package.name])
+    if too_much:
+        return f"holds what only others need: {too_much}"
+    return serves(python, package.name, folder / f"{package.name}-run")
+
+
+def on_spanner(package: Package, folder: Path) -> str:
+    """Check that a service's second lock holds all that Cloud Spanner needs; why not, or an empty string."""
+    assert package.spanner_lock is not None
+    python = build(package, folder / f"{package.name}-spanner", package.spanner_lock)
+    tried = subprocess.run([python, "-c", f"import {SPANNER_ENGINE}"], capture_output=True, text=True)
+    return f"cannot load {SPANNER_ENGINE}:\n{tried.stderr[-2000:]}" if tried.returncode else ""
+
+
 def main() -> int:
     """Check every service; 1 when one fails."""
     failed = 0
@@ -81,16 +103,13 @@ def main() -> int:
     for package in packages():
         if package.folder.parent.name != "services" or (wanted and package.name not in wanted):
             continue
-        begun = time.monotonic()
-        python = build(package, ROOT / "build" / "alone" / package.name)
-        too_much = foreign(python, FOREIGN[package.name])
-        problem = f"holds what only others need: {too_much}" if too_much else ""
-        problem = problem or serves(python, package.name, ROOT / "build" / "alone" / f"{package.name}-run")
-        print(
-            f"{package.name:8} {problem or 'ok'} ({time.monotonic() - begun:.1f} s)",
-            flush=True,
-        )
-        failed += bool(problem)
+        for what, check in (("", embedded), ("with Spanner", on_spanner)):
+            begun = time.monotonic()
+            problem = check(package, ROOT / "build" / "alone")
+            print(
+                f"{package.name:8} {what:12} {problem or 'ok'} ({time.monotonic() - begun:.1f} s)", flush=True
+            )
+            failed += bool(problem)
     return 1 if failed else 0
 
 

@@ -1,4 +1,7 @@
-"""`make lock`: one constraints file for everything, one requirement lock a package, third parties only."""
+"""`make lock`: one constraints file for everything, one lock a package, a second one a service for Cloud Spanner.
+
+They hold third parties only.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ def main() -> int:
     for package in packages():
         own = [folder / "pyproject.toml" for folder in (*package.siblings, package.folder)]
         compile_lock(own, package.lock, *held)
+        if package.spanner_lock:
+            compile_lock(own, package.spanner_lock, "--extra", "spanner", *held)
     return 0
 
 

@@ -26,6 +26,13 @@ class Package:
         """Third parties at their versions, its siblings' included."""
         return self.folder / "requirements.lock"
 
+    @property
+    def spanner_lock(self) -> Path | None:
+        """The same with what Cloud Spanner needs, of a service that has a store; None for a library."""
+        if self.folder.parent.name != "services":
+            return None
+        return self.folder / "requirements-spanner.lock"
+
 
 def packages() -> list[Package]:
     """Every package, libraries first."""
