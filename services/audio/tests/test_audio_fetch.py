@@ -34,11 +34,8 @@ def resolving(**hosts):
 async def get(url, headers=None, policy=LOOPBACK, resolver=None, **limits):
     options = {} if resolver is None else {"resolver": resolver}
     fetcher = Fetcher(policy, FetchLimits(**{"total_seconds": 10, **limits}), **options)
-    try:
-        async with fetcher.fetch(url, headers or {}) as fetched:
-            return b"".join([chunk async for chunk in fetched.chunks()])
-    finally:
-        await fetcher.close()
+    async with fetcher.fetch(url, headers or {}) as fetched:
+        return b"".join([chunk async for chunk in fetched.chunks()])
 
 
 async def failure(*args, **kwargs):

@@ -59,7 +59,6 @@ async def running(
     signer = TokenSigner(config.suite_key, "audio")
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(fetcher.close)
         db = await stack.enter_async_context(
             await Database.open(config.store_url, metadata, migrations="trunkline_audio.migrations")
         )

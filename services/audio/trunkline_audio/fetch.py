@@ -14,6 +14,7 @@ from enum import Enum
 import httpx
 
 from trunkline_audio.addresses import AddressPolicy, Resolve, resolve
+from trunkline_audio.http_get import Answer, CannotConnect, NoAnswer, Place, get, tls_context
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
@@ -62,8 +63,8 @@ class FetchLimits:
 class Fetched:
     """An answer whose body is being read."""
 
-    def __init__(self, response: httpx.Response, url: httpx.URL, max_bytes: int) -> None:
-        self._response = response
+    def __init__(self, answer: Answer, url: httpx.URL, max_bytes: int) -> None:
+        self._answer = answer
         self._max_bytes = max_bytes
         self._url = url
 
@@ -79,15 +80,15 @@ class Fetched:
         """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
         size = 0
         try:
-            async for chunk in self._response.aiter_raw():
+            async for chunk in self._answer.chunks():
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise FetchError(
                         FetchFailure.TOO_LARGE, f"the answer has more than {self._max_bytes} bytes"
                     )
                 yield chunk
-        except httpx.HTTPError as error:
-            raise FetchError(FetchFailure.UNREACHABLE, f"the answer was cut short: {_told(error)}") from None
+        except NoAnswer as error:
+            raise FetchError(FetchFailure.UNREACHABLE, f"the answer was cut short: {error}") from None
         if size == 0:
             raise FetchError(FetchFailure.NOT_READY, "the answer was empty")
 
@@ -111,87 +112,76 @@ class Fetcher:
         limits: FetchLimits,
         *,
         resolver: Resolve = resolve,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._policy = policy
         self._limits = limits
         self._resolve = resolver
-        # No connection is kept: one opened for a host must not serve another that shares its address.
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds),
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
-
-    async def close(self) -> None:
-        """Closes what is open."""
-        await self._client.aclose()
+        self._tls = tls_context()
 
     @asynccontextmanager
     async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
         """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                response, final = await self._follow(url, headers)
+                answer, final = await self._follow(url, headers)
                 try:
-                    yield Fetched(response, final, self._limits.max_bytes)
+                    yield Fetched(answer, final, self._limits.max_bytes)
                 finally:
-                    await response.aclose()
+                    answer.close()
         except TimeoutError:
             raise FetchError(
                 FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
             ) from None
 
-    async def _follow(self, text: str, headers: Mapping[str, str]) -> tuple[httpx.Response, httpx.URL]:
+    async def _follow(self, text: str, headers: Mapping[str, str]) -> tuple[Answer, httpx.URL]:
         url = _parsed(text)
         sent = dict(headers)
         for _ in range(self._limits.max_redirects + 1):
-            response = await self._open(url, sent)
-            if response.status_code not in REDIRECTS:
+            answer = await self._open(url, sent)
+            if answer.status not in REDIRECTS:
                 try:
-                    _judge(response, self._limits.max_bytes)
+                    _judge(answer, self._limits.max_bytes)
                 except FetchError:
-                    await response.aclose()
+                    answer.close()
                     raise
-                return response, url
-            location = response.headers.get("location", "")
-            await response.aclose()
+                return answer, url
+            location = answer.headers.get("location", "")
+            answer.close()
             if not location:
-                raise FetchError(FetchFailure.BAD_ANSWER, f"status {response.status_code} without a Location")
+                raise FetchError(FetchFailure.BAD_ANSWER, f"status {answer.status} without a Location")
             target = _parsed(location, base=url)
             if _origin(target) != _origin(url):
                 sent = {}
             url = target
         raise FetchError(FetchFailure.BAD_ANSWER, f"more than {self._limits.max_redirects} redirects")
 
-    async def _open(self, url: httpx.URL, headers: Mapping[str, str]) -> httpx.Response:
+    async def _open(self, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
         addresses = await self._checked(url)
         plain = {name: value for name, value in headers.items() if name.lower() not in _OURS}
         plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
+        tls_name = url.raw_host.decode("ascii") if url.scheme == "https" else None
         failure = ""
         for address in addresses:
-            request = self._client.build_request(
-                "GET",
-                url.copy_with(host=address),
-                headers=plain,
-                extensions={"sni_hostname": url.host},
-            )
             try:
-                return await self._client.send(request, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failure = _told(error)
-            except httpx.HTTPError as error:
-                raise FetchError(
-                    FetchFailure.UNREACHABLE, f"the host did not answer: {_told(error)}"
-                ) from None
+                return await get(
+                    Place(address, _port(url), tls_name),
+                    url.raw_path.decode("ascii"),
+                    plain,
+                    tls=self._tls,
+                    connect_seconds=self._limits.connect_seconds,
+                    read_seconds=self._limits.read_seconds,
+                )
+            except CannotConnect as error:
+                failure = str(error)
+            except NoAnswer as error:
+                raise FetchError(FetchFailure.UNREACHABLE, f"the host did not answer: {error}") from None
+            except ValueError:
+                raise FetchError(FetchFailure.BAD_ANSWER, "a header holds what HTTP cannot carry") from None
         raise FetchError(FetchFailure.UNREACHABLE, f"no address of the host takes connections: {failure}")
 
     async def _checked(self, url: httpx.URL) -> list[str]:
-        port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await self._resolve(url.host, port)
+            addresses = await self._resolve(url.host, _port(url))
         except (socket.gaierror, UnicodeError):
             raise FetchError(FetchFailure.UNREACHABLE, "the host cannot be resolved") from None
         # One refused address refuses the host: a name that mixes both kinds is an attack or a mistake.
@@ -219,12 +209,16 @@ def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
     return url
 
 
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host.lower(), url.port or (443 if url.scheme == "https" else 80)
+    return url.scheme, url.host.lower(), _port(url)
 
 
-def _judge(response: httpx.Response, max_bytes: int) -> None:
-    status = response.status_code
+def _judge(response: Answer, max_bytes: int) -> None:
+    status = response.status
     if status in NOT_YET:
         raise FetchError(FetchFailure.NOT_READY, f"the provider answered {status}", _retry_after(response))
     if status in FORBIDDEN:
@@ -245,7 +239,7 @@ def _judge(response: httpx.Response, max_bytes: int) -> None:
         )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: Answer) -> float | None:
     """Seconds that a Retry-After header asks for, in either of its forms, at most a day."""
     text = response.headers.get("retry-after", "").strip()
     if not text:
@@ -259,8 +253,3 @@ def _retry_after(response: httpx.Response) -> float | None:
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     return min(86_400.0, max(0.0, (until - datetime.now(UTC)).total_seconds()))
-
-
-def _told(error: Exception) -> str:
-    """The kind of a failure, without httpx's message, which may name the URL."""
-    return type(error).__name__
