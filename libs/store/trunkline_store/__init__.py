@@ -15,7 +15,7 @@ from trunkline_store.errors import (
     StoreUnavailable,
     StoreUnsupported,
 )
-from trunkline_store.inserts import BulkInsert, insert_if_absent
+from trunkline_store.inserts import BulkInsert, insert_appended, insert_if_absent
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "SystemClock",
     "Text",
     "UtcTimestamp",
+    "insert_appended",
     "insert_if_absent",
 ]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
+from trunkline_store.spanner.declare import engines_own
 from trunkline_store.types import on_spanner
 
 # Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
@@ -32,6 +33,12 @@ def insert_if_absent(
             return False
     statement = _if_absent(table, tuple(key), conn.dialect.name)
     return conn.execute(statement, dict(values)).rowcount == 1
+
+
+def insert_appended(conn: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
+    """Insert a row into an append-only table inside a transaction, with what its appender would give it."""
+    own = engines_own(table, values) if on_spanner(conn.dialect) else {}
+    conn.execute(sa.insert(table), {**values, **own})
 
 
 @lru_cache(maxsize=256)

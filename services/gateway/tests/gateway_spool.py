@@ -123,7 +123,7 @@ class World:
         return sorted(int(i, 16) for i in ids)
 
     async def rows(self):
-        columns = [c for c in schema.receipts.c if c.name != "seq"]
+        columns = [c for c in schema.receipts.c if c.name not in ("seq", "pending")]
         query = sa.select(*columns).order_by(schema.receipts.c.receipt_id)
         return [tuple(row) for row in await self.db.read(lambda conn: conn.execute(query).all())]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_jobs import jobs_table
-from trunkline_store.spanner import index_options
+from trunkline_store.spanner import index_options, key_from, pending_column, pending_index, table_options
 from trunkline_store.tombstones import tombstones_table
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
@@ -14,13 +14,17 @@ metadata = sa.MetaData()
 deleted_tenants = tombstones_table(metadata)
 
 # Append-only, and nothing on it is unique beside the integer key: a second index would turn the append of 20,000
-# rows a second into random page writes (docs/decisions/0003-append-only-receipts.md). On Spanner the key is the
-# receipt's random id under a shard, and `pending` takes the place of the cursor.
+# rows a second into random page writes (docs/decisions/0003-append-only-receipts.md). On Spanner the key is a digest of
+# the receipt's id, so that a receipt is found by its id too, and `pending` takes the place of the cursor.
 receipts = sa.Table(
     "receipts",
     metadata,
     sa.Column(
-        "seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+        info=key_from("receipt_id"),
     ),
     sa.Column("receipt_id", Text(32), nullable=False),
     sa.Column("source_id", Text(40), nullable=False),
@@ -35,17 +39,13 @@ receipts = sa.Table(
     # Lines of `name: value`: all of an unverified one's, of a verified one's only what names the event.
     sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
+    pending_column(),
+    pending_index("receipts_pending", "received_at"),
     # A number is never given twice, also after the last receipts were deleted: admission's cursor stands behind it.
     sqlite_autoincrement=True,
-    info={
-        "spanner": {
-            "primary_key": ["shard", "receipt_id"],
-            "pending_index": ["pending", "shard", "received_at"],
-        }
-    },
 )
 
-# How far admission has come; receipts behind the cursor that could not be decided yet stand in undecided_receipts.
+# How far admission has come, on SQLite; receipts behind it that could not be decided yet stand in undecided_receipts.
 cursors = sa.Table(
     "cursors",
     metadata,
@@ -59,6 +59,9 @@ undecided_receipts = sa.Table(
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
 )
+
+# What lists show of an event beside its key: stored with the index that they go by.
+LISTED_OF_EVENTS = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
 
 events = sa.Table(
     "events",
@@ -76,8 +79,11 @@ events = sa.Table(
     sa.Column(
         "expire_at", UtcTimestamp, nullable=True
     ),  # not deleted before it is done or dead; never when NULL
-    sa.Index("events_by_expiry", "expire_at", info=index_options(null_filtered=True)),
-    sa.Index("events_by_time", "tenant_id", "received_at", "event_id"),
+    # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
+    sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
+    sa.Index(
+        "events_by_time", "tenant_id", "received_at", "event_id", info=index_options(storing=LISTED_OF_EVENTS)
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -89,7 +95,7 @@ event_receipts = sa.Table(
     sa.Column("event_id", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
-    info={"spanner": {"interleave_in": "events"}},
+    info=table_options(interleave_in="events"),
 )
 
 # Receipts that admission found to be no event: all that says when they are to go.
@@ -99,8 +105,7 @@ eventless_receipts = sa.Table(
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("tenant_id", Text(40), nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),
-    sa.Index("eventless_receipts_by_expiry", "expire_at", info=index_options(null_filtered=True)),
-    sa.Index("eventless_receipts_by_tenant", "tenant_id", info=index_options()),
+    sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
 # Requests with a wrong signature, kept where an operator can look at them; the oldest go first (rejections.py).
@@ -118,9 +123,12 @@ rejections = sa.Table(
     sa.Column("body", Bytes, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),
-    sa.Index("rejections_by_expiry", "expire_at", info=index_options(null_filtered=True)),
-    sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id"),
+    sa.Index("rejections_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
+    sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id", info=index_options()),
+    info=table_options(expire=("expire_at", 0)),
 )
+
+REPLAYS_KEPT_DAYS = 30
 
 # Replays of many events, and how far each has come (replaying.py); `due_at` is set while it runs.
 replays = sa.Table(
@@ -141,6 +149,7 @@ replays = sa.Table(
     sa.Column("after_time", UtcTimestamp, nullable=True),
     sa.Column("after_id", Text(40), nullable=False),
     sa.Index("replays_by_due", "due_at", info=index_options(null_filtered=True)),
+    info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )
 
 jobs = jobs_table(metadata)

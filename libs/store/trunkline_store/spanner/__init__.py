@@ -11,8 +11,11 @@ from trunkline_store.errors import StoreUnsupported
 from trunkline_store.spanner.declare import (
     SPANNER,
     commit_time_column,
+    derived_key,
+    engines_own,
     force_index,
     index_options,
+    key_from,
     options_of,
     pending_column,
     pending_index,
@@ -24,8 +27,11 @@ from trunkline_store.spanner.declare import (
 __all__ = [
     "SPANNER",
     "commit_time_column",
+    "derived_key",
+    "engines_own",
     "force_index",
     "index_options",
+    "key_from",
     "open_spanner",
     "options_of",
     "pending_column",

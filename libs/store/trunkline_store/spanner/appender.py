@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import ListValue, Value
 from trunkline_store.appender import Appender, row_columns
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreUnavailable
 from trunkline_store.spanner.client import Client, Deadline
-from trunkline_store.spanner.declare import shards_of
+from trunkline_store.spanner.declare import KEY_BITS, derived_key, options_of, shards_of
 from trunkline_store.spanner.errors import TransactionLost, translate, worth_repeating
 from trunkline_store.spanner.threads import Sessions
 from trunkline_store.spanner.values import TypeCode, code_of, to_values
@@ -24,7 +24,6 @@ from trunkline_store.spanner.values import TypeCode, code_of, to_values
 # A commit holds at most 80,000 mutations (a value each, and one for each index entry) and 100 MB.
 ROWS_A_BATCH = 512
 BYTES_A_BATCH = 8 << 20
-KEY_BITS = 63
 
 
 class Entry(NamedTuple):
@@ -45,6 +44,8 @@ class RowForm:
         marks = [column for column in table.columns if shards_of(column) is not None]
         self._mark_shards = [shards_of(column) or 1 for column in marks]
         self._keyed = filled is not None
+        source = None if filled is None else options_of(filled).get("key_from")
+        self._derived = None if source is None else self.given.index(source)
         self.columns = (
             *((filled.name,) if filled is not None else ()),
             *self.given,
@@ -62,13 +63,17 @@ class RowForm:
         ]
         self._key = [self.columns.index(column.name) for column in table.primary_key.columns]
 
-    def wire(self, row: tuple[Any, ...]) -> ListValue:
-        """Return a row's wire form, with a new random key where the engine gives the key; raises InvalidValue."""
-        key = secrets.randbits(KEY_BITS)
+    def wire(self, row: tuple[Any, ...], *, draw: bool = False) -> ListValue:
+        """Return a row's wire form with the key that the engine gives it; raises InvalidValue.
+
+        `draw` gives a random key also where it would be derived: another row has that one.
+        """
         values = [
             value if convert is None else convert(value)
             for value, convert in zip(row, self._converters, strict=True)
         ]
+        source = None if draw else self._derived
+        key = secrets.randbits(KEY_BITS) if source is None else derived_key(values[source])
         head = [key] if self._keyed else []
         return to_values([*head, *values, *(key % shards for shards in self._mark_shards)])
 
@@ -266,5 +271,7 @@ class _Batches:
             outcomes[index] = None
         elif there is not None and form.gives_keys:
             outcomes[index] = None
-            return self._insert(session, [(index, form.wire(rows[index]))], rows, outcomes, deadline)
+            return self._insert(
+                session, [(index, form.wire(rows[index], draw=True))], rows, outcomes, deadline
+            )
         return session

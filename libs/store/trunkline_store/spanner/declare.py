@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ import sqlalchemy as sa
 from trunkline_store.types import UtcTimestamp
 
 PENDING_SHARDS = 8
+KEY_BITS = 63
 SPANNER = "spanner+spanner"
 """The dialect's name, for Select.with_hint."""
 
@@ -67,6 +70,31 @@ def pending_index(name: str, *columns: str, pending: str = "pending") -> sa.Inde
         sqlite_where=sa.column(pending).is_not(None),
         info=index_options(null_filtered=True),
     )
+
+
+def key_from(column: str) -> dict[str, Any]:
+    """Return the `info` of an append-only table's key that on Spanner is `derived_key` of another, unique column.
+
+    Such a row is found by that column without an index, and a row that is sent again after its answer was lost, or
+    while the first is still on its way, is kept once.
+    """
+    return {"spanner": {"key_from": column}}
+
+
+def derived_key(unique: str) -> int:
+    """Return the 63 bits that are the key of a row with that unique text."""
+    return int.from_bytes(hashlib.blake2b(unique.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def engines_own(table: sa.Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the appender puts into a row of an append-only table beside `values`: its key and its marks."""
+    filled = table.autoincrement_column
+    if filled is None:
+        return {}
+    source = options_of(filled).get("key_from")
+    key = secrets.randbits(KEY_BITS) if source is None else derived_key(values[source])
+    marks = {column.name: shards_of(column) for column in table.columns}
+    return {filled.name: key} | {name: key % shards for name, shards in marks.items() if shards}
 
 
 def commit_time_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 import trunkline_jobs
 from alembic import op
+from trunkline_store.spanner import index_options, pending_column, table_options
 from trunkline_store.types import Bytes, Json, Text, UtcTimestamp
 
 revision = "0001"
@@ -26,7 +27,15 @@ def upgrade() -> None:
         sa.Column("url", Text(2048), nullable=False),
         sa.Column("headers", Bytes, nullable=False),
         sa.Column("body", Bytes, nullable=False),
+        pending_column(),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "receipts_pending",
+        "receipts",
+        ["pending", "received_at"],
+        sqlite_where=sa.column("pending").is_not(None),
+        info=index_options(null_filtered=True),
     )
     op.create_table(
         "cursors",
@@ -53,14 +62,23 @@ def upgrade() -> None:
         sa.Column("expire_at", UtcTimestamp, nullable=True),
         sqlite_with_rowid=False,
     )
-    op.create_index("events_by_expiry", "events", ["expire_at"])
-    op.create_index("events_by_time", "events", ["tenant_id", "received_at", "event_id"])
+    op.create_index(
+        "events_by_expiry", "events", ["tenant_id", "expire_at"], info=index_options(null_filtered=True)
+    )
+    listed = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
+    op.create_index(
+        "events_by_time",
+        "events",
+        ["tenant_id", "received_at", "event_id"],
+        info=index_options(storing=listed),
+    )
     op.create_table(
         "event_receipts",
         sa.Column("tenant_id", Text(40), primary_key=True),
         sa.Column("event_id", Text(40), primary_key=True),
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
+        info=table_options(interleave_in="events"),
     )
     op.create_table(
         "rejections",
@@ -75,7 +93,13 @@ def upgrade() -> None:
         sa.Column("body", Bytes, nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=True),
+        info=table_options(expire=("expire_at", 0)),
     )
-    op.create_index("rejections_by_expiry", "rejections", ["expire_at"])
+    op.create_index(
+        "rejections_by_expiry",
+        "rejections",
+        ["tenant_id", "expire_at"],
+        info=index_options(null_filtered=True),
+    )
     op.create_index("rejections_by_time", "rejections", ["tenant_id", "received_at", "rejection_id"])
     trunkline_jobs.create_v1(op)

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from trunkline_store.spanner import index_options, table_options
 from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 revision = "0002"
@@ -26,13 +27,13 @@ def upgrade() -> None:
         sa.Column("steps", sa.BigInteger, nullable=False),
         sa.Column("after_time", UtcTimestamp, nullable=True),
         sa.Column("after_id", Text(40), nullable=False),
+        info=table_options(expire=("finished_at", 30)),
     )
-    op.create_index("replays_by_due", "replays", ["due_at"])
+    op.create_index("replays_by_due", "replays", ["due_at"], info=index_options(null_filtered=True))
     op.create_table(
         "eventless_receipts",
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("tenant_id", Text(40), nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
-    op.create_index("eventless_receipts_by_expiry", "eventless_receipts", ["expire_at"])
-    op.create_index("eventless_receipts_by_tenant", "eventless_receipts", ["tenant_id"])
+    op.create_index("eventless_receipts_by_expiry", "eventless_receipts", ["tenant_id", "expire_at"])

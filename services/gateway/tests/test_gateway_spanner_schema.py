@@ -1,0 +1,37 @@
+"""On Spanner the revisions make what the tables declare, down to interleaving, stored columns and expiry."""
+
+from trunkline_gateway import schema
+from trunkline_store import Database
+from trunkline_store.migrations import migrate
+
+from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
+
+PACKAGE = "trunkline_gateway.migrations"
+
+
+async def test_the_revisions_make_what_the_tables_declare(spanner_url):  # noqa: F811
+    emulator = require_emulator()
+    migrate(spanner_url, PACKAGE)
+    declared = emulator.create_database()
+    async with await Database.open(declared, schema.metadata) as db:
+        await db.check()
+    made = emulator.schema_of(declared)
+    assert emulator.schema_of(spanner_url) == made
+    emulator.drop_database(declared)
+    text = " ".join(" ".join(made).split())
+    for part in (
+        "NULL_FILTERED INDEX receipts_pending ON receipts(pending, received_at)",
+        "INTERLEAVE IN PARENT events ON DELETE CASCADE",
+        "events_by_time ON events(tenant_id, received_at, event_id) STORING (source_id, provider,",
+        "NULL_FILTERED INDEX jobs_queue ON jobs(queue_class, shard, tenant_id, visible_at, job_id)",
+        "ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))",
+        "ROW DELETION POLICY (OLDER_THAN(finished_at, INTERVAL 30 DAY))",
+    ):
+        assert part in text, text
+
+
+def test_no_index_that_grows_with_webhooks_leads_with_a_time():
+    for table in schema.metadata.tables.values():
+        for index in table.indexes:
+            first = next(iter(index.columns)).name
+            assert not first.endswith("_at") or index.name == "replays_by_due", index.name
