@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from tools.bench.calls import QUIET_LOGS
 from tools.bench.load import Load, saturate
 from tools.bench.report import Target, report
+from tools.bench.steady import finished, start_steady
 from tools.suite import webhooks
 from tools.suite.processes import Suite, SuiteError
 from tools.suite.seed import SeededSource, seed_tenant
@@ -25,10 +30,17 @@ FOLDER = Path("build/bench/ingest")
 CONNECTIONS = 64
 SECONDS = 6.0
 TURNS = 3
-DISTINCT = 4_000
+DISTINCT = 20_000
+STEADY_PER_S = 2_000
+STEADY_SECONDS = 20.0
+WAL_SECONDS = 180.0
+WAL_NEEDS_BYTES = 24 << 30
 TARGETS = {
-    "ingest_ratio": Target(">=", 0.40),
-    "ingest_p99_ms": Target("<", 20),
+    "ingest_ratio": Target(">=", 0.45),
+    "ingest_p99_ms": Target("<", 15),
+    "steady_p99_ms": Target("<", 10),
+    "admit_lag_s": Target("<", 1),
+    "wal_max_mb": Target("<", 256),
     "errors": Target("==", 0),
     "lost": Target("==", 0),
 }
@@ -68,12 +80,6 @@ def signed(source: SeededSource, count: int, first: int = 800_000_000) -> list[w
     ]
 
 
-def admitted(http_url: str) -> int:
-    """How many receipts were admitted."""
-    lines = httpx.get(f"{http_url}/metrics").text.splitlines()
-    return round(sum(float(x.split()[-1]) for x in lines if x.startswith("trunkline_admitted_total{")))
-
-
 def settle(http_url: str, seconds: float = 120.0) -> float:
     """Wait until all that was accepted is admitted, so that no turn pays for another; how long it took."""
     begun = time.monotonic()
@@ -86,50 +92,140 @@ def settle(http_url: str, seconds: float = 120.0) -> float:
 
 def accepted(http_url: str) -> int:
     """How many webhooks the gateway says it acknowledged."""
+    return round(metric(http_url, 'trunkline_receipts_total{answer="accepted"'))
+
+
+def admitted(http_url: str) -> int:
+    """How many receipts were admitted."""
+    return round(metric(http_url, "trunkline_admitted_total{"))
+
+
+@dataclass
+class Side:
+    """What the turns saw at one number of connections."""
+
+    echoes: list[Load] = field(default_factory=list)
+    ingests: list[Load] = field(default_factory=list)
+
+    def figures(self, prefix: str) -> dict[str, float]:
+        """Medians; the ratio is the median of each turn's own."""
+        turns = zip(self.ingests, self.echoes, strict=True)
+        return {
+            f"{prefix}_per_s": statistics.median(load.per_s for load in self.ingests),
+            f"{prefix}_echo_per_s": statistics.median(load.per_s for load in self.echoes),
+            f"{prefix}_ratio": statistics.median(ingest.per_s / echo.per_s for ingest, echo in turns),
+            f"{prefix}_p50_ms": statistics.median(load.p50_ms for load in self.ingests),
+            f"{prefix}_p99_ms": statistics.median(load.p99_ms for load in self.ingests),
+        }
+
+
+class Ingest:
+    """One gateway process under load, beside its echo."""
+
+    def __init__(self, suite: Suite, hooks: list[webhooks.Webhook]):
+        """The suite is up; `hooks` are sent in turn."""
+        self.suite, self.hooks = suite, hooks
+        self.errors = 0
+        self.catch_up: list[float] = []
+
+    def saturated(self, connections: int, seconds: float = SECONDS) -> Load:
+        """Webhooks as fast as they are answered, then admission catches up."""
+        load = saturate(self.hooks, connections, seconds, FOLDER)
+        self.errors += load.errors
+        self.catch_up.append(settle(self.suite.http_url))
+        return load
+
+    def turns(self, connections: int, count: int = TURNS) -> Side:
+        """Echo, ingest, echo, ingest: machines are noisy."""
+        side = Side()
+        for turn in range(count):
+            _say(f"{connections} connections, turn {turn + 1} of {count}")
+            with echo_server() as url:
+                side.echoes.append(saturate(self.hooks, connections, SECONDS, FOLDER, url + "/hooks/x/y"))
+            side.ingests.append(self.saturated(connections))
+        return side
+
+    def steady(self) -> tuple[Load, float]:
+        """A constant rate, and the longest that a receipt then waited for its admission, in seconds."""
+        _say(f"{STEADY_PER_S} a second")
+        process = start_steady(self.hooks, STEADY_PER_S, STEADY_SECONDS, FOLDER)
+        lags = [0.0]
+        while process.poll() is None:
+            time.sleep(0.2)
+            lags.append(metric(self.suite.http_url, "trunkline_admission_lag_seconds"))
+        load = finished(process)
+        self.errors += load.errors
+        return load, max(lags)
+
+    def largest_wal(self) -> float:
+        """Saturate for minutes; the most that the write-ahead log grew to, in MB."""
+        free = shutil.disk_usage(FOLDER).free
+        if free < WAL_NEEDS_BYTES:
+            _say(f"no WAL figure: {free >> 30} GB free, {WAL_NEEDS_BYTES >> 30} needed")
+            return math.nan
+        _say(f"the write-ahead log under {WAL_SECONDS:.0f} s of saturation")
+        sizes = [0]
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.1):
+                sizes.append((FOLDER / "gateway.db-wal").stat().st_size)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            self.errors += saturate(self.hooks, CONNECTIONS, WAL_SECONDS, FOLDER).errors
+        finally:
+            done.set()
+            watcher.join()
+        return max(sizes) / 1e6
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def metric(http_url: str, name: str) -> float:
+    """The sum of the gateway's samples whose line begins so."""
     lines = httpx.get(f"{http_url}/metrics").text.splitlines()
-    return round(
-        sum(
-            float(x.split()[-1])
-            for x in lines
-            if x.startswith("trunkline_receipts_total{") and 'answer="accepted"' in x
-        )
-    )
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def main() -> None:
-    """Take turns, and report medians."""
+    """Measure all of it on one gateway, the long saturation last, whose backlog nobody waits for."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    suite = Suite(FOLDER, free_ports=True, env={"TRUNKLINE_GATEWAY_LOG_LEVEL": "warning"})
+    suite = Suite(FOLDER, free_ports=True, env=QUIET_LOGS)
     suite.start("tenant", "gateway")
     try:
         tenant = seed_tenant(suite.http_url, suite.operator_token, "bench", "http://127.0.0.1:9")
-        hooks = signed(tenant.source("callrail"), DISTINCT)
-        echoes: list[Load] = []
-        ingests: list[Load] = []
-        catch_up: list[float] = []
-        for turn in range(TURNS):
-            print(f"turn {turn + 1} of {TURNS}", file=sys.stderr, flush=True)
-            with echo_server() as url:
-                echoes.append(saturate(hooks, CONNECTIONS, SECONDS, FOLDER, url + "/hooks/x/y"))
-            ingests.append(saturate(hooks, CONNECTIONS, SECONDS, FOLDER))
-            catch_up.append(settle(suite.http_url))
+        bench = Ingest(suite, signed(tenant.source("callrail"), DISTINCT))
+        figures = bench.turns(CONNECTIONS).figures("ingest")
+        catch_up = statistics.median(bench.catch_up)
+        figures |= bench.turns(256).figures("ingest_256")
+        steady, lag = bench.steady()
+        _say("with role work running")
+        suite.start("worker")
+        working = [bench.saturated(CONNECTIONS) for _ in range(TURNS)]
+        wal = bench.largest_wal()
         acknowledged = accepted(suite.http_url)
     finally:
         suite.stop()
     with sqlite3.connect(FOLDER / "gateway.db") as store:
         (stored,) = store.execute("select count(*) from receipts").fetchone()
-    rate, baseline = (statistics.median(load.per_s for load in side) for side in (ingests, echoes))
-    figures = {
-        "ingest_per_s": rate,
-        "echo_per_s": baseline,
-        "ingest_ratio": statistics.median(i.per_s / e.per_s for i, e in zip(ingests, echoes, strict=True)),
-        "ingest_p50_ms": statistics.median(load.p50_ms for load in ingests),
-        "ingest_p99_ms": statistics.median(load.p99_ms for load in ingests),
+    shutil.rmtree(FOLDER)  # gigabytes
+    figures["echo_per_s"] = figures.pop("ingest_echo_per_s")
+    figures |= {
+        "working_per_s": statistics.median(load.per_s for load in working),
+        "working_p99_ms": statistics.median(load.p99_ms for load in working),
+        "steady_p50_ms": steady.p50_ms,
+        "steady_p99_ms": steady.p99_ms,
+        "admit_lag_s": lag,
+        "admit_catch_up_s": catch_up,
+        "wal_max_mb": wal,
         "acknowledged": acknowledged,
         "stored": stored,
         "lost": acknowledged - stored,
-        "admit_catch_up_s": statistics.median(catch_up),
-        "errors": sum(load.errors for load in ingests),
+        "errors": bench.errors,
     }
     report("ingest", figures, TARGETS)
 

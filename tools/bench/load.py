@@ -99,7 +99,7 @@ def _sockets_command(
     webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
 ) -> list[str]:
     requests = scratch / "requests.json"
-    requests.write_text(json.dumps([_raw(w, target).decode("latin-1") for w in webhooks]))
+    requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)
     return [
         sys.executable, "-m", "tools.bench.sockets", str(parts.hostname), str(parts.port), str(connections),
@@ -107,7 +107,8 @@ def _sockets_command(
     ]  # fmt: skip
 
 
-def _raw(webhook: Webhook, target: str) -> bytes:
+def raw_request(webhook: Webhook, target: str) -> bytes:
+    """Return the webhook as the bytes of an HTTP request to that URL."""
     parts = urlsplit(target)
     head = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(webhook.body)}"]
     head += [f"{name}: {value}" for name, value in webhook.headers.items()]
