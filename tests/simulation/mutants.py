@@ -5,8 +5,9 @@ import contextlib
 from unittest import mock
 
 import sqlalchemy as sa
-from trunkline_gateway import admit, decide, ids, schema
+from trunkline_gateway import decide, ids, schema
 from trunkline_gateway.admit import Admission
+from trunkline_gateway.backlog import ByCursor
 from trunkline_gateway.drain import Drain
 from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_jobs.claim import Claims
@@ -18,21 +19,23 @@ from trunkline_tenant.schema import leads
 @contextlib.contextmanager
 def cursor_outside_the_transaction():
     """Admission moves its cursor, and then does the work."""
-    move = admit._move_cursor
+    take = ByCursor.take
 
     async def step(self):
-        cursor, rows = await self._db.read(self._read_batch)
-        if not rows:
+        batch = await self._db.read(lambda conn: self._backlog.read(conn, self._batch))
+        if not batch.rows:
             return False
-        decisions = await self._decide(rows)
-        last = rows[-1].seq
-        await self._db.write(lambda conn: move(conn, cursor, last))
-        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, (cursor, last))))
+        decisions = await self._decide(batch.rows)
+        await self._db.write(lambda conn: take(self._backlog, conn, batch))
+        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
-        return len(rows) == self._batch
+        return len(batch.rows) == self._batch
+
+    def all_of_it(self, conn, batch):
+        return {row.seq for row in batch.rows}
 
     with (
-        mock.patch.object(admit, "_move_cursor", return_value=True),
+        mock.patch.object(ByCursor, "take", all_of_it),
         mock.patch.object(Admission, "step", step),
     ):
         yield

@@ -1,8 +1,8 @@
 """Admit: a loop behind the writer that decides what each receipt is: an event, a redelivery, or a dead letter.
 
-Receipts are taken in the order of their commits, in batches. For each batch ONE transaction inserts the events that
-are new, their first jobs and the links of receipts to events, and moves the cursor; so a crash anywhere repeats the
-batch or has done it.
+Receipts are taken in batches, the oldest first. For each batch ONE transaction inserts the events that are new, their
+first jobs and the links of receipts to events, and takes the receipts out of the backlog; so a crash anywhere repeats
+the batch or has done it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
+from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, decide
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
 from trunkline_gateway.schema import (
-    cursors,
     deleted_tenants,
     event_receipts,
     eventless_receipts,
@@ -44,11 +44,11 @@ LAG = Gauge(
 )
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
-_CURSOR = "admission"
 _SLICE = 32
 # While webhooks wait for the writer, admission rests this many times as long as it worked.
 _PAUSE = 12.0
 _LONGEST_PAUSE = 0.5
+_LOOK_SECONDS = 30.0
 
 
 class Admitted(NamedTuple):
@@ -60,7 +60,7 @@ class Admitted(NamedTuple):
 
 
 class Admission:
-    """The loop. One runs per store on SQLite; the cursor's check makes a second one harmless."""
+    """The loop. One runs per process; each takes what no other took, so several on one store are harmless."""
 
     def __init__(
         self,
@@ -90,12 +90,17 @@ class Admission:
         self._tell_undecided = undecided
         self._busy = busy
         self._batch = batch
+        self._backlog = backlog_of(db)
+        self._undecided = Undecided()
         self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
         self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
         self._wake = asyncio.Event()
         self._any_undecided = True  # until the first look says otherwise
+        # Where several admissions share the store, what one leaves undecided and dies is another's to find.
+        self._shared = db.engine != "sqlite"
+        self._look_due = 0.0
 
     def soon(self) -> None:
         """Say that a receipt was committed. Called once a webhook: it must cost nothing."""
@@ -113,7 +118,8 @@ class Admission:
                     if self._busy():
                         await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
                     began = time.monotonic()
-                if self._any_undecided:
+                if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
+                    self._look_due = time.monotonic() + _LOOK_SECONDS
                     await self.retry_undecided()
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
@@ -121,26 +127,28 @@ class Admission:
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
-        cursor, rows = await self._db.read(self._read_batch)
-        if not rows:
+        batch = await self._db.read(lambda conn: self._backlog.read(conn, self._batch))
+        if not batch.rows:
             LAG.set(0)
             return False
-        decisions = await self._decide(rows)
-        last = rows[-1].seq
-        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, (cursor, last))))
+        decisions = await self._decide(batch.rows)
+        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
-        LAG.set((datetime.now(UTC) - rows[-1].received_at).total_seconds())
-        return len(rows) == self._batch
+        LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
+        return len(batch.rows) == self._batch
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
-        rows = await self._db.read(self._read_undecided)
-        decided = [d for d in await self._decide(rows) if not d.undecided]
+        rows = (await self._db.read(lambda conn: self._undecided.read(conn, self._batch))).rows
+        decided = {d.seq: d for d in await self._decide(rows) if not d.undecided}
         if decided:
-            self._count(await self._db.write(lambda conn: self._apply(conn, decided, None)))
-        left = len(rows) - len(decided)
+            batch = Batch([row for row in rows if row.seq in decided])
+            decisions = list(decided.values())
+            self._count(
+                await self._db.write(lambda conn: self._apply(conn, decisions, self._undecided, batch))
+            )
         self._any_undecided = bool(rows)
-        self._tell_undecided(left)
+        self._tell_undecided(len(rows) - len(decided))
 
     def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
@@ -150,20 +158,6 @@ class Admission:
         ADMITTED.labels("redelivery").inc(redelivered)
         if new:
             self._jobs_ready()
-
-    def _read_batch(self, conn: sa.Connection) -> tuple[int, Sequence[sa.Row[Any]]]:
-        cursor = conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() or 0
-        query = sa.select(receipts).where(receipts.c.seq > cursor).order_by(receipts.c.seq).limit(self._batch)
-        return cursor, conn.execute(query).all()
-
-    def _read_undecided(self, conn: sa.Connection) -> Sequence[sa.Row[Any]]:
-        query = (
-            sa.select(receipts)
-            .join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
-            .order_by(receipts.c.seq)
-            .limit(self._batch)
-        )
-        return conn.execute(query).all()
 
     async def _decide(self, rows: Sequence[sa.Row[Any]]) -> list[Decision]:
         known: dict[str, Source | None] = {}
@@ -185,15 +179,12 @@ class Admission:
         return decisions
 
     def _apply(
-        self, conn: sa.Connection, decisions: list[Decision], move: tuple[int, int] | None
+        self, conn: sa.Connection, decisions: list[Decision], backlog: Backlog, batch: Batch
     ) -> Admitted:
-        """Write the decisions in the open transaction."""
-        if move is not None and not _move_cursor(conn, *move):
-            return Admitted(0, 0, 0)  # another admission was faster: the next read starts behind it
-        if move is None:
-            gone = undecided_receipts.delete().where(undecided_receipts.c.seq.in_([d.seq for d in decisions]))
-            if conn.execute(gone).rowcount != len(decisions):
-                raise sa.exc.InvalidRequestError("an undecided receipt was decided twice at once")
+        """Write the decisions about a batch in the open transaction."""
+        taken = backlog.take(conn, batch)
+        if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
+            decisions = [d for d in decisions if d.seq in taken]
         waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
         if waiting:
             conn.execute(undecided_receipts.insert(), waiting)
@@ -230,14 +221,3 @@ def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> 
     late = [d.seq for d in decisions if d.tenant_id in gone]
     conn.execute(receipts.delete().where(receipts.c.seq.in_(late)))
     return [d for d in decisions if d.tenant_id not in gone], len(late)
-
-
-def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
-    if (
-        before == 0
-        and conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() is None
-    ):
-        conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
-        return True
-    mine = (cursors.c.name == _CURSOR) & (cursors.c.seq == before)
-    return conn.execute(cursors.update().where(mine).values(seq=after)).rowcount == 1
