@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.types import Text, UtcTimestamp
 
@@ -36,5 +38,11 @@ def buried(conn: Connection, table: sa.Table, tenants: Collection[str]) -> set[s
     """Return those of the tenants that were deleted."""
     if not tenants:
         return set()
-    found = conn.execute(sa.select(table.c.tenant_id).where(table.c.tenant_id.in_(sorted(tenants))))
-    return set(found.scalars())
+    return {row["tenant_id"] for row in _buried(table).all(conn, {"tenants": sorted(tenants)})}
+
+
+@lru_cache(maxsize=16)
+def _buried(table: sa.Table) -> Hot:
+    """Return the question, built once a table."""
+    among = table.c.tenant_id.in_(sa.bindparam("tenants", expanding=True))
+    return Hot(sa.select(table.c.tenant_id).where(among))
