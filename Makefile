@@ -21,7 +21,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint proto eval bench chaos simulate lock alone tools clean
+.PHONY: help setup demo up test e2e lint proto eval bench chaos simulate backup restore lock alone tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -67,6 +67,12 @@ chaos: setup ## Kill processes at random moments under load; ROUNDS=20, SEED=n r
 
 simulate: setup ## 100,000 seeded schedules in virtual time; SCHEDULES=n, SEED=n repeats one and tells its story
 	@$(RUN) tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),100000))
+
+backup: setup ## Copy the state under var/, also while it is in use; TO=folder
+	@$(RUN) tools.backup make $(if $(TO),--to "$(TO)")
+
+restore: setup ## Put a backup in the place of the state under var/, which is moved aside: FROM=folder
+	@$(RUN) tools.backup restore --from "$(or $(FROM),$(error make restore FROM=folder))"
 
 lock: setup ## Resolve every lock anew
 	@$(RUN) tools.lock

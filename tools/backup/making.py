@@ -1,0 +1,115 @@
+"""Makes a backup: the databases in an order in which nothing acknowledged can be missed, then what they name."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trunkline_gateway.spool_rescue import unfinished
+
+from tools.backup.files import copy_database, copy_file, described, sync, write_json
+from tools.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
+from tools.backup.recordings import forget, gather
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_SPARE_BYTES = 64 << 20
+
+
+def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
+    """Copy the state into a folder that is not there yet; return its manifest. Raises BackupError.
+
+    The folder appears under its name when all is in it and on the disk.
+    """
+    if target.exists():
+        raise BackupError(f"{target} is there already")
+    if missing := [str(layout.databases[name]) for name in SERVICES if not layout.databases[name].exists()]:
+        raise BackupError(f"nothing to copy: {', '.join(missing)} missing")
+    if layout.plan.exists():
+        raise BackupError("a restore was interrupted: finish it first, by make restore")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(mode=0o700)
+    try:
+        _check_space(layout, part)
+        manifest = _fill(layout, part)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    part.rename(target)
+    sync(target.parent)
+    return manifest
+
+
+def _fill(layout: Layout, part: Path) -> dict[str, Any]:
+    began = datetime.now(UTC)
+    seconds: dict[str, float] = {}
+    copied: dict[str, Path] = {}
+    for name in DATABASES:
+        source, since = layout.databases[name], time.monotonic()
+        if name == SPOOL:
+            _copy_spool(source, part / f"{name}.db")
+        else:
+            copy_database(source, part / f"{name}.db")
+        if (part / f"{name}.db").exists():
+            copied[name] = part / f"{name}.db"
+        seconds[name] = round(time.monotonic() - since, 3)
+    since = time.monotonic()
+    recordings = gather(copied["audio"], layout.blobs, part / "blobs")
+    # Bytes are deleted before their rows: these were being deleted while the backup ran.
+    forget(copied["audio"], recordings.missing)
+    seconds["blobs"] = round(time.monotonic() - since, 3)
+    manifest = {
+        "format": FORMAT,
+        "began": began.isoformat(),
+        "ended": datetime.now(UTC).isoformat(),
+        "order": [*copied, "blobs"],
+        "seconds": seconds,
+        "databases": {name: described(path) for name, path in copied.items()},
+        "recordings": {
+            "count": recordings.kept,
+            "bytes": recordings.size,
+            "deleted_meanwhile": len(recordings.missing),
+        },
+        "secrets": _copy_secrets(layout, part),
+    }
+    write_json(part / MANIFEST, manifest)
+    return manifest
+
+
+def _copy_spool(source: Path, target: Path) -> None:
+    """Copy the spool, where there is one.
+
+    Raises BackupError while a damaged one is being saved: its rows are in neither file for certain.
+    """
+    before = _wrecks(source)
+    if source.exists():
+        copy_database(source, target)
+    if unfinished(source) or _wrecks(source) != before:
+        raise BackupError(f"a damaged {source.name} is being saved by the gateway: try again when it is done")
+
+
+def _wrecks(spool: Path) -> set[str]:
+    return {path.name for path in spool.parent.glob(f"{spool.name}.*-*")}
+
+
+def _copy_secrets(layout: Layout, part: Path) -> list[str]:
+    """Copy the files of keys; those that stand in the environment or in a secret manager are not ours to copy."""
+    files = {layout.secret_keys: "secrets.key", layout.seed: "seed.json"}
+    files |= {path: name for name, path in layout.kept_keys.items()}
+    for path, name in files.items():
+        if path.exists():
+            copy_file(path, part / name)
+    return sorted(name for path, name in files.items() if path.exists())
+
+
+def _check_space(layout: Layout, part: Path) -> None:
+    files = (Path(f"{path}{suffix}") for path in layout.databases.values() for suffix in ("", "-wal"))
+    needed = sum(file.stat().st_size for file in files if file.exists()) + _SPARE_BYTES
+    free = shutil.disk_usage(part).free
+    if free < needed:
+        raise BackupError(f"{part.parent} has {free >> 20} MB free, {needed >> 20} MB are needed")
