@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -188,9 +189,11 @@ class Server:
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a process's main coroutine, on uvloop where it is present; wrong settings end it with code 2."""
+    from trunkline_runtime.waiting import StoppedWaiting  # noqa: PLC0415 -- stands on this module
 
     async def runner() -> None:
-        await main()
+        with contextlib.suppress(StoppedWaiting):
+            await main()
 
     garbage.pace()
     try:

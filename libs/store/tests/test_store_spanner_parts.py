@@ -87,12 +87,18 @@ def test_values_go_over_the_wire_and_back():
 def test_errors_are_told_in_the_stores_own():
     api = pytest.importorskip("google.api_core.exceptions")
     from trunkline_store import Conflict, StoreError, StoreUnavailable
-    from trunkline_store.spanner.errors import OutOfTime, TransactionLost, translate, worth_repeating
+    from trunkline_store.spanner.errors import (
+        DatabaseMissing,
+        OutOfTime,
+        TransactionLost,
+        translate,
+        worth_repeating,
+    )
 
     rows = [
         (api.Aborted("wound"), TransactionLost, True),
         (api.NotFound("Session not found: x"), TransactionLost, True),
-        (api.NotFound("Database not found: x"), StoreError, False),
+        (api.NotFound("Database not found: x"), DatabaseMissing, False),
         (api.NotFound("Parent row for row [x] in table y is missing"), InvalidValue, False),
         (api.AlreadyExists("row"), Conflict, False),
         (api.OutOfRange("Check constraint"), InvalidValue, False),

@@ -4,6 +4,7 @@ from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock, FakeClock, SystemClock
 from trunkline_store.database import Database, Lane, StoreStats
 from trunkline_store.errors import (
+    MAY_PASS,
     Conflict,
     InvalidValue,
     SchemaMismatch,
@@ -19,6 +20,7 @@ from trunkline_store.inserts import BulkInsert, insert_appended, insert_if_absen
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 __all__ = [
+    "MAY_PASS",
     "Appender",
     "Bool",
     "BulkInsert",

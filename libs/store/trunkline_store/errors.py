@@ -70,6 +70,10 @@ class SchemaMismatch(StoreError):
     code = "FAILED_PRECONDITION"
 
 
+MAY_PASS: tuple[type[StoreError], ...] = (SchemaMismatch, StoreUnavailable)
+"""What Database.open raises that can pass without a restart: somebody migrates, a server comes back."""
+
+
 class Conflict(StoreError):
     """A row with this key is there already (primary key or unique index)."""
 

@@ -12,7 +12,8 @@ from trunkline_runtime.config import ConfigError
 from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
-from trunkline_store.database import Database
+from trunkline_runtime.waiting import opened
+from trunkline_store import MAY_PASS, Database
 
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses import Analyses
@@ -30,7 +31,7 @@ from trunkline_ai.tables import metadata
 async def running(
     config: AiConfig, *, engine: Engine | None = None, authenticator: Authenticator | None = None
 ) -> AsyncIterator[Server]:
-    """Serves while the block lasts. Raises ConfigError, StoreLocked, SchemaMismatch."""
+    """Serves while the block lasts. Raises ConfigError, StoreLocked, StoppedWaiting."""
     language = engine or _engine(config)
     fallback = None if config.engine == "local" and engine is None else load_engine("local")
     signer = TokenSigner(config.suite_key, "ai")
@@ -38,7 +39,7 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(language.close)
         db = await stack.enter_async_context(
-            await Database.open(config.store_url, metadata, migrations="trunkline_ai.migrations")
+            await opened(lambda: _open(config), MAY_PASS, config, service="ai", signer=signer)
         )
         analyses = Analyses(db)
         analysing = Analysing(
@@ -76,6 +77,10 @@ async def serve(config: AiConfig) -> None:
     """Serves until SIGTERM or SIGINT."""
     async with running(config) as server:
         await server.serve_until_stopped()
+
+
+async def _open(config: AiConfig) -> Database:
+    return await Database.open(config.store_url, metadata, migrations="trunkline_ai.migrations")
 
 
 def _engine(config: AiConfig) -> Engine:

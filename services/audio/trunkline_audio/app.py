@@ -16,7 +16,8 @@ from trunkline_runtime.config import ConfigError
 from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
-from trunkline_store.database import Database
+from trunkline_runtime.waiting import opened
+from trunkline_store import MAY_PASS, Database
 
 from trunkline_audio.addresses import AddressPolicy
 from trunkline_audio.admin_service import AdminServicer
@@ -46,7 +47,7 @@ async def running(
     """Serves while the block lasts.
 
     The port opens before decoders and engine are warm: calls wait for them, and health follows should they
-    fail to start. Raises ConfigError, StoreLocked, SchemaMismatch.
+    fail to start. Raises ConfigError, StoreLocked, StoppedWaiting.
     """
     speech = engine or _engine(config)
     preparer = Preparer(
@@ -60,7 +61,7 @@ async def running(
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(
-            await Database.open(config.store_url, metadata, migrations="trunkline_audio.migrations")
+            await opened(lambda: _open(config), MAY_PASS, config, service="audio", signer=signer)
         )
         recordings, transcripts = Recordings(db), Transcripts(db)
         receiving = Receiving(
@@ -73,7 +74,6 @@ async def running(
             keep_days=config.recordings_days,
         )
         transcribing = Transcribing(
-            recordings=recordings,
             transcripts=transcripts,
             blobs=blobs,
             preparer=preparer,
@@ -129,6 +129,10 @@ async def serve(config: AudioConfig) -> None:
     """Serves until SIGTERM or SIGINT."""
     async with running(config) as server:
         await server.serve_until_stopped()
+
+
+async def _open(config: AudioConfig) -> Database:
+    return await Database.open(config.store_url, metadata, migrations="trunkline_audio.migrations")
 
 
 def _engine(config: AudioConfig) -> Engine:

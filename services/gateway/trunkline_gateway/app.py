@@ -16,7 +16,8 @@ from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
 from trunkline_runtime.signals import stop_requested
 from trunkline_runtime.tokens import TokenSigner
-from trunkline_store import Appender, Database
+from trunkline_runtime.waiting import opened
+from trunkline_store import MAY_PASS, Appender, Database
 
 from trunkline_gateway import schema
 from trunkline_gateway.accepting import Accepting
@@ -40,6 +41,7 @@ from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
+from trunkline_gateway.unready import answering
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -54,11 +56,13 @@ async def serve(config: GatewayConfig) -> None:
         stack.push_async_callback(channels.close)
         authenticator = CachingAuthenticator(TenantServiceAuthenticator(channels, config.tenant_address))
 
-        db = await Database.open(
-            config.store_url,
-            schema.metadata,
-            migrations="trunkline_gateway.migrations",
-            readers=config.readers,
+        db = await opened(
+            lambda: _open(config),
+            MAY_PASS,
+            config,
+            service="gateway",
+            signer=signer,
+            meanwhile=lambda why: answering(config.http_address, why),
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs)
@@ -160,6 +164,15 @@ async def serve(config: GatewayConfig) -> None:
                 for task in running:
                     task.cancel()
         await rejections.flush()
+
+
+async def _open(config: GatewayConfig) -> Database:
+    return await Database.open(
+        config.store_url,
+        schema.metadata,
+        migrations="trunkline_gateway.migrations",
+        readers=config.readers,
+    )
 
 
 async def _open_inbox(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.server import Server
 from trunkline_runtime.tokens import TokenSigner
-from trunkline_store import Clock, Database, StoreError
+from trunkline_runtime.waiting import opened
+from trunkline_store import MAY_PASS, Clock, Database, StoreError
 
 from trunkline_tenant import secret_rows
 from trunkline_tenant.api_keys import ApiKeyService, LocalAuthenticator
@@ -59,10 +61,11 @@ class App:
 
 
 async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
-    """Open the store and wire the service. Raises ConfigError, StoreError."""
+    """Open the store and wire the service. Raises ConfigError, StoreError, StoppedWaiting."""
     async with AsyncExitStack() as stack:
         box = config.box()
-        db = await _open(config, clock)
+        signer = _signer(config)
+        db = await _open(config, clock, signer)
         stack.push_async_callback(db.close)
         try:
             resealed = await secret_rows.reseal(db, box)
@@ -74,7 +77,7 @@ async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
         server = Server(
             config,
             service=SERVICE,
-            signer=_signer(config),
+            signer=signer,
             authenticator=authenticator,
         )
         bell = Bell()
@@ -127,15 +130,18 @@ async def _end_watches(server: Server, bell: Bell) -> None:
     bell.close()
 
 
-async def _open(config: TenantConfig, clock: Clock | None) -> Database:
-    try:
-        return await Database.open(
+async def _open(config: TenantConfig, clock: Clock | None, signer: TokenSigner) -> Database:
+    def attempt() -> Awaitable[Database]:
+        return Database.open(
             config.store_url,
             metadata,
             migrations="trunkline_tenant.migrations",
             readers=config.readers,
             clock=clock,
         )
+
+    try:
+        return await opened(attempt, MAY_PASS, config, service=SERVICE, signer=signer)
     except StoreError as error:
         raise ConfigError(f"{env_name(SERVICE, 'store_url')}: {error}") from error
 

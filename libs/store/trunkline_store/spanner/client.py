@@ -225,7 +225,10 @@ class Client:
             except StoreUnavailable as exc:
                 if isinstance(exc, TransactionLost) or not worth_repeating(exc):
                     raise
-                deadline.pause(attempt)
+                try:
+                    deadline.pause(attempt)
+                except OutOfTime as late:
+                    raise OutOfTime(f"{late}: {exc}") from exc
                 attempt += 1
 
 

@@ -40,6 +40,12 @@ class OutOfTime(StoreUnavailable):
     reason = "STORE_DEADLINE"
 
 
+class DatabaseMissing(StoreUnavailable):
+    """There is no such instance or database (yet)."""
+
+    reason = "STORE_MISSING"
+
+
 def translate(exc: BaseException) -> BaseException:
     """Return the store's error for one of the client's; anything else comes back as it is."""
     if isinstance(exc, StoreError):
@@ -57,6 +63,8 @@ def translate(exc: BaseException) -> BaseException:
     elif isinstance(exc, api.NotFound):
         if "Session not found" in told:
             error = TransactionLost(told, session_lost=True)
+        elif "Database not found" in told or "Instance not found" in told:
+            error = DatabaseMissing(told)
         elif "arent row" in told:
             error = InvalidValue(told)
         else:
@@ -85,7 +93,7 @@ def translate(exc: BaseException) -> BaseException:
 
 def worth_repeating(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed when run again at once, its outcome being known or harmless."""
-    return isinstance(error, StoreUnavailable) and not isinstance(error, OutOfTime)
+    return isinstance(error, StoreUnavailable) and not isinstance(error, OutOfTime | DatabaseMissing)
 
 
 def _asked_delay(exc: api.GoogleAPICallError) -> float | None:

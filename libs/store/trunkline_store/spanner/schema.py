@@ -56,7 +56,7 @@ def check_revision(client: Client, session: str, package: str, deadline: Deadlin
     if there != needed:
         raise SchemaMismatch(
             f"{client.address.name} is at revision {there or 'none'} and {package} needs {needed or 'none'}: "
-            f"run python -m trunkline_store.migrate URL {package}"
+            f"run python -m trunkline_store.migrate spanner+spanner:///{client.address.name} {package}"
         )
 
 
