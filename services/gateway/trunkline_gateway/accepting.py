@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from prometheus_client import Counter
 from trunkline_runtime.errors import FailedPrecondition, NotFound
-from trunkline_store import Database
+from trunkline_store import Database, insert_appended
 
 from trunkline_gateway import verdicts
 from trunkline_gateway.event_rows import rejection_conditions
@@ -113,7 +113,7 @@ def _make_receipts(conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> int:
             "headers": pack_headers(row.headers),
             "body": row.body,
         }
-        conn.execute(receipts.insert(), receipt)
+        insert_appended(conn, receipts, receipt)
     return moved
 
 

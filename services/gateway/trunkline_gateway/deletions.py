@@ -51,6 +51,7 @@ LEFT = Gauge(
 
 _CALL_SECONDS = 30.0
 _AGAIN_SECONDS = 86_400.0
+_UNDECIDED_A_STEP = 200
 
 
 class Deletions:
@@ -157,7 +158,8 @@ async def purge_here(db: Database, tenant: str) -> int:
         step = await db.write(lambda conn: delete_events(conn, tenant, found, ended_only=False))
         removed += step.events + step.receipts
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
-    removed += await db.write(lambda conn: _delete_undecided(conn, tenant))
+    while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
+        removed += gone
     for table in (rejections, replays, event_receipts, jobs):
         removed += await delete_all(db, table, table.c.tenant_id == tenant)
     turns = metadata.tables["jobs_turns"]  # losing one changes who is first, nothing more
@@ -165,9 +167,10 @@ async def purge_here(db: Database, tenant: str) -> int:
 
 
 def _delete_undecided(conn: sa.Connection, tenant: str) -> int:
-    """Delete receipts that wait for a source that is gone. They are bounded, and few."""
+    """Delete some receipts that wait for a source that is gone; how many."""
     joined = undecided_receipts.join(receipts, receipts.c.seq == undecided_receipts.c.seq)
     waiting = sa.select(receipts.c.seq).select_from(joined).where(receipts.c.tenant_id == tenant)
+    waiting = waiting.limit(_UNDECIDED_A_STEP)
     found = conn.execute(waiting).scalars().all()
     if found:
         conn.execute(undecided_receipts.delete().where(undecided_receipts.c.seq.in_(found)))

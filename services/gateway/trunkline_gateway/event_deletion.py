@@ -61,7 +61,7 @@ def delete_events(
         return Deleted(0, conn.execute(receipts.delete().where(receipts.c.seq.in_(spare))).rowcount)
     gone = conn.execute(receipts.delete().where(receipts.c.seq.in_([link.seq for link in links]))).rowcount
     conn.execute(event_receipts.delete().where(linked))
-    conn.execute(jobs.delete().where(jobs.c.job_id.in_(list(first))))
+    conn.execute(jobs.delete().where(jobs.c.tenant_id == tenant, jobs.c.job_id.in_(list(first))))
     mine = (events.c.tenant_id == tenant) & events.c.event_id.in_(list(first))
     return Deleted(conn.execute(events.delete().where(mine)).rowcount, gone)
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.filters import Condition, FieldType, parse
 
-from trunkline_gateway.schema import event_receipts, events, jobs, receipts, rejections
+from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
 
 _STATES = {
     "waiting": event_pb2.EVENT_STATE_WAITING,
@@ -39,7 +39,8 @@ _JOB_COLUMNS = (
 
 def joined() -> sa.Join:
     """Return events with their jobs."""
-    return events.join(jobs, jobs.c.job_id == events.c.event_id)
+    mine = (jobs.c.job_id == events.c.event_id) & (jobs.c.tenant_id == events.c.tenant_id)
+    return events.join(jobs, mine)
 
 
 def event_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
@@ -71,15 +72,17 @@ def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
 
 def listed(tenant: str, conditions: Sequence[sa.ColumnElement[bool]], *more: Any) -> sa.Select[Any]:
     """Return the query of a tenant's events with what lists show, and `more` columns."""
-    query = sa.select(events, *_JOB_COLUMNS, *more).select_from(joined())
+    shown = [events.c[name] for name in ("tenant_id", "event_id", "received_at", *LISTED_OF_EVENTS)]
+    query = sa.select(*shown, *_JOB_COLUMNS, *more).select_from(joined())
     return query.where(events.c.tenant_id == tenant, *conditions)
 
 
-def listed_rejections(tenant: str) -> sa.Select[Any]:
-    """Return the query of a tenant's rejections with as much of each body as is shown."""
+def listed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
+    """Return the query of a tenant's rejections with as much of each body as is shown; none that is past its days."""
     shown = [column for column in rejections.c if column is not rejections.c.body]
     body = sa.func.substr(rejections.c.body, 1, _SHOWN_BODY, type_=rejections.c.body.type).label("body")
-    return sa.select(*shown, body).where(rejections.c.tenant_id == tenant)
+    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
+    return sa.select(*shown, body).where(rejections.c.tenant_id == tenant, kept)
 
 
 def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_pb2.Event | None:
@@ -101,7 +104,8 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
         .order_by(event_receipts.c.seq)
         .limit(_MOST)
     )
-    for receipt in conn.execute(query):
+    # Numbers are no order of time on Spanner.
+    for receipt in sorted(conn.execute(query), key=lambda found: found.received_at):
         event.receipts.add(
             receipt_id=receipt.receipt_id,
             receive_time=receipt.received_at,
@@ -115,7 +119,8 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
         event.history.add(**_attempt(attempt))
     event.checkpoint.update(row.checkpoint)
     if full:
-        body = sa.select(receipts.c.body).where(receipts.c.seq == row.first_seq)
+        first = events.join(receipts, receipts.c.seq == events.c.first_seq)
+        body = sa.select(receipts.c.body).select_from(first).where(mine)
         event.body = conn.execute(body).scalar_one_or_none() or b""
     return event
 

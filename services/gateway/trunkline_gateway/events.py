@@ -13,6 +13,7 @@ from trunkline_runtime import paging
 from trunkline_runtime.errors import NotFound
 from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
+from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_gateway.event_rows import (
     event_conditions,
@@ -61,6 +62,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = listed(tenant, event_conditions(request.filter), jobs.c.buried_at)
         # By the job's tenant, as the index of dead letters is.
         query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
+        query = query.with_hint(jobs, force_index("jobs_dead"), SPANNER)
         digest = paging.digest_of_request("dead", request.parent, request.filter)
         rows, token = await self._page(query, (jobs.c.buried_at, events.c.event_id), request, digest)
         return pb.ListDeadLettersResponse(events=map(event_message, rows), next_page_token=token)
@@ -72,7 +74,8 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         digest = paging.digest_of_request(request.parent)
         key = (rejections.c.received_at, rejections.c.rejection_id)
-        rows, token = await self._page(listed_rejections(tenant), key, request, digest)
+        query = listed_rejections(tenant, self._db.clock.now())
+        rows, token = await self._page(query, key, request, digest)
         return pb.ListRejectionsResponse(rejections=map(rejection_message, rows), next_page_token=token)
 
     async def _page(

@@ -21,6 +21,7 @@ from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFou
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.errors import StoreError
+from trunkline_store.spanner import SPANNER, force_index
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway import ids
@@ -157,7 +158,12 @@ class Replays:
     async def step(self) -> float:
         """Do what is due of each replay; return in how many seconds to look again."""
         now = self._db.clock.now()
-        query = sa.select(replays).where(replays.c.due_at.is_not(None)).order_by(replays.c.due_at)
+        query = (
+            sa.select(replays)
+            .with_hint(replays, force_index("replays_by_due"), SPANNER)
+            .where(replays.c.due_at.is_not(None))
+            .order_by(replays.c.due_at)
+        )
         running = await self._db.read(lambda conn: conn.execute(query).all())
         for row in running:
             if row.due_at <= now:
@@ -194,7 +200,7 @@ class Replays:
             if revive(conn, self._queue, row.tenant_id, event.event_id, force=row.force)
         ]
         if revived:
-            behind = jobs.update().where(jobs.c.job_id.in_(revived))
+            behind = jobs.update().where(jobs.c.tenant_id == row.tenant_id, jobs.c.job_id.in_(revived))
             conn.execute(behind.values(queue_class=int(QueueClass.BATCH)))
             count = replays.c.replayed_count + len(revived)
             conn.execute(replays.update().where(mine).values(replayed_count=count))
