@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
+from trunkline_store.hot import Hot
 from trunkline_store.spanner.declare import engines_own
 from trunkline_store.types import on_spanner
 
@@ -31,8 +32,7 @@ def insert_if_absent(
         there = sa.select(sa.literal(1)).where(*[table.c[name] == values[name] for name in key]).limit(1)
         if conn.execute(there).first() is not None:
             return False
-    statement = _if_absent(table, tuple(key), conn.dialect.name)
-    return conn.execute(statement, dict(values)).rowcount == 1
+    return _if_absent(table, tuple(key), conn.dialect.name).run(conn, values) == 1
 
 
 def insert_appended(conn: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
@@ -42,11 +42,11 @@ def insert_appended(conn: Connection, table: sa.Table, values: Mapping[str, Any]
 
 
 @lru_cache(maxsize=256)
-def _if_absent(table: sa.Table, key: tuple[str, ...], dialect: str) -> Any:
+def _if_absent(table: sa.Table, key: tuple[str, ...], dialect: str) -> Hot:
     if dialect == "sqlite":
         # Not OR IGNORE: there it swallows NOT NULL and CHECK violations too.
-        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key))
-    return sa.insert(table).prefix_with("OR IGNORE")
+        return Hot(sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key)))
+    return Hot(sa.insert(table).prefix_with("OR IGNORE"))
 
 
 class BulkInsert:

@@ -12,12 +12,18 @@ from sqlalchemy.engine import Connection, Row
 from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
+from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.tombstones import buried
 
 from trunkline_ai.naming import analysis_name, call_name
 from trunkline_ai.tables import analyses, deleted_tenants
 
+_ONE = Hot(
+    sa.select(analyses).where(
+        analyses.c.tenant_id == sa.bindparam("tenant"), analyses.c.analysis_id == sa.bindparam("analysis")
+    )
+)
 _KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
 
@@ -65,9 +71,9 @@ class Analyses:
 
     async def get(self, tenant: str, analysis: str) -> StoredAnalysis | None:
         """One analysis, None when it is not there."""
-        query = sa.select(analyses).where(analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis)
-        row = await self._db.read(lambda conn: conn.execute(query).first())
-        return None if row is None else _stored(row)
+        key = {"tenant": tenant, "analysis": analysis}
+        row = await self._db.read(lambda conn: _ONE.first(conn, key))
+        return None if row is None else StoredAnalysis(**row)
 
     async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
         """Keep an analysis unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""

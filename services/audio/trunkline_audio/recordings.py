@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import recording_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
+from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.tombstones import buried
 
@@ -66,6 +67,20 @@ def blob_key(tenant: str, recording: str) -> str:
     return f"{blob_folder(tenant)}/r.{recording}"
 
 
+_ONE = Hot(
+    sa.select(recordings).where(
+        recordings.c.tenant_id == sa.bindparam("tenant"),
+        recordings.c.recording_id == sa.bindparam("recording"),
+    )
+)
+
+
+def recording_of(conn: Connection, tenant: str, recording: str) -> Recording | None:
+    """Read one recording; None when it is not there."""
+    row = _ONE.first(conn, {"tenant": tenant, "recording": recording})
+    return None if row is None else Recording(**row)
+
+
 class Recordings:
     """The recordings of all tenants; every call names one tenant."""
 
@@ -74,15 +89,11 @@ class Recordings:
 
     async def get(self, tenant: str, recording: str) -> Recording | None:
         """One recording, None when it is not there."""
-        query = sa.select(recordings).where(
-            recordings.c.tenant_id == tenant, recordings.c.recording_id == recording
-        )
-        row = await self._db.read(lambda conn: conn.execute(query).first())
-        return None if row is None else _recording(row)
+        return await self._db.read(lambda conn: recording_of(conn, tenant, recording))
 
     async def add(self, recording: Recording) -> Recording:
         """Keeps a recording unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
-        values = asdict(recording)
+        values = {**vars(recording)}
         key = ["tenant_id", "recording_id"]
 
         def work(conn: Connection) -> bool:
@@ -108,7 +119,7 @@ class Recordings:
             )
         query = query.order_by(table.created_at.desc(), table.recording_id.desc()).limit(size)
         rows = await self._db.read(lambda conn: conn.execute(query).all())
-        return [_recording(row) for row in rows]
+        return [Recording(**row._mapping) for row in rows]
 
     async def delete(self, tenant: str, recording: str) -> bool:
         """Deletes a recording's row with its transcripts; False when it was not there."""
@@ -120,7 +131,3 @@ class Recordings:
             return conn.execute(sa.delete(recordings).where(*itself)).rowcount > 0
 
         return await self._db.write(work)
-
-
-def _recording(row: Row[tuple[object, ...]]) -> Recording:
-    return Recording(**row._mapping)

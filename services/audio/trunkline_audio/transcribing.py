@@ -19,7 +19,7 @@ from trunkline_audio.flights import Flights
 from trunkline_audio.naming import derived_id, microseconds, recording_name
 from trunkline_audio.preparation import Preparer
 from trunkline_audio.receiving import unreadable
-from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.recordings import Recording
 from trunkline_audio.retention import expiry
 from trunkline_audio.transcripts import Transcript, Transcripts, segment
 
@@ -74,7 +74,6 @@ class Transcribing:
     def __init__(
         self,
         *,
-        recordings: Recordings,
         transcripts: Transcripts,
         blobs: Blobs,
         preparer: Preparer,
@@ -83,7 +82,6 @@ class Transcribing:
         at_once: int,
         keep_days: int = 0,
     ) -> None:
-        self._recordings = recordings
         self._transcripts = transcripts
         self._blobs = blobs
         self._preparer = preparer
@@ -96,13 +94,14 @@ class Transcribing:
 
     async def transcribe(self, wish: Wish) -> Transcript:
         """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
-        recording = await self._recordings.get(wish.tenant_id, wish.recording_id)
+        recording, found = await self._transcripts.find(
+            wish.tenant_id, wish.recording_id, lambda of: transcript_id(wish, of.sha256)
+        )
         if recording is None:
             raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
-        identity = transcript_id(wish, recording.sha256)
-        found = await self._transcripts.get(wish.tenant_id, identity)
         if found is not None:
             return found
+        identity = transcript_id(wish, recording.sha256)
         key = f"{wish.tenant_id}/{identity}"
         if key not in self._flights and len(self._flights) >= self._at_once:
             raise ResourceExhausted(

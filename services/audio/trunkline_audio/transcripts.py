@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_store.database import Database
+from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name
-from trunkline_audio.tables import recordings, transcripts
+from trunkline_audio.recordings import Recording, recording_of
+from trunkline_audio.tables import transcripts
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ def _segment(item: dict[str, Any]) -> transcript_pb2.Segment:
     )
 
 
+_ONE = Hot(
+    sa.select(transcripts).where(
+        transcripts.c.tenant_id == sa.bindparam("tenant"),
+        transcripts.c.transcript_id == sa.bindparam("transcript"),
+    )
+)
+
+
+def transcript_of(conn: Connection, tenant: str, transcript: str) -> Transcript | None:
+    """Read one transcript; None when it is not there."""
+    row = _ONE.first(conn, {"tenant": tenant, "transcript": transcript})
+    return None if row is None else Transcript(**row)
+
+
 class Transcripts:
     """The transcripts of all tenants; every call names one tenant."""
 
@@ -98,29 +115,31 @@ class Transcripts:
 
     async def get(self, tenant: str, transcript: str) -> Transcript | None:
         """One transcript, None when it is not there."""
-        query = sa.select(transcripts).where(
-            transcripts.c.tenant_id == tenant, transcripts.c.transcript_id == transcript
-        )
-        row = await self._db.read(lambda conn: conn.execute(query).first())
-        return None if row is None else _transcript(row)
+        return await self._db.read(lambda conn: transcript_of(conn, tenant, transcript))
+
+    async def find(
+        self, tenant: str, recording: str, identity: Callable[[Recording], str]
+    ) -> tuple[Recording | None, Transcript | None]:
+        """A recording, and its transcript of the id that `identity` derives from it; None what is not there."""
+
+        def work(conn: Connection) -> tuple[Recording | None, Transcript | None]:
+            of = recording_of(conn, tenant, recording)
+            return of, None if of is None else transcript_of(conn, tenant, identity(of))
+
+        return await self._db.read(work)
 
     async def add(self, transcript: Transcript) -> Transcript | None:
         """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
         key = ["tenant_id", "transcript_id"]
 
-        def work(conn: Connection) -> bool:
-            recording = sa.select(recordings.c.recording_id).where(
-                recordings.c.tenant_id == transcript.tenant_id,
-                recordings.c.recording_id == transcript.recording_id,
-            )
-            if conn.execute(recording).first() is None:
-                return False
-            insert_if_absent(conn, transcripts, {**vars(transcript)}, key)
-            return True
+        def work(conn: Connection) -> Transcript | None:
+            if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
+                return None
+            if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
+                return transcript
+            return transcript_of(conn, transcript.tenant_id, transcript.transcript_id)
 
-        if not await self._db.write(work):
-            return None
-        return await self.get(transcript.tenant_id, transcript.transcript_id)
+        return await self._db.write(work)
 
     async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Transcript]:
         """Transcripts of a tenant without their segments, the latest first, behind the key `after`."""
@@ -137,9 +156,4 @@ class Transcripts:
             )
         query = query.order_by(table.created_at.desc(), table.transcript_id.desc()).limit(size)
         rows = await self._db.read(lambda conn: conn.execute(query).all())
-        return [_transcript(row) for row in rows]
-
-
-def _transcript(row: Row[Any]) -> Transcript:
-    values: dict[str, Any] = dict(row._mapping)
-    return Transcript(**{"segments": [], **values})
+        return [Transcript(segments=[], **row._mapping) for row in rows]

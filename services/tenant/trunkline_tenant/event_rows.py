@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_microseconds
 
 from trunkline_tenant.schema import call_events as table
@@ -16,8 +16,11 @@ Moment = tuple[int, int]
 
 _SHOWN = 50
 _OF_CALL = (table.c.tenant_id == sa.bindparam("tenant"), table.c.call_id == sa.bindparam("call"))
-_OF_CALLS = sa.select(table).where(
-    table.c.tenant_id == sa.bindparam("tenant"), table.c.call_id.in_(sa.bindparam("calls", expanding=True))
+_OF_CALLS = Hot(
+    sa.select(table).where(
+        table.c.tenant_id == sa.bindparam("tenant"),
+        table.c.call_id.in_(sa.bindparam("calls", expanding=True)),
+    )
 )
 _LATEST = (
     sa.select(table.c.event_id)
@@ -25,7 +28,7 @@ _LATEST = (
     .order_by(table.c.event_time.desc(), table.c.rank.desc(), table.c.event_id.desc())
     .limit(_SHOWN)
 )
-_INSERT = sa.insert(table)
+_INSERT = Hot(sa.insert(table))
 _UPDATE = sa.update(table).where(*_OF_CALL, table.c.event_id == sa.bindparam("event"))
 _DELETE = sa.delete(table).where(*_OF_CALL)
 
@@ -35,7 +38,7 @@ def of_calls(conn: Connection, tenant: str, calls: Sequence[str]) -> dict[str, M
     if not calls:
         return {}
     found: dict[str, Moment] = {}
-    for row in conn.execute(_OF_CALLS, {"tenant": tenant, "calls": calls}).mappings():
+    for row in _OF_CALLS.all(conn, {"tenant": tenant, "calls": list(calls)}):
         moment = (to_microseconds(row["event_time"]) or 0, row["rank"])
         found[row["event_id"]] = max(moment, found.get(row["event_id"], moment))
     return found
@@ -50,15 +53,12 @@ def write(
     conn: Connection, tenant: str, call: str, events: Mapping[str, Moment], there: Mapping[str, Moment]
 ) -> None:
     """Write those of a call's events that are not `there` already."""
-    new: list[dict[str, Any]] = []
     for event, moment in events.items():
         values = {"event_time": from_microseconds(moment[0]), "rank": moment[1]}
         if event not in there:
-            new.append({"tenant_id": tenant, "call_id": call, "event_id": event, **values})
+            _INSERT.run(conn, {"tenant_id": tenant, "call_id": call, "event_id": event, **values})
         elif there[event] != moment:
             conn.execute(_UPDATE, {"tenant": tenant, "call": call, "event": event, **values})
-    if new:
-        conn.execute(_INSERT, new)
 
 
 def delete(conn: Connection, tenant: str, call: str) -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2
+from trunkline_store.hot import Hot
 
 from trunkline_tenant.schema import calls, leads
 from trunkline_tenant.times import timestamp
@@ -33,30 +34,33 @@ _LATEST_NAME = (
     .limit(1)
     .correlate(None)
 )
-_DERIVED = sa.select(
-    sa.func.count().label("call_count"),
-    sa.func.max(_LEVEL).label("lead_level"),
-    sa.func.max(_SCORE).label("lead_score"),
-    sa.func.min(calls.c.start_time).label("first_call_time"),
-    sa.func.max(calls.c.start_time).label("last_call_time"),
-    _LATEST.scalar_subquery().label("last_call_id"),
-    sa.func.coalesce(_LATEST_NAME.scalar_subquery(), "").label("display_name"),
-).where(*_OF_LEAD)
+_DERIVED = Hot(
+    sa.select(
+        sa.func.count().label("call_count"),
+        sa.func.max(_LEVEL).label("lead_level"),
+        sa.func.max(_SCORE).label("lead_score"),
+        sa.func.min(calls.c.start_time).label("first_call_time"),
+        sa.func.max(calls.c.start_time).label("last_call_time"),
+        _LATEST.scalar_subquery().label("last_call_id"),
+        sa.func.coalesce(_LATEST_NAME.scalar_subquery(), "").label("display_name"),
+    ).where(*_OF_LEAD)
+)
 _KEY = (leads.c.tenant_id == _TENANT, leads.c.lead_id == _LEAD)
-_INSERT = sa.insert(leads)
-_UPDATE = sa.update(leads).where(*_KEY)
+_INSERT = Hot(sa.insert(leads))
+_UPDATE = Hot(sa.update(leads).where(*_KEY))
 _DELETE = sa.delete(leads).where(*_KEY)
 
 
 def refresh(conn: Connection, tenant: str, lead: str, number: str, now: datetime) -> None:
     """Make a lead's row what its calls say it is; a lead without calls goes."""
     key = {"tenant": tenant, "lead": lead}
-    derived = conn.execute(_DERIVED, key).mappings().one()
+    derived = _DERIVED.first(conn, key)
+    assert derived is not None  # an aggregate always has its row
     if derived["call_count"] == 0:
         conn.execute(_DELETE, key)
-    elif conn.execute(_UPDATE, {**key, **derived}).rowcount == 0:
+    elif _UPDATE.run(conn, {**key, **derived}) == 0:
         row = {"tenant_id": tenant, "lead_id": lead, "phone_number": number, "create_time": now}
-        conn.execute(_INSERT, {**row, **derived})
+        _INSERT.run(conn, {**row, **derived})
 
 
 def shown(row: Mapping[Any, Any]) -> lead_pb2.Lead:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.errors import NotFound
+from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_json
 
 from trunkline_tenant import call_rows, event_rows, ids, lead_rows
@@ -24,21 +25,25 @@ from trunkline_tenant.schema import call_aliases, calls, tenants
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
-_KNOWN_TENANT = sa.select(tenants.c.tenant_id).where(
-    tenants.c.tenant_id == _TENANT, tenants.c.state != tenant_pb2.TENANT_STATE_DELETED
+_KNOWN_TENANT = Hot(
+    sa.select(tenants.c.tenant_id).where(
+        tenants.c.tenant_id == _TENANT, tenants.c.state != tenant_pb2.TENANT_STATE_DELETED
+    )
 )
-_ALIASES = sa.select(call_aliases).where(
-    call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id.in_(sa.bindparam("ids", expanding=True))
+_ALIASES = Hot(
+    sa.select(call_aliases).where(
+        call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id.in_(sa.bindparam("ids", expanding=True))
+    )
 )
-_ALIASES_OF = sa.select(call_aliases).where(
-    call_aliases.c.tenant_id == _TENANT, call_aliases.c.call_id.in_(_CALLS)
+_ALIASES_OF = Hot(
+    sa.select(call_aliases).where(call_aliases.c.tenant_id == _TENANT, call_aliases.c.call_id.in_(_CALLS))
 )
-_ROWS = sa.select(calls).where(calls.c.tenant_id == _TENANT, calls.c.call_id.in_(_CALLS))
+_ROWS = Hot(sa.select(calls).where(calls.c.tenant_id == _TENANT, calls.c.call_id.in_(_CALLS)))
 _KEY = (calls.c.tenant_id == _TENANT, calls.c.call_id == sa.bindparam("call"))
-_INSERT = sa.insert(calls)
-_UPDATE = sa.update(calls).where(*_KEY)
+_INSERT = Hot(sa.insert(calls))
+_UPDATE = Hot(sa.update(calls).where(*_KEY))
 _DELETE = sa.delete(calls).where(*_KEY)
-_INSERT_ALIAS = sa.insert(call_aliases)
+_INSERT_ALIAS = Hot(sa.insert(call_aliases))
 _UPDATE_ALIAS = sa.update(call_aliases).where(
     call_aliases.c.tenant_id == _TENANT, call_aliases.c.alias_id == sa.bindparam("id")
 )
@@ -74,7 +79,7 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
 
     Raises NotFound when there is no such tenant.
     """
-    if conn.execute(_KNOWN_TENANT, {"tenant": said.tenant}).first() is None:
+    if _KNOWN_TENANT.first(conn, {"tenant": said.tenant}) is None:
         raise NotFound(f"tenants/{said.tenant}")
     named = {
         ids.call_id(said.tenant, said.provider, said.account, text): _Alias(text, place, None)
@@ -82,7 +87,7 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
     }
     known = _aliases(conn, _ALIASES, {"tenant": said.tenant, "ids": list(named)})
     found = sorted({alias.call_id for alias in known.values() if alias.call_id is not None})
-    rows = conn.execute(_ROWS, {"tenant": said.tenant, "calls": found}).mappings().all() if found else []
+    rows = _ROWS.all(conn, {"tenant": said.tenant, "calls": found}) if found else []
     if len(found) > 1 or any(key not in known or known[key].place < named[key].place for key in named):
         known = _aliases(conn, _ALIASES_OF, {"tenant": said.tenant, "calls": found}) if found else {}
         call = _name_call(conn, said.tenant, known, named)
@@ -91,10 +96,10 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
     return _merge(conn, said, call, rows, now)
 
 
-def _aliases(conn: Connection, statement: sa.Select[Any], parameters: dict[str, Any]) -> dict[str, _Alias]:
+def _aliases(conn: Connection, statement: Hot, parameters: dict[str, Any]) -> dict[str, _Alias]:
     return {
         row["alias_id"]: _Alias(row["alias"], row["place"], row["call_id"])
-        for row in conn.execute(statement, parameters).mappings()
+        for row in statement.all(conn, parameters)
     }
 
 
@@ -108,15 +113,13 @@ def _name_call(
         place = alias.place if there is None else max(alias.place, there.place)
         together[alias_id] = _Alias(alias.text, place, there.call_id if there else None)
     call_id = min(together, key=lambda alias_id: (together[alias_id].place, together[alias_id].text))
-    new = []
     for alias_id, alias in together.items():
         values = {"call_id": call_id, "place": alias.place}
         if alias_id not in known:
-            new.append({"tenant_id": tenant, "alias_id": alias_id, "alias": alias.text, **values})
+            row = {"tenant_id": tenant, "alias_id": alias_id, "alias": alias.text, **values}
+            _INSERT_ALIAS.run(conn, row)
         elif (alias.call_id, alias.place) != (call_id, known[alias_id].place):
             conn.execute(_UPDATE_ALIAS, {"tenant": tenant, "id": alias_id, **values})
-    if new:
-        conn.execute(_INSERT_ALIAS, new)
     return call_id, together[call_id].text
 
 
@@ -175,10 +178,10 @@ def _write(conn: Connection, written: dict[str, Any], new: bool, merged: Sequenc
         if row["call_id"] != written["call_id"]:
             conn.execute(_DELETE, key)
     if new:
-        conn.execute(_INSERT, written)
+        _INSERT.run(conn, written)
     else:
         key = {"tenant": written["tenant_id"], "call": written["call_id"]}
-        conn.execute(_UPDATE, key | {name: written[name] for name in written if name not in _FIXED})
+        _UPDATE.run(conn, key | {name: written[name] for name in written if name not in _FIXED})
 
 
 def _refresh_leads(
