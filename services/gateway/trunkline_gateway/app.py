@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb2_grpc, job_service_pb2_grpc
@@ -65,7 +66,7 @@ async def serve(config: GatewayConfig) -> None:
             meanwhile=lambda why: answering(config.http_address, why),
         )
         stack.push_async_callback(db.close)
-        queue = Queue(db, schema.jobs)
+        queue = Queue(db, schema.jobs, shards=config.queue_shards)
         jobs = JobService(
             db,
             queue,
@@ -88,7 +89,8 @@ async def serve(config: GatewayConfig) -> None:
             keep_rejections=config.keep_rejections,
             events_days=config.events_days,
             jobs_ready=jobs.jobs_ready,
-            busy=lambda: appender.crowded,
+            # Where there is one writer, webhooks go first.
+            busy=(lambda: appender.crowded) if db.engine == "sqlite" else (lambda: False),
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)
@@ -106,7 +108,14 @@ async def serve(config: GatewayConfig) -> None:
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
         accepting = Accepting(db, sources, admission.soon)
-        event_service = EventService(db, queue, replays, accepting, jobs.jobs_ready)
+        event_service = EventService(
+            db,
+            queue,
+            replays,
+            accepting,
+            jobs.jobs_ready,
+            list_staleness=timedelta(seconds=config.list_staleness_seconds),
+        )
         conversations = ConversationService(
             channels,
             tenant_address=config.tenant_address,

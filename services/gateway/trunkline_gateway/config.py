@@ -74,6 +74,19 @@ class GatewayConfig(CommonConfig):
         2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1
     )
     readers: int = setting(4, "connections that read the store")
+    list_staleness_seconds: float = setting(
+        5.0,
+        "how old the snapshot may be that ListEvents and ListDeadLetters read on Spanner; SQLite shows the latest",
+        least=0,
+        most=3600,
+    )
+    queue_shards: int = setting(
+        1,
+        "parts of the queue's index, for Spanner: more spreads the writes about one very busy tenant, and makes every"
+        " claim look in more places; never fewer than while the jobs that wait were made",
+        least=1,
+        most=64,
+    )
 
     def spool_file(self) -> Path:
         """Where the spool is."""

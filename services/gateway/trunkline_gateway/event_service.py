@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -32,9 +33,10 @@ class EventService(EventReader):
         replays: Replays,
         accepting: Accepting,
         jobs_ready: Callable[[], None],
+        list_staleness: timedelta | None = None,
     ):
-        """`jobs_ready` is called after an event was set going."""
-        super().__init__(db)
+        """`jobs_ready` is called after an event was set going; `list_staleness` is EventReader's."""
+        super().__init__(db, list_staleness)
         self._queue = queue
         self._replays = replays
         self._accepting = accepting

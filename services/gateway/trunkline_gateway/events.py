@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -32,9 +33,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class EventReader(event_service_pb2_grpc.EventServiceServicer):
     """The part of EventService that only looks; event_service.py adds what changes something."""
 
-    def __init__(self, db: Database):
-        """`db` is the gateway's own."""
+    def __init__(self, db: Database, list_staleness: timedelta | None = None):
+        """`list_staleness` is how old what lists of events show may be, where the engine can save by that."""
         self._db = db
+        self._list_staleness = list_staleness
 
     async def GetEvent(self, request: pb.GetEventRequest, context: _Context) -> event_pb2.Event:
         """Show one event with its receipts and attempts."""
@@ -50,7 +52,8 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         query = listed(tenant, event_conditions(request.filter))
         digest = paging.digest_of_request(request.parent, request.filter)
-        rows, token = await self._page(query, (events.c.received_at, events.c.event_id), request, digest)
+        key = (events.c.received_at, events.c.event_id)
+        rows, token = await self._page(query, key, request, digest, self._list_staleness)
         return pb.ListEventsResponse(events=map(event_message, rows), next_page_token=token)
 
     async def ListDeadLetters(
@@ -64,7 +67,8 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
         query = query.with_hint(jobs, force_index("jobs_dead"), SPANNER)
         digest = paging.digest_of_request("dead", request.parent, request.filter)
-        rows, token = await self._page(query, (jobs.c.buried_at, events.c.event_id), request, digest)
+        key = (jobs.c.buried_at, events.c.event_id)
+        rows, token = await self._page(query, key, request, digest, self._list_staleness)
         return pb.ListDeadLettersResponse(events=map(event_message, rows), next_page_token=token)
 
     async def ListRejections(
@@ -79,7 +83,12 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         return pb.ListRejectionsResponse(rejections=map(rejection_message, rows), next_page_token=token)
 
     async def _page(
-        self, query: sa.Select[Any], key: tuple[Any, Any], request: _ListRequest, digest: str
+        self,
+        query: sa.Select[Any],
+        key: tuple[Any, Any],
+        request: _ListRequest,
+        digest: str,
+        staleness: timedelta | None = None,
     ) -> tuple[Sequence[sa.Row[Any]], str]:
         """Return a page in falling order of time and id, and the token of the next one when there is one."""
         time, row_id = key
@@ -88,7 +97,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
             query = query.where(sa.or_(time < after[0], sa.and_(time == after[0], row_id < after[1])))
         size = paging.page_size(request.page_size)
         query = query.order_by(time.desc(), row_id.desc()).limit(size + 1)
-        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=staleness)
         if len(rows) <= size:
             return rows, ""
         last = rows[size - 1]._mapping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -48,6 +49,7 @@ class SpannerDatabase(Database):
         self._append_pool = ThreadPoolExecutor(self.address.appends, thread_name_prefix="spanner-append")
         self._appenders: dict[str, SpannerAppender] = {}
         self._batches = 0
+        self._opened = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -60,7 +62,12 @@ class SpannerDatabase(Database):
         return cls(client, sessions, readers=readers, clock=clock)
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
-        """Run a callback over one snapshot, exactly that old if told."""
+        """Run a callback over one snapshot, exactly that old if told, but no older than this object.
+
+        Before it was opened, and checked, the schema may have been another.
+        """
+        if staleness is not None:
+            staleness = min(staleness, timedelta(seconds=time.monotonic() - self._opened))
         return await self._readers.run(fn, staleness)
 
     async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
