@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
+from trunkline_store.hot import Hot
 from trunkline_store.types import on_spanner
 
 from trunkline_jobs.model import Job, JobState, QueueClass
@@ -93,25 +94,30 @@ class Claims:
         tenant: Any = sa.bindparam("tenant_")
         now: Any = sa.bindparam("now_", type_=c.visible_at.type)
         here = sa.and_(c.queue_class == queue_class, c.shard == shard)
-        self._next_tenants = _skip_scan(table, here, now)
+        self._next_tenants = Hot(_skip_scan(table, here, now))
         self._next_tenant = _one_step(table, here)
         leases = sa.select(c.queue_class, c.group_key).where(c.tenant_id == tenant, c.lease_until > now)
-        self._leases = through(leases, table, "leases")
+        self._leases = Hot(through(leases, table, "leases"))
         candidates = (
             sa.select(c.job_id, c.group_key)
             .where(here, c.tenant_id == tenant, c.visible_at <= now)
             .order_by(c.visible_at, c.job_id)
             .limit(sa.bindparam("limit_"))
         )
-        self._candidates = through(candidates, table, "queue")
-        self._outside_groups = self._candidates.where(
-            sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
+        due = through(candidates, table, "queue")
+        self._candidates = Hot(due)
+        self._outside_groups = Hot(
+            due.where(
+                sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
+            )
         )
-        held = sa.select(sa.func.count()).where(c.lease_owner == sa.bindparam("owner_"), c.lease_until > now)
-        self._held = through(held.select_from(table), table, "owners")
+        held = sa.select(sa.func.count().label("held")).where(
+            c.lease_owner == sa.bindparam("owner_"), c.lease_until > now
+        )
+        self._held = Hot(through(held.select_from(table), table, "owners"))
         ids: Any = sa.bindparam("ids_", expanding=True)
-        self._rows = sa.select(table).where(c.job_id.in_(ids))
-        self._lease = (
+        self._rows = Hot(sa.select(table).where(c.job_id.in_(ids)))
+        self._lease = Hot(
             sa.update(table)
             .where(c.job_id.in_(ids))
             .values(
@@ -132,8 +138,8 @@ class Claims:
         )
         t = self._turns.c
         at = sa.and_(t.queue_class == queue_class, t.shard == shard)
-        self._last_served = sa.select(t.tenant_id).where(at)
-        self._serve = sa.update(self._turns).where(at).values(tenant_id=tenant)
+        self._last_served = Hot(sa.select(t.tenant_id).where(at))
+        self._serve = Hot(sa.update(self._turns).where(at).values(tenant_id=tenant))
 
     def claim(self, conn: Connection, asked: Asked) -> list[Job]:
         """Lease up to the limit; see Queue.claim."""
@@ -150,12 +156,13 @@ class Claims:
         """Return how many jobs the owner may be given."""
         if not asked.room.slots:
             return asked.limit
-        held = conn.execute(self._held, {"owner_": asked.owner, "now_": asked.now}).scalar_one()
+        held = self._held.all(conn, {"owner_": asked.owner, "now_": asked.now})[0]["held"]
         return min(asked.limit, asked.room.slots - int(held))
 
     def _choose(self, conn: Connection, place: _Place, limit: int) -> list[str]:
         """Choose jobs, in turns; remember whose turn was the last."""
-        last = conn.execute(self._last_served, place.parameters()).scalar()
+        turn_of = self._last_served.first(conn, place.parameters())
+        last = None if turn_of is None else str(turn_of["tenant_id"])
         common = limit - place.asked.room.reserve  # what is not reserved
         turns: list[_Turn] = []
         for tenant in self._tenants(conn, place, last or ""):
@@ -197,8 +204,8 @@ class Claims:
         """Yield the same, many to a statement."""
         while upto:
             bounds = {"after_": after, "upto_": upto, "limit_": _TENANTS_A_STEP}
-            rows = conn.execute(self._next_tenants, place.parameters(now_=place.asked.now, **bounds))
-            found: list[str] = [row[0] for row in rows]
+            rows = self._next_tenants.all(conn, place.parameters(now_=place.asked.now, **bounds))
+            found: list[str] = [row["tenant_id"] for row in rows]
             yield from found
             if len(found) < _TENANTS_A_STEP:
                 return
@@ -207,8 +214,8 @@ class Claims:
     def _turn_of(self, conn: Connection, place: _Place, tenant: str, limit: int, common: int) -> _Turn:
         """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
         now = place.asked.now
-        leases = conn.execute(self._leases, {"tenant_": tenant, "now_": now}).all()
-        live = sum(1 for lease in leases if lease[0] == place.queue_class)
+        leases = self._leases.all(conn, {"tenant_": tenant, "now_": now})
+        live = sum(1 for lease in leases if lease["queue_class"] == place.queue_class)
         quiet = place.asked.room.quiet - live if place.queue_class == QueueClass.REALTIME else 0
         limit = min(limit, max(common, quiet))
         cap = place.asked.caps.get(place.queue_class)
@@ -216,14 +223,15 @@ class Claims:
             limit = min(limit, cap - live)
         if limit <= 0:
             return _Turn(tenant, deque(), 0)
-        running = {lease[1] for lease in leases if lease[1] is not None}
+        running = {lease["group_key"] for lease in leases if lease["group_key"] is not None}
         where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
         if running:
-            found = conn.execute(self._outside_groups, {**where, "groups_": sorted(running)})
+            found = self._outside_groups.all(conn, {**where, "groups_": sorted(running)})
         else:
-            found = conn.execute(self._candidates, where)
+            found = self._candidates.all(conn, where)
         jobs: deque[str] = deque()
-        for job_id, group in found:
+        for row in found:
+            job_id, group = row["job_id"], row["group_key"]
             if group is None or group not in running:
                 jobs.append(job_id)
                 running.add(group)
@@ -234,12 +242,12 @@ class Claims:
             values = {"queue_class": place.queue_class, "shard": place.shard, "tenant_id": served}
             insert_if_absent(conn, self._turns, values, key=["queue_class", "shard"])
         else:
-            conn.execute(self._serve, place.parameters(tenant_=served))
+            self._serve.run(conn, place.parameters(tenant_=served))
 
     def _take(self, conn: Connection, chosen: list[str], asked: Asked) -> list[Job]:
         now, until = asked.now, asked.now + asked.lease
-        rows = {row["job_id"]: dict(row) for row in conn.execute(self._rows, {"ids_": chosen}).mappings()}
-        conn.execute(self._lease, {"ids_": chosen, "owner_": asked.owner, "until_": until, "now_": now})
+        rows = {row["job_id"]: row for row in self._rows.all(conn, {"ids_": chosen})}
+        self._lease.run(conn, {"ids_": chosen, "owner_": asked.owner, "until_": until, "now_": now})
         jobs = []
         for job_id in chosen:
             row = rows[job_id]

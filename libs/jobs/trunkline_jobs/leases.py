@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trunkline_store.hot import Hot
 
 from trunkline_jobs.model import JobState, LeaseLost
 from trunkline_jobs.rows import with_entry
@@ -57,9 +58,11 @@ class Leases:
             c.lease_token == sa.bindparam("token_"),
             c.state == JobState.LEASED.value,
         )
-        self._select = sa.select(
-            c.tenant_id, c.kind, c.subject, c.stage, c.attempts, c.lease_owner, c.history, c.checkpoint
-        ).where(self._held)
+        self._select = Hot(
+            sa.select(
+                c.tenant_id, c.kind, c.subject, c.stage, c.attempts, c.lease_owner, c.history, c.checkpoint
+            ).where(self._held)
+        )
         now: Any = sa.bindparam("now_", type_=c.lease_until.type)
         until: Any = sa.bindparam("until_", type_=c.lease_until.type)
         others = table.alias("others")
@@ -69,12 +72,12 @@ class Leases:
             others.c.group_key == c.group_key,
             others.c.job_id != c.job_id,
         )
-        self._renew = (
+        self._renew = Hot(
             sa.update(table)
             .where(self._held, sa.or_(c.lease_until > now, ~another.correlate(table).exists()))
             .values(lease_until=until, visible_at=until, updated_at=now)
         )
-        self._updates: dict[tuple[str, ...], sa.Update] = {}  # by the columns that they set
+        self._updates: dict[tuple[str, ...], Hot] = {}  # by the columns that they set
         of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
             c.lease_owner == sa.bindparam("owner_")
         )
@@ -83,7 +86,7 @@ class Leases:
     def renew(self, conn: Connection, held: Held, until: datetime) -> None:
         """Move the lease's end."""
         given = {"job_": held.job_id, "token_": held.token, "now_": held.now, "until_": until}
-        if conn.execute(self._renew, given).rowcount != 1:
+        if self._renew.run(conn, given) != 1:
             raise _lost(held)
 
     def advance(self, conn: Connection, held: Held, stage: str) -> None:
@@ -170,23 +173,23 @@ class Leases:
         return Ended(row["tenant_id"], row["kind"], row["subject"], checkpoint, held.now)
 
     def _read(self, conn: Connection, held: Held) -> dict[str, Any]:
-        row = conn.execute(self._select, {"job_": held.job_id, "token_": held.token}).mappings().first()
+        row = self._select.first(conn, {"job_": held.job_id, "token_": held.token})
         if row is None:
             raise _lost(held)
-        return dict(row)
+        return row
 
     def _write(self, conn: Connection, held: Held, values: Mapping[str, Any]) -> None:
         given = {f"new_{name}": value for name, value in values.items()}
         given |= {"new_updated_at": held.now, "job_": held.job_id, "token_": held.token}
-        if conn.execute(self._setting(tuple(values)), given).rowcount != 1:
+        if self._setting(tuple(values)).run(conn, given) != 1:
             raise _lost(held)
 
-    def _setting(self, names: tuple[str, ...]) -> sa.Update:
+    def _setting(self, names: tuple[str, ...]) -> Hot:
         """Return the statement that sets these columns, built once."""
         if names not in self._updates:
             columns = [self._table.c[name] for name in (*names, "updated_at")]
             values = {c.name: sa.bindparam(f"new_{c.name}", type_=c.type) for c in columns}
-            self._updates[names] = sa.update(self._table).where(self._held).values(values)
+            self._updates[names] = Hot(sa.update(self._table).where(self._held).values(values))
         return self._updates[names]
 
 

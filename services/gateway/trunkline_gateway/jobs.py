@@ -12,6 +12,7 @@ from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass, Room
 from trunkline_store import Database
+from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.schema import events, receipts
 
@@ -20,7 +21,7 @@ _LOOK_SECONDS = 0.5
 # So long after it was given a job a tenant is one of those that share the workers.
 _CONTENDED_SECONDS = 30.0
 
-_ABOUT = (
+_ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)
     .join(receipts, receipts.c.seq == events.c.first_seq)
     .where(
@@ -28,7 +29,7 @@ _ABOUT = (
         events.c.event_id.in_(sa.bindparam("events", expanding=True)),
     )
 )
-_TELL = (
+_TELL = Hot(
     sa.update(events)
     .where(events.c.tenant_id == sa.bindparam("tenant"), events.c.event_id == sa.bindparam("event"))
     .values(
@@ -108,7 +109,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if not jobs:
             return []
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
-        rows = {(row.tenant_id, row.event_id): row for row in conn.execute(_ABOUT, about)}
+        rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
         return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs]
 
     def _remember(self, jobs: list[pb.Job], now: float) -> None:
@@ -193,24 +194,24 @@ def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
     call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
     finish = job.at if finished else None
     about = {"tenant": job.tenant_id, "event": job.subject}
-    conn.execute(_TELL, {**about, "new_call": call, "new_finished": finish})
+    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish})
 
 
-def _job(job: Job, row: sa.Row[Any]) -> pb.Job:
+def _job(job: Job, row: Row) -> pb.Job:
     message = pb.Job(
         job_id=job.job_id,
         lease_token=job.lease_token,
         event=f"tenants/{job.tenant_id}/events/{job.subject}",
-        source=f"tenants/{job.tenant_id}/sources/{row.source_id}",
-        provider=row.provider,
-        event_type=row.event_type,
-        receive_time=row.received_at,
+        source=f"tenants/{job.tenant_id}/sources/{row['source_id']}",
+        provider=row["provider"],
+        event_type=row["event_type"],
+        receive_time=row["received_at"],
         stage=job.stage,
         attempts=job.attempts,
         generation=job.generation,
         checkpoint=job.checkpoint,
-        body=row.body,
-        content_type=row.content_type,
+        body=row["body"],
+        content_type=row["content_type"],
         group_key=job.group_key or "",
     )
     for field, when in (
