@@ -49,6 +49,26 @@ async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
     assert len(await db.read(labels)) > 50
 
 
+async def test_an_appender_is_crowded_while_commits_carry_many_rows_and_not_after(db):
+    appender = db.appender(ENTRIES)
+    for n in range(30):
+        await appender.append((str(n), None, b""))
+        assert not appender.crowded
+
+    async def floods():
+        while True:
+            await appender.append(("flood", None, b"x" * 500))
+
+    async with saturated([floods() for _ in range(64)]):
+        async with asyncio.timeout(10):
+            while not appender.crowded:
+                await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while appender.waiting:
+            await asyncio.sleep(0.001)
+    assert not appender.crowded
+
+
 async def test_an_append_is_served_within_a_few_turns_of_saturating_writes(db):
     appender = db.appender(ENTRIES)
 
