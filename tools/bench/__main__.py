@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("ingest", "pipeline", "audio", "start", "scenarios", "isolation", "recovery", "growth")
+NAMES = ("ingest", "pipeline", "audio", "start", "scenarios", "isolation", "recovery", "growth", "backup")
 
 
 def main() -> int:
