@@ -32,6 +32,8 @@ from trunkline_store import FakeClock
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig
 
+from .tenant_engines import ENROLLED, EXCLUSIONS
+
 OPERATOR = "tl_op_" + "o" * 40
 
 
@@ -119,13 +121,13 @@ def record_request(event, at, tenant="acme", aliases=(), rank=0, mask=(), **fiel
     return request
 
 
-def make_config(folder, **changes):
+def make_config(store_url, **changes):
     return TenantConfig(
         **{
             "suite_key": secrets.token_hex(32),
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
-            "store_url": f"sqlite:///{folder}/tenant.db",
+            "store_url": store_url,
             "secret_keys": (Fernet.generate_key().decode(),),
             "operator_token": OPERATOR,
             "watch_poll_seconds": 30.0,
@@ -150,9 +152,23 @@ async def running(config, clock=None):
         await app.close()
 
 
+@pytest.fixture(params=sorted(ENROLLED))
+def engine(request):
+    """The name of each engine in turn."""
+    if reason := EXCLUSIONS.get((request.param, request.function.__name__)):
+        pytest.skip(f"{request.param} is let off: {reason}")
+    return request.param
+
+
 @pytest.fixture
-async def suite(tmp_path):
-    async with running(make_config(tmp_path)) as suite:
+async def store_url(engine, tmp_path):
+    """An empty store on each engine in turn."""
+    return await ENROLLED[engine](tmp_path)
+
+
+@pytest.fixture
+async def suite(store_url):
+    async with running(make_config(store_url)) as suite:
         await suite.tenant()
         yield suite
 

@@ -74,9 +74,9 @@ def test_bad_secrets_are_told_by_the_name_of_the_setting(tmp_path, name, value):
     assert value not in str(caught.value)
 
 
-async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(tmp_path):
+async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(store_url):
     old, new = (Fernet.generate_key().decode() for _ in range(2))
-    config = make_config(tmp_path, secret_keys=(old,))
+    config = make_config(store_url, secret_keys=(old,))
 
     async def resolved(suite):
         request = source_service_pb2.ResolveSourceRequest(source_id=source.name.rpartition("/")[2])
@@ -87,14 +87,14 @@ async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(tm
         await suite.tenant()
         source = await suite.source(fetch_credential="k", provider_account="A")
     changed = {"suite_key": config.suite_key}
-    async with running(make_config(tmp_path, secret_keys=(new, old), **changed)) as suite:
+    async with running(make_config(store_url, secret_keys=(new, old), **changed)) as suite:
         assert await resolved(suite) == (["s3cret"], "k")
-    async with running(make_config(tmp_path, secret_keys=(new,), **changed)) as suite:
+    async with running(make_config(store_url, secret_keys=(new,), **changed)) as suite:
         assert await resolved(suite) == (["s3cret"], "k")
         assert await secret_rows.reseal(suite.app.db, SecretBox((new,))) == 0
     with pytest.raises(ConfigError, match="TRUNKLINE_TENANT_SECRET_KEYS"):
-        await build(make_config(tmp_path, secret_keys=(old,), **changed))
-    async with running(make_config(tmp_path, secret_keys=(new,), **changed)) as suite:
+        await build(make_config(store_url, secret_keys=(old,), **changed))
+    async with running(make_config(store_url, secret_keys=(new,), **changed)) as suite:
         assert await resolved(suite) == (["s3cret"], "k")  # the start that failed let go of the file
 
 

@@ -30,9 +30,7 @@ OF_THE_GATEWAY = {"RecordCall", "PurgeTenant", "ConfirmPurge"}
 # Tables without a tenant: one row, a number.
 SUITE_TABLES = {"source_revision"}
 # The one statement that forgets deletions of all tenants, on the way of deleting a source.
-FORGETS = re.compile(
-    r"source_changes\.deleted IS \?|source_changes\.deleted = \?|source_changes\.deleted IS 1"
-)
+FORGETS = re.compile(r"source_changes\.deleted (?:IS|=) (?:\?|1|%s|true)")
 
 
 def lacks_tenant(statement: str) -> bool:
@@ -45,7 +43,7 @@ def lacks_tenant(statement: str) -> bool:
     if text.startswith("INSERT"):
         return "tenant_id" not in text.partition(" VALUES ")[0]
     where = text.partition(" WHERE ")[2]
-    return not all(re.search(rf"(?:\b{table}\.)?tenant_id (?:= \?|IN \()", where) for table in tables)
+    return not all(re.search(rf"(?:\b{table}\.)?tenant_id (?:= (?:\?|%s)|IN \()", where) for table in tables)
 
 
 @contextmanager

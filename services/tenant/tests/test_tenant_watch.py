@@ -137,8 +137,8 @@ async def test_a_revision_from_before_deletions_were_forgotten_starts_anew(suite
     assert [m.deleted_source_id for m in told] == [bare(last)]
 
 
-async def test_another_replicas_change_is_seen_by_looking(tmp_path):
-    async with running(make_config(tmp_path, watch_poll_seconds=0.05)) as suite:
+async def test_another_replicas_change_is_seen_by_looking(store_url):
+    async with running(make_config(store_url, watch_poll_seconds=0.05)) as suite:
         await suite.tenant()
         source = await suite.source()
         with watching(suite) as watcher:
@@ -149,15 +149,15 @@ async def test_another_replicas_change_is_seen_by_looking(tmp_path):
             assert (await watcher.next()).revision == 2
 
 
-async def test_a_heartbeat_says_that_it_is_up_to_date(tmp_path):
-    async with running(make_config(tmp_path, watch_poll_seconds=0.05, watch_heartbeat_seconds=0.1)) as suite:
+async def test_a_heartbeat_says_that_it_is_up_to_date(store_url):
+    async with running(make_config(store_url, watch_poll_seconds=0.05, watch_heartbeat_seconds=0.1)) as suite:
         with watching(suite) as watcher:
             for _ in range(3):
                 assert (await watcher.next()).caught_up
 
 
-async def test_a_drain_ends_the_watches_instead_of_waiting_for_them(tmp_path):
-    async with running(make_config(tmp_path, drain_seconds=30.0)) as suite:
+async def test_a_drain_ends_the_watches_instead_of_waiting_for_them(store_url):
+    async with running(make_config(store_url, drain_seconds=30.0)) as suite:
         with watching(suite) as watcher:
             await watcher.until_caught_up()
             async with asyncio.timeout(5):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 
 from trunkline.tenant.v1 import (
     api_key_service_pb2_grpc,
@@ -88,14 +89,19 @@ async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
             poll_seconds=config.watch_poll_seconds,
             heartbeat_seconds=config.watch_heartbeat_seconds,
         )
-        _serve(server, db, authenticator, bell, SourceService(db, box, bell, watch))
+        _serve(server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness)
         ending = asyncio.create_task(_end_watches(server, bell))
         stack.callback(ending.cancel)
         return App(server, db, stack.pop_all())
 
 
 def _serve(
-    server: Server, db: Database, authenticator: LocalAuthenticator, bell: Bell, sources: SourceService
+    server: Server,
+    db: Database,
+    authenticator: LocalAuthenticator,
+    bell: Bell,
+    sources: SourceService,
+    staleness: timedelta | None,
 ) -> None:
     async def store_answers() -> bool:
         await db.check()
@@ -116,10 +122,14 @@ def _serve(
         f"{package}.ApiKeyService",
     )
     server.add(
-        call_service_pb2_grpc.add_CallServiceServicer_to_server, CallService(db), f"{package}.CallService"
+        call_service_pb2_grpc.add_CallServiceServicer_to_server,
+        CallService(db, staleness),
+        f"{package}.CallService",
     )
     server.add(
-        lead_service_pb2_grpc.add_LeadServiceServicer_to_server, LeadService(db), f"{package}.LeadService"
+        lead_service_pb2_grpc.add_LeadServiceServicer_to_server,
+        LeadService(db, staleness),
+        f"{package}.LeadService",
     )
     server.health.depend("store", store_answers)
 

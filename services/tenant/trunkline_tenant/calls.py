@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.engine import Connection
@@ -46,10 +48,11 @@ FILTERS = {
 
 
 class CallService(call_service_pb2_grpc.CallServiceServicer):
-    """trunkline.tenant.v1.CallService."""
+    """trunkline.tenant.v1.CallService. `staleness` is how old a list may be; what is asked by name is the latest."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, staleness: timedelta | None = None) -> None:
         self._db = db
+        self._staleness = staleness
 
     async def RecordCall(self, request: call_service_pb2.RecordCallRequest, context: object) -> call_pb2.Call:
         """Merge what one event says about a call."""
@@ -66,7 +69,7 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         self, request: call_service_pb2.ListCallsRequest, context: object
     ) -> call_service_pb2.ListCallsResponse:
         """List a tenant's calls by the time they began."""
-        rows, token = await self._db.read(page_of(request).fetch)
+        rows, token = await self._db.read(page_of(request).fetch, staleness=self._staleness)
         return call_service_pb2.ListCallsResponse(calls=map(call_rows.shown, rows), next_page_token=token)
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -43,7 +44,18 @@ class TenantConfig(CommonConfig):
     watch_heartbeat_seconds: float = setting(
         10.0, "how often a watch of sources says that it is up to date", least=0.1, most=300
     )
+    list_staleness_seconds: float = setting(
+        0.0,
+        "how old a list of calls or leads is on Spanner, where any replica then answers; 0: the latest",
+        least=0,
+        most=3600,
+    )
     readers: int = setting(4, "connections that read the store", least=1, most=64)
+
+    @property
+    def list_staleness(self) -> timedelta | None:
+        """How old lists may be, None for the latest."""
+        return timedelta(seconds=self.list_staleness_seconds) if self.list_staleness_seconds else None
 
     def box(self) -> SecretBox:
         """Return what seals secrets. Raises ConfigError for keys that are none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
@@ -29,10 +31,11 @@ FILTERS = {
 
 
 class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
-    """trunkline.tenant.v1.LeadService."""
+    """trunkline.tenant.v1.LeadService. `staleness` is how old a list may be; what is asked by name is the latest."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, staleness: timedelta | None = None) -> None:
         self._db = db
+        self._staleness = staleness
 
     async def GetLead(self, request: lead_service_pb2.GetLeadRequest, context: object) -> lead_pb2.Lead:
         """Show a lead."""
@@ -52,7 +55,7 @@ class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
             asked=("ListLeads", tenant, request.filter),
             descending=True,
         )
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.read(page.fetch, staleness=self._staleness)
         return lead_service_pb2.ListLeadsResponse(leads=map(lead_rows.shown, rows), next_page_token=token)
 
 

@@ -1,12 +1,29 @@
 """Tenants, sources with their secrets, API keys, calls and leads."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
-from trunkline_store.spanner import table_options
+from trunkline_store.spanner import index_options, table_options
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 revision = "0001"
 down_revision = None
+
+LISTED_CALL = (
+    "provider", "provider_account", "provider_call_id", "facts", "last_event_time", "kind", "source_id",
+    "caller_number", "spam", "sentiment", "intent", "lead_level", "lead_score", "lead_id", "etag",
+    "create_time", "update_time",
+)  # fmt: skip
+LEAD_FACTS = ("lead_level", "lead_score", "intent", "caller_name")
+LISTED_LEAD = (
+    "phone_number", "display_name", "call_count", "lead_level", "lead_score", "first_call_time",
+    "last_call_time", "last_call_id", "create_time",
+)  # fmt: skip
+
+
+def _stored_with(*key: str) -> dict[str, Any]:
+    return index_options(storing=[name for name in LISTED_LEAD if name not in key])
 
 
 def upgrade() -> None:
@@ -35,7 +52,7 @@ def upgrade() -> None:
         sa.Column("update_time", UtcTimestamp, nullable=False),
         info=table_options(interleave_in="tenants"),
     )
-    op.create_index("sources_by_id", "sources", ["source_id"], unique=True)
+    op.create_index("sources_by_id", "sources", ["source_id"], unique=True, info=index_options())
     op.create_table(
         "source_secrets",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -46,7 +63,7 @@ def upgrade() -> None:
         sa.Column("key_print", Text(16), nullable=False),
         sa.Column("generation", sa.BigInteger, nullable=False),
         sa.Column("expire_time", UtcTimestamp),
-        info=table_options(interleave_in="sources"),
+        info=table_options(interleave_in="sources", expire=("expire_time", 1)),
     )
     op.create_table(
         "source_changes",
@@ -56,7 +73,9 @@ def upgrade() -> None:
         sa.Column("deleted", Bool, nullable=False),
         sa.Column("change_time", UtcTimestamp, nullable=False),
     )
-    op.create_index("source_changes_by_revision", "source_changes", ["revision"])
+    op.create_index(
+        "source_changes_by_revision", "source_changes", ["revision"], info=index_options(storing=["deleted"])
+    )
     op.create_table(
         "source_revision",
         sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -74,7 +93,7 @@ def upgrade() -> None:
         sa.Column("create_time", UtcTimestamp, nullable=False),
         info=table_options(interleave_in="tenants"),
     )
-    op.create_index("api_keys_by_id", "api_keys", ["key_id"], unique=True)
+    op.create_index("api_keys_by_id", "api_keys", ["key_id"], unique=True, info=index_options())
     op.create_table(
         "requests",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -83,7 +102,7 @@ def upgrade() -> None:
         sa.Column("digest", Bytes, nullable=False),
         sa.Column("name", Text(256), nullable=False),
         sa.Column("create_time", UtcTimestamp, nullable=False),
-        info=table_options(expire=("create_time", 1)),
+        info=table_options(interleave_in="tenants", expire=("create_time", 1)),
     )
     op.create_table(
         "calls",
@@ -127,12 +146,18 @@ def upgrade() -> None:
             "intent",
             "caller_name",
         ],
+        info=index_options(storing=LEAD_FACTS, null_filtered=True),
     )
     op.create_index("calls_by_lead_level", "calls", ["tenant_id", "lead_level", "start_time", "call_id"])
     op.create_index("calls_by_sentiment", "calls", ["tenant_id", "sentiment", "start_time", "call_id"])
     op.create_index("calls_by_source", "calls", ["tenant_id", "source_id", "start_time", "call_id"])
     op.create_index("calls_by_spam", "calls", ["tenant_id", "spam", "start_time", "call_id"])
-    op.create_index("calls_by_start", "calls", ["tenant_id", "start_time", "call_id"])
+    op.create_index(
+        "calls_by_start",
+        "calls",
+        ["tenant_id", "start_time", "call_id"],
+        info=index_options(storing=LISTED_CALL),
+    )
     op.create_table(
         "call_aliases",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -142,7 +167,12 @@ def upgrade() -> None:
         sa.Column("place", sa.BigInteger, nullable=False),
         info=table_options(interleave_in="tenants"),
     )
-    op.create_index("call_aliases_by_call", "call_aliases", ["tenant_id", "call_id"])
+    op.create_index(
+        "call_aliases_by_call",
+        "call_aliases",
+        ["tenant_id", "call_id"],
+        info=index_options(storing=["alias", "place"]),
+    )
     op.create_table(
         "call_events",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -167,6 +197,21 @@ def upgrade() -> None:
         sa.Column("create_time", UtcTimestamp, nullable=False),
         info=table_options(interleave_in="tenants"),
     )
-    op.create_index("leads_by_last_call", "leads", ["tenant_id", "last_call_time", "lead_id"])
-    op.create_index("leads_by_level", "leads", ["tenant_id", "lead_level", "last_call_time", "lead_id"])
-    op.create_index("leads_by_number", "leads", ["tenant_id", "phone_number"])
+    op.create_index(
+        "leads_by_last_call",
+        "leads",
+        ["tenant_id", "last_call_time", "lead_id"],
+        info=_stored_with("last_call_time"),
+    )
+    op.create_index(
+        "leads_by_level",
+        "leads",
+        ["tenant_id", "lead_level", "last_call_time", "lead_id"],
+        info=_stored_with("lead_level", "last_call_time"),
+    )
+    op.create_index(
+        "leads_by_number",
+        "leads",
+        ["tenant_id", "phone_number"],
+        info=_stored_with("phone_number"),
+    )
