@@ -156,10 +156,17 @@ class Queue:
         return self._leases.release(conn, owner, self._now(conn))
 
     def revive(
-        self, conn: Connection, job_id: str, *, new_generation: bool = False, stage: str | None = None
+        self,
+        conn: Connection,
+        job_id: str,
+        *,
+        tenant_id: str | None = None,
+        new_generation: bool = False,
+        stage: str | None = None,
     ) -> bool:
         """Make a dead letter claimable again; True when it was. Twice changes nothing twice.
 
+        With `tenant_id` only a job of that tenant.
         `new_generation` is the forced replay: it takes done jobs too, and adds one to the generation. With
         `stage` it begins there with an empty checkpoint; without, it goes on where it stopped.
         """
@@ -180,6 +187,8 @@ class Queue:
         if stage is not None:
             values |= {"stage": stage, "checkpoint": {}}
         revived = sa.update(self._table).where(c.job_id == job_id, c.state.in_(states)).values(values)
+        if tenant_id is not None:
+            revived = revived.where(c.tenant_id == tenant_id)
         return conn.execute(revived).rowcount == 1
 
     def get(self, conn: Connection, job_id: str) -> Job | None:

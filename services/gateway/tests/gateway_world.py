@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -18,12 +19,13 @@ from trunkline_gateway.event_service import EventService
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
-from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.sources import SourceMap, source_of
 from trunkline_jobs import Queue
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARENT = "tenants/acme"
+MIGRATIONS = "trunkline_gateway.migrations"
 
 
 def body_of(number):
@@ -38,15 +40,22 @@ class World:
         self.queue = Queue(db, schema.jobs)
         self.jobs = JobService(db, self.queue, tenant_in_flight=1000)
         self.rejections = Rejections(db, keep_per_source=50)
-        self.admission = Admission(
-            db, self.queue, self.sources, keep_rejections=50,
-            jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
-        )  # fmt: skip
+        self.left = None  # undecided receipts, as admission told it last
+        self.admission = self.new_admission()
         self.replays = Replays(db, self.queue, self.jobs.jobs_ready)
         accepting = Accepting(db, self.sources, self.admission.soon)
         self.events = EventService(db, self.queue, self.replays, accepting, self.jobs.jobs_ready)
         self.inbox = db.appender(schema.receipts)
         self.receipts = 0
+
+    def new_admission(self, **settings):
+        def tell(count):
+            self.left = count
+
+        return Admission(
+            self.db, self.queue, self.sources, keep_rejections=50, jobs_ready=self.jobs.jobs_ready,
+            undecided=tell, **settings,
+        )  # fmt: skip
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):
         self.clock.advance(0.001)
@@ -115,6 +124,14 @@ class World:
         request = pb.ListRejectionsRequest(parent=parent, page_size=500)
         return (await self.events.ListRejections(request, None)).rejections
 
+    async def keep_rejected(self, *deliveries, source=None):
+        """Keep requests as rejected now, a second apart."""
+        for delivery in deliveries:
+            self.clock.advance(1)
+            delivery = replace(delivery, received=self.clock.now())
+            self.rejections.keep(source_of(source or resolved()), "post_call", delivery, "wrong")
+        await self.rejections.flush()
+
     async def rows(self, table):
         return await self.db.read(
             lambda conn: conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
@@ -122,10 +139,9 @@ class World:
 
 
 @asynccontextmanager
-async def opened(folder, *sources):
+async def opened(folder, *sources, url=None):
+    """Open a database, by default a file in the folder; one on Spanner must have been migrated."""
     clock = FakeClock(NOW)
-    url = f"sqlite:///{folder}/gateway.db"
-    async with await Database.open(
-        url, schema.metadata, migrations="trunkline_gateway.migrations", clock=clock
-    ) as db:
+    url = url or f"sqlite:///{folder}/gateway.db"
+    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
         yield World(db, clock, *sources)

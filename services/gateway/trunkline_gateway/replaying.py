@@ -76,7 +76,7 @@ def replay_event(
 def revive(conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, force: bool) -> bool:
     """Make an event's job claimable: a dead one where it stopped, with `force` also a done one, from the start."""
     stage = FIRST_STAGE if force else None
-    if not queue.revive(conn, event_id, new_generation=force, stage=stage):
+    if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
     mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
     conn.execute(events.update().where(mine).values(finished_at=None))

@@ -1,0 +1,82 @@
+"""The gateway's conformance suite on every engine."""
+
+from contextlib import asynccontextmanager
+from functools import partial
+from inspect import signature
+
+import gateway_conforms_admit
+import gateway_conforms_events
+import gateway_conforms_tenants
+import pytest
+from gateway_conformance import CHECKS, EXCLUSIONS
+from gateway_conforms_tenants import lacks_tenant
+from gateway_world import MIGRATIONS, opened
+from trunkline_store.database import ENGINES
+from trunkline_store.migrations import migrate
+
+from tests.integration.spanner_emulator import require_emulator
+
+PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_tenants)
+
+
+@asynccontextmanager
+async def in_a_file(folder, *sources):
+    async with opened(folder, *sources) as world:
+        yield world
+
+
+@asynccontextmanager
+async def on_the_emulator(folder, *sources):
+    emulator = require_emulator()
+    url = emulator.create_database()
+    try:
+        migrate(url, MIGRATIONS)
+        async with opened(folder, *sources, url=url) as world:
+            yield world
+    finally:
+        emulator.drop_database(url)
+
+
+ENROLLED = {"sqlite": in_a_file, "spanner": on_the_emulator}
+
+
+@pytest.mark.parametrize("engine", sorted(ENROLLED))
+@pytest.mark.parametrize("name", sorted(CHECKS))
+async def test_engine_conforms(engine, name, tmp_path):
+    if reason := EXCLUSIONS.get((engine, name)):
+        pytest.skip(f"{engine} is let off {name}: {reason}")
+    function = CHECKS[name]
+    more = {"folder": tmp_path} if "folder" in signature(function).parameters else {}
+    await function(partial(ENROLLED[engine], tmp_path), **more)
+
+
+def test_every_engine_is_enrolled():
+    assert set(ENGINES) == set(ENROLLED)
+
+
+def test_every_part_has_enrolled_its_checks():
+    assert {check.__module__ for check in CHECKS.values()} == {part.__name__ for part in PARTS}
+
+
+def test_exclusions_name_what_is_there():
+    for (engine, name), reason in EXCLUSIONS.items():
+        assert engine in ENGINES
+        assert name in CHECKS
+        assert reason
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT events.event_id FROM events WHERE events.event_id = ?",
+        "SELECT a.tenant_id FROM a",
+        "SELECT a.x FROM a JOIN b ON b.id = a.id WHERE a.tenant_id = ?",
+        "SELECT receipts.body FROM receipts WHERE receipts.seq = @p0",
+        "UPDATE jobs SET tenant_id=? WHERE job_id = ?",
+        "INSERT INTO events (event_id) VALUES (?)",
+        "INSERT INTO events (event_id) SELECT r.f0 FROM UNNEST(@p0) AS r",
+        "DELETE FROM events WHERE events.event_id = ?",
+    ],
+)
+def test_the_inspection_finds_what_lacks_a_tenant(statement):
+    assert lacks_tenant(statement)
