@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
 
-from trunkline_runtime.client_interceptors import client_interceptors
+from trunkline_runtime.client_interceptors import UnaryUnary, stream_interceptors
 from trunkline_runtime.identity import Caller, CallerKind
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.metrics import RpcMetrics
 from trunkline_runtime.tokens import TokenSigner
 
 _ANY_METHOD: list[dict[str, str]] = [{}]
@@ -87,6 +88,48 @@ def unconfined() -> Iterator[None]:
         _acting.reset(token)
 
 
+class _Channel(grpc.aio.Channel):
+    """A channel whose calls all get what ours get."""
+
+    def __init__(self, address: str, authorization: Callable[[], str]) -> None:
+        self._authorization = authorization
+        self._metrics = RpcMetrics("client")
+        self._channel = grpc.aio.insecure_channel(
+            address, options=OPTIONS, interceptors=stream_interceptors(authorization, self._metrics)
+        )
+
+    def unary_unary(self, method: str, *given: Any, **options: Any) -> Any:
+        ask = self._channel.unary_unary(method, *given, **options)
+        return UnaryUnary(method, ask, self._authorization, self._metrics)
+
+    def unary_stream(self, method: str, *given: Any, **options: Any) -> Any:
+        return self._channel.unary_stream(method, *given, **options)
+
+    def stream_unary(self, method: str, *given: Any, **options: Any) -> Any:
+        return self._channel.stream_unary(method, *given, **options)
+
+    def stream_stream(self, method: str, *given: Any, **options: Any) -> Any:
+        return self._channel.stream_stream(method, *given, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
+
+
 class Channels:
     """Opens channels as they are asked for; whoever makes it closes it."""
 
@@ -98,10 +141,7 @@ class Channels:
         """Return the channel to an address (host:port, or any gRPC target); the same one every time."""
         channel = self._open.get(address)
         if channel is None:
-            channel = grpc.aio.insecure_channel(
-                address, options=OPTIONS, interceptors=client_interceptors(self._authorization)
-            )
-            self._open[address] = channel
+            channel = self._open[address] = _Channel(address, self._authorization)
         return channel
 
     async def close(self) -> None:

@@ -1,4 +1,8 @@
-"""What every outgoing call gets: identity, request id, trace, a deadline, and its count in the metrics."""
+"""What every outgoing call gets: identity, request id, trace, a deadline, and its count in the metrics.
+
+Calls with one request and one answer, which are nearly all, are made by a callable of our own: an interceptor of
+gRPC's costs each of them a task and two further call objects. Streams have interceptors.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +34,9 @@ class _Outgoing:
         self._metrics = metrics
         self._deadline = deadline
 
-    def _prepare(self, details: Any) -> tuple[Any, str]:
-        method = details.method if isinstance(details.method, str) else details.method.decode()
-        metadata: Any = grpc.aio.Metadata(*(details.metadata or ()))
+    def _told(self, given: Any) -> Any:
+        """Return the metadata of a call, with what its caller gave."""
+        metadata: Any = grpc.aio.Metadata(*(given or ()))
         if "authorization" not in metadata:
             metadata.add("authorization", self._authorization())
         rpc = current_rpc()
@@ -41,35 +45,20 @@ class _Outgoing:
         place = tracing.current()
         if place is not None and "traceparent" not in metadata:
             metadata.add("traceparent", place.traceparent)
-        timeout = details.timeout
-        if timeout is None:
-            timeout = self._deadline
-            remaining = rpc.remaining_seconds() if rpc is not None else None
-            if remaining is not None:
-                timeout = max(0.0, min(timeout, remaining))
-        return details._replace(metadata=metadata, timeout=timeout), method
+        return metadata
 
-    async def _one(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Make a call with one answer, and count it when the answer is there."""
+    def _seconds(self, timeout: float | None) -> float:
+        """Return a call's deadline: as asked, else the usual one, within what our own caller still waits."""
+        if timeout is not None:
+            return timeout
+        rpc = current_rpc()
+        remaining = rpc.remaining_seconds() if rpc is not None else None
+        return self._deadline if remaining is None else max(0.0, min(self._deadline, remaining))
+
+    def _prepare(self, details: Any) -> tuple[Any, str]:
         method = details.method if isinstance(details.method, str) else details.method.decode()
-        began = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED
-        self._metrics.began(method)
-        try:
-            with tracing.client_span(method) as span:
-                details, _ = self._prepare(details)
-                call = await continuation(details, request)
-                try:
-                    code = await call.code()
-                except asyncio.CancelledError:
-                    # Waiting for the code is ours; giving up must reach the call itself.
-                    call.cancel()
-                    raise
-                if span is not None and code is not grpc.StatusCode.OK:
-                    span.failed(code.name)
-                return call
-        finally:
-            self._metrics.ended(method, code.name, time.perf_counter() - began)
+        metadata, timeout = self._told(details.metadata), self._seconds(details.timeout)
+        return details._replace(metadata=metadata, timeout=timeout), method
 
     async def _many(self, continuation: Any, details: Any, request: Any) -> Any:
         """Make a call with a stream of answers, and count it when the stream ends."""
@@ -92,14 +81,49 @@ class _Outgoing:
         return call
 
 
-class UnaryUnary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
-    """One request, one answer."""
+class UnaryUnary(_Outgoing):
+    """A method with one request and one answer: `await method(request, timeout=3)`. Raises grpc.aio.AioRpcError."""
 
-    async def intercept_unary_unary(
-        self, continuation: Any, client_call_details: Details, request: Any
+    def __init__(
+        self,
+        method: str,
+        ask: grpc.aio.UnaryUnaryMultiCallable[Any, Any],
+        authorization: Authorization,
+        metrics: RpcMetrics,
+    ) -> None:
+        super().__init__(authorization, metrics, DEADLINE_SECONDS)
+        self._method = method
+        self._ask = ask
+
+    async def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        **options: Any,
     ) -> Any:
-        """Make the call."""
-        return await self._one(continuation, client_call_details, request)
+        """Make the call; giving up waiting cancels it."""
+        began = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED
+        self._metrics.began(self._method)
+        try:
+            with tracing.client_span(self._method) as span:
+                try:
+                    answer = await self._ask(
+                        request, timeout=self._seconds(timeout), metadata=self._told(metadata), **options
+                    )
+                    code = grpc.StatusCode.OK
+                    return answer
+                except grpc.aio.AioRpcError as error:
+                    code, failed = error.code(), error
+                    if span is not None:
+                        span.failed(
+                            code.name
+                        )  # raised below: the span would record the exception, words and all
+            raise failed
+        finally:
+            self._metrics.ended(self._method, code.name, time.perf_counter() - began)
 
 
 class StreamUnary(_Outgoing, grpc.aio.StreamUnaryClientInterceptor):
@@ -132,11 +156,11 @@ class StreamStream(_Outgoing, grpc.aio.StreamStreamClientInterceptor):
         return await self._many(continuation, client_call_details, request_iterator)
 
 
-def client_interceptors(authorization: Authorization) -> list[grpc.aio.ClientInterceptor]:
-    """Return the interceptors of a channel; `authorization` gives the header's value for each call."""
-    metrics = RpcMetrics("client")
+def stream_interceptors(
+    authorization: Authorization, metrics: RpcMetrics
+) -> list[grpc.aio.ClientInterceptor]:
+    """Return a channel's interceptors for streams; `authorization` gives the header's value for each call."""
     return [
-        UnaryUnary(authorization, metrics, DEADLINE_SECONDS),
         StreamUnary(authorization, metrics, STREAM_DEADLINE_SECONDS),
         UnaryStream(authorization, metrics, STREAM_DEADLINE_SECONDS),
         StreamStream(authorization, metrics, STREAM_DEADLINE_SECONDS),
