@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import shutil
 import sqlite3
 import struct
+import subprocess
+import sys
 import time
 import wave
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from tests.standins.recordings import Recordings
+from tools.bench.load import raw_request
 from tools.suite import webhooks
 from tools.suite.processes import Suite
 from tools.suite.seed import SeededTenant, seed_tenant
@@ -31,6 +35,8 @@ QUIET_LOGS = {
     f"TRUNKLINE_{name}_LOG_LEVEL": "warning" for name in ("GATEWAY", "TENANT", "AUDIO", "AI", "WORKER")
 }
 # The name of an analysis is among the facts only once the results are recorded.
+_NOT_ADMITTED = "select max(receipts.seq) - max(cursors.seq) from receipts, cursors where name = 'admission'"
+_CONNECTIONS = 8
 _RECORDED = "select provider_call_id, update_time from calls where instr(facts, ?) > 0 and tenant_id = ?"
 
 
@@ -85,6 +91,41 @@ class Bench:
         answer.raise_for_status()
         return now
 
+    def post_all(self, hooks: Sequence[webhooks.Webhook]) -> float:
+        """Post many from a client that costs little; when the first of them was received (Unix seconds)."""
+        known = self._look("select coalesce(max(seq), 0) from receipts")
+        file = self.suite.folder / "requests.json"
+        file.write_text(json.dumps([raw_request(hook, hook.url).decode("latin-1") for hook in hooks]))
+        host, port = self.suite.http.split(":")
+        command = [
+            sys.executable,
+            "-m",
+            "tools.bench.sockets",
+            host,
+            port,
+            str(_CONNECTIONS),
+            "600",
+            str(file),
+        ]
+        done = json.loads(
+            subprocess.run([*command, "once"], capture_output=True, text=True, check=True).stdout
+        )
+        assert (done["answered"], done["errors"]) == (len(hooks), 0), done
+        return self._look("select min(received_at) from receipts where seq > ?", known) / 1e6
+
+    def wait_admitted(self, seconds: float = 60) -> None:
+        """Return when every receipt is linked to its event."""
+        until = time.monotonic() + seconds
+        while self._look(_NOT_ADMITTED):
+            if time.monotonic() > until:
+                raise NotRecorded(f"receipts were not admitted in {seconds} s")
+            time.sleep(0.05)
+
+    def _look(self, query: str, *parameters: object) -> float:
+        file = f"file:{self.suite.folder / 'gateway.db'}?mode=ro"
+        with closing(sqlite3.connect(file, uri=True)) as store:
+            return float(store.execute(query, parameters).fetchone()[0])
+
     @contextmanager
     def calls_of(self, tenant: str) -> Iterator[Callable[[], dict[str, float]]]:
         """Look into the tenant service's store: calls with their analysis, and when written (Unix seconds)."""
@@ -126,7 +167,7 @@ def processor_ms(bench: Bench) -> dict[str, float]:
         own = stat.parent.name == str(os.getpid())
         name = "bench" if own else groups.get(int(fields[2]))
         if name is not None:
-            ticks[name] += sum(map(int, fields[11:13] if own else fields[11:15]))
+            ticks[name] += sum(map(int, fields[11:15]))
     return {name: count * 1000 / os.sysconf("SC_CLK_TCK") for name, count in ticks.items()}
 
 

@@ -2,7 +2,7 @@
 
 Real processes, real gRPC, real recordings fetched and decoded; only what hears and understands is a stand-in.
 `pipeline_*`: one call at a time, until a reader of the tenant service's store sees the analysis. `calls_per_s`: a
-backlog of calls, spread over tenants, from the first acknowledgement to the last recorded call; `cpu_ms_*`: the
+backlog of calls, spread over tenants, from the first webhook's receipt to the last recorded call; `cpu_ms_*`: the
 processor time of one of them, by process (`bench` is this client with the providers' stand-in).
 """
 
@@ -56,7 +56,7 @@ def backlog(bench: Bench, count: int) -> dict[str, float]:
     ids = {tenant: [str(next(_ids)) for _ in range(count // TENANTS)] for tenant in tenants}
     hooks = [bench.call(tenant, call_id) for tenant in tenants for call_id in ids[tenant]]
     before = processor_ms(bench)
-    began = min([bench.post(hook) for hook in hooks])
+    began = bench.post_all(hooks)
     ended = max(bench.wait_recorded(tenant, ids[tenant], 300) for tenant in tenants)
     after = processor_ms(bench)
     spent = {f"cpu_ms_{name}": (after[name] - before[name]) / len(hooks) for name in after}
@@ -102,11 +102,13 @@ async def _claim_all(stub: job_service_pb2_grpc.JobServiceAsyncStub, worker: str
 
 def fill(bench: Bench, count: int) -> None:
     """Post that many events of several tenants, and wait until each is admitted."""
+    hooks = []
     for n in range(count):
         source = bench.tenant(f"many-{n % TENANTS}").source("callrail")
         call = webhooks.callrail_call(source, str(next(_ids)), recorded=False)
-        bench.post(webhooks.callrail(source, "pre_call", call))
-    time.sleep(1.0)
+        hooks.append(webhooks.callrail(source, "pre_call", call))
+    bench.post_all(hooks)
+    bench.wait_admitted()
 
 
 def main() -> None:
