@@ -27,11 +27,11 @@ help: ## List the targets
 
 setup: $(VENV)/.ready ## Install everything, all packages editable
 
-demo: setup ## Every sample call from webhook to analysis, through the real processes
-	@$(RUN) tools.suite.demo
+demo: setup ## Every sample call from webhook to analysis, through the real processes; STORE=spanner: on its emulator
+	@$(RUN) tools.suite.demo $(if $(STORE),--store $(STORE))
 
-up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json
-	@$(RUN) tools.suite.up
+up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner
+	@$(RUN) tools.suite.up $(if $(STORE),--store $(STORE))
 
 test: setup tools ## All tests
 	$(RUN) pytest

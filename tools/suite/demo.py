@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,13 @@ from typing import Any
 import httpx
 
 from tests.standins.recordings import Recordings
-from tools.suite import webhooks
+from tools.suite import spanner, webhooks
 from tools.suite.processes import Suite, SuiteError
 from tools.suite.seed import SeededTenant, api, seed_tenant
 
 FOLDER = Path("var/demo")
 CALLS = Path("tests/data/calls")
-ANALYSED_SECONDS = 180.0
+ANALYSED_SECONDS = 600.0
 COLUMNS = (
     ("tenant", 7), ("provider", 9), ("call", 22), ("audio", 6), ("spk", 3), ("opening words", 36), ("spam", 4),
     ("sentiment", 9), ("intent", 17), ("lead", 10), ("ack ms", 7), ("done s", 6),
@@ -42,9 +44,22 @@ class Posted:
 
 def main() -> int:
     """Run the demo; 0 only when every call got there."""
+    told = spanner.with_store(argparse.ArgumentParser(prog="make demo", description=__doc__)).parse_args()
+    with ExitStack() as stack:
+        try:
+            stores = spanner.stores(stack, told.store, FOLDER, _say)
+        except SuiteError as error:
+            print(f"\ndemo failed: {error}", file=sys.stderr)
+            return 1
+        return run(stores)
+
+
+def run(stores: dict[str, str]) -> int:
+    """Run the demo with these settings of the stores."""
     samples = json.loads((CALLS / "calls.json").read_text())
     shutil.rmtree(FOLDER, ignore_errors=True)
-    suite = Suite(FOLDER, free_ports=True, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"})
+    networks = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    suite = Suite(FOLDER, free_ports=True, env={**networks, **stores})
     with Recordings() as recordings:
         try:
             _say("starting gateway, worker, tenant, audio and ai")

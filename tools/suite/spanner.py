@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from trunkline_store import StoreError
@@ -14,6 +15,23 @@ from trunkline_store.spanner.emulator import Emulator
 from tools.suite.processes import SuiteError
 
 SERVICES = ("gateway", "tenant", "audio", "ai")
+
+
+def with_store(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the choice of the stores' engine."""
+    parser.add_argument("--store", choices=("sqlite", "spanner"), default="sqlite")
+    return parser
+
+
+def stores(stack: ExitStack, engine: str, folder: Path, say: Callable[[str], None]) -> dict[str, str]:
+    """Make the stores that a suite is to run on, for as long as `stack` is open; its settings. Raises SuiteError."""
+    if engine == "sqlite":
+        return {}
+    say("starting the Spanner emulator, creating four databases")
+    settings = stack.enter_context(emulated(folder))
+    say("migrating them")
+    migrate(settings)
+    return settings
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.standins.recordings import Recordings
+from tools.suite import spanner
 from tools.suite.processes import Suite, SuiteError
 from tools.suite.seed import SeededSource, SeededTenant, api, seed_tenant
 
@@ -49,7 +53,7 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
 
     Calls 1, 2, 3 ... at the provider (resource_id CAL1, recording RE1) have the sample recordings.
     """
-    kept = FOLDER / "seed.json"
+    kept = suite.folder / "seed.json"
     if kept.exists():
         tenants = [
             SeededTenant(
@@ -82,7 +86,21 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    suite = Suite(FOLDER, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"})
+    told = spanner.with_store(argparse.ArgumentParser(prog="make up", description=__doc__)).parse_args()
+    with ExitStack() as stack:
+        try:
+            # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
+            folder = FOLDER if told.store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
+            stores = spanner.stores(stack, told.store, folder, lambda text: print(text, file=sys.stderr))
+        except SuiteError as error:
+            print(f"\n{error}", file=sys.stderr)
+            return 1
+        return serve(folder, stores, stop)
+
+
+def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
+    """Serve on these stores until `stop` is set."""
+    suite = Suite(folder, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores})
     facts, written = FOLDER / "dev.json", False
     with Recordings() as recordings:
         try:
@@ -114,7 +132,7 @@ def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
         print(f"\ntenant    {tenant.name}\n  API key {tenant.api_key}")
         for source in tenant.sources:
             print(f"  {source.provider:9} {source.url}/<event_type>\n            secret {source.secret}")
-    print("\nThe same facts are in var/dev.json, logs in var/log/. Ctrl-C stops.", flush=True)
+    print(f"\nThe same facts are in var/dev.json, logs in {suite.folder}/log/. Ctrl-C stops.", flush=True)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -130,6 +130,7 @@ def make_config(store_url, **changes):
             "store_url": store_url,
             "secret_keys": (Fernet.generate_key().decode(),),
             "operator_token": OPERATOR,
+            "list_staleness_seconds": 0.0,
             "watch_poll_seconds": 30.0,
             "watch_heartbeat_seconds": 30.0,
             "drain_seconds": 2.0,

@@ -45,8 +45,8 @@ class TenantConfig(CommonConfig):
         10.0, "how often a watch of sources says that it is up to date", least=0.1, most=300
     )
     list_staleness_seconds: float = setting(
-        0.0,
-        "how old a list of calls or leads is on Spanner, where any replica then answers; 0: the latest",
+        5.0,
+        "how old the snapshot may be that ListCalls and ListLeads read on Spanner; SQLite shows the latest",
         least=0,
         most=3600,
     )
