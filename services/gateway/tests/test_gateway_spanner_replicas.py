@@ -1,0 +1,87 @@
+"""What only Spanner has: several gateways over one database, and lists that may be some seconds old."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from gateway_deliveries import callrail
+from gateway_world import MIGRATIONS, PARENT, World, body_of
+from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline_gateway import schema
+from trunkline_gateway.backlog import ByShard
+from trunkline_store import Database, SystemClock
+from trunkline_store.migrations import migrate
+
+from tests.integration.spanner_emulator import spanner_url  # noqa: F401 - a fixture
+
+
+class Clock(SystemClock):
+    """The real time; nothing that waits for a fake clock's steps is done here."""
+
+    def advance(self, _seconds):
+        """Time passes by itself."""
+
+
+@pytest.fixture
+async def worlds(spanner_url):  # noqa: F811
+    migrate(spanner_url, MIGRATIONS)
+    options = {"migrations": MIGRATIONS, "clock": Clock()}
+    async with (
+        await Database.open(f"{spanner_url}?writers=2", schema.metadata, **options) as one,
+        await Database.open(f"{spanner_url}?writers=2", schema.metadata, **options) as other,
+    ):
+        yield World(one, one.clock), World(other, other.clock)
+
+
+async def test_gateways_that_admit_at_once_admit_each_receipt_once(worlds):
+    one, other = worlds
+    for number in range(40):
+        await (one if number % 2 else other).receipt(
+            body_of(number % 30), receipt_id=f"{number:032x}", source="s-1"
+        )
+    admissions = [world.new_admission(batch=6) for world in worlds]
+
+    async def admit(admission):
+        while await admission.step():
+            pass
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*map(admit, admissions))
+        await asyncio.gather(*map(admit, admissions))
+    assert len(await one.listed()) == 30
+    assert await other.rows(schema.event_receipts) == 40
+    assert await other.rows(schema.jobs) == 30
+    left = await one.db.read(lambda conn: ByShard().read(conn, 100))
+    assert left.rows == []
+
+
+async def test_undecided_receipts_of_a_gateway_that_went_away_are_anothers(worlds):
+    one, other = worlds
+    await other.admission.retry_undecided()  # it looked, and there was nothing
+    one.feed.down = True
+    await one.receipt(body_of(1))
+    await one.admit()
+    assert await one.rows(schema.undecided_receipts) == 1
+    running = asyncio.create_task(other.admission.run())
+    async with asyncio.timeout(30):
+        while not await other.listed():
+            await asyncio.sleep(0.05)
+    running.cancel()
+
+
+async def test_a_list_may_be_old_and_an_event_never_is(worlds):
+    world, _ = worlds
+    world.events._list_staleness = timedelta(seconds=30)
+    await world.receipt(body_of(1))
+    await world.admit()
+    assert await world.listed() == [], "as of before it came"
+    dead = pb.ListDeadLettersRequest(parent=PARENT)
+    assert list((await world.events.ListDeadLetters(dead, None)).events) == []
+    world.events._list_staleness = None
+    (event,) = await world.listed()
+    world.events._list_staleness = timedelta(seconds=30)
+    assert (await world.show(event.name)).receipt_count == 1
+    await world.keep_rejected(callrail(body_of(2), "wrong"))
+    assert len(await world.rejected()) == 1, "whoever accepts looks again"
