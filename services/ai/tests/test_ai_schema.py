@@ -1,18 +1,44 @@
+"""Revisions make what the tables declare, on each engine."""
+
 from trunkline_ai.tables import metadata
 from trunkline_store import Database
-from trunkline_store.migrations import differences, head_revision
+from trunkline_store.migrations import differences, head_revision, migrate
 from trunkline_store.spanner import undeclared
 
+from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
 
-async def test_migrations_and_tables_agree(tmp_path):
-    url = f"sqlite:///{tmp_path}/ai.db"
-    async with await Database.open(url, metadata, migrations="trunkline_ai.migrations") as db:
+PACKAGE = "trunkline_ai.migrations"
+
+
+async def test_in_a_file(tmp_path):
+    async with await Database.open(f"sqlite:///{tmp_path}/ai.db", metadata, migrations=PACKAGE) as db:
         assert await db.read(lambda conn: differences(conn, metadata)) == []
-    assert head_revision("trunkline_ai.migrations") == "0002"
+    assert head_revision(PACKAGE) == "0002"
 
 
-def test_spanner_options_name_what_is_there():
+async def test_on_spanner(spanner_url):  # noqa: F811
+    emulator = require_emulator()
+    migrate(spanner_url, PACKAGE)
+    declared = emulator.create_database()
+    async with await Database.open(declared, metadata) as db:
+        await db.check()
+    made = emulator.schema_of(declared)
+    assert emulator.schema_of(spanner_url) == made
+    emulator.drop_database(declared)
+    text = " ".join(" ".join(made).split())
+    for part in (
+        "NULL_FILTERED INDEX analyses_by_expiry ON analyses(tenant_id, expire_at)",
+        "analyses_by_time ON analyses(tenant_id, created_at, analysis_id) STORING (call_id, generation,",
+        "ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))",
+    ):
+        assert part in text, text
+
+
+def test_options_name_what_is_there():
     assert undeclared(metadata) == []
-    assert all(
-        next(iter(table.primary_key.columns)).name == "tenant_id" for table in metadata.tables.values()
-    )
+
+
+def test_every_key_and_index_begins_with_the_tenant():
+    for table in metadata.tables.values():
+        for keyed in (table.primary_key, *table.indexes):
+            assert next(iter(keyed.columns)).name == "tenant_id", keyed

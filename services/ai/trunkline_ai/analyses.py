@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,8 +12,10 @@ from sqlalchemy.engine import Connection, Row
 from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
+from trunkline_store.deletion import delete_keys
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
+from trunkline_store.keyset import behind
 from trunkline_store.tombstones import buried
 
 from trunkline_ai.naming import analysis_name, call_name
@@ -64,29 +66,37 @@ def result_of(message: analysis_pb2.Analysis) -> dict[str, Any]:
 
 
 class Analyses:
-    """The analyses of all tenants; every call names one tenant."""
+    """The analyses of all tenants; every call names one tenant. One whose time has come is not there any more.
 
-    def __init__(self, db: Database) -> None:
+    `list_staleness` is how old a page may be where the engine can serve older snapshots; None is the latest.
+    """
+
+    def __init__(self, db: Database, list_staleness: timedelta | None = None) -> None:
         self._db = db
+        self._list_staleness = list_staleness
 
     async def get(self, tenant: str, analysis: str) -> StoredAnalysis | None:
         """One analysis, None when it is not there."""
-        key = {"tenant": tenant, "analysis": analysis}
-        row = await self._db.read(lambda conn: _ONE.first(conn, key))
-        return None if row is None else StoredAnalysis(**row)
+        now = self._db.clock.now()
+        return await self._db.read(lambda conn: _living(conn, tenant, analysis, now))
 
     async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
         """Keep an analysis unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
         key = ["tenant_id", "analysis_id"]
+        now = self._db.clock.now()
 
-        def work(conn: Connection) -> bool:
+        def work(conn: Connection) -> StoredAnalysis:
             if buried(conn, deleted_tenants, [analysis.tenant_id]):
                 raise NotFound(f"tenants/{analysis.tenant_id}")
-            return insert_if_absent(conn, analyses, {**vars(analysis)}, key)
+            if insert_if_absent(conn, analyses, {**vars(analysis)}, key):
+                return analysis
+            kept = _living(conn, analysis.tenant_id, analysis.analysis_id, now)
+            if kept is None:  # it waits for its deletion: the new one takes its place
+                delete_keys(conn, analyses, [(analysis.tenant_id, analysis.analysis_id)])
+                conn.execute(analyses.insert(), {**vars(analysis)})
+            return kept or analysis
 
-        inserted = await self._db.write(work)
-        kept = None if inserted else await self.get(analysis.tenant_id, analysis.analysis_id)
-        return kept or analysis
+        return await self._db.write(work)
 
     async def improve(self, analysis: StoredAnalysis) -> None:
         """Put a better result in a degraded one's place; one that is not degraded stays as it is."""
@@ -110,18 +120,20 @@ class Analyses:
     async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[StoredAnalysis]:
         """Analyses of a tenant, the latest first, behind the key `after`."""
         table = analyses.c
-        query = sa.select(analyses).where(table.tenant_id == tenant)
+        lives = table.expire_at.is_(None) | (table.expire_at > self._db.clock.now())
+        query = sa.select(analyses).where(table.tenant_id == tenant, lives)
         if after is not None:
-            created, identity = after
-            query = query.where(
-                sa.or_(
-                    table.created_at < created,
-                    sa.and_(table.created_at == created, table.analysis_id < identity),
-                )
-            )
+            query = query.where(behind((table.created_at, table.analysis_id), after, descending=True))
         query = query.order_by(table.created_at.desc(), table.analysis_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
         return [_stored(row) for row in rows]
+
+
+def _living(conn: Connection, tenant: str, analysis: str, now: datetime) -> StoredAnalysis | None:
+    row = _ONE.first(conn, {"tenant": tenant, "analysis": analysis})
+    if row is None or (row["expire_at"] is not None and row["expire_at"] <= now):
+        return None
+    return StoredAnalysis(**row)
 
 
 def _stored(row: Row[Any]) -> StoredAnalysis:

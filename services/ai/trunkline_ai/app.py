@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
 from trunkline_runtime.authenticator import Authenticator
@@ -41,7 +42,7 @@ async def running(
         db = await stack.enter_async_context(
             await opened(lambda: _open(config), MAY_PASS, config, service="ai", signer=signer)
         )
-        analyses = Analyses(db)
+        analyses = Analyses(db, timedelta(seconds=config.list_staleness_seconds))
         analysing = Analysing(
             analyses,
             language,
@@ -80,7 +81,9 @@ async def serve(config: AiConfig) -> None:
 
 
 async def _open(config: AiConfig) -> Database:
-    return await Database.open(config.store_url, metadata, migrations="trunkline_ai.migrations")
+    return await Database.open(
+        config.store_url, metadata, migrations="trunkline_ai.migrations", readers=config.readers
+    )
 
 
 def _engine(config: AiConfig) -> Engine:

@@ -18,5 +18,12 @@ class AiConfig(CommonConfig):
         least=0,
         most=36500,
     )
+    list_staleness_seconds: float = setting(
+        5.0,
+        "how old the snapshot may be that ListAnalyses reads on Spanner; SQLite shows the latest",
+        least=0,
+        most=3600,
+    )
+    readers: int = setting(4, "connections that read the store", least=1, most=64)
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     analyses_at_once: int = setting(16, "conversations analysed at once; further ones wait", least=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
@@ -63,7 +64,8 @@ async def running(
         db = await stack.enter_async_context(
             await opened(lambda: _open(config), MAY_PASS, config, service="audio", signer=signer)
         )
-        recordings, transcripts = Recordings(db), Transcripts(db)
+        staleness = timedelta(seconds=config.list_staleness_seconds)
+        recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         receiving = Receiving(
             recordings=recordings,
             blobs=blobs,
@@ -132,7 +134,9 @@ async def serve(config: AudioConfig) -> None:
 
 
 async def _open(config: AudioConfig) -> Database:
-    return await Database.open(config.store_url, metadata, migrations="trunkline_audio.migrations")
+    return await Database.open(
+        config.store_url, metadata, migrations="trunkline_audio.migrations", readers=config.readers
+    )
 
 
 def _engine(config: AudioConfig) -> Engine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -12,6 +12,7 @@ from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
+from trunkline_store.keyset import behind
 from trunkline_store.tombstones import buried
 
 from trunkline_audio.naming import duration, recording_name
@@ -82,10 +83,14 @@ def recording_of(conn: Connection, tenant: str, recording: str) -> Recording | N
 
 
 class Recordings:
-    """The recordings of all tenants; every call names one tenant."""
+    """The recordings of all tenants; every call names one tenant.
 
-    def __init__(self, db: Database) -> None:
+    `list_staleness` is how old a page may be where the engine can serve older snapshots; None is the latest.
+    """
+
+    def __init__(self, db: Database, list_staleness: timedelta | None = None) -> None:
         self._db = db
+        self._list_staleness = list_staleness
 
     async def get(self, tenant: str, recording: str) -> Recording | None:
         """One recording, None when it is not there."""
@@ -110,15 +115,9 @@ class Recordings:
         table = recordings.c
         query = sa.select(recordings).where(table.tenant_id == tenant)
         if after is not None:
-            created, identity = after
-            query = query.where(
-                sa.or_(
-                    table.created_at < created,
-                    sa.and_(table.created_at == created, table.recording_id < identity),
-                )
-            )
+            query = query.where(behind((table.created_at, table.recording_id), after, descending=True))
         query = query.order_by(table.created_at.desc(), table.recording_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
         return [Recording(**row._mapping) for row in rows]
 
     async def delete(self, tenant: str, recording: str) -> bool:

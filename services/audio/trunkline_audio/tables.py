@@ -1,14 +1,27 @@
-"""The service's tables; the tenant leads every key, so that no query of a tenant can lack it."""
+"""The service's tables; the tenant leads every key, so that no query of a tenant can lack it.
+
+Transcripts are not interleaved in recordings: one may outlive its recording. What a list shows stands in its index
+on Spanner (STORING), so that a page is read from one place.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
+from trunkline_store.spanner import index_options, table_options
 from trunkline_store.tombstones import tombstones_table
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
 deleted_tenants = tombstones_table(metadata)
+
+_LISTED_RECORDING = (
+    "call", "sha256", "size_bytes", "format", "duration_us", "channels", "sample_rate_hertz", "expire_at",
+)  # fmt: skip
+_LISTED_TRANSCRIPT = (
+    "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us", "confidence",
+    "unreliable_reason", "engine", "expire_at",
+)  # fmt: skip
 
 recordings = sa.Table(
     "recordings",
@@ -23,9 +36,16 @@ recordings = sa.Table(
     sa.Column("channels", sa.Integer, nullable=False),
     sa.Column("sample_rate_hertz", sa.Integer, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
-    sa.Column("expire_at", UtcTimestamp, nullable=True),  # when the sweeper deletes it; never when NULL
-    sa.Index("recordings_by_expiry", "expire_at"),
-    sa.Index("recordings_by_time", "tenant_id", "created_at", "recording_id"),
+    # When the sweeper deletes it, on Spanner too: its bytes have to go before it. Never when NULL.
+    sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Index("recordings_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
+    sa.Index(
+        "recordings_by_time",
+        "tenant_id",
+        "created_at",
+        "recording_id",
+        info=index_options(storing=_LISTED_RECORDING),
+    ),
 )
 
 transcripts = sa.Table(
@@ -45,8 +65,15 @@ transcripts = sa.Table(
     sa.Column("engine", Text(64), nullable=False),
     sa.Column("segments", Json, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
-    sa.Column("expire_at", UtcTimestamp, nullable=True),  # when the sweeper deletes it; never when NULL
-    sa.Index("transcripts_by_expiry", "expire_at"),
-    sa.Index("transcripts_by_time", "tenant_id", "created_at", "transcript_id"),
-    sa.Index("transcripts_by_recording", "tenant_id", "recording_id"),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),  # from when it is gone; never when NULL
+    sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
+    sa.Index(
+        "transcripts_by_time",
+        "tenant_id",
+        "created_at",
+        "transcript_id",
+        info=index_options(storing=_LISTED_TRANSCRIPT),
+    ),
+    sa.Index("transcripts_by_recording", "tenant_id", "recording_id", info=index_options()),
+    info=table_options(expire=("expire_at", 0)),
 )

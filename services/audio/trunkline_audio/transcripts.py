@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_store.database import Database
+from trunkline_store.deletion import delete_keys
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
+from trunkline_store.keyset import behind
 
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name
@@ -101,43 +103,57 @@ _ONE = Hot(
 )
 
 
-def transcript_of(conn: Connection, tenant: str, transcript: str) -> Transcript | None:
-    """Read one transcript; None when it is not there."""
+def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime) -> Transcript | None:
+    """Read one transcript; None when it is not there, or its time has come."""
     row = _ONE.first(conn, {"tenant": tenant, "transcript": transcript})
-    return None if row is None else Transcript(**row)
+    if row is None or (row["expire_at"] is not None and row["expire_at"] <= now):
+        return None
+    return Transcript(**row)
 
 
 class Transcripts:
-    """The transcripts of all tenants; every call names one tenant."""
+    """The transcripts of all tenants; every call names one tenant. One whose time has come is not there any more.
 
-    def __init__(self, db: Database) -> None:
+    `list_staleness` is how old a page may be where the engine can serve older snapshots; None is the latest.
+    """
+
+    def __init__(self, db: Database, list_staleness: timedelta | None = None) -> None:
         self._db = db
+        self._list_staleness = list_staleness
 
     async def get(self, tenant: str, transcript: str) -> Transcript | None:
         """One transcript, None when it is not there."""
-        return await self._db.read(lambda conn: transcript_of(conn, tenant, transcript))
+        now = self._db.clock.now()
+        return await self._db.read(lambda conn: transcript_of(conn, tenant, transcript, now))
 
     async def find(
         self, tenant: str, recording: str, identity: Callable[[Recording], str]
     ) -> tuple[Recording | None, Transcript | None]:
         """A recording, and its transcript of the id that `identity` derives from it; None what is not there."""
 
+        now = self._db.clock.now()
+
         def work(conn: Connection) -> tuple[Recording | None, Transcript | None]:
             of = recording_of(conn, tenant, recording)
-            return of, None if of is None else transcript_of(conn, tenant, identity(of))
+            return of, None if of is None else transcript_of(conn, tenant, identity(of), now)
 
         return await self._db.read(work)
 
     async def add(self, transcript: Transcript) -> Transcript | None:
         """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
         key = ["tenant_id", "transcript_id"]
+        now = self._db.clock.now()
 
         def work(conn: Connection) -> Transcript | None:
             if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
                 return None
             if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
                 return transcript
-            return transcript_of(conn, transcript.tenant_id, transcript.transcript_id)
+            kept = transcript_of(conn, transcript.tenant_id, transcript.transcript_id, now)
+            if kept is None:  # it waits for its deletion: the new one takes its place
+                delete_keys(conn, transcripts, [(transcript.tenant_id, transcript.transcript_id)])
+                conn.execute(transcripts.insert(), {**vars(transcript)})
+            return kept or transcript
 
         return await self._db.write(work)
 
@@ -145,15 +161,10 @@ class Transcripts:
         """Transcripts of a tenant without their segments, the latest first, behind the key `after`."""
         table = transcripts.c
         columns = [column for column in table if column is not table.segments]
-        query = sa.select(*columns).where(table.tenant_id == tenant)
+        lives = table.expire_at.is_(None) | (table.expire_at > self._db.clock.now())
+        query = sa.select(*columns).where(table.tenant_id == tenant, lives)
         if after is not None:
-            created, identity = after
-            query = query.where(
-                sa.or_(
-                    table.created_at < created,
-                    sa.and_(table.created_at == created, table.transcript_id < identity),
-                )
-            )
+            query = query.where(behind((table.created_at, table.transcript_id), after, descending=True))
         query = query.order_by(table.created_at.desc(), table.transcript_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all())
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
         return [Transcript(segments=[], **row._mapping) for row in rows]

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from trunkline_store.spanner import index_options, table_options
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 revision = "0001"
@@ -20,7 +21,14 @@ def upgrade() -> None:
         sa.Column("result", Json, nullable=False),
         sa.Column("created_at", UtcTimestamp, nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=True),
+        info=table_options(expire=("expire_at", 0)),
     )
-    op.create_index("analyses_by_expiry", "analyses", ["expire_at"])
-    op.create_index("analyses_by_time", "analyses", ["tenant_id", "created_at", "analysis_id"])
-    op.create_index("analyses_by_call", "analyses", ["tenant_id", "call_id"])
+    op.create_index(
+        "analyses_by_expiry", "analyses", ["tenant_id", "expire_at"], info=index_options(null_filtered=True)
+    )
+    op.create_index(
+        "analyses_by_time",
+        "analyses",
+        ["tenant_id", "created_at", "analysis_id"],
+        info=index_options(storing=("call_id", "generation", "engine", "result", "expire_at")),
+    )

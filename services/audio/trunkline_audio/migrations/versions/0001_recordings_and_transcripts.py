@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from trunkline_store.spanner import index_options, table_options
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 revision = "0001"
@@ -24,8 +25,17 @@ def upgrade() -> None:
         sa.Column("created_at", UtcTimestamp, nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=True),
     )
-    op.create_index("recordings_by_expiry", "recordings", ["expire_at"])
-    op.create_index("recordings_by_time", "recordings", ["tenant_id", "created_at", "recording_id"])
+    expiring = index_options(null_filtered=True)
+    op.create_index("recordings_by_expiry", "recordings", ["tenant_id", "expire_at"], info=expiring)
+    listed = [
+        "call", "sha256", "size_bytes", "format", "duration_us", "channels", "sample_rate_hertz", "expire_at",
+    ]  # fmt: skip
+    op.create_index(
+        "recordings_by_time",
+        "recordings",
+        ["tenant_id", "created_at", "recording_id"],
+        info=index_options(storing=listed),
+    )
     op.create_table(
         "transcripts",
         sa.Column("tenant_id", Text(40), primary_key=True),
@@ -43,7 +53,17 @@ def upgrade() -> None:
         sa.Column("segments", Json, nullable=False),
         sa.Column("created_at", UtcTimestamp, nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=True),
+        info=table_options(expire=("expire_at", 0)),
     )
-    op.create_index("transcripts_by_expiry", "transcripts", ["expire_at"])
-    op.create_index("transcripts_by_time", "transcripts", ["tenant_id", "created_at", "transcript_id"])
+    op.create_index("transcripts_by_expiry", "transcripts", ["tenant_id", "expire_at"], info=expiring)
+    listed = [
+        "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us",
+        "confidence", "unreliable_reason", "engine", "expire_at",
+    ]  # fmt: skip
+    op.create_index(
+        "transcripts_by_time",
+        "transcripts",
+        ["tenant_id", "created_at", "transcript_id"],
+        info=index_options(storing=listed),
+    )
     op.create_index("transcripts_by_recording", "transcripts", ["tenant_id", "recording_id"])

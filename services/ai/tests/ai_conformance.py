@@ -1,0 +1,175 @@
+"""What the ai service does with its store, on whichever engine: checks, each given a World over an empty one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from trunkline.common.v1 import purge_pb2
+from trunkline_ai.admin_service import AdminServicer
+from trunkline_ai.analyses import Analyses, StoredAnalysis
+from trunkline_ai.retention import sweep
+from trunkline_ai.tables import metadata
+from trunkline_runtime.errors import NotFound
+
+from tests.integration.inspection import RunAgain, lacks_tenant, statements
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+CHECKS = {}
+EXCLUSIONS = {
+    ("spanner", "expired_analyses_are_swept"): (
+        "the table's ROW DELETION POLICY deletes them there, which the emulator takes and does not enforce; that it "
+        "is declared is shown by test_ai_schema.py"
+    ),
+}
+"""(engine, check) -> why that engine is let off that check."""
+
+
+def check(function):
+    """Enrol a check in the suite."""
+    CHECKS[function.__name__] = function
+    return function
+
+
+def analysis(identity, tenant="acme", at=NOW, until=None, **result):
+    return StoredAnalysis(tenant, identity, "c1", 0, "local", {"summary": "said: héllo", **result}, at, until)
+
+
+class World:
+    """The service's parts that use the store, and the clock."""
+
+    def __init__(self, db, clock):
+        self.db, self.clock = db, clock
+        self.analyses, self.admin = Analyses(db), AdminServicer(db)
+
+    async def purge(self, tenant):
+        request = purge_pb2.PurgeTenantRequest(name=f"tenants/{tenant}")
+        while (await self.admin.PurgeTenant(request, None)).more:
+            pass
+
+    async def rows(self):
+        """How many rows each tenant has in each table that has any."""
+
+        def look(conn):
+            counted = {}
+            for table in metadata.sorted_tables:
+                query = sa.select(table.c.tenant_id, sa.func.count()).group_by(table.c.tenant_id)
+                counted |= {(table.name, tenant): count for tenant, count in conn.execute(query)}
+            return counted
+
+        return await self.db.read(look)
+
+
+@check
+async def what_is_kept_is_read_as_it_was(world):
+    world.clock.set(NOW)
+    kept = analysis("a1", until=NOW + DAY, score=0.25, tags=["x", None])
+    assert await world.analyses.add(kept) == kept
+    assert await world.analyses.get("acme", "a1") == kept
+    assert await world.analyses.get("other", "a1") is None
+
+
+@check
+async def the_first_of_an_id_stays(world):
+    await world.analyses.add(analysis("a1"))
+    assert await world.analyses.add(analysis("a1", other=True)) == analysis("a1")
+
+
+@check
+async def creators_of_one_id_at_once_agree(world):
+    kept = await asyncio.gather(*(world.analyses.add(analysis("a1", by=n)) for n in range(4)))
+    assert len({one.result["by"] for one in kept}) == 1
+    assert await world.rows() == {("analyses", "acme"): 1}
+
+
+@check
+async def only_a_degraded_one_is_improved(world):
+    await world.analyses.add(analysis("a1", degraded=True))
+    good = replace(analysis("a1"), engine="large")
+    await world.analyses.improve(good)
+    assert await world.analyses.get("acme", "a1") == good
+    await world.analyses.improve(replace(good, engine="larger"))
+    assert await world.analyses.get("acme", "a1") == good
+
+
+@check
+async def a_callback_that_is_run_again_changes_nothing_twice(world):
+    again = RunAgain(world.db)
+    analyses = Analyses(again)
+    assert await analyses.add(analysis("a1", degraded=True)) == analysis("a1", degraded=True)
+    await analyses.improve(analysis("a1"))
+    assert await world.analyses.get("acme", "a1") == analysis("a1")
+    assert await analyses.delete("acme", "a1")
+    assert again.undone == 3
+    assert await world.rows() == {}
+
+
+@check
+async def pages_show_each_once_while_rows_come_and_go(world):
+    for n in range(20):  # four of each time: the id decides among them
+        await world.analyses.add(analysis(f"a{n:02d}", at=NOW + timedelta(seconds=n // 4)))
+    await world.analyses.add(analysis("a99", tenant="other"))
+    seen, after = [], None
+    while page := await world.analyses.page("acme", after, 3):
+        seen += [one.analysis_id for one in page]
+        after = (page[-1].created_at, page[-1].analysis_id)
+        if len(seen) == 6:
+            await world.analyses.delete("acme", seen[-1])  # where the next page begins
+            await world.analyses.add(analysis("a98", at=NOW + DAY))  # before the first page
+    assert seen == [f"a{n:02d}" for n in reversed(range(20))]
+
+
+@check
+async def one_whose_time_has_come_is_gone_and_gives_way(world):
+    world.clock.set(NOW)
+    await world.analyses.add(analysis("a1", until=NOW + DAY))
+    world.clock.set(NOW + DAY)
+    assert await world.analyses.get("acme", "a1") is None
+    assert await world.analyses.page("acme", None, 5) == []
+    later = analysis("a1", until=NOW + 3 * DAY, later=True)
+    assert await world.analyses.add(later) == later
+    assert await world.analyses.get("acme", "a1") == later
+
+
+@check
+async def expired_analyses_are_swept(world):
+    world.clock.set(NOW)
+    for tenant in ("acme", "other"):
+        await world.analyses.add(analysis("a1", tenant, until=NOW + DAY))
+        await world.analyses.add(analysis("a2", tenant))
+    await sweep(world.db)
+    assert await world.rows() == {("analyses", "acme"): 2, ("analyses", "other"): 2}
+    world.clock.set(NOW + DAY)
+    await sweep(world.db)
+    assert await world.rows() == {("analyses", "acme"): 1, ("analyses", "other"): 1}
+
+
+@check
+async def a_deleted_tenant_leaves_a_tombstone_alone(world):
+    for tenant in ("acme", "other"):
+        for n in range(3):
+            await world.analyses.add(analysis(f"a{n}", tenant))
+    await world.purge("acme")
+    await world.purge("acme")
+    with pytest.raises(NotFound):
+        await world.analyses.add(analysis("late"))
+    assert await world.rows() == {("deleted_tenants", "acme"): 1, ("analyses", "other"): 3}
+
+
+@check
+async def no_statement_for_a_tenant_lacks_its_tenant(world):
+    await world.analyses.add(analysis("a1"))
+    with statements() as seen:
+        for _ in range(2):  # new, and there already
+            await world.analyses.add(analysis("a2", degraded=True))
+        await world.analyses.get("acme", "a2")
+        await world.analyses.page("acme", (NOW + DAY, "x"), 5)
+        await world.analyses.improve(analysis("a2"))
+        await world.analyses.delete("acme", "a2")
+        await world.purge("acme")
+    assert len(seen) >= 10
+    assert [statement for statement in seen if lacks_tenant(statement)] == []

@@ -1,0 +1,46 @@
+"""Revisions make what the tables declare, on each engine."""
+
+from trunkline_audio.tables import metadata
+from trunkline_store import Database
+from trunkline_store.migrations import differences, migrate
+from trunkline_store.spanner import undeclared
+
+from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
+
+PACKAGE = "trunkline_audio.migrations"
+
+
+async def test_in_a_file(tmp_path):
+    async with await Database.open(f"sqlite:///{tmp_path}/audio.db", metadata, migrations=PACKAGE) as db:
+        assert await db.read(lambda conn: differences(conn, metadata)) == []
+
+
+async def test_on_spanner(spanner_url):  # noqa: F811
+    emulator = require_emulator()
+    migrate(spanner_url, PACKAGE)
+    declared = emulator.create_database()
+    async with await Database.open(declared, metadata) as db:
+        await db.check()
+    made = emulator.schema_of(declared)
+    assert emulator.schema_of(spanner_url) == made
+    emulator.drop_database(declared)
+    text = " ".join(" ".join(made).split())
+    for part in (
+        "NULL_FILTERED INDEX recordings_by_expiry ON recordings(tenant_id, expire_at)",
+        "recordings_by_time ON recordings(tenant_id, created_at, recording_id) STORING (",
+        "transcripts_by_time ON transcripts(tenant_id, created_at, transcript_id) STORING (recording_id,",
+    ):
+        assert part in text, text
+    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 1, (
+        "transcripts alone: a recording's bytes go before its row, which Spanner knows nothing of"
+    )
+
+
+def test_options_name_what_is_there():
+    assert undeclared(metadata) == []
+
+
+def test_every_key_and_index_begins_with_the_tenant():
+    for table in metadata.tables.values():
+        for keyed in (table.primary_key, *table.indexes):
+            assert next(iter(keyed.columns)).name == "tenant_id", keyed
