@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from tools.backup.layout import SERVICES, SPOOL, BackupError, layout_of
 from tools.backup.making import make_backup
 from tools.backup.restoring import restore_backup
 from tools.backup.tombstones import bring_up
+from tools.suite import up
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -311,6 +313,10 @@ def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_p
             continue
         with pytest.raises(BackupError, match="interrupted"):
             make_backup(layout, tmp_path / "half")
+        monkeypatch.setattr(up, "FOLDER", layout.folder)
+        monkeypatch.setattr(sys, "argv", ["up"])
+        monkeypatch.setattr(up.signal, "signal", lambda *_: None)
+        assert up.main() == 1, "nobody serves a state that is half of one time"
         restored = restore(layout, tmp_path / "b")
         assert "finished first" in restored.remarks[0]
         assert ids(layout) == [("acme", "r1")]

@@ -41,6 +41,7 @@ def main() -> int:
 
 
 def _make(layout: Layout, to: Path | None) -> None:
+    os.nice(10)  # webhooks go first
     to = (to or layout.backups / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
     manifest = make_backup(layout, to)
     for name in manifest["order"]:

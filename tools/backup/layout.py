@@ -10,6 +10,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 SPOOL = "gateway.spool"
+PLAN = Path("restoring", "plan.json")
+"""In the folder of the state: what a restore that was interrupted has still to do; see swapping.py."""
 SERVICES = ("gateway", "audio", "ai", "tenant")
 # The order of copying, which matters: docs/decisions/0010-backup.md.
 DATABASES = (SPOOL, *SERVICES)
@@ -33,8 +35,8 @@ class Layout:
 
     @property
     def plan(self) -> Path:
-        """What a restore that was interrupted has still to do; see swapping.py."""
-        return self.folder / "restoring" / "plan.json"
+        """The file of a restore's plan."""
+        return self.folder / PLAN
 
     @property
     def backups(self) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.standins.recordings import Recordings
+from tools.backup.layout import PLAN
 from tools.suite import spanner
 from tools.suite.processes import Suite, SuiteError
 from tools.suite.seed import SeededSource, SeededTenant, api, seed_tenant
@@ -91,6 +92,8 @@ def main() -> int:
         try:
             # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
             folder = FOLDER if told.store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
+            if (folder / PLAN).exists():
+                raise SuiteError("a restore was interrupted: make restore FROM=... finishes it")
             stores = spanner.stores(stack, told.store, folder, lambda text: print(text, file=sys.stderr))
         except SuiteError as error:
             print(f"\n{error}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """Lanes, locks, the log: what the SQLite engine promises beside the conformance suite."""
 
 import asyncio
+import itertools
+import sqlite3
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 import sqlalchemy as sa
@@ -209,3 +211,30 @@ async def test_reads_run_beside_each_other(url):
             return ids(conn)
 
         assert await asyncio.gather(*[db.read(meets) for _ in range(3)]) == [[], [], []]
+
+
+async def test_a_long_reader_lets_the_log_grow_and_does_not_hold_the_writer(db, monkeypatch):
+    """A backup reads one snapshot for seconds: a reset that waits for it would stop every commit meanwhile."""
+    monkeypatch.setattr(checkpoint, "RESET_BYTES", 1 << 20)
+    checkpointer, seen = db._checkpointer, Counter()
+    between_turns, passive = checkpointer._between_turns, checkpointer._passive
+    checkpointer._between_turns = lambda fn: (seen.update(["reset"]), between_turns(fn))
+    checkpointer._passive = lambda raw: (seen.update(["copied"]), passive(raw))[1]
+    numbers = itertools.count()
+
+    async def write_until(reached):
+        async with asyncio.timeout(60):
+            while not reached():
+                await db.write(add(**thing(str(next(numbers)), raw=bytes(100_000))))
+
+    with closing(sqlite3.connect(db.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM things").fetchone()
+        await write_until(lambda: checkpointer.pinned)
+        before = Counter(seen)
+        await write_until(lambda: seen["copied"] >= before["copied"] + 9)
+        assert seen["reset"] == before["reset"]
+        reader.execute("ROLLBACK")
+    restarts = checkpointer.restarts
+    await write_until(lambda: checkpointer.restarts > restarts)
+    assert not checkpointer.pinned

@@ -2,7 +2,8 @@
 
 PASSIVE alone never resets the log while commits keep coming, and it would grow without end. Past a limit the
 thread copies twice more, so that little is left to do, then asks the writer for a RESTART between two turns
-and waits for it: a RESTART while a PASSIVE still runs would hold the writer for its whole busy timeout.
+and waits for it: a RESTART while a PASSIVE still runs would hold the writer for its whole busy timeout. So would one
+while somebody reads an old snapshot for long, as a backup does: then it is left until copying comes on again.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
         self.wal_bytes = 0
         self.restarts = 0
+        self.pinned = False
+        """Whether the log cannot be reset, since somebody still reads what was before it."""
+        self._copied = 0
         self.idle_at = -1
         """The count of commits up to which all is in the file."""
 
@@ -59,9 +63,11 @@ class Checkpointer:
                 if commits != self.idle_at and self._passive(raw):
                     self.idle_at = commits
                 if self.wal_bytes > RESET_BYTES:
+                    before = self._copied
                     self._passive(raw)
-                    self._passive(raw)
-                    self._restart()
+                    self.pinned = not self._passive(raw) and self._copied <= before
+                    if not self.pinned:
+                        self._restart()
         finally:
             raw.close()
 
@@ -72,6 +78,7 @@ class Checkpointer:
         except sqlite3.Error:
             return False  # a full disk or the like: the writer meets it too, and tells it
         self.wal_bytes = max(0, frames) * _FRAME_BYTES
+        self._copied = max(0, copied)
         return bool(frames == copied)
 
     def _restart(self) -> None:
