@@ -103,16 +103,31 @@ def package(tmp_path, monkeypatch):
     sys.modules.pop(name, None)
 
 
+def sessions_of(url):
+    """The names of the sessions that anybody has on a database."""
+    import grpc
+    from google.cloud.spanner_v1 import SpannerClient
+    from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
+
+    with grpc.insecure_channel(require_emulator().address) as channel:
+        client = SpannerClient(transport=SpannerGrpcTransport(channel=channel))
+        return [session.name for session in client.list_sessions(database=url.partition(":///")[2])]
+
+
 async def test_a_server_whose_revision_does_not_fit_says_which_is_there_and_which_is_needed(
     spanner_url,  # noqa: F811
     package,
 ):
     name, versions = package
-    with pytest.raises(SchemaMismatch, match=r"at revision none and .* needs 0001"):
+    with pytest.raises(
+        SchemaMismatch, match=r"at revision none and .* needs 0001: run python -m .*\.migrate"
+    ):
         await Database.open(spanner_url, METADATA, migrations=name)
+    assert sessions_of(spanner_url) == [], "who tries again every few seconds leaves no sessions behind"
     assert migrate(spanner_url, name) == (None, "0001")
     async with await Database.open(spanner_url, METADATA, migrations=name) as db:
         await db.check()
+        assert len(sessions_of(spanner_url)) > 1
     (versions / "0002_second.py").write_text(SECOND)
     with pytest.raises(SchemaMismatch, match=r"at revision 0001 and .* needs 0002"):
         await Database.open(spanner_url, METADATA, migrations=name)
@@ -121,7 +136,7 @@ async def test_a_server_whose_revision_does_not_fit_says_which_is_there_and_whic
     async with await Database.open(spanner_url, METADATA, migrations=name) as db:
         await db.check()
     (versions / "0002_second.py").unlink()
-    with pytest.raises(SchemaMismatch, match=r"at revision 0002 and .* needs 0001"):
+    with pytest.raises(SchemaMismatch, match=r"at revision 0002 and .* needs 0001: a newer version wrote it"):
         await Database.open(spanner_url, METADATA, migrations=name)
     with pytest.raises(SchemaMismatch, match="0002"):
         migrate(spanner_url, name)

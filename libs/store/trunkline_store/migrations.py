@@ -61,7 +61,7 @@ def upgrade(conn: Connection, package: str, revision: str = "head") -> None:
             )
             environment.run_migrations()
     except CommandError as exc:
-        raise SchemaMismatch(f"{package}: {exc}") from exc
+        raise SchemaMismatch(misfit("the database", current_revision(conn), package)) from exc
 
 
 def current_revision(conn: Connection) -> str | None:
@@ -75,6 +75,16 @@ def head_revision(package: str) -> str | None:
     """Return the newest revision that the code knows."""
     head: str | None = _scripts(package).get_current_head()
     return head
+
+
+def misfit(where: str, there: str | None, package: str, url: str = "URL") -> str:
+    """Say that a database is at another revision than a package needs, and what to do."""
+    told = (
+        f"{where} is at revision {there or 'none'} and {package} needs {head_revision(package) or 'none'}: "
+    )
+    if there is None or any(known.revision == there for known in _scripts(package).walk_revisions()):
+        return f"{told}run python -m trunkline_store.migrate {url} {package}"
+    return f"{told}a newer version wrote it; deploy that one"
 
 
 def differences(conn: Connection, metadata: sa.MetaData) -> list[Any]:

@@ -137,16 +137,17 @@ def _open(
 ) -> tuple[Client, Sessions]:
     deadline = Deadline(OPEN_SECONDS)
     client = Client(address)
+    sessions = Sessions(client)
     try:
-        sessions = Sessions(client)
-        sessions.warm(readers + address.writers + address.appends, deadline)
         session = sessions.take(deadline)
         if migrations is None:
             create_missing(client, session, metadata, deadline)
         else:
             check_revision(client, session, migrations, deadline)
         sessions.give(session)
+        sessions.warm(readers + address.writers + address.appends - 1, deadline)
         return client, sessions
     except BaseException:
+        sessions.close()  # a server that waits for its schema tries again and again
         client.close()
         raise

@@ -7,7 +7,7 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.callbacks import translate_errors
 from trunkline_store.errors import SchemaMismatch, StoreError
-from trunkline_store.migrations import current_revision, head_revision, upgrade
+from trunkline_store.migrations import current_revision, head_revision, misfit, upgrade
 from trunkline_store.spanner import driver
 from trunkline_store.spanner.address import parse_address
 from trunkline_store.spanner.client import Client, Deadline
@@ -54,10 +54,8 @@ def check_revision(client: Client, session: str, package: str, deadline: Deadlin
         raw.start("read", deadline)
         there, needed = _revision(conn), head_revision(package)
     if there != needed:
-        raise SchemaMismatch(
-            f"{client.address.name} is at revision {there or 'none'} and {package} needs {needed or 'none'}: "
-            f"run python -m trunkline_store.migrate spanner+spanner:///{client.address.name} {package}"
-        )
+        name = client.address.name
+        raise SchemaMismatch(misfit(name, there, package, f"spanner+spanner:///{name}"))
 
 
 def _revision(conn: Connection) -> str | None:
