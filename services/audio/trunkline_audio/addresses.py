@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -22,9 +23,13 @@ class AddressPolicy:
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed: list[Network] = [ipaddress.ip_network(network) for network in allowed]
+        self._judged = lru_cache(maxsize=4096)(self._judge)
 
     def permits(self, text: str) -> bool:
         """Whether a connection to this literal address may be made."""
+        return self._judged(text)
+
+    def _judge(self, text: str) -> bool:
         # A zone ("fe80::1%eth0") only exists on link-local addresses.
         address = ipaddress.ip_address(text.partition("%")[0])
         return all(self._permits(part) for part in _with_embedded(address))

@@ -114,7 +114,7 @@ class LocalBlobs:
     async def local(self, key: str) -> AsyncIterator[Path]:
         """The file itself."""
         path = self._path(key)
-        if not path.is_file():  # microseconds; a trip to a thread and back takes a hundred
+        if not _is_there(path):  # microseconds; a trip to a thread and back takes a hundred
             raise BlobNotFound(key)
         yield path
 
@@ -122,6 +122,10 @@ class LocalBlobs:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no blob key")
         return self._root / key
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.isfile(path)  # a path's own method takes four times as long
 
 
 def _write(part: Path, file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:

@@ -68,13 +68,13 @@ class Fetched:
         self._max_bytes = max_bytes
         self._url = url
 
-    def resolved(self, reference: str) -> str:
+    def resolved(self, reference: str) -> httpx.URL:
         """A URL found in this answer, taken relative to where the answer came from."""
-        return str(_parsed(reference, base=self._url))
+        return _parsed(reference, base=self._url)
 
-    def same_origin(self, url: str) -> bool:
+    def same_origin(self, url: httpx.URL) -> bool:
         """Whether a URL has the origin that this answer came from."""
-        return _origin(_parsed(url)) == _origin(self._url)
+        return _origin(url) == _origin(self._url)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
@@ -119,7 +119,7 @@ class Fetcher:
         self._tls = tls_context()
 
     @asynccontextmanager
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
+    async def fetch(self, url: str | httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
         """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
@@ -133,8 +133,8 @@ class Fetcher:
                 FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
             ) from None
 
-    async def _follow(self, text: str, headers: Mapping[str, str]) -> tuple[Answer, httpx.URL]:
-        url = _parsed(text)
+    async def _follow(self, begin: str | httpx.URL, headers: Mapping[str, str]) -> tuple[Answer, httpx.URL]:
+        url = _parsed(begin) if isinstance(begin, str) else begin
         sent = dict(headers)
         for _ in range(self._limits.max_redirects + 1):
             answer = await self._open(url, sent)
@@ -201,7 +201,9 @@ _OURS = frozenset(
 
 def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
-        url = base.join(text) if base is not None else httpx.URL(text)
+        url = httpx.URL(text)
+        if base is not None and url.is_relative_url:
+            url = base.join(url)
     except (httpx.InvalidURL, ValueError):
         raise FetchError(FetchFailure.BAD_ANSWER, "the URL cannot be read") from None
     if url.scheme not in {"http", "https"} or not url.host:

@@ -16,6 +16,20 @@ _CURSOR = "admission"
 # Of a receipt all but its mark.
 _RECEIPT = [column for column in receipts.c if shards_of(column) is None]
 
+# Built once: building costs more than running them, and they run for nearly every webhook that comes alone.
+_STANDS = sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)
+_BEHIND = (
+    sa.select(*_RECEIPT)
+    .where(receipts.c.seq > sa.bindparam("cursor_"))
+    .order_by(receipts.c.seq)
+    .limit(sa.bindparam("limit_"))
+)
+_MOVE = (
+    cursors.update()
+    .where(cursors.c.name == _CURSOR, cursors.c.seq == sa.bindparam("before_"))
+    .values(seq=sa.bindparam("after_"))
+)
+
 
 class Batch(NamedTuple):
     """Receipts to be decided, the oldest first."""
@@ -45,9 +59,8 @@ class ByCursor:
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return the receipts behind the cursor."""
-        cursor = conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() or 0
-        query = sa.select(*_RECEIPT).where(receipts.c.seq > cursor).order_by(receipts.c.seq).limit(limit)
-        return Batch(conn.execute(query).all(), cursor)
+        cursor = conn.execute(_STANDS).scalar() or 0
+        return Batch(conn.execute(_BEHIND, {"cursor_": cursor, "limit_": limit}).all(), cursor)
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Move the cursor; none are the caller's when somebody else moved it meanwhile."""
@@ -111,11 +124,7 @@ class Undecided:
 
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
-    if (
-        before == 0
-        and conn.execute(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)).scalar() is None
-    ):
+    if before == 0 and conn.execute(_STANDS).scalar() is None:
         conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
         return True
-    mine = (cursors.c.name == _CURSOR) & (cursors.c.seq == before)
-    return conn.execute(cursors.update().where(mine).values(seq=after)).rowcount == 1
+    return conn.execute(_MOVE, {"before_": before, "after_": after}).rowcount == 1

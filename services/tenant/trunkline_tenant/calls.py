@@ -20,6 +20,7 @@ from trunkline_tenant.schema import call_aliases, calls
 from trunkline_tenant.times import utc
 
 _MOST_ID = 256
+_SURELY_GOOD = 253_000_000_000  # seconds since 1970, in the year 9987: what lies beyond is looked at closely
 _COLUMNS = [calls.c[name] for name in call_rows.SHOWN]
 # Names of other resources that an event may state: of the same tenant, like the call.
 _NAMES = ("source", "recording", "transcript", "analysis")
@@ -126,6 +127,8 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
 
 
 def _check_time(field: str, stamp: Timestamp, problems: list[tuple[str, str]]) -> None:
+    if 0 <= stamp.seconds <= _SURELY_GOOD and 0 <= stamp.nanos < 1_000_000_000:
+        return
     try:
         utc(stamp)
     except ValueError as error:
