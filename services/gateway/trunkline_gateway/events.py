@@ -14,6 +14,7 @@ from trunkline_runtime import paging
 from trunkline_runtime.errors import NotFound
 from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
+from trunkline_store.keyset import behind
 from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_gateway.event_rows import (
@@ -94,7 +95,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         time, row_id = key
         after = paging.decode(request.page_token, digest)
         if after is not None:
-            query = query.where(sa.or_(time < after[0], sa.and_(time == after[0], row_id < after[1])))
+            query = query.where(behind(key, after, descending=True))
         size = paging.page_size(request.page_size)
         query = query.order_by(time.desc(), row_id.desc()).limit(size + 1)
         rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=staleness)

@@ -21,6 +21,7 @@ from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFou
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.errors import StoreError
+from trunkline_store.keyset import behind
 from trunkline_store.spanner import SPANNER, force_index
 from trunkline_store.tombstones import buried
 
@@ -234,8 +235,7 @@ def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:
     where = _fitting(row.tenant_id, row.filter, row.force, row.created_at)
     time, event_id = events.c.received_at, events.c.event_id
     if row.after_time is not None:
-        later = sa.and_(time == row.after_time, event_id > row.after_id)
-        where += [time >= row.after_time, sa.or_(time > row.after_time, later)]
+        where.append(behind((time, event_id), (row.after_time, row.after_id), descending=False))
     query = sa.select(time, event_id).select_from(joined()).where(*where)
     return conn.execute(query.order_by(time, event_id).limit(most)).all()
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 from trunkline_runtime import filters, paging
 from trunkline_runtime.errors import InvalidArgument
+from trunkline_store.keyset import behind
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "!=": operator.ne,
@@ -89,7 +90,7 @@ class Page:
         return paging.digest_of_request(*self.asked)
 
     def _beyond(self, after: Sequence[Any]) -> sa.ColumnElement[bool]:
-        """Return the condition for rows past a key of one or two columns, in a form that an index serves."""
+        """Return the condition for rows past a key whose first column alone may be a time."""
         times = [isinstance(value, datetime) for value in after]
         if (
             len(after) != len(self.key)
@@ -97,13 +98,4 @@ class Page:
             or any(times[1:])
         ):
             raise InvalidArgument("page_token", "is not a token that a list gave")
-        further = operator.lt if self.descending else operator.gt
-        if len(self.key) == 1:
-            return _typed(further(self.key[0], after[0]))
-        first, second = self.key
-        reached = operator.le if self.descending else operator.ge
-        return sa.and_(reached(first, after[0]), sa.or_(further(first, after[0]), further(second, after[1])))
-
-
-def _typed(condition: Any) -> sa.ColumnElement[bool]:
-    return sa.and_(condition)
+        return behind(self.key, after, descending=self.descending)
