@@ -41,7 +41,7 @@ async def opened(
     signer: TokenSigner,
     meanwhile: Meanwhile | None = None,
     retry_seconds: float = 3.0,
-    patience_seconds: float = 3.0,
+    patience_seconds: float = 5.0,
 ) -> T:
     """Return what `attempt` opens; while it raises one of `passing`, try again every so often.
 

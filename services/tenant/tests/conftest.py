@@ -32,7 +32,7 @@ from trunkline_store import FakeClock
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig
 
-from .tenant_engines import ENROLLED, EXCLUSIONS
+from .tenant_conformance import ENROLLED, EXCLUSIONS
 
 OPERATOR = "tl_op_" + "o" * 40
 

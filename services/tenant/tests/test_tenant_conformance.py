@@ -17,7 +17,7 @@ from trunkline_tenant.schema import metadata, source_changes, source_secrets
 from tests.integration.spanner_emulator import require_emulator
 
 from .conftest import make_config, running
-from .tenant_engines import ENROLLED, EXCLUSIONS, migrated_database
+from .tenant_conformance import ENROLLED, EXCLUSIONS, migrated_database
 from .test_tenant_isolation import statements
 
 
