@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -52,22 +53,22 @@ class Pool:
     """Connections that carry one request at a time; what finds none free waits its turn, and its clock runs."""
 
     def __init__(self) -> None:
-        self.idle: list[Connection] = []
-        self.due: list[tuple[float, bytes]] = []
+        self.idle: deque[Connection] = deque()
+        self.due: deque[tuple[float, bytes]] = deque()
         self.times: list[float] = []
         self.errors = 0
 
     def send(self, due: float, request: bytes) -> None:
         """Send a request, now or as soon as a connection is free."""
         if self.idle:
-            self.idle.pop().send(due, request)
+            self.idle.popleft().send(due, request)  # in turn: a server closes one that is long unused
         else:
             self.due.append((due, request))
 
     def free(self, connection: Connection) -> None:
         """Give a connection its next request, if one is due."""
         if self.due:
-            connection.send(*self.due.pop(0))
+            connection.send(*self.due.popleft())
         else:
             self.idle.append(connection)
 
@@ -103,7 +104,8 @@ class Connection(asyncio.Protocol):
         self.pool.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pool.errors += exc is not None
+        if self in self.pool.idle:
+            self.pool.idle.remove(self)
 
 
 async def main() -> None:
