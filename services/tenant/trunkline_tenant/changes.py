@@ -12,6 +12,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
+from trunkline_store.spanner import commit_time
 
 from trunkline_tenant.schema import source_changes, source_revision, sources
 
@@ -46,23 +47,25 @@ def reach(conn: Connection) -> Reach:
 
 def changed(conn: Connection, tenant: str, source: str, now: datetime, *, deleted: bool = False) -> int:
     """Note a change of a source, in the transaction that changes it; its revision."""
+    if deleted:
+        _forget(conn, now - DELETIONS_KEPT)
+    return _note(conn, tenant, source, now, deleted)
+
+
+def _note(conn: Connection, tenant: str, source: str, now: datetime, deleted: bool) -> int:
     insert_if_absent(conn, source_revision, {"id": _THE_ROW, "revision": 0, "forgotten": 0}, ["id"])
-    last = reach(conn)
-    revision: int = last.revision + 1
-    forgotten = _forget(conn, now - DELETIONS_KEPT, last.forgotten) if deleted else last.forgotten
-    conn.execute(
-        sa.update(source_revision)
-        .where(source_revision.c.id == _THE_ROW)
-        .values(revision=revision, forgotten=forgotten)
-    )
-    values = {"revision": revision, "deleted": deleted, "change_time": now}
-    if not insert_if_absent(
-        conn, source_changes, {"tenant_id": tenant, "source_id": source, **values}, ["tenant_id", "source_id"]
-    ):
+    revision = reach(conn).revision + 1
+    conn.execute(sa.update(source_revision).where(source_revision.c.id == _THE_ROW).values(revision=revision))
+    key = {"tenant_id": tenant, "source_id": source}
+    values = {"revision": revision, "deleted": deleted}
+    # With replicas on several machines only the commit knows when a change was made: it writes the time itself.
+    time = commit_time(conn, now)
+    new = insert_if_absent(conn, source_changes, {**key, **values, "change_time": now}, list(key))
+    if not new or time is not now:
         conn.execute(
             sa.update(source_changes)
             .where(source_changes.c.tenant_id == tenant, source_changes.c.source_id == source)
-            .values(**values)
+            .values(**values, change_time=time)
         )
     return revision
 
@@ -82,8 +85,11 @@ def tenant_deleted(conn: Connection, tenant: str, now: datetime) -> None:
     named = conn.execute(
         sa.select(source_changes.c.source_id).where(mine).order_by(source_changes.c.source_id)
     )
+    _forget(
+        conn, now - DELETIONS_KEPT
+    )  # once, and before any time is written: afterwards they cannot be read
     for source in named.scalars().all():
-        changed(conn, NOBODY, source, now, deleted=True)
+        _note(conn, NOBODY, source, now, deleted=True)
     conn.execute(sa.delete(source_changes).where(mine))
 
 
@@ -103,10 +109,11 @@ def since(conn: Connection, revision: int, most: int) -> Sequence[Change]:
     return [Change(*row) for row in found]
 
 
-def _forget(conn: Connection, before: datetime, forgotten: int) -> int:
+def _forget(conn: Connection, before: datetime) -> None:
+    """Drop the deletions that nobody needs to be told any more, and note how far they reached."""
     old = sa.and_(source_changes.c.deleted.is_(True), source_changes.c.change_time < before)
     newest = conn.execute(sa.select(sa.func.max(source_changes.c.revision)).where(old)).scalar()
-    if newest is None:
-        return forgotten
-    conn.execute(sa.delete(source_changes).where(old))
-    return max(forgotten, int(newest))
+    if newest is not None:
+        conn.execute(sa.delete(source_changes).where(old))
+        behind = (source_revision.c.id == _THE_ROW) & (source_revision.c.forgotten < int(newest))
+        conn.execute(sa.update(source_revision).where(behind).values(forgotten=int(newest)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_store import Bool, Bytes, Json, Text, UtcTimestamp
-from trunkline_store.spanner import index_options, table_options
+from trunkline_store.spanner import commit_time_column, index_options, table_options
 
 metadata = sa.MetaData()
 
@@ -91,7 +91,7 @@ source_changes = sa.Table(
     sa.Column("source_id", Text(40), primary_key=True),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("deleted", Bool, nullable=False),
-    sa.Column("change_time", UtcTimestamp, nullable=False),
+    commit_time_column("change_time"),
     # Changes are rare (people configure sources), so that this index ends in a hot spot does not matter.
     sa.Index("source_changes_by_revision", "revision", info=index_options(storing=("deleted",))),
 )

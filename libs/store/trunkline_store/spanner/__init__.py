@@ -10,6 +10,7 @@ from trunkline_store.database import Database
 from trunkline_store.errors import StoreUnsupported
 from trunkline_store.spanner.declare import (
     SPANNER,
+    commit_time,
     commit_time_column,
     derived_key,
     engines_own,
@@ -26,6 +27,7 @@ from trunkline_store.spanner.declare import (
 
 __all__ = [
     "SPANNER",
+    "commit_time",
     "commit_time_column",
     "derived_key",
     "engines_own",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from trunkline_store.types import UtcTimestamp
+from trunkline_store.types import UtcTimestamp, on_spanner
 
 PENDING_SHARDS = 8
 KEY_BITS = 63
@@ -100,6 +101,15 @@ def engines_own(table: sa.Table, values: Mapping[str, Any]) -> dict[str, Any]:
 def commit_time_column(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     """Return a timestamp column that on Spanner may hold the commit's own time (PENDING_COMMIT_TIMESTAMP())."""
     return sa.Column(name, UtcTimestamp, nullable=nullable, info={"spanner": {"commit_timestamp": True}})
+
+
+def commit_time(conn: sa.Connection, now: datetime) -> Any:
+    """Return what to write into such a column: on Spanner the commit's own time, elsewhere `now`.
+
+    As a value of an insert or update that is built for it, not as a parameter. On Spanner the rest of the transaction
+    must not read the column any more.
+    """
+    return sa.func.PENDING_COMMIT_TIMESTAMP() if on_spanner(conn.dialect) else now
 
 
 def shards_of(column: sa.Column[Any]) -> int | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from trunkline_store.spanner import index_options, table_options
+from trunkline_store.spanner import commit_time_column, index_options, table_options
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 revision = "0001"
@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("source_id", Text(40), primary_key=True),
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("deleted", Bool, nullable=False),
-        sa.Column("change_time", UtcTimestamp, nullable=False),
+        commit_time_column("change_time"),
     )
     op.create_index(
         "source_changes_by_revision", "source_changes", ["revision"], info=index_options(storing=["deleted"])
