@@ -16,6 +16,11 @@ from trunkline_store.sqlite.units import Batch, Entry
 # One statement for a batch of up to this many rows: each further one takes the GIL back once more.
 ROWS_A_STATEMENT = 256
 ROWS_A_BATCH = 512
+# Of many rows about half go into a commit, so that while it is written the others' senders are heard and answered;
+# all of them, and the writer and the loop would take turns at doing nothing.
+_HALF_FROM = 48
+# Lots of few different sizes: a statement for 48 rows is some 40 KB of program, best met again while still warm.
+_LOT = 16
 BYTES_A_BATCH = 8 << 20
 
 
@@ -87,7 +92,7 @@ class SqliteAppender(Appender):
     def take(self) -> Batch | None:
         """Take what waits, bounded, as one batch."""
         queue = self._queue
-        count = min(len(queue), ROWS_A_BATCH)
+        count = _lot(len(queue))
         if not count:
             return None
         entries: list[Entry] = []
@@ -104,3 +109,11 @@ class SqliteAppender(Appender):
     def _released(self, rows: int, size: int) -> None:
         self._rows -= rows
         self._bytes -= size
+
+
+def _lot(waiting: int) -> int:
+    """Say how many of the rows that wait go into the next commit."""
+    if waiting <= _LOT:
+        return waiting
+    count = min(waiting, max(_HALF_FROM, waiting // 2), ROWS_A_BATCH)
+    return count - count % _LOT
