@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ ROWS_A_BATCH = 512
 _HALF_FROM = 48
 # Lots of few different sizes: a statement for 48 rows is some 40 KB of program, best met again while still warm.
 _LOT = 16
+# Without a commit for so long nobody is crowding any more.
+_CROWD_SECONDS = 0.05
 BYTES_A_BATCH = 8 << 20
 
 
@@ -61,6 +64,7 @@ class SqliteAppender(Appender):
         self._rows = 0
         self._bytes = 0
         self._lot = 0.0  # rows a commit, smoothed over the last few
+        self._taken_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -69,8 +73,8 @@ class SqliteAppender(Appender):
 
     @property
     def crowded(self) -> bool:
-        """See Appender. What waits at one moment says little: right after a commit that is nothing."""
-        return self._rows > 0 and self._lot > CROWD
+        """See Appender. What waits at one moment says little: whoever asks right after a commit sees none."""
+        return self._lot > CROWD and time.monotonic() - self._taken_at < _CROWD_SECONDS
 
     def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
         """Queue a row; see Appender."""
@@ -103,6 +107,7 @@ class SqliteAppender(Appender):
             size += entry.size
             if size > BYTES_A_BATCH:
                 break
+        self._taken_at = time.monotonic()
         self._lot += (len(entries) - self._lot) / 8
         return Batch(entries, self._form, self._rows_a_statement, self._released)
 
