@@ -7,14 +7,13 @@ Rejections and replays depend on nothing, and go by such a policy where the engi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from prometheus_client import Counter
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database
-from trunkline_store.deletion import delete_all, delete_keys
+from trunkline_store.deletion import delete_all, delete_keys, owners
 from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_gateway.event_deletion import ENDED, EVENTS_A_STEP, delete_events
@@ -40,13 +39,13 @@ async def sweep(db: Database) -> None:
     """Make one pass over everything, in small transactions."""
     now = db.clock.now()
     removed: dict[str, int] = defaultdict(int)
-    async for tenant in _tenants(db, events):
+    async for tenant in owners(db, events):
         await _sweep_events(db, tenant, now, removed)
-    async for tenant in _tenants(db, eventless_receipts):
+    async for tenant in owners(db, eventless_receipts):
         late = (eventless_receipts.c.tenant_id == tenant) & (eventless_receipts.c.expire_at <= now)
         removed["receipts"] += await delete_eventless(db, late)
     if db.engine == "sqlite":
-        async for tenant in _tenants(db, rejections):
+        async for tenant in owners(db, rejections):
             late = (rejections.c.tenant_id == tenant) & (rejections.c.expire_at <= now)
             removed["rejections"] += await delete_all(db, rejections, late)
         ended = replays.c.finished_at <= now - timedelta(days=REPLAYS_KEPT_DAYS)
@@ -70,17 +69,6 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
         step = await db.write(lambda conn: delete_events(conn, tenant, found))
         removed["events"] += step.events
         removed["receipts"] += step.receipts
-
-
-async def _tenants(db: Database, table: sa.Table) -> AsyncIterator[str]:
-    """Yield the tenants that have rows, a step of the key each."""
-    column = table.c.tenant_id
-    query = sa.select(column).order_by(column).limit(1)
-    tenant = await db.read(lambda conn: conn.execute(query).scalar())
-    while tenant is not None:
-        yield tenant
-        later = query.where(column > tenant)
-        tenant = await db.read(lambda conn: conn.execute(later).scalar())  # noqa: B023 - awaited right here
 
 
 async def delete_eventless(db: Database, condition: sa.ColumnElement[bool], most: int | None = None) -> int:
