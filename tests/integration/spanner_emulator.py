@@ -9,6 +9,9 @@ import os
 import shutil
 
 import pytest
+import sqlalchemy as sa
+from trunkline_store import Database
+from trunkline_store.migrations import migrate
 from trunkline_store.spanner.emulator import Emulator, emulator_binary
 
 
@@ -47,6 +50,21 @@ def require_emulator() -> Emulator:
     if os.environ.get("CI") == "true" and shutil.which("gcloud") is not None:
         pytest.fail(f"CI must run the tests on Spanner: {reason}")
     pytest.skip(reason)
+
+
+async def made_by_revisions(url: str, package: str, metadata: sa.MetaData) -> str:
+    """Migrate an empty database, see that it is what the tables declare, and return its DDL in one line."""
+    emulator = require_emulator()
+    migrate(url, package)
+    declared = emulator.create_database()
+    try:
+        async with await Database.open(declared, metadata) as db:
+            await db.check()
+        made = emulator.schema_of(declared)
+        assert emulator.schema_of(url) == made
+    finally:
+        emulator.drop_database(declared)
+    return " ".join(" ".join(made).split())
 
 
 @pytest.fixture

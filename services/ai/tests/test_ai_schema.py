@@ -2,10 +2,10 @@
 
 from trunkline_ai.tables import metadata
 from trunkline_store import Database
-from trunkline_store.migrations import differences, head_revision, migrate
+from trunkline_store.migrations import differences, head_revision
 from trunkline_store.spanner import undeclared
 
-from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
+from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 
 PACKAGE = "trunkline_ai.migrations"
 
@@ -17,15 +17,7 @@ async def test_in_a_file(tmp_path):
 
 
 async def test_on_spanner(spanner_url):  # noqa: F811
-    emulator = require_emulator()
-    migrate(spanner_url, PACKAGE)
-    declared = emulator.create_database()
-    async with await Database.open(declared, metadata) as db:
-        await db.check()
-    made = emulator.schema_of(declared)
-    assert emulator.schema_of(spanner_url) == made
-    emulator.drop_database(declared)
-    text = " ".join(" ".join(made).split())
+    text = await made_by_revisions(spanner_url, PACKAGE, metadata)
     for part in (
         "NULL_FILTERED INDEX analyses_by_expiry ON analyses(tenant_id, expire_at)",
         "analyses_by_time ON analyses(tenant_id, created_at, analysis_id) STORING (call_id, generation,",

@@ -1,24 +1,14 @@
 """On Spanner the revisions make what the tables declare, down to interleaving, stored columns and expiry."""
 
 from trunkline_gateway import schema
-from trunkline_store import Database
-from trunkline_store.migrations import migrate
 
-from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
+from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 
 PACKAGE = "trunkline_gateway.migrations"
 
 
 async def test_the_revisions_make_what_the_tables_declare(spanner_url):  # noqa: F811
-    emulator = require_emulator()
-    migrate(spanner_url, PACKAGE)
-    declared = emulator.create_database()
-    async with await Database.open(declared, schema.metadata) as db:
-        await db.check()
-    made = emulator.schema_of(declared)
-    assert emulator.schema_of(spanner_url) == made
-    emulator.drop_database(declared)
-    text = " ".join(" ".join(made).split())
+    text = await made_by_revisions(spanner_url, PACKAGE, schema.metadata)
     for part in (
         "NULL_FILTERED INDEX receipts_pending ON receipts(pending, received_at)",
         "INTERLEAVE IN PARENT events ON DELETE CASCADE",

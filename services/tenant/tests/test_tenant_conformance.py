@@ -10,14 +10,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from trunkline.tenant.v1 import call_service_pb2, lead_service_pb2, source_service_pb2
-from trunkline_store import Database
 from trunkline_store.database import ENGINES
 from trunkline_tenant.schema import metadata, source_changes, source_secrets
 
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 
 from .conftest import make_config, running
-from .tenant_conformance import ENROLLED, EXCLUSIONS, migrated_database
+from .tenant_conformance import ENROLLED, EXCLUSIONS
 from .test_tenant_isolation import statements
 
 
@@ -40,14 +39,8 @@ def test_exclusions_name_tests_that_are_there():
         assert reason
 
 
-async def test_on_spanner_revisions_make_what_the_tables_declare():
-    emulator = require_emulator()
-    created = emulator.create_database()
-    try:
-        async with await Database.open(created, metadata):
-            assert emulator.schema_of(migrated_database()) == emulator.schema_of(created)
-    finally:
-        emulator.drop_database(created)
+async def test_on_spanner_revisions_make_what_the_tables_declare(spanner_url):  # noqa: F811
+    await made_by_revisions(spanner_url, "trunkline_tenant.migrations", metadata)
 
 
 async def test_a_callback_that_is_run_again_leaves_one_effect(suite, monkeypatch):
