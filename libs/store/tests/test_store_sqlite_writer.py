@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, StoreLocked
 from trunkline_store.conformance import ENTRIES, METADATA, add, ids, labels, thing
-from trunkline_store.sqlite import checkpoint, writer
+from trunkline_store.sqlite import appender, checkpoint, writer
 
 
 @asynccontextmanager
@@ -49,6 +49,14 @@ async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
         turns = [await commits_until(db, lambda n=n: db.write(add(**thing(str(n))))) for n in range(50)]
     assert sorted(turns)[25] <= 4
     assert len(await db.read(labels)) > 50
+
+
+def test_a_commit_takes_few_rows_whole_and_of_many_about_half_in_few_sizes():
+    assert [appender.lot(n) for n in (0, 1, 16)] == [0, 1, 16]
+    lots = {waiting: appender.lot(waiting) for waiting in range(17, 5000)}
+    assert all(16 <= taken <= waiting and taken % 16 == 0 for waiting, taken in lots.items())
+    assert all(lots[waiting] <= max(48, waiting // 2) for waiting in lots)
+    assert (lots[63], lots[200], lots[4999]) == (48, 96, appender.ROWS_A_BATCH)
 
 
 async def test_an_appender_is_crowded_while_commits_carry_many_rows_and_not_after(db):

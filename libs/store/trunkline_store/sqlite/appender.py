@@ -96,7 +96,7 @@ class SqliteAppender(Appender):
     def take(self) -> Batch | None:
         """Take what waits, bounded, as one batch."""
         queue = self._queue
-        count = _lot(len(queue))
+        count = lot(len(queue))
         if not count:
             return None
         entries: list[Entry] = []
@@ -116,8 +116,8 @@ class SqliteAppender(Appender):
         self._bytes -= size
 
 
-def _lot(waiting: int) -> int:
-    """Say how many of the rows that wait go into the next commit."""
+def lot(waiting: int) -> int:
+    """Return how many of the rows that wait go into the next commit."""
     if waiting <= _LOT:
         return waiting
     count = min(waiting, max(_HALF_FROM, waiting // 2), ROWS_A_BATCH)
