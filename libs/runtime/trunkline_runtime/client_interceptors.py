@@ -117,10 +117,9 @@ class UnaryUnary(_Outgoing):
                     return answer
                 except grpc.aio.AioRpcError as error:
                     code, failed = error.code(), error
+                    # Raised below: the span would record the exception, words and all.
                     if span is not None:
-                        span.failed(
-                            code.name
-                        )  # raised below: the span would record the exception, words and all
+                        span.failed(code.name)
             raise failed
         finally:
             self._metrics.ended(self._method, code.name, time.perf_counter() - began)

@@ -45,8 +45,8 @@ LAG = Gauge(
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _SLICE = 32
-# While webhooks crowd before the writer, admission takes so few at a time that no commit waits for it for more than
-# some 2 ms, and rests this many times as long as it worked.
+# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 5 ms, and
+# rests this many times as long as it worked.
 _CROWDED_BATCH = 64
 _PAUSE = 24.0
 _LONGEST_PAUSE = 0.5

@@ -85,9 +85,8 @@ def tenant_deleted(conn: Connection, tenant: str, now: datetime) -> None:
     named = conn.execute(
         sa.select(source_changes.c.source_id).where(mine).order_by(source_changes.c.source_id)
     )
-    _forget(
-        conn, now - DELETIONS_KEPT
-    )  # once, and before any time is written: afterwards they cannot be read
+    # Once, and before any time is written: afterwards times cannot be read.
+    _forget(conn, now - DELETIONS_KEPT)
     for source in named.scalars().all():
         _note(conn, NOBODY, source, now, deleted=True)
     conn.execute(sa.delete(source_changes).where(mine))
