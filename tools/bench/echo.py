@@ -1,6 +1,7 @@
 """The baseline of the ingest bench: a bare ASGI echo on the same server, in a process of its own.
 
-On uvicorn's protocol as it is shipped: that the gateway's answers leave in one write is the gateway's own doing.
+On uvicorn's protocol as it is shipped: that the gateway's answers leave in one write is the gateway's own doing. With
+`one-write` as a second argument it is on the gateway's protocol, for who wants to know what that alone is worth.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import sys
 
 import uvloop
 from trunkline_gateway.http import HttpServer
+from trunkline_gateway.one_write import OneWriteProtocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
@@ -26,7 +28,9 @@ async def echo(scope, receive, send):
 
 async def main() -> None:
     """Serve on the address that was given, until killed."""
-    await HttpServer(echo, sys.argv[1], 1.0, HttpToolsProtocol).run_until_stopped()
+    address, *one_write = sys.argv[1:]
+    protocol = OneWriteProtocol if one_write else HttpToolsProtocol
+    await HttpServer(echo, address, 1.0, protocol).run_until_stopped()
 
 
 if __name__ == "__main__":

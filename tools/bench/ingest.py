@@ -48,12 +48,12 @@ TARGETS = {
 
 
 @contextmanager
-def echo_server() -> Iterator[str]:
-    """Serve the baseline; yields its URL."""
+def echo_server(*options: str) -> Iterator[str]:
+    """Serve the baseline, see echo.py for its options; yields its URL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = subprocess.Popen([sys.executable, "-m", "tools.bench.echo", address])
+    process = subprocess.Popen([sys.executable, "-m", "tools.bench.echo", address, *options])
     try:
         until = time.monotonic() + 10
         while time.monotonic() < until:
@@ -146,6 +146,11 @@ class Ingest:
             side.ingests.append(self.saturated(connections))
         return side
 
+    def one_write_echo(self) -> Load:
+        """The echo on the gateway's own protocol."""
+        with echo_server("one-write") as url:
+            return saturate(self.hooks, CONNECTIONS, SECONDS, FOLDER, url + "/hooks/x/y")
+
     def steady(self) -> tuple[Load, float]:
         """A constant rate, and the longest that a receipt then waited for its admission, in seconds."""
         _say(f"{STEADY_PER_S} a second")
@@ -206,6 +211,7 @@ def main() -> None:
         bench.catch_up.clear()
         figures = bench.turns(CONNECTIONS).figures("ingest")
         catch_up = statistics.median(bench.catch_up)
+        one_write = bench.one_write_echo().per_s
         figures |= bench.turns(256).figures("ingest_256")
         steady, lag = bench.steady()
         _say("with role work running")
@@ -220,6 +226,8 @@ def main() -> None:
     shutil.rmtree(FOLDER)  # gigabytes
     figures["echo_per_s"] = figures.pop("ingest_echo_per_s")
     figures |= {
+        "echo_one_write_per_s": one_write,
+        "ingest_ratio_one_write": figures["ingest_per_s"] / one_write,
         "working_per_s": statistics.median(load.per_s for load in working),
         "working_p99_ms": statistics.median(load.p99_ms for load in working),
         "steady_p50_ms": steady.p50_ms,
