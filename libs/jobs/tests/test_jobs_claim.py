@@ -139,9 +139,13 @@ async def test_caps_keep_a_slot_free_for_the_quiet(queue):
     caps = {QueueClass.REALTIME: 3}
     await add(queue, *[new(f"flood{n}", tenant="flood") for n in range(20)])
     assert len(await claim(queue, 4, in_flight_caps=caps)) == 3
-    assert await claim(queue, 1, "w2", in_flight_caps=caps) == []
+    capped = set()
+    assert await claim(queue, 1, "w2", in_flight_caps=caps, capped=capped) == []
+    assert capped == {"flood"}
     await add(queue, new("quiet1", tenant="quiet"))
-    assert names(await claim(queue, 1, "w2", in_flight_caps=caps)) == ["quiet1"]
+    capped = set()
+    assert names(await claim(queue, 1, "w2", in_flight_caps=caps, capped=capped)) == ["quiet1"]
+    assert "quiet" not in capped
 
 
 async def test_an_owner_holds_no_more_than_its_slots(queue):

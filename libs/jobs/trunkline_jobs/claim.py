@@ -56,6 +56,8 @@ class Asked:
     caps: Mapping[int, int]
     now: datetime
     room: Room
+    capped: set[str]
+    """Is told the tenants that have a job that is due and were passed over for their cap."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,8 @@ class Claims:
         cap = place.asked.caps.get(place.queue_class)
         if cap is not None:
             limit = min(limit, cap - live)
+            if live >= cap:
+                place.asked.capped.add(tenant)
         if limit <= 0:
             return _Turn(tenant, deque(), 0)
         running = {lease["group_key"] for lease in leases if lease["group_key"] is not None}

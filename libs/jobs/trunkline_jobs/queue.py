@@ -68,6 +68,7 @@ class Queue:
         classes: Sequence[int] = tuple(QueueClass),
         in_flight_caps: Mapping[int, int] | None = None,
         room: Room = NO_BOUNDS,
+        capped: set[str] | None = None,
     ) -> list[Job]:
         """Lease up to `limit` jobs to `owner`, in the order they should run.
 
@@ -76,12 +77,16 @@ class Queue:
         longest. A job whose group (of its tenant) has a live lease waits, and a claim holds at most one of a
         group. `in_flight_caps` is the most live leases one tenant may have in a class, all owners counted;
         `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
-        claimed like waiting jobs, under a new token.
+        claimed like waiting jobs, under a new token. To `capped` are added the tenants whose jobs are due
+        and wait for the cap alone.
         """
         if limit <= 0:
             return []
         lease = timedelta(seconds=lease_seconds)
-        asked = Asked(owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn), room)
+        capped = set() if capped is None else capped
+        asked = Asked(
+            owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn), room, capped
+        )
         return self._claims.claim(conn, asked)
 
     def renew(self, conn: Connection, job_id: str, token: int, lease_seconds: float) -> datetime:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 
+T = TypeVar("T")
 Row = dict[str, Any]
 _Process = Callable[[Any], Any] | None
 _SHAPES_KEPT = 256
@@ -60,7 +61,7 @@ class Hot:
 
     def _form(self, conn: Connection, parameters: Mapping[str, Any]) -> _Form | None:
         """Return how SQLite runs it with parameters of this shape; None where SQLAlchemy is to run it."""
-        if conn.dialect.name != "sqlite" or conn.dispatch.before_cursor_execute:
+        if not past_sqlalchemy(conn):
             return None
         shape = tuple(
             (name, len(value)) if isinstance(value, (list, tuple)) else name
@@ -93,23 +94,33 @@ class _Form:
         for name, member, process in self.places:
             value = values[name] if member is None else values[name][member]
             binds.append(value if process is None else process(value))
-        raw: Any = conn.connection.dbapi_connection
-        try:
-            cursor: sqlite3.Cursor = raw.execute(self.text, binds)
-            try:
-                return take(cursor)
-            finally:
-                cursor.close()  # a statement that is not read to its end keeps its snapshot
-        except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as error:
-            from trunkline_store.sqlite.errors import translate  # noqa: PLC0415 -- an engine, loaded when used
-
-            raise translate(error) from error
+        return drive(conn, self.text, binds, take)
 
     def row(self, values: Sequence[Any]) -> Row:
         return {
             name: value if process is None else process(value)
             for (name, process), value in zip(self.columns, values, strict=True)
         }
+
+
+def past_sqlalchemy(conn: Connection) -> bool:
+    """Whether a statement may go straight to the driver: it is SQLite's, and nobody listens."""
+    return conn.dialect.name == "sqlite" and not conn.dispatch.before_cursor_execute
+
+
+def drive(conn: Connection, text: str, binds: Sequence[Any], take: Callable[[sqlite3.Cursor], T]) -> T:
+    """Run a statement through SQLite's driver; what `take` makes of its cursor. Raises the store's errors."""
+    raw: Any = conn.connection.dbapi_connection
+    try:
+        cursor: sqlite3.Cursor = raw.execute(text, binds)
+        try:
+            return take(cursor)
+        finally:
+            cursor.close()  # a statement that is not read to its end keeps its snapshot
+    except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as error:
+        from trunkline_store.sqlite.errors import translate  # noqa: PLC0415 -- an engine, loaded when used
+
+        raise translate(error) from error
 
 
 def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
-from trunkline_store.hot import Hot
+from trunkline_store.hot import Hot, drive, past_sqlalchemy
 from trunkline_store.spanner.declare import engines_own
 from trunkline_store.types import on_spanner
 
@@ -134,7 +135,10 @@ class RowForm:
 
     def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
         """Insert the rows through a connection."""
-        done = conn.exec_driver_sql(self.sql(len(rows)), tuple(self.flatten(rows)))
+        text, binds = self.sql(len(rows)), self.flatten(rows)
+        if past_sqlalchemy(conn):
+            return drive(conn, text, binds, sqlite3.Cursor.fetchall)
+        done = conn.exec_driver_sql(text, tuple(binds))
         return done.all() if self._returns else ()
 
     def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -78,7 +78,7 @@ class Analyses:
     async def get(self, tenant: str, analysis: str) -> StoredAnalysis | None:
         """One analysis, None when it is not there."""
         now = self._db.clock.now()
-        return await self._db.read(lambda conn: _living(conn, tenant, analysis, now))
+        return await self._db.peek(lambda conn: _living(conn, tenant, analysis, now))
 
     async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
         """Keep an analysis unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""

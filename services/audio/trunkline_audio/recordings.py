@@ -94,7 +94,7 @@ class Recordings:
 
     async def get(self, tenant: str, recording: str) -> Recording | None:
         """One recording, None when it is not there."""
-        return await self._db.read(lambda conn: recording_of(conn, tenant, recording))
+        return await self._db.peek(lambda conn: recording_of(conn, tenant, recording))
 
     async def add(self, recording: Recording) -> Recording:
         """Keeps a recording unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""

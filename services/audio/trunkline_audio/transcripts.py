@@ -124,7 +124,7 @@ class Transcripts:
     async def get(self, tenant: str, transcript: str) -> Transcript | None:
         """One transcript, None when it is not there."""
         now = self._db.clock.now()
-        return await self._db.read(lambda conn: transcript_of(conn, tenant, transcript, now))
+        return await self._db.peek(lambda conn: transcript_of(conn, tenant, transcript, now))
 
     async def find(
         self, tenant: str, recording: str, identity: Callable[[Recording], str]
@@ -137,7 +137,7 @@ class Transcripts:
             of = recording_of(conn, tenant, recording)
             return of, None if of is None else transcript_of(conn, tenant, identity(of), now)
 
-        return await self._db.read(work)
+        return await self._db.peek(work)
 
     async def add(self, transcript: Transcript) -> Transcript | None:
         """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""

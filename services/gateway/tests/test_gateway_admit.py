@@ -45,7 +45,7 @@ class World:
             jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch,
         )  # fmt: skip
 
-    def on_ready(self):
+    def on_ready(self, tenants):
         self.ready += 1
 
     def on_undecided(self, count):

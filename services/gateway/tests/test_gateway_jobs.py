@@ -120,6 +120,35 @@ async def test_a_tenant_gets_less_at_once_while_another_is_served(world):
     assert not await world.claim("w2"), "now two is the most, and it has three"
 
 
+async def test_more_jobs_of_a_tenant_at_its_cap_wake_no_claim(world, monkeypatch):
+    claims = 0
+    claim = world.jobs._queue.claim
+
+    def counted(*arguments, **named):
+        nonlocal claims
+        claims += 1
+        return claim(*arguments, **named)
+
+    monkeypatch.setattr(world.jobs._queue, "claim", counted)
+    for number in range(11):
+        await world.event(number)
+    held = await world.claim(limit=20)
+    assert len(held) == 10
+    waiting = asyncio.create_task(world.claim("w2", wait=20))
+    while claims < 2:
+        await asyncio.sleep(0)
+    await world.db.write(lambda conn: None)  # behind the claim that found nothing
+    for number in range(11, 15):
+        await world.event(number)
+    assert claims == 2
+    await world.event(100, source="s-2")
+    assert [job.event.split("/")[1] for job in await asyncio.wait_for(waiting, 5)] == ["globex"]
+    waiting = asyncio.create_task(world.claim("w2", wait=20))
+    for job in held[:9]:  # while two tenants are served, two jobs of one are the most
+        await world.report(job, done=pb.JobDone())
+    assert [job.event.split("/")[1] for job in await asyncio.wait_for(waiting, 5)] == ["acme"]
+
+
 async def test_a_stop_answers_waiting_claims_at_once(world):
     claim = asyncio.create_task(world.claim(wait=30))
     await asyncio.sleep(0)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -45,6 +46,8 @@ LAG = Gauge(
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _SLICE = 32
+# As long as so few come at a time they are read without a trip to a thread.
+_FEW = 32
 # While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 5 ms, and
 # rests this many times as long as it worked.
 _CROWDED_BATCH = 64
@@ -54,11 +57,12 @@ _LOOK_SECONDS = 30.0
 
 
 class Admitted(NamedTuple):
-    """What became of a batch."""
+    """What became of a batch, and whose the new events are."""
 
     new: int
     redelivered: int
     dropped: int
+    tenants: AbstractSet[str]
 
 
 class Admission:
@@ -71,7 +75,7 @@ class Admission:
         sources: SourceMap,
         *,
         keep_rejections: int,
-        jobs_ready: Callable[[], None],
+        jobs_ready: Callable[[AbstractSet[str]], None],
         undecided: Callable[[int], None],
         busy: Callable[[], bool] = lambda: False,
         batch: int = 256,
@@ -80,9 +84,9 @@ class Admission:
     ):
         """Take every dependency.
 
-        `jobs_ready` is called after jobs were made; `undecided` is told how many receipts nobody can judge yet;
-        `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says that webhooks
-        wait for the writer: then a backlog takes no more than its share of it.
+        `jobs_ready` is told the tenants for whom jobs were made; `undecided` is told how many receipts nobody can
+        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says
+        that webhooks wait for the writer: then a backlog takes no more than its share of it.
         """
         self._db = db
         self._queue = queue
@@ -99,6 +103,7 @@ class Admission:
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
         self._wake = asyncio.Event()
+        self._last = 0  # how many the last look found
         self._any_undecided = True  # until the first look says otherwise
         # Where several admissions share the store, what one leaves undecided and dies is another's to find.
         self._shared = db.engine != "sqlite"
@@ -130,7 +135,12 @@ class Admission:
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
         most = _CROWDED_BATCH if self._busy() else self._batch
-        batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
+        few = min(most, _FEW) if self._last < _FEW else 0
+        if few:
+            batch = await self._db.peek(lambda conn: self._backlog.read(conn, few))
+        else:
+            batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
+        self._last = len(batch.rows)
         if not batch.rows:
             LAG.set(0)
             return False
@@ -138,7 +148,7 @@ class Admission:
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
         LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
-        return len(batch.rows) == most
+        return len(batch.rows) == (few or most)
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
@@ -155,12 +165,12 @@ class Admission:
 
     def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
-        new, redelivered, dropped = admitted
+        new, redelivered, dropped, tenants = admitted
         ADMITTED.labels("tenant_deleted").inc(dropped)
         ADMITTED.labels("new").inc(new)
         ADMITTED.labels("redelivery").inc(redelivered)
         if new:
-            self._jobs_ready()
+            self._jobs_ready(tenants)
 
     async def _decide(self, rows: Sequence[sa.Row[Any]]) -> list[Decision]:
         known: dict[str, Source | None] = {}
@@ -200,12 +210,12 @@ class Admission:
         if eventless:
             conn.execute(eventless_receipts.insert(), eventless)
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
-        new, redelivered = self._admit_events(conn, [d for d in decisions if d.event])
-        return Admitted(new, redelivered, dropped)
+        decisions = [d for d in decisions if d.event]
+        new = self._admit_events(conn, decisions) if decisions else set()
+        return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
-    def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> tuple[int, int]:
-        if not decisions:
-            return 0, 0
+    def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> set[tuple[str, str]]:
+        """Insert the events with their jobs and links; tenants and ids of those that are new."""
         rows = [d.event for d in decisions if d.event]
         columns = self._insert_events.columns
         new = self._insert_events.run(conn, [tuple(row[name] for name in columns) for row in rows])
@@ -213,7 +223,7 @@ class Admission:
         self._queue.enqueue_many(conn, jobs.values())
         links = [(d.event["tenant_id"], d.event["event_id"], d.seq) for d in decisions if d.event]
         self._insert_links.run(conn, links)
-        return len(new), len(links) - len(new)
+        return new
 
 
 def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:

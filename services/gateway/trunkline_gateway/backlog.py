@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from trunkline_store import Database
+from trunkline_store.hot import Hot
 from trunkline_store.spanner import SPANNER, force_index, shards_of
 
 from trunkline_gateway.schema import cursors, receipts, undecided_receipts
@@ -17,14 +18,14 @@ _CURSOR = "admission"
 _RECEIPT = [column for column in receipts.c if shards_of(column) is None]
 
 # Built once: building costs more than running them, and they run for nearly every webhook that comes alone.
-_STANDS = sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR)
+_STANDS = Hot(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR))
 _BEHIND = (
     sa.select(*_RECEIPT)
     .where(receipts.c.seq > sa.bindparam("cursor_"))
     .order_by(receipts.c.seq)
     .limit(sa.bindparam("limit_"))
 )
-_MOVE = (
+_MOVE = Hot(
     cursors.update()
     .where(cursors.c.name == _CURSOR, cursors.c.seq == sa.bindparam("before_"))
     .values(seq=sa.bindparam("after_"))
@@ -59,7 +60,8 @@ class ByCursor:
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return the receipts behind the cursor."""
-        cursor = conn.execute(_STANDS).scalar() or 0
+        stands = _STANDS.first(conn, {})
+        cursor = stands["seq"] if stands else 0
         return Batch(conn.execute(_BEHIND, {"cursor_": cursor, "limit_": limit}).all(), cursor)
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
@@ -124,7 +126,7 @@ class Undecided:
 
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
-    if before == 0 and conn.execute(_STANDS).scalar() is None:
+    if before == 0 and _STANDS.first(conn, {}) is None:
         conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
         return True
-    return conn.execute(_MOVE, {"before_": before, "after_": after}).rowcount == 1
+    return _MOVE.run(conn, {"before_": before, "after_": after}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -66,12 +67,21 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._served: dict[str, float] = {}  # tenants that were given a job of late, the last at the end
         self._reserved_share = reserved_share
         self._quiet = quiet_in_flight
+        # Tenants that a claim found to have all they may have in work, and nothing was given back since.
+        self._capped: AbstractSet[str] = frozenset()
         self._ready = asyncio.Event()
         self._stopping = False
 
-    def jobs_ready(self) -> None:
-        """Say that jobs were made or became free."""
-        self._ready.set()
+    def jobs_ready(self, tenants: AbstractSet[str] | None = None) -> None:
+        """Say that jobs were made or became free; `tenants` whose they are, where that is known.
+
+        More jobs for tenants that have as many in work as they may wake nobody: under a flood that would be a
+        claim for nothing after every batch that is admitted.
+        """
+        if tenants is None:
+            self._capped = frozenset()
+        if tenants is None or not tenants <= self._capped:
+            self._ready.set()
 
     def stop(self) -> None:
         """Answer every waiting claim, and give out nothing more."""
@@ -86,12 +96,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
         while not self._stopping:
             self._ready.clear()
-            jobs = await self._db.write(lambda conn: self._claim(conn, request))
+            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request))
             if jobs:
                 self._remember(jobs, loop.time())
                 if len(jobs) == request.limit:
                     self._ready.set()  # there may be more for the next worker
                 return pb.ClaimJobsResponse(jobs=jobs)
+            self._capped = capped
             left = deadline - loop.time()
             if left <= 0:
                 break
@@ -101,16 +112,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 continue
         return pb.ClaimJobsResponse()
 
-    def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest) -> list[pb.Job]:
+    def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest) -> tuple[list[pb.Job], set[str]]:
+        """Return the jobs, and the tenants that were passed over for their cap."""
         lease = request.lease.ToTimedelta().total_seconds()
         caps = self._contended if len(self._served) > 1 else self._alone
         room = self._room(request.slots)
-        jobs = self._queue.claim(conn, request.worker, request.limit, lease, in_flight_caps=caps, room=room)
+        capped: set[str] = set()
+        jobs = self._queue.claim(
+            conn, request.worker, request.limit, lease, in_flight_caps=caps, room=room, capped=capped
+        )
         if not jobs:
-            return []
+            return [], capped
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
-        return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs]
+        return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs], capped
 
     def _remember(self, jobs: list[pb.Job], now: float) -> None:
         """Remember whom the jobs were given to, and forget who has had none for a while."""
@@ -148,7 +163,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ReportJobsResponse:
         """Apply each report in a transaction of its own; the writer commits them together."""
         lost = await asyncio.gather(*(self._report(report) for report in request.reports))
-        self._ready.set()  # a job of the same call may be free now
+        self.jobs_ready()  # a job of the same call may be free now
         return pb.ReportJobsResponse(lost_job_ids=[job_id for job_id in lost if job_id])
 
     async def _report(self, report: pb.JobReport) -> str | None:
@@ -185,7 +200,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ReleaseLeasesResponse:
         """Give back every lease of a worker that stops."""
         released = await self._db.write(lambda conn: self._queue.release(conn, request.worker))
-        self._ready.set()
+        self.jobs_ready()
         return pb.ReleaseLeasesResponse(released=released)
 
 

@@ -69,6 +69,10 @@ class SqliteDatabase(Database):
         """Run a callback over a snapshot; always the latest here."""
         return await self._readers.run(fn)
 
+    async def peek(self, fn: Callable[[Connection], T]) -> T:
+        """Run a short callback over a snapshot, here and now."""
+        return self._readers.run_here(fn)
+
     async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
         """Run a callback in the writer's transaction."""
         value: T = await self._writer.submit(fn, lane)

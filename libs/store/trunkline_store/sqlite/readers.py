@@ -38,6 +38,12 @@ class Readers:
             raise StoreClosed("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, fn)
 
+    def run_here(self, fn: Callable[[Connection], T]) -> T:
+        """Run a callback on the caller's thread, over a connection of its own."""
+        if self._closed:
+            raise StoreClosed("the database is closed")
+        return self._read(fn)
+
     def refuse(self) -> None:
         """Take no more reads."""
         self._closed = True
