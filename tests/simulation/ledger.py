@@ -92,17 +92,17 @@ class WatchedJobs(JobService):
         self._world, self._ledger = world, ledger
         return self
 
-    def _claim(self, conn, request):
+    def _claim(self, conn, request, caps):
         now = self._ledger.now()
         raw = self._world.gateway_disk.raw
         rows = raw.execute(_JOBS).fetchall()
         at_work = {row[1] for row in rows if row[3] == "leased" and row[6] > now}
         due = {row[1] for row in rows if row[7] is not None and row[7] <= now} - at_work
         if not any(row[7] is not None and row[7] <= now for row in rows):
-            return []  # what the claim would find too, after ten statements
-        jobs = super()._claim(conn, request)
+            return [], set()  # what the claim would find too, after ten statements
+        jobs, capped = super()._claim(conn, request, caps)
         self._ledger.claimed(due, {job.event.split("/")[1] for job in jobs})
-        return jobs
+        return jobs, capped
 
     def _apply(self, conn, report, *more):
         job_id, shown = report.lease.job_id, report.lease.lease_token

@@ -18,6 +18,7 @@ from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.pipeline.stages import Stages
 from trunkline_gateway.pipeline.worker import Worker
 from trunkline_gateway.receive import Receiver
+from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
 from trunkline_gateway.stored import Stored
@@ -100,7 +101,7 @@ def gateway(world):
         world.spool_life = life
         db = SimDatabase(world.gateway_disk, life, world, "gateway")
         queue = Queue(db, schema.jobs)
-        jobs = WatchedJobs(db, queue, IN_FLIGHT).watch(world, world.ledger)
+        jobs = WatchedJobs(db, queue, Shares(tenant_in_flight=IN_FLIGHT)).watch(world, world.ledger)
         sources = SourceMap(Feed(world, life), None, now=world.loop.time)
         receivers = []
         admission = Admission(

@@ -19,6 +19,7 @@ from trunkline_gateway.event_service import EventService
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
+from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap, source_of
 from trunkline_jobs import Queue
 from trunkline_store import Database, FakeClock
@@ -38,7 +39,7 @@ class World:
         self.feed = Feed(*(sources or [resolved()]))
         self.sources = SourceMap(self.feed, None)
         self.queue = Queue(db, schema.jobs)
-        self.jobs = JobService(db, self.queue, tenant_in_flight=1000)
+        self.jobs = JobService(db, self.queue, Shares())
         self.rejections = Rejections(db, keep_per_source=50)
         self.left = None  # undecided receipts, as admission told it last
         self.admission = self.new_admission()

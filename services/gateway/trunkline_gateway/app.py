@@ -37,6 +37,7 @@ from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
 from trunkline_gateway.retention import sweep
+from trunkline_gateway.shares import Shares
 from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
@@ -67,14 +68,7 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = JobService(
-            db,
-            queue,
-            config.tenant_in_flight,
-            contended_in_flight=config.contended_in_flight,
-            reserved_share=config.reserved_share,
-            quiet_in_flight=config.quiet_in_flight,
-        )
+        jobs = JobService(db, queue, _shares(config))
 
         sources = SourceMap(
             TenantFeed(channels, config.tenant_address), SourceCache(config.source_cache, config.suite_key)
@@ -138,7 +132,7 @@ async def serve(config: GatewayConfig) -> None:
             await db.check()
             return True
 
-        server.health.depend("store", store_answers)
+        server.health.depend("store", store_answers, at_drain=db.hurry)
         api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
         readiness = Readiness(server.health, inbox)
         front = Front(receiver, api, readiness)
@@ -208,4 +202,13 @@ def _deletions(db: Database, channels: Channels, config: GatewayConfig) -> Delet
         tenant_address=config.tenant_address,
         audio_address=config.audio_address,
         ai_address=config.ai_address,
+    )
+
+
+def _shares(config: GatewayConfig) -> Shares:
+    return Shares(
+        tenant_in_flight=config.tenant_in_flight,
+        contended_share=config.contended_share,
+        reserved_share=config.reserved_share,
+        quiet_in_flight=config.quiet_in_flight,
     )

@@ -56,13 +56,14 @@ class GatewayConfig(CommonConfig):
     )
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     tenant_in_flight: int = setting(
-        16, "jobs of one tenant that may be worked on at once while no other tenant is served", least=1
+        1000, "jobs of one tenant and class that may be worked on at once, over all workers", least=1
     )
-    contended_in_flight: int = setting(
-        4,
-        "jobs of one tenant that may be worked on at once while others are served too; more uses slow engines"
-        " better, fewer shields the others better",
-        least=1,
+    contended_share: float = setting(
+        0.2,
+        "part of all workers' slots that one tenant is given while others are served too; more uses slow engines"
+        " better, less shields the others better",
+        least=0.01,
+        most=1,
     )
     reserved_share: float = setting(
         0.25,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, timedelta
 from typing import Any
@@ -11,16 +12,15 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass, Room
+from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.schema import events, receipts
+from trunkline_gateway.shares import Shares
 
 # A job that becomes due by time alone (a retry) is found by looking again this often.
 _LOOK_SECONDS = 0.5
-# So long after it was given a job a tenant is one of those that share the workers.
-_CONTENDED_SECONDS = 30.0
 
 _ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)
@@ -43,30 +43,11 @@ _TELL = Hot(
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
-    def __init__(
-        self,
-        db: Database,
-        queue: Queue,
-        tenant_in_flight: int,
-        *,
-        contended_in_flight: int = 4,
-        reserved_share: float = 0.25,
-        quiet_in_flight: int = 2,
-    ):
-        """Bound what a tenant gets.
-
-        `tenant_in_flight`: jobs of one tenant and class leased at once, over all workers, while no other tenant
-        is served; `contended_in_flight`: while others are, since what they share is not slots alone.
-        `reserved_share`: the part of each worker's slots that only tenants with fewer than `quiet_in_flight`
-        jobs in work are given.
-        """
+    def __init__(self, db: Database, queue: Queue, shares: Shares):
+        """Take the store, its queue, and who is given how much of it."""
         self._db = db
         self._queue = queue
-        self._alone = dict.fromkeys(map(int, QueueClass), tenant_in_flight)
-        self._contended = dict.fromkeys(map(int, QueueClass), min(tenant_in_flight, contended_in_flight))
-        self._served: dict[str, float] = {}  # tenants that were given a job of late, the last at the end
-        self._reserved_share = reserved_share
-        self._quiet = quiet_in_flight
+        self._shares = shares
         # Tenants that a claim found to have all they may have in work, and nothing was given back since.
         self._capped: AbstractSet[str] = frozenset()
         self._ready = asyncio.Event()
@@ -96,9 +77,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
         while not self._stopping:
             self._ready.clear()
-            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request))
+            self._shares.claims(request.worker, request.slots or request.limit, loop.time())
+            caps = self._shares.caps()
+            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
             if jobs:
-                self._remember(jobs, loop.time())
+                self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
                 if len(jobs) == request.limit:
                     self._ready.set()  # there may be more for the next worker
                 return pb.ClaimJobsResponse(jobs=jobs)
@@ -112,11 +95,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 continue
         return pb.ClaimJobsResponse()
 
-    def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest) -> tuple[list[pb.Job], set[str]]:
+    def _claim(
+        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
+    ) -> tuple[list[pb.Job], set[str]]:
         """Return the jobs, and the tenants that were passed over for their cap."""
         lease = request.lease.ToTimedelta().total_seconds()
-        caps = self._contended if len(self._served) > 1 else self._alone
-        room = self._room(request.slots)
+        room = self._shares.room(request.slots)
         capped: set[str] = set()
         jobs = self._queue.claim(
             conn, request.worker, request.limit, lease, in_flight_caps=caps, room=room, capped=capped
@@ -126,20 +110,6 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
         return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs], capped
-
-    def _remember(self, jobs: list[pb.Job], now: float) -> None:
-        """Remember whom the jobs were given to, and forget who has had none for a while."""
-        for job in jobs:
-            tenant = job.event.split("/")[1]
-            self._served.pop(tenant, None)
-            self._served[tenant] = now
-        while now - next(iter(self._served.values())) > _CONTENDED_SECONDS:
-            del self._served[next(iter(self._served))]
-
-    def _room(self, slots: int) -> Room:
-        """Return a worker's slots with the share that is kept for the quiet: never all, never none of several."""
-        reserve = min(slots - 1, max(1, round(slots * self._reserved_share))) if slots else 0
-        return Room(slots, reserve if self._reserved_share > 0 else 0, self._quiet)
 
     async def RenewLeases(
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -200,6 +170,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ReleaseLeasesResponse:
         """Give back every lease of a worker that stops."""
         released = await self._db.write(lambda conn: self._queue.release(conn, request.worker))
+        self._shares.leaves(request.worker)
         self.jobs_ready()
         return pb.ReleaseLeasesResponse(released=released)
 
