@@ -269,6 +269,22 @@ def test_a_dependency_can_be_set_before_there_is_a_loop() -> None:
     assert not health.serving
 
 
+async def test_what_it_depends_on_hears_of_the_drain_once() -> None:
+    health, told = Health(), []
+
+    async def store() -> bool:
+        return True
+
+    health.depend("store", store, at_drain=lambda: told.append(health.serving))
+    health.start()
+    await asyncio.wait_for(health.wait_serving(), 5)
+    assert told == []
+    await health.drain()
+    await health.drain()  # the gateway's own, and its server's
+    assert told == [False]
+    await health.close()
+
+
 async def test_each_service_has_its_own_health_name(suite: Any) -> None:
     async with grpc.aio.insecure_channel(suite.server.address) as channel:
         await suite.server.health.wait_serving()

@@ -34,16 +34,21 @@ class Health:
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self._draining = False
+        self._at_drain: list[Callable[[], None]] = []
         self._changed = asyncio.Condition()
         self._notices: set[asyncio.Task[None]] = set()
         self.services: set[str] = {""}
 
-    def depend(self, name: str, check: Check | None = None) -> Setter:
+    def depend(
+        self, name: str, check: Check | None = None, at_drain: Callable[[], None] | None = None
+    ) -> Setter:
         """Add something without which the service cannot serve, not there until said otherwise.
 
         With `check` it is asked again and again (an exception counts as False); the setter that is returned
-        says it from outside, in the loop's own thread.
+        says it from outside, in the loop's own thread. `at_drain` is called when the drain begins.
         """
+        if at_drain is not None:
+            self._at_drain.append(at_drain)
         self._states[name] = False
         if check is not None:
             self._checks[name] = check
@@ -72,8 +77,11 @@ class Health:
         self._notify()
 
     async def drain(self) -> None:
-        """Say NOT_SERVING for good; every watch hears it and ends."""
+        """Say NOT_SERVING for good; every watch hears it and ends. Again is harmless."""
         self._draining = True
+        told, self._at_drain = self._at_drain, []
+        for tell in told:
+            tell()
         async with self._changed:
             self._changed.notify_all()
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+import grpc
 import pytest
 import sqlalchemy as sa
 from trunkline_store import InvalidValue, StoreUnsupported
@@ -19,6 +20,29 @@ def test_an_address_and_its_settings_stand_in_the_url(monkeypatch):
     assert (plain.writers, plain.deadline_seconds) == (8, 15.0)
     told = parse_address(sa.make_url(f"{URL}?writers=16&deadline_seconds=2.5&appends=2&commit_delay_ms=30"))
     assert (told.writers, told.deadline_seconds, told.appends, told.commit_delay_ms) == (16, 2.5, 2, 30)
+
+
+def test_the_channel_to_spanner_gives_up_what_nobody_takes_as_the_emulators_does(monkeypatch):
+    pytest.importorskip("google.cloud.spanner_v1")
+    from google.api_core import grpc_helpers
+    from google.auth.credentials import AnonymousCredentials
+    from trunkline_store.spanner.client import Client
+
+    made = []
+
+    def create_channel(host, **settings):
+        made.append((host, dict(settings["options"])))
+        return grpc.insecure_channel("127.0.0.1:1")
+
+    monkeypatch.delenv("SPANNER_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(grpc_helpers, "create_channel", create_channel)
+    monkeypatch.setattr("google.auth.default", lambda *_, **__: (AnonymousCredentials(), "p"))
+    Client(parse_address(sa.make_url(URL))).close()
+    [(host, options)] = made
+    assert host == "spanner.googleapis.com:443"
+    assert options["grpc.keepalive_timeout_ms"] == 5_000
+    assert options["grpc.keepalive_time_ms"] >= 60_000, "Google refuses clients that ping often"
+    assert options["grpc.max_receive_message_length"] == -1
 
 
 def test_the_emulator_gets_one_transaction_at_a_time(monkeypatch):

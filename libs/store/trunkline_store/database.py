@@ -117,9 +117,15 @@ class Database(ABC):
     def stats(self) -> StoreStats:
         """Return figures for metrics."""
 
+    def hurry(self) -> None:  # noqa: B027 - where the data lies within the process nothing is far away
+        """Say that the process is about to stop: from now on nobody waits long for a store that says nothing.
+
+        Once it has been silent for some seconds, what waits for it, and what comes later, is StoreUnavailable.
+        """
+
     @abstractmethod
     async def close(self) -> None:
-        """Take no more work, finish what was taken, let go. Again is harmless."""
+        """Take no more work, finish what was taken unless the store is silent, let go. Again is harmless."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -66,7 +66,7 @@ async def running(
             await db.check()
             return True
 
-        server.health.depend("store", store_answers)
+        server.health.depend("store", store_answers, at_drain=db.hurry)
         await server.start()
         stack.push_async_callback(server.stop)
         sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", lambda: sweep(db)))

@@ -110,7 +110,7 @@ async def running(
         async def engine_ready() -> bool:
             return speech.ready
 
-        server.health.depend("store", store_answers)
+        server.health.depend("store", store_answers, at_drain=db.hurry)
         server.health.depend("decoders", decoders_ready)
         server.health.depend("engine", engine_ready)
         stack.push_async_callback(speech.close)

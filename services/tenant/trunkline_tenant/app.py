@@ -131,7 +131,7 @@ def _serve(
         LeadService(db, staleness),
         f"{package}.LeadService",
     )
-    server.health.depend("store", store_answers)
+    server.health.depend("store", store_answers, at_drain=db.hurry)
 
 
 async def _end_watches(server: Server, bell: Bell) -> None:

@@ -15,7 +15,8 @@ from google.protobuf.struct_pb2 import ListValue, Value
 
 from trunkline_store.appender import Appender, row_columns
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreUnavailable
-from trunkline_store.spanner.client import Client, Deadline
+from trunkline_store.spanner.client import Client
+from trunkline_store.spanner.deadline import Deadline
 from trunkline_store.spanner.declare import KEY_BITS, derived_key, options_of, shards_of
 from trunkline_store.spanner.errors import TransactionLost, translate, worth_repeating
 from trunkline_store.spanner.threads import Sessions
@@ -199,7 +200,7 @@ class _Batches:
                 wires.append((index, self._form.wire(row)))
             except Exception as exc:  # belongs to the row's awaiter
                 outcomes[index] = translate(exc)
-        deadline = Deadline(self._client.address.deadline_seconds)
+        deadline = self._client.deadline(self._client.address.deadline_seconds)
         try:
             session = self._sessions.take(deadline)
         except Exception as exc:

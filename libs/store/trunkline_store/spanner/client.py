@@ -6,12 +6,12 @@ locks that a failed first statement leaves held, and give commits no deadline.
 
 from __future__ import annotations
 
-import random
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -24,18 +24,27 @@ from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpc
 from google.cloud.spanner_v1.streamed import StreamedResultSet
 from google.protobuf.struct_pb2 import ListValue, Value
 
-from trunkline_store.errors import StoreUnavailable
+from trunkline_store.errors import StoreError, StoreUnavailable
 from trunkline_store.spanner.address import Address
-from trunkline_store.spanner.errors import OutOfTime, TransactionLost, translate, worth_repeating
+from trunkline_store.spanner.deadline import Deadline, Line
+from trunkline_store.spanner.errors import (
+    DatabaseMissing,
+    OutOfTime,
+    TransactionLost,
+    translate,
+    worth_repeating,
+)
 from trunkline_store.spanner.values import Rows, TypeCode, decoder, to_value, type_of
 
 T = TypeVar("T")
-# What a commit may hold, and a little more: bodies of receipts come whole.
-_CHANNEL = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 60_000),
-]
+# What a commit may hold, and a little more: bodies of receipts come whole. The last is also for how long the kernel
+# keeps what nobody takes: until then neither a deadline nor a cut ends a call whose request is larger than its buffer.
+_CHANNEL = {
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+}
 _LEADER = ("x-goog-spanner-route-to-leader", "true")
 
 
@@ -52,41 +61,20 @@ class Result:
     """The id of the transaction that this statement began, empty if none."""
 
 
-class Deadline:
-    """A moment by which something must have ended."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left; OutOfTime when none are."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise OutOfTime("the deadline passed")
-        return left
-
-    def pause(self, attempt: int, asked: float | None = None) -> None:
-        """Wait before the next attempt: what the server asked, else a jittered, growing while."""
-        wait = asked if asked is not None else 0.01 * 2 ** min(attempt, 7)
-        wait *= random.uniform(0.5, 1.0) if asked is None else random.uniform(1.0, 1.2)  # noqa: S311 - jitter
-        if wait >= self.left():
-            raise OutOfTime("the deadline passed while it was tried again")
-        time.sleep(wait)
-
-
 class Client:
     """One database through one channel; safe for use by many threads."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self._line = Line()
         self._resource = ("google-cloud-resource-prefix", address.name)
         self._channel: grpc.Channel | None = None
         if address.emulator:
-            self._channel = grpc.insecure_channel(address.emulator, options=_CHANNEL)
+            self._channel = grpc.insecure_channel(address.emulator, options=list(_CHANNEL.items()))
             self._data = SpannerClient(transport=SpannerGrpcTransport(channel=self._channel))
         else:
             try:
-                self._data = SpannerClient()
+                self._data = SpannerClient(transport=partial(SpannerGrpcTransport, channel=_channel))
             except Exception as exc:
                 raise translate(exc) from exc
         self._admin: DatabaseAdminClient | None = None
@@ -101,6 +89,19 @@ class Client:
             transport.close()
         if self._channel is not None:
             self._channel.close()
+
+    def deadline(self, seconds: float) -> Deadline:
+        """Return a deadline for something that is done through this client."""
+        return Deadline(seconds, self._line)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds Spanner has owed an answer: 0 when it owes none."""
+        return self._line.silent_for()
+
+    def cut(self) -> None:
+        """Break off every call that is under way and refuse what comes later: OutOfTime."""
+        self._line.cut()
+        self.close()
 
     def create_sessions(self, count: int, deadline: Deadline) -> list[str]:
         """Create that many sessions; their names."""
@@ -141,14 +142,13 @@ class Client:
         for name, value in named:
             message.params.fields[name].CopyFrom(to_value(value))
             _declare(message.param_types, name, value)
-        try:
+        left = deadline.left()
+        with self._asking():
             stream = self._data.execute_streaming_sql(
-                request=request, timeout=deadline.left(), retry=None, metadata=self._metadata(leader)
+                request=request, timeout=left, retry=None, metadata=self._metadata(leader)
             )
             streamed = StreamedResultSet(stream, lazy_decode=True)
             raw = list(streamed)
-        except Exception as exc:
-            raise translate(exc) from exc
         fields = list(streamed.metadata.row_type.fields) if streamed.metadata else []
         decoders = [decoder(field.type_) for field in fields]
         stats = streamed.stats
@@ -212,10 +212,25 @@ class Client:
         return (self._resource, _LEADER) if leader else (self._resource,)
 
     def _call(self, method: Callable[..., T], request: Any, deadline: Deadline) -> T:
+        left = deadline.left()
+        with self._asking():
+            return method(request=request, timeout=left, retry=None, metadata=self._metadata(True))
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Raise the store's errors for one call, and note on the line whether it was answered."""
+        self._line.asked()
+        answered = True
         try:
-            return method(request=request, timeout=deadline.left(), retry=None, metadata=self._metadata(True))
+            yield
         except Exception as exc:
-            raise translate(exc) from exc
+            error = translate(exc)
+            answered = _is_answer(error)
+            if self._line.is_cut and not isinstance(error, StoreError):  # the channel is closed, it says
+                raise OutOfTime("the database is being closed") from exc
+            raise error from exc
+        finally:
+            self._line.ended(answered=answered)
 
     def _repeated(self, method: Callable[..., T], request: Any, deadline: Deadline) -> T:
         attempt = 0
@@ -230,6 +245,17 @@ class Client:
                 except OutOfTime as late:
                     raise OutOfTime(f"{late}: {exc}") from exc
                 attempt += 1
+
+
+def _channel(host: str, *, options: Sequence[tuple[str, Any]], **settings: Any) -> grpc.Channel:
+    """Do as the generated client does; its own options go before ours."""
+    both = {**_CHANNEL, **dict(options)}
+    return SpannerGrpcTransport.create_channel(host, options=list(both.items()), **settings)
+
+
+def _is_answer(error: BaseException) -> bool:
+    """Tell whether an error was said by Spanner, not by whoever could not reach it."""
+    return not isinstance(error, StoreUnavailable) or isinstance(error, TransactionLost | DatabaseMissing)
 
 
 _READ_WRITE = types.TransactionOptions(read_write=types.TransactionOptions.ReadWrite())

@@ -16,12 +16,12 @@ from typing import Any, Literal
 from trunkline_store.errors import StoreError, StoreUnavailable
 from trunkline_store.spanner.client import (
     Client,
-    Deadline,
     Result,
     begin_read_only,
     begin_read_write,
     going_on,
 )
+from trunkline_store.spanner.deadline import Deadline
 from trunkline_store.spanner.errors import TransactionLost
 
 apilevel = "2.0"
@@ -77,7 +77,7 @@ class Connection:
             # Its own short time: the transaction's may be spent, and its locks hold up others. If nobody listens
             # it ends by itself, later.
             with suppress(StoreError):
-                self.client.rollback(self.session, transaction, Deadline(2.0))
+                self.client.rollback(self.session, transaction, self.client.deadline(2.0))
         self._mode = "idle"
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> Result:

@@ -17,15 +17,17 @@ from trunkline_store.clock import Clock
 from trunkline_store.database import Database, Lane, StoreStats
 from trunkline_store.spanner.address import Address, parse_address
 from trunkline_store.spanner.appender import RowForm, SpannerAppender
-from trunkline_store.spanner.client import Client, Deadline
+from trunkline_store.spanner.client import Client
 from trunkline_store.spanner.dialect import StoreSpannerDialect
 from trunkline_store.spanner.schema import check_revision, create_missing
 from trunkline_store.spanner.threads import Sessions, Threads
 
 T = TypeVar("T")
 CALLS_THAT_WAIT = 4096
-# An attempt to open cannot be broken off, and a process that is told to stop has 10 s.
 OPEN_SECONDS = 8.0
+# While a process stops: after this long without any answer nobody waits for Spanner any more.
+SILENCE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 
 
 class SpannerDatabase(Database):
@@ -51,6 +53,7 @@ class SpannerDatabase(Database):
         self._batches = 0
         self._opened = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
+        self._hurrying: asyncio.Task[None] | None = None
 
     @classmethod
     async def open_url(
@@ -58,7 +61,12 @@ class SpannerDatabase(Database):
     ) -> SpannerDatabase:
         """Connect, warm the sessions, check the schema; nothing is migrated here."""
         address = parse_address(url)
-        client, sessions = await asyncio.to_thread(_open, address, metadata, migrations, readers)
+        client = await asyncio.to_thread(Client, address)
+        try:
+            sessions = await asyncio.to_thread(_open, client, metadata, migrations, readers)
+        except asyncio.CancelledError:
+            client.cut()  # its thread would hold up the end of the process
+            raise
         return cls(client, sessions, readers=readers, clock=clock)
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
@@ -108,9 +116,15 @@ class SpannerDatabase(Database):
         """Write callbacks that were run again because their transaction was aborted."""
         return self._writers.repeated
 
+    def hurry(self) -> None:
+        """Begin to watch for silence; see Database."""
+        if self._hurrying is None:
+            self._hurrying = asyncio.create_task(self._cut_when_silent())
+
     async def close(self) -> None:
-        """Finish what was taken, give the sessions back, close the channel."""
+        """Finish what was taken, as far as Spanner answers, give the sessions back, close the channel."""
         if self._closing is None:
+            self.hurry()
             self._writers.refuse()
             self._readers.refuse()
             self._closing = asyncio.create_task(self._close())
@@ -120,6 +134,13 @@ class SpannerDatabase(Database):
         for appender in self._appenders.values():
             await appender.drained()
         await asyncio.to_thread(self._stop)
+        if self._hurrying is not None:
+            self._hurrying.cancel()
+
+    async def _cut_when_silent(self) -> None:
+        while self._client.silent_for() < SILENCE_SECONDS:  # noqa: ASYNC110 - silence is no event
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._client.cut()
 
     def _stop(self) -> None:
         self._writers.stop()
@@ -132,11 +153,8 @@ class SpannerDatabase(Database):
         self._batches += 1
 
 
-def _open(
-    address: Address, metadata: sa.MetaData, migrations: str | None, readers: int
-) -> tuple[Client, Sessions]:
-    deadline = Deadline(OPEN_SECONDS)
-    client = Client(address)
+def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers: int) -> Sessions:
+    deadline = client.deadline(OPEN_SECONDS)
     sessions = Sessions(client)
     try:
         session = sessions.take(deadline)
@@ -145,8 +163,8 @@ def _open(
         else:
             check_revision(client, session, migrations, deadline)
         sessions.give(session)
-        sessions.warm(readers + address.writers + address.appends - 1, deadline)
-        return client, sessions
+        sessions.warm(readers + client.address.writers + client.address.appends - 1, deadline)
+        return sessions
     except BaseException:
         sessions.close()  # a server that waits for its schema tries again and again
         client.close()

@@ -10,7 +10,8 @@ from trunkline_store.errors import SchemaMismatch, StoreError
 from trunkline_store.migrations import current_revision, head_revision, misfit, upgrade
 from trunkline_store.spanner import driver
 from trunkline_store.spanner.address import parse_address
-from trunkline_store.spanner.client import Client, Deadline
+from trunkline_store.spanner.client import Client
+from trunkline_store.spanner.deadline import Deadline
 from trunkline_store.spanner.dialect import engine_over
 from trunkline_store.spanner.errors import translate
 

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection
 from trunkline_store.callbacks import forbid_transaction_control, translate_errors
 from trunkline_store.errors import StoreBusy, StoreClosed, StoreUnavailable
 from trunkline_store.spanner import driver
-from trunkline_store.spanner.client import Client, Deadline
+from trunkline_store.spanner.client import Client
+from trunkline_store.spanner.deadline import Deadline
 from trunkline_store.spanner.dialect import engine_over
 from trunkline_store.spanner.errors import TransactionLost, translate, worth_repeating
 
@@ -60,7 +61,7 @@ class Sessions:
 
     def close(self) -> None:
         """Give all back, as far as Spanner listens: the rest it forgets by itself."""
-        deadline = Deadline(2.0)
+        deadline = self._client.deadline(2.0)
         with self._lock:
             names, self._ready, self._all = sorted(self._all), [], set()
         for name in names:
@@ -141,7 +142,7 @@ class Threads:
 
     def _run(self, fn: Callable[[Connection], T], staleness: timedelta | None) -> T:
         self._began()
-        deadline = Deadline(self._seconds)
+        deadline = self._client.deadline(self._seconds)
         attempt = 0
         while True:
             try:
