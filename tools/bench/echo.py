@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 
 import uvloop
+from trunkline_gateway.edge_protocol import EdgeProtocol
 from trunkline_gateway.http import HttpServer
-from trunkline_gateway.one_write import OneWriteProtocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
@@ -29,7 +29,7 @@ async def echo(scope, receive, send):
 async def main() -> None:
     """Serve on the address that was given, until killed."""
     address, *one_write = sys.argv[1:]
-    protocol = OneWriteProtocol if one_write else HttpToolsProtocol
+    protocol = EdgeProtocol if one_write else HttpToolsProtocol
     await HttpServer(echo, address, 1.0, protocol).run_until_stopped()
 
 

@@ -24,7 +24,7 @@ class Hooks:
         while (await receive()).get("more_body"):
             pass
         await self.gate.wait()
-        await accepted(send, "0" * 32)
+        await accepted(scope, send, "0" * 32)
 
 
 @asynccontextmanager

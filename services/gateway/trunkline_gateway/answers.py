@@ -12,10 +12,19 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+# The scope's extension that sends an answer of known bytes; see EdgeProtocol.
+WHOLE = "trunkline.whole"
+
 _JSON = (b"content-type", b"application/json")
 _ACCEPTED_TAIL = b'"}'
 _ACCEPTED_HEAD = b'{"receiptId":"'
 _ACCEPTED_HEADERS = [_JSON, (b"content-length", str(len(_ACCEPTED_HEAD) + 32 + len(_ACCEPTED_TAIL)).encode())]
+_ACCEPTED_WHOLE = (
+    b"HTTP/1.1 202 Accepted\r\n"
+    + b"".join(name + b": " + value + b"\r\n" for name, value in _ACCEPTED_HEADERS)
+    + b"\r\n"
+    + _ACCEPTED_HEAD
+)
 
 _NAMES = {
     400: "INVALID_ARGUMENT",
@@ -29,8 +38,12 @@ _NAMES = {
 }
 
 
-async def accepted(send: Send, receipt_id: str) -> None:
-    """Answer 202: the receipt is committed."""
+async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
+    """Answer 202: the receipt is committed. The answer to nearly all that comes, so it goes in one piece if it can."""
+    extensions = scope.get("extensions")
+    whole = extensions.get(WHOLE) if extensions else None
+    if whole is not None and whole["send"](_ACCEPTED_WHOLE + receipt_id.encode() + _ACCEPTED_TAIL):
+        return
     await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
     body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
     await send({"type": "http.response.body", "body": body})

@@ -14,8 +14,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
+from trunkline_gateway.edge_protocol import EdgeProtocol
 from trunkline_gateway.listener import refuse_handshakes
-from trunkline_gateway.one_write import OneWriteProtocol
 
 # How long a connection without a request is kept once no new ones are taken.
 _LAST_WORD_SECONDS = 0.3
@@ -67,7 +67,7 @@ class HttpServer(uvicorn.Server):
         app: AsgiApp,
         address: str,
         drain_seconds: float,
-        protocol: type[asyncio.Protocol] = OneWriteProtocol,
+        protocol: type[asyncio.Protocol] = EdgeProtocol,
     ):
         """Bind at once, so that a port in use is said by name before anything else starts."""
         self.socket = bind(address)

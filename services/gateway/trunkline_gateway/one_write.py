@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 _HEAD = b"HTTP/1.1 "
 _INTERIM = b"HTTP/1.1 1"  # 100 Continue: the sender waits for it
 
@@ -21,7 +19,7 @@ class OneWrite(asyncio.Transport):
 
     def __init__(self, transport: asyncio.Transport):
         """Stand before `transport`; reading goes on as before."""
-        self._write = transport.write
+        self._write = self.write_whole = transport.write
         self._close = transport.close
         self._held = b""
         # Asked for on every request: straight through.
@@ -56,16 +54,3 @@ class OneWrite(asyncio.Transport):
         """Close, after what is held."""
         self.flush()
         self._close()
-
-
-class OneWriteProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol over such a transport."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection."""
-        super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
-
-    def on_response_complete(self) -> None:
-        """End an answer: one to HEAD has no body to wait for."""
-        self.transport.flush()  # type: ignore[attr-defined]
-        super().on_response_complete()

@@ -124,7 +124,7 @@ class Receiver:
             await refused(send, no.status, no.reason, no.message, no.retry_after, no.allow)
             return
         self._admit_soon()
-        await accepted(send, receipt_id)
+        await accepted(scope, send, receipt_id)
         SECONDS.observe(time.perf_counter() - started)
 
     async def _take(self, scope: Scope, receive: Receive) -> str:
