@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from trunkline_gateway.answers import WHOLE
@@ -24,6 +24,9 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection."""
         self._idle_since: float | None = None
+        self._answering: RequestResponseCycle | None = None
+        # The same for all requests of the connection: one of a request's own would be a circle, left to the collector.
+        self._extensions: dict[str, dict[object, object]] = {WHOLE: {"send": self._answer}}
         super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -31,17 +34,24 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        self._extensions.clear()
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         """Begin a request; its application runs only after this."""
         super().on_headers_complete()
-        self.scope["extensions"] = {WHOLE: {"send": partial(self._answer, self.cycle)}}
+        self.scope["extensions"] = self._extensions
 
-    def _answer(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _answer(self, answer: bytes) -> bool:
         """Send a whole answer; False, and nothing done, when it takes more than writing it."""
-        plain = cycle.keep_alive and not cycle.default_headers and not self.flow.write_paused
-        if not plain or cycle.disconnected or cycle.response_started or self.transport.is_closing():
+        cycle = self._answering
+        if cycle is None or cycle.disconnected or cycle.response_started or self.transport.is_closing():
+            return False
+        if not cycle.keep_alive or cycle.default_headers or self.flow.write_paused:
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
