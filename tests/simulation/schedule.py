@@ -51,6 +51,16 @@ class Outcome:
     trace: tuple = ()
 
 
+class _Unheard:
+    """A logger that says nothing and, unlike a mock, keeps nothing: a worker runs thousands of schedules."""
+
+    def __getattr__(self, level):
+        return self._unheard
+
+    def _unheard(self, *args, **values):
+        pass
+
+
 class World:
     """Everything of one schedule."""
 
@@ -110,7 +120,7 @@ class World:
 
 
 class Simulation:
-    """Runs schedules one after another in this process, over disks that are made once."""
+    """Runs schedules one after another in this process, over disks that last as long as it is installed."""
 
     def __init__(self):
         logs.configure("simulation", level="error")
@@ -128,6 +138,8 @@ class Simulation:
             return self._world.open_spool()
 
         with contextlib.ExitStack() as stack:
+            for disk in self._disks:
+                stack.callback(disk.close)
             for module in (purgatory.domain.model, breakers, inbox, admit):
                 stack.enter_context(mock.patch.object(module, "time", shim))
             stack.enter_context(mock.patch.object(spool.Database, "open", open_database))
@@ -137,7 +149,7 @@ class Simulation:
             stack.enter_context(mock.patch.object(jobs, "_LOOK_SECONDS", 2.0))
             stack.enter_context(mock.patch.object(inbox, "_LOOK_SECONDS", 1.5))
             for quiet in _LOGS:
-                stack.enter_context(mock.patch(f"trunkline_gateway.{quiet}.log"))
+                stack.enter_context(mock.patch(f"trunkline_gateway.{quiet}.log", _Unheard()))
             gc.disable()  # a run's rubbish is collected in one go, see `run`
             stack.callback(gc.enable)
             yield self

@@ -41,6 +41,10 @@ class Disk:
             self.raw.execute("DELETE FROM sqlite_sequence")
         self.watch = watch
 
+    def close(self):
+        """Let go of the memory: SQLAlchemy keeps every connection that was not closed, and all it leads to."""
+        self.tx.close()
+
     def run(self, fn):
         """Run a callback in a transaction that stays open."""
         self.tx.begin()

@@ -1,5 +1,6 @@
 """Seeded schedules of everything that can go wrong, in one process and in virtual time; `make simulate` runs more."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from tests.simulation.many import many
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.schedule import Simulation
+from tests.simulation.store import Disk
 
 SCHEDULES = 2_000
 
@@ -43,6 +45,24 @@ def test_a_seed_repeats_exactly_also_in_another_process():
     }  # fmt: skip
     assert len(traces) == 1
     assert len(set(eval(traces.pop()))) == 12
+
+
+def _kept():
+    gc.collect()
+    return gc.get_objects()
+
+
+def test_nothing_of_what_was_run_is_kept():
+    """A worker of `make simulate` runs 50,000 schedules, in a thousand simulations."""
+    with Simulation().installed() as simulation:
+        for seed in range(25):
+            simulation.run(seed)
+        before = len(_kept())
+        for seed in range(25, 75):
+            simulation.run(seed)
+        assert len(_kept()) - before < 10 * 50
+    del simulation
+    assert not any(type(kept) is Disk for kept in _kept())
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.__name__ for mutant in MUTANTS])
