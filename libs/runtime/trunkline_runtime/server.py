@@ -25,7 +25,7 @@ from trunkline_runtime.identity import Caller
 from trunkline_runtime.interceptor import ServerInterceptor, Translate
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_runtime.metrics import MetricsEndpoint
-from trunkline_runtime.signals import stop_requested
+from trunkline_runtime.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.validation import validator
 
@@ -189,7 +189,6 @@ class Server:
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a process's main coroutine, on uvloop where it is present; wrong settings end it with code 2."""
-    from trunkline_runtime.waiting import StoppedWaiting  # noqa: PLC0415 -- stands on this module
 
     async def runner() -> None:
         with contextlib.suppress(StoppedWaiting):

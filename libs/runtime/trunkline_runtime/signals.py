@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class StoppedWaiting(Exception):
+    """SIGTERM or SIGINT came before the service could begin: a clean end."""
+
+
 @contextmanager
 def stop_requested() -> Iterator[asyncio.Event]:
     """Give an event that is set by the first SIGTERM or SIGINT; handlers are removed at the end."""

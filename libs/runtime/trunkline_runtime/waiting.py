@@ -17,7 +17,7 @@ from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.errors import Unavailable, to_status
 from trunkline_runtime.health import HealthServicer
 from trunkline_runtime.server import Server
-from trunkline_runtime.signals import stop_requested
+from trunkline_runtime.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.wire import to_trailers
 
@@ -26,10 +26,6 @@ log = logs.get_logger(__name__)
 T = TypeVar("T")
 Why = Callable[[], str]
 Meanwhile = Callable[[Why], AbstractAsyncContextManager[Any]]
-
-
-class StoppedWaiting(Exception):
-    """SIGTERM or SIGINT came before the service could begin: a clean end."""
 
 
 async def opened(
