@@ -18,10 +18,9 @@ from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
 from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
 
-from trunkline_tenant import tenants
+from trunkline_tenant import tenant_rows
 from trunkline_tenant.lists import Page
-from trunkline_tenant.schema import api_keys
-from trunkline_tenant.schema import tenants as tenants_table
+from trunkline_tenant.schema import api_keys, tenants
 from trunkline_tenant.times import timestamp, utc
 
 PREFIX = "tl_"
@@ -149,7 +148,7 @@ def _expiry(wanted: api_key_pb2.ApiKey, now: datetime) -> datetime | None:
 
 
 def _insert(conn: Connection, row: Mapping[Any, Any]) -> None:
-    tenants.load(conn, row["tenant_id"])
+    tenant_rows.load(conn, row["tenant_id"])
     conn.execute(sa.insert(api_keys).values(**row))
 
 
@@ -165,8 +164,8 @@ def _find(conn: Connection, key_id: str) -> Mapping[Any, Any] | None:
     """Return a key by its id alone: who it belongs to is the question here."""
     return (
         conn.execute(
-            sa.select(api_keys, tenants_table.c.state.label("tenant_state"))
-            .join(tenants_table, tenants_table.c.tenant_id == api_keys.c.tenant_id)
+            sa.select(api_keys, tenants.c.state.label("tenant_state"))
+            .join(tenants, tenants.c.tenant_id == api_keys.c.tenant_id)
             .where(api_keys.c.key_id == key_id)
         )
         .mappings()

@@ -14,7 +14,7 @@ from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.deletion import delete_all
 
-from trunkline_tenant import changes, masks, tenants
+from trunkline_tenant import changes, masks, tenant_rows
 from trunkline_tenant.schema import (
     api_keys,
     call_aliases,
@@ -25,8 +25,8 @@ from trunkline_tenant.schema import (
     source_changes,
     source_secrets,
     sources,
+    tenants,
 )
-from trunkline_tenant.schema import tenants as tenants_table
 
 _DATA = (sources, calls, leads)
 # People configure these, so that they are few: they go with the tombstone.
@@ -40,10 +40,10 @@ def delete(conn: Connection, tenant: str, *, force: bool, etag: str, now: dateti
 
     Raises NotFound, Aborted, FailedPrecondition when there is data and no `force`.
     """
-    row = tenants.load_any(conn, tenant)
+    row = tenant_rows.load_any(conn, tenant)
     if row["state"] == tenant_pb2.TENANT_STATE_DELETED:
         return
-    masks.check_etag(etag, tenants.etag_of(row), f"tenants/{tenant}")
+    masks.check_etag(etag, tenant_rows.etag_of(row), f"tenants/{tenant}")
     if not force and _has_data(conn, tenant):
         raise FailedPrecondition(
             "the tenant has sources, calls or leads; force deletes them too", reason="TENANT_HAS_DATA"
@@ -69,12 +69,12 @@ async def purge(db: Database, tenant: str) -> tuple[int, bool]:
 
 def confirm(conn: Connection, tenant: str, now: datetime) -> None:
     """Note that nothing of a tenant is left anywhere. Raises NotFound when there is no tombstone."""
-    row = tenants.load_any(conn, tenant)
+    row = tenant_rows.load_any(conn, tenant)
     if row["state"] != tenant_pb2.TENANT_STATE_DELETED:
         raise NotFound(f"tenants/{tenant}")
     if row["purge_time"] is None:
-        itself = tenants_table.c.tenant_id == tenant
-        conn.execute(sa.update(tenants_table).where(itself).values(purge_time=now))
+        itself = tenants.c.tenant_id == tenant
+        conn.execute(sa.update(tenants).where(itself).values(purge_time=now))
 
 
 def _has_data(conn: Connection, tenant: str) -> bool:
@@ -96,9 +96,9 @@ def _ensure_tombstone(conn: Connection, tenant: str, now: datetime) -> None:
         "create_time": now,
         "update_time": now,
     }
-    if insert_if_absent(conn, tenants_table, values, ["tenant_id"]):
+    if insert_if_absent(conn, tenants, values, ["tenant_id"]):
         return
-    row = tenants.load_any(conn, tenant)
+    row = tenant_rows.load_any(conn, tenant)
     if row["state"] != tenant_pb2.TENANT_STATE_DELETED or _configured_or_told(conn, tenant):
         _bury(conn, tenant, row["delete_time"] or now, row["version"])
 
@@ -115,8 +115,8 @@ def _bury(conn: Connection, tenant: str, now: datetime, version: int) -> None:
     for table in _CONFIGURED:
         conn.execute(sa.delete(table).where(table.c.tenant_id == tenant))
     conn.execute(
-        sa.update(tenants_table)
-        .where(tenants_table.c.tenant_id == tenant)
+        sa.update(tenants)
+        .where(tenants.c.tenant_id == tenant)
         .values(
             display_name="",
             state=tenant_pb2.TENANT_STATE_DELETED,

@@ -12,7 +12,7 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime import resources
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_tenant import changes, masks, requests, secret_rows, source_options, source_rows, tenants
+from trunkline_tenant import changes, masks, requests, secret_rows, source_options, source_rows, tenant_rows
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_secrets, sources
 from trunkline_tenant.secret_rows import SourceSecrets
@@ -50,7 +50,7 @@ def create(
 ) -> source_pb2.Source:
     """Create a source, or show what the same request made. Raises NotFound when there is no such tenant."""
     tenant = resources.tenant_of(request.parent, field="parent")
-    tenants.load(conn, tenant)
+    tenant_rows.load(conn, tenant)
     content = requests.content(_without_secrets(request))
     asked = requests.Asked(tenant, _CREATE, request.request_id, content)
     before = requests.earlier(conn, asked, now)

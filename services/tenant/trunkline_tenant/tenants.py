@@ -11,13 +11,14 @@ from sqlalchemy.engine import Connection
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime import resources
-from trunkline_runtime.errors import AlreadyExists, InvalidArgument, NotFound
+from trunkline_runtime.errors import AlreadyExists, InvalidArgument
 from trunkline_runtime.identity import CallerKind, current_caller
 from trunkline_store import Database, insert_if_absent
 
-from trunkline_tenant import changes, deletion, ids, masks, requests
+from trunkline_tenant import changes, deletion, masks, requests
 from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import tenants
+from trunkline_tenant.tenant_rows import etag_of, load, load_any, shown
 from trunkline_tenant.times import timestamp
 
 _CREATE = "CreateTenant"
@@ -121,41 +122,6 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         return shown(await self._db.read(lambda conn: load_any(conn, tenant)))
 
 
-def load(conn: Connection, tenant: str) -> Mapping[Any, Any]:
-    """Return a tenant's row. Raises NotFound, also for one that was deleted."""
-    row = load_any(conn, tenant)
-    if row["state"] == tenant_pb2.TENANT_STATE_DELETED:
-        raise NotFound(f"tenants/{tenant}")
-    return row
-
-
-def load_any(conn: Connection, tenant: str) -> Mapping[Any, Any]:
-    """Return a tenant's row, or its tombstone. Raises NotFound."""
-    row = conn.execute(sa.select(tenants).where(tenants.c.tenant_id == tenant)).mappings().first()
-    if row is None:
-        raise NotFound(f"tenants/{tenant}")
-    return row
-
-
-def shown(row: Mapping[Any, Any]) -> tenant_pb2.Tenant:
-    """Return a tenant as its readers see it."""
-    tenant = tenant_pb2.Tenant(
-        name=f"tenants/{row['tenant_id']}",
-        display_name=row["display_name"],
-        state=row["state"],
-        create_time=timestamp(row["create_time"]),
-        update_time=timestamp(row["update_time"]),
-        etag=etag_of(row),
-    )
-    if row["retention"]:
-        tenant.retention.ParseFromString(row["retention"])
-    if row["delete_time"] is not None:
-        tenant.delete_time.CopyFrom(timestamp(row["delete_time"]))
-    if row["purge_time"] is not None:
-        tenant.purge_time.CopyFrom(timestamp(row["purge_time"]))
-    return tenant
-
-
 def check_display_name(name: str) -> None:
     """Raise InvalidArgument unless a tenant may be called so."""
     if not name.strip():
@@ -165,11 +131,6 @@ def check_display_name(name: str) -> None:
 def _check_state(tenant: tenant_pb2.Tenant) -> None:
     if tenant.state == tenant_pb2.TENANT_STATE_DELETED:
         raise InvalidArgument("tenant.state", "is set by DeleteTenant")
-
-
-def etag_of(row: Mapping[Any, Any]) -> str:
-    """Return what changes with every change of a tenant."""
-    return ids.etag("tenant", row["tenant_id"], str(row["version"]))
 
 
 def _create(
