@@ -11,12 +11,13 @@ import os
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trunkline_runtime.settings import REQUIRED, convert, of_field, setting
 
-__all__ = ["CommonConfig", "ConfigError", "describe", "env_name", "load", "setting"]
+__all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name", "load", "setting"]
 
 T = TypeVar("T")
 _FILE = "_FILE"
@@ -87,6 +88,24 @@ class CommonConfig:
     tenant_address: str = setting(
         "127.0.0.1:50051", "where the tenant service is, which tells who holds an API key"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig(CommonConfig):
+    """What a service is told that opens its store."""
+
+    readers: int = setting(4, "connections that read the store", least=1, most=64)
+    list_staleness_seconds: float = setting(
+        5.0,
+        "how old the snapshot may be that lists read on Spanner; SQLite shows the latest",
+        least=0,
+        most=3600,
+    )
+
+    @property
+    def list_staleness(self) -> timedelta | None:
+        """How old lists may be, None for the latest."""
+        return timedelta(seconds=self.list_staleness_seconds) if self.list_staleness_seconds else None
 
 
 def env_name(service: str, field: str) -> str:

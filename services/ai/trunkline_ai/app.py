@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
 from trunkline_runtime.authenticator import Authenticator
@@ -42,7 +41,7 @@ async def running(
         db = await stack.enter_async_context(
             await opened(lambda: _open(config), MAY_PASS, config, service="ai", signer=signer)
         )
-        analyses = Analyses(db, timedelta(seconds=config.list_staleness_seconds))
+        analyses = Analyses(db, config.list_staleness)
         analysing = Analysing(
             analyses,
             language,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 
 from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
@@ -64,7 +63,7 @@ async def running(
         db = await stack.enter_async_context(
             await opened(lambda: _open(config), MAY_PASS, config, service="audio", signer=signer)
         )
-        staleness = timedelta(seconds=config.list_staleness_seconds)
+        staleness = config.list_staleness
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         receiving = Receiving(
             recordings=recordings,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline_runtime.config import CommonConfig, setting
+from trunkline_runtime.config import StoreConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig(CommonConfig):
+class AudioConfig(StoreConfig):
     """What the audio service is told."""
 
     blobs_folder: Path = setting(Path("var/blobs"), "folder that keeps the bytes of recordings")
@@ -33,13 +33,6 @@ class AudioConfig(CommonConfig):
         least=0,
         most=36500,
     )
-    list_staleness_seconds: float = setting(
-        5.0,
-        "how old the snapshot may be that ListRecordings and ListTranscripts read on Spanner; SQLite shows the latest",
-        least=0,
-        most=3600,
-    )
-    readers: int = setting(4, "connections that read the store", least=1, most=64)
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
     fetch_allowed_networks: tuple[str, ...] = setting(
         (), "networks in CIDR form that recordings may be fetched from although they are private, by commas"

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb2_grpc, job_service_pb2_grpc
@@ -108,7 +107,7 @@ async def serve(config: GatewayConfig) -> None:
             replays,
             accepting,
             jobs.jobs_ready,
-            list_staleness=timedelta(seconds=config.list_staleness_seconds),
+            list_staleness=config.list_staleness,
         )
         conversations = ConversationService(
             channels,

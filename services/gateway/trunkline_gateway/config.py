@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline_runtime.config import CommonConfig, setting
+from trunkline_runtime.config import StoreConfig, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayConfig(CommonConfig):
+class GatewayConfig(StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
     grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served")
@@ -73,13 +73,6 @@ class GatewayConfig(CommonConfig):
     )
     quiet_in_flight: int = setting(
         2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1
-    )
-    readers: int = setting(4, "connections that read the store")
-    list_staleness_seconds: float = setting(
-        5.0,
-        "how old the snapshot may be that ListEvents and ListDeadLetters read on Spanner; SQLite shows the latest",
-        least=0,
-        most=3600,
     )
     queue_shards: int = setting(
         1,

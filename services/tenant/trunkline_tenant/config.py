@@ -6,12 +6,11 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
-from trunkline_runtime.config import CommonConfig, ConfigError, env_name, load, setting
+from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
 from trunkline_tenant.api_keys import OPERATOR_PREFIX
 from trunkline_tenant.crypto import SecretBox
@@ -22,7 +21,7 @@ _LEAST_OPERATOR_TOKEN = len(OPERATOR_PREFIX) + 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantConfig(CommonConfig):
+class TenantConfig(StoreConfig):
     """What the tenant service is told."""
 
     secret_keys: tuple[str, ...] = setting(
@@ -44,18 +43,6 @@ class TenantConfig(CommonConfig):
     watch_heartbeat_seconds: float = setting(
         10.0, "how often a watch of sources says that it is up to date", least=0.1, most=300
     )
-    list_staleness_seconds: float = setting(
-        5.0,
-        "how old the snapshot may be that ListCalls and ListLeads read on Spanner; SQLite shows the latest",
-        least=0,
-        most=3600,
-    )
-    readers: int = setting(4, "connections that read the store", least=1, most=64)
-
-    @property
-    def list_staleness(self) -> timedelta | None:
-        """How old lists may be, None for the latest."""
-        return timedelta(seconds=self.list_staleness_seconds) if self.list_staleness_seconds else None
 
     def box(self) -> SecretBox:
         """Return what seals secrets. Raises ConfigError for keys that are none."""
