@@ -1,4 +1,4 @@
-"""A service's conformance suite on every engine: its tests subclass this and name their tables and checks."""
+"""What the services' conformance suites share: enrolment on every engine, and what each check asks of a store."""
 
 import functools
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from trunkline.common.v1 import purge_pb2
 from trunkline_store import Database, FakeClock
 from trunkline_store.database import ENGINES
 from trunkline_store.migrations import migrate
@@ -26,6 +27,27 @@ ENROLLED = {
     "sqlite": lambda folder, migrations: f"sqlite:///{folder}/conformance.db",
     "spanner": lambda folder, migrations: migrated_database(migrations),
 }
+
+
+class StoredWorld:
+    """What the checks of every service ask: of its own `db`, `metadata` and `admin`, its AdminService."""
+
+    async def purge(self, tenant):
+        request = purge_pb2.PurgeTenantRequest(name=f"tenants/{tenant}")
+        while (await self.admin.PurgeTenant(request, None)).more:
+            pass
+
+    async def rows(self):
+        """How many rows each tenant has in each table that has any."""
+
+        def look(conn):
+            counted = {}
+            for table in self.metadata.sorted_tables:
+                query = sa.select(table.c.tenant_id, sa.func.count()).group_by(table.c.tenant_id)
+                counted |= {(table.name, tenant): count for tenant, count in conn.execute(query)}
+            return counted
+
+        return await self.db.read(look)
 
 
 class Conformance:

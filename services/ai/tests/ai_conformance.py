@@ -7,14 +7,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
-from trunkline.common.v1 import purge_pb2
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses import Analyses, StoredAnalysis
 from trunkline_ai.retention import sweep
 from trunkline_ai.tables import metadata
 from trunkline_runtime.errors import NotFound
 
+from tests.integration.conforming import StoredWorld
 from tests.integration.inspection import RunAgain, lacks_tenant, statements
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -39,29 +38,14 @@ def analysis(identity, tenant="acme", at=NOW, until=None, **result):
     return StoredAnalysis(tenant, identity, "c1", 0, "local", {"summary": "said: héllo", **result}, at, until)
 
 
-class World:
+class World(StoredWorld):
     """The service's parts that use the store, and the clock."""
+
+    metadata = metadata
 
     def __init__(self, db, clock):
         self.db, self.clock = db, clock
         self.analyses, self.admin = Analyses(db), AdminServicer(db)
-
-    async def purge(self, tenant):
-        request = purge_pb2.PurgeTenantRequest(name=f"tenants/{tenant}")
-        while (await self.admin.PurgeTenant(request, None)).more:
-            pass
-
-    async def rows(self):
-        """How many rows each tenant has in each table that has any."""
-
-        def look(conn):
-            counted = {}
-            for table in metadata.sorted_tables:
-                query = sa.select(table.c.tenant_id, sa.func.count()).group_by(table.c.tenant_id)
-                counted |= {(table.name, tenant): count for tenant, count in conn.execute(query)}
-            return counted
-
-        return await self.db.read(look)
 
 
 @check

@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import sqlalchemy as sa
-from trunkline.common.v1 import purge_pb2
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.blobs import LocalBlobs
 from trunkline_audio.recordings import Recording, Recordings
@@ -17,6 +15,7 @@ from trunkline_audio.tables import metadata
 from trunkline_audio.transcripts import Transcript, Transcripts
 from trunkline_runtime.errors import NotFound
 
+from tests.integration.conforming import StoredWorld
 from tests.integration.inspection import RunAgain, lacks_tenant, statements
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -49,8 +48,10 @@ def transcript(identity, of="r1", tenant="acme", at=NOW, until=None):
     )
 
 
-class World:
+class World(StoredWorld):
     """The service's parts that use the store, the clock, and the folder of bytes."""
+
+    metadata = metadata
 
     def __init__(self, db, clock, folder):
         self.db, self.clock = db, clock
@@ -64,23 +65,6 @@ class World:
 
         await self.blobs.put(made.blob_key, sound())
         return await self.recordings.add(made)
-
-    async def purge(self, tenant):
-        request = purge_pb2.PurgeTenantRequest(name=f"tenants/{tenant}")
-        while (await self.admin.PurgeTenant(request, None)).more:
-            pass
-
-    async def rows(self):
-        """How many rows each tenant has in each table that has any."""
-
-        def look(conn):
-            counted = {}
-            for table in metadata.sorted_tables:
-                query = sa.select(table.c.tenant_id, sa.func.count()).group_by(table.c.tenant_id)
-                counted |= {(table.name, tenant): count for tenant, count in conn.execute(query)}
-            return counted
-
-        return await self.db.read(look)
 
 
 @check
