@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
@@ -25,7 +25,7 @@ from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
-from trunkline_gateway.decide import Decision, decide
+from trunkline_gateway.decide import Decision, Receipt, decide
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
 from trunkline_gateway.schema import (
@@ -172,7 +172,7 @@ class Admission:
         if new:
             self._jobs_ready(tenants)
 
-    async def _decide(self, rows: Sequence[sa.Row[Any]]) -> list[Decision]:
+    async def _decide(self, rows: Sequence[Receipt]) -> list[Decision]:
         known: dict[str, Source | None] = {}
         unsure: set[str] = set()
         for source_id in {row.source_id for row in rows}:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 from trunkline_store import Database
-from trunkline_store.hot import Hot
+from trunkline_store.hot import Hot, Row
 from trunkline_store.spanner import SPANNER, force_index, shards_of
 
+from trunkline_gateway.decide import Receipt
 from trunkline_gateway.schema import cursors, receipts, undecided_receipts
 
 _CURSOR = "admission"
-# Of a receipt all but its mark.
-_RECEIPT = [column for column in receipts.c if shards_of(column) is None]
+_RECEIPT = [receipts.c[name] for name in Receipt._fields]
 
 # Built once: building costs more than running them, and they run for nearly every webhook that comes alone.
 _STANDS = Hot(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR))
-_BEHIND = (
+_BEHIND = Hot(
     sa.select(*_RECEIPT)
     .where(receipts.c.seq > sa.bindparam("cursor_"))
+    .order_by(receipts.c.seq)
+    .limit(sa.bindparam("limit_"))
+)
+_UNDECIDED = Hot(
+    sa.select(*_RECEIPT)
+    .join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
     .order_by(receipts.c.seq)
     .limit(sa.bindparam("limit_"))
 )
@@ -35,7 +41,7 @@ _MOVE = Hot(
 class Batch(NamedTuple):
     """Receipts to be decided, the oldest first."""
 
-    rows: Sequence[sa.Row[Any]]
+    rows: Sequence[Receipt]
     cursor: int = 0
     """What they stand behind, where that means anything."""
 
@@ -62,7 +68,7 @@ class ByCursor:
         """Return the receipts behind the cursor."""
         stands = _STANDS.first(conn, {})
         cursor = stands["seq"] if stands else 0
-        return Batch(conn.execute(_BEHIND, {"cursor_": cursor, "limit_": limit}).all(), cursor)
+        return Batch(_receipts(_BEHIND.all(conn, {"cursor_": cursor, "limit_": limit})), cursor)
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Move the cursor; none are the caller's when somebody else moved it meanwhile."""
@@ -80,7 +86,7 @@ class ByShard:
 
     def __init__(self) -> None:
         self._shards = range(shards_of(receipts.c.pending) or 1)
-        self._oldest = (
+        self._oldest = Hot(
             sa.select(*_RECEIPT)
             .with_hint(receipts, force_index("receipts_pending"), SPANNER)
             .where(receipts.c.pending == sa.bindparam("shard_"))
@@ -90,10 +96,10 @@ class ByShard:
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return marked receipts."""
-        found: list[sa.Row[Any]] = []
+        found: list[Receipt] = []
         for shard in random.sample(self._shards, len(self._shards)):
             wanted = {"shard_": shard, "limit_": limit - len(found)}
-            found += conn.execute(self._oldest, wanted)
+            found += _receipts(self._oldest.all(conn, wanted))
             if len(found) >= limit:
                 break
         return Batch(sorted(found, key=lambda row: (row.received_at, row.seq)))
@@ -110,19 +116,17 @@ class Undecided:
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return up to `limit` of them."""
-        query = (
-            sa.select(*_RECEIPT)
-            .join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
-            .order_by(receipts.c.seq)
-            .limit(limit)
-        )
-        return Batch(conn.execute(query).all())
+        return Batch(_receipts(_UNDECIDED.all(conn, {"limit_": limit})))
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Forget that they are undecided."""
         named = undecided_receipts.c.seq.in_([row.seq for row in batch.rows])
         gone = undecided_receipts.delete().where(named).returning(undecided_receipts.c.seq)
         return set(conn.execute(gone).scalars())
+
+
+def _receipts(rows: list[Row]) -> list[Receipt]:
+    return [Receipt._make(row.values()) for row in rows]
 
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:

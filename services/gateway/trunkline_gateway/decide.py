@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
 
@@ -18,6 +17,22 @@ from trunkline_gateway.receive import unpack_headers
 from trunkline_gateway.rejections import rejection_row
 
 FIRST_STAGE = "normalise"
+
+
+class Receipt(NamedTuple):
+    """A receipt as admission reads it: the columns of `schema.receipts`, but for an engine's mark."""
+
+    seq: int
+    receipt_id: str
+    source_id: str
+    tenant_id: str
+    event_type: str
+    received_at: datetime
+    verdict: int
+    content_type: str
+    url: str
+    headers: bytes
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,7 @@ class Decision:
         return str(row["tenant_id"]) if row else ""
 
 
-def decide(row: sa.Row[Any], source: Source | None, unsure: bool, events_days: int = 0) -> Decision:
+def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int = 0) -> Decision:
     """Say what a receipt is. Pure: the same receipt and source always give the same decision.
 
     `events_days` is how long events are kept whose tenant's retention says nothing; 0: for good.
@@ -73,7 +88,7 @@ def decide(row: sa.Row[Any], source: Source | None, unsure: bool, events_days: i
     return _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
 
 
-def _without_source(row: sa.Row[Any], expire_at: datetime | None) -> Decision:
+def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
     """Keep a receipt of no source: of a verified one its tenant sees a dead letter, of another only operators know."""
     if row.verdict == verdicts.VERIFIED:
         gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
@@ -85,7 +100,7 @@ def _without_source(row: sa.Row[Any], expire_at: datetime | None) -> Decision:
 
 
 def _event(
-    row: sa.Row[Any],
+    row: Receipt,
     source: Source,
     dedup_fields: Iterable[str],
     event_time: datetime | None,
