@@ -412,6 +412,20 @@ async def a_read_cannot_write(open_database: Factory) -> None:
 
 
 @check
+async def a_peek_is_a_read(open_database: Factory) -> None:
+    """It sees what was committed, cannot write, and raises what its callback raises."""
+    async with open_database() as db:
+        await db.write(add(**thing("one")))
+        assert await db.peek(ids) == ["one"]
+        assert isinstance(await refusal(db.peek(add(**thing("sly")))), StoreError)
+        assert isinstance(await refusal(db.peek(lambda conn: 1 / 0)), ZeroDivisionError)
+        await db.write(add(**thing("two")))
+        assert await db.peek(ids) == ["one", "two"], "also after one that failed"
+        assert isinstance(await refusal(db.peek(lambda conn: conn.commit())), StoreError)
+        assert await db.read(ids) == ["one", "two"]
+
+
+@check
 async def a_callback_cannot_commit(open_database: Factory) -> None:
     """Nor roll back: the transaction is not its own."""
 
@@ -539,6 +553,7 @@ async def closing_finishes_what_was_taken(open_database: Factory) -> None:
         assert await asyncio.gather(*rows, *writes) == [None] * 1050
         assert isinstance(await refusal(db.write(ids)), StoreClosed)
         assert isinstance(await refusal(db.read(ids)), StoreClosed)
+        assert isinstance(await refusal(db.peek(ids)), StoreClosed)
         assert isinstance(await refusal(db.check()), StoreClosed)
         try:
             appender.append(("late", None, None))
