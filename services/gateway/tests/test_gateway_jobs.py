@@ -112,6 +112,17 @@ async def test_a_claim_of_a_busy_worker_is_answered_when_a_slot_is_free(world):
     assert len(await asyncio.wait_for(waiting, 5)) == 1
 
 
+async def test_slots_that_become_free_one_after_another_are_filled_together(world):
+    for number in range(7):
+        await world.event(number)
+    held = await world.claim(slots=4)
+    assert len(held) == 3
+    waiting = asyncio.create_task(world.claim(slots=4, wait=20.0))
+    for job in held:
+        await world.report(job, done=pb.JobDone())
+    assert len(await asyncio.wait_for(waiting, 5)) == 3
+
+
 async def test_a_tenant_gets_less_at_once_while_another_is_served(world):
     for number in range(9):
         await world.event(number)
