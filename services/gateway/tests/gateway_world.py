@@ -39,7 +39,7 @@ class World:
         self.feed = Feed(*(sources or [resolved()]))
         self.sources = SourceMap(self.feed, None)
         self.queue = Queue(db, schema.jobs)
-        self.jobs = JobService(db, self.queue, Shares())
+        self.jobs = JobService(db, self.queue, Shares(contended_share=1))
         self.rejections = Rejections(db, keep_per_source=50)
         self.left = None  # undecided receipts, as admission told it last
         self.admission = self.new_admission()
