@@ -27,8 +27,12 @@ from tools.bench.report import Target, report
 from tools.suite import webhooks
 
 FOLDER = Path("build/bench/pipeline")
-# What a worker that mostly waits is set to: with instant engines as with engines behind a network.
-SLOTS = {"TRUNKLINE_WORKER_WORKER_CONCURRENCY": "64"}
+# As for engines that are waited for rather than computed here.
+SLOTS = {
+    "TRUNKLINE_WORKER_WORKER_CONCURRENCY": "64",
+    "TRUNKLINE_AUDIO_TRANSCRIPTIONS_AT_ONCE": "64",
+    "TRUNKLINE_AI_ANALYSES_AT_ONCE": "64",
+}
 SINGLE = 60
 BACKLOG = 1500
 TENANTS = 5
