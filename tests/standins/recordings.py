@@ -14,6 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+try:
+    from uvloop import new_event_loop
+except ImportError:  # uvloop has no wheel everywhere
+    from asyncio import new_event_loop
+
 _CALLRAIL = re.compile(r"/v3/a/[^/]+/calls/([^/]+)/recording\.json")
 _TWILIO = re.compile(r"/2010-04-01/Accounts/([^/]+)/Recordings/([^/.]+)\.(?:wav|mp3)")
 _FILE = re.compile(r"/files/([^/]+)")
@@ -32,7 +37,7 @@ class Recordings:
 
     def __enter__(self) -> Recordings:
         """Serve on a free loopback port, from a thread of its own."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         serving = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
         self._server = self._loop.run_until_complete(serving)
         self._port = self._server.sockets[0].getsockname()[1]

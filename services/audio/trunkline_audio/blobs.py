@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -57,6 +58,9 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._path = lru_cache(maxsize=256)(
+            self._path_of
+        )  # a path takes longer to make than its file to be found
         self._lasting: set[Path] = set()  # folders whose own entries are on the disk
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
@@ -118,7 +122,7 @@ class LocalBlobs:
             raise BlobNotFound(key)
         yield path
 
-    def _path(self, key: str) -> Path:
+    def _path_of(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no blob key")
         return self._root / key

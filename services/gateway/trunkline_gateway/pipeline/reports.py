@@ -1,4 +1,4 @@
-"""Reports to the gateway, many jobs' in one RPC: while one is on its way, those others wait."""
+"""Reports to the gateway, many jobs' in one RPC: each waits a moment for others, and while one is on its way."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ log = get_logger(__name__)
 
 _BATCH_MOST = 100
 _CALL_SECONDS = 5.0
+# A report ends a lease and frees a slot; what it is about was done before. So it may wait for company.
+_GATHER_SECONDS = 0.01
 
 
 class Reporter:
@@ -61,6 +63,8 @@ class Reporter:
         while True:
             await self._wake.wait()
             while self._waiting:
+                if len(self._waiting) < _BATCH_MOST:
+                    await asyncio.sleep(_GATHER_SECONDS)
                 batch, self._waiting = self._waiting[:_BATCH_MOST], self._waiting[_BATCH_MOST:]
                 await self._deliver(batch)
             self._wake.clear()
