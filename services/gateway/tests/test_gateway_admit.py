@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -39,10 +40,10 @@ class World:
         self.events = EventReader(db)
         self.count = 0
 
-    def new_admission(self, batch=4):
+    def new_admission(self, batch=4, busy=lambda: False):
         return Admission(
             self.db, self.queue, SourceMap(self.feed, None), keep_rejections=2,
-            jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch,
+            jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch, busy=busy,
         )  # fmt: skip
 
     def on_ready(self, tenants):
@@ -269,3 +270,47 @@ async def test_another_tenants_event_is_not_found(world):
     (event,) = await world.listed()
     with pytest.raises(NotFound):
         await world.story(event.name.replace("acme", "globex"))
+
+
+@pytest.mark.parametrize(
+    ("crowded", "lots", "rests"),
+    [
+        (
+            [False] * 9,
+            [32, 256],
+            0,
+        ),  # what comes in small numbers is looked at in small numbers, until it does not
+        ([True] * 9, [64, 64, 64], 2),
+        ([False, True, True, True], [32, 64, 64], 1),  # a small lot that was full is no reason to rest
+    ],
+)
+async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
+    world, monkeypatch, crowded, lots, rests
+):
+    crowded = iter(crowded)
+    admission = world.new_admission(batch=256, busy=lambda: next(crowded))
+    read, sleep = admission._backlog.read, asyncio.sleep
+    asked, rested, empty = [], [], asyncio.Event()
+
+    def noted(conn, limit):
+        asked.append(limit)
+        batch = read(conn, limit)
+        if len(batch.rows) < limit:
+            empty.set()
+        return batch
+
+    async def hurried(seconds, *result):
+        if seconds:
+            rested.append(seconds)
+        return await sleep(0, *result)
+
+    monkeypatch.setattr(admission._backlog, "read", noted)
+    monkeypatch.setattr(asyncio, "sleep", hurried)
+    for number in range(150):
+        await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
+    admission.soon()
+    running = asyncio.create_task(admission.run())
+    await asyncio.wait_for(empty.wait(), 10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (asked[: len(lots)], len(rested)) == (lots, rests)

@@ -104,6 +104,7 @@ class Admission:
         self._events_days = events_days
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
+        self._crowded = False  # when it looked
         self._any_undecided = True  # until the first look says otherwise
         # Where several admissions share the store, what one leaves undecided and dies is another's to find.
         self._shared = db.engine != "sqlite"
@@ -122,7 +123,7 @@ class Admission:
             try:
                 began = time.monotonic()
                 while await self.step():
-                    if self._busy():
+                    if self._crowded:
                         await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
                     began = time.monotonic()
                 if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
@@ -134,11 +135,12 @@ class Admission:
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
-        most = _CROWDED_BATCH if self._busy() else self._batch
-        few = min(most, _FEW) if self._last < _FEW else 0
-        if few:
-            batch = await self._db.peek(lambda conn: self._backlog.read(conn, few))
+        self._crowded = self._busy()
+        if self._last < _FEW and not self._crowded:
+            most = min(_FEW, self._batch)
+            batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
         else:
+            most = _CROWDED_BATCH if self._crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
         self._last = len(batch.rows)
         if not batch.rows:
@@ -148,7 +150,7 @@ class Admission:
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
         LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
-        return len(batch.rows) == (few or most)
+        return len(batch.rows) == most
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
