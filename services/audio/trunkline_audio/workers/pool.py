@@ -35,7 +35,14 @@ class _Worker:
 
     @property
     def exited(self) -> bool:
-        return self._process.returncode is not None
+        """Whether it is gone: the system may know a moment before the event loop is told."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            os.kill(self._process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
     async def ready(self) -> bool:
         assert self._process.stdout is not None
