@@ -205,9 +205,8 @@ def main() -> None:
     try:
         tenant = seed_tenant(suite.http_url, suite.operator_token, "bench", "http://127.0.0.1:9")
         bench = Ingest(suite, signed(tenant.source("callrail"), DISTINCT))
-        bench.saturated(
-            CONNECTIONS, WARM_SECONDS
-        )  # the first rows of a new file cost more than all later ones
+        # The first rows of a new file cost more than all later ones.
+        bench.saturated(CONNECTIONS, WARM_SECONDS)
         bench.catch_up.clear()
         figures = bench.turns(CONNECTIONS).figures("ingest")
         catch_up = statistics.median(bench.catch_up)

@@ -58,9 +58,8 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        self._path = lru_cache(maxsize=256)(
-            self._path_of
-        )  # a path takes longer to make than its file to be found
+        # A path takes longer to make than its file to be found.
+        self._path = lru_cache(maxsize=256)(self._path_of)
         self._lasting: set[Path] = set()  # folders whose own entries are on the disk
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:

@@ -64,9 +64,8 @@ class Preparer:
 
     async def examine(self, path: Path) -> Examined:
         """Tell what a recording is, counted from its samples. Raises EngineError."""
-        plain = plain_wav.look(
-            path
-        )  # a few dozen bytes that were just written; a trip to a thread costs more
+        # A few dozen bytes that were just written: a trip to a thread costs more.
+        plain = plain_wav.look(path)
         if plain is not None and plain.frames <= self._limits.max_seconds * plain.sample_rate:
             return Examined(
                 f"wav/{plain.codec}", plain.channels, plain.sample_rate, plain.frames / plain.sample_rate
