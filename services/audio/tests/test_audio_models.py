@@ -571,6 +571,13 @@ def test_the_command_fetches_verifies_and_lists(folder, index, capsys):
     assert re.search(r"^base .* damaged: .* has no tokenizer\.json", capsys.readouterr().out, re.MULTILINE)
 
 
+def test_a_reader_that_goes_away_is_no_error(folder):
+    ran = start("list", "--folder", folder)
+    ran.stdout.close()
+    assert (ran.stderr.read(), ran.wait(20)) == ("", 0)
+    ran.stderr.close()
+
+
 def test_the_folder_of_the_setting_is_used(folder, monkeypatch, capsys):
     monkeypatch.setenv("TRUNKLINE_MODELS_FOLDER", str(folder))
     assert command.main(["verify"]) == 0
