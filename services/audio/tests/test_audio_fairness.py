@@ -117,10 +117,21 @@ async def test_recordings_of_one_tenant_take_turns():
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("many", "few"), [("loud/1", "quiet/1"), ("acme/long", "acme/short")])
+async def test_a_free_lane_goes_to_whoever_holds_fewest_however_lately_that_was_served(many, few):
+    async with queue(4) as line:
+        await line.ask(*[many] * 3, few)
+        await line.ask(many, few)
+        await line.let_go(many)
+        assert line.names() == [many, many, few, few]
+
+
 async def test_recordings_of_the_same_name_belong_to_their_tenants():
     async with queue(1) as line:
-        await line.ask("one/rec", "one/rec", "two/rec", "two/rec", "one/other")
-        assert await line.served(4) == ["two/rec", "one/other", "two/rec", "one/rec"]
+        await line.ask(*["one/rec"] * 2, *["one/other"] * 2)
+        assert await line.served(1) == ["one/other"]
+        await line.ask("two/rec")
+        assert await line.served(2) == ["two/rec", "one/rec"]
 
 
 async def test_among_equals_whoever_asked_first_is_first():
@@ -159,6 +170,16 @@ async def test_somebody_who_gives_up_while_a_lane_is_given_passes_it_on():
         line.tasks["b/1"][0].cancel()
         await line.settled()
         assert line.tasks["b/1"][0].cancelled()
+        assert line.names() == ["c/1"]
+
+
+async def test_somebody_who_gives_up_while_a_lane_becomes_free_is_passed_over():
+    async with queue(1) as line:
+        await line.ask("a/1", "b/1", "c/1")
+        line.holding[0][1].set()
+        line.tasks["b/1"][0].cancel()
+        await line.tasks["a/1"][0]
+        await line.settled()
         assert line.names() == ["c/1"]
 
 
