@@ -7,6 +7,7 @@ from importlib import resources
 
 from trunkline_ai.engines.base import Entity, Transcript
 from trunkline_ai.engines.local import cues, numbers
+from trunkline_ai.engines.local.text import straightened
 from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
@@ -24,7 +25,7 @@ _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty
 _HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
 _CLOCK = (
     rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|{_HOUR}\s{_MINUTE}(?:\s{_HALF})?|"
-    rf"{_HOUR}\s{_HALF}|noon|midnight)"
+    rf"{_HOUR}\s{_HALF}|(?:{_HOUR}|\d{{1,2}})\sin\sthe\s(?:morning|afternoon|evening)|noon|midnight)"
 )
 _NO_COUNT = rf"(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
 _BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
@@ -36,20 +37,20 @@ _DAY = (
     rf"{_MONTHS}\s+(?:the\s+)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|the\s+{_ORDINAL}\s+of\s+{_MONTHS}|the\s+(?!first|second|third){_ORDINAL}(?!\s+(?:floor|page|time|one))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
 )
 _TIME = re.compile(
-    rf"\b(?:(?:{_DAY})(?:,?\s+(?:at|around|by|after|before)\s+{_BARE_CLOCK})?|(?:at|around|after|before|by)\s+{_CLOCK}|{_CLOCK}|at\s+{_HOUR}"
-    rf"(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))\b",
+    rf"\b(?:(?:{_DAY})(?:,?\s+(?:at|around|by|after|before)\s+{_BARE_CLOCK})?|(?:at|around|after|before|by)\s+{_CLOCK}|{_CLOCK}|at\s+(?:{_HOUR}|\d{{1,2}})"
+    rf"(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))(?!\w)",
     re.IGNORECASE,
 )
 _PHONE = re.compile(
-    r"(?<![\d$])(?:\+?1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[\s.-])\d{3}[\s.-]?\d{4}(?!\d)|(?<![\d$])\d{3}[.-]\d{4}(?!\d)|"
+    r"(?<![\d$])(?:\+?1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[\s.-])\d{3}[\s.-]?\d{4}(?!\d)|(?<![\d$])\d{3}[\s.-]\d{4}(?!\d)|"
     r"(?<![\d$+])\+?1?\d{10}(?!\d)"
 )
 _SPOKEN_PHONE = re.compile(
     rf"\b{numbers.DIGIT_WORD}(?:[\s,.-]+{numbers.DIGIT_WORD}){{6,10}}\b", re.IGNORECASE
 )
 _AMOUNT = re.compile(
-    r"\$\s?\d[\d,]*(?:\.\d{1,2})?(?:\s?(?:k\b|thousand|million))?|\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars|bucks)|"
-    rf"\b{numbers.NUMBER}\s(?:dollars|bucks)",
+    r"\$\s?\d[\d,]*(?:\.\d{1,2})?(?:\s?(?:k\b|thousand|million))?|\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars?|bucks)\b|"
+    rf"\b{numbers.NUMBER}\s(?:dollars?|bucks)\b",
     re.IGNORECASE,
 )
 _STREET = (
@@ -59,24 +60,37 @@ _STREET = (
 _HOUSE = (
     rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
 )
-_NAME_OF_STREET = r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:[a-z0-9]+\s+){1,3}?"
-_ADDRESS = re.compile(rf"\b{_HOUSE}\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
+# What is counted, and words of a sentence: `15 minutes down the road` is no address.
+_NOT_OF_A_STREET = (
+    r"(?!(?:years?|months?|weeks?|days?|hours?|minutes?|miles?|blocks?|feet|foot|inch(?:es)?|yards?|acres?|gallons?|"
+    r"stor(?:y|ies)|bedrooms?|bathrooms?|rooms?|people|kids|times|percent|dollars?|bucks|stars?|tons?|[ap]m|"
+    r"the|a|an|my|your|our|his|her|their|this|that|in|on|of|at|to|from|for|by|with|and|or|is|are|was|were|down|up|"
+    r"away|off|per|more|other|different)\b)"
+)
+_NAME_OF_STREET = (
+    r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:st\.\s+)?"
+    rf"(?:{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*\s+){{1,3}}?"
+)
+_ADDRESS = re.compile(rf"\b{_HOUSE},?\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
 _TOLD_ADDRESS = re.compile(
     rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+"
-    rf"(?P<entity>{_HOUSE}\s+[a-z]+(?:\s[A-Z][a-z]+)?)",
+    rf"(?P<entity>{_HOUSE},?\s+{_NOT_OF_A_STREET}[a-z]+(?:\s[A-Z][a-z]+)?)",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(
-    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\w+(?:\s(?:dot|underscore)\s\w+)*\sat\s(?:\w+\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b",
+    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\w+(?:\s(?:dot|underscore)\s\w+)*\sat\s(?:\w+\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b|"
+    r"\b[\w.+-]+\sat\s[\w-]+\.(?:com|net|org|edu|us|co)\b",
     re.IGNORECASE,
 )
+_TITLE = r"(?P<title>(?:mr|mrs|ms|dr)\.?\s+)?"
 _NAMED = re.compile(
-    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+"
+    rf"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(
     r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+"
+    rf"{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -93,16 +107,18 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     found: list[Entity] = []
     offset = 0
     for turn in transcript.turns:
-        here: list[Entity] = []
-        for entity in _in_turn(turn.text):
-            if not any(entity.start < other.end and other.start < entity.end for other in here):
-                here.append(entity)
-        found += [replace(one, start=one.start + offset, end=one.end + offset) for one in here]
+        # A mark a character, so that a turn of many finds costs no more than its length.
+        taken = bytearray(len(turn.text))
+        for one in _in_turn(turn.text, straightened(turn.text)):
+            if not any(taken[one.start : one.end]):
+                taken[one.start : one.end] = b"\1" * (one.end - one.start)
+                found.append(replace(one, start=one.start + offset, end=one.end + offset))
         offset += len(turn.text) + 1
     return tuple(sorted(found, key=lambda entity: entity.start))
 
 
-def _in_turn(text: str) -> Iterator[Entity]:
+def _in_turn(said: str, text: str) -> Iterator[Entity]:
+    """The finds in `text`, in the wording of `said`, which is of the same length."""
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
         (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
@@ -115,39 +131,36 @@ def _in_turn(text: str) -> Iterator[Entity]:
     for kind, pattern, normalise in finders:
         for match in pattern.finditer(text):
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
-            yield Entity(kind, text[start:end], normalise(text[start:end]), start, end)
-    yield from _people(text)
+            yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
+    yield from _people(said, text)
 
 
-def _people(text: str) -> Iterator[Entity]:
-    for pattern, told in ((_NAMED, True), (_INTRODUCED, False)):
+def _people(said: str, text: str) -> Iterator[Entity]:
+    for pattern, named in ((_NAMED, True), (_INTRODUCED, False)):
         for match in pattern.finditer(text):
-            words = match.group("entity").split()
-            kept = []
-            for position, word in enumerate(words):
-                known = word.lower() in _FIRST_NAMES
-                believable = (
-                    (told and position == 0)
-                    or known
-                    or (position == 1 and (told or word[:1].isupper() or _unpunctuated(text)))
-                )
+            told = named or bool(match.group("title"))
+            kept: list[str] = []
+            for word in match.group("entity").split():
+                believable = _continues(kept[0], word, text, told) if kept else told or _is_first_name(word)
                 if word.lower() in _NOT_A_NAME or not believable:
                     break
                 kept.append(word)
             if kept:
                 start = match.start("entity")
-                name = text[start : start + len(" ".join(kept))]
-                yield Entity(
-                    EntityType.PERSON,
-                    name,
-                    name.title() if name.islower() else name,
-                    start,
-                    start + len(name),
-                )
+                end = start + len(" ".join(kept))
+                name = said[start:end]
+                yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, end)
 
 
-def _unpunctuated(text: str) -> bool:
-    return text.islower()
+def _continues(first: str, word: str, text: str, told: bool) -> bool:
+    """Whether a word is of the name that begins with `first`: where that has a capital, it has one too."""
+    if first[0].isupper():
+        return word[0].isupper()
+    return told or _is_first_name(word) or text.islower()
+
+
+def _is_first_name(word: str) -> bool:
+    return word.lower() in _FIRST_NAMES
 
 
 def _phone_value(text: str) -> str:
@@ -174,8 +187,10 @@ def _time_value(text: str) -> str:
     lowered = text.lower()
     if "noon" in lowered.split():
         return "12:00"
-    clock = re.search(r"(\d{1,2}):(\d{2})", lowered) or re.search(
-        rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|$)", lowered
+    clock = (
+        re.search(r"(\d{1,2}):(\d{2})", lowered)
+        or re.search(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)", lowered)
+        or re.search(r"\b(?:at|around|by|after|before)\s+(\d{1,2})()$", lowered)
     )
     if clock and "/" not in lowered:
         hour, minute = int(clock[1]), int(clock[2] or 0)
@@ -185,7 +200,7 @@ def _time_value(text: str) -> str:
             return ""
         hour = numbers.value(spoken[1])
         minute = numbers.value((spoken[2] or "").replace("fortyfive", "forty five"))
-    if re.search(r"p\.?\s?m", lowered) and hour < 12:
+    if re.search(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)", lowered) and hour < 12:
         hour += 12
     return f"{hour:02d}:{minute:02d}" if hour < 24 and minute < 60 else ""
 

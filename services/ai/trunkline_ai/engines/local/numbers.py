@@ -13,6 +13,8 @@ _TENS = {
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
 
+_WORDS = {value: word for word, value in (_UNITS | _TENS).items()}
+
 NUMBER_WORD = "(?:" + "|".join([*_UNITS, *_TENS, *_SCALES]) + ")"
 """Expression of one spoken number word."""
 NUMBER = rf"{NUMBER_WORD}(?:(?:[\s-]+|(?<=hundred)\sand\s){NUMBER_WORD}){{0,7}}"
@@ -26,6 +28,13 @@ def digits(text: str) -> str:
     return "".join(
         _DIGITS.get(word, word if word.isdigit() else "") for word in re.findall(r"\w+", text.lower())
     )
+
+
+def spelt(number: int) -> str:
+    """The words of a whole number from 0 to 99, without a hyphen."""
+    if number in _WORDS:
+        return _WORDS[number]
+    return f"{_WORDS[number - number % 10]} {_WORDS[number % 10]}"
 
 
 def value(text: str) -> int:
