@@ -115,12 +115,12 @@ class WhisperEngine:
 
     async def transcribe(self, source: Source, language: str) -> EngineResult:
         """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
+        await self._looked.wait()
+        if self._pool is None:  # before a recording is decoded for nothing
+            raise EngineError("ENGINE_NOT_READY", self._problem, transient=True)
         async with source.prepared() as audio:
             if not audio.utterances:
                 return EngineResult(language=language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
-            await self._looked.wait()
-            if self._pool is None:
-                raise EngineError("ENGINE_NOT_READY", self._problem, transient=True)
             written = await _Listening(self._pool, self._fair, source, audio, language).written()
         segments = [segment for window, reply in written for segment in _segments(window, reply)]
         found = languages.verdict(
