@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -81,6 +82,7 @@ class Server:
         self, servicer_adder: Callable[[Any, grpc.aio.Server], None], servicer: Any, full_name: str
     ) -> None:
         """Serve a servicer: the generated adder, the servicer, the full name of its proto service."""
+        _know(servicer_adder)
         self._added.append((servicer_adder, servicer))
         self.health.services.add(full_name)
 
@@ -185,6 +187,16 @@ class Server:
         if token.startswith("tl_"):
             return await self._authenticator.authenticate(token)
         return self._signer.verify(token)
+
+
+def _know(servicer_adder: Callable[[Any, grpc.aio.Server], None]) -> None:
+    """Import the descriptors of a service, which reflection describes it from.
+
+    Its generated code imports those of its messages only, and they may all be of other files.
+    """
+    module = servicer_adder.__module__
+    if module.endswith("_pb2_grpc"):
+        importlib.import_module(module.removesuffix("_grpc"))
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

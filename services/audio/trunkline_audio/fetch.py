@@ -187,10 +187,10 @@ class Fetcher:
                 )
             except CannotConnect as error:
                 failure = str(error)
-            except NoAnswer as error:
-                raise FetchError(FetchFailure.UNREACHABLE, f"the host did not answer: {error}") from None
             except OddAnswer as error:
                 raise FetchError(FetchFailure.BAD_ANSWER, str(error)) from None
+            except NoAnswer as error:
+                raise FetchError(FetchFailure.UNREACHABLE, f"the host did not answer: {error}") from None
             except ValueError:
                 raise FetchError(FetchFailure.BAD_ANSWER, "a header holds what HTTP cannot carry") from None
         raise FetchError(FetchFailure.UNREACHABLE, f"no address of the host takes connections: {failure}")
