@@ -30,7 +30,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def metric(world: World, name: str) -> float:
-    text = httpx.get(f"{world.suite.http_url}/metrics").text
+    text = httpx.get(f"{world.suite.metrics_url()}/metrics").text
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
@@ -40,8 +40,8 @@ def test_while_the_store_is_locked_webhooks_are_acknowledged_and_become_events_o
         with locked(world.suite.folder / "gateway.db"):
             time.sleep(3)
             ready = httpx.get(f"{world.suite.http_url}/readyz")
-            assert ready.status_code == 200, "spooled is kept: send more"
-            assert "spool:" in ready.text
+            assert (ready.status_code, ready.text) == (200, "ok\n"), "spooled is kept: send more"
+            assert "spool:" in httpx.get(f"{world.suite.metrics_url()}/readyz").text
             assert metric(world, "trunkline_spool_rows") > 0
             assert metric(world, "trunkline_store_circuit_open") == 1
         world.wait(lambda: metric(world, "trunkline_store_circuit_open") == 0, "the store to be used again")
@@ -52,7 +52,7 @@ def test_while_the_store_is_locked_webhooks_are_acknowledged_and_become_events_o
     assert sorted(told.seconds)[len(told.seconds) // 2] < 0.1, "the outage is waited for once"
     assert_each_is_one_event(world, told)
     world.wait(lambda: metric(world, "trunkline_spool_rows") == 0, "an empty spool")
-    assert httpx.get(f"{world.suite.http_url}/readyz").text == "ok\n"
+    assert httpx.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"
 
 
 def test_what_was_spooled_survives_kill_9(world):
@@ -110,7 +110,7 @@ def test_on_a_full_disk_the_spool_takes_over_until_it_is_full_too_and_drains_whe
             post(50)
             assert set(told.refused) == {503}
             assert (
-                "it is full" in httpx.get(f"{suite.http_url}/readyz").text
+                "it is full" in httpx.get(f"{suite.metrics_url()}/readyz").text
                 or metric(world, "trunkline_spool_bytes") > 190_000
             )
             (disk / "filler").unlink()

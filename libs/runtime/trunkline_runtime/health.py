@@ -70,6 +70,14 @@ class Health:
         """What is not there, by name."""
         return sorted(name for name, there in self._states.items() if not there)
 
+    def told(self) -> tuple[bool, str]:
+        """Return whether the service serves, and a line that says what is missing."""
+        if self._draining:
+            return False, "stopping"
+        if not self.serving:
+            return False, "not ready: " + (", ".join(self.missing) or "starting")
+        return True, "ok"
+
     def start(self) -> None:
         """Begin to follow the checks; from here on the service may be SERVING."""
         self._started = True

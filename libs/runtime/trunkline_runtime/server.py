@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from trunkline_runtime.health import Health, HealthServicer
 from trunkline_runtime.identity import Caller
 from trunkline_runtime.interceptor import ServerInterceptor, Translate
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
-from trunkline_runtime.metrics import MetricsEndpoint
+from trunkline_runtime.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.validation import validator
@@ -70,6 +71,8 @@ class Server:
         self.health = Health()
         self.stopping = asyncio.Event()
         """Set when the drain begins: a stream that would go on for ever ends itself then."""
+        self.ready: Ready = self.health.told
+        """Whether the service serves, and why not: what /readyz of the metrics' address tells."""
         self.port = 0
         self.metrics_port = 0
 
@@ -93,7 +96,9 @@ class Server:
             self._stack.push_async_callback(self._channels.close)
             self._stack.callback(tracing.configure(self._service, self._config.otlp_endpoint))
             metrics = MetricsEndpoint(
-                self._config.metrics_address, env_name(self._service, "metrics_address")
+                self._config.metrics_address,
+                env_name(self._service, "metrics_address"),
+                lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )
             self._stack.callback(metrics.close)
             self.metrics_port = metrics.port
@@ -189,6 +194,10 @@ class Server:
         return self._signer.verify(token)
 
 
+# What a process writes is for its own user: webhooks, recordings, keys.
+PRIVATE = 0o077
+
+
 def _know(servicer_adder: Callable[[Any, grpc.aio.Server], None]) -> None:
     """Import the descriptors of a service, which reflection describes it from.
 
@@ -206,6 +215,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         with contextlib.suppress(StoppedWaiting):
             await main()
 
+    os.umask(PRIVATE)
     garbage.pace()
     try:
         try:

@@ -70,6 +70,7 @@ async def _held(
     async with AsyncExitStack() as stack:
         requested = stack.enter_context(stop_requested())
         server = _HeldServer(config, service=service, signer=signer)
+        server.ready = lambda: (False, f"not ready: {trying.reason}")
         await server.start()
         stack.push_async_callback(server.stop, 0)
         if meanwhile is not None:

@@ -96,3 +96,17 @@ async def test_jobs_run_side_by_side():
         replies = await asyncio.gather(*(pool.run({"do": "echo", "what": n}, seconds=20) for n in range(20)))
         assert [reply["said"] for reply in replies] == list(range(20))
     assert pool.pids == []
+
+
+SECRETS = ("TRUNKLINE_AUDIO_SUITE_KEY", "TRUNKLINE_TENANT_OPERATOR_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOME_TOKEN",
+           "GOOGLE_APPLICATION_CREDENTIALS", "HTTPS_PROXY")  # fmt: skip
+
+
+async def test_a_worker_is_told_nothing_that_the_service_was_entrusted_with(monkeypatch):
+    for name in SECRETS:
+        monkeypatch.setenv(name, "secret")
+    async with running() as pool:
+        names = (await pool.run({"do": "environment"}, seconds=20))["names"]
+    assert {"PATH", "PYTHONPATH", "OMP_NUM_THREADS"} <= set(names)
+    assert not set(SECRETS) & set(names)
+    assert {name for name in names if name.startswith("TRUNKLINE_")} <= {"TRUNKLINE_MODELS_FOLDER"}

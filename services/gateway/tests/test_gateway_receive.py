@@ -175,7 +175,9 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
     row = world.inbox.rows[2]
     assert row[2:3] + row[5:6] == ("", verdicts.UNVERIFIED)
     assert row[7] == "https://hooks.example.com/hooks/s-2/post_call?a=1", "what the provider signed"
-    assert set(unpack(row[8])) == {"signature", "x-acme-hmac", "content-type"}, "what may verify it, and nothing else"
+    assert set(unpack(row[8])) == {"signature", "x-acme-hmac", "content-type"}, (
+        "what may verify it, and nothing else"
+    )
     assert b"Bearer" not in row[8]
     world.receiver.unverified_decided(0)
     assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"

@@ -134,6 +134,7 @@ async def serve(config: GatewayConfig) -> None:
         server.health.depend("store", store_answers, at_drain=db.hurry)
         api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
         readiness = Readiness(server.health, inbox)
+        server.ready = readiness
         front = Front(receiver, api, readiness)
         http = HttpServer(front, config.http_address, config.drain_seconds)
         await server.start()

@@ -1,4 +1,4 @@
-"""Readiness: whether webhooks may be sent to this gateway, told by /readyz with what an operator should know."""
+"""Readiness: whether webhooks may be sent to this gateway, told by /readyz, to operators with the reasons."""
 
 from __future__ import annotations
 

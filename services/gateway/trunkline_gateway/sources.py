@@ -109,13 +109,17 @@ class SourceMap:
             try:
                 resolved = await self._feed.resolve(source_id)
             except NotFound:
-                return self._sources.get(source_id) or self._miss(source_id)
+                if source_id not in self._sources:  # it may have been made meanwhile
+                    self._miss(source_id)
+                return self._sources.get(source_id)
             if resets == self._resets and not self._overtaken(source_id, resolved):
                 return self._put(resolved)
         raise Unavailable("the source changes while it is asked for", reason="SOURCE_CHANGES")
 
     def _miss(self, source_id: str) -> None:
-        if len(self._missing) >= _NEGATIVE_MOST:  # somebody is guessing ids: forget the guesses, not the sources
+        if (
+            len(self._missing) >= _NEGATIVE_MOST
+        ):  # somebody is guessing ids: forget the guesses, not the sources
             self._missing.clear()
         self._missing[source_id] = self._now() + _NEGATIVE_SECONDS
 
@@ -128,7 +132,9 @@ class SourceMap:
         if watched:
             self._unconfirmed.discard(source.source_id)
         there = self._resolved.get(source.source_id)
-        if there is not None and there.revision > resolved.revision:  # a slow answer must not undo a later change
+        if (
+            there is not None and there.revision > resolved.revision
+        ):  # a slow answer must not undo a later change
             return self._sources[source.source_id]
         if there is None and not watched:
             self._unconfirmed.add(source.source_id)
@@ -167,7 +173,9 @@ class SourceMap:
                 self._resets += 1
                 self._doubt_all()
             case "caught_up":
-                for source_id in [s for s in self._unconfirmed if self._resolved[s].revision <= self._revision]:
+                for source_id in [
+                    s for s in self._unconfirmed if self._resolved[s].revision <= self._revision
+                ]:
                     self._forget(source_id)
                 self.caught_up = True
 

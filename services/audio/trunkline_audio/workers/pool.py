@@ -10,6 +10,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 
 from trunkline_audio.workers import frames
+from trunkline_audio.workers.environment import cleaned
 
 DYING_SECONDS = 1.0
 
@@ -85,7 +86,7 @@ class WorkerPool:
         self.size = size
         self.name = name
         self._target = target
-        self._env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})}
+        self._env = cleaned(env or {})
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
         self._alive: dict[int, _Worker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
