@@ -40,7 +40,7 @@ class Server:
     """One service's gRPC server.
 
     `service` is its name (`tenant`), `authenticator` tells who holds a `tl_...` token (by default the tenant
-    service at `config.tenant_address` is asked, and its answers are kept for 30 s), `interceptors` come after
+    service at `config.tenant_address` is asked, and its answers are kept for 4 s), `interceptors` come after
     ours, `translate` turns a library's error into a domain error, `rules` is the access table.
     """
 
