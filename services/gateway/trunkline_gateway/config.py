@@ -82,9 +82,14 @@ class GatewayConfig(StoreConfig):
         most=64,
     )
 
+    @property
+    def store_is_a_file(self) -> bool:
+        """Whether the store is on this machine, and this process the only one that uses it."""
+        return self.store_url.startswith("sqlite:")
+
     def spool_file(self) -> Path:
         """Where the spool is."""
         if self.spool_path is not None:
             return self.spool_path
-        scheme, _, path = self.store_url.partition(":///")
-        return Path(path + ".spool") if scheme.startswith("sqlite") and path else Path("var/gateway.spool")
+        path = self.store_url.partition(":///")[2]
+        return Path(path + ".spool") if self.store_is_a_file and path else Path("var/gateway.spool")

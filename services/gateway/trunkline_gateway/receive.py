@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
@@ -21,6 +21,7 @@ from trunkline_store.errors import StoreBusy, StoreError
 from trunkline_gateway import ids, verdicts
 from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
@@ -110,6 +111,27 @@ class Receiver:
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
         }
+
+    @classmethod
+    def of(
+        cls,
+        config: GatewayConfig,
+        sources: SourceMap,
+        inbox: Inbox,
+        rejected: RejectionLog,
+        admit_soon: Callable[[], None],
+    ) -> Self:
+        """Make one as the settings say."""
+        return cls(
+            sources,
+            inbox,
+            rejected,
+            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            public_url=config.public_url,
+            max_body_bytes=config.max_body_bytes,
+            max_unverified=config.max_unverified,
+            admit_soon=admit_soon,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one webhook and answer it."""

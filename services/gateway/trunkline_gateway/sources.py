@@ -11,12 +11,16 @@ from typing import Protocol
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.errors import NotFound, TrunklineError, Unavailable
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.metrics import gauge
 
 from trunkline_gateway.providers.base import Secret, Source
 from trunkline_gateway.source_cache import SourceCache
 
 log = get_logger(__name__)
 
+STALE = gauge("trunkline_source_cache_stale", "1 while the sources on disk are not those in memory.")
+
+_SAVE_AGAIN_SECONDS = 5.0
 _NEGATIVE_SECONDS = 5.0
 _NEGATIVE_MOST = 10_000
 # An answer that the watch has overtaken is asked for again, so many times in all.
@@ -191,9 +195,26 @@ class SourceMap:
         self._sources.pop(source_id, None)
         self._dirty.set()
 
-    async def persist(self) -> None:
-        """Write the cache on disk after changes, for ever; several changes make one write."""
+    async def persist(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Write the cache on disk after changes, for ever; several changes make one write.
+
+        It is there for a restart without the tenant service: one that cannot be written is tried again, no more.
+        """
+        trouble = ""
         while self._cache is not None:
             await self._dirty.wait()
             self._dirty.clear()
-            await asyncio.to_thread(self._cache.save, list(self._resolved.values()))
+            try:
+                await asyncio.to_thread(self._cache.save, list(self._resolved.values()))
+            except OSError as error:
+                if trouble != str(error):
+                    log.warning(
+                        "sources_cache_not_written", error=str(error), retry_seconds=_SAVE_AGAIN_SECONDS
+                    )
+                trouble = str(error)
+                STALE.set(1)
+                self._dirty.set()
+                await sleep(_SAVE_AGAIN_SECONDS)
+            else:
+                trouble = ""
+                STALE.set(0)
