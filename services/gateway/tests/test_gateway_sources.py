@@ -182,3 +182,47 @@ def test_the_cache_is_unreadable_without_the_suites_key(tmp_path):
     path.write_bytes(b"damaged")
     assert SourceCache(path, "key").load() == {}
     assert SourceCache(tmp_path / "missing", "key").load() == {}
+
+
+async def test_a_cache_that_cannot_be_written_ends_nothing_and_is_written_when_there_is_room(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "sources"
+    SourceCache(path, "key").save([resolved("s-0")])
+    cache = SourceCache(path, "key")
+    sources = SourceMap(Feed(), cache)
+    full, real = [OSError(28, "No space left on device")] * 2, cache.save
+
+    def save(values):
+        if full:
+            raise full.pop()
+        real(values)
+
+    monkeypatch.setattr(cache, "save", save)
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    writing = asyncio.create_task(sources.persist(sleep))
+    sources._put(resolved("s-1"), watched=True)
+    async with asyncio.timeout(10):
+        while set(SourceCache(path, "key").load()) != {"s-0", "s-1"}:
+            await asyncio.sleep(0.01)
+    assert len(pauses) == 2
+    writing.cancel()
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    cache = SourceCache(tmp_path / "sources", "key")
+    cache.save([resolved("s-1")])
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        cache.save([resolved("s-2")])
+    assert set(cache.load()) == {"s-1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["sources"]
