@@ -23,7 +23,6 @@ from tools.suite.processes import Suite
 from tools.suite.seed import api, seed_tenant
 
 
-
 @dataclass
 class Full(World):
     """A suite of which some paths lie on a small disk."""
@@ -243,8 +242,6 @@ def test_recordings_wait_for_room(
             suite.start("audio")
         source, call = world.tenants[0].source("callrail"), world.call_id()
         sample = CALLS / samples["voicemail"]["file"]
-            s["file"] for s in json.loads((CALLS / "calls.json").read_text()) if s["id"] == "voicemail"
-        )
         for key in (call, f"CAL{call}"):
             world.recordings.files[key] = sample
         payload = webhooks.callrail_call(source, call, recorded=True)

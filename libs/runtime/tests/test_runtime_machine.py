@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from trunkline_runtime import logs
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.machine import unavailable
@@ -45,9 +47,8 @@ def test_a_log_line_that_cannot_be_written_is_lost_and_nothing_else(monkeypatch:
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        flush = write  # type: ignore[assignment]
-
-    import logging
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     kept = logging.getLogger().handlers[:]
     monkeypatch.setattr(sys, "stderr", Full())
@@ -58,7 +59,5 @@ def test_a_log_line_that_cannot_be_written_is_lost_and_nothing_else(monkeypatch:
         logging.getLogger("other").error("it happened")
         assert logs._lost._value.get() >= before + 2
     finally:
-        import structlog
-
         logging.getLogger().handlers[:] = kept
         structlog.reset_defaults()
