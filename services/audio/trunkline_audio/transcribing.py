@@ -33,7 +33,6 @@ _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
 )
 
-DEFAULT_LANGUAGE = "en-US"
 AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
 VOICES = (
     transcript_pb2.SPEAKER_UNSPECIFIED,
@@ -49,6 +48,7 @@ class Wish:
     tenant_id: str
     recording_id: str
     language: str = ""
+    """What is said to be spoken, BCP 47; empty when nobody said so."""
     channel_speakers: tuple[int, ...] = ()
     generation: int = 0
     expire_at: datetime | None = None
@@ -59,13 +59,14 @@ class Wish:
 class _Source:
     """A kept recording as engines see it."""
 
+    tenant_id: str
     path: Path
     seconds: float
     channels: int
     preparer: Preparer
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
-        return self.preparer.prepare(self.path)
+        return self.preparer.prepare(self.path, self.tenant_id)
 
 
 class Transcribing:
@@ -120,8 +121,10 @@ class Transcribing:
         begun = self._clock.now()
         try:
             async with self._blobs.local(recording.blob_key) as path:
-                source = _Source(path, recording.duration_us / 1e6, recording.channels, self._preparer)
-                heard = await self._engine.transcribe(source, wish.language or DEFAULT_LANGUAGE)
+                source = _Source(
+                    wish.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
+                )
+                heard = await self._engine.transcribe(source, wish.language)
         except EngineError as error:
             raise unreadable(error) from None
         except BlobNotFound:
@@ -143,6 +146,7 @@ class Transcribing:
             recording=wish.recording_id,
             seconds=round(took, 3),
             sound_seconds=recording.duration_us / 1e6,
+            language=kept.language,
             segments=len(kept.segments),
             unreliable=kept.unreliable_reason,
         )
@@ -171,14 +175,18 @@ class Transcribing:
             segments=segments,
             created_at=self._clock.now(),
             expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+            language_confidence=heard.language_confidence,
+            overruled_language=heard.overruled_language,
         )
 
 
 def transcript_id(wish: Wish, sha256: str) -> str:
-    """The id that the same bytes, language, roles and generation of a recording always have."""
+    """The id that the same bytes, language, roles and generation of a recording always have.
+
+    No language is a wish of its own: what is detected may differ from what any hint would give.
+    """
     roles = ",".join(str(role) for role in wish.channel_speakers or AGENT_THEN_CUSTOMER)
-    language = (wish.language or DEFAULT_LANGUAGE).lower()
-    return derived_id([wish.recording_id, sha256, language, roles, str(wish.generation)])
+    return derived_id([wish.recording_id, sha256, wish.language.lower(), roles, str(wish.generation)])
 
 
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
