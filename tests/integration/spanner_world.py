@@ -23,7 +23,7 @@ class World(AnyWorld):
     url: str
 
     def metric(self, name: str) -> float:
-        text = httpx.get(f"{self.suite.http_url}/metrics").text
+        text = httpx.get(f"{self.suite.metrics_url()}/metrics").text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
     def stored(self) -> list[tuple[str, str]]:

@@ -63,7 +63,8 @@ def test_servers_wait_for_their_schema_and_say_so(waiting):
     for name in spanner.SERVICES:
         until(lambda name=name: health(suite, name) == NOT_SERVING, lambda name=name: suite.log_end(name))
         assert told[name] in suite.log_end(name)
-    ready = httpx.get(f"{suite.http_url}/readyz")
+    assert httpx.get(f"{suite.http_url}/readyz").text == "not ready\n", "why is nothing for strangers"
+    ready = httpx.get(f"{suite.metrics_url()}/readyz")
     assert ready.status_code == 503
     assert ready.text.startswith("not ready: store: ")
     assert told["gateway"] in ready.text

@@ -81,24 +81,24 @@ def signed(source: SeededSource, count: int, first: int = 800_000_000) -> list[w
     ]
 
 
-def settle(http_url: str, seconds: float = 120.0) -> float:
+def settle(metrics_url: str, seconds: float = 120.0) -> float:
     """Wait until all that was accepted is admitted, so that no turn pays for another; how long it took."""
     begun = time.monotonic()
-    while admitted(http_url) < accepted(http_url):
+    while admitted(metrics_url) < accepted(metrics_url):
         if time.monotonic() - begun > seconds:
             raise SuiteError("admission did not catch up")
         time.sleep(0.1)
     return time.monotonic() - begun
 
 
-def accepted(http_url: str) -> int:
+def accepted(metrics_url: str) -> int:
     """How many webhooks the gateway says it acknowledged."""
-    return round(metric(http_url, 'trunkline_receipts_total{answer="accepted"'))
+    return round(metric(metrics_url, 'trunkline_receipts_total{answer="accepted"'))
 
 
-def admitted(http_url: str) -> int:
+def admitted(metrics_url: str) -> int:
     """How many receipts were admitted."""
-    return round(metric(http_url, "trunkline_admitted_total{"))
+    return round(metric(metrics_url, "trunkline_admitted_total{"))
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Ingest:
         """Webhooks as fast as they are answered, then admission catches up."""
         load = saturate(self.hooks, connections, seconds, FOLDER)
         self.errors += load.errors
-        self.catch_up.append(settle(self.suite.http_url))
+        self.catch_up.append(settle(self.suite.metrics_url()))
         return load
 
     def turns(self, connections: int, count: int = TURNS) -> Side:
@@ -158,7 +158,7 @@ class Ingest:
         lags = [0.0]
         while process.poll() is None:
             time.sleep(0.2)
-            lags.append(metric(self.suite.http_url, "trunkline_admission_lag_seconds"))
+            lags.append(metric(self.suite.metrics_url(), "trunkline_admission_lag_seconds"))
         load = finished(process)
         self.errors += load.errors
         return load, max(lags)
@@ -191,9 +191,9 @@ def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def metric(http_url: str, name: str) -> float:
+def metric(metrics_url: str, name: str) -> float:
     """The sum of the gateway's samples whose line begins so."""
-    lines = httpx.get(f"{http_url}/metrics").text.splitlines()
+    lines = httpx.get(f"{metrics_url}/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
@@ -217,7 +217,7 @@ def main() -> None:
         suite.start("worker")
         working = [bench.saturated(CONNECTIONS) for _ in range(TURNS)]
         wal = bench.largest_wal()
-        acknowledged = accepted(suite.http_url)
+        acknowledged = accepted(suite.metrics_url())
     finally:
         suite.stop()
     with sqlite3.connect(FOLDER / "gateway.db") as store:

@@ -108,10 +108,10 @@ def drain(bench: Bench) -> dict[str, float]:
     with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         sent = json.loads(send_each(hooks, CONNECTIONS, FOLDER).communicate(timeout=600)[0])
-        waiting = _waiting(suite.http_url)
+        waiting = _waiting(suite.metrics_url())
         lock.execute("ROLLBACK")
     released = time.time()
-    emptied = until(lambda: _waiting(suite.http_url) == 0, 600, "an empty spool")
+    emptied = until(lambda: _waiting(suite.metrics_url()) == 0, 600, "an empty spool")
     stored = _count(path) - before
     return {
         "spooled": waiting,
@@ -128,8 +128,8 @@ def _count(path: Path) -> int:
     return int(count)
 
 
-def _waiting(http_url: str) -> float:
-    lines = httpx.get(f"{http_url}/metrics", timeout=30).text.splitlines()
+def _waiting(metrics_url: str) -> float:
+    lines = httpx.get(f"{metrics_url}/metrics", timeout=30).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("trunkline_spool_rows"))
 
 

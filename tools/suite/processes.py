@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import grpc
 import httpx
@@ -28,7 +29,7 @@ COMMANDS = {
 }
 # name in an environment variable, standard port of gRPC and of metrics
 PORTS = {
-    "gateway": ("GATEWAY", 50050, 0),
+    "gateway": ("GATEWAY", 50050, 9090),
     "tenant": ("TENANT", 50051, 9091),
     "audio": ("AUDIO", 50052, 9092),
     "ai": ("AI", 50053, 9093),
@@ -52,7 +53,9 @@ class Suite:
     def __post_init__(self) -> None:
         """Decide addresses and keys; nothing is started yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "log").mkdir(exist_ok=True)
+        for folder in (self.folder, self.folder / "log"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o700)  # also one that an earlier release made
         self.operator_token = _secret_file(
             self.folder / "operator.token", lambda: "tl_op_" + secrets.token_urlsafe(24)
         )
@@ -61,10 +64,7 @@ class Suite:
         self.grpc = {
             name: self._address(name, "GRPC", PORTS[name][1]) for name in ("gateway", "tenant", "audio", "ai")
         }
-        self.metrics = {
-            name: self._address(name, "METRICS", PORTS[name][2])
-            for name in ("tenant", "audio", "ai", "worker")
-        }
+        self.metrics = {name: self._address(name, "METRICS", port) for name, (_, _, port) in PORTS.items()}
         self.http = self._address("gateway", "HTTP", 8080)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -76,6 +76,10 @@ class Suite:
     def http_url(self) -> str:
         """Where webhooks and /v1 are."""
         return f"http://{self.http}"
+
+    def metrics_url(self, name: str = "gateway") -> str:
+        """Where a process serves /metrics and the full /readyz."""
+        return f"http://{self.metrics[name]}"
 
     def environment(self) -> dict[str, str]:
         """The settings of every process, over what the caller's environment says."""
@@ -116,8 +120,7 @@ class Suite:
 
     def spawn(self, name: str) -> subprocess.Popen[bytes]:
         """Start one process without waiting; its output goes to log/<name>.log."""
-        log = (self.folder / "log" / f"{name}.log").open("ab")
-        with log:
+        with self._log(name) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *COMMANDS[name]],
                 env=self.environment(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -125,6 +128,14 @@ class Suite:
             )  # fmt: skip
         self.running[name] = process
         return process
+
+    def _log(self, name: str) -> IO[bytes]:
+        path = self.folder / "log" / f"{name}.log"
+        try:
+            return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+        except OSError as error:  # a full disk: better served without a log than not at all
+            print(f"{name} has no log: {error}", file=sys.stderr)
+            return Path(os.devnull).open("ab")
 
     def wait_ready(self, name: str, seconds: float = READY_SECONDS) -> None:
         """Return when the process serves. Raises SuiteError when it ends or takes too long."""
@@ -139,7 +150,7 @@ class Suite:
     def is_ready(self, name: str) -> bool:
         """Ask the process once whether it serves."""
         if name == "worker":
-            return _answers(f"http://{self.metrics['worker']}/metrics")
+            return _answers(f"{self.metrics_url('worker')}/metrics")
         if name == "gateway" and not _answers(f"{self.http_url}/readyz"):
             return False
         with grpc.insecure_channel(self.grpc[name]) as channel:

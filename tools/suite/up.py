@@ -29,7 +29,7 @@ def dev_facts(suite: Suite, tenants: list[SeededTenant]) -> dict[str, object]:
     return {
         "http": suite.http_url,
         "grpc": suite.grpc,
-        "metrics": {"gateway": suite.http, **suite.metrics},
+        "metrics": suite.metrics,
         "operator_token": suite.operator_token,
         "tenants": [
             {
@@ -127,7 +127,8 @@ def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
 
 
 def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
-    print(f"HTTP      {suite.http_url}  (webhooks, /v1, /healthz, /readyz, /metrics)")
+    print(f"HTTP      {suite.http_url}  (webhooks, /v1, /healthz, /readyz)")
+    print(f"metrics   {suite.metrics_url()}  (/metrics, /readyz and why)")
     for name, address in suite.grpc.items():
         print(f"gRPC      {address}  {name}")
     print(f"operator  {suite.operator_token}")
@@ -139,9 +140,16 @@ def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    """Write a file whole or not at all; serving does not end over it, so what cannot be written is said."""
+    part = path.with_name(path.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        print(f"{path} was not written: {error.strerror}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class CommonConfig:
     )
     metrics_address: str = setting(
         "",
-        "host:port that serves /metrics over HTTP; empty or port 0 turns it off",
+        "host:port that serves /metrics and /readyz over HTTP; empty or port 0 turns it off",
         by_service={
             "gateway": "127.0.0.1:9090",
             "tenant": "127.0.0.1:9091",

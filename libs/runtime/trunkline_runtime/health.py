@@ -88,6 +88,17 @@ class Health:
             if not there and (not self._scopes[name] or service in self._scopes[name])
         )
 
+    def told(self) -> tuple[bool, str]:
+        """Return whether the server serves, and lines that say what is missing, also what only some services need."""
+        if self._draining:
+            return False, "stopping"
+        if not self.serving:
+            return False, "not ready: " + (", ".join(self.missing) or "starting")
+        lacks = sorted(name for name, there in self._states.items() if not there)
+        return True, "\n".join(
+            ["ok", *(f"{n} is missing: {', '.join(sorted(self._scopes[n]))}" for n in lacks)]
+        )
+
     def start(self) -> None:
         """Begin to follow the checks; from here on the service may be SERVING."""
         self._started = True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from trunkline_runtime import coded, guard, logs, tracing
+from trunkline_runtime import coded, guard, logs, machine, tracing
 from trunkline_runtime.access import OPEN_PREFIXES, Rule
 from trunkline_runtime.errors import (
     Cancelled,
@@ -166,7 +166,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(cause, TrunklineError):
             return cause
         translated = self._translate(cause) if self._translate is not None else None
-        translated = translated or coded.domain_error(cause)
+        translated = translated or coded.domain_error(cause) or machine.unavailable(cause)
         if translated is not None:
             return translated
         if isinstance(cause, grpc.RpcError):

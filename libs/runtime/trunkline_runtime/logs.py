@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import sys
 from collections.abc import MutableMapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TextIO, cast
 
 import structlog
 
-from trunkline_runtime import redact
+from trunkline_runtime import metrics, redact
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _QUIET = ("grpc", "asyncio", "hypercorn", "httpx", "httpcore", "sqlalchemy.engine", "alembic")
@@ -20,6 +21,8 @@ _context: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar
 )
 
 Event = MutableMapping[str, Any]
+
+_lost = metrics.counter("trunkline_log_lines_lost_total", "Log lines that could not be written")
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
@@ -54,6 +57,7 @@ def bound() -> dict[str, Any]:
 def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     """Send the logs of this process, the standard library's too, to stderr as `json` or `console` lines."""
     least = _LEVELS[level]
+    stream = cast(TextIO, _Stream(sys.stderr))
 
     def add_service(_logger: Any, _method: str, event: Event) -> Event:
         event["service"] = service
@@ -78,10 +82,10 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_context, structlog.stdlib.add_log_level, _add_name],
@@ -100,6 +104,26 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     root.setLevel(least)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
+
+
+class _Stream:
+    """Lines that cannot be written, because the disk is full or nobody reads, are lost: no work fails over a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or count a line that is lost."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: it was closed
+            _lost.inc()
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, as far as that goes."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def redact_processor(_logger: Any, _method: str, event: Event) -> Event:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.metrics import MetricWrapperBase
 
 from trunkline_runtime.addresses import split
 from trunkline_runtime.config import ConfigError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 M = TypeVar("M", bound=MetricWrapperBase)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -75,22 +82,33 @@ class RpcMetrics:
         return known
 
 
-class MetricsEndpoint:
-    """Serves `/metrics` from a thread of its own. `address`: `host:port`; empty or port 0: none."""
+Ready = Callable[[], tuple[bool, str]]
 
-    def __init__(self, address: str, setting: str, registry: CollectorRegistry = REGISTRY) -> None:
+
+class MetricsEndpoint:
+    """Serves `/metrics` and, in full, `/readyz` from a thread of its own: what operators see and strangers do not.
+
+    `address`: `host:port`; empty or port 0: none. `ready` says whether the process serves, and why not.
+    """
+
+    def __init__(
+        self, address: str, setting: str, ready: Ready | None = None, registry: CollectorRegistry = REGISTRY
+    ) -> None:
         self._stop: Callable[[], None] | None = None
         self.port = 0
         if not address or address.endswith(":0"):
             return
         host, port = split(address, setting)
         try:
-            server, thread = start_http_server(port, addr=host, registry=registry)
+            family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            server = _Server(family, where, _app(registry, ready))
         except OSError as error:
             raise ConfigError(
                 f"cannot serve metrics on {address}: {error.strerror or error}; set {setting} to move it"
             ) from error
         self.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
 
         def stop() -> None:
             server.shutdown()
@@ -104,3 +122,32 @@ class MetricsEndpoint:
         if self._stop is not None:
             self._stop()
             self._stop = None
+
+
+def _app(registry: CollectorRegistry, ready: Ready | None) -> WSGIApplication:
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/readyz" or ready is None:
+            shown: Iterable[bytes] = metrics(environ, start_response)
+            return shown
+        serving, told = ready()
+        status = "200 OK" if serving else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [told.encode() + b"\n"]
+
+    return app
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, family: int, where: Any, app: WSGIApplication) -> None:
+        self.address_family = family
+        super().__init__(where, _Quiet)
+        self.set_app(app)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a line a scrape helps nobody."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,7 +26,7 @@ from trunkline_runtime.health import Health, HealthServicer
 from trunkline_runtime.identity import Caller
 from trunkline_runtime.interceptor import ServerInterceptor, Translate
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
-from trunkline_runtime.metrics import MetricsEndpoint
+from trunkline_runtime.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.validation import validator
@@ -38,7 +40,7 @@ class Server:
     """One service's gRPC server.
 
     `service` is its name (`tenant`), `authenticator` tells who holds a `tl_...` token (by default the tenant
-    service at `config.tenant_address` is asked, and its answers are kept for 30 s), `interceptors` come after
+    service at `config.tenant_address` is asked, and its answers are kept for 4 s), `interceptors` come after
     ours, `translate` turns a library's error into a domain error, `rules` is the access table.
     """
 
@@ -69,6 +71,8 @@ class Server:
         self.health = Health()
         self.stopping = asyncio.Event()
         """Set when the drain begins: a stream that would go on for ever ends itself then."""
+        self.ready: Ready = self.health.told
+        """Whether the service serves, and why not: what /readyz of the metrics' address tells."""
         self.port = 0
         self.metrics_port = 0
 
@@ -81,6 +85,7 @@ class Server:
         self, servicer_adder: Callable[[Any, grpc.aio.Server], None], servicer: Any, full_name: str
     ) -> None:
         """Serve a servicer: the generated adder, the servicer, the full name of its proto service."""
+        _know(servicer_adder)
         self._added.append((servicer_adder, servicer))
         self.health.services.add(full_name)
 
@@ -91,7 +96,9 @@ class Server:
             self._stack.push_async_callback(self._channels.close)
             self._stack.callback(tracing.configure(self._service, self._config.otlp_endpoint))
             metrics = MetricsEndpoint(
-                self._config.metrics_address, env_name(self._service, "metrics_address")
+                self._config.metrics_address,
+                env_name(self._service, "metrics_address"),
+                lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )
             self._stack.callback(metrics.close)
             self.metrics_port = metrics.port
@@ -187,6 +194,20 @@ class Server:
         return self._signer.verify(token)
 
 
+# What a process writes is for its own user: webhooks, recordings, keys.
+PRIVATE = 0o077
+
+
+def _know(servicer_adder: Callable[[Any, grpc.aio.Server], None]) -> None:
+    """Import the descriptors of a service, which reflection describes it from.
+
+    Its generated code imports those of its messages only, and they may all be of other files.
+    """
+    module = servicer_adder.__module__
+    if module.endswith("_pb2_grpc"):
+        importlib.import_module(module.removesuffix("_grpc"))
+
+
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a process's main coroutine, on uvloop where it is present; wrong settings end it with code 2."""
 
@@ -194,6 +215,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         with contextlib.suppress(StoppedWaiting):
             await main()
 
+    os.umask(PRIVATE)
     garbage.pace()
     try:
         try:

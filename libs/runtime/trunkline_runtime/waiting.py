@@ -43,7 +43,8 @@ async def opened(
 
     From the first failure on, or when the first attempt takes longer than `patience_seconds`, the service's
     address answers: health NOT_SERVING, every other call UNAVAILABLE. `meanwhile` is entered for as long, with a
-    function that tells the reason. What else `attempt` raises comes back. Raises StoppedWaiting at a signal.
+    function that tells the reason; what it gives tells /readyz more than the reason. What else `attempt` raises
+    comes back. Raises StoppedWaiting at a signal.
     """
     trying = _Trying(attempt, passing, retry_seconds)
     opening = asyncio.create_task(trying.run())
@@ -70,10 +71,12 @@ async def _held(
     async with AsyncExitStack() as stack:
         requested = stack.enter_context(stop_requested())
         server = _HeldServer(config, service=service, signer=signer)
+        server.ready = lambda: (False, f"not ready: {trying.reason}")
         await server.start()
         stack.push_async_callback(server.stop, 0)
         if meanwhile is not None:
-            await stack.enter_async_context(meanwhile(lambda: trying.reason))
+            ready = await stack.enter_async_context(meanwhile(lambda: trying.reason))
+            server.ready = ready or server.ready
         stopping = asyncio.create_task(requested.wait())
         stack.callback(stopping.cancel)
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)

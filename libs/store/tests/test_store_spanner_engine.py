@@ -6,7 +6,16 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from trunkline_store import Conflict, Database, SchemaMismatch, StoreError, StoreUnavailable, Text
+from google.api_core import exceptions as api
+from trunkline_store import (
+    Conflict,
+    Database,
+    SchemaMismatch,
+    StoreError,
+    StoreUnavailable,
+    Text,
+    insert_if_absent,
+)
 from trunkline_store.conformance import ENTRIES, METADATA, MOMENT, THINGS, add, ids, labels, refusal, thing
 from trunkline_store.spanner import SPANNER, force_index
 
@@ -129,6 +138,70 @@ async def test_an_append_whose_answer_was_lost_is_there_once(db, monkeypatch):
     await asyncio.gather(*[appender.append((f"{n}", MOMENT, b"x" * n)) for n in range(9)])
     assert sorted(await db.read(labels)) == [f"{n}" for n in range(9)]
     assert len(calls) > 1
+
+
+def lossy_commits(monkeypatch, db, *answers):
+    """Let commits happen and their answers be these errors, one after the other; None is the true answer."""
+    real, left = db._client._data.commit, list(answers)
+
+    def commit(*args, **kwargs):
+        error = left.pop(0) if left else None
+        if isinstance(error, tuple):  # nothing is done: Spanner does not know the transaction any more
+            raise error[0]
+        answer = real(*args, **kwargs)
+        if error is not None:
+            raise error
+        return answer
+
+    monkeypatch.setattr(db._client._data, "commit", commit)
+
+
+AWAY = api.ServiceUnavailable("connection reset")
+FORGOTTEN = [
+    api.Aborted("aborted"),
+    api.NotFound("Session not found: s"),
+    api.FailedPrecondition("it has ended"),
+]
+
+
+async def test_a_commit_whose_answer_was_lost_is_asked_for_again_and_done_once(db, monkeypatch):
+    await db.write(add(**thing("one", number=0)))
+    for _ in range(2):
+        lossy_commits(monkeypatch, db, AWAY, AWAY)
+        await db.write(add_one)
+    lossy_commits(monkeypatch, db, AWAY)
+    assert await db.write(lambda conn: insert_if_absent(conn, THINGS, thing("two"), ["thing_id"])) is True
+    assert await db.read(lambda conn: conn.execute(NUMBER).scalar_one()) == 2
+    assert db.repeated == 0, "the callback ran once"
+
+
+@pytest.mark.parametrize("forgotten", FORGOTTEN, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("kind", ["insert", "count"])
+async def test_a_commit_that_may_have_been_kept_is_neither_a_conflict_nor_done_twice(
+    db, monkeypatch, forgotten, kind
+):
+    from trunkline_store.spanner.errors import CommitUnknown
+
+    await db.write(add(**thing("one", number=0)))
+    lossy_commits(monkeypatch, db, AWAY, (forgotten,))
+    told = await refusal(db.write(add(**thing("two")) if kind == "insert" else add_one))
+    assert isinstance(told, CommitUnknown), told
+    assert isinstance(told, StoreUnavailable)
+    assert "connection reset" in str(told)
+    if kind == "insert":
+        assert await db.read(ids) == ["one", "two"]
+    else:
+        assert await db.read(lambda conn: conn.execute(NUMBER).scalar_one()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [api.Aborted("aborted"), api.NotFound("Session not found: s")], ids=["aborted", "forgotten"]
+)
+async def test_a_commit_that_was_refused_at_once_runs_its_callback_again(db, monkeypatch, error):
+    await db.write(add(**thing("one", number=0)))
+    lossy_commits(monkeypatch, db, (error,))
+    await db.write(add_one)
+    assert await db.read(lambda conn: conn.execute(NUMBER).scalar_one()) == 1
 
 
 async def test_rows_with_keys_of_their_own_are_told_from_strangers(db, monkeypatch):

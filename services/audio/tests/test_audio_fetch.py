@@ -52,6 +52,9 @@ REFUSED = [
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:a9fe:a9fe", "::127.0.0.1", "2002:7f00:1::",
     "2002:a00:1::1",
     "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2001:0:7f00:1::80ff:fffe",
+    "fec0::1", "feff::1", "64:ff9b:1::808:808", "192.0.0.1", "192.0.0.9", "192.0.0.171", "192.88.99.1",
+    "::ffff:192.0.0.9", "2002:c058:6301::", "64:ff9b::c000:9", "::ffff:192.88.99.1", "2001:2::1", "2001:20::1",
+    "100::1", "100:0:0:1::1", "3fff::1", "5f00::1", "4000::1", "192.31.196.1", "2620:4f:8000::1",
 ]  # fmt: skip
 
 
@@ -160,6 +163,34 @@ async def test_headers_follow_on_the_same_host_and_are_dropped_on_another(status
         ]  # fmt: skip
 
 
+async def test_headers_follow_to_no_other_port_scheme_or_spelling_of_the_host():
+    async with provider() as there, provider() as beside:
+        beside.answers["/b"] = Answer(body=b"sound")
+        there.answers["/a"] = Answer(302, headers={"Location": beside.url("/b", "first")})
+        resolver = resolving(first=["127.0.0.1"])
+        assert await get(there.url("/a", "first"), {"X-Key": "k"}, resolver=resolver) == b"sound"
+        assert "x-key" not in beside.requests[0][1]
+
+
+async def test_what_an_answer_names_gets_the_headers_at_the_origin_that_was_ordered_only():
+    async with provider() as there:
+        there.answers["/same"] = Answer(302, headers={"Location": "/index"})
+        there.answers["/other"] = Answer(302, headers={"Location": f"http://other:{there.port}/index"})
+        there.answers["/index"] = Answer(body=b"{}")
+        fetcher = Fetcher(
+            LOOPBACK, FetchLimits(), resolver=resolving(first=["127.0.0.1"], other=["127.0.0.1"])
+        )
+        first, other = there.url("/sound", "first"), there.url("/sound", "other")
+        for path, url, sent in [
+            ("/same", first, {"X-Key": "k"}),
+            ("/same", other, {}),
+            ("/other", other, {}),  # another host asks for itself
+            ("/other", first, {}),  # and does not choose what the credential opens
+        ]:
+            async with fetcher.fetch(there.url(path, "first"), {"X-Key": "k"}) as index:
+                assert index.headers_for(index.resolved(url)) == sent, (path, url)
+
+
 async def test_redirects_end():
     async with provider() as there:
         there.answers["/a"] = Answer(302, headers={"Location": "/a"})
@@ -172,7 +203,8 @@ STATUSES = {
     429: "NOT_READY", 503: "NOT_READY", 408: "UNREACHABLE", 500: "UNREACHABLE", 502: "UNREACHABLE",
     504: "UNREACHABLE",
     401: "FORBIDDEN", 403: "FORBIDDEN", 410: "GONE", 451: "GONE", 400: "BAD_ANSWER", 418: "BAD_ANSWER",
-    206: "BAD_ANSWER", 304: "BAD_ANSWER",
+    206: "BAD_ANSWER", 304: "BAD_ANSWER", 101: "BAD_ANSWER", 201: "BAD_ANSWER", 300: "BAD_ANSWER",
+    501: "BAD_ANSWER", 600: "BAD_ANSWER", 999: "BAD_ANSWER",
 }  # fmt: skip
 
 
@@ -184,6 +216,22 @@ async def test_each_status_means_retry_or_never(status, kind):
         assert error.failure is FetchFailure[kind]
         assert error.failure.transient is (kind in {"NOT_READY", "UNREACHABLE"})
         assert error.retry_after == (7 if status == 429 else None)
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199, "099", "000", "1000", "abc", "20"])
+async def test_a_status_that_is_no_answer_is_a_permanent_failure(status):
+    async with provider() as there:
+        there.answers["/a"] = Answer(status, headers={"Transfer-Encoding": "none"})
+        assert (await failure(there.url("/a"))).failure is FetchFailure.BAD_ANSWER
+
+
+async def test_a_switch_of_protocols_is_a_permanent_failure_that_says_so():
+    async with provider() as there:
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        there.answers["/a"] = Answer(101, body=b"\x81\x05hello", headers=headers)
+        error = await failure(there.url("/a"))
+        assert error.failure is FetchFailure.BAD_ANSWER
+        assert "101" in str(error)
 
 
 async def test_a_retry_date_is_understood():

@@ -98,6 +98,20 @@ async def test_jobs_run_side_by_side():
     assert pool.pids == []
 
 
+SECRETS = ("TRUNKLINE_AUDIO_SUITE_KEY", "TRUNKLINE_TENANT_OPERATOR_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOME_TOKEN",
+           "GOOGLE_APPLICATION_CREDENTIALS", "HTTPS_PROXY")  # fmt: skip
+
+
+async def test_a_worker_is_told_nothing_that_the_service_was_entrusted_with(monkeypatch):
+    for name in SECRETS:
+        monkeypatch.setenv(name, "secret")
+    async with running() as pool:
+        names = (await pool.run({"do": "environment"}, seconds=20))["names"]
+    assert {"PATH", "PYTHONPATH", "OMP_NUM_THREADS"} <= set(names)
+    assert not set(SECRETS) & set(names)
+    assert {name for name in names if name.startswith("TRUNKLINE_")} <= {"TRUNKLINE_MODELS_FOLDER"}
+
+
 async def test_settings_reach_the_handler():
     settings = {"path": "/models/ä", "lanes": 2, "sure": 0.5, "none": None}
     async with running("audio_handlers:told", settings=settings) as pool:

@@ -13,6 +13,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Every public IPv6 address is in here; the rest is local, special or given to nobody (fec0::/10, 64:ff9b:1::/48).
+_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+# Special networks that `is_global` takes for public, in one version of Python or another.
+_SPECIAL: tuple[Network, ...] = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments
+    ipaddress.IPv4Network("192.88.99.0/24"),  # relays between IPv6 and IPv4
+    ipaddress.IPv4Network("192.31.196.0/24"),  # AS112: answers for private names
+    ipaddress.IPv4Network("192.175.48.0/24"),
+    ipaddress.IPv4Network("192.52.193.0/24"),  # multicast relays
+    ipaddress.IPv6Network("2001::/23"),  # protocol assignments
+    ipaddress.IPv6Network("2620:4f:8000::/48"),
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+)
 
 
 class AddressPolicy:
@@ -35,11 +48,17 @@ class AddressPolicy:
         return all(self._permits(part) for part in _with_embedded(address))
 
     def _permits(self, address: Address) -> bool:
-        if any(address.version == network.version and address in network for network in self._allowed):
+        if _in(address, self._allowed):
             return True
+        if isinstance(address, ipaddress.IPv6Address) and address not in _IPV6_UNICAST:
+            return False
         return address.is_global and not (
-            address.is_multicast or address.is_reserved or address.is_unspecified
+            address.is_multicast or address.is_reserved or address.is_unspecified or _in(address, _SPECIAL)
         )
+
+
+def _in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def _with_embedded(address: Address) -> list[Address]:

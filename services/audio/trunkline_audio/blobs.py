@@ -63,7 +63,7 @@ class LocalBlobs:
         self._lasting: set[Path] = set()  # folders whose own entries are on the disk
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
-        """Keeps what `chunks` give; nothing of it stays when they fail."""
+        """Keeps what `chunks` give; nothing of it stays when they fail. Raises OSError when the disk does."""
         path = self._path(key)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         digest = hashlib.sha256()
@@ -85,9 +85,11 @@ class LocalBlobs:
                 await asyncio.to_thread(_sync_folder, path.parent.parent)
                 self._lasting.add(path.parent)
         except BaseException:
-            if file is not None:
-                file.close()
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # closing may find the disk full once more
+                if file is not None:
+                    file.close()
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise
         return BlobStat(size, digest.hexdigest())
 

@@ -7,14 +7,14 @@ import email.utils
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
 import httpx
 
 from trunkline_audio.addresses import AddressPolicy, Resolve, resolve
-from trunkline_audio.http_get import Answer, CannotConnect, NoAnswer, Place, get, tls_context
+from trunkline_audio.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Place, get, tls_context
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
@@ -60,21 +60,38 @@ class FetchLimits:
     max_redirects: int = 5
 
 
+@dataclass(frozen=True)
+class _Hop:
+    """One request on the way of an order: `headers` are credentials, for the origin that was ordered alone.
+
+    Once a hop has left that origin they are gone for good, also on the way back: where it leads to there was said
+    by another host.
+    """
+
+    url: httpx.URL
+    headers: Mapping[str, str] = field(repr=False)
+    ordered: tuple[str, str, int]
+
+    def to(self, url: httpx.URL) -> _Hop:
+        """The hop after this one."""
+        return _Hop(url, self.headers if _origin(url) == self.ordered else {}, self.ordered)
+
+
 class Fetched:
     """An answer whose body is being read."""
 
-    def __init__(self, answer: Answer, url: httpx.URL, max_bytes: int) -> None:
+    def __init__(self, answer: Answer, hop: _Hop, max_bytes: int) -> None:
         self._answer = answer
         self._max_bytes = max_bytes
-        self._url = url
+        self._hop = hop
 
     def resolved(self, reference: str) -> httpx.URL:
         """A URL found in this answer, taken relative to where the answer came from."""
-        return _parsed(reference, base=self._url)
+        return _parsed(reference, base=self._hop.url)
 
-    def same_origin(self, url: httpx.URL) -> bool:
-        """Whether a URL has the origin that this answer came from."""
-        return _origin(url) == _origin(self._url)
+    def headers_for(self, url: httpx.URL) -> Mapping[str, str]:
+        """The headers that may be sent on to a URL found in this answer: those of the order, or none."""
+        return self._hop.to(url).headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
@@ -123,9 +140,10 @@ class Fetcher:
         """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                answer, final = await self._follow(url, headers)
+                ordered = _parsed(url) if isinstance(url, str) else url
+                answer, last = await self._follow(_Hop(ordered, headers, _origin(ordered)))
                 try:
-                    yield Fetched(answer, final, self._limits.max_bytes)
+                    yield Fetched(answer, last, self._limits.max_bytes)
                 finally:
                     answer.close()
         except TimeoutError:
@@ -133,31 +151,27 @@ class Fetcher:
                 FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
             ) from None
 
-    async def _follow(self, begin: str | httpx.URL, headers: Mapping[str, str]) -> tuple[Answer, httpx.URL]:
-        url = _parsed(begin) if isinstance(begin, str) else begin
-        sent = dict(headers)
+    async def _follow(self, hop: _Hop) -> tuple[Answer, _Hop]:
         for _ in range(self._limits.max_redirects + 1):
-            answer = await self._open(url, sent)
+            answer = await self._open(hop)
             if answer.status not in REDIRECTS:
                 try:
                     _judge(answer, self._limits.max_bytes)
                 except FetchError:
                     answer.close()
                     raise
-                return answer, url
+                return answer, hop
             location = answer.headers.get("location", "")
             answer.close()
             if not location:
                 raise FetchError(FetchFailure.BAD_ANSWER, f"status {answer.status} without a Location")
-            target = _parsed(location, base=url)
-            if _origin(target) != _origin(url):
-                sent = {}
-            url = target
+            hop = hop.to(_parsed(location, base=hop.url))
         raise FetchError(FetchFailure.BAD_ANSWER, f"more than {self._limits.max_redirects} redirects")
 
-    async def _open(self, url: httpx.URL, headers: Mapping[str, str]) -> Answer:
+    async def _open(self, hop: _Hop) -> Answer:
+        url = hop.url
         addresses = await self._checked(url)
-        plain = {name: value for name, value in headers.items() if name.lower() not in _OURS}
+        plain = {name: value for name, value in hop.headers.items() if name.lower() not in _OURS}
         plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
         tls_name = url.raw_host.decode("ascii") if url.scheme == "https" else None
         failure = ""
@@ -173,6 +187,8 @@ class Fetcher:
                 )
             except CannotConnect as error:
                 failure = str(error)
+            except OddAnswer as error:
+                raise FetchError(FetchFailure.BAD_ANSWER, str(error)) from None
             except NoAnswer as error:
                 raise FetchError(FetchFailure.UNREACHABLE, f"the host did not answer: {error}") from None
             except ValueError:

@@ -17,6 +17,7 @@ import httptools
 
 _READ = 256 * 1024
 _HEAD_MOST = 64 * 1024
+_SWITCHED = 101
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\0\r\n]*")
 
@@ -27,6 +28,10 @@ class CannotConnect(Exception):
 
 class NoAnswer(Exception):
     """What came is no answer, is cut short, or did not come in time."""
+
+
+class OddAnswer(NoAnswer):
+    """What came is an answer to something that was not asked, and will be so again."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ async def get(
 ) -> Answer:
     """Ask for a target (path and query, percent-encoded); return the answer once its head is there.
 
-    Raises CannotConnect, NoAnswer, and ValueError for headers that cannot be sent.
+    Raises CannotConnect, NoAnswer, OddAnswer, and ValueError for headers that cannot be sent.
     """
     request = _request(target, headers)
     try:
@@ -99,10 +104,11 @@ class Answer:
         self._read_seconds = read_seconds
         self._parser = httptools.HttpResponseParser(self)
         self._begun = self._complete = False
+        self._informed = 0  # the last status that only announced an answer
         self._body: list[bytes] = []
 
     async def head(self) -> None:
-        """Read until status and headers are there. Raises NoAnswer."""
+        """Read until status and headers are there. Raises NoAnswer, OddAnswer."""
         size = 0
         while not self._begun:
             size += await self._more()
@@ -136,6 +142,10 @@ class Answer:
             raise NoAnswer("silence") from None
         except (OSError, EOFError) as error:
             raise NoAnswer(type(error).__name__) from None
+        except httptools.HttpParserUpgrade:
+            pass  # the status says it: 101
+        except httptools.HttpParserInvalidStatusError:
+            raise OddAnswer("the host answered without a status that HTTP knows") from None
         except httptools.HttpParserError as error:
             if not self._complete:  # what comes behind an answer is nobody's
                 raise NoAnswer(type(error).__name__) from None
@@ -143,6 +153,8 @@ class Answer:
 
     def _ended(self) -> None:
         """The other side closed: the end of a body without a length, too early for any other."""
+        if self._informed and not self._begun:
+            raise OddAnswer(f"the host answered {self._informed} and nothing after it")
         sized = "content-length" in self.headers or "transfer-encoding" in self.headers
         if not self._begun or sized:
             raise NoAnswer("closed too early")
@@ -160,7 +172,10 @@ class Answer:
         if self._begun:
             return
         status = self._parser.get_status_code()
-        if status < 200:
+        if (
+            100 <= status < 200 and status != _SWITCHED
+        ):  # after that one no answer comes: the line speaks otherwise
+            self._informed = status
             self.headers.clear()
             return
         self.status, self._begun = status, True

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trunkline_runtime import logs
+
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Utterance
 from trunkline_audio.preprocess import plain_wav
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
+
+log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,14 @@ class Preparer:
     def start(self) -> None:
         """Empties the scratch folder (what a killed service left) and begins to start the processes."""
         shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir(parents=True, mode=0o700)
+        try:
+            self._make_scratch()
+        except OSError as error:  # a recording that is worked on makes it, or says so
+            log.warning("scratch_folder_not_made", folder=str(self._scratch), error=str(error))
         self._pool.start()
+
+    def _make_scratch(self) -> None:
+        self._scratch.mkdir(parents=True, mode=0o700, exist_ok=True)
 
     async def close(self) -> None:
         """Ends the processes and removes the scratch folder."""
@@ -76,8 +86,9 @@ class Preparer:
 
     @asynccontextmanager
     async def prepare(self, path: Path, tenant_id: str) -> AsyncIterator[PreparedAudio]:
-        """Decodes a tenant's recording into lanes and finds its speech. Raises EngineError."""
+        """Decodes a tenant's recording into lanes, finds its speech. Raises EngineError, OSError for a faulty disk."""
         scratch = self._scratch / uuid.uuid4().hex
+        self._make_scratch()
         try:
             reply = await self._run({"path": str(path), "scratch": str(scratch)}, tenant_id)
             found = _examined(reply)

@@ -140,7 +140,7 @@ class Receiving:
             return
         async with self._fetcher.fetch(order.url, order.headers) as index:
             url = index.resolved(_member(await index.read(MAX_INDEX_BYTES), order.url_field))
-            headers = order.headers if index.same_origin(url) else {}
+            headers = index.headers_for(url)
         async with self._fetcher.fetch(url, headers) as fetched:
             yield fetched
 

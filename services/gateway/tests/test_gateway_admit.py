@@ -231,13 +231,16 @@ async def test_rejections_are_bounded_per_source_and_the_latest_stay(world):
     kept = Rejections(world.db, keep_per_source=2)
     for n in range(5):
         delivery = Delivery(
-            b"x" * 70_000, {"authorization": "secret", "x": "1"}, "https://x/", NOW + timedelta(seconds=n)
+            b"x" * 70_000,
+            {"authorization": "secret", "x-api-key": "secret", "signature": "1"},
+            "https://x/",
+            NOW + timedelta(seconds=n),
         )
         kept.keep(source_of(resolved()), f"type_{n}", delivery, "wrong")
         await kept.flush()
     listed = await world.rejections()
     assert [r.event_type for r in listed] == ["type_4", "type_3"]
-    assert dict(listed[0].headers) == {"x": "1"}
+    assert dict(listed[0].headers) == {"signature": "1"}
     assert (len(listed[0].body), listed[0].size_bytes) == (65_536, 70_000)
 
 

@@ -51,3 +51,14 @@ def test_on_its_way_out_it_is_not_ready():
 def test_the_spool_is_where_it_was_said_or_beside_the_store(store, given, expected):
     config = GatewayConfig(suite_key="00" * 32, store_url=store, spool_path=given)
     assert config.spool_file() == Path(expected)
+
+
+def test_while_webhooks_are_refused_it_is_not_ready_although_the_store_can_be_read():
+    why = ["database or disk is full"]
+    health = SimpleNamespace(serving=True, missing=[])
+    inbox = SimpleNamespace(can_take=False, describe=lambda: [f"webhooks: refused (503): {why[0]}"])
+    readiness = Readiness(health, inbox, lambda: why[0])
+    told = "not ready: webhooks are refused\nwebhooks: refused (503): database or disk is full"
+    assert readiness() == (False, told)
+    why[0] = ""
+    assert readiness()[0]

@@ -73,6 +73,76 @@ async def test_a_late_answer_does_not_undo_a_newer_change():
     assert sources.get("s-1").secrets[0].value == "new"
 
 
+class SlowFeed(Feed):
+    """Its answers are read at once and arrive when they are let go; messages are applied by the test."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers = list(answers)
+        self.go = asyncio.Event()
+
+    async def resolve(self, source_id):
+        answer = self.answers.pop(0)
+        await self.go.wait()
+        if answer is None:
+            raise NotFound(source_id)
+        return answer
+
+
+async def asking(feed: SlowFeed, *meanwhile: Change):
+    """Ask for s-1 and let the answer arrive after the watch has told these messages; the map and the answer."""
+    sources = SourceMap(feed, None)
+    sources._apply(Change(caught_up=True, revision=5))
+    asked = asyncio.create_task(sources.resolve("s-1"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for message in meanwhile:
+        sources._apply(message)
+    feed.go.set()
+    return sources, await asked
+
+
+async def test_a_slow_answer_does_not_bring_a_deleted_source_back():
+    deleted = Change(deleted_source_id="s-1", revision=7)
+    sources, answer = await asking(SlowFeed(resolved("s-1", revision=6), None), deleted)
+    assert answer is None
+    assert sources.get("s-1") is None
+
+
+async def test_a_source_that_was_only_changed_meanwhile_is_asked_for_again():
+    far = Change(upserted=resolved("s-2", revision=9), revision=9)
+    sources, answer = await asking(SlowFeed(resolved("s-1", "old", 6), resolved("s-1", "new", 10)), far)
+    assert answer.secrets[0].value == sources.get("s-1").secrets[0].value == "new"
+
+
+async def test_an_answer_that_is_overtaken_again_and_again_is_no_404():
+    deleted = Change(deleted_source_id="s-1", revision=7)
+    with pytest.raises(Unavailable):
+        await asking(SlowFeed(*[resolved("s-1", revision=6)] * 3), deleted)
+
+
+async def test_an_answer_from_before_a_restore_is_not_believed():
+    sources, answer = await asking(SlowFeed(resolved("s-1", revision=90), None), Change(reset=True))
+    assert answer is None
+    assert sources.get("s-1") is None
+
+
+async def test_a_slow_no_does_not_hide_a_source_that_was_made_meanwhile():
+    made = Change(upserted=resolved("s-1", revision=6), revision=6)
+    sources, answer = await asking(SlowFeed(None), made)
+    assert answer is sources.get("s-1") is not None
+
+
+async def test_what_an_answer_brought_goes_when_the_watch_passed_it_without_a_word():
+    # Deleted before a snapshot, which names the living only.
+    sources = SourceMap(Feed(), None)
+    sources._put(resolved("s-1", revision=6))
+    sources._apply(Change(caught_up=True, revision=5))
+    assert sources.get("s-1") is not None, "it is newer than the snapshot"
+    sources._apply(Change(caught_up=True, revision=7))
+    assert sources.get("s-1") is None
+
+
 async def test_a_reset_takes_lower_revisions_of_a_tenant_service_that_was_restored():
     feed = Feed(
         [Change(upserted=resolved("s-1", "lost", 90), revision=90), Change(upserted=resolved("s-2"), revision=91)],
@@ -112,3 +182,47 @@ def test_the_cache_is_unreadable_without_the_suites_key(tmp_path):
     path.write_bytes(b"damaged")
     assert SourceCache(path, "key").load() == {}
     assert SourceCache(tmp_path / "missing", "key").load() == {}
+
+
+async def test_a_cache_that_cannot_be_written_ends_nothing_and_is_written_when_there_is_room(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "sources"
+    SourceCache(path, "key").save([resolved("s-0")])
+    cache = SourceCache(path, "key")
+    sources = SourceMap(Feed(), cache)
+    full, real = [OSError(28, "No space left on device")] * 2, cache.save
+
+    def save(values):
+        if full:
+            raise full.pop()
+        real(values)
+
+    monkeypatch.setattr(cache, "save", save)
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    writing = asyncio.create_task(sources.persist(sleep))
+    sources._put(resolved("s-1"), watched=True)
+    async with asyncio.timeout(10):
+        while set(SourceCache(path, "key").load()) != {"s-0", "s-1"}:
+            await asyncio.sleep(0.01)
+    assert len(pauses) == 2
+    writing.cancel()
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    cache = SourceCache(tmp_path / "sources", "key")
+    cache.save([resolved("s-1")])
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        cache.save([resolved("s-2")])
+    assert set(cache.load()) == {"s-1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["sources"]

@@ -12,9 +12,9 @@ from trunkline_store import Database, insert_appended
 
 from trunkline_gateway import verdicts
 from trunkline_gateway.event_rows import rejection_conditions
+from trunkline_gateway.headers import pack
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.receive import pack_headers
 from trunkline_gateway.schema import receipts, rejections
 from trunkline_gateway.sources import SourceMap
 
@@ -110,7 +110,7 @@ def _make_receipts(conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> int:
             "verdict": verdicts.VERIFIED,
             "content_type": row.headers.get("content-type", "")[:128],
             "url": "",
-            "headers": pack_headers(row.headers),
+            "headers": pack(row.headers),
             "body": row.body,
         }
         insert_appended(conn, receipts, receipt)

@@ -22,7 +22,6 @@ from trunkline_store import MAY_PASS, Appender, Database
 from trunkline_gateway import schema
 from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.admit import Admission
-from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.conversation import ConversationService
 from trunkline_gateway.deletions import Deletions
@@ -40,9 +39,9 @@ from trunkline_gateway.shares import Shares
 from trunkline_gateway.source_cache import SourceCache
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
+from trunkline_gateway.standby import standing_by
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
-from trunkline_gateway.unready import answering
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -57,21 +56,21 @@ async def serve(config: GatewayConfig) -> None:
         stack.push_async_callback(channels.close)
         authenticator = CachingAuthenticator(TenantServiceAuthenticator(channels, config.tenant_address))
 
+        sources = SourceMap(
+            TenantFeed(channels, config.tenant_address), SourceCache(config.source_cache, config.suite_key)
+        )
         db = await opened(
             lambda: _open(config),
             MAY_PASS,
             config,
             service="gateway",
             signer=signer,
-            meanwhile=lambda why: answering(config.http_address, why),
+            meanwhile=lambda why: standing_by(config, sources, why),
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
         jobs = JobService(db, queue, _shares(config))
 
-        sources = SourceMap(
-            TenantFeed(channels, config.tenant_address), SourceCache(config.source_cache, config.suite_key)
-        )
         rejections = Rejections(db, config.keep_rejections, events_days=config.events_days)
         receiver: Receiver
         appender = db.appender(schema.receipts, max_rows=config.max_queued)
@@ -87,16 +86,7 @@ async def serve(config: GatewayConfig) -> None:
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)
-        receiver = Receiver(
-            sources,
-            inbox,
-            rejections,
-            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
-            public_url=config.public_url,
-            max_body_bytes=config.max_body_bytes,
-            max_unverified=config.max_unverified,
-            admit_soon=admission.soon,
-        )
+        receiver = Receiver.of(config, sources, inbox, rejections, admission.soon)
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
@@ -127,13 +117,10 @@ async def serve(config: GatewayConfig) -> None:
             _PACKAGE + "ConversationService",
         )
 
-        async def store_answers() -> bool:
-            await db.check()
-            return True
-
-        server.health.depend("store", store_answers, at_drain=db.hurry)
+        server.health.depend("store", lambda: _answers(db), at_drain=db.hurry)
         api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
-        readiness = Readiness(server.health, inbox)
+        readiness = Readiness(server.health, inbox, lambda: inbox.refusing)
+        server.ready = readiness
         front = Front(receiver, api, readiness)
         http = HttpServer(front, config.http_address, config.drain_seconds)
         await server.start()
@@ -175,6 +162,11 @@ async def _open(config: GatewayConfig) -> Database:
         migrations="trunkline_gateway.migrations",
         readers=config.readers,
     )
+
+
+async def _answers(db: Database) -> bool:
+    await db.check()
+    return True
 
 
 async def _open_inbox(

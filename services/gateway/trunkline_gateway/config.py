@@ -13,11 +13,11 @@ class GatewayConfig(StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
     grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served")
-    metrics_address: str = setting("", "where metrics are served beside the HTTP address; empty: only there")
-    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database")
-    http_address: str = setting(
-        "127.0.0.1:8080", "where webhooks, /v1, /healthz, /readyz and /metrics are served"
+    metrics_address: str = setting(
+        "127.0.0.1:9090", "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off"
     )
+    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database")
+    http_address: str = setting("127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served")
     public_url: str = setting(
         "http://127.0.0.1:8080", "what providers post to, as they sign it; never taken from a Host header"
     )
@@ -82,9 +82,14 @@ class GatewayConfig(StoreConfig):
         most=64,
     )
 
+    @property
+    def store_is_a_file(self) -> bool:
+        """Whether the store is on this machine, and this process the only one that uses it."""
+        return self.store_url.startswith("sqlite:")
+
     def spool_file(self) -> Path:
         """Where the spool is."""
         if self.spool_path is not None:
             return self.spool_path
-        scheme, _, path = self.store_url.partition(":///")
-        return Path(path + ".spool") if scheme.startswith("sqlite") and path else Path("var/gateway.spool")
+        path = self.store_url.partition(":///")[2]
+        return Path(path + ".spool") if self.store_is_a_file and path else Path("var/gateway.spool")

@@ -11,9 +11,9 @@ from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
 
 from trunkline_gateway import ids, verdicts
+from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.receive import unpack_headers
 from trunkline_gateway.rejections import rejection_row
 
 FIRST_STAGE = "normalise"
@@ -66,7 +66,7 @@ def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int =
         return _without_source(row, expire_at)
     delivery = Delivery(
         row.body,
-        {"content-type": row.content_type, **(unpack_headers(row.headers) if row.headers else {})},
+        {"content-type": row.content_type, **(unpack(row.headers) if row.headers else {})},
         row.url,
         row.received_at,
     )
@@ -76,7 +76,8 @@ def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int =
             adapter.verify(source, delivery)
         except Rejected as rejected:
             reason = str(rejected)
-            kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, reason)
+            named = kept_of(source, delivery.headers)
+            kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, named, reason)
             return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
     try:
         identity = adapter.identify(source, row.event_type, delivery)
@@ -94,8 +95,9 @@ def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
         gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
         why = "the source was deleted"
         return _event(row, gone, ("deleted", row.receipt_id), None, "", expire_at, dead=why)
-    delivery = Delivery(row.body, unpack_headers(row.headers), row.url, row.received_at)
-    kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, "there is no such source")
+    delivery = Delivery(row.body, unpack(row.headers), row.url, row.received_at)
+    named, why = kept_of_anybody(delivery.headers), "there is no such source"
+    kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, named, why)
     return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
 
 

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
@@ -29,7 +28,7 @@ class Front:
     """Webhooks first: the hot path is one comparison away."""
 
     def __init__(self, hooks: AsgiApp, api: AsgiApp, ready: Callable[[], tuple[bool, str]]):
-        """`ready` says whether webhooks may be sent here, and what an operator should know besides."""
+        """`ready` says whether webhooks may be sent here, and what only an operator should know."""
         self._hooks = hooks
         self._api = api
         self._ready = ready
@@ -49,14 +48,11 @@ class Front:
         elif path == "/healthz":
             await text(send, 200, b"ok\n")
         elif path == "/readyz":
-            ready, told = self._ready()
-            await text(send, 200 if ready else 503, told.encode() + b"\n")
-        elif path == "/metrics":
-            await text(send, 200, generate_latest(), CONTENT_TYPE_LATEST.encode())
+            # Why is said on the metrics' address: names, paths and amounts are nothing for strangers.
+            ready = self._ready()[0]
+            await text(send, 200 if ready else 503, b"ok\n" if ready else b"not ready\n")
         else:
-            await refused(
-                send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz, /readyz and /metrics"
-            )
+            await refused(send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz and /readyz")
 
 
 class HttpServer(uvicorn.Server):

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 
 from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import counter, gauge
+from trunkline_runtime.metrics import gauge
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
 
 from trunkline_gateway.drain import Drain
+from trunkline_gateway.keeper import GOES_TO, NOWHERE, SPOOL, STORE, Keeper
 from trunkline_gateway.patience import NotConfirmed, Patience
 from trunkline_gateway.receive import ReceiptRow
 from trunkline_gateway.spool import Spool, SpoolUnavailable
@@ -28,13 +29,10 @@ log = get_logger(__name__)
 OPEN = gauge(
     "trunkline_store_circuit_open", "1 while webhooks go to the spool because the store does not take them."
 )
-SPOOLED = counter("trunkline_spooled_total", "Receipts that went to the spool.", ["why"])
 
 _BATCH = 256
 _LOOK_SECONDS = 0.25
 _FLOOR_SECONDS = 1.0
-# The spool is local and idle in good times: when it takes this much longer than the store may, it is gone too.
-_SPOOL_PATIENCE = 4
 # Ticks without any confirmation after which a full queue means a store that stands still, not a busy one.
 _STILL_TICKS = 2
 
@@ -58,8 +56,9 @@ class SpoolingInbox:
         self._spool = spool
         self._drain = Drain(spool, store, stored, admit_soon)
         self._patience = Patience(confirm_seconds)
-        self._spool_patience = Patience(confirm_seconds * _SPOOL_PATIENCE)
+        self._keeper = Keeper(spool, confirm_seconds)
         self._down = False
+        self._why = ""
         self._unknown = False  # rows in the spool whose floors have not been read
         self._confirmed = False
         self._still = 0
@@ -67,14 +66,15 @@ class SpoolingInbox:
     async def append(self, row: ReceiptRow, size: int) -> None:
         """Commit one row of `receipts`. Raises StoreBusy, and what the spool raises when it cannot help either."""
         if self._down:
-            return await self._keep(row, self._stored.floor, "outage")
+            return await self._keeper.keep(row, self._stored.floor, "outage")
         floor = self._stored.floor
         try:
             future = self._append(row, size)
-        except StoreBusy:
+        except StoreBusy as error:
             if self._still < _STILL_TICKS:
+                self._keeper.refused(error)
                 raise
-            return await self._keep(row, floor, "stalled")
+            return await self._keeper.keep(row, floor, "stalled")
         self._patience.watch(future)
         try:
             await future
@@ -83,19 +83,25 @@ class SpoolingInbox:
         except StoreError as error:
             self._open_circuit(error)
             self._drain.doubt({row[0]: floor})
-            await self._keep(row, floor, "late" if isinstance(error, NotConfirmed) else "failed")
+            await self._keeper.keep(row, floor, "late" if isinstance(error, NotConfirmed) else "failed")
         else:
             self._confirmed = True
 
     @property
     def can_take(self) -> bool:
         """Whether a webhook that comes now is kept even though the store does not answer."""
-        return not self._spool.trouble
+        return not self._spool.trouble and not self.refusing
+
+    @property
+    def refusing(self) -> str:
+        """Why webhooks are refused now; empty when they are not."""
+        return self._keeper.refusing
 
     def describe(self) -> list[str]:
         """Return lines for an operator; none when all is as it should be."""
-        down = ["store: takes no receipts, they go to the spool"] if self._down else []
-        return down + self._spool.describe()
+        where = "they are refused" if self.refusing else "they go to the spool"
+        down = [f"store: takes no receipts, {where}: {self._why}"] if self._down or self.refusing else []
+        return [*self._keeper.describe(), *down, *self._spool.describe()]
 
     async def open(self) -> None:
         """Open the spool and see what an earlier run left in it. Raises StoreLocked; a bad file is no error."""
@@ -110,9 +116,12 @@ class SpoolingInbox:
             await asyncio.sleep(self._patience.tick_seconds)
             stands = self._patience.waiting and not self._confirmed
             self._still = self._still + 1 if stands else 0
+            if self._confirmed:
+                self._keeper.kept()
             self._confirmed = False
             self._patience.tick()
-            self._spool_patience.tick()
+            self._keeper.tick()
+            GOES_TO.set(NOWHERE if self.refusing else SPOOL if self._down else STORE)
 
     async def recover(self) -> None:
         """Move what was spooled to the store whenever that is possible, for ever."""
@@ -133,12 +142,6 @@ class SpoolingInbox:
                 self._open_circuit(error)
             except Exception as error:  # the spool must never end the gateway
                 log.error("drain_failed", exc_info=error)
-
-    async def _keep(self, row: ReceiptRow, floor: int, why: str) -> None:
-        future = self._spool.append(row, floor)
-        self._spool_patience.watch(future)
-        await future
-        SPOOLED.labels(why).inc()
 
     async def _care(self) -> None:
         self._unknown |= await self._spool.care()
@@ -164,6 +167,7 @@ class SpoolingInbox:
                 await asyncio.sleep(time.monotonic() - began)
 
     def _open_circuit(self, error: StoreError) -> None:
+        self._why = str(error)
         if not self._down:
             self._down = True
             OPEN.set(1)

@@ -1,8 +1,8 @@
-"""Readiness: whether webhooks may be sent to this gateway, told by /readyz with what an operator should know."""
+"""Readiness: whether webhooks may be sent to this gateway, told by /readyz, to operators with the reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -35,8 +35,12 @@ class Readiness:
     gRPC's own health says NOT_SERVING then: whoever needs the store should ask elsewhere.
     """
 
-    def __init__(self, health: Health, inbox: Keeper):
-        """Not ready before the first look at the health."""
+    def __init__(self, health: Health, inbox: Keeper, refusing: Callable[[], str] = lambda: ""):
+        """Not ready before the first look at the health, nor while webhooks are refused: `refusing` says why.
+
+        A store on a full disk can be read, so that health alone would not tell.
+        """
+        self._refusing = refusing
         self._health = health
         self._inbox = inbox
         self._was_serving = False
@@ -49,5 +53,6 @@ class Readiness:
         serving = self._health.serving
         self._was_serving |= serving
         spooling = self._was_serving and list(self._health.missing) == ["store"] and self._inbox.can_take
-        first = "ok" if serving or spooling else "not ready: " + ", ".join(self._health.missing)
-        return serving or spooling, "\n".join([first, *self._inbox.describe()])
+        ready = (serving or spooling) and not self._refusing()
+        first = "ok" if ready else "not ready: " + (", ".join(self._health.missing) or "webhooks are refused")
+        return ready, "\n".join([first, *self._inbox.describe()])

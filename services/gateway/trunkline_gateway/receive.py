@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, Self
 
 from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
@@ -21,6 +21,8 @@ from trunkline_store.errors import StoreBusy, StoreError
 from trunkline_gateway import ids, verdicts
 from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
+from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.sources import SourceMap
@@ -28,8 +30,6 @@ from trunkline_gateway.sources import SourceMap
 log = get_logger(__name__)
 
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})", re.ASCII)
-# Never kept, not even for a request that could not be verified yet.
-SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -111,6 +111,27 @@ class Receiver:
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
         }
+
+    @classmethod
+    def of(
+        cls,
+        config: GatewayConfig,
+        sources: SourceMap,
+        inbox: Inbox,
+        rejected: RejectionLog,
+        admit_soon: Callable[[], None],
+    ) -> Self:
+        """Make one as the settings say."""
+        return cls(
+            sources,
+            inbox,
+            rejected,
+            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            public_url=config.public_url,
+            max_body_bytes=config.max_body_bytes,
+            max_unverified=config.max_unverified,
+            admit_soon=admit_soon,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one webhook and answer it."""
@@ -216,7 +237,7 @@ class Receiver:
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
-            pack_headers(delivery.headers), delivery.body,
+            pack(kept_of_anybody(delivery.headers)), delivery.body,
         )  # fmt: skip
         await self._commit(row, None)
         RECEIPTS.labels("unknown", "unverified").inc()
@@ -237,21 +258,3 @@ class Receiver:
 
 def _provider(source: Source | None) -> str:
     return provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"
-
-
-def pack_headers(headers: Mapping[str, str]) -> bytes:
-    """Return the headers as lines of `name: value`, without credentials. A header's value holds no line break."""
-    lines = (f"{name}: {value}" for name, value in headers.items() if name not in SECRET_HEADERS)
-    return "\n".join(lines).encode("latin-1", "replace")
-
-
-def pack_some(headers: Mapping[str, str], names: tuple[str, ...]) -> bytes:
-    """Return those headers only, packed: what tells which event a verified receipt is, mostly nothing."""
-    if not names:
-        return b""
-    return pack_headers({name: headers[name] for name in names if name in headers})
-
-
-def unpack_headers(raw: bytes) -> dict[str, str]:
-    """Undo `pack_headers`."""
-    return dict(line.split(": ", 1) for line in raw.decode("latin-1").split("\n") if ": " in line)

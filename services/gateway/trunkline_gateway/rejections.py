@@ -14,8 +14,8 @@ from trunkline_store import Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
+from trunkline_gateway.headers import kept_of
 from trunkline_gateway.providers.base import Delivery, Source
-from trunkline_gateway.receive import SECRET_HEADERS
 from trunkline_gateway.schema import deleted_tenants, rejections
 
 log = get_logger(__name__)
@@ -25,9 +25,14 @@ _QUEUE_BYTES = 16 << 20
 
 
 def rejection_row(
-    tenant_id: str, source_id: str, event_type: str, delivery: Delivery, reason: str
+    tenant_id: str,
+    source_id: str,
+    event_type: str,
+    delivery: Delivery,
+    headers: dict[str, str],
+    reason: str,
 ) -> dict[str, Any]:
-    """Return the row that keeps a rejected delivery."""
+    """Return the row that keeps a rejected delivery; of its headers these."""
     return {
         "tenant_id": tenant_id,
         "rejection_id": "r" + uuid.uuid4().hex,
@@ -36,7 +41,7 @@ def rejection_row(
         "received_at": delivery.received,
         "reason": reason[:400],
         "url": delivery.url[:2048],
-        "headers": {k: v for k, v in delivery.headers.items() if k not in SECRET_HEADERS},
+        "headers": headers,
         "body": delivery.body,
         "size_bytes": len(delivery.body),
         "expire_at": None,
@@ -59,7 +64,8 @@ class Rejections:
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
-        row = rejection_row(source.tenant_id, source.source_id, event_type, delivery, reason)
+        headers = kept_of(source, delivery.headers)
+        row = rejection_row(source.tenant_id, source.source_id, event_type, delivery, headers, reason)
         days = source.retention.events_days or self._events_days
         if days:
             row["expire_at"] = delivery.received + timedelta(days=days)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -37,16 +38,21 @@ class SourceCache:
         return {resolved.source.name.rsplit("/", 1)[1]: resolved for resolved in sources}
 
     def save(self, sources: Iterable[source_pb2.ResolvedSource]) -> None:
-        """Replace the file."""
+        """Replace the file. Raises OSError; then the file is as it was."""
         plain = b"".join(_frame(source.SerializeToString()) for source in sources)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self._fernet.encrypt(plain))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self._fernet.encrypt(plain))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def _frame(raw: bytes) -> bytes:

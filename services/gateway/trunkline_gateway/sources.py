@@ -9,16 +9,22 @@ from datetime import UTC
 from typing import Protocol
 
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
-from trunkline_runtime.errors import NotFound, TrunklineError
+from trunkline_runtime.errors import NotFound, TrunklineError, Unavailable
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.metrics import gauge
 
 from trunkline_gateway.providers.base import Secret, Source
 from trunkline_gateway.source_cache import SourceCache
 
 log = get_logger(__name__)
 
+STALE = gauge("trunkline_source_cache_stale", "1 while the sources on disk are not those in memory.")
+
+_SAVE_AGAIN_SECONDS = 5.0
 _NEGATIVE_SECONDS = 5.0
 _NEGATIVE_MOST = 10_000
+# An answer that the watch has overtaken is asked for again, so many times in all.
+_ASKS = 3
 
 
 class SourceFeed(Protocol):
@@ -70,9 +76,10 @@ class SourceMap:
         self._sources = {key: source_of(value) for key, value in self._resolved.items()}
         self._missing: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[Source | None]] = {}
-        self._unconfirmed: set[str] = (
-            set()
-        )  # known from before, not yet seen in the snapshot that is coming in
+        # Known from before or from an answer, and not yet seen by the watch.
+        self._unconfirmed: set[str] = set()
+        self._revision = 0  # all changes up to it were seen by the watch
+        self._resets = 0
         self._dirty = asyncio.Event()
         self.caught_up = False  # a watch is connected and its snapshot is complete
 
@@ -101,25 +108,40 @@ class SourceMap:
         return await asyncio.shield(task)
 
     async def _ask(self, source_id: str) -> Source | None:
-        try:
-            resolved = await self._feed.resolve(source_id)
-        except NotFound:
-            if (
-                len(self._missing) >= _NEGATIVE_MOST
-            ):  # somebody is guessing ids: forget the guesses, not the sources
-                self._missing.clear()
-            self._missing[source_id] = self._now() + _NEGATIVE_SECONDS
-            return None
-        return self._put(resolved)
+        for _ in range(_ASKS):
+            resets = self._resets
+            try:
+                resolved = await self._feed.resolve(source_id)
+            except NotFound:
+                if source_id not in self._sources:  # it may have been made meanwhile
+                    self._miss(source_id)
+                return self._sources.get(source_id)
+            if resets == self._resets and not self._overtaken(source_id, resolved):
+                return self._put(resolved)
+        raise Unavailable("the source changes while it is asked for", reason="SOURCE_CHANGES")
 
-    def _put(self, resolved: source_pb2.ResolvedSource) -> Source:
+    def _miss(self, source_id: str) -> None:
+        if (
+            len(self._missing) >= _NEGATIVE_MOST
+        ):  # somebody is guessing ids: forget the guesses, not the sources
+            self._missing.clear()
+        self._missing[source_id] = self._now() + _NEGATIVE_SECONDS
+
+    def _overtaken(self, source_id: str, resolved: source_pb2.ResolvedSource) -> bool:
+        """Whether the watch has seen what an answer tells and more, yet has no such source: it was deleted since."""
+        return source_id not in self._sources and resolved.revision <= self._revision
+
+    def _put(self, resolved: source_pb2.ResolvedSource, *, watched: bool = False) -> Source:
         source = source_of(resolved)
-        self._unconfirmed.discard(source.source_id)
+        if watched:
+            self._unconfirmed.discard(source.source_id)
         there = self._resolved.get(source.source_id)
         if (
             there is not None and there.revision > resolved.revision
         ):  # a slow answer must not undo a later change
             return self._sources[source.source_id]
+        if there is None and not watched:
+            self._unconfirmed.add(source.source_id)
         self._resolved[source.source_id] = resolved
         self._sources[source.source_id] = source
         self._missing.pop(source.source_id, None)
@@ -128,18 +150,14 @@ class SourceMap:
 
     async def follow(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Follow the tenant service for ever; what is known goes on serving while it cannot be reached."""
-        revision = 0
         delay = 0.2
         while True:
-            if revision == 0:
-                self._unconfirmed = set(self._sources)
+            if self._revision == 0:
+                self._doubt_all()
             try:
-                async for message in self._feed.watch(revision):
+                async for message in self._feed.watch(self._revision):
                     delay = 0.2
                     self._apply(message)
-                    # A reset counts anew: the tenant service may have been restored to an earlier state.
-                    after_reset = message.WhichOneof("change") == "reset"
-                    revision = 0 if after_reset else max(revision, message.revision)
             except TrunklineError as error:
                 log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
             self.caught_up = False
@@ -147,29 +165,56 @@ class SourceMap:
             delay = min(delay * 2, 5.0)
 
     def _apply(self, message: source_service_pb2.WatchSourcesResponse) -> None:
+        self._revision = max(self._revision, message.revision)
         match message.WhichOneof("change"):
             case "upserted":
-                self._put(message.upserted)
+                self._put(message.upserted, watched=True)
             case "deleted_source_id":
                 self._forget(message.deleted_source_id)
             case "reset":
-                self._unconfirmed = set(self._sources)
-                for resolved in self._resolved.values():
-                    resolved.revision = 0
+                # Revisions count anew: the tenant service may have been restored to an earlier state.
+                self._revision = 0
+                self._resets += 1
+                self._doubt_all()
             case "caught_up":
-                for source_id in self._unconfirmed:
+                for source_id in [
+                    s for s in self._unconfirmed if self._resolved[s].revision <= self._revision
+                ]:
                     self._forget(source_id)
-                self._unconfirmed = set()
                 self.caught_up = True
 
+    def _doubt_all(self) -> None:
+        """Whatever the snapshot that comes does not hold will be forgotten when it is complete."""
+        self._unconfirmed = set(self._sources)
+        for resolved in self._resolved.values():
+            resolved.revision = 0
+
     def _forget(self, source_id: str) -> None:
+        self._unconfirmed.discard(source_id)
         self._resolved.pop(source_id, None)
         self._sources.pop(source_id, None)
         self._dirty.set()
 
-    async def persist(self) -> None:
-        """Write the cache on disk after changes, for ever; several changes make one write."""
+    async def persist(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Write the cache on disk after changes, for ever; several changes make one write.
+
+        It is there for a restart without the tenant service: one that cannot be written is tried again, no more.
+        """
+        trouble = ""
         while self._cache is not None:
             await self._dirty.wait()
             self._dirty.clear()
-            await asyncio.to_thread(self._cache.save, list(self._resolved.values()))
+            try:
+                await asyncio.to_thread(self._cache.save, list(self._resolved.values()))
+            except OSError as error:
+                if trouble != str(error):
+                    log.warning(
+                        "sources_cache_not_written", error=str(error), retry_seconds=_SAVE_AGAIN_SECONDS
+                    )
+                trouble = str(error)
+                STALE.set(1)
+                self._dirty.set()
+                await sleep(_SAVE_AGAIN_SECONDS)
+            else:
+                trouble = ""
+                STALE.set(0)

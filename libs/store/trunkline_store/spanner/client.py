@@ -160,9 +160,9 @@ class Client:
         )
 
     def commit(self, session: str, transaction: bytes, deadline: Deadline) -> None:
-        """Commit; repeated while Spanner is away, which is safe: an id is committed once."""
+        """Commit; one call, which may be made again: an id is committed once."""
         request = types.CommitRequest(session=session, transaction_id=transaction)
-        self._repeated(self._data.commit, request, deadline)
+        self._call(self._data.commit, request, deadline)
 
     def rollback(self, session: str, transaction: bytes, deadline: Deadline) -> None:
         """Let go of a transaction's locks."""

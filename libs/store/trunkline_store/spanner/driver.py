@@ -22,7 +22,7 @@ from trunkline_store.spanner.client import (
     going_on,
 )
 from trunkline_store.spanner.deadline import Deadline
-from trunkline_store.spanner.errors import TransactionLost
+from trunkline_store.spanner.errors import CommitUnknown, OutOfTime, TransactionLost, worth_repeating
 
 apilevel = "2.0"
 threadsafety = 1
@@ -67,7 +67,7 @@ class Connection:
             raise self.lost
         self.flush()
         if self._mode == "write" and self._transaction:
-            self.client.commit(self.session, self._transaction, self._deadline)
+            self._commit(self._transaction)
         self._mode = "idle"
 
     def abandon(self) -> None:
@@ -135,8 +135,31 @@ class Connection:
         if query:
             return self._send(begin_read_only(None), sql, parameters)
         result = self._send(begin_read_write(), sql, parameters)
-        self.client.commit(self.session, result.transaction, self._deadline)
+        self._commit(result.transaction)
         return result
+
+    def _commit(self, transaction: bytes) -> None:
+        """Commit, and ask again while no answer comes.
+
+        Raises CommitUnknown for a refusal after an answer that was lost: that commit may be what it stumbles over.
+        """
+        unanswered: StoreError | None = None
+        attempt = 0
+        while True:
+            try:
+                self.client.commit(self.session, transaction, self._deadline)
+                return
+            except OutOfTime:
+                raise
+            except StoreError as exc:
+                if worth_repeating(exc) and not isinstance(exc, TransactionLost):
+                    unanswered = exc
+                elif unanswered is None:
+                    raise
+                else:
+                    raise CommitUnknown(f"{unanswered}; asked again: {exc}") from exc
+            self._deadline.pause(attempt)
+            attempt += 1
 
     def _send(self, selector: Any, sql: str, parameters: Sequence[Any]) -> Result:
         self._sequence += 1

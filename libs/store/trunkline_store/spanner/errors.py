@@ -40,6 +40,15 @@ class OutOfTime(StoreUnavailable):
     reason = "STORE_DEADLINE"
 
 
+class CommitUnknown(StoreUnavailable):
+    """The answer to a commit was lost, and then Spanner had forgotten the transaction: it may have been kept.
+
+    Not run again: a callback that was kept would find its own rows, take them for another's (Conflict) or count twice.
+    """
+
+    reason = "STORE_COMMIT_UNKNOWN"
+
+
 class DatabaseMissing(StoreUnavailable):
     """There is no such instance or database (yet)."""
 
@@ -93,7 +102,9 @@ def translate(exc: BaseException) -> BaseException:
 
 def worth_repeating(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed when run again at once, its outcome being known or harmless."""
-    return isinstance(error, StoreUnavailable) and not isinstance(error, OutOfTime | DatabaseMissing)
+    return isinstance(error, StoreUnavailable) and not isinstance(
+        error, OutOfTime | DatabaseMissing | CommitUnknown
+    )
 
 
 def _asked_delay(exc: api.GoogleAPICallError) -> float | None:

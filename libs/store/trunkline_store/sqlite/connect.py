@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,17 @@ PAGE_SIZE = 8192
 # What is left of the WAL file after a reset; it is written over from its start, not allocated again.
 WAL_KEPT_BYTES = 64 << 20
 _OLDEST = (3, 35, 0)  # RETURNING
+
+
+def make_private(path: Path) -> None:
+    """Make a database its owner's alone, also one that an earlier release made: its log takes over its mode.
+
+    Raises OSError when there is none and none can be made.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # not ours: whose it is has decided
+            os.chmod(f"{path}{suffix}", 0o600)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:

@@ -20,7 +20,7 @@ from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.inserts import PARAMETERS_A_STATEMENT
 from trunkline_store.sqlite.appender import SqliteAppender
 from trunkline_store.sqlite.checkpoint import Checkpointer
-from trunkline_store.sqlite.connect import connect_writer
+from trunkline_store.sqlite.connect import connect_writer, make_private
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.lock import FileLock
 from trunkline_store.sqlite.readers import Readers
@@ -141,6 +141,7 @@ def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[Fi
         raise StoreUnavailable(f"cannot create {path.parent}: {exc.strerror}") from exc
     lock = FileLock(path)
     try:
+        make_private(path)
         raw = connect_writer(path)
         try:
             prepare_schema(raw, metadata, migrations)
@@ -149,8 +150,12 @@ def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[Fi
             raise
     except BaseException as exc:
         lock.release()
-        error = translate(exc)
+        error = _unavailable(path, exc) if isinstance(exc, OSError) else translate(exc)
         if error is exc:
             raise
         raise error from exc
     return lock, raw
+
+
+def _unavailable(path: Path, exc: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"cannot open {path}: {exc.strerror or exc}")

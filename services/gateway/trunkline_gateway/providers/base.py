@@ -102,6 +102,10 @@ class Adapter(Protocol):
     identity_headers: tuple[str, ...]
     """The headers that `identify` reads, lower-case: who keeps a verified delivery keeps these too."""
 
+    def signature_headers(self, source: Source) -> tuple[str, ...]:
+        """Return the headers that `verify` reads, lower-case: who keeps a delivery to verify it later keeps these."""
+        ...
+
     def verify(self, source: Source, delivery: Delivery) -> None:
         """Raise `Rejected` unless one of the source's secrets signed the delivery (constant-time)."""
         ...

@@ -52,6 +52,10 @@ class CallRail:
 
     identity_headers: tuple[str, ...] = ()
 
+    def signature_headers(self, source: Source) -> tuple[str, ...]:
+        """See `Adapter.signature_headers`."""
+        return ("signature",)
+
     def verify(self, source: Source, delivery: Delivery) -> None:
         """See `Adapter.verify`. The body's timestamp is the call's, not the sending's: no replay window."""
         given = signature_bytes(delivery.headers.get("signature"), "Signature")

@@ -53,6 +53,11 @@ class GenericHmac:
     def __init__(self) -> None:
         self._plans: dict[int, _Plan] = {}
 
+    def signature_headers(self, source: Source) -> tuple[str, ...]:
+        """See `Adapter.signature_headers`; as the source names them."""
+        named = (source.hmac.header, source.hmac.timestamp_header) if source.hmac is not None else ()
+        return tuple(name.lower() for name in named if name)
+
     def verify(self, source: Source, delivery: Delivery) -> None:
         """See `Adapter.verify`."""
         plan = self._plan(source)

@@ -23,6 +23,10 @@ class StandardWebhooks:
 
     identity_headers: tuple[str, ...] = ("webhook-id",)
 
+    def signature_headers(self, source: Source) -> tuple[str, ...]:
+        """See `Adapter.signature_headers`."""
+        return ("webhook-signature", "webhook-timestamp", "webhook-id")
+
     def verify(self, source: Source, delivery: Delivery) -> None:
         """See `Adapter.verify`."""
         headers = delivery.headers

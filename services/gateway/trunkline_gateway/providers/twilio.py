@@ -39,6 +39,10 @@ class Twilio:
 
     identity_headers: tuple[str, ...] = ()
 
+    def signature_headers(self, source: Source) -> tuple[str, ...]:
+        """See `Adapter.signature_headers`."""
+        return ("x-twilio-signature",)
+
     def verify(self, source: Source, delivery: Delivery) -> None:
         """See `Adapter.verify`. A body that is no form is covered by `bodySHA256` of the signed URL."""
         given = signature_bytes(delivery.headers.get("x-twilio-signature"), "X-Twilio-Signature")

@@ -78,7 +78,7 @@ class ApiKeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteApiKey(self, request, context):
-        """Revokes a key; services that cached it refuse it within 30 seconds.
+        """Revokes a key; services that cached it refuse it within 5 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class ApiKeyServiceStub:
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
     """Lists a tenant's keys by id, without the keys themselves."""
     DeleteApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.DeleteApiKeyRequest, _empty_pb2.Empty]
-    """Revokes a key; services that cached it refuse it within 30 seconds."""
+    """Revokes a key; services that cached it refuse it within 5 seconds."""
     Authenticate: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.AuthenticateRequest, _api_key_service_pb2.AuthenticateResponse]
     """Tells who holds a key or an operator token. Services only. UNAUTHENTICATED when nobody does."""
 
@@ -54,7 +54,7 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists a tenant's keys by id, without the keys themselves."""
     DeleteApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.DeleteApiKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Revokes a key; services that cached it refuse it within 30 seconds."""
+    """Revokes a key; services that cached it refuse it within 5 seconds."""
     Authenticate: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.AuthenticateRequest, _api_key_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
     """Tells who holds a key or an operator token. Services only. UNAUTHENTICATED when nobody does."""
 
@@ -83,7 +83,7 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.DeleteApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Revokes a key; services that cached it refuse it within 30 seconds."""
+        """Revokes a key; services that cached it refuse it within 5 seconds."""
 
     @_abc_1.abstractmethod
     def Authenticate(

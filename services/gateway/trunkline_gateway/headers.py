@@ -1,0 +1,53 @@
+"""Which headers of a webhook are kept, and in which form: a few by name, never whatever came.
+
+Senders put credentials of their own into headers, under any name. What is kept is what a signature or an event's
+identity needs; the rest is dropped before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trunkline_gateway.providers.base import Source
+from trunkline_gateway.providers.registry import adapter_for
+
+# Never kept, whatever a source names.
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+_ALWAYS = ("content-type",)
+# Of a source that is not known nobody can say how its sender signs: what is called as signatures are called.
+_AS_SIGNATURES_ARE_CALLED = ("signature", "hmac", "digest", "timestamp")
+_OF_ANYBODY = frozenset({*_ALWAYS, "webhook-id"})
+
+
+def kept_of(source: Source, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that verify a delivery of this source again, and say what it is."""
+    adapter = adapter_for(source.provider)
+    names = {*_ALWAYS, *adapter.signature_headers(source), *adapter.identity_headers}
+    return {name: value for name, value in headers.items() if name in names - _SECRET}
+
+
+def kept_of_anybody(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that may verify a delivery once its source is known."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name not in _SECRET
+        and (name in _OF_ANYBODY or any(word in name for word in _AS_SIGNATURES_ARE_CALLED))
+    }
+
+
+def pack(headers: Mapping[str, str]) -> bytes:
+    """Return the headers as lines of `name: value`. A header's value holds no line break."""
+    return "\n".join(f"{name}: {value}" for name, value in headers.items()).encode("latin-1", "replace")
+
+
+def pack_some(headers: Mapping[str, str], names: Iterable[str]) -> bytes:
+    """Return those headers only, packed: what tells which event a verified receipt is, mostly nothing."""
+    if not names:
+        return b""
+    return pack({name: headers[name] for name in names if name in headers})
+
+
+def unpack(raw: bytes) -> dict[str, str]:
+    """Undo `pack`."""
+    return dict(line.split(": ", 1) for line in raw.decode("latin-1").split("\n") if ": " in line)
