@@ -15,6 +15,7 @@ from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway.providers.base import Delivery, Source
+from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.receive import SECRET_HEADERS
 from trunkline_gateway.schema import deleted_tenants, rejections
 
@@ -35,7 +36,7 @@ def rejection_row(
         "event_type": event_type,
         "received_at": delivery.received,
         "reason": reason[:400],
-        "url": delivery.url[:2048],
+        "url": (delivery.target or target_of(delivery.url))[:2048],
         "headers": {k: v for k, v in delivery.headers.items() if k not in SECRET_HEADERS},
         "body": delivery.body,
         "size_bytes": len(delivery.body),
