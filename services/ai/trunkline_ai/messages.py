@@ -31,6 +31,7 @@ def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
         action_items=result.action_items,
         unreliable=result.unreliable,
         degraded=result.degraded,
+        final=result.final,
         engine=result.engine,
     )
 

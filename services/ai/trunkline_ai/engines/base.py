@@ -90,6 +90,8 @@ class AnalysisResult:
     unreliable: bool = False
     degraded: bool = False
     """The answer of a lesser engine than the configured one."""
+    final: bool = False
+    """Degraded, and asking the configured engine again changes nothing: it refused for good."""
 
 
 class EngineError(Exception):
