@@ -32,13 +32,13 @@ def is_form(content_type: str, body: bytes) -> bool:
 def parse_form(body: bytes, errors: str = "replace") -> list[tuple[str, str]]:
     """Return the fields of a form in their order. Raises `Malformed`.
 
-    `errors` is what becomes of bytes that are not UTF-8: U+FFFD, or for a signature "surrogateescape".
+    `errors` is what becomes of bytes that are not UTF-8: U+FFFD, or "strict" for a signature, which covers bytes.
     """
     try:
         text = body.decode("utf-8", errors)
         return parse_qsl(text, keep_blank_values=True, errors=errors, max_num_fields=_FORM_FIELDS_MOST)
-    except ValueError:  # too many fields
-        message = f"the body must be form-encoded with at most {_FORM_FIELDS_MOST} fields"
+    except ValueError:  # not UTF-8, or too many fields
+        message = f"the body must be form-encoded UTF-8 with at most {_FORM_FIELDS_MOST} fields"
         raise Malformed(message) from None
 
 

@@ -77,7 +77,7 @@ def _fits(url: str, signed: str, secrets: tuple[str, ...], given: bytes) -> bool
 def _signed_fields(body: bytes) -> str:
     """Return every field's name and value, sorted; of a repeated name each different value once."""
     try:
-        fields = parse_form(body, "surrogateescape")
+        fields = parse_form(body, "strict")
     except Malformed as malformed:
         raise Rejected(str(malformed)) from None
     return "".join(name + value for name, value in sorted(set(fields)))
