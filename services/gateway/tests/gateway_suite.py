@@ -237,6 +237,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
     def __init__(self, script: Script) -> None:
         self.script = script
         self.degraded = 0  # how many more answers are a lesser engine's
+        self.final = False  # and will not become better
 
     async def AnalyzeCall(self, request: Any, context: Any) -> analysis_pb2.Analysis:
         await self.script.enter("AnalyzeCall", request, context)
@@ -248,6 +249,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
             lead_score=80,
             summary="A roof leaks.",
             degraded=self.degraded > 0,
+            final=self.degraded > 0 and self.final,
         )
         self.degraded = max(0, self.degraded - 1)
         analysis.create_time.FromDatetime(NOW)

@@ -239,7 +239,10 @@ class TestMapped:
 SOURCES = {
     "callrail": (source(CALLRAIL, provider_account="1", fetch_credential="k"), "call_modified"),
     "callrail text": (source(CALLRAIL), "text_message_received"),
+    "callrail form": (source(CALLRAIL), "form_submission"),
     "twilio": (source(TWILIO), STATUS),
+    "twilio call": (source(TWILIO), "call_status"),
+    "twilio message": (source(TWILIO), "message"),
     "standard": (source(STANDARD, WHSEC, mapping=CALL_MAPPING), "x"),
     "generic": (
         source(
@@ -255,6 +258,8 @@ NAMES = st.sampled_from(
         "id", "resource_id", "duration", "answered", "tags", "changes", "recording", "recording_duration",
         "timestamp", "start_time", "customer_name", "direction", "content", "value", "CallSid", "RecordingSid",
         "RecordingStatus", "RecordingUrl", "RecordingDuration", "RecordingStartTime", "data", "call", "text", "at",
+        "form_data", "form_data[phone]", "media_urls", "MessageSid", "CallStatus", "Timestamp", "MediaUrl0", "Body",
+        "ParentCallSid", "ConferenceSid", "CallDuration", "From", "note",
     ]
 )  # fmt: skip
 LEAVES = (
