@@ -410,7 +410,7 @@ class TestGeneric:
         of = source(GENERIC, hmac=generic_options(**options))
         adapter_for(GENERIC).verify(of, delivery(self.BODY, **headers))
 
-    STRIPE: ClassVar[dict[str, Any]] = {"prefix": "v1=", "timestamp_key": "t"}
+    STRIPE: ClassVar[dict[str, Any]] = {"prefix": "v1=", "timestamp_part": "t"}
 
     @pytest.mark.parametrize(
         "written",

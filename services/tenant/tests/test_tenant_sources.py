@@ -78,12 +78,12 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
         ),
         ({"provider": GENERIC, "hmac": hmac(signed_content="{timestamp}")}, [CONTENT, CONTENT]),
         (
-            {"provider": GENERIC, "hmac": hmac(timestamp_key="t", signed_content="{body}")},
+            {"provider": GENERIC, "hmac": hmac(timestamp_part="t", signed_content="{body}")},
             [CONTENT],
         ),
         (
-            {"provider": GENERIC, "hmac": hmac(timestamp_key="t", timestamp_header="X-T")},
-            ["source.hmac.timestamp_key"],
+            {"provider": GENERIC, "hmac": hmac(timestamp_part="t", timestamp_header="X-T")},
+            ["source.hmac.timestamp_part"],
         ),
         ({"provider": CALLRAIL, "hmac": HMAC}, ["source.hmac"]),
         ({"provider": TWILIO, "mapping": {"call_id": "id"}}, ["source.mapping"]),

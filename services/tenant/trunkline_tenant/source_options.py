@@ -30,7 +30,7 @@ def complete(source: source_pb2.Source) -> None:
     if source.HasField("hmac"):
         source.hmac.hash = source.hmac.hash or source_pb2.HASH_ALGORITHM_SHA256
         source.hmac.encoding = source.hmac.encoding or source_pb2.SIGNATURE_ENCODING_HEX
-        if (source.hmac.timestamp_header or source.hmac.timestamp_key) and not source.hmac.HasField(
+        if (source.hmac.timestamp_header or source.hmac.timestamp_part) and not source.hmac.HasField(
             "tolerance"
         ):
             source.hmac.tolerance.seconds = _DEFAULT_TOLERANCE_SECONDS
@@ -79,9 +79,9 @@ def _problems(source: source_pb2.Source, fetches: bool) -> Iterator[Problem]:
 
 
 def _hmac_problems(hmac: source_pb2.HmacOptions) -> Iterator[Problem]:
-    if hmac.timestamp_header and hmac.timestamp_key:
-        yield "source.hmac.timestamp_key", "is in place of timestamp_header: only one of them tells the time"
-    timed = bool(hmac.timestamp_header or hmac.timestamp_key)
+    if hmac.timestamp_header and hmac.timestamp_part:
+        yield "source.hmac.timestamp_part", "is in place of timestamp_header: only one of them tells the time"
+    timed = bool(hmac.timestamp_header or hmac.timestamp_part)
     if hmac.signed_content and hmac.signed_content.count("{body}") != 1:
         yield "source.hmac.signed_content", "must hold {body} once"
     if hmac.signed_content and hmac.signed_content.count("{timestamp}") != timed:

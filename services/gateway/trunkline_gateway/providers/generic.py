@@ -145,7 +145,7 @@ def _message(plan: _Plan, stamp: str | None, delivery: Delivery) -> bytes:
 
 def _prepare(options: source_pb2.HmacOptions) -> _Plan:
     tolerance = options.tolerance.ToTimedelta().total_seconds() if options.HasField("tolerance") else 0.0
-    timed = bool(options.timestamp_header or options.timestamp_key)
+    timed = bool(options.timestamp_header or options.timestamp_part)
     content = options.signed_content or ("{timestamp}.{body}" if timed else "{body}")
     return _Plan(
         options=options,
@@ -156,7 +156,7 @@ def _prepare(options: source_pb2.HmacOptions) -> _Plan:
         prefix=options.prefix.encode("utf-8"),
         timestamp_header=options.timestamp_header,
         timestamp_key=options.timestamp_header.lower(),
-        time_prefix=f"{options.timestamp_key}=".encode() if options.timestamp_key else b"",
+        time_prefix=f"{options.timestamp_part}=".encode() if options.timestamp_part else b"",
         content=tuple(part for part in _PLACES.split(content) if part),
         tolerance_seconds=tolerance or _DEFAULT_TOLERANCE_SECONDS,
     )

@@ -386,7 +386,7 @@ class HmacOptions(_message.Message):
     TIMESTAMP_HEADER_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     DEDUP_PATH_FIELD_NUMBER: _builtins.int
-    TIMESTAMP_KEY_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_PART_FIELD_NUMBER: _builtins.int
     SIGNED_CONTENT_FIELD_NUMBER: _builtins.int
     header: _builtins.str
     """The header that carries the signature, or several: parts between `,`, `;` or spaces, of which one must fit."""
@@ -400,7 +400,7 @@ class HmacOptions(_message.Message):
     """A header with unix seconds or milliseconds that is signed too; empty when there is none."""
     dedup_path: _builtins.str
     """The dotted JSON path of what makes a delivery the same event; the body's hash when empty."""
-    timestamp_key: _builtins.str
+    timestamp_part: _builtins.str
     """Where the signature's header carries the time too, as in `t=1795186800,v1=...`: the name before the `=`, such as `t`.
     In place of `timestamp_header`.
     """
@@ -422,12 +422,12 @@ class HmacOptions(_message.Message):
         timestamp_header: _builtins.str = ...,
         tolerance: _duration_pb2.Duration | None = ...,
         dedup_path: _builtins.str = ...,
-        timestamp_key: _builtins.str = ...,
+        timestamp_part: _builtins.str = ...,
         signed_content: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tolerance", b"tolerance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_path", b"dedup_path", "encoding", b"encoding", "hash", b"hash", "header", b"header", "prefix", b"prefix", "signed_content", b"signed_content", "timestamp_header", b"timestamp_header", "timestamp_key", b"timestamp_key", "tolerance", b"tolerance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_path", b"dedup_path", "encoding", b"encoding", "hash", b"hash", "header", b"header", "prefix", b"prefix", "signed_content", b"signed_content", "timestamp_header", b"timestamp_header", "timestamp_part", b"timestamp_part", "tolerance", b"tolerance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
