@@ -253,6 +253,7 @@ def test_what_is_secret_is_not_in_a_public_answer_but_where_it_is_shown_once() -
     shown = {
         "trunkline.tenant.v1.Source.secret",  # CreateSource, when the server made it
         "trunkline.tenant.v1.Source.fetch_credential",  # INPUT_ONLY: never filled
+        "trunkline.tenant.v1.NamedSecret.value",  # the same
         "trunkline.tenant.v1.RotateSourceSecretResponse.secret",
         "trunkline.tenant.v1.ApiKey.key",  # CreateApiKey
         "trunkline.gateway.v1.Event.body",  # GetEvent with view FULL

@@ -94,6 +94,7 @@ def _source(
         "secret": secret,
         "apiBaseUrl": recordings_url,
         "language": language,
+        "channelRoles": "CHANNEL_ROLES_AGENT_FIRST",  # as the sample calls were made
     }
     if credential:
         body["fetchCredential"] = credential

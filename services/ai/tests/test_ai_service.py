@@ -270,3 +270,32 @@ async def test_a_transcript_is_never_logged(stub, capfd):
     await stub.AnalyzeCall(ask(text=secret), metadata=signed())
     logged = capfd.readouterr()
     assert "zebra" not in logged.out + logged.err
+
+
+class Refusing(Healing):
+    """Refuses for good, until it is another engine's turn."""
+
+    async def analyze(self, transcript, context):
+        self.asked += 1
+        if self.asked == 1 and self.failures > 1:
+            raise EngineError("down", transient=True)
+        raise EngineError("this conversation is not for me", transient=False)
+
+
+@pytest.mark.parametrize("failures", [1, 2], ids=["at_once", "after_an_outage"])
+async def test_a_refusal_for_good_is_one_degraded_final_answer(config, failures):
+    engine = Refusing()
+    engine.failures = failures
+    async with (
+        running(config, engine=engine) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        await server.health.wait_serving()
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        answers = [await stub.AnalyzeCall(ask(), metadata=signed()) for _ in range(4)]
+        anew = await stub.AnalyzeCall(ask(generation=1), metadata=signed())
+    assert [(a.degraded, a.final) for a in answers] == [(True, False)] * (failures - 1) + [(True, True)] * (
+        5 - failures
+    )
+    assert anew.name != answers[-1].name
+    assert engine.asked == failures + 1

@@ -47,6 +47,11 @@ class StoredAnalysis:
         """Whether a lesser engine than the configured one made it."""
         return bool(self.result.get("degraded", False))
 
+    @property
+    def stands(self) -> bool:
+        """Whether asking again would not make it better."""
+        return not self.degraded or bool(self.result.get("final", False))
+
     def to_proto(self) -> analysis_pb2.Analysis:
         """The resource."""
         message = ParseDict(self.result, analysis_pb2.Analysis(), ignore_unknown_fields=True)
@@ -99,7 +104,7 @@ class Analyses:
         return await self._db.write(work)
 
     async def improve(self, analysis: StoredAnalysis) -> None:
-        """Put a better result in a degraded one's place; one that is not degraded stays as it is."""
+        """Put a better result, or a final one, in a degraded one's place; one that is not degraded stays as it is."""
         same = (analyses.c.tenant_id == analysis.tenant_id, analyses.c.analysis_id == analysis.analysis_id)
         better = {"engine": analysis.engine, "result": analysis.result, "created_at": analysis.created_at}
 

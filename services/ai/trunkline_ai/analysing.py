@@ -52,7 +52,7 @@ class Analysing:
         self._turns = asyncio.Semaphore(at_once)
 
     async def analyse(self, wish: Wish) -> StoredAnalysis:
-        """Create or get; a degraded analysis is made again as long as it is one.
+        """Create or get; a degraded analysis is made again as long as it is one and the engine may answer yet.
 
         Raises EngineError when neither the engine nor a fallback answers.
         """
@@ -60,11 +60,11 @@ class Analysing:
             call_name(wish.tenant_id, wish.call_id), wish.conversation.digest, wish.generation
         )
         found = await self._analyses.get(wish.tenant_id, identity)
-        if found is not None and not found.degraded:
+        if found is not None and found.stands:
             return found
         async with self._turns:
             result = await self._ask(wish.conversation)
-        if found is not None and result.degraded:
+        if found is not None and result.degraded and not result.final:
             return found
         made = StoredAnalysis(
             tenant_id=wish.tenant_id,
@@ -77,7 +77,7 @@ class Analysing:
             expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
         )
         kept = found or await self._analyses.add(made)
-        if made.degraded or not kept.degraded:
+        if not made.stands or kept.stands:
             return kept
         await self._analyses.improve(made)
         return await self._analyses.get(wish.tenant_id, identity) or made
@@ -91,4 +91,4 @@ class Analysing:
             # The engine's words may quote the conversation: only that it failed is logged.
             log.warning("engine_failed", engine=self._engine.name, transient=error.transient)
             result = await self._fallback.analyze(conversation.transcript, conversation.context)
-            return replace(result, degraded=True)
+            return replace(result, degraded=True, final=not error.transient)

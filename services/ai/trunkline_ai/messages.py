@@ -32,6 +32,7 @@ def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
         unreliable=bool(result.unreliable),
         unreliable_reason=result.unreliable,
         degraded=result.degraded,
+        final=result.final,
         engine=result.engine,
     )
 

@@ -201,6 +201,17 @@ async def test_not_yet_is_told_from_never_and_nothing_half_done_stays(tmp_path, 
         assert (await suite.fetch()).channels == 1
 
 
+async def test_a_file_of_a_message_is_kept_as_it_comes(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.there.answers["/a.jpg"] = Answer(
+            body=b"\xff\xd8no sound", headers={"Content-Type": "Image/JPEG; x=1"}
+        )
+        kept = await suite.fetch("/a.jpg", "rec-9", attachment=True)
+        assert (kept.format, kept.size_bytes, kept.channels) == ("image/jpeg", 10, 0)
+        suite.there.answers.clear()
+        assert await suite.fetch("/a.jpg", "rec-9", attachment=True) == kept, "create or get"
+
+
 async def test_private_networks_are_refused_unless_they_are_named(tmp_path):
     async with serving(tmp_path, fetch_allowed_networks=()) as suite:
         error = await failing(suite.fetch())

@@ -20,6 +20,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
 FORBIDDEN = frozenset({401, 403, 407})
 GONE = frozenset({410, 451})
+_CONTENT_TYPE_MOST = 64
 TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
 
 
@@ -84,6 +85,12 @@ class Fetched:
         self._answer = answer
         self._max_bytes = max_bytes
         self._hop = hop
+
+    @property
+    def content_type(self) -> str:
+        """What the host says that it is, without parameters; empty when it does not say."""
+        written = self._answer.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+        return written[:_CONTENT_TYPE_MOST] if written.isascii() and written.isprintable() else ""
 
     def resolved(self, reference: str) -> httpx.URL:
         """A URL found in this answer, taken relative to where the answer came from."""

@@ -18,12 +18,12 @@ from trunkline_runtime.errors import (
 )
 from trunkline_store.clock import Clock
 
-from trunkline_audio.blobs import Blobs
+from trunkline_audio.blobs import Blobs, BlobStat
 from trunkline_audio.engines.base import EngineError
 from trunkline_audio.fetch import Fetched, Fetcher, FetchError, FetchFailure
 from trunkline_audio.flights import Flights
 from trunkline_audio.naming import microseconds
-from trunkline_audio.preparation import Preparer
+from trunkline_audio.preparation import Examined, Preparer
 from trunkline_audio.recordings import Recording, Recordings, blob_folder, blob_key
 from trunkline_audio.retention import expiry
 
@@ -45,6 +45,8 @@ class Order:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     url_field: str = ""
+    attachment: bool = False
+    """A file of a message: kept as it comes, whatever it is."""
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
 
@@ -95,9 +97,13 @@ class Receiving:
         try:
             async with self._opened(order) as fetched:
                 kept = await self._blobs.put(key, fetched.chunks())
+                content_type = fetched.content_type
         except FetchError as error:
             _failures.labels(error.failure.value).inc()
             raise _domain_error(error) from None
+        if order.attachment:
+            file = Examined(content_type, channels=0, sample_rate=0, seconds=0.0)
+            return await self._keep(order, kept, file)
         try:
             async with self._blobs.local(key) as path:
                 found = await self._preparer.examine(path, order.tenant_id)
@@ -105,6 +111,10 @@ class Receiving:
             if not error.transient:
                 await self._blobs.delete(key)
             raise unreadable(error, "NOT_AUDIO" if error.reason in UNREADABLE else "") from None
+        return await self._keep(order, kept, found)
+
+    async def _keep(self, order: Order, kept: BlobStat, found: Examined) -> Recording:
+        """Keep the row of bytes that are kept."""
         log.info(
             "received",
             tenant=order.tenant_id,

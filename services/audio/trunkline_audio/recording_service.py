@@ -36,6 +36,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             url=request.url,
             headers=dict(request.headers),
             url_field=request.url_field,
+            attachment=request.attachment,
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._receiving.receive(order)).to_proto()

@@ -241,6 +241,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
         self.script = script
         self.degraded = 0  # how many more answers are a lesser engine's
         self.unreliable_reason = ""
+        self.final = False  # and will not become better
 
     async def AnalyzeCall(self, request: Any, context: Any) -> analysis_pb2.Analysis:
         await self.script.enter("AnalyzeCall", request, context)
@@ -254,6 +255,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
             unreliable=bool(self.unreliable_reason),
             unreliable_reason=self.unreliable_reason,
             degraded=self.degraded > 0,
+            final=self.degraded > 0 and self.final,
         )
         self.degraded = max(0, self.degraded - 1)
         analysis.create_time.FromDatetime(NOW)

@@ -26,6 +26,7 @@ from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARENT = "tenants/acme"
+BASE = "https://hooks.example.com"
 MIGRATIONS = "trunkline_gateway.migrations"
 
 
@@ -44,7 +45,7 @@ class World:
         self.left = None  # undecided receipts, as admission told it last
         self.admission = self.new_admission()
         self.replays = Replays(db, self.queue, self.jobs.jobs_ready)
-        accepting = Accepting(db, self.sources, self.admission.soon)
+        accepting = Accepting(db, self.sources, self.admission.soon, BASE)
         self.events = EventService(db, self.queue, self.replays, accepting, self.jobs.jobs_ready)
         self.inbox = db.appender(schema.receipts)
         self.receipts = 0
@@ -55,7 +56,7 @@ class World:
 
         return Admission(
             self.db, self.queue, self.sources, keep_rejections=50, jobs_ready=self.jobs.jobs_ready,
-            undecided=tell, **settings,
+            undecided=tell, **{"base_url": BASE, **settings},
         )  # fmt: skip
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):

@@ -16,6 +16,7 @@ from gateway_suite import KEY, PATIENCE, Suite, job
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.pipeline.breakers import STATE
+from trunkline_gateway.pipeline.refusals import REFUSED
 from trunkline_runtime.errors import (
     FailedPrecondition,
     Internal,
@@ -249,11 +250,20 @@ class TestFailures:
 
     async def test_a_malformed_payload_is_a_dead_letter_that_names_the_field(self, suite: Suite) -> None:
         async with suite.worker():
-            await suite.jobs.add(job(body=body(duration="private words")))
+            await suite.jobs.add(job(body=body(resource_id="private words")))
             await suite.jobs.finished("e1")
         error = suite.jobs.reports["e1"][-1].dead.error
-        assert "duration must be seconds" in error
+        assert "resource_id must be" in error
         assert "private" not in error
+
+    async def test_an_odd_optional_field_is_left_out_with_a_warning(self, suite: Suite) -> None:
+        async with suite.worker():
+            await suite.jobs.add(job(body=body(duration="private words")))
+            await suite.jobs.finished("e1")
+        report = suite.jobs.reports["e1"][-1]
+        assert report.done.call == NAME
+        assert list(report.warnings) == ["duration must be seconds from 0 to 2678400; it was left out"]
+        assert not suite.tenant.calls[NAME].HasField("duration")
 
     async def test_a_source_that_is_gone_is_a_dead_letter(self, suite: Suite) -> None:
         suite.script.failures["ResolveSource"] = [NotFound("tenants/acme/sources/s-1")]
@@ -342,14 +352,27 @@ class TestFailures:
         assert len(asked(suite, "AnalyzeCall")) == 4
         assert any(r.wait.reason.startswith("CIRCUIT_OPEN") for r in suite.jobs.reports["e1"])
 
-    async def test_a_refused_credential_is_asked_for_anew(self, suite: Suite) -> None:
-        suite.script.failures["FetchRecording"] = [FailedPrecondition("no", reason="RECORDING_FORBIDDEN")]
+    async def test_a_refused_credential_is_asked_for_anew_until_it_is_taken(self, suite: Suite) -> None:
+        refused = FailedPrecondition("the provider answered 401", reason="RECORDING_FORBIDDEN")
+        suite.script.failures["FetchRecording"] = [refused, refused]
+        suite.jobs.again = True
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
             await suite.jobs.finished("e1")
-            await suite.jobs.add(job("e2", BODY))
-            await suite.jobs.finished("e2")
-        assert len(asked(suite, "ResolveSource")) == 2
+        assert suite.jobs.outcomes("e1") == ["advance", "wait", "wait", "done"]
+        wait = suite.jobs.reports["e1"][1].wait
+        assert wait.reason.startswith("RECORDING_FORBIDDEN")
+        assert wait.delay.seconds <= 7
+        assert len(asked(suite, "ResolveSource")) == 3
+        assert REFUSED._value.get() == 0
+
+    async def test_many_calls_that_wait_for_one_credential_are_one_alert(self, suite: Suite) -> None:
+        refused = FailedPrecondition("the provider answered 401", reason="RECORDING_FORBIDDEN")
+        suite.script.failures["FetchRecording"] = [refused] * 5
+        async with suite.worker():
+            await suite.jobs.add(*(job(f"e{n}", body(resource_id=f"CAL{n}")) for n in range(5)))
+            await suite.jobs.finished(*(f"e{n}" for n in range(5)), by=("wait",))
+        assert REFUSED._value.get() == 1
 
     async def test_sources_are_asked_for_once_for_many_jobs(self, suite: Suite) -> None:
         async with suite.worker():
@@ -491,7 +514,9 @@ class TestCrashes:
             await suite.jobs.add(job("e1", BODY), job("e2", BODY, generation=1))
             await suite.jobs.finished("e1", "e2")
         first, second = asked(suite, "FetchRecording")
-        assert first.recording_id != second.recording_id
+        assert first.recording_id == second.recording_id, (
+            "the kept bytes: the provider may have deleted its own"
+        )
         assert {r.generation for r in asked(suite, "CreateTranscript")} == {0, 1}
         assert {r.generation for r in asked(suite, "AnalyzeCall")} == {0, 1}
 

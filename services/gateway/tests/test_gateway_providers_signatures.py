@@ -95,6 +95,8 @@ def test_a_flipped_bit_of_the_signature_is_rejected(name: str, bit: int) -> None
     of, what = SIGNED[name]
     header = SIGNATURES[name]
     changed = flip(what.headers[header].encode(), bit).decode("latin-1")
+    if name == "generic" and changed.lower() == what.headers[header]:
+        return  # hexadecimal says the same in either case
     with pytest.raises(Rejected):
         verify(of, with_header(what, header, changed))
 

@@ -174,7 +174,7 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
     assert (status, answered[b"retry-after"]) == (503, b"5"), "bounded"
     row = world.inbox.rows[2]
     assert row[2:3] + row[5:6] == ("", verdicts.UNVERIFIED)
-    assert row[7] == "https://hooks.example.com/hooks/s-2/post_call?a=1", "what the provider signed"
+    assert row[7] == "/hooks/s-2/post_call?a=1", "what came, to be joined with the setting of then"
     assert set(unpack(row[8])) == {"signature", "x-acme-hmac", "content-type"}, (
         "what may verify it, and nothing else"
     )

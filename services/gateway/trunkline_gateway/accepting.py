@@ -14,6 +14,7 @@ from trunkline_gateway import verdicts
 from trunkline_gateway.event_rows import rejection_conditions
 from trunkline_gateway.headers import pack
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
+from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.schema import receipts, rejections
 from trunkline_gateway.sources import SourceMap
@@ -26,11 +27,12 @@ _A_BATCH = 20  # whole bodies are read
 class Accepting:
     """Looks at rejections again, under the secrets of now."""
 
-    def __init__(self, db: Database, sources: SourceMap, admit_soon: Callable[[], None]):
-        """`admit_soon` is called after receipts were made."""
+    def __init__(self, db: Database, sources: SourceMap, admit_soon: Callable[[], None], base_url: str = ""):
+        """`admit_soon` is called after receipts were made; `base_url` is what providers post to, as set today."""
         self._db = db
         self._sources = sources
         self._admit_soon = admit_soon
+        self._base_url = base_url
 
     async def accept(self, tenant: str, rejection_id: str) -> str:
         """Make a receipt of one; return the receipt's id. Raises NotFound, FailedPrecondition."""
@@ -40,7 +42,7 @@ class Accepting:
         row = await self._db.read(lambda conn: conn.execute(query).one_or_none())
         if row is None:
             raise NotFound(name)
-        problem = _problem(row, await self._sources.resolve(row.source_id))
+        problem = _problem(row, await self._sources.resolve(row.source_id), self._base_url)
         if problem:
             raise FailedPrecondition(problem, reason="STILL_REJECTED")
         if not await self._db.write(lambda conn: _make_receipts(conn, [row])):
@@ -64,7 +66,11 @@ class Accepting:
             if not rows:
                 return accepted, rejected
             after = rows[-1].rejection_id
-            good = [row for row in rows if not _problem(row, await self._sources.resolve(row.source_id))]
+            good = [
+                row
+                for row in rows
+                if not _problem(row, await self._sources.resolve(row.source_id), self._base_url)
+            ]
             rejected += len(rows) - len(good)
             if dry_run or not good:
                 accepted += len(good)
@@ -78,11 +84,11 @@ class Accepting:
         self._admit_soon()
 
 
-def _problem(row: sa.Row[Any], source: Source | None) -> str:
+def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
     """Return why a rejection stays one; empty when it verifies now."""
     if source is None or source.tenant_id != row.tenant_id:
         return "there is no such source"
-    delivery = Delivery(row.body, row.headers, row.url, row.received_at)
+    delivery = Delivery(row.body, row.headers, public_url(base_url, row.url), row.received_at, row.url)
     if len(row.body) != row.size_bytes:
         return "its body was not kept whole"
     try:

@@ -28,6 +28,7 @@ from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
+from trunkline_gateway.revisions import told_apart
 from trunkline_gateway.schema import (
     deleted_tenants,
     event_receipts,
@@ -81,12 +82,14 @@ class Admission:
         batch: int = 256,
         retry_undecided_seconds: float = 2.0,
         events_days: int = 0,
+        base_url: str = "",
     ):
         """Take every dependency.
 
         `jobs_ready` is told the tenants for whom jobs were made; `undecided` is told how many receipts nobody can
-        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `busy` says
-        that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
+        what providers post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
+        share of it.
         """
         self._db = db
         self._queue = queue
@@ -102,6 +105,7 @@ class Admission:
         self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
+        self._base_url = base_url
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._crowded = False  # when it looked
@@ -186,7 +190,13 @@ class Admission:
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
                 decisions.append(
-                    decide(row, known.get(row.source_id), row.source_id in unsure, self._events_days)
+                    decide(
+                        row,
+                        known.get(row.source_id),
+                        row.source_id in unsure,
+                        self._events_days,
+                        self._base_url,
+                    )
                 )
             # Half a millisecond of parsing, then the loop answers webhooks. A thread would not give the interpreter
             # back for five.
@@ -213,6 +223,7 @@ class Admission:
             conn.execute(eventless_receipts.insert(), eventless)
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         decisions = [d for d in decisions if d.event]
+        decisions = told_apart(conn, decisions)
         new = self._admit_events(conn, decisions) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 

@@ -80,6 +80,7 @@ async def serve(config: GatewayConfig) -> None:
             sources,
             keep_rejections=config.keep_rejections,
             events_days=config.events_days,
+            base_url=config.public_url,
             jobs_ready=jobs.jobs_ready,
             # Where there is one writer, webhooks go first.
             busy=(lambda: appender.crowded) if db.engine == "sqlite" else (lambda: False),
@@ -90,7 +91,7 @@ async def serve(config: GatewayConfig) -> None:
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
-        accepting = Accepting(db, sources, admission.soon)
+        accepting = Accepting(db, sources, admission.soon, config.public_url)
         event_service = EventService(
             db,
             queue,

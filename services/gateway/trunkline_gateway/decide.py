@@ -13,6 +13,7 @@ from trunkline_jobs import NewJob
 from trunkline_gateway import ids, verdicts
 from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.rejections import rejection_row
 
@@ -53,10 +54,13 @@ class Decision:
         return str(row["tenant_id"]) if row else ""
 
 
-def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int = 0) -> Decision:
-    """Say what a receipt is. Pure: the same receipt and source always give the same decision.
+def decide(
+    row: Receipt, source: Source | None, unsure: bool, events_days: int = 0, base_url: str = ""
+) -> Decision:
+    """Say what a receipt is. Pure: the same receipt, source and settings always give the same decision.
 
-    `events_days` is how long events are kept whose tenant's retention says nothing; 0: for good.
+    `base_url` is what providers post to, as it is set today; `events_days` is how long events are kept whose tenant's
+    retention says nothing, 0 for good.
     """
     if unsure:  # the tenant service cannot be asked: a verified receipt waits for its source's adapter too
         return Decision(row.seq, row.source_id, undecided=True)
@@ -67,8 +71,9 @@ def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int =
     delivery = Delivery(
         row.body,
         {"content-type": row.content_type, **(unpack(row.headers) if row.headers else {})},
-        row.url,
+        public_url(base_url, row.url),
         row.received_at,
+        row.url,
     )
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
@@ -86,7 +91,12 @@ def decide(row: Receipt, source: Source | None, unsure: bool, events_days: int =
         body_hash = ids.digest_id("b", (row.body.hex(),))
         return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=str(malformed))
     alias = identity.call_aliases[0] if identity.call_aliases else ""
-    return _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
+    decision = _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
+    if identity.revises and decision.event is not None:
+        changed = (source.source_id, row.event_type, alias)
+        decision.event["revises"] = ids.digest_id("v", changed)
+        decision.event["content"] = identity.revises
+    return decision
 
 
 def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
@@ -95,7 +105,7 @@ def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
         gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
         why = "the source was deleted"
         return _event(row, gone, ("deleted", row.receipt_id), None, "", expire_at, dead=why)
-    delivery = Delivery(row.body, unpack(row.headers), row.url, row.received_at)
+    delivery = Delivery(row.body, unpack(row.headers), row.url, row.received_at, row.url)
     named, why = kept_of_anybody(delivery.headers), "there is no such source"
     kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, named, why)
     return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
@@ -123,6 +133,9 @@ def _event(
         "call": "",
         "finished_at": None,
         "expire_at": expire_at,
+        "warnings": None,
+        "revises": None,
+        "content": None,
     }
     job = NewJob(
         job_id=event_id,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.filters import Condition, FieldType, parse
 
+from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
 
 _STATES = {
@@ -115,6 +116,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     event.receipt_count = conn.execute(
         sa.select(sa.func.count()).select_from(event_receipts).where(linked)
     ).scalar_one()
+    event.warnings.extend(row.warnings or ())
     for attempt in row.history[-_MOST:]:
         event.history.add(**_attempt(attempt))
     event.checkpoint.update(row.checkpoint)
@@ -181,4 +183,5 @@ def rejection_message(row: sa.Row[Any]) -> event_pb2.Rejection:
         headers=row.headers,
         body=row.body,
         size_bytes=row.size_bytes,
+        target=target_of(row.url),
     )

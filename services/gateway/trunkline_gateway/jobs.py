@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
-from trunkline_gateway.schema import events, receipts
+from trunkline_gateway.schema import events, jobs, receipts
 from trunkline_gateway.shares import Shares
 
 # A job that becomes due by time alone (a retry) is found by looking again this often.
@@ -179,6 +179,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             case "dead":
                 error = {"message": report.dead.error}
                 _tell_event(conn, queue.bury(conn, job_id, token, error, made, began), finished=False)
+        if report.warnings:
+            _warn(conn, job_id, report.warnings)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -188,6 +190,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._shares.leaves(request.worker)
         self.jobs_ready()
         return pb.ReleaseLeasesResponse(released=released)
+
+
+def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
+    """Say in the event what of its body was left out."""
+    job = sa.select(jobs.c.tenant_id).where(jobs.c.job_id == job_id).scalar_subquery()
+    mine = (events.c.event_id == job_id) & (events.c.tenant_id == job)
+    conn.execute(events.update().where(mine).values(warnings=list(warnings)))
 
 
 def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:

@@ -29,7 +29,7 @@ from trunkline_gateway.sources import SourceMap
 
 log = get_logger(__name__)
 
-_PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})", re.ASCII)
+_PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -222,10 +222,10 @@ class Receiver:
 
     def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
         raw_path = scope.get("raw_path") or scope["path"].encode()
-        url = self._public_url + raw_path.decode("latin-1")
+        target: str = raw_path.decode("latin-1")
         if scope["query_string"]:
-            url += "?" + scope["query_string"].decode("latin-1")
-        return Delivery(body=body, headers=headers, url=url, received=self._now())
+            target += "?" + scope["query_string"].decode("latin-1")
+        return Delivery(body, headers, self._public_url + target, self._now(), target)
 
     async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
@@ -236,7 +236,7 @@ class Receiver:
         receipt_id = ids.receipt_id()
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
-            delivery.headers.get("content-type", "")[:128], delivery.url[:2048],
+            delivery.headers.get("content-type", "")[:128], delivery.target[:2048],
             pack(kept_of_anybody(delivery.headers)), delivery.body,
         )  # fmt: skip
         await self._commit(row, None)

@@ -16,6 +16,7 @@ from trunkline_store.tombstones import buried
 
 from trunkline_gateway.headers import kept_of
 from trunkline_gateway.providers.base import Delivery, Source
+from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import deleted_tenants, rejections
 
 log = get_logger(__name__)
@@ -40,7 +41,7 @@ def rejection_row(
         "event_type": event_type,
         "received_at": delivery.received,
         "reason": reason[:400],
-        "url": delivery.url[:2048],
+        "url": (delivery.target or target_of(delivery.url))[:2048],
         "headers": headers,
         "body": delivery.body,
         "size_bytes": len(delivery.body),

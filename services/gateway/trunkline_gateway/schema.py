@@ -33,9 +33,8 @@ receipts = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("verdict", sa.Integer, nullable=False),  # gateway.v1.Verdict
     sa.Column("content_type", Text(128), nullable=False),
-    sa.Column(
-        "url", Text(2048), nullable=False
-    ),  # empty once verified: only an unverified one needs it again
+    # The path and query as they came; empty once verified: only an unverified one needs them again.
+    sa.Column("url", Text(2048), nullable=False),
     # Lines of `name: value`: all of an unverified one's, of a verified one's only what names the event.
     sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
@@ -79,12 +78,25 @@ events = sa.Table(
     sa.Column(
         "expire_at", UtcTimestamp, nullable=True
     ),  # not deleted before it is done or dead; never when NULL
+    sa.Column("warnings", Json, nullable=True),  # what of the body was left out
+    # Of an event that changes a call: which changes it is one of, and a digest of what it changed the call to.
+    sa.Column("revises", Text(40), nullable=True),
+    sa.Column("content", Text(64), nullable=True),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "events_by_time", "tenant_id", "received_at", "event_id", info=index_options(storing=LISTED_OF_EVENTS)
     ),
     sqlite_with_rowid=False,
+)
+
+sa.Index(
+    "events_by_revised",
+    events.c.tenant_id,
+    events.c.revises,
+    events.c.received_at,
+    sqlite_where=events.c.revises.is_not(None),
+    info=index_options(null_filtered=True, storing=("content",)),
 )
 
 # Which receipts told us of which event: a redelivery adds a row here and nothing else.
@@ -118,7 +130,7 @@ rejections = sa.Table(
     sa.Column("event_type", Text(64), nullable=False),
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
-    sa.Column("url", Text(2048), nullable=False),
+    sa.Column("url", Text(2048), nullable=False),  # the path and query as they came
     sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
     sa.Column("body", Bytes, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),

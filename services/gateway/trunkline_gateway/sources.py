@@ -48,7 +48,7 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         tenant_id=tenant_id,
         provider=source.provider,
         secrets=tuple(
-            Secret(s.value, s.expire_time.ToDatetime(UTC) if s.HasField("expire_time") else None)
+            Secret(s.value, s.expire_time.ToDatetime(UTC) if s.HasField("expire_time") else None, s.name)
             for s in resolved.secrets
         ),
         accepting=resolved.accepting,
@@ -58,8 +58,17 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         mapping=source.mapping if source.HasField("mapping") else None,
         hmac=source.hmac if source.HasField("hmac") else None,
         api_base_url=source.api_base_url,
+        region=source.region or region_of(source.language),
+        channel_roles=source.channel_roles,
+        secret_form=source.secret_form,
         retention=resolved.retention,
     )
+
+
+def region_of(language: str) -> str:
+    """Return the region of a BCP 47 tag such as `en-US`; empty when it names none."""
+    regions = (part.upper() for part in language.split("-")[1:] if len(part) == 2 and part.isalpha())
+    return next(regions, "")
 
 
 class SourceMap:

@@ -155,7 +155,7 @@ async def test_a_lead_is_the_sum_of_its_calls_and_a_wrong_number_raises_nothing(
     (lead,) = await leads_of(suite)
     assert (lead.call_count, lead.lead_level, lead.lead_score) == (3, labels_pb2.LEAD_LEVEL_MEDIUM, 55)
     assert (lead.first_call_time.seconds, lead.last_call_time.seconds) == (50, 52)
-    assert (lead.last_call, lead.phone_number, lead.display_name) == (last.name, "2148654559", "Kaylah")
+    assert (lead.last_call, lead.phone_number, lead.display_name) == (last.name, "+12148654559", "Kaylah")
 
 
 async def test_two_calls_that_turn_out_to_be_one_are_merged_and_old_names_still_find_it(suite):
@@ -294,3 +294,23 @@ async def test_only_the_gateway_records(suite, raised):
     for caller in (suite.audio, key):
         error = await raised(caller.RecordCall(record_request("e1", 100)))
         assert error.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_one_person_who_is_written_in_many_ways_is_one_lead(suite):
+    ways = ["+14045550100", "(404) 555-0100", "14045550100", "0014045550100", "tel:+14045550100", "404-555-0100 x12",
+            "404\u2011555\u20110100"]  # fmt: skip
+    for index, written in enumerate(ways):
+        call = await suite.record(
+            f"e{index}", 100 + index, provider_call_id=f"CAL{index}", caller_number=written
+        )
+        assert call.caller_number == "+14045550100"
+        assert call.caller_extension == ("12" if "x12" in written else "")
+    (lead,) = await leads_of(suite)
+    assert (lead.phone_number, lead.call_count) == ("+14045550100", len(ways))
+
+
+@pytest.mark.parametrize("number", ["anonymous", "Restricted", "+266696687", "client:anna", ""])
+async def test_a_caller_who_withholds_the_number_makes_no_lead_and_the_call_is_listed(suite, number):
+    await suite.record("e1", 100, caller_number=number)
+    assert await leads_of(suite) == []
+    assert len(await calls_of(suite)) == 1

@@ -14,6 +14,13 @@ TWILIO = provider_pb2.PROVIDER_TWILIO
 STANDARD = provider_pb2.PROVIDER_STANDARD_WEBHOOKS
 GENERIC = provider_pb2.PROVIDER_GENERIC_HMAC
 HMAC = source_pb2.HmacOptions(header="X-Signature")
+CONTENT = "source.hmac.signed_content"
+
+
+def hmac(**options):
+    return source_pb2.HmacOptions(header="X-Signature", **options)
+
+
 WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
 
 
@@ -58,7 +65,26 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
         ({"provider": 0}, ["source.provider"]),
         ({"provider": CALLRAIL, "secret": ""}, ["source.secret"]),
         ({"provider": TWILIO, "secret": ""}, ["source.secret"]),
-        ({"provider": CALLRAIL, "secret": " x "}, ["source.secret"]),
+        ({"provider": CALLRAIL, "secret": "x\x00y"}, ["source.secret"]),
+        ({"provider": CALLRAIL, "secret_form": source_pb2.SECRET_FORM_TEXT}, ["source.secret_form"]),
+        ({"provider": TWILIO, "named_secrets": [{"name": "AC1"}]}, ["source.named_secrets[0].value"]),
+        (
+            {"provider": TWILIO, "named_secrets": [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}]},
+            ["source.named_secrets"],
+        ),
+        (
+            {"provider": GENERIC, "secret": "zz", "hmac": HMAC, "secret_form": source_pb2.SECRET_FORM_HEX},
+            ["source.secret"],
+        ),
+        ({"provider": GENERIC, "hmac": hmac(signed_content="{timestamp}")}, [CONTENT, CONTENT]),
+        (
+            {"provider": GENERIC, "hmac": hmac(timestamp_part="t", signed_content="{body}")},
+            [CONTENT],
+        ),
+        (
+            {"provider": GENERIC, "hmac": hmac(timestamp_part="t", timestamp_header="X-T")},
+            ["source.hmac.timestamp_part"],
+        ),
         ({"provider": CALLRAIL, "hmac": HMAC}, ["source.hmac"]),
         ({"provider": TWILIO, "mapping": {"call_id": "id"}}, ["source.mapping"]),
         ({"provider": CALLRAIL, "fetch_credential": "k"}, ["source.provider_account"]),
@@ -286,3 +312,66 @@ async def test_secrets_go_to_the_gateway_alone(suite, raised):
     request = source_service_pb2.ResolveSourceRequest(source_id=source.name.rpartition("/")[2])
     for caller in (suite.audio, suite.operator, suite.key((await suite.api_key()).key)):
         assert (await raised(caller.ResolveSource(request))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"provider": CALLRAIL, "secret": " key\n"}, "key"),
+        ({"provider": TWILIO, "secret": "\u200btoken\u00a0"}, "token"),
+        ({"provider": STANDARD, "secret": f" v1,{WHSEC}"}, WHSEC),
+        ({"provider": STANDARD, "secret": WHSEC.rstrip("=")}, WHSEC),
+        ({"provider": STANDARD, "secret": WHSEC.replace("+", "-").replace("/", "_")}, WHSEC),
+        (
+            {"provider": STANDARD, "secret": "as it is", "secret_form": source_pb2.SECRET_FORM_TEXT},
+            "as it is",
+        ),
+        ({"provider": STANDARD, "secret": "a2V5", "secret_form": source_pb2.SECRET_FORM_BASE64}, "a2V5"),
+        (
+            {"provider": GENERIC, "hmac": HMAC, "secret": "AB CD", "secret_form": source_pb2.SECRET_FORM_HEX},
+            "abcd",
+        ),
+    ],
+)
+async def test_secrets_are_taken_as_people_paste_them(suite, fields, kept):
+    source = await suite.source(**fields)
+    assert [s.value for s in (await resolve(suite, source)).secrets] == [kept]
+
+
+async def named(suite, source):
+    return [(s.name, s.value) for s in (await resolve(suite, source)).secrets]
+
+
+async def test_secrets_with_names_last_beside_the_sources_own(suite, raised):
+    given = [{"name": "AC2", "value": " two "}, {"name": "AC1", "value": "one"}]
+    source = await suite.source(provider=TWILIO, secret="parent", named_secrets=given)
+    assert [(s.name, s.value) for s in source.named_secrets] == [("AC2", ""), ("AC1", "")]
+    assert await named(suite, source) == [("", "parent"), ("AC1", "one"), ("AC2", "two")]
+    await rotate(suite, source, "next")
+    suite.clock.advance(30 * 86_400)
+    assert await named(suite, source) == [("", "next"), ("AC1", "one"), ("AC2", "two")]
+
+    async def change(*wanted):
+        return await suite.operator.UpdateSource(update(source, "named_secrets", named_secrets=wanted))
+
+    await change({"name": "AC1"}, {"name": "AC3", "value": "three"})
+    assert await named(suite, source) == [("", "next"), ("AC1", "one"), ("AC3", "three")]
+    await change({"name": "AC1", "value": "another"})
+    assert await named(suite, source) == [("", "next"), ("AC1", "another")]
+    error = await raised(change({"name": "AC9"}))
+    assert error.violations[0][0] == "source.named_secrets[0].value"
+    await change()
+    assert await named(suite, source) == [("", "next")]
+
+
+async def test_rotating_twice_a_day_apart_lets_go_of_the_first(suite):
+    source = await suite.source(secret="first")
+    await rotate(suite, source, "second")
+    suite.clock.advance(86_400)
+    await rotate(suite, source, "third")
+    assert [s.value for s in (await resolve(suite, source)).secrets] == ["third", "second"]
+
+
+async def test_a_callrail_source_with_a_credential_says_where_the_account_is_found(suite, raised):
+    error = await raised(suite.source(provider=CALLRAIL, fetch_credential="k"))
+    assert "/a/ in the URL" in error.violations[0][1]

@@ -8,8 +8,8 @@ from typing import Any
 
 from trunkline.tenant.v1 import call_pb2
 
-from trunkline_tenant import ids
-from trunkline_tenant.facts import Statement
+from trunkline_tenant import ids, phone_numbers
+from trunkline_tenant.facts import Stamp, Statement
 from trunkline_tenant.times import timestamp, utc
 
 # The columns that showing a call needs.
@@ -22,8 +22,8 @@ SHOWN = (
 def columns_of(tenant: str, said: Statement, first_event: datetime) -> dict[str, Any]:
     """Return the columns that derive from a call's facts."""
     facts = said.facts
-    number = _kept(ids.plain_number(facts.caller_number), 256)
-    counts = ids.names_a_caller(number) and not facts.spam
+    number = _kept(facts.caller_number, 256)
+    counts = phone_numbers.names_a_caller(number) and not facts.spam
     return {
         "facts": facts.SerializeToString(),
         "field_times": {name: list(stamp) for name, stamp in said.times.items()},
@@ -45,7 +45,7 @@ def statement_of(row: Mapping[Any, Any]) -> Statement:
     """Return what is known of a call from its row."""
     return Statement(
         call_pb2.Call.FromString(row["facts"]),
-        {name: (stamp[0], stamp[1], stamp[2]) for name, stamp in row["field_times"].items()},
+        {name: Stamp.kept(stamp) for name, stamp in row["field_times"].items()},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
-from trunkline_tenant import call_rows, event_rows, facts, ids, record
+from trunkline_tenant import call_rows, event_rows, facts, phone_numbers, record
 from trunkline_tenant.lists import Filter, Page, by_enum, conditions
 from trunkline_tenant.schema import call_aliases, calls
 from trunkline_tenant.times import utc
@@ -22,6 +23,7 @@ from trunkline_tenant.times import utc
 _MOST_ID = 256
 _SURELY_GOOD = 253_000_000_000  # seconds since 1970, in the year 9987: what lies beyond is looked at closely
 _COLUMNS = [calls.c[name] for name in call_rows.SHOWN]
+_NUMBERS = ("caller_number", "tracking_number", "business_number")
 # Names of other resources that an event may state: of the same tenant, like the call.
 _NAMES = ("source", "recording", "transcript", "analysis")
 
@@ -31,7 +33,7 @@ def _bare_source(value: Value) -> str:
 
 
 def _number(value: Value) -> str:
-    return ids.plain_number(str(value))
+    return phone_numbers.read(str(value)).text
 
 
 FILTERS = {
@@ -107,6 +109,7 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
         if "\0" in name:
             problems.append(("call.provider_call_id", "ids must not contain NUL"))
     _check_time("event_time", request.event_time, problems)
+    _check_time("receive_time", request.receive_time, problems)
     for field in ("start_time", "analyze_time"):
         _check_time(f"call.{field}", getattr(call, field), problems)
     if problems:
@@ -114,9 +117,11 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
     event = resources.parse("tenants/{tenant}/events/{event}", request.event, field="event")
     if event["tenant"] != tenant:
         raise InvalidArgument("event", f"must belong to {request.parent}")
-    stamp = (request.event_time.ToMicroseconds(), request.rank, event["event"])
+    received = request.receive_time.ToMicroseconds() if request.HasField("receive_time") else 0
+    stamp = facts.Stamp(request.event_time.ToMicroseconds(), request.rank, received, event["event"])
+    call, mask = _with_plain_numbers(call, request.field_mask.paths, request.region)
     try:
-        statement = facts.stated_by(call, request.field_mask.paths, stamp)
+        statement = facts.stated_by(call, mask, stamp)
     except facts.UnknownField as unknown:
         allowed = ", ".join(facts.STATABLE)
         raise InvalidArgument(
@@ -124,6 +129,21 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
         ) from None
     provider_ids = list(dict.fromkeys([call.provider_call_id, *request.aliases]))
     return record.Said(tenant, call.provider, call.provider_account, provider_ids, stamp, statement)
+
+
+def _with_plain_numbers(
+    call: call_pb2.Call, mask: Sequence[str], region: str
+) -> tuple[call_pb2.Call, Sequence[str]]:
+    """Return the call with its numbers in the form they are known by; who states the caller's states its extension."""
+    plain = call_pb2.Call()
+    plain.CopyFrom(call)
+    for field in _NUMBERS:
+        setattr(plain, field, phone_numbers.read(getattr(call, field), region).text)
+    stated = not mask or "caller_number" in mask
+    if not (stated and call.caller_number):
+        return plain, mask
+    plain.caller_extension = call.caller_extension or phone_numbers.read(call.caller_number, region).extension
+    return plain, [*mask, "caller_extension"] if mask else mask
 
 
 def _check_time(field: str, stamp: Timestamp, problems: list[tuple[str, str]]) -> None:

@@ -1,15 +1,9 @@
-"""Names that derive from what they name: call ids, lead ids, etags, and the number a caller is known by."""
+"""Names that derive from what they name: call ids, lead ids, etags."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import re
-
-_FORMATTING = re.compile(r"[\s().\-/]+")
-_NUMBER = re.compile(r"\+?[0-9]{3,15}")
-# What carriers send in place of a number that is withheld, spelled on a keypad (ANONYMOUS, RESTRICTED, ...).
-_WITHHELD = {"266696687", "7378742833", "2562533", "8656696", "86282452253"}
 
 
 def digest(*parts: str | bytes) -> bytes:
@@ -40,17 +34,3 @@ def lead_id(tenant: str, number: str) -> str:
 def etag(*parts: str | bytes) -> str:
     """Return an etag of that content."""
     return short(digest(*parts), 16)
-
-
-def plain_number(number: str) -> str:
-    """Return a telephone number without its formatting; anything else as it is.
-
-    Lists filter by this form and leads are known by it, so that `(404) 555-8514` and `404-555-8514` are one.
-    """
-    plain = _FORMATTING.sub("", number)
-    return plain if _NUMBER.fullmatch(plain) else number
-
-
-def names_a_caller(number: str) -> bool:
-    """Tell whether a plain number belongs to somebody: not withheld, not a word such as `anonymous`."""
-    return _NUMBER.fullmatch(number) is not None and number.lstrip("+") not in _WITHHELD

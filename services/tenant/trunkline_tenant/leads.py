@@ -13,13 +13,13 @@ from trunkline_runtime.errors import NotFound
 from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
-from trunkline_tenant import ids, lead_rows
+from trunkline_tenant import lead_rows, phone_numbers
 from trunkline_tenant.lists import Filter, Page, by_enum, conditions
 from trunkline_tenant.schema import leads
 
 
 def _number(value: Value) -> str:
-    return ids.plain_number(str(value))
+    return phone_numbers.read(str(value)).text
 
 
 FILTERS = {

@@ -32,7 +32,9 @@ def take(fields: Sequence[str], source: Message, target: Message) -> None:
     for name in fields:
         target.ClearField(name)
         field = source.DESCRIPTOR.fields_by_name[name]
-        if field.message_type is None:
+        if field.is_repeated:
+            getattr(target, name).MergeFrom(getattr(source, name))
+        elif field.message_type is None:
             setattr(target, name, getattr(source, name))
         elif source.HasField(name):
             getattr(target, name).CopyFrom(getattr(source, name))

@@ -132,7 +132,7 @@ def _merge(
     for row in rows:
         # `said` is joined last: of equal stamps the later attempt of the same event stands.
         merged = join(call_rows.statement_of(row), merged)
-    time, rank, event = said.stamp
+    time, rank, _, event = said.stamp
     told = event_rows.of_calls(conn, tenant, [row["call_id"] for row in rows])
     events = {**told, event: max((time, rank), told.get(event, (time, rank)))}
     first, last = min(events.values())[0], max(events.values())[0]

@@ -79,6 +79,8 @@ source_secrets = sa.Table(
     # Grows with each rotation: the greatest is the newest.
     sa.Column("generation", sa.BigInteger, nullable=False),
     sa.Column("expire_time", UtcTimestamp),
+    # What a lasting secret beside the source's own is called.
+    sa.Column("label", Text(64)),
     info=table_options(interleave_in="sources", expire=("expire_time", 1)),
 )
 

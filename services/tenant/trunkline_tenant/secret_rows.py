@@ -19,18 +19,25 @@ from trunkline_tenant.times import timestamp
 
 SIGNING = "signing"
 FETCHING = "fetching"
+NAMED = "named"
 # Rotating more often than secrets expire keeps this many.
 MOST_SIGNING = 8
 _A_TURN = 200
 
 
 def signing(rows: Sequence[Mapping[Any, Any]], now: datetime) -> list[Mapping[Any, Any]]:
-    """Return the rows of the secrets that verify now, the newest first."""
+    """Return the rows of the source's own secrets that verify now, the newest first."""
     return [
         row
         for row in rows
         if row["purpose"] == SIGNING and (row["expire_time"] is None or row["expire_time"] > now)
     ]
+
+
+def verifying(rows: Sequence[Mapping[Any, Any]], now: datetime) -> list[Mapping[Any, Any]]:
+    """Return the rows of all secrets that verify now: the source's own, then those that have names."""
+    named = [row for row in rows if row["purpose"] == NAMED]
+    return [*signing(rows, now), *sorted(named, key=lambda row: str(row["label"]))]
 
 
 def opened(box: SecretBox, row: Mapping[Any, Any]) -> str:
@@ -55,13 +62,18 @@ class SourceSecrets:
             .all()
         )
 
-    def put(self, purpose: str, secret: str, generation: int) -> None:
-        """Add a secret."""
+    def put(self, purpose: str, secret: str, generation: int, label: str | None = None) -> None:
+        """Add a secret; `label` is its name when it has one."""
         row = {"tenant_id": self.tenant, "source_id": self.source, "secret_id": new_id()}
         sealed = self.box.seal(secret, _place(row))
         self.conn.execute(
             sa.insert(table).values(
-                **row, purpose=purpose, sealed=sealed.data, key_print=sealed.key_print, generation=generation
+                **row,
+                purpose=purpose,
+                sealed=sealed.data,
+                key_print=sealed.key_print,
+                label=label,
+                generation=generation,
             )
         )
 
@@ -70,6 +82,26 @@ class SourceSecrets:
         self.conn.execute(sa.delete(table).where(*self._mine(), table.c.purpose == FETCHING))
         if secret:
             self.put(FETCHING, secret, 0)
+
+    def set_named(self, wanted: Mapping[str, str]) -> bool:
+        """Make the secrets that have names these; one without a value keeps its own. False when nothing changes."""
+        there = {row["label"]: row for row in self.rows() if row["purpose"] == NAMED}
+        keep = {
+            label
+            for label, secret in wanted.items()
+            if label in there and secret in ("", opened(self.box, there[label]))
+        }
+        for label, row in there.items():
+            if label not in keep:
+                self.conn.execute(sa.delete(table).where(*_key(row)))
+        for label, secret in wanted.items():
+            if label not in keep:
+                self.put(NAMED, secret, 0, label)
+        return there.keys() != keep or wanted.keys() != keep
+
+    def named(self) -> set[str]:
+        """Return the names of the secrets that have one."""
+        return {row["label"] for row in self.rows() if row["purpose"] == NAMED}
 
     def rotate(self, secret: str, now: datetime, until: datetime) -> bool:
         """Put a secret first and let the others verify `until` then; False when it is the first already."""
@@ -94,7 +126,7 @@ class SourceSecrets:
 
 def message(box: SecretBox, row: Mapping[Any, Any]) -> source_pb2.SourceSecret:
     """Return a secret as the gateway gets it."""
-    secret = source_pb2.SourceSecret(value=opened(box, row))
+    secret = source_pb2.SourceSecret(value=opened(box, row), name=row["label"] or "")
     if row["expire_time"] is not None:
         secret.expire_time.CopyFrom(timestamp(row["expire_time"]))
     return secret

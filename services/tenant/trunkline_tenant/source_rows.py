@@ -38,6 +38,8 @@ def options_of(source: source_pb2.Source) -> bytes:
     cleared: Message = options
     for name in _COLUMNS_AND_DERIVED:
         cleared.ClearField(name)
+    for named in options.named_secrets:
+        named.ClearField("value")
     return options.SerializeToString(deterministic=True)
 
 
@@ -113,7 +115,7 @@ def _resolved(
     fetching = [secret for secret in secrets if secret["purpose"] == secret_rows.FETCHING]
     return source_pb2.ResolvedSource(
         source=shown(row),
-        secrets=[secret_rows.message(box, secret) for secret in secret_rows.signing(secrets, now)],
+        secrets=[secret_rows.message(box, secret) for secret in secret_rows.verifying(secrets, now)],
         fetch_credential=secret_rows.opened(box, fetching[0]) if fetching else "",
         accepting=row["state"] == source_pb2.SOURCE_STATE_ACTIVE
         and row["tenant_state"] == tenant_pb2.TENANT_STATE_ACTIVE,

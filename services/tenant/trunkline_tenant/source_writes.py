@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,7 +12,16 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime import resources
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_tenant import changes, masks, requests, secret_rows, source_options, source_rows, tenant_rows
+from trunkline_tenant import (
+    changes,
+    masks,
+    requests,
+    secret_rows,
+    signing_secrets,
+    source_options,
+    source_rows,
+    tenant_rows,
+)
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_secrets, sources
 from trunkline_tenant.secret_rows import SourceSecrets
@@ -28,6 +37,10 @@ _CHANGEABLE = {
     "mapping",
     "hmac",
     "api_base_url",
+    "region",
+    "channel_roles",
+    "secret_form",
+    "named_secrets",
 }
 _DEFAULT_OVERLAP = timedelta(hours=24)
 
@@ -70,6 +83,7 @@ def create(
     secrets = SourceSecrets(conn, box, tenant, new.source_id)
     secrets.put(secret_rows.SIGNING, new.wanted.secret or new.made, 1)
     secrets.set_fetching(new.wanted.fetch_credential)
+    secrets.set_named(_values(new.wanted))
     changes.changed(conn, tenant, new.source_id, now)
     shown = source_rows.shown(row)
     requests.remember(conn, asked, shown.name, now)
@@ -97,13 +111,19 @@ def update(
         raise InvalidArgument("source.provider", "cannot be changed: create another source")
     secrets = SourceSecrets(conn, box, tenant, source_id)
     old = [secret_rows.opened(box, s) for s in secrets.rows() if s["purpose"] == secret_rows.FETCHING]
-    new = [wanted.fetch_credential] if wanted.fetch_credential else []
+    new = [wanted.fetch_credential.strip()] if wanted.fetch_credential.strip() else []
     fetching = new if "fetch_credential" in fields else old
     masks.take([name for name in fields if name != "fetch_credential"], wanted, source)
     source_options.complete(source)
     source_options.check(source, fetches=bool(fetching))
+    named_changed = False
+    if "named_secrets" in fields:
+        clean_named(source, secrets.named())
+        named_changed = secrets.set_named(_values(source))
+    if "secret_form" in fields:
+        _check_form(box, source, secrets)
     values = {"state": source.state, "options": source_rows.options_of(source)}
-    if fetching == old and all(row[name] == value for name, value in values.items()):
+    if fetching == old and not named_changed and all(row[name] == value for name, value in values.items()):
         return source_rows.shown(row)
     if fetching != old:
         secrets.set_fetching("".join(fetching))
@@ -133,9 +153,9 @@ def rotate(
     ids = resources.parse(_NAME, request.name)
     tenant, source_id = ids["tenant"], ids["source"]
     row = source_rows.load(conn, tenant, source_id)
-    made = "" if request.secret else source_options.make_secret(row["provider"], "secret")
-    secret = request.secret or made
-    source_options.check_secret(row["provider"], secret, "secret")
+    form = source_rows.shown(row).secret_form
+    made = "" if request.secret.strip() else signing_secrets.made(row["provider"], form, "secret")
+    secret = signing_secrets.cleaned(row["provider"], form, request.secret.strip() or made, "secret")
     overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else _DEFAULT_OVERLAP
     if SourceSecrets(conn, box, tenant, source_id).rotate(secret, now, now + overlap):
         values = {"version": row["version"] + 1, "update_time": now}
@@ -147,6 +167,29 @@ def rotate(
         changes.changed(conn, tenant, source_id, now)
         row = {**row, **values}
     return source_service_pb2.RotateSourceSecretResponse(source=source_rows.shown(row), secret=made)
+
+
+def clean_named(source: source_pb2.Source, known: Collection[str] = ()) -> None:
+    """Clean the values of the secrets that have names; only one that is `known` may be without.
+
+    Raises InvalidArgument.
+    """
+    for place, named in enumerate(source.named_secrets):
+        if named.value.strip() or named.name not in known:
+            field = f"source.named_secrets[{place}].value"
+            named.value = signing_secrets.cleaned(source.provider, source.secret_form, named.value, field)
+
+
+def _values(source: source_pb2.Source) -> dict[str, str]:
+    return {named.name: named.value for named in source.named_secrets}
+
+
+def _check_form(box: SecretBox, source: source_pb2.Source, secrets: SourceSecrets) -> None:
+    """Raise InvalidArgument unless the source's secret can be read in the form that it is to have."""
+    own = next((row for row in secrets.rows() if row["purpose"] == secret_rows.SIGNING), None)
+    if own is not None:
+        secret = secret_rows.opened(box, own)
+        signing_secrets.cleaned(source.provider, source.secret_form, secret, "source.secret_form")
 
 
 def _created_before(conn: Connection, box: SecretBox, name: str, *, show_secret: bool) -> source_pb2.Source:
@@ -167,4 +210,6 @@ def _without_secrets(
     copy.CopyFrom(request)
     copy.source.ClearField("secret")
     copy.source.ClearField("fetch_credential")
+    for named in copy.source.named_secrets:
+        named.ClearField("value")
     return copy

@@ -11,7 +11,7 @@ from trunkline_runtime import resources
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
 
-from trunkline_tenant import source_options, source_rows, source_writes
+from trunkline_tenant import signing_secrets, source_options, source_rows, source_writes
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import sources
@@ -37,8 +37,14 @@ class SourceService(source_service_pb2_grpc.SourceServiceServicer):
         wanted.CopyFrom(request.source)
         source_options.complete(wanted)
         source_options.check(wanted, fetches=bool(wanted.fetch_credential))
-        made = "" if wanted.secret else source_options.make_secret(wanted.provider, "source.secret")
-        source_options.check_secret(wanted.provider, wanted.secret or made, "source.secret")
+        made = ""
+        if not wanted.secret.strip():
+            made = signing_secrets.made(wanted.provider, wanted.secret_form, "source.secret")
+        wanted.secret = signing_secrets.cleaned(
+            wanted.provider, wanted.secret_form, wanted.secret.strip() or made, "source.secret"
+        )
+        wanted.fetch_credential = wanted.fetch_credential.strip()
+        source_writes.clean_named(wanted)
         new = source_writes.NewSource(resources.new_id(), wanted, made)
         created = await self._db.write(
             lambda conn: source_writes.create(conn, self._box, request, new, self._db.clock.now())

@@ -91,6 +91,8 @@ class AnalysisResult:
     """Empty, or the reason why it cannot be relied on: one of labels.Unreliable, or the transcript's own."""
     degraded: bool = False
     """The answer of a lesser engine than the configured one."""
+    final: bool = False
+    """Degraded, and asking the configured engine again changes nothing: it refused for good."""
 
 
 class EngineError(Exception):

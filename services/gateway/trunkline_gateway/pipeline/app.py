@@ -17,6 +17,7 @@ from trunkline_runtime.tokens import TokenSigner
 from trunkline_gateway.pipeline.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
+from trunkline_gateway.pipeline.lookups import Lookups
 from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.pipeline.stages import Stages
 from trunkline_gateway.pipeline.worker import Worker
@@ -61,7 +62,9 @@ def build_worker(config: WorkerConfig, channels: Channels, name: str) -> Worker:
         audio=channels.get(config.audio_address),
         ai=channels.get(config.ai_address),
     )
-    stages = Stages(clients, Sources(clients.resolve, config.source_seconds), config.degraded_retry_seconds)
+    sources = Sources(clients.resolve, config.source_seconds)
+    lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
+    stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
     jobs = job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
     return Worker(jobs, stages.process, config, name)
 

@@ -44,6 +44,11 @@ class WorkerConfig(CommonConfig):
         " the longer it lasts, the later",
         least=0.1,
     )
+    lookup_origins: str = setting(
+        "",
+        "where calls may be looked up beside Twilio's own hosts: origins such as http://127.0.0.1:9000, with commas"
+        " between them",
+    )
     breaker_failures: int = setting(5, "failures in a row after which a service is left alone", least=1)
     breaker_seconds: float = setting(
         5.0, "for how long it is left alone before it is tried again", least=0.01

@@ -1,7 +1,8 @@
 """What follows from a failure: the table of the stages' retries, and the one function that reads it.
 
 Three answers. A *wait* spends no attempt: what is missing is nobody's fault here (a recording that is not
-there yet, a service that cannot be reached, a queue that is full), and it ends after `give_up_after`. A
+there yet, a credential that is refused until somebody corrects it, a service that cannot be reached, a queue that
+is full), and it ends after `give_up_after`. A
 *retry* spends one. A *dead letter* needs somebody: what failed will fail again as it is.
 """
 
@@ -24,8 +25,10 @@ from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
 
 NORMALISE = "normalise"
+MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
 ENGINE_NOT_READY = "ENGINE_NOT_READY"
+FORBIDDEN = "RECORDING_FORBIDDEN"
 _ERROR_MOST = 500
 
 
@@ -46,6 +49,7 @@ POLICIES = {
     TRANSCRIBE: StagePolicy(attempts=5, deadline=3_600, call=3_500, first_delay=10, most_delay=900),
     ANALYSE: StagePolicy(attempts=8, deadline=120, call=60, first_delay=3, most_delay=600),
     RECORD: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
+    MEDIA: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
 }
 
 
@@ -141,9 +145,10 @@ def is_expected(error: Exception) -> bool:
 def _is_waited_for(error: Exception) -> bool:
     """Say whether waiting is the cure: the fault lies with what is waited for, not with this event.
 
-    Being refused as a caller means that the suite is set up wrongly: no event is lost over that.
+    Being refused as a caller means that the suite is set up wrongly, and being refused by the provider that the
+    source is: no event is lost over that.
     """
-    return isinstance(
+    return (isinstance(error, TrunklineError) and error.reason == FORBIDDEN) or isinstance(
         error,
         CircuitOpen
         | Degraded
@@ -169,6 +174,9 @@ def _waiting_delay(error: Exception, waited_seconds: float, jitter: float) -> fl
     if isinstance(error, TrunklineError) and error.reason == NOT_READY:
         # Most recordings come within minutes, a few within the day: look often first, then seldom.
         return min(900.0, max(15.0, waited_seconds / 2)) * (0.75 + 0.5 * jitter)
+    if isinstance(error, TrunklineError) and error.reason == FORBIDDEN:
+        # A refusal now and then is the provider's mood, one that stays is for somebody to mend.
+        return min(900.0, max(5.0, waited_seconds / 2)) * (0.75 + 0.5 * jitter)
     return min(60.0, max(2.0, waited_seconds / 4)) * (0.75 + 0.5 * jitter)
 
 

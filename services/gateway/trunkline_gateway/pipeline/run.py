@@ -40,6 +40,7 @@ class Run:
     task: asyncio.Task[None] | None = None
     lost: bool = False
     made: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()  # what of the payload was left out
     stage: str = field(init=False)
     stage_started: datetime = field(init=False)
     _told: str = field(init=False)
@@ -126,6 +127,7 @@ class Run:
             lease=pb.Lease(job_id=self.job.job_id, lease_token=self.job.lease_token),
             stage=stage,
             checkpoint=self.made,
+            warnings=self.warnings,
         )
         report.start_time.FromDatetime(started)
         return report

@@ -1,4 +1,4 @@
-"""The stages of one event, top-down: normalise, fetch the recording, transcribe, analyse, record.
+"""The stages of one event, top-down: normalise, fetch the recording, transcribe, analyse, record, fetch the media.
 
 Facts are recorded first, before anything slow: the call is in its tenant's list within milliseconds, whatever
 becomes of the recording, and the answer says what the call is named, which the later stages need. The results
@@ -8,37 +8,47 @@ the call, the stage, its input and the generation, and the services create or ge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
-
-from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import recording_service_pb2, transcript_pb2, transcription_service_pb2
-from trunkline.tenant.v1 import call_pb2, call_service_pb2
+from trunkline.tenant.v1 import call_pb2
 from trunkline_runtime.channels import acting_for
 from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.ids import digest_id
+from trunkline_gateway.pipeline import saying
+from trunkline_gateway.pipeline.channels import channel_speakers
 from trunkline_gateway.pipeline.clients import Clients
-from trunkline_gateway.pipeline.policy import NORMALISE, Degraded, Unfetchable
+from trunkline_gateway.pipeline.lookups import Ask
+from trunkline_gateway.pipeline.media import MediaKeeper
+from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Unfetchable
+from trunkline_gateway.pipeline.refusals import Refusals
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Sources
-from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Source
-from trunkline_gateway.providers.payload import timestamp
+from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
-_OPENING_MOST = 200
+# Part of a recording's id. Its bytes stay what they are in every generation: what is processed anew is what was
+# kept, which the provider may have deleted since.
+_FIRST_GENERATION = "0"
 
 
 class Stages:
     """The stages over the services they ask."""
 
-    def __init__(self, clients: Clients, sources: Sources, degraded_retry_seconds: float = 30.0):
-        """Take the services and the sources, and how soon a degraded analysis is asked for again."""
+    def __init__(
+        self,
+        clients: Clients,
+        sources: Sources,
+        degraded_retry_seconds: float = 30.0,
+        ask: Ask | None = None,
+    ):
+        """Take the services and the sources, how soon a degraded analysis is asked for again, and who looks up."""
         self._degraded_retry_seconds = degraded_retry_seconds
         self._clients = clients
         self._sources = sources
+        self._ask = ask
+        self._refusals = Refusals()
+        self._media = MediaKeeper(clients)
 
     async def process(self, run: Run) -> str:
         """Take one event from its payload to a recorded call; return the call's name, "" when there is none.
@@ -50,20 +60,21 @@ class Stages:
         if not facts.stages:
             return ""
         with acting_for(run.tenant):
-            call = await self._record_facts(run, facts)
-            transcript, text = None, facts.text
+            call = await self._record_facts(run, source, facts)
+            analysis, transcript, text = None, None, facts.text
             if FETCH in facts.stages:
-                recording = await self._fetch(run, source, facts, call)
-                transcript = await self._transcribe(run, source, recording)
-                text = _words(transcript)
+                recording = await self._fetch(run, source, facts, call.name)
+                transcript = await self._transcribe(run, source, recording, call.direction)
+                text = saying.opening(transcript)
             if ANALYSE in facts.stages:
-                analysis = await self._analyse(run, source, facts, call, transcript)
-                await self._record_results(run, facts, transcript, analysis, text)
-                if (
-                    analysis.degraded
-                ):  # recorded, and not done: the same stages run again when the engine is back
-                    raise Degraded(self._degraded_retry_seconds)
-        return call
+                analysis = await self._analyse(run, source, facts, call.name, transcript)
+                await self._record_results(run, source, facts, transcript, analysis, text)
+            if facts.media:
+                await self._media.keep(run, source, facts, call.name)
+        if analysis is not None and analysis.degraded and not analysis.final:
+            # Recorded, and not done: the same stages run again when the engine is back.
+            raise Degraded(self._degraded_retry_seconds)
+        return call.name
 
     async def _normalise(self, run: Run) -> tuple[Source, Facts]:
         """State the payload's facts."""
@@ -71,22 +82,39 @@ class Stages:
         async with run.at(NORMALISE):
             source = await self._sources.get(job.source)
             facts = adapter_for(source.provider).normalise(source, job.event_type, job.body, job.content_type)
+        run.warnings = facts.warnings
         return source, facts
 
-    async def _record_facts(self, run: Run, facts: Facts) -> str:
-        """Record what the payload says and return the call's name."""
+    async def _record_facts(self, run: Run, source: Source, facts: Facts) -> call_pb2.Call:
+        """Record what the payload says, and what the provider's API says where nobody knows the caller."""
         stage = NORMALISE if ANALYSE in facts.stages else RECORD
         async with run.at(stage):
-            recorded = await self._clients.record(_request(run, facts, facts.call, facts.stated))
+            recorded = await self._clients.record(saying.facts_request(run, source, facts))
+            if facts.lookup is not None and self._ask is not None and not recorded.caller_number:
+                recorded = await self._record_looked_up(run, source, facts) or recorded
         run.note(stage, recorded.name)
-        return recorded.name
+        return recorded
+
+    async def _record_looked_up(self, run: Run, source: Source, facts: Facts) -> call_pb2.Call | None:
+        """Record what the provider's API adds to the event; None when it does not answer."""
+        assert facts.lookup is not None
+        assert self._ask is not None
+        answer = await self._ask(facts.lookup)
+        if answer is None:
+            return None
+        try:
+            found = adapter_for(source.provider).looked_up(source, answer)
+        except Malformed:
+            return None
+        added = [field for field in found.stated if field not in facts.stated]
+        return await self._clients.record(saying.request(run, source, facts, found.call, added))
 
     async def _fetch(self, run: Run, source: Source, facts: Facts, call: str) -> str:
         """Have the recording fetched and return its name."""
         async with run.at(FETCH):
             if facts.recording is None:
                 raise Unfetchable(facts.recording_problem or "the event names no recording")
-            recording_id = digest_id("r", (call, FETCH, facts.recording.key, str(run.job.generation)))
+            recording_id = digest_id("r", (call, FETCH, facts.recording.key, _FIRST_GENERATION))
             name = f"tenants/{run.tenant}/recordings/{recording_id}"
             if run.known.get(FETCH) == name:
                 return name
@@ -98,17 +126,21 @@ class Stages:
                 headers=facts.recording.headers,
                 url_field=facts.recording.url_field,
             )
-            _keep(request.expire_time, run, source.retention.recordings_days)
+            saying.keep(request.expire_time, run, source.retention.recordings_days)
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
-                if error.reason == "RECORDING_FORBIDDEN":  # the credential may have been changed a moment ago
+                if error.reason == FORBIDDEN:  # the credential may have been changed a moment ago
                     self._sources.forget(source.source_id)
+                    self._refusals.refused(run.job.source)
                 raise
+            self._refusals.answered(run.job.source)
         run.note(FETCH, recording.name)
         return recording.name
 
-    async def _transcribe(self, run: Run, source: Source, recording: str) -> transcript_pb2.Transcript:
+    async def _transcribe(
+        self, run: Run, source: Source, recording: str, direction: int
+    ) -> transcript_pb2.Transcript:
         """Have the recording transcribed; the source's language is a hint, and without one it is detected.
 
         An unreliable transcript, or one of silence, goes on like any other.
@@ -118,9 +150,10 @@ class Stages:
                 parent=f"tenants/{run.tenant}",
                 recording=recording,
                 language=source.language,
+                channel_speakers=channel_speakers(source, direction),
                 generation=run.job.generation,
             )
-            _keep(request.expire_time, run, source.retention.transcripts_days)
+            saying.keep(request.expire_time, run, source.retention.transcripts_days)
             transcript = await self._clients.transcribe(request)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
@@ -142,7 +175,7 @@ class Stages:
                 voicemail=facts.call.voicemail,
                 generation=run.job.generation,
             )
-            _keep(request.expire_time, run, source.retention.analyses_days)
+            saying.keep(request.expire_time, run, source.retention.analyses_days)
             if transcript is None:
                 request.text = facts.text
             analysis = await self._clients.analyse(request)
@@ -152,91 +185,14 @@ class Stages:
     async def _record_results(
         self,
         run: Run,
+        source: Source,
         facts: Facts,
         transcript: transcript_pb2.Transcript | None,
         analysis: analysis_pb2.Analysis,
         text: str,
     ) -> None:
         """Record what the stages found, under the same event."""
-        results = call_pb2.Call(
-            source=run.job.source,
-            provider=facts.call.provider,
-            provider_account=facts.call.provider_account,
-            provider_call_id=facts.call.provider_call_id,
-            opening_words=text[:_OPENING_MOST],
-            unreliable=analysis.unreliable,
-            unreliable_reason=analysis.unreliable_reason,
-            analysis=analysis.name,
-            spam=analysis.spam,
-            sentiment=analysis.sentiment,
-            intent=analysis.intent,
-            lead_level=analysis.lead_level,
-            lead_score=analysis.lead_score,
-            summary=analysis.summary,
-            degraded=analysis.degraded,
-            analyze_time=analysis.create_time,
-        )
-        stated = _OF_ANALYSIS
-        if transcript is not None:
-            results.recording = transcript.recording
-            results.transcript = transcript.name
-            results.recording_duration.CopyFrom(transcript.duration)
-            results.speakers = transcript.speakers
-            results.language = transcript.language
-            results.unreliable = transcript.unreliable or analysis.unreliable
-            # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
-            results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason
-            stated += _OF_TRANSCRIPT
-        if not analysis.HasField("create_time"):
-            results.analyze_time.CopyFrom(timestamp(run.now()))
+        request = saying.results_request(run, source, facts, transcript, analysis, text)
         async with run.at(RECORD):
-            recorded = await self._clients.record(_request(run, facts, results, stated))
+            recorded = await self._clients.record(request)
         run.note(RECORD, recorded.name)
-
-
-_OF_ANALYSIS: tuple[str, ...] = (
-    "opening_words", "unreliable", "unreliable_reason", "analysis", "spam", "sentiment", "intent", "lead_level",
-    "lead_score", "summary", "degraded", "analyze_time",
-)  # fmt: skip
-_OF_TRANSCRIPT: tuple[str, ...] = ("recording", "transcript", "recording_duration", "speakers", "language")
-
-
-def _request(
-    run: Run, facts: Facts, call: call_pb2.Call, stated: Sequence[str]
-) -> call_service_pb2.RecordCallRequest:
-    """Return the request that states fields of the event's call.
-
-    A call without an id of its own is the event's.
-    """
-    aliases = facts.aliases or (run.event_id,)
-    request = call_service_pb2.RecordCallRequest(
-        parent=f"tenants/{run.tenant}",
-        call=call,
-        field_mask=FieldMask(paths=stated),
-        aliases=aliases,
-        event=run.job.event,
-        event_time=run.job.receive_time,
-        rank=facts.rank,
-    )
-    request.call.provider_call_id = aliases[0]
-    if facts.event_time is not None:
-        request.event_time.CopyFrom(timestamp(facts.event_time))
-    return request
-
-
-def _keep(expire_time: Timestamp, run: Run, days: int) -> None:
-    """Say how long the tenant wants something kept, from now; not set, the service knows."""
-    if days:
-        expire_time.FromDatetime(run.now() + timedelta(days=days))
-
-
-def _words(transcript: transcript_pb2.Transcript) -> str:
-    """Return the first words of a transcript, enough for the opening."""
-    words: list[str] = []
-    size = 0
-    for segment in transcript.segments:
-        words.append(segment.text)
-        size += len(segment.text) + 1
-        if size > _OPENING_MOST:
-            break
-    return " ".join(words)

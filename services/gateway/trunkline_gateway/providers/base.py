@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
+
+if TYPE_CHECKING:
+    from trunkline_gateway.providers.stating import Statement
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
 FETCH = "fetch_recording"
@@ -23,6 +26,7 @@ class Secret:
 
     value: str = field(repr=False)
     expires: datetime | None = None
+    name: str = ""  # of a lasting one beside the source's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class Source:
     mapping: source_pb2.PayloadMapping | None = None
     hmac: source_pb2.HmacOptions | None = None
     api_base_url: str = ""
+    region: str = ""  # where numbers without a country code are at home
+    channel_roles: source_pb2.ChannelRoles.ValueType = source_pb2.CHANNEL_ROLES_UNSPECIFIED
+    secret_form: source_pb2.SecretForm.ValueType = source_pb2.SECRET_FORM_UNSPECIFIED
     retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
 
 
@@ -51,6 +58,7 @@ class Delivery:
     headers: Mapping[str, str]  # lower-case names; of repeated ones the last
     url: str  # the public URL with its query, as the provider signed it
     received: datetime
+    target: str = ""  # the path and query that came, which the public URL ends with
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class Identity:
     dedup_fields: tuple[str, ...]  # after source and event type
     call_aliases: tuple[str, ...]  # the provider's ids of the call, most lasting first; empty: no call
     event_time: datetime | None  # as the provider says; None: taken as the time of receipt
+    revises: str = (
+        ""  # a digest of what the call was changed to; the same change may come again after another
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,24 @@ class RecordingRequest:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     url_field: str = ""  # see FetchRecordingRequest.url_field
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRequest:
+    """Where a file of a message is and what to show there. Never stored, never logged."""
+
+    key: str  # what makes it the same file, part of its recording's id
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where the provider's API tells of the call what the event does not."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +115,9 @@ class Facts:
     recording_problem: str = ""  # why the recording that the event names cannot be asked for
     text: str = field(default="", repr=False)  # to analyse in place of a transcript
     event_time: datetime | None = None
+    media: tuple[MediaRequest, ...] = ()
+    lookup: Lookup | None = None  # asked when nobody knows the caller's number
+    warnings: tuple[str, ...] = ()  # what of the payload was left out; names fields, never content
 
 
 class Malformed(Exception):
@@ -116,4 +148,8 @@ class Adapter(Protocol):
 
     def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
         """State the facts of a verified payload. Raises `Malformed`."""
+        ...
+
+    def looked_up(self, source: Source, body: bytes) -> Statement:
+        """State what the answer to a `Lookup` says of the call. Raises `Malformed`."""
         ...

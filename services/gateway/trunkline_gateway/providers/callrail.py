@@ -7,7 +7,7 @@ import hmac
 from datetime import datetime
 from urllib.parse import quote
 
-from trunkline_gateway.providers import callrail_facts
+from trunkline_gateway.providers import callrail_facts, forms
 from trunkline_gateway.providers.base import (
     ANALYSE,
     FETCH,
@@ -17,12 +17,15 @@ from trunkline_gateway.providers.base import (
     Facts,
     Identity,
     Malformed,
+    MediaRequest,
     RecordingRequest,
     Rejected,
     Source,
 )
-from trunkline_gateway.providers.payload import CONTENT_MOST, Payload, parse
+from trunkline_gateway.providers.payload import Payload, parse
+from trunkline_gateway.providers.scalars import CONTENT_MOST
 from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, usable
+from trunkline_gateway.providers.stating import Statement
 
 API = "https://api.callrail.com"
 _ALL = (FETCH, TRANSCRIBE, ANALYSE, RECORD)
@@ -44,6 +47,7 @@ RANKS = {
 _MODIFIED = frozenset({"call_modified", "outbound_call_modified"})
 _WITH_RECORDING = frozenset({"post_call", "outbound_post_call"}) | _MODIFIED
 _TEXTS = frozenset({"text_message_received", "text_message_sent"})
+_MEDIA_MOST = 10
 _RECORDING_CHANGES = frozenset({"recording", "recording_duration", "recording_url", "recording_player"})
 
 
@@ -70,9 +74,13 @@ class CallRail:
         payload = parse(delivery.body, delivery.headers.get("content-type", ""))
         aliases = _aliases(event_type, payload)
         dedup: tuple[str, ...] = (payload.identifier("resource_id", "id") or aliases[0],)
-        if event_type in _MODIFIED:  # a call is modified many times: only the same words are the same event
-            dedup += (hashlib.sha256(delivery.body).hexdigest(),)
-        return Identity(dedup_fields=dedup, call_aliases=aliases, event_time=_event_time(payload))
+        # A call is modified many times: only the same words are the same event, and not after other ones.
+        content = hashlib.sha256(delivery.body).hexdigest() if event_type in _MODIFIED else ""
+        if content:
+            dedup += (content,)
+        return Identity(
+            dedup_fields=dedup, call_aliases=aliases, event_time=_event_time(payload), revises=content
+        )
 
     def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
         """See `Adapter.normalise`."""
@@ -80,12 +88,18 @@ class CallRail:
         payload = parse(body, content_type)
         aliases = _aliases(event_type, payload)
         fetch = event_type in _WITH_RECORDING and _has_new_recording(event_type, payload)
-        statement = callrail_facts.state(source, event_type, payload, aliases[0], states_recording=fetch)
+        form = forms.read(payload, "form_data") if event_type == "form_submission" else None
+        statement = callrail_facts.state(
+            source, event_type, payload, aliases[0], form, states_recording=fetch
+        )
         stages: tuple[str, ...] = (RECORD,)
         text, recording, problem = "", None, ""
         if event_type in _TEXTS:
             text = payload.text("content", most=CONTENT_MOST) or ""
             stages = (ANALYSE, RECORD) if text else (RECORD,)  # pictures alone say nothing to analyse
+        elif form is not None:
+            text = form.text
+            stages = (ANALYSE, RECORD) if text else (RECORD,)
         elif fetch:
             stages = _ALL
             recording, problem = _recording(source, payload)
@@ -100,7 +114,13 @@ class CallRail:
             recording_problem=problem,
             text=text,
             event_time=_event_time(payload),
+            media=_media(payload) if event_type in _TEXTS else (),
+            warnings=payload.warnings,
         )
+
+    def looked_up(self, source: Source, body: bytes) -> Statement:
+        """See `Adapter.looked_up`: CallRail's events say all that its API does."""
+        return Statement(source, "")
 
 
 def _check(event_type: str) -> None:
@@ -137,6 +157,15 @@ def _has_new_recording(event_type: str, payload: Payload) -> bool:
         return False
     seconds = payload.duration("recording_duration")
     return payload.text("recording") is not None or (seconds is not None and seconds.ToMilliseconds() > 0)
+
+
+def _media(payload: Payload) -> tuple[MediaRequest, ...]:
+    """Return the files of a message: links that open themselves for a while, so no credential goes there."""
+    return tuple(
+        MediaRequest(hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32], url)
+        for url in payload.urls("media_urls")[:_MEDIA_MOST]
+        if url.startswith(("https://", "http://"))
+    )
 
 
 def _recording(source: Source, payload: Payload) -> tuple[RecordingRequest | None, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trunkline.common.v1 import provider_pb2
 
-from trunkline_gateway.providers.base import Malformed, Source
+from trunkline_gateway.providers.base import Source
+from trunkline_gateway.providers.forms import Form
 from trunkline_gateway.providers.payload import Payload
 from trunkline_gateway.providers.stating import Statement
 
@@ -15,14 +16,20 @@ _DIRECTIONS = {
 
 
 def state(
-    source: Source, event_type: str, payload: Payload, provider_call_id: str, *, states_recording: bool
+    source: Source,
+    event_type: str,
+    payload: Payload,
+    provider_call_id: str,
+    form: Form | None,
+    *,
+    states_recording: bool,
 ) -> Statement:
     """Return what the payload says of the conversation; every member may be missing."""
     statement = Statement(source, provider_call_id)
     if event_type.startswith("text_message_"):
         _text_message(statement, payload, sent=event_type == "text_message_sent")
-    elif event_type == "form_submission":
-        _form(statement, payload)
+    elif form is not None:
+        _form(statement, payload, form)
     else:
         _call(statement, event_type, payload)
         if states_recording:  # else an older figure would stand over what was measured on the sound itself
@@ -57,11 +64,14 @@ def _text_message(statement: Statement, payload: Payload, *, sent: bool) -> None
     statement.put("start_time", payload.time("timestamp", "sent_at", "created_at"))
 
 
-def _form(statement: Statement, payload: Payload) -> None:
+def _form(statement: Statement, payload: Payload, form: Form) -> None:
     statement.put("kind", provider_pb2.CONVERSATION_KIND_FORM)
     statement.put("direction", provider_pb2.DIRECTION_INBOUND)
-    statement.put("caller_number", payload.text("customer_phone_number", "phone_number", most=64))
-    statement.put("caller_name", payload.text("customer_name", most=256))
+    statement.put(
+        "caller_number", payload.text("customer_phone_number", "phone_number", most=64) or form.phone
+    )
+    statement.put("caller_name", payload.text("customer_name", most=256) or form.name)
+    statement.put("caller_email", payload.text("customer_email", "email", most=256) or form.email)
     statement.put("start_time", payload.time("submitted_at", "timestamp", "created_at"))
 
 
@@ -76,11 +86,10 @@ def _marketing(statement: Statement, payload: Payload) -> None:
 def _edited(statement: Statement, payload: Payload) -> None:
     """State what people edit afterwards: here empty is a statement too, since a note can be taken away."""
     if payload.has("tags"):
-        statement.put("tags", payload.texts("tags") or [])
-    if payload.has("note"):
-        statement.put("note", payload.text("note", most=10_000) or "")
-    if payload.has("value"):
-        statement.put("value", payload.text("value", most=64) or "")
+        taken_away = str(payload.raw("tags") or "").strip() == ""
+        statement.put("tags", [] if taken_away else payload.texts("tags"))
+    statement.put("note", payload.edited("note", most=10_000))
+    statement.put("value", payload.edited("value", most=64))
 
 
 def _direction(event_type: str, payload: Payload) -> int | None:
@@ -88,5 +97,5 @@ def _direction(event_type: str, payload: Payload) -> int | None:
     if text is None:
         return _DIRECTIONS["outbound"] if event_type.startswith("outbound_") else None
     if text.lower() not in _DIRECTIONS:
-        raise Malformed("direction must be inbound or outbound")
-    return _DIRECTIONS[text.lower()]
+        payload.warn("direction must be inbound or outbound; it was left out")
+    return _DIRECTIONS.get(text.lower())

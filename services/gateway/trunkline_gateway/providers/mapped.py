@@ -6,6 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.message import Message
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
 
@@ -19,8 +20,10 @@ from trunkline_gateway.providers.base import (
     RecordingRequest,
     Source,
 )
+from trunkline_gateway.providers.bodies import parse_json
 from trunkline_gateway.providers.origins import same_origin
-from trunkline_gateway.providers.payload import CONTENT_MOST, as_text, as_time, parse_json
+from trunkline_gateway.providers.payload import Payload
+from trunkline_gateway.providers.scalars import CONTENT_MOST, as_text
 from trunkline_gateway.providers.stating import Statement
 
 _RANK = 30
@@ -40,16 +43,11 @@ def at_path(payload: dict[str, Any], path: str) -> Any:
     return value
 
 
-def text_at(payload: dict[str, Any], path: str, most: int) -> str | None:
-    """Return the text at a path, or None when there is none or the path is empty. Raises `Malformed`."""
-    value = at_path(payload, path) if path else None
-    return (as_text(value, path, most) or None) if value is not None else None
-
-
 def required_at(payload: dict[str, Any], path: str) -> str:
     """Return the text at a path that must be there: 1 to 256 characters. Raises `Malformed`."""
-    text = text_at(payload, path, 257)
-    if text is None or len(text) > 256:
+    value = at_path(payload, path)
+    text = as_text(value, path, 257) if value is not None else ""
+    if not text or len(text) > 256:
         raise Malformed(f"{path} must be text of 1 to 256 characters")
     return text
 
@@ -65,9 +63,7 @@ def event_time(source: Source, body: bytes) -> datetime | None:
     """Return the event's time where the mapping says, or None."""
     if source.mapping is None or not source.mapping.event_time:
         return None
-    path = source.mapping.event_time
-    value = at_path(parse_json(body), path)
-    return as_time(value, path) if value not in (None, "") else None
+    return _mapped(source.mapping, parse_json(body)).time(source.mapping.event_time)
 
 
 def normalise(source: Source, body: bytes) -> Facts:
@@ -75,24 +71,24 @@ def normalise(source: Source, body: bytes) -> Facts:
     mapping = source.mapping
     if mapping is None:
         return Facts(call=call_pb2.Call(), stated=(), aliases=(), rank=_RANK, stages=())
-    payload = parse_json(body)
+    payload = _mapped(mapping, parse_json(body))
     aliases = call_aliases(source, body)
-    moment = event_time(source, body)
+    moment = payload.time(mapping.event_time)
     statement = Statement(source, aliases[0] if aliases else "")
     is_text = mapping.kind == source_pb2.PAYLOAD_KIND_TEXT
     kind = provider_pb2.CONVERSATION_KIND_TEXT_MESSAGE if is_text else provider_pb2.CONVERSATION_KIND_CALL
     statement.put("kind", kind)
-    statement.put("caller_number", text_at(payload, mapping.caller_number, 64))
-    statement.put("caller_name", text_at(payload, mapping.caller_name, 256))
+    statement.put("caller_number", payload.text(mapping.caller_number, most=64))
+    statement.put("caller_name", payload.text(mapping.caller_name, most=256))
     statement.put("start_time", moment)
     stages: tuple[str, ...] = (RECORD,)
-    recording, text = None, ""
+    recording, problem, text = None, "", ""
     if is_text:
-        text = text_at(payload, mapping.text, CONTENT_MOST) or ""
+        text = payload.text(mapping.text, most=CONTENT_MOST) or ""
         stages = (ANALYSE, RECORD) if text else (RECORD,)
     elif mapping.kind == source_pb2.PAYLOAD_KIND_CALL:
-        recording = _recording(source, text_at(payload, mapping.recording_url, 4097))
-        stages = (FETCH, TRANSCRIBE, ANALYSE, RECORD) if recording else (RECORD,)
+        recording, problem = _recording(source, payload.text(mapping.recording_url, most=4097))
+        stages = (FETCH, TRANSCRIBE, ANALYSE, RECORD) if recording or problem else (RECORD,)
     return Facts(
         call=statement.call,
         stated=statement.stated,
@@ -100,21 +96,30 @@ def normalise(source: Source, body: bytes) -> Facts:
         rank=_RANK,
         stages=stages,
         recording=recording,
+        recording_problem=problem,
         text=text,
         event_time=moment,
+        warnings=payload.warnings,
     )
 
 
-def _recording(source: Source, url: str | None) -> RecordingRequest | None:
-    """Return how to fetch a recording: the credential goes to the source's own base URL only."""
+def _mapped(mapping: source_pb2.PayloadMapping, payload: dict[str, Any]) -> Payload:
+    """Return the payload with its members under the paths that lead to them."""
+    message: Message = mapping
+    paths = {path for _, path in message.ListFields() if isinstance(path, str)}
+    return Payload({path: at_path(payload, path) for path in paths})
+
+
+def _recording(source: Source, url: str | None) -> tuple[RecordingRequest | None, str]:
+    """Return how to fetch a recording, or why not: the credential goes to the source's own base URL only."""
     if url is None:
-        return None
+        return None, ""
     path = source.mapping.recording_url if source.mapping else ""
     if not url.startswith(("https://", "http://")) or len(url) > 4096:
-        raise Malformed(f"{path} must be an http or https URL of at most 4096 characters")
+        return None, f"{path} must be an http or https URL of at most 4096 characters"
     headers = {}
     if source.fetch_credential and source.api_base_url and same_origin(url, source.api_base_url):
         headers["Authorization"] = f"Bearer {source.fetch_credential}"
     # Signed links change with every sending; what is in front of the query is the same recording.
     key = hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32]
-    return RecordingRequest(key=key, url=url, headers=headers)
+    return RecordingRequest(key=key, url=url, headers=headers), ""

@@ -1,144 +1,36 @@
-"""Reading a payload whose types wobble: JSON or form, numbers as text and text as numbers.
+"""Reading a payload whose types wobble: numbers as text, text as numbers, odd values where nobody needs them.
 
-Every reader takes the names a field goes by, the preferred first, and answers None when nothing is stated.
-What cannot be read raises `Malformed`, which names the field and what is allowed, never what came.
+Every reader takes the names a field goes by, the preferred first, and answers None when nothing is stated. What
+cannot be read is left out and noted in `warnings`, which name the field and what is allowed, never what came:
+one odd optional field must not cost the whole event. Only ids are strict, since they say which event it is.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import orjson
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from trunkline_gateway.providers.base import Malformed
+from trunkline_gateway.providers.bodies import form_members, is_form, parse_json
+from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time
 
-FORM = "application/x-www-form-urlencoded"
-TEXT_MOST = 2_000
-CONTENT_MOST = 100_000
-_FORM_FIELDS_MOST = 1_000
-_DURATION_MOST_SECONDS = 31 * 86_400
 _LIST_MOST = 200
+_WARNINGS_MOST = 50
+_WARNING_MOST = 300
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-_LISTED = re.compile(r"(.+)\[\d*\]", re.ASCII)
 _TRUE = frozenset({"true", "1", "yes", "t"})
 _FALSE = frozenset({"false", "0", "no", "f"})
 T = TypeVar("T")
 
 
-def is_form(content_type: str, body: bytes) -> bool:
-    """Say whether a body is form-encoded: as its type says, or, of another type, by not looking like JSON."""
-    kind = content_type.split(";", 1)[0].strip().lower()
-    if kind == FORM:
-        return body.lstrip()[:1] != b"{"  # some accounts post JSON under the form's type
-    return "json" not in kind and body.lstrip()[:1] not in (b"{", b"[", b"")
-
-
-def parse_form(body: bytes) -> list[tuple[str, str]]:
-    """Return the fields of a form in their order. Raises `Malformed`."""
-    try:
-        return parse_qsl(
-            body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS_MOST
-        )
-    except ValueError:  # not UTF-8, or too many fields
-        message = f"the body must be form-encoded UTF-8 with at most {_FORM_FIELDS_MOST} fields"
-        raise Malformed(message) from None
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """Return the members of a JSON object. Raises `Malformed`."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Malformed("the body must be a JSON object") from None
-    if not isinstance(value, dict):
-        raise Malformed("the body must be a JSON object")
-    return value
-
-
 def parse(body: bytes, content_type: str) -> Payload:
-    """Return the payload of a JSON or a form body; of a form, `name[]` and repeated names make lists."""
-    if not is_form(content_type, body):
-        return Payload(parse_json(body))
-    fields: dict[str, Any] = {}
-    for written, value in parse_form(body):
-        listed = _LISTED.fullmatch(written)
-        name = listed[1] if listed else written
-        if name not in fields:
-            fields[name] = [value] if listed else value
-        elif isinstance(fields[name], list):
-            fields[name].append(value)
-        else:
-            fields[name] = [fields[name], value]
-    return Payload(fields)
-
-
-def clean(value: str, most: int) -> str:
-    """Return text that any store takes: no NUL, no space around it, at most so many characters."""
-    return value.replace("\0", "").strip()[:most]
-
-
-def as_text(value: Any, name: str, most: int = TEXT_MOST) -> str:
-    """Return a scalar as text. Raises `Malformed` for objects and lists."""
-    if isinstance(value, str):
-        return clean(value, most)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    raise Malformed(f"{name} must be text")
-
-
-def as_time(value: Any, name: str) -> datetime:
-    """Return a time given as ISO 8601 text (UTC when it names no zone), an RFC 2822 date or unix seconds."""
-    moment: datetime | None = None
-    try:
-        if isinstance(value, str):
-            text = value.strip()
-            if re.fullmatch(r"\d{9,11}(\.\d+)?", text, re.ASCII):
-                moment = datetime.fromtimestamp(float(text), UTC)
-            elif text[:1].isdigit():
-                moment = datetime.fromisoformat(text)
-            else:
-                moment = parsedate_to_datetime(text)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(value, UTC)
-        if moment is not None:
-            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError, TypeError, IndexError):
-        moment = None
-    if moment is None or moment.year < 1971 or moment.year > 9998:
-        raise Malformed(f"{name} must be an ISO 8601 time or unix seconds")
-    return moment
-
-
-def as_duration(value: Any, name: str) -> Duration:
-    """Return seconds, given as a number or as text, as a duration."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise ValueError
-        seconds = float(value)
-        if not (math.isfinite(seconds) and 0 <= seconds <= _DURATION_MOST_SECONDS):
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise Malformed(f"{name} must be seconds from 0 to {_DURATION_MOST_SECONDS}") from None
-    return Duration(seconds=int(seconds), nanos=int((seconds % 1) * 1_000) * 1_000_000)
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """Return a time as protobuf writes it."""
-    made = Timestamp()
-    made.FromDatetime(moment)
-    return made
+    """Return the payload of a JSON or a form body. Raises `Malformed`."""
+    return Payload(form_members(body) if is_form(content_type, body) else parse_json(body))
 
 
 class Payload:
@@ -147,6 +39,18 @@ class Payload:
     def __init__(self, fields: Mapping[str, Any]):
         """Wrap the members."""
         self._fields = fields
+        self._warnings: list[str] = []
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was left out or cut so far."""
+        return tuple(self._warnings)
+
+    def warn(self, message: str) -> None:
+        """Note that something is left out."""
+        message = message[:_WARNING_MOST]
+        if message not in self._warnings and len(self._warnings) < _WARNINGS_MOST:
+            self._warnings.append(message)
 
     def has(self, name: str) -> bool:
         """Say whether the payload has such a member, be it empty."""
@@ -156,27 +60,41 @@ class Payload:
         """Return a member as it came, or None."""
         return self._fields.get(name)
 
-    def _first(self, names: tuple[str, ...], read: Callable[[Any, str], T]) -> T | None:
-        for name in names:
-            value = self._fields.get(name)
-            if value is not None and not (isinstance(value, str) and not value.strip()):
-                return read(value, name)
-        return None
-
     def text(self, *names: str, most: int = TEXT_MOST) -> str | None:
-        """Return the first member that holds text; never an empty one."""
-        return self._first(names, lambda value, name: as_text(value, name, most)) or None
+        """Return the first member that holds text; never an empty one. Longer text is cut."""
+        return self._first(names, lambda value, name: self.as_text(value, name, most)) or None
+
+    def edited(self, name: str, most: int = TEXT_MOST) -> str | None:
+        """Return a text that people edit: "" when it was taken away, None when nothing readable is stated."""
+        if name not in self._fields:
+            return None
+        value = self._fields[name]
+        try:
+            return "" if value is None else self.as_text(value, name, most)
+        except Malformed as odd:
+            self._leave_out(odd)
+            return None
+
+    def as_text(self, value: Any, name: str, most: int) -> str:
+        """Return a value as text, cut with a warning. Raises `Malformed`."""
+        text = as_text(value, name, most + 1)
+        if len(text) > most:
+            self.warn(f"{name} was cut to {most} characters")
+        return text[:most]
 
     def identifier(self, *names: str) -> str | None:
-        """Return an id: 1 to 128 letters, digits, `_` and `-`, so that it can stand in a URL's path."""
+        """Return an id: 1 to 128 letters, digits, `_` and `-`, so that it can stand in a URL's path.
 
-        def read(value: Any, name: str) -> str:
-            text = as_text(value, name)
-            if isinstance(value, bool) or not _IDENTIFIER.fullmatch(text):
-                raise Malformed(f"{name} must be 1 to 128 letters, digits, _ and -")
-            return text
-
-        return self._first(names, read)
+        Raises `Malformed` for any other.
+        """
+        for name in names:
+            value = self._fields.get(name)
+            if _is_stated(value):
+                text = as_text(value, name)
+                if isinstance(value, bool) or not _IDENTIFIER.fullmatch(text):
+                    raise Malformed(f"{name} must be 1 to 128 letters, digits, _ and -")
+                return text
+        return None
 
     def flag(self, *names: str) -> bool | None:
         """Return a yes or no: a boolean, 0 or 1, or their texts."""
@@ -201,16 +119,65 @@ class Payload:
         """Return a list of texts, given as one, as objects with a name, as JSON or as text with commas."""
 
         def read(value: Any, name: str) -> list[str]:
-            if isinstance(value, str) and value.lstrip()[:1] == "[":
-                try:
-                    value = orjson.loads(value)
-                except orjson.JSONDecodeError:
-                    raise Malformed(f"{name} must be a list of texts") from None
+            value = _unpacked(value, name, "[")
             if isinstance(value, str):
                 value = value.split(",")
             if not isinstance(value, list):
                 raise Malformed(f"{name} must be a list of texts")
+            if len(value) > _LIST_MOST:
+                self.warn(f"{name} was cut to {_LIST_MOST} items")
             items = (item.get("name") if isinstance(item, dict) else item for item in value[:_LIST_MOST])
             return [text for item in items if item is not None and (text := as_text(item, name, 256))]
 
         return self._first(names, read)
+
+    def urls(self, name: str) -> list[str]:
+        """Return a list of URLs, given as one, as JSON or as one text; commas belong to a URL."""
+
+        def read(value: Any, name: str) -> list[str]:
+            value = _unpacked(value, name, "[")
+            items = value if isinstance(value, list) else [value]
+            return [text for item in items[:_LIST_MOST] if (text := as_text(item, name, 4096))]
+
+        return self._first((name,), read) or []
+
+    def members(self, name: str) -> dict[str, Any]:
+        """Return an object's members, given as one, as JSON text or as a list of names and values."""
+
+        def read(value: Any, name: str) -> dict[str, Any]:
+            value = _unpacked(value, name, "{[")
+            if isinstance(value, list):
+                pairs = (item for item in value[:_LIST_MOST] if isinstance(item, dict))
+                value = {str(item.get("name", item.get("field", ""))): item.get("value") for item in pairs}
+            if not isinstance(value, dict):
+                raise Malformed(f"{name} must be an object")
+            return value
+
+        return self._first((name,), read) or {}
+
+    def _first(self, names: tuple[str, ...], read: Callable[[Any, str], T]) -> T | None:
+        for name in names:
+            value = self._fields.get(name)
+            if _is_stated(value):
+                try:
+                    return read(value, name)
+                except Malformed as odd:
+                    self._leave_out(odd)
+        return None
+
+    def _leave_out(self, odd: Malformed) -> None:
+        self.warn(f"{str(odd)[: _WARNING_MOST - 20]}; it was left out")
+
+
+def _is_stated(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and not value.strip())
+
+
+def _unpacked(value: Any, name: str, begins: str) -> Any:
+    """Return what JSON inside of a text says, where it looks like that."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in tuple(begins):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise Malformed(f"{name} is no JSON") from None

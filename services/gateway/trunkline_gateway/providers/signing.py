@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 
+from trunkline.tenant.v1 import source_pb2
+
 from trunkline_gateway.providers.base import Rejected, Secret
 
 # A secret's text keeps its hash once computed, so a hit costs less than encoding it again.
@@ -19,6 +21,7 @@ _PREPARED_MOST = 16_384
 # The most that hashlib hashes without letting go of the interpreter, and from where on it should: 50 microseconds.
 _PIECE = 2047
 _LET_GO = 64 << 10
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 @lru_cache(maxsize=_PREPARED_MOST)
@@ -28,12 +31,23 @@ def text_key(secret: str) -> bytes:
 
 
 @lru_cache(maxsize=_PREPARED_MOST)
-def standard_key(secret: str) -> bytes:
-    """Return the key of a `whsec_` secret. Raises `Rejected` when it is none."""
+def formed_key(secret: str, form: int) -> bytes:
+    """Return the key of a secret that is written in a `SecretForm`. Raises `Rejected`."""
     try:
-        return a2b_base64(secret.removeprefix("whsec_"), strict_mode=True)
+        if form == source_pb2.SECRET_FORM_BASE64:
+            return _from_base64(secret)
+        if form == source_pb2.SECRET_FORM_HEX:
+            return bytes.fromhex(secret)
     except (BinasciiError, ValueError):
-        raise Rejected("the source's secret is not whsec_ and base64") from None
+        form_of_it = "hexadecimal" if form == source_pb2.SECRET_FORM_HEX else "whsec_ and base64"
+        raise Rejected(f"the source's secret is not {form_of_it}") from None
+    return text_key(secret)
+
+
+def _from_base64(secret: str) -> bytes:
+    """Decode base64 as people paste it: `v1,` or `whsec_` before it, its padding lost, either alphabet."""
+    encoded = secret.strip().removeprefix("v1,").removeprefix("whsec_").rstrip("=").translate(_URL_SAFE)
+    return a2b_base64(encoded + "=" * (-len(encoded) % 4), strict_mode=True)
 
 
 def usable(secrets: tuple[Secret, ...], at: datetime) -> Iterator[str]:
@@ -84,12 +98,13 @@ def _keyed(key: bytes, algorithm: str) -> hmac.HMAC:
     return hmac.new(key, digestmod=algorithm)
 
 
-def unix_time(value: str | None, header: str, at: datetime, tolerance_seconds: float) -> str:
-    """Return the text of a timestamp header that is close enough to `at`. Raises `Rejected`."""
+def unix_time(value: str | None, name: str, at: datetime, tolerance_seconds: float) -> str:
+    """Return the text of a timestamp, in seconds or milliseconds, that is close enough to `at`. Raises `Rejected`."""
     if not value:
-        raise Rejected(f"the header {header} is missing")
-    if not (value.isascii() and value.isdigit() and len(value) <= 12):
-        raise Rejected(f"the header {header} must be unix seconds")
-    if abs(at.timestamp() - int(value)) > tolerance_seconds:
-        raise Rejected(f"the header {header} is more than {tolerance_seconds:g} seconds off")
+        raise Rejected(f"the {name} is missing")
+    if not (value.isascii() and value.isdigit() and len(value) <= 13):
+        raise Rejected(f"the {name} must be unix seconds or milliseconds")
+    sent = int(value) / (1000 if len(value) == 13 else 1)
+    if abs(at.timestamp() - sent) > tolerance_seconds:
+        raise Rejected(f"the {name} is more than {tolerance_seconds:g} seconds off")
     return value

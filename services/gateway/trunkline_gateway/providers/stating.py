@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.tenant.v1 import call_pb2
 
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.providers.payload import timestamp
+from trunkline_gateway.providers.scalars import timestamp
 
 
 class Statement:

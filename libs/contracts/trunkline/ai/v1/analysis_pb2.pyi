@@ -89,6 +89,7 @@ class Analysis(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
@@ -124,6 +125,8 @@ class Analysis(_message.Message):
     be good), `not_understood` (words without sense), or the transcript's own reason, `low_confidence` or
     `language_not_supported`; empty when it can be relied on.
     """
+    final: _builtins.bool
+    """Degraded, and asking again changes nothing: the configured engine refused this conversation for good."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it was about, a few words each."""
@@ -173,10 +176,11 @@ class Analysis(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         unreliable_reason: _builtins.str = ...,
+        final: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

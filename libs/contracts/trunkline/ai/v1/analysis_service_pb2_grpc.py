@@ -65,7 +65,7 @@ class AnalysisServiceServicer:
 
     def AnalyzeCall(self, request, context):
         """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-        already there.
+        already there; one that is degraded and not final is made again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

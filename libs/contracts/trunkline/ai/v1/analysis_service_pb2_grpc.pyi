@@ -37,7 +37,7 @@ class AnalysisServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnalysisServiceAsyncStub: ...
     AnalyzeCall: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]
     """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-    already there.
+    already there; one that is degraded and not final is made again.
     """
     GetAnalysis: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]
     """Shows an analysis."""
@@ -53,7 +53,7 @@ class AnalysisServiceAsyncStub(AnalysisServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnalyzeCall: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
     """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-    already there.
+    already there; one that is degraded and not final is made again.
     """
     GetAnalysis: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
     """Shows an analysis."""
@@ -72,7 +72,7 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analysis_pb2.Analysis, _abc.Awaitable[_analysis_pb2.Analysis]]:
         """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-        already there.
+        already there; one that is degraded and not final is made again.
         """
 
     @_abc_1.abstractmethod

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Recording(_message.Message):
-    """The sound of a call, kept as it came."""
+    """The sound of a call, or a file that came with a message, kept as it came."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,14 +43,14 @@ class Recording(_message.Message):
     size_bytes: _builtins.int
     """Its size in bytes."""
     format: _builtins.str
-    """The container and codec found in its bytes, such as `wav/pcm_mulaw`."""
+    """The container and codec found in its bytes, such as `wav/pcm_mulaw`; of a message's file the content type."""
     channels: _builtins.int
     """How many channels."""
     sample_rate_hertz: _builtins.int
     """The sample rate as it came, in Hz."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it is, counted in decoded samples."""
+        """How long it is, counted in decoded samples. 0 for a message's file, as are channels and sample rate."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -53,6 +53,7 @@ class FetchRecordingRequest(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     URL_FIELD_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording_id: _builtins.str
@@ -65,6 +66,8 @@ class FetchRecordingRequest(_message.Message):
     """When set, the URL answers a JSON object whose member of this name is the URL of the bytes (CallRail's
     recording.json). The headers are not sent to that second URL unless its host is the same.
     """
+    attachment: _builtins.bool
+    """It is a picture or another file of a message: kept as it comes, not examined as sound."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers to fetch with. Used, never stored, dropped on a redirect to another host."""
@@ -83,10 +86,11 @@ class FetchRecordingRequest(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         url_field: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        attachment: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "expire_time", b"expire_time", "headers", b"headers", "parent", b"parent", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "parent", b"parent", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,8 @@ class RecordingServiceServicer:
     def FetchRecording(self, request, context):
         """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
         UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-        reason RECORDING_GONE, RECORDING_FORBIDDEN, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be.
+        reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
+        RECORDING_FORBIDDEN while the provider refuses the credential.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

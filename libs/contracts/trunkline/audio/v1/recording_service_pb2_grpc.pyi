@@ -38,7 +38,8 @@ class RecordingServiceStub:
     FetchRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]
     """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
     UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-    reason RECORDING_GONE, RECORDING_FORBIDDEN, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be.
+    reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
+    RECORDING_FORBIDDEN while the provider refuses the credential.
     """
     GetRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]
     """Shows a recording."""
@@ -55,7 +56,8 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     FetchRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
     """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
     UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-    reason RECORDING_GONE, RECORDING_FORBIDDEN, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be.
+    reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
+    RECORDING_FORBIDDEN while the provider refuses the credential.
     """
     GetRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
     """Shows a recording."""
@@ -75,7 +77,8 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_recording_pb2.Recording, _abc.Awaitable[_recording_pb2.Recording]]:
         """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
         UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-        reason RECORDING_GONE, RECORDING_FORBIDDEN, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be.
+        reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
+        RECORDING_FORBIDDEN while the provider refuses the credential.
         """
 
     @_abc_1.abstractmethod

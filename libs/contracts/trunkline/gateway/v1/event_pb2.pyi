@@ -126,6 +126,7 @@ class Event(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/events/{event}`; the id is a hash of what makes it the same event."""
     source: _builtins.str
@@ -178,6 +179,10 @@ class Event(_message.Message):
     def checkpoint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The resource names that stages made, by stage. Only on GetEvent."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the body could not be read and was left out, a field and what is allowed each."""
+
     def __init__(
         self,
         *,
@@ -200,10 +205,11 @@ class Event(_message.Message):
         history: _abc.Iterable[Global___Attempt] | None = ...,
         checkpoint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         body: _builtins.bytes = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "finish_time", b"finish_time", "next_attempt_time", b"next_attempt_time", "receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "call", b"call", "checkpoint", b"checkpoint", "event_time", b"event_time", "event_type", b"event_type", "finish_time", b"finish_time", "generation", b"generation", "history", b"history", "last_error", b"last_error", "name", b"name", "next_attempt_time", b"next_attempt_time", "provider", b"provider", "receipt_count", b"receipt_count", "receipts", b"receipts", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "call", b"call", "checkpoint", b"checkpoint", "event_time", b"event_time", "event_type", b"event_type", "finish_time", b"finish_time", "generation", b"generation", "history", b"history", "last_error", b"last_error", "name", b"name", "next_attempt_time", b"next_attempt_time", "provider", b"provider", "receipt_count", b"receipt_count", "receipts", b"receipts", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "state", b"state", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,6 +331,7 @@ class Rejection(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/rejections/{rejection}`."""
     source: _builtins.str
@@ -337,6 +344,8 @@ class Rejection(_message.Message):
     """The first 64 KiB of the body, which is kept whole."""
     size_bytes: _builtins.int
     """The whole body's size in bytes."""
+    target: _builtins.str
+    """The path and query that it was posted to, as they came."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """When it came."""
@@ -356,10 +365,11 @@ class Rejection(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         body: _builtins.bytes = ...,
         size_bytes: _builtins.int = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event_type", b"event_type", "headers", b"headers", "name", b"name", "reason", b"reason", "receive_time", b"receive_time", "size_bytes", b"size_bytes", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event_type", b"event_type", "headers", b"headers", "name", b"name", "reason", b"reason", "receive_time", b"receive_time", "size_bytes", b"size_bytes", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

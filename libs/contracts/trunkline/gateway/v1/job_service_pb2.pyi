@@ -314,6 +314,7 @@ class JobReport(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The stage that was worked on."""
     @_builtins.property
@@ -348,6 +349,10 @@ class JobReport(_message.Message):
     def dead(self) -> Global___JobDead:
         """It can never succeed as it is: a dead letter."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of the body could not be read and was left out, a field and what is allowed each; never content."""
+
     def __init__(
         self,
         *,
@@ -360,10 +365,11 @@ class JobReport(_message.Message):
         retry: Global___JobRetry | None = ...,
         wait: Global___JobWait | None = ...,
         dead: Global___JobDead | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "dead", b"dead", "done", b"done", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "start_time", b"start_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "checkpoint", b"checkpoint", "dead", b"dead", "done", b"done", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "stage", b"stage", "start_time", b"start_time", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "checkpoint", b"checkpoint", "dead", b"dead", "done", b"done", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "stage", b"stage", "start_time", b"start_time", "wait", b"wait", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["advance", "done", "retry", "wait", "dead"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

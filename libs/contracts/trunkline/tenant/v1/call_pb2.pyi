@@ -75,6 +75,9 @@ class Call(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CALLER_EXTENSION_FIELD_NUMBER: _builtins.int
+    CALLER_EMAIL_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/calls/{call}`; the id is a hash of what identifies the call at its provider."""
     kind: _provider_pb2.ConversationKind.ValueType
@@ -90,7 +93,7 @@ class Call(_message.Message):
     direction: _provider_pb2.Direction.ValueType
     """Which way it went."""
     caller_number: _builtins.str
-    """The customer's number, E.164 where the provider gives it so."""
+    """The customer's number, E.164 where it can be read as a number of the source's region."""
     caller_name: _builtins.str
     """The customer's name."""
     tracking_number: _builtins.str
@@ -151,6 +154,10 @@ class Call(_message.Message):
     """`tenants/{tenant}/leads/{lead}` of the caller's number; empty when the number is not known."""
     etag: _builtins.str
     """Changes with every change."""
+    caller_extension: _builtins.str
+    """What the customer's number is extended by within a company, such as `12`."""
+    caller_email: _builtins.str
+    """The customer's email address, where a form gives one."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the call began."""
@@ -186,6 +193,10 @@ class Call(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The events that told us something, `tenants/{tenant}/events/{event}`, at most the last 50. Only on GetCall."""
+
+    @_builtins.property
+    def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
+        """Pictures and other files that came with a message."""
 
     def __init__(
         self,
@@ -235,11 +246,48 @@ class Call(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
+        caller_extension: _builtins.str = ...,
+        caller_email: _builtins.str = ...,
+        media: _abc.Iterable[Global___Media] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Call: _TypeAlias = Call  # noqa: Y015
+
+@_typing.final
+class Media(_message.Message):
+    """A file that came with a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where the provider had it, without the query, which may be a credential. Such addresses expire."""
+    content_type: _builtins.str
+    """What it is, such as `image/jpeg`, as the provider or the file's host says; empty when neither does."""
+    recording: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}` at the audio service, where its bytes are kept; empty when they are not."""
+    problem: _builtins.str
+    """Why its bytes are not kept, such as `RECORDING_GONE`; empty when they are, or while they are being fetched."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        recording: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "problem", b"problem", "recording", b"recording", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Media: _TypeAlias = Media  # noqa: Y015

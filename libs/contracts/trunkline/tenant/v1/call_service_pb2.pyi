@@ -34,6 +34,8 @@ class RecordCallRequest(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     event: _builtins.str
@@ -42,6 +44,8 @@ class RecordCallRequest(_message.Message):
     """Breaks a tie of two events with the same time: the higher rank's value stands (pre_call before post_call before
     call_modified).
     """
+    region: _builtins.str
+    """Where numbers without a country code are at home, a CLDR region such as `US`, which is taken when empty."""
     @_builtins.property
     def call(self) -> _call_pb2.Call:
         """The facts; provider, provider_account and provider_call_id say which call it is."""
@@ -58,6 +62,10 @@ class RecordCallRequest(_message.Message):
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, as the provider says."""
 
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """When the event was received: of two with the same time and rank, the value of the later received one stands."""
+
     def __init__(
         self,
         *,
@@ -68,10 +76,12 @@ class RecordCallRequest(_message.Message):
         event: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         rank: _builtins.int = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
+        region: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "event_time", b"event_time", "field_mask", b"field_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "event_time", b"event_time", "field_mask", b"field_mask", "receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "call", b"call", "event", b"event", "event_time", b"event_time", "field_mask", b"field_mask", "parent", b"parent", "rank", b"rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "call", b"call", "event", b"event", "event_time", b"event_time", "field_mask", b"field_mask", "parent", b"parent", "rank", b"rank", "receive_time", b"receive_time", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

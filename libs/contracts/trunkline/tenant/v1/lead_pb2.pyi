@@ -37,7 +37,7 @@ class Lead(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}/leads/{lead}`; the id is a hash of the number."""
     phone_number: _builtins.str
-    """The number, E.164 where the provider gives it so."""
+    """The number, E.164 where it can be read as a number of the source's region."""
     display_name: _builtins.str
     """The name that the latest call gave."""
     call_count: _builtins.int

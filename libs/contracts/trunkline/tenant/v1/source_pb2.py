@@ -30,7 +30,7 @@ from trunkline.common.v1 import provider_pb2 as trunkline_dot_common_dot_v1_dot_
 from trunkline.tenant.v1 import tenant_pb2 as trunkline_dot_tenant_dot_v1_dot_tenant__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/source.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\x1a trunkline/tenant/v1/tenant.proto\"\x91\x05\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18x\x12>\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.ProviderB\r\xe2\x41\x02\x02\x05\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x08language\x18\x04 \x01(\tB-\xbaH*r(2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\"\n\x10provider_account\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\x06 \x01(\x0e\x32 .trunkline.tenant.v1.SourceStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\x06secret\x18\x07 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12)\n\x10\x66\x65tch_credential\x18\x08 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12\x34\n\x07mapping\x18\t \x01(\x0b\x32#.trunkline.tenant.v1.PayloadMapping\x12.\n\x04hmac\x18\n \x01(\x0b\x32 .trunkline.tenant.v1.HmacOptions\x12-\n\x0c\x61pi_base_url\x18\x0b \x01(\tB\x17\xbaH\x14r\x12\x18\x80\x04\x32\r^$|^https?://\x12\x17\n\thook_path\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\"\xfc\x01\n\x0ePayloadMapping\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32 .trunkline.tenant.v1.PayloadKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07\x63\x61ll_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nevent_time\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rcaller_number\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x63\x61ller_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rrecording_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xea\x02\n\x0bHmacOptions\x12/\n\x06header\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$\x12:\n\x04hash\x18\x02 \x01(\x0e\x32\".trunkline.tenant.v1.HashAlgorithmB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32&.trunkline.tenant.v1.SignatureEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x06prefix\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x35\n\x10timestamp_header\x18\x05 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{0,64}$\x12<\n\ttolerance\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12\x1c\n\ndedup_path\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xe8\x01\n\x0eResolvedSource\x12+\n\x06source\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.Source\x12\x32\n\x07secrets\x18\x02 \x03(\x0b\x32!.trunkline.tenant.v1.SourceSecret\x12\x1d\n\x10\x66\x65tch_credential\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taccepting\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x31\n\tretention\x18\x06 \x01(\x0b\x32\x1e.trunkline.tenant.v1.Retention\"S\n\x0cSourceSecret\x12\x12\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*_\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_STATE_ACTIVE\x10\x01\x12\x19\n\x15SOURCE_STATE_DISABLED\x10\x02*r\n\x0bPayloadKind\x12\x1c\n\x18PAYLOAD_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PAYLOAD_KIND_RECORD\x10\x01\x12\x15\n\x11PAYLOAD_KIND_CALL\x10\x02\x12\x15\n\x11PAYLOAD_KIND_TEXT\x10\x03*~\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x01\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA512\x10\x03*r\n\x11SignatureEncoding\x12\"\n\x1eSIGNATURE_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNATURE_ENCODING_HEX\x10\x01\x12\x1d\n\x19SIGNATURE_ENCODING_BASE64\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/source.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\x1a trunkline/tenant/v1/tenant.proto\"\xfe\x06\n\x06Source\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18x\x12>\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.ProviderB\r\xe2\x41\x02\x02\x05\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x08language\x18\x04 \x01(\tB-\xbaH*r(2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\"\n\x10provider_account\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x39\n\x05state\x18\x06 \x01(\x0e\x32 .trunkline.tenant.v1.SourceStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\x06secret\x18\x07 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12)\n\x10\x66\x65tch_credential\x18\x08 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\x12\x34\n\x07mapping\x18\t \x01(\x0b\x32#.trunkline.tenant.v1.PayloadMapping\x12.\n\x04hmac\x18\n \x01(\x0b\x32 .trunkline.tenant.v1.HmacOptions\x12-\n\x0c\x61pi_base_url\x18\x0b \x01(\tB\x17\xbaH\x14r\x12\x18\x80\x04\x32\r^$|^https?://\x12\x17\n\thook_path\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x0f \x01(\t\x12$\n\x06region\x18\x10 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12\x42\n\rchannel_roles\x18\x11 \x01(\x0e\x32!.trunkline.tenant.v1.ChannelRolesB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12>\n\x0bsecret_form\x18\x12 \x01(\x0e\x32\x1f.trunkline.tenant.v1.SecretFormB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x41\n\rnamed_secrets\x18\x13 \x03(\x0b\x32 .trunkline.tenant.v1.NamedSecretB\x08\xbaH\x05\x92\x01\x02\x10 \"^\n\x0bNamedSecret\x12/\n\x04name\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12\x1e\n\x05value\x18\x02 \x01(\tB\x0f\x80\x01\x01\xe2\x41\x01\x04\xbaH\x05r\x03\x18\x80\x04\"\xfc\x01\n\x0ePayloadMapping\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32 .trunkline.tenant.v1.PayloadKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07\x63\x61ll_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nevent_time\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rcaller_number\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x63\x61ller_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1f\n\rrecording_url\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04text\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xc2\x03\n\x0bHmacOptions\x12/\n\x06header\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{1,64}$\x12:\n\x04hash\x18\x02 \x01(\x0e\x32\".trunkline.tenant.v1.HashAlgorithmB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32&.trunkline.tenant.v1.SignatureEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x06prefix\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x35\n\x10timestamp_header\x18\x05 \x01(\tB\x1b\xbaH\x18r\x16\x32\x14^[A-Za-z0-9-]{0,64}$\x12<\n\ttolerance\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05*\x00\x12\x1c\n\ndedup_path\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x34\n\x0etimestamp_part\x18\x08 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{0,32}$\x12 \n\x0esigned_content\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\xe8\x01\n\x0eResolvedSource\x12+\n\x06source\x18\x01 \x01(\x0b\x32\x1b.trunkline.tenant.v1.Source\x12\x32\n\x07secrets\x18\x02 \x03(\x0b\x32!.trunkline.tenant.v1.SourceSecret\x12\x1d\n\x10\x66\x65tch_credential\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taccepting\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x31\n\tretention\x18\x06 \x01(\x0b\x32\x1e.trunkline.tenant.v1.Retention\"a\n\x0cSourceSecret\x12\x12\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x03 \x01(\t*\xae\x01\n\x0c\x43hannelRoles\x12\x1d\n\x19\x43HANNEL_ROLES_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43HANNEL_ROLES_AGENT_FIRST\x10\x01\x12 \n\x1c\x43HANNEL_ROLES_CUSTOMER_FIRST\x10\x02\x12\x1e\n\x1a\x43HANNEL_ROLES_CALLER_FIRST\x10\x03\x12\x1e\n\x1a\x43HANNEL_ROLES_CALLEE_FIRST\x10\x04*l\n\nSecretForm\x12\x1b\n\x17SECRET_FORM_UNSPECIFIED\x10\x00\x12\x14\n\x10SECRET_FORM_TEXT\x10\x01\x12\x16\n\x12SECRET_FORM_BASE64\x10\x02\x12\x13\n\x0fSECRET_FORM_HEX\x10\x03*_\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SOURCE_STATE_ACTIVE\x10\x01\x12\x19\n\x15SOURCE_STATE_DISABLED\x10\x02*r\n\x0bPayloadKind\x12\x1c\n\x18PAYLOAD_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13PAYLOAD_KIND_RECORD\x10\x01\x12\x15\n\x11PAYLOAD_KIND_CALL\x10\x02\x12\x15\n\x11PAYLOAD_KIND_TEXT\x10\x03*~\n\rHashAlgorithm\x12\x1e\n\x1aHASH_ALGORITHM_UNSPECIFIED\x10\x00\x12\x17\n\x13HASH_ALGORITHM_SHA1\x10\x01\x12\x19\n\x15HASH_ALGORITHM_SHA256\x10\x02\x12\x19\n\x15HASH_ALGORITHM_SHA512\x10\x03*r\n\x11SignatureEncoding\x12\"\n\x1eSIGNATURE_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16SIGNATURE_ENCODING_HEX\x10\x01\x12\x1d\n\x19SIGNATURE_ENCODING_BASE64\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,6 +61,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SOURCE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_SOURCE'].fields_by_name['update_time']._loaded_options = None
   _globals['_SOURCE'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_SOURCE'].fields_by_name['region']._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['region']._serialized_options = b'\272H\021r\0172\r^([A-Z]{2})?$'
+  _globals['_SOURCE'].fields_by_name['channel_roles']._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['channel_roles']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SOURCE'].fields_by_name['secret_form']._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['secret_form']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_SOURCE'].fields_by_name['named_secrets']._loaded_options = None
+  _globals['_SOURCE'].fields_by_name['named_secrets']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_NAMEDSECRET'].fields_by_name['name']._loaded_options = None
+  _globals['_NAMEDSECRET'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\032r\0302\026^[A-Za-z0-9_.-]{1,64}$'
+  _globals['_NAMEDSECRET'].fields_by_name['value']._loaded_options = None
+  _globals['_NAMEDSECRET'].fields_by_name['value']._serialized_options = b'\200\001\001\342A\001\004\272H\005r\003\030\200\004'
   _globals['_PAYLOADMAPPING'].fields_by_name['kind']._loaded_options = None
   _globals['_PAYLOADMAPPING'].fields_by_name['kind']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_PAYLOADMAPPING'].fields_by_name['call_id']._loaded_options = None
@@ -89,26 +101,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HMACOPTIONS'].fields_by_name['tolerance']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\005*\000'
   _globals['_HMACOPTIONS'].fields_by_name['dedup_path']._loaded_options = None
   _globals['_HMACOPTIONS'].fields_by_name['dedup_path']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_HMACOPTIONS'].fields_by_name['timestamp_part']._loaded_options = None
+  _globals['_HMACOPTIONS'].fields_by_name['timestamp_part']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{0,32}$'
+  _globals['_HMACOPTIONS'].fields_by_name['signed_content']._loaded_options = None
+  _globals['_HMACOPTIONS'].fields_by_name['signed_content']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_RESOLVEDSOURCE'].fields_by_name['fetch_credential']._loaded_options = None
   _globals['_RESOLVEDSOURCE'].fields_by_name['fetch_credential']._serialized_options = b'\200\001\001'
   _globals['_SOURCESECRET'].fields_by_name['value']._loaded_options = None
   _globals['_SOURCESECRET'].fields_by_name['value']._serialized_options = b'\200\001\001'
-  _globals['_SOURCESTATE']._serialized_start=1854
-  _globals['_SOURCESTATE']._serialized_end=1949
-  _globals['_PAYLOADKIND']._serialized_start=1951
-  _globals['_PAYLOADKIND']._serialized_end=2065
-  _globals['_HASHALGORITHM']._serialized_start=2067
-  _globals['_HASHALGORITHM']._serialized_end=2193
-  _globals['_SIGNATUREENCODING']._serialized_start=2195
-  _globals['_SIGNATUREENCODING']._serialized_end=2309
+  _globals['_CHANNELROLES']._serialized_start=2290
+  _globals['_CHANNELROLES']._serialized_end=2464
+  _globals['_SECRETFORM']._serialized_start=2466
+  _globals['_SECRETFORM']._serialized_end=2574
+  _globals['_SOURCESTATE']._serialized_start=2576
+  _globals['_SOURCESTATE']._serialized_end=2671
+  _globals['_PAYLOADKIND']._serialized_start=2673
+  _globals['_PAYLOADKIND']._serialized_end=2787
+  _globals['_HASHALGORITHM']._serialized_start=2789
+  _globals['_HASHALGORITHM']._serialized_end=2915
+  _globals['_SIGNATUREENCODING']._serialized_start=2917
+  _globals['_SIGNATUREENCODING']._serialized_end=3031
   _globals['_SOURCE']._serialized_start=255
-  _globals['_SOURCE']._serialized_end=912
-  _globals['_PAYLOADMAPPING']._serialized_start=915
-  _globals['_PAYLOADMAPPING']._serialized_end=1167
-  _globals['_HMACOPTIONS']._serialized_start=1170
-  _globals['_HMACOPTIONS']._serialized_end=1532
-  _globals['_RESOLVEDSOURCE']._serialized_start=1535
-  _globals['_RESOLVEDSOURCE']._serialized_end=1767
-  _globals['_SOURCESECRET']._serialized_start=1769
-  _globals['_SOURCESECRET']._serialized_end=1852
+  _globals['_SOURCE']._serialized_end=1149
+  _globals['_NAMEDSECRET']._serialized_start=1151
+  _globals['_NAMEDSECRET']._serialized_end=1245
+  _globals['_PAYLOADMAPPING']._serialized_start=1248
+  _globals['_PAYLOADMAPPING']._serialized_end=1500
+  _globals['_HMACOPTIONS']._serialized_start=1503
+  _globals['_HMACOPTIONS']._serialized_end=1953
+  _globals['_RESOLVEDSOURCE']._serialized_start=1956
+  _globals['_RESOLVEDSOURCE']._serialized_end=2188
+  _globals['_SOURCESECRET']._serialized_start=2190
+  _globals['_SOURCESECRET']._serialized_end=2287
 # @@protoc_insertion_point(module_scope)

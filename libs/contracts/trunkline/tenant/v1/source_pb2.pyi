@@ -23,6 +23,66 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ChannelRoles:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelRolesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelRoles.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_ROLES_UNSPECIFIED: _ChannelRoles.ValueType  # 0
+    """As the provider records: Twilio the customer first, others the business first."""
+    CHANNEL_ROLES_AGENT_FIRST: _ChannelRoles.ValueType  # 1
+    """The business, then the customer."""
+    CHANNEL_ROLES_CUSTOMER_FIRST: _ChannelRoles.ValueType  # 2
+    """The customer, then the business."""
+    CHANNEL_ROLES_CALLER_FIRST: _ChannelRoles.ValueType  # 3
+    """Whoever placed the call, which its direction says, then whoever was called. Without a direction the customer called."""
+    CHANNEL_ROLES_CALLEE_FIRST: _ChannelRoles.ValueType  # 4
+    """Whoever was called, then whoever placed the call."""
+
+class ChannelRoles(_ChannelRoles, metaclass=_ChannelRolesEnumTypeWrapper):
+    """Who speaks on the first and on the second channel of a recording."""
+
+CHANNEL_ROLES_UNSPECIFIED: ChannelRoles.ValueType  # 0
+"""As the provider records: Twilio the customer first, others the business first."""
+CHANNEL_ROLES_AGENT_FIRST: ChannelRoles.ValueType  # 1
+"""The business, then the customer."""
+CHANNEL_ROLES_CUSTOMER_FIRST: ChannelRoles.ValueType  # 2
+"""The customer, then the business."""
+CHANNEL_ROLES_CALLER_FIRST: ChannelRoles.ValueType  # 3
+"""Whoever placed the call, which its direction says, then whoever was called. Without a direction the customer called."""
+CHANNEL_ROLES_CALLEE_FIRST: ChannelRoles.ValueType  # 4
+"""Whoever was called, then whoever placed the call."""
+Global___ChannelRoles: _TypeAlias = ChannelRoles  # noqa: Y015
+
+class _SecretForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SecretFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SecretForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECRET_FORM_UNSPECIFIED: _SecretForm.ValueType  # 0
+    """As the provider has it: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
+    SECRET_FORM_TEXT: _SecretForm.ValueType  # 1
+    """The text itself."""
+    SECRET_FORM_BASE64: _SecretForm.ValueType  # 2
+    """Base64, with or without `whsec_` before it."""
+    SECRET_FORM_HEX: _SecretForm.ValueType  # 3
+    """Hexadecimal."""
+
+class SecretForm(_SecretForm, metaclass=_SecretFormEnumTypeWrapper):
+    """How a secret's text becomes the key of the HMAC."""
+
+SECRET_FORM_UNSPECIFIED: SecretForm.ValueType  # 0
+"""As the provider has it: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
+SECRET_FORM_TEXT: SecretForm.ValueType  # 1
+"""The text itself."""
+SECRET_FORM_BASE64: SecretForm.ValueType  # 2
+"""Base64, with or without `whsec_` before it."""
+SECRET_FORM_HEX: SecretForm.ValueType  # 3
+"""Hexadecimal."""
+Global___SecretForm: _TypeAlias = SecretForm  # noqa: Y015
+
 class _SourceState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -112,7 +172,7 @@ class _SignatureEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sig
     SIGNATURE_ENCODING_UNSPECIFIED: _SignatureEncoding.ValueType  # 0
     """Taken as HEX."""
     SIGNATURE_ENCODING_HEX: _SignatureEncoding.ValueType  # 1
-    """Lower-case hexadecimal."""
+    """Hexadecimal, in either case."""
     SIGNATURE_ENCODING_BASE64: _SignatureEncoding.ValueType  # 2
     """Standard base64."""
 
@@ -122,7 +182,7 @@ class SignatureEncoding(_SignatureEncoding, metaclass=_SignatureEncodingEnumType
 SIGNATURE_ENCODING_UNSPECIFIED: SignatureEncoding.ValueType  # 0
 """Taken as HEX."""
 SIGNATURE_ENCODING_HEX: SignatureEncoding.ValueType  # 1
-"""Lower-case hexadecimal."""
+"""Hexadecimal, in either case."""
 SIGNATURE_ENCODING_BASE64: SignatureEncoding.ValueType  # 2
 """Standard base64."""
 Global___SignatureEncoding: _TypeAlias = SignatureEncoding  # noqa: Y015
@@ -148,6 +208,10 @@ class Source(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    CHANNEL_ROLES_FIELD_NUMBER: _builtins.int
+    SECRET_FORM_FIELD_NUMBER: _builtins.int
+    NAMED_SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/sources/{source}`. The id is made by the server and unique in the suite."""
     display_name: _builtins.str
@@ -167,13 +231,21 @@ class Source(_message.Message):
     and the provider lets the receiver choose (Standard Webhooks, generic HMAC): CreateSource then returns it once.
     """
     fetch_credential: _builtins.str
-    """What recordings are fetched with (CallRail API key; for Twilio the auth token, `secret`, is used when empty)."""
+    """What recordings are fetched with: CallRail's API key; for Twilio an auth token or `SK...:secret`, an API key with its
+    secret, and the auth token in `secret` when empty.
+    """
     api_base_url: _builtins.str
     """The base URL of the provider's API where recordings are fetched, when not the provider's own (a proxy, a test)."""
     hook_path: _builtins.str
     """The path webhooks are posted to, without the event type: `/hooks/{source}`."""
     etag: _builtins.str
     """Changes with every change. Given on an update, the update is refused with ABORTED unless it fits."""
+    region: _builtins.str
+    """Where numbers without a country code are at home, a CLDR region such as `US`; the language's region when empty."""
+    channel_roles: Global___ChannelRoles.ValueType
+    """Who speaks on which channel of a recording with two."""
+    secret_form: Global___SecretForm.ValueType
+    """How the secrets are to be read. For Standard Webhooks and generic senders."""
     @_builtins.property
     def mapping(self) -> Global___PayloadMapping:
         """How payloads of Standard Webhooks and generic senders are read."""
@@ -189,6 +261,12 @@ class Source(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed."""
+
+    @_builtins.property
+    def named_secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSecret]:
+        """Further secrets that verify beside `secret` for as long as they are listed, such as a subaccount's auth token. An
+        update replaces the list; an entry without a value keeps the value that its name has.
+        """
 
     def __init__(
         self,
@@ -208,14 +286,46 @@ class Source(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        region: _builtins.str = ...,
+        channel_roles: Global___ChannelRoles.ValueType = ...,
+        secret_form: Global___SecretForm.ValueType = ...,
+        named_secrets: _abc.Iterable[Global___NamedSecret] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "hmac", b"hmac", "mapping", b"mapping", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base_url", b"api_base_url", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "fetch_credential", b"fetch_credential", "hmac", b"hmac", "hook_path", b"hook_path", "language", b"language", "mapping", b"mapping", "name", b"name", "provider", b"provider", "provider_account", b"provider_account", "secret", b"secret", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base_url", b"api_base_url", "channel_roles", b"channel_roles", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "fetch_credential", b"fetch_credential", "hmac", b"hmac", "hook_path", b"hook_path", "language", b"language", "mapping", b"mapping", "name", b"name", "named_secrets", b"named_secrets", "provider", b"provider", "provider_account", b"provider_account", "region", b"region", "secret", b"secret", "secret_form", b"secret_form", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Source: _TypeAlias = Source  # noqa: Y015
+
+@_typing.final
+class NamedSecret(_message.Message):
+    """A lasting secret and what it is called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it is called, unique in its source. Named after a Twilio account SID, it is also what that account's recordings
+    are fetched with.
+    """
+    value: _builtins.str
+    """The secret; never shown again."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedSecret: _TypeAlias = NamedSecret  # noqa: Y015
 
 @_typing.final
 class PayloadMapping(_message.Message):
@@ -276,18 +386,28 @@ class HmacOptions(_message.Message):
     TIMESTAMP_HEADER_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     DEDUP_PATH_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_PART_FIELD_NUMBER: _builtins.int
+    SIGNED_CONTENT_FIELD_NUMBER: _builtins.int
     header: _builtins.str
-    """The header that carries the signature."""
+    """The header that carries the signature, or several: parts between `,`, `;` or spaces, of which one must fit."""
     hash: Global___HashAlgorithm.ValueType
     """The hash."""
     encoding: Global___SignatureEncoding.ValueType
     """How the signature is written."""
     prefix: _builtins.str
-    """What stands before the signature in the header, such as `sha256=`."""
+    """What stands before each signature in the header, such as `sha256=` or `v1=`."""
     timestamp_header: _builtins.str
-    """A header with unix seconds that is signed as `{timestamp}.{body}`; empty when there is none."""
+    """A header with unix seconds or milliseconds that is signed too; empty when there is none."""
     dedup_path: _builtins.str
     """The dotted JSON path of what makes a delivery the same event; the body's hash when empty."""
+    timestamp_part: _builtins.str
+    """Where the signature's header carries the time too, as in `t=1795186800,v1=...`: the name before the `=`, such as `t`.
+    In place of `timestamp_header`.
+    """
+    signed_content: _builtins.str
+    """What is signed, with `{timestamp}` and `{body}` in their places, such as `v0:{timestamp}:{body}`. When empty,
+    `{timestamp}.{body}` where there is a time and `{body}` where there is none.
+    """
     @_builtins.property
     def tolerance(self) -> _duration_pb2.Duration:
         """How far the timestamp may be off, 5 minutes when not set."""
@@ -302,10 +422,12 @@ class HmacOptions(_message.Message):
         timestamp_header: _builtins.str = ...,
         tolerance: _duration_pb2.Duration | None = ...,
         dedup_path: _builtins.str = ...,
+        timestamp_part: _builtins.str = ...,
+        signed_content: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tolerance", b"tolerance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_path", b"dedup_path", "encoding", b"encoding", "hash", b"hash", "header", b"header", "prefix", b"prefix", "timestamp_header", b"timestamp_header", "tolerance", b"tolerance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_path", b"dedup_path", "encoding", b"encoding", "hash", b"hash", "header", b"header", "prefix", b"prefix", "signed_content", b"signed_content", "timestamp_header", b"timestamp_header", "timestamp_part", b"timestamp_part", "tolerance", b"tolerance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,7 +457,7 @@ class ResolvedSource(_message.Message):
 
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceSecret]:
-        """The secrets that verify right now, the newest first."""
+        """The secrets that verify right now: the newest first, then those that have names."""
 
     @_builtins.property
     def retention(self) -> _tenant_pb2.Retention:
@@ -367,8 +489,11 @@ class SourceSecret(_message.Message):
 
     VALUE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     value: _builtins.str
     """The secret as the provider knows it."""
+    name: _builtins.str
+    """What it is called; empty for the source's own secret."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """After this it verifies no more; not set on the newest."""
@@ -378,10 +503,11 @@ class SourceSecret(_message.Message):
         *,
         value: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -148,7 +148,7 @@ class UpdateSourceRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields to change: display_name, language, provider_account, state, fetch_credential, mapping, hmac,
-        api_base_url. All that are set when empty. A secret is changed by RotateSourceSecret.
+        api_base_url, region, channel_roles, secret_form, named_secrets. All that are set when empty. A secret is changed by RotateSourceSecret.
         """
 
     def __init__(

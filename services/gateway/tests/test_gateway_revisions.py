@@ -1,0 +1,74 @@
+"""Changes of a call: told twice they are one event, told again after another change they are a new one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from gateway_world import opened
+
+
+def modified(note):
+    """A change as CallRail tells of it: every change of a call carries the call's own time."""
+    return json.dumps({"id": 7, "timestamp": "2026-11-20T07:00:00Z", "note": note}).encode()
+
+
+async def told(world, *notes, at_once):
+    for note in notes:
+        await world.receipt(modified(note), event_type="call_modified")
+        if not at_once:
+            await world.admit()
+    await world.admit()
+
+
+async def notes_of(world):
+    """The note of every event, in the order in which they were received."""
+    jobs = []
+    while claimed := await world.claim():
+        jobs += claimed
+        for job in claimed:
+            await world.finish(job)
+    jobs.sort(key=lambda job: job.receive_time.ToDatetime())
+    return [json.loads(job.body)["note"] for job in jobs]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one_batch", "batch_by_batch"])
+@pytest.mark.parametrize(
+    ("notes", "events"),
+    [("aa", "a"), ("ab", "ab"), ("aba", "aba"), ("aabbaa", "aba"), ("abab", "abab"), ("abcab", "abcab")],
+)
+async def test_a_change_is_new_unless_it_was_the_last_one(tmp_path, notes, events, at_once):
+    async with opened(tmp_path) as world:
+        await told(world, *notes, at_once=at_once)
+        assert await notes_of(world) == list(events)
+
+
+async def test_of_another_call_the_same_words_are_no_redelivery(tmp_path):
+    async with opened(tmp_path) as world:
+        for number in (1, 2, 1):
+            body = json.dumps({"id": number, "note": "same"}).encode()
+            await world.receipt(body, event_type="call_modified")
+        await world.admit()
+        assert len(await world.listed()) == 2
+
+
+async def test_every_receipt_is_linked_to_the_event_that_it_is(tmp_path):
+    async with opened(tmp_path) as world:
+        await told(world, *"aabbaa", at_once=True)
+        counts = [(await world.show(event.name)).receipt_count for event in await world.listed()]
+        assert counts == [2, 2, 2]
+
+
+async def test_any_cut_into_batches_decides_the_same(tmp_path):
+    seen = set()
+    for number, cuts in enumerate(itertools.product([True, False], repeat=4)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with opened(folder) as world:
+            for note, cut in zip("abbab", (*cuts, True), strict=True):
+                await world.receipt(modified(note), event_type="call_modified")
+                if cut:
+                    await world.admit()
+            seen.add(tuple(await notes_of(world)))
+    assert seen == {("a", "b", "a", "b")}

@@ -1,0 +1,84 @@
+"""One value of a payload as text, time or duration, given in any of the types that senders use for it.
+
+What cannot be read raises `Malformed`, which names the field and what is allowed, never what came.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from trunkline_gateway.providers.base import Malformed
+
+TEXT_MOST = 2_000
+CONTENT_MOST = 100_000
+_DURATION_MOST_SECONDS = 31 * 86_400
+_TIME_MOST = 100
+_UNIX = re.compile(r"\d{9,11}(\.\d{1,9})?", re.ASCII)
+
+
+def clean(value: str, most: int) -> str:
+    """Return text that any store takes: no NUL, no space around it, at most so many characters."""
+    return value.replace("\0", "").strip()[:most]
+
+
+def as_text(value: Any, name: str, most: int = TEXT_MOST) -> str:
+    """Return a scalar as text. Raises `Malformed` for objects and lists."""
+    if isinstance(value, str):
+        return clean(value, most)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    raise Malformed(f"{name} must be text")
+
+
+def as_time(value: Any, name: str) -> datetime:
+    """Return a time given as ISO 8601 text (UTC when it names no zone), an RFC 2822 date or unix seconds."""
+    moment: datetime | None = None
+    try:
+        if isinstance(value, str):
+            text = value.strip()[:_TIME_MOST]
+            if _UNIX.fullmatch(text):
+                moment = datetime.fromtimestamp(float(text), UTC)
+            elif text[:1].isdigit():
+                moment = datetime.fromisoformat(text)
+            else:
+                moment = parsedate_to_datetime(text)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            moment = datetime.fromtimestamp(value, UTC)
+        if moment is not None:
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError, TypeError, IndexError):
+        moment = None
+    if moment is None or moment.year < 1971 or moment.year > 9998:
+        raise Malformed(f"{name} must be an ISO 8601 time or unix seconds")
+    return moment
+
+
+def as_duration(value: Any, name: str) -> Duration:
+    """Return seconds, given as a number or as text, as a duration."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError
+        seconds = float(value)
+        if not (math.isfinite(seconds) and 0 <= seconds <= _DURATION_MOST_SECONDS):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise Malformed(f"{name} must be seconds from 0 to {_DURATION_MOST_SECONDS}") from None
+    return Duration(seconds=int(seconds), nanos=int((seconds % 1) * 1_000) * 1_000_000)
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """Return a time as protobuf writes it."""
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
