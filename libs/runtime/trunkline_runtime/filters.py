@@ -16,8 +16,9 @@ COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"<>=!()]+))"""
+    r"""\s*+(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<word>[^\s"<>=!()]++))"""
 )
+_ESCAPED = re.compile(r"\\(.)")
 
 
 class Kind(enum.Enum):
@@ -116,7 +117,7 @@ def _tokens(text: str) -> list[_Token]:
         if found["op"]:
             tokens.append(_Token("op", found["op"], True))
         elif found["quoted"] is not None:
-            tokens.append(_Token("value", re.sub(r"\\(.)", r"\1", found["quoted"]), False))
+            tokens.append(_Token("value", _ESCAPED.sub(r"\1", found["quoted"]), False))
         else:
             tokens.append(_Token("value", found["word"], True))
     return tokens
