@@ -1,6 +1,7 @@
 """Finding what was named: people, telephone numbers, times, amounts, addresses and e-mail addresses."""
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
@@ -23,21 +24,25 @@ _HOUR = "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty|o'?clock)"
 _HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
 _CLOCK = (
-    rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|{_HOUR}\s{_MINUTE}(?:\s{_HALF})?|"
-    rf"{_HOUR}\s{_HALF}|noon|midnight)"
+    rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|"
+    rf"{_HOUR}\s(?:{_MINUTE}(?:\s{_HALF})?|{_HALF})|noon|midnight)"
 )
 _NO_COUNT = rf"(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
 _BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
 _PART = "(?:morning|afternoon|evening|night)"
 _DAY = (
-    rf"(?:(?:next|this|last|every)\s+)?{_DAYS}s?(?:\s+{_PART})?(?:,?\s+the\s+{_ORDINAL})?|"
-    rf"(?:day after tomorrow|tomorrow(?:\s+{_PART})?|today|tonight|(?:this|yesterday)\s+{_PART}|yesterday|"
-    r"(?:next|this)\s+(?:week|month|weekend))|"
-    rf"{_MONTHS}\s+(?:the\s+)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|the\s+{_ORDINAL}\s+of\s+{_MONTHS}|the\s+(?!first|second|third){_ORDINAL}(?!\s+(?:floor|page|time|one))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
+    rf"(?:(?:next|this|last|every)\s++)?{_DAYS}s?(?:\s++{_PART})?(?:,?\s++the\s++{_ORDINAL})?|"
+    rf"(?:day after tomorrow|tomorrow(?:\s++{_PART})?|today|tonight|(?:this|yesterday)\s++{_PART}|yesterday|"
+    r"(?:next|this)\s++(?:week|month|weekend))|"
+    rf"{_MONTHS}\s++(?:the\s++)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|"
+    rf"the\s++(?:{_ORDINAL}\s++of\s++{_MONTHS}|(?!first|second|third){_ORDINAL}(?!\s++(?:floor|page|time|one)))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
 )
 _TIME = re.compile(
-    rf"\b(?:(?:{_DAY})(?:,?\s+(?:at|around|by|after|before)\s+{_BARE_CLOCK})?|(?:at|around|after|before|by)\s+{_CLOCK}|{_CLOCK}|at\s+{_HOUR}"
-    rf"(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))\b",
+    # How all that follows begins: other words and figures are passed over at once.
+    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo])|a[prtfu]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|t[heouw]|we|ye)"
+    rf"(?:(?:{_DAY})(?:,?\s++(?:at|around|by|after|before)\s++{_BARE_CLOCK})?|"
+    rf"at\s++(?:{_CLOCK}|{_HOUR}(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
+    rf"(?:around|after|before|by)\s++{_CLOCK}|{_CLOCK})\b",
     re.IGNORECASE,
 )
 _PHONE = re.compile(
@@ -47,39 +52,60 @@ _PHONE = re.compile(
 _SPOKEN_PHONE = re.compile(
     rf"\b{numbers.DIGIT_WORD}(?:[\s,.-]+{numbers.DIGIT_WORD}){{6,10}}\b", re.IGNORECASE
 )
+# A pattern over what was said is linear: what repeats takes all it can at once (`++`) and begins only where a run of
+# it begins, so that `1,1,1,...` or `a.a.a...` is read once and not once from each of its characters.
+_FIGURE = r"\d++(?:,\d++)*+(?:\.\d{1,2})?"
+_UNIT = r"\s(?:dollars|bucks)"
 _AMOUNT = re.compile(
-    r"\$\s?\d[\d,]*(?:\.\d{1,2})?(?:\s?(?:k\b|thousand|million))?|\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars|bucks)|"
-    rf"\b{numbers.NUMBER}\s(?:dollars|bucks)",
+    rf"(?P<entity>\$\s?{_FIGURE}(?:\s?(?:k\b|thousand|million))?|(?<!\d)(?<!\d,)\b{_FIGURE}{_UNIT}|"
+    rf"\b{numbers.NUMBER}{_UNIT})"
+    rf"|\b{numbers.NUMBER}",  # any other number is taken too: it need not be read from each of its words
     re.IGNORECASE,
 )
 _STREET = (
-    "(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|cir|terrace|"
-    "parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
+    "(?=[a-dghlprstw][a-z])(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|"
+    "cir|terrace|parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
 )
-_HOUSE = (
-    rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
+_HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER})"
+_WORD = r"[a-z0-9]++\s++"
+_NAMED_STREET = (
+    rf"(?:[nsew]\.\s++)?{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET})))\b"
 )
-_NAME_OF_STREET = r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:[a-z0-9]+\s+){1,3}?"
-_ADDRESS = re.compile(rf"\b{_HOUSE}\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
-_TOLD_ADDRESS = re.compile(
-    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+"
-    rf"(?P<entity>{_HOUSE}\s+[a-z]+(?:\s[A-Z][a-z]+)?)",
+_ADDRESS = re.compile(
+    rf"(?P<entity>\b{_HOUSE}\s++{_NAMED_STREET})|\b{numbers.NUMBER}",  # as with amounts
     re.IGNORECASE,
 )
-_EMAIL = re.compile(
-    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\w+(?:\s(?:dot|underscore)\s\w+)*\sat\s(?:\w+\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b",
+_TOLD_ADDRESS = re.compile(
+    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s++"
+    rf"(?P<entity>{_HOUSE}\s++[a-z]+(?:\s[A-Z][a-z]+)?)",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"(?<![\w.+-])[.+-]*+(?P<entity>\w[\w.+-]*+@[\w-]++(?:\.[\w-]+)+)\b")
+_SPOKEN_EMAIL = re.compile(
+    r"\b\w++(?:\s(?:dot|underscore)\s\w++){0,6}\sat\s(?:\w++\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+"
+    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s++"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(
-    r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+"
+    r"(?:\b(?:this is|it'?s|it is|i'?m|i am|here'?s|speaking with)|^(?:hi|hey|hello))\s++"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LETTER = re.compile("[a-z]", re.IGNORECASE)
+_NO_DIGIT = re.compile(r"\D")
+_PLAIN_AMOUNT = re.compile(r"\d[\d,]*+(?:\.\d++)?")
+_THOUSANDS = re.compile(r"\d\s?(?:k\b|thousand)", re.IGNORECASE)
+_DIGITAL_CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
+_BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|$)")
+_SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
+_AFTERNOON = re.compile(r"p\.?\s?m")
+_DOT = re.compile(r"\sdot\s")
+_UNDERSCORE = re.compile(r"\sunderscore\s")
+_MOST_ENTITIES = 500
 _NOT_A_NAME = cues.words("not_a_name")
 _FIRST_NAMES = frozenset(
     (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt")
@@ -93,18 +119,22 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     found: list[Entity] = []
     offset = 0
     for turn in transcript.turns:
-        here: list[Entity] = []
+        here: list[Entity] = []  # in order of place, none over another
         for entity in _in_turn(turn.text):
-            if not any(entity.start < other.end and other.start < entity.end for other in here):
-                here.append(entity)
+            at = bisect(here, entity.start, key=lambda other: other.start)
+            after_one = at > 0 and here[at - 1].end > entity.start
+            before_one = at < len(here) and here[at].start < entity.end
+            if not after_one and not before_one:
+                here.insert(at, entity)
         found += [replace(one, start=one.start + offset, end=one.end + offset) for one in here]
         offset += len(turn.text) + 1
-    return tuple(sorted(found, key=lambda entity: entity.start))
+    return tuple(found[:_MOST_ENTITIES])
 
 
 def _in_turn(text: str) -> Iterator[Entity]:
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
+        (EntityType.EMAIL, _SPOKEN_EMAIL, _email_value),
         (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
         (EntityType.PHONE_NUMBER, _SPOKEN_PHONE, _phone_value),
         (EntityType.AMOUNT, _AMOUNT, _amount_value),
@@ -115,6 +145,8 @@ def _in_turn(text: str) -> Iterator[Entity]:
     for kind, pattern, normalise in finders:
         for match in pattern.finditer(text):
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
+            if start < 0:  # what the pattern passes over
+                continue
             yield Entity(kind, text[start:end], normalise(text[start:end]), start, end)
     yield from _people(text)
 
@@ -151,18 +183,18 @@ def _unpunctuated(text: str) -> bool:
 
 
 def _phone_value(text: str) -> str:
-    found = numbers.digits(text) if re.search("[a-z]", text, re.IGNORECASE) else re.sub(r"\D", "", text)
+    found = numbers.digits(text) if _LETTER.search(text) else _NO_DIGIT.sub("", text)
     if len(found) == 10:
         return f"+1{found}"
     return f"+{found}" if len(found) == 11 and found.startswith("1") else found
 
 
 def _amount_value(text: str) -> str:
-    plain = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+    plain = _PLAIN_AMOUNT.search(text)
     if plain is None:
         return f"{numbers.value(text):.2f}"
     scale = 1
-    if re.search(r"\d\s?(?:k\b|thousand)", text, re.IGNORECASE):
+    if _THOUSANDS.search(text):
         scale = 1_000
     elif "million" in text.lower():
         scale = 1_000_000
@@ -174,18 +206,16 @@ def _time_value(text: str) -> str:
     lowered = text.lower()
     if "noon" in lowered.split():
         return "12:00"
-    clock = re.search(r"(\d{1,2}):(\d{2})", lowered) or re.search(
-        rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|$)", lowered
-    )
+    clock = _DIGITAL_CLOCK.search(lowered) or _BARE_HOUR.search(lowered)
     if clock and "/" not in lowered:
         hour, minute = int(clock[1]), int(clock[2] or 0)
     else:
-        spoken = re.search(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b", lowered)
+        spoken = _SPOKEN_CLOCK.search(lowered)
         if spoken is None:
             return ""
         hour = numbers.value(spoken[1])
         minute = numbers.value((spoken[2] or "").replace("fortyfive", "forty five"))
-    if re.search(r"p\.?\s?m", lowered) and hour < 12:
+    if _AFTERNOON.search(lowered) and hour < 12:
         hour += 12
     return f"{hour:02d}:{minute:02d}" if hour < 24 and minute < 60 else ""
 
@@ -193,6 +223,6 @@ def _time_value(text: str) -> str:
 def _email_value(text: str) -> str:
     if "@" in text:
         return text.lower()
-    spoken = re.sub(r"\s(?:dot)\s", ".", text.lower())
-    name, _, domain = re.sub(r"\sunderscore\s", "_", spoken).partition(" at ")
+    spoken = _DOT.sub(".", text.lower())
+    name, _, domain = _UNDERSCORE.sub("_", spoken).partition(" at ")
     return f"{name}@{domain.replace(' ', '')}"
