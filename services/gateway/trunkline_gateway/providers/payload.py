@@ -27,6 +27,7 @@ _FORM_FIELDS_MOST = 1_000
 _DURATION_MOST_SECONDS = 31 * 86_400
 _LIST_MOST = 200
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_UNIX_TIME = re.compile(r"\d{9,11}(\.\d+)?", re.ASCII)
 _LISTED = re.compile(r"(.+)\[\d*\]", re.ASCII)
 _TRUE = frozenset({"true", "1", "yes", "t"})
 _FALSE = frozenset({"false", "0", "no", "f"})
@@ -104,7 +105,7 @@ def as_time(value: Any, name: str) -> datetime:
     try:
         if isinstance(value, str):
             text = value.strip()
-            if re.fullmatch(r"\d{9,11}(\.\d+)?", text, re.ASCII):
+            if _UNIX_TIME.fullmatch(text):
                 moment = datetime.fromtimestamp(float(text), UTC)
             elif text[:1].isdigit():
                 moment = datetime.fromisoformat(text)

@@ -17,7 +17,7 @@ from trunkline_gateway.transcode.shapes import leaf, shape_of
 
 _MOST_PARAMETERS = 200
 _FAILED_FIELD = re.compile(r"Failed to parse (\w+) field: ")
-_PLACE = re.compile(r" at [\w.\[\]\"]+\.*$")
+_PLACE = re.compile(r" at [\w.\[\]\"]++$")
 # An implied mask leaves them out: whoever sends back what GetX gave means the fields that can be changed.
 _NOT_CHANGED = frozenset(
     {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER, field_behavior_pb2.IMMUTABLE}
