@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, NamedTuple
 
 LENGTH = 100_000
 
@@ -22,32 +22,28 @@ _ENDS = ("", "=", "!", "\0")
 _FEW = 3
 
 
-def texts(pattern: re.Pattern[Any]) -> Iterator[Any]:
-    """Each text once, of about LENGTH characters, in the pattern's own type."""
-    seen: set[str] = set()
-    for text in (*_common(), *_own(pattern)):
-        if text not in seen:
-            seen.add(text)
-            yield text.encode("latin-1", "replace") if isinstance(pattern.pattern, bytes) else text
+class Recipe(NamedTuple):
+    """How a text is made: what leads, a unit again and again, and what ends it."""
+
+    lead: str
+    unit: str
+    end: str = ""
+
+    def text(self, pattern: re.Pattern[Any], length: int = LENGTH) -> Any:
+        """Make it, of about this length, in the pattern's own type."""
+        made = self.lead + self.unit * (length // len(self.unit)) + self.end
+        return made.encode("latin-1", "replace") if isinstance(pattern.pattern, bytes) else made
 
 
-def _common() -> Iterator[str]:
-    for unit in _UNITS:
-        yield from (_long(unit) + end for end in _ENDS[:2])
-
-
-def _own(pattern: re.Pattern[Any]) -> Iterator[str]:
-    """Pump what the pattern repeats, behind what leads there; also the two together, again and again."""
+def recipes(pattern: re.Pattern[Any]) -> set[Recipe]:
+    """Give the common ones, and those that pump what the pattern repeats behind what leads there."""
+    made = {Recipe("", unit, end) for unit in _UNITS for end in _ENDS[:2]}
     source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
     for lead, pumps in _repeats(parser.parse(source, pattern.flags & ~re.UNICODE & ~re.DEBUG), ""):
-        for pump in pumps:
-            for end in _ENDS:
-                yield lead + _long(pump) + end
-            yield _long(lead + pump)
-
-
-def _long(unit: str) -> str:
-    return unit * (LENGTH // len(unit)) if unit else ""
+        for pump in filter(None, pumps):
+            made |= {Recipe(lead, pump, end) for end in _ENDS}
+            made.add(Recipe("", lead + pump))
+    return made
 
 
 def _repeats(tree: Any, lead: str) -> Iterator[tuple[str, list[str]]]:

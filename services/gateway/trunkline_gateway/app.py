@@ -135,7 +135,7 @@ async def serve(config: GatewayConfig) -> None:
         api = build_transcoder(channels, signer, authenticator, config, own_address=lambda: server.address)
         readiness = Readiness(server.health, inbox)
         front = Front(receiver, api, readiness)
-        http = HttpServer(front, config.http_address, config.drain_seconds)
+        http = HttpServer(front, config.http_address, config.drain_seconds, config.edge_limits())
         await server.start()
         stack.push_async_callback(server.stop)
 

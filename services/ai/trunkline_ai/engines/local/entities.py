@@ -12,30 +12,35 @@ from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTHS = (
-    "(?:january|february|march|april|may|june|july|august|september|october|november|december|"
-    r"(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?)"
-)
-_ORDINAL = (
-    r"(?:\d{1,2}(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|"
-    r"(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|twenty[\s-](?:first|second|third|fourth|fifth|sixth|"
-    r"seventh|eighth|ninth)|thirtieth|thirty[\s-]first)"
-)
-_HOUR = "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+_SHORT_MONTHS = ("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
+_MONTH = rf"(?:{numbers.one_of(_MONTHS)}|{numbers.one_of(_SHORT_MONTHS)}\.?)"
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth", "thirtieth",
+)  # fmt: skip
+_TENS = rf"twenty[\s-]{numbers.one_of(_ORDINALS[:9])}|thirty[\s-]first"
+_ORDINAL = rf"(?:\d{{1,2}}(?:st|nd|rd|th)|{_TENS}|{numbers.one_of(_ORDINALS)})"
+_HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_HOUR = numbers.one_of(_HOURS)
 _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty|o'?clock)"
 _HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
 _CLOCK = (
     rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|"
     rf"{_HOUR}\s(?:{_MINUTE}(?:\s{_HALF})?|{_HALF})|noon|midnight)"
 )
-_NO_COUNT = rf"(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
+_NO_COUNT = rf"(?!\s++(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
 _BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
 _PART = "(?:morning|afternoon|evening|night)"
 _DAY = (
     rf"(?:(?:next|this|last|every)\s++)?{_DAYS}s?(?:\s++{_PART})?(?:,?\s++the\s++{_ORDINAL})?|"
     rf"(?:day after tomorrow|tomorrow(?:\s++{_PART})?|today|tonight|(?:this|yesterday)\s++{_PART}|yesterday|"
     r"(?:next|this)\s++(?:week|month|weekend))|"
-    rf"{_MONTHS}\s++(?:the\s++)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|"
-    rf"the\s++(?:{_ORDINAL}\s++of\s++{_MONTHS}|(?!first|second|third){_ORDINAL}(?!\s++(?:floor|page|time|one)))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
+    rf"{_MONTH}\s++(?:the\s++)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|"
+    rf"the\s++(?:{_ORDINAL}\s++of\s++{_MONTH}|(?!first|second|third){_ORDINAL}(?!\s++(?:floor|page|time|one)))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
 )
 _TIME = re.compile(
     # How all that follows begins: other words and figures are passed over at once.

@@ -15,7 +15,7 @@ _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
 
 
-def _one_of(words: Iterable[str]) -> str:
+def one_of(words: Iterable[str]) -> str:
     """An expression of one of these words, the longest that is there; others are passed over at the first letter."""
     ends: dict[str, list[str]] = {}
     for word in sorted(words, key=len, reverse=True):
@@ -23,11 +23,11 @@ def _one_of(words: Iterable[str]) -> str:
     return "(?:" + "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in ends.items()) + ")"
 
 
-NUMBER_WORD = _one_of([*_UNITS, *_TENS, *_SCALES])
+NUMBER_WORD = one_of([*_UNITS, *_TENS, *_SCALES])
 """Expression of one spoken number word."""
 NUMBER = rf"(?>{NUMBER_WORD}(?:(?:[\s-]++|(?<=hundred)\sand\s)(?:oh\s++)?{NUMBER_WORD}){{0,7}})"
 """Expression of a spoken number of up to eight words, as many as there are."""
-DIGIT_WORD = rf"(?:{_one_of(_DIGITS)}|\d)"
+DIGIT_WORD = rf"(?:{one_of(_DIGITS)}|\d)"
 """Expression of one spoken digit."""
 _WORD = re.compile(r"\w++")
 _LETTERS = re.compile("[a-z]++")
