@@ -43,7 +43,6 @@ class EdgeProtocol(HttpToolsProtocol):
         self._limits = register.limits
         self._watch = Watch(register.limits)
         self._over = False  # refused: what still comes is not read
-        self._in_head = False
         self._requests = 0
         self._received = 0
         self._sent = 0
@@ -87,17 +86,6 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._unread > self._limits.head_bytes:
             self._refuse("HEAD_TOO_LARGE")
 
-    def on_message_begin(self) -> None:
-        """Begin a head."""
-        self._in_head = True
-        self._requests += 1
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; one behind the body says nothing that anybody asks for."""
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Begin a request; its application runs only after this."""
         if self._unread > self._limits.head_bytes and self._head_bytes() > self._limits.head_bytes:
@@ -106,10 +94,14 @@ class EdgeProtocol(HttpToolsProtocol):
             self._stop("TOO_MANY_FIELDS")
         if len(self.pipeline) >= self._limits.requests_ahead:
             self._stop("TOO_MANY_AHEAD")
-        self._in_head = False
+        self._requests += 1
         self._unread = 0
         super().on_headers_complete()
         self.scope["extensions"] = self._extensions
+
+    @property
+    def _in_head(self) -> bool:
+        return self.scope is not None and "extensions" not in self.scope
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
