@@ -15,6 +15,8 @@ EQUALITY = ("=", "!=")
 COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
+_MOST_CHARACTERS = 2_000
+_INT64 = 2**63
 _TOKEN = re.compile(
     r"""\s*+(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<word>[^\s"<>=!()]++))"""
 )
@@ -90,6 +92,8 @@ def parse(text: str, fields: Mapping[str, FieldType]) -> list[Condition]:
 
     Raises InvalidArgument("filter") that names the field and what is allowed.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise _bad(f"is longer than {_MOST_CHARACTERS} characters")
     tokens = _tokens(text)
     conditions: list[Condition] = []
     at = 0
@@ -148,7 +152,7 @@ def _value(name: str, kind: FieldType, text: str) -> Value:
             case Kind.STRING:
                 return text
             case Kind.INTEGER:
-                return int(text)
+                return _integer(text)
             case Kind.NUMBER:
                 return _number(text)
             case Kind.BOOLEAN:
@@ -159,6 +163,13 @@ def _value(name: str, kind: FieldType, text: str) -> Value:
                 return kind.values[kind.values.index(text)]
     except (ValueError, KeyError, OverflowError):
         raise _bad(f"{name} cannot be {text[:100]!r}; allowed: {kind.allowed}") from None
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if not -_INT64 <= value < _INT64:  # more than a store takes
+        raise ValueError(text)
+    return value
 
 
 def _number(text: str) -> float:

@@ -18,6 +18,7 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from trunkline_gateway.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
 
 FORM = "application/x-www-form-urlencoded"
@@ -26,6 +27,7 @@ CONTENT_MOST = 100_000
 _FORM_FIELDS_MOST = 1_000
 _DURATION_MOST_SECONDS = 31 * 86_400
 _LIST_MOST = 200
+_TIME_MOST = 100
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _UNIX_TIME = re.compile(r"\d{9,11}(\.\d+)?", re.ASCII)
 _LISTED = re.compile(r"(.+)\[\d*\]", re.ASCII)
@@ -61,6 +63,10 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise Malformed("the body must be a JSON object") from None
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
+    try:
+        check(value, body)
+    except TooMuch as error:
+        raise Malformed(f"the body {error}") from None
     return value
 
 
@@ -104,7 +110,7 @@ def as_time(value: Any, name: str) -> datetime:
     moment: datetime | None = None
     try:
         if isinstance(value, str):
-            text = value.strip()
+            text = value.strip() if len(value) <= _TIME_MOST else ""
             if _UNIX_TIME.fullmatch(text):
                 moment = datetime.fromtimestamp(float(text), UTC)
             elif text[:1].isdigit():
@@ -126,6 +132,8 @@ def as_duration(value: Any, name: str) -> Duration:
     """Return seconds, given as a number or as text, as a duration."""
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError
+        if isinstance(value, str) and len(value) > _TIME_MOST:
             raise ValueError
         seconds = float(value)
         if not (math.isfinite(seconds) and 0 <= seconds <= _DURATION_MOST_SECONDS):
@@ -208,7 +216,7 @@ class Payload:
                 except orjson.JSONDecodeError:
                     raise Malformed(f"{name} must be a list of texts") from None
             if isinstance(value, str):
-                value = value.split(",")
+                value = value.split(",", _LIST_MOST)
             if not isinstance(value, list):
                 raise Malformed(f"{name} must be a list of texts")
             items = (item.get("name") if isinstance(item, dict) else item for item in value[:_LIST_MOST])
