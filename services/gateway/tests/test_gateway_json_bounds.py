@@ -23,8 +23,8 @@ TOO_MUCH = {"keys": KEYS, "items": ITEMS, "objects": OBJECTS, "deep": DEEP}
 
 def test_a_name_that_stands_twice_costs_no_more_than_any_other():
     """31 kB of them once took a third of a second."""
-    distinct = b",".join(b'"k%d":1' % n for n in range(5_000))
-    body = b"{" + distinct + b"," + distinct + b"}"
+    distinct = b",".join(b'"k%d":1' % n for n in range(3_000))
+    body = b"{" + distinct + b',"z":1,"z":1}'
     began = time.thread_time()
     with pytest.raises(InvalidArgument, match="stands twice"):
         reader.parse_json(body)
