@@ -93,10 +93,12 @@ class Recording:
     seconds: float = 60.0
     channels: int = 2
     in_use: int = 0
+    times_decoded: int = 0
 
     @contextlib.asynccontextmanager
     async def prepared(self):
         self.in_use += 1
+        self.times_decoded += 1
         try:
             yield PreparedAudio(
                 scratch=Path("folder") / self.name,
@@ -253,6 +255,32 @@ def test_turns_join_over_short_pauses_only():
     assert texts(piece(0, 0, 20), piece(0, 20, 40)) == ["0", "20"]
 
 
+async def test_speech_that_the_model_passed_over_is_listened_to_once_more_by_itself():
+    def heard(lane, start, request):
+        if len(request["spans"]) == 3:
+            return written(said("First.", start=0.0) + said("Third.", start=6.0, utterance=2))
+        return written(said("Second.", start=start))
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 8))))
+    assert result.segments[0].text == "First."
+    assert [word.text for item in result.segments for word in item.words] == ["First.", "Second.", "Third."]
+    assert pool.asked[1]["spans"] == [[3 * SECOND, 5 * SECOND]]
+    assert len(pool.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "utterances",
+    [speech((0, 0, 2), (0, 3, 4)), speech((1, 0, 2), (1, 3, 6))],
+    ids=["short", "no words at all"],
+)
+async def test_a_breath_or_a_window_of_noise_is_not_listened_to_again(utterances):
+    words = {0: said("First.", start=0.0), 1: []}
+    pool = FakePool(lambda lane, *_: written(words[lane]))
+    await hear(pool, Recording(utterances))
+    assert len(pool.asked) == 1
+
+
 # Languages
 
 
@@ -300,6 +328,21 @@ async def test_a_hint_that_is_right_keeps_its_region():
 async def test_a_recording_without_a_hint_is_in_the_language_that_is_heard():
     result = await hear(FakePool(lambda *_: written(said("Hallo.", start=0.0), "de")), Recording(windows(1)))
     assert (result.language, result.overruled_language) == ("de", "")
+
+
+async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_language():
+    heard = {"languages": [], "language": "en", "words": said("Where", "is", "no", "Dias?", start=0.0)}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1) + windows(1, lane=1)), "es-MX")
+    assert (result.language, result.unreliable) == ("es-MX", "language_not_supported")
+    assert (result.segments, result.speakers, result.overruled_language) == ((), 2, "")
+
+
+@pytest.mark.parametrize("hint", ["", "en-GB"])
+async def test_a_model_of_english_alone_writes_english_and_does_not_say_that_it_is_sure(hint):
+    heard = {"languages": [], "language": "en", "words": said("Hello.", start=0.0)}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1)), hint)
+    assert (result.language, result.language_confidence, result.unreliable) == (hint or "en", 0.0, "")
+    assert result.segments[0].text == "Hello."
 
 
 # Failures
@@ -431,6 +474,28 @@ async def test_without_its_model_it_says_which_command_fetches_it(tmp_path):
     assert (engine.ready, engine.pids, recording.in_use) == (False, [], 0)
     assert "\n" not in str(told.value)
     await engine.close()
+
+
+async def test_nothing_is_decoded_for_a_model_that_is_known_to_be_missing():
+    models = Models(ModelMissing("it is missing"))
+    recording = Recording(windows(1))
+    async with listening(FakePool(lambda *_: written()), find=models.find) as engine:
+        await until(lambda: models.looks > 1)
+        with pytest.raises(EngineError, match="it is missing"):
+            await engine.transcribe(recording, "en")
+    assert recording.times_decoded == 0
+
+
+async def test_a_process_that_does_not_start_is_told_at_once():
+    pool = FakePool(lambda *_: written())
+    pool.ready = False
+    async with listening(pool) as engine:
+        with pytest.raises(EngineError, match="does not start") as told:
+            await engine.transcribe(Recording(windows(1)), "en")
+        assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
+        assert pool.asked == []
+        pool.ready = True
+        await engine.transcribe(Recording(windows(1)), "en")
 
 
 async def test_a_model_that_comes_later_heals_it_without_a_restart():

@@ -16,6 +16,7 @@ from faster_whisper.transcribe import get_suppressed_tokens, pad_or_trim
 from numpy.typing import NDArray
 
 from trunkline_audio.engines import windows
+from trunkline_audio.engines.languages import likeliest
 from trunkline_audio.preprocess.timeline import RATE
 from trunkline_audio.workers import frames
 
@@ -58,11 +59,11 @@ class Listener:
             local_files_only=True,
         )
         self._beam = beam
-        self._multilingual = bool(self._model.model.is_multilingual)
+        self.multilingual = bool(self._model.model.is_multilingual)
 
     def languages(self, encoded: Any) -> list[tuple[str, float]]:
         """Languages by probability, the likeliest first, as Whisper's codes."""
-        if not self._multilingual:
+        if not self.multilingual:
             return [("en", 1.0)]
         found = self._model.model.detect_language(encoded)[0]
         return [(token.removeprefix("<|").removesuffix("|>"), float(share)) for token, share in found]
@@ -80,7 +81,7 @@ class Listener:
         not at a higher temperature.
         """
         tokenizer = Tokenizer(
-            self._model.hf_tokenizer, self._multilingual, task="transcribe", language=language
+            self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language
         )
         most = min(MOST_TOKENS, 16 + count * TOKENS_A_SECOND // 100)
         text = self._written(encoded, tokenizer, most)
@@ -138,10 +139,10 @@ def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool)
 
     `wanted` is the language that the caller named, or empty.
     """
-    likeliest, share = languages[0]
-    if likeliest == wanted or share >= CONFIDENT:
-        return likeliest
-    return (wanted or likeliest) if decide else ""
+    best, share = languages[0]
+    if best == wanted or share >= CONFIDENT:
+        return best
+    return likeliest([(1.0, list(languages))], wanted) if decide else ""
 
 
 def handler(
@@ -152,7 +153,7 @@ def handler(
     `spans` are [start, end] in samples of the lane's file. A word is [text, span, start, end, probability], in
     seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
     when `decide` is false and the window's language is not certain; {path, spans, language} then writes it in the
-    language that the caller chose.
+    language that the caller chose. `languages` is empty for a model that writes English only: it cannot tell.
     """
     listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
 
@@ -165,7 +166,7 @@ def handler(
         )
         words = listener.words(encoded, count, language) if language else []
         return {
-            "languages": [[code, round(share, 4)] for code, share in languages[:5]],
+            "languages": [[code, round(share, 4)] for code, share in languages[:5] if listener.multilingual],
             "language": language,
             "words": in_place(words, spans),
         }

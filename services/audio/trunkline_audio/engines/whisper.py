@@ -21,6 +21,7 @@ from trunkline_audio.engines.base import (
     PreparedAudio,
     Segment,
     Source,
+    Utterance,
     Word,
 )
 from trunkline_audio.engines.repetition import without_loops
@@ -28,6 +29,7 @@ from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
+from trunkline_audio.preprocess.timeline import RATE
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
@@ -37,6 +39,8 @@ WINDOW_SECONDS = 120.0
 """Longest that one window may take once it has a lane; the usual is a second."""
 MODEL_AGAIN_SECONDS = 5.0
 """How often a model that is not there, or is damaged, is looked for again."""
+MISSED_SECONDS = 1.2
+"""An utterance of at least this length, which is a second of speech and its margins, has words."""
 LOW_CERTAINTY = 0.45
 """`certainty` below which a transcript is not to be relied on."""
 CERTAINTY_FLOOR = 0.01
@@ -116,15 +120,26 @@ class WhisperEngine:
     async def transcribe(self, source: Source, language: str) -> EngineResult:
         """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
         await self._looked.wait()
-        if self._pool is None:  # before a recording is decoded for nothing
-            raise EngineError("ENGINE_NOT_READY", self._problem, transient=True)
+        if self._pool is None or not self._pool.ready:  # before a recording is decoded for nothing
+            problem = self._problem or "the speech process does not start: the service's log has its reason"
+            raise EngineError("ENGINE_NOT_READY", problem, transient=True)
         async with source.prepared() as audio:
             if not audio.utterances:
                 return EngineResult(language=language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
             written = await _Listening(self._pool, self._fair, source, audio, language).written()
+        if languages.code(language) not in ("", "en") and not any(reply["languages"] for _, reply in written):
+            return EngineResult(
+                language=language,
+                lanes=audio.lanes,
+                speech_seconds=audio.speech_seconds,
+                unreliable="language_not_supported",
+                speakers=len({(item.lane, item.voice) for item in audio.utterances}),
+            )
         segments = [segment for window, reply in written for segment in _segments(window, reply)]
+        # A window of noise has a likeliest language too.
+        spoken = [(window, reply) for window, reply in written if reply["words"]] or written
         found = languages.verdict(
-            language, [(reply["language"], window.seconds, _share(reply)) for window, reply in written]
+            language, [(reply["language"], window.seconds, _share(reply)) for window, reply in spoken]
         )
         return EngineResult(
             language=found.language,
@@ -149,6 +164,7 @@ class WhisperEngine:
                     log.error("speech_model_not_usable", problem=self._problem)
                 self._looked.set()
                 await asyncio.sleep(self._again_seconds)
+        self._problem = ""
         self._pool = self._make_pool(
             "trunkline_audio.engines.listener:handler",
             size=1,
@@ -185,18 +201,20 @@ class _Listening:
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
 
     async def written(self) -> Written:
-        """Each window with the worker's answer; those of uncertain language once the others are known."""
+        """Each window with the worker's answer.
+
+        Windows of uncertain language are written once those of the others are known; speech that the model passed
+        over is listened to once more, without what surrounded it.
+        """
         packed = windows.packed(self._audio.utterances)
         first = await self._all(packed, {"wanted": self._wanted, "decide": len(packed) == 1})
-        open_ones = [window for window, reply in first if not reply["language"]]
-        if not open_ones:
-            return first
-        heard = [
-            (window.seconds, [(code, share) for code, share in reply["languages"]]) for window, reply in first
-        ]
+        heard = [(window.seconds, reply["languages"]) for window, reply in first]
         language = languages.likeliest(heard, self._wanted)
-        again = dict(await self._all(open_ones, {"language": language}))
-        return [(window, again.get(window, reply)) for window, reply in first]
+        uncertain = [window for window, reply in first if not reply["language"]]
+        decided = dict(await self._all(uncertain, {"language": language}))
+        out = [(window, decided.get(window, reply)) for window, reply in first]
+        missed = windows.packed([item for window, reply in out for item in _passed_over(window, reply)])
+        return out + await self._all(missed, {"wanted": language, "decide": True})
 
     async def _all(self, packed: Sequence[Window], more: dict[str, Any]) -> Written:
         # The longest first, so that lanes end together.
@@ -231,6 +249,18 @@ def certainty(segments: Sequence[Segment]) -> float:
         if word.confidence is not None
     ]
     return math.exp(sum(logs_) / len(logs_)) if logs_ else 1.0
+
+
+def _passed_over(window: Window, reply: dict[str, Any]) -> list[Utterance]:
+    """Utterances without a word beside others that have some; where none has, nobody may have spoken at all."""
+    with_words = {word[1] for word in reply["words"]}
+    if not with_words:
+        return []
+    return [
+        item
+        for index, item in enumerate(window.utterances)
+        if index not in with_words and item.end - item.start >= MISSED_SECONDS * RATE
+    ]
 
 
 def _segments(window: Window, reply: dict[str, Any]) -> list[Segment]:
