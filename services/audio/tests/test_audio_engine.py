@@ -68,7 +68,7 @@ def said(*words, start, utterance=0, confidence=0.9):
 
 def written(words=(), language="en", share=0.95):
     """A window whose language the process was certain of."""
-    return {"languages": [[language, share]], "language": language, "words": list(words)}
+    return {"languages": [[language, share]], "language": language, "words": list(words), "cut": False}
 
 
 def uncertain(request, words, *languages):
@@ -78,6 +78,7 @@ def uncertain(request, words, *languages):
         "languages": [list(item) for item in languages],
         "language": language,
         "words": words if language else [],
+        "cut": False,
     }
 
 
@@ -281,6 +282,18 @@ async def test_a_breath_or_a_window_of_noise_is_not_listened_to_again(utterances
     assert len(pool.asked) == 1
 
 
+async def test_a_window_that_holds_more_than_can_be_written_is_listened_to_in_halves():
+    def heard(lane, start, request):
+        spans = request["spans"]
+        words = [said("Some.", start=begin / SECOND, utterance=n)[0] for n, (begin, _) in enumerate(spans)]
+        return written(words) | {"cut": len(spans) == 4}
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 7), (0, 8, 9))))
+    assert [len(asked["spans"]) for asked in pool.asked] == [4, 2, 2]
+    assert [word.start for item in result.segments for word in item.words] == [0.0, 3.0, 6.0, 8.0]
+
+
 # Languages
 
 
@@ -331,7 +344,8 @@ async def test_a_recording_without_a_hint_is_in_the_language_that_is_heard():
 
 
 async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_language():
-    heard = {"languages": [], "language": "en", "words": said("Where", "is", "no", "Dias?", start=0.0)}
+    words = said("Where", "is", "no", "Dias?", start=0.0)
+    heard = {"languages": [], "language": "en", "words": words, "cut": False}
     result = await hear(FakePool(lambda *_: heard), Recording(windows(1) + windows(1, lane=1)), "es-MX")
     assert (result.language, result.unreliable) == ("es-MX", "language_not_supported")
     assert (result.segments, result.speakers, result.overruled_language) == ((), 2, "")
@@ -339,7 +353,7 @@ async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_langua
 
 @pytest.mark.parametrize("hint", ["", "en-GB"])
 async def test_a_model_of_english_alone_writes_english_and_does_not_say_that_it_is_sure(hint):
-    heard = {"languages": [], "language": "en", "words": said("Hello.", start=0.0)}
+    heard = {"languages": [], "language": "en", "words": said("Hello.", start=0.0), "cut": False}
     result = await hear(FakePool(lambda *_: heard), Recording(windows(1)), hint)
     assert (result.language, result.language_confidence, result.unreliable) == (hint or "en", 0.0, "")
     assert result.segments[0].text == "Hello."
@@ -371,6 +385,22 @@ async def test_a_window_that_fails_fails_its_recording_with_the_reason(failure, 
         assert (pool.at_once, recording.in_use) == (0, 0)
         failing.clear()
         assert len((await engine.transcribe(recording, "en")).segments) == 4
+
+
+async def test_a_process_that_another_recording_ended_fails_nobody_else():
+    deaths = [DIED]
+    pool = FakePool(
+        lambda lane, start, request: deaths.pop() if deaths else written(said("Fine.", start=start))
+    )
+    assert (await hear(pool, Recording(windows(1)))).segments[0].text == "Fine."
+    assert len(pool.asked) == 2
+
+
+async def test_noise_without_a_word_has_no_language_and_overrules_nothing():
+    result = await hear(
+        FakePool(lambda *_: written(language="nn", share=0.9)), Recording(windows(1)), "en-US"
+    )
+    assert (result.language, result.overruled_language, result.segments) == ("en-US", "", ())
 
 
 async def test_a_window_that_fails_when_asked_again_fails_its_recording():

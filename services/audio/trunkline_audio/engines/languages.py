@@ -30,7 +30,7 @@ def code(tag: str) -> str:
 
 
 def likeliest(heard: Iterable[Heard], wanted: str = "") -> str:
-    """The language that most of the speech is in; `wanted`, if any of it may be, where windows disagree.
+    """The language that most of the speech is in; `wanted` instead if that is at least half as likely.
 
     Empty when nothing was heard.
     """
