@@ -5,14 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # The first Python on the PATH that the suite supports; PYTHON=... chooses another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
+# Where `python -m trunkline_audio.models` keeps speech models.
+MODELS := $(or $(TRUNKLINE_MODELS_FOLDER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkline/models)
 INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) requirements/dev.txt
 
 export PYTHONDONTWRITEBYTECODE :=
 
 $(VENV)/.ready: $(INPUTS)
-	@if [ -z "$(PYTHON)" ]; then echo "Trunkline needs Python 3.11, 3.12 or 3.13 on the PATH (python3 is \
+	@if [ -z "$(PYTHON)" ]; then echo "Trunkline needs Python 3.11, 3.12, 3.13 or 3.14 on the PATH (python3 is \
 	$$(python3 --version 2>&1)); PYTHON=/path/to/python make ... names one" >&2; exit 1; fi
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
@@ -25,7 +27,8 @@ $(VENV)/.ready: $(INPUTS)
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Install everything, all packages editable
+setup: $(VENV)/.ready ## Install everything, all packages editable, and fetch the speech model (145 MB) once
+	@[ -f "$(MODELS)/base/model.bin" ] || $(RUN) trunkline_audio.models fetch base
 
 demo: setup ## Every sample call from webhook to analysis, through the real processes; STORE=spanner: on its emulator
 	@$(RUN) tools.suite.demo $(if $(STORE),--store $(STORE))

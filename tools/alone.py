@@ -21,10 +21,10 @@ from tools.suite.processes import COMMANDS, Suite
 UV = Path(sys.executable).parent / "uv"
 # What a service must not need: another one's libraries.
 FOREIGN = {
-    "tenant": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "vaderSentiment", "uvicorn"),
-    "ai": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "uvicorn"),
+    "tenant": ("av", "onnxruntime", "ctranslate2", "google.cloud.spanner", "vaderSentiment", "uvicorn"),
+    "ai": ("av", "onnxruntime", "ctranslate2", "google.cloud.spanner", "uvicorn"),
     "audio": ("google.cloud.spanner", "vaderSentiment", "uvicorn"),
-    "gateway": ("av", "onnxruntime", "pocketsphinx", "google.cloud.spanner", "vaderSentiment", "numpy"),
+    "gateway": ("av", "onnxruntime", "ctranslate2", "google.cloud.spanner", "vaderSentiment", "numpy"),
 }
 
 SPANNER_ENGINE = "trunkline_store.spanner.engine"

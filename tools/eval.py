@@ -183,35 +183,19 @@ def show(title: str, items: Sequence[Item], answered: Sequence[dict[str, str]], 
 
 async def word_errors() -> dict[str, float]:
     """Word error rates of the local speech engine over the English sample calls, by kind of recording."""
-    import jiwer  # noqa: PLC0415 - only this part needs it, and the audio service's libraries
+    # Only this part needs the audio service's libraries.
+    from trunkline_audio.engines.whisper import WhisperSettings  # noqa: PLC0415
 
-    from tools.bench.audio import Bench, File, in_order, plain  # noqa: PLC0415
+    from tools.bench.audio import Bench  # noqa: PLC0415
 
-    calls = [
-        call
-        for call in json.loads((CALLS / "calls.json").read_text(encoding="utf-8"))
-        if call["language"] == "en" and call["turns"]
-    ]
-    rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder) / "scratch")
-        bench.preparer.start()
-        bench.engine.start()
+        bench = Bench(Path(folder), WhisperSettings())
         try:
-            await bench.decoders.wait_ready()
-            for name, channels in (("wer_telephone", 2), ("wer_telephone_mono", 1)):
-                chosen = [call for call in calls if call["channels"] == channels]
-                sources = [
-                    File(CALLS / call["file"], bench.preparer, call["seconds"], channels) for call in chosen
-                ]
-                heard = await asyncio.gather(*(bench.engine.transcribe(one, "en-US") for one in sources))
-                spoken = [plain(" ".join(turn["text"] for turn in call["turns"])) for call in chosen]
-                rate = float(jiwer.wer(spoken, [plain(in_order(result)) for result in heard]))
-                rates[name] = round(rate, 4)
+            await bench.warm()
+            await bench.words(json.loads((CALLS / "calls.json").read_text(encoding="utf-8")))
         finally:
-            await bench.engine.close()
-            await bench.preparer.close()
-    return rates
+            await bench.close()
+    return {name: round(rate, 4) for name, rate in bench.figures.items() if name.startswith("wer_")}
 
 
 def _word_errors_or_why_not() -> dict[str, float]:

@@ -1,6 +1,7 @@
 """An engine for pipeline load tests: answers at once with an empty transcript, and says so by its name.
 
-TRUNKLINE_AUDIO_ENGINE=instant_audio:create with this folder on PYTHONPATH. Nothing is decoded or heard.
+TRUNKLINE_AUDIO_ENGINE=tests.standins.instant_audio:create, started from the repository's root. Nothing is
+decoded or heard.
 """
 
 import asyncio
@@ -27,10 +28,10 @@ class InstantEngine:
         pass
 
 
-def create(workers=0):
+def create(config):
     return InstantEngine()
 
 
-def create_50ms(workers=0):
+def create_50ms(config):
     """Take 50 ms of time and nothing else."""
     return InstantEngine(0.05)

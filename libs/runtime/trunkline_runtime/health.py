@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -30,6 +30,7 @@ class Health:
         self._retry = retry_seconds
         self._recheck = recheck_seconds
         self._states: dict[str, bool] = {}
+        self._scopes: dict[str, frozenset[str]] = {}
         self._checks: dict[str, Check] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -40,16 +41,22 @@ class Health:
         self.services: set[str] = {""}
 
     def depend(
-        self, name: str, check: Check | None = None, at_drain: Callable[[], None] | None = None
+        self,
+        name: str,
+        check: Check | None = None,
+        at_drain: Callable[[], None] | None = None,
+        services: Iterable[str] = (),
     ) -> Setter:
-        """Add something without which the service cannot serve, not there until said otherwise.
+        """Add something without which the server cannot serve, not there until said otherwise.
 
-        With `check` it is asked again and again (an exception counts as False); the setter that is returned
-        says it from outside, in the loop's own thread. `at_drain` is called when the drain begins.
+        With `services`, full names of proto services, only those need it and the rest goes on. With `check` it is
+        asked again and again (an exception counts as False); the setter that is returned says it from outside, in
+        the loop's own thread. `at_drain` is called when the drain begins.
         """
         if at_drain is not None:
             self._at_drain.append(at_drain)
         self._states[name] = False
+        self._scopes[name] = frozenset(services)
         if check is not None:
             self._checks[name] = check
             if self._started:
@@ -62,13 +69,24 @@ class Health:
 
     @property
     def serving(self) -> bool:
-        """Whether the service serves now."""
-        return self._started and not self._draining and all(self._states.values())
+        """Whether the server serves now, of what all its services need."""
+        return self.serves("")
+
+    def serves(self, service: str) -> bool:
+        """Whether one proto service serves now, by its full name; the server as a whole for an empty name."""
+        return self._started and not self._draining and not self._lacking(service)
 
     @property
     def missing(self) -> list[str]:
-        """What is not there, by name."""
-        return sorted(name for name, there in self._states.items() if not there)
+        """What the server as a whole needs and is not there, by name."""
+        return self._lacking("")
+
+    def _lacking(self, service: str) -> list[str]:
+        return sorted(
+            name
+            for name, there in self._states.items()
+            if not there and (not self._scopes[name] or service in self._scopes[name])
+        )
 
     def start(self) -> None:
         """Begin to follow the checks; from here on the service may be SERVING."""
@@ -96,11 +114,11 @@ class Health:
         async with self._changed:
             await self._changed.wait_for(lambda: self.serving)
 
-    async def watch(self) -> AsyncIterator[bool]:
-        """Give whether the service serves, now and at each change; ends with the drain."""
+    async def watch(self, service: str = "") -> AsyncIterator[bool]:
+        """Give whether a service, or the whole server, serves: now and at each change; ends with the drain."""
         last: bool | None = None
         while True:
-            now = self.serving
+            now = self.serves(service)
             if now != last:
                 last = now
                 yield now
@@ -108,7 +126,7 @@ class Health:
                 return
             else:
                 async with self._changed:
-                    if self.serving == last and not self._draining:
+                    if self.serves(service) == last and not self._draining:
                         await self._changed.wait()
 
     def _set(self, name: str, there: bool) -> None:
@@ -162,12 +180,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if request.service not in self._health.services:
             status = to_status(NotFound(request.service))
             await context.abort(grpc.StatusCode.NOT_FOUND, status.message, to_trailers(status))
-        return health_pb2.HealthCheckResponse(status=SERVING if self._health.serving else NOT_SERVING)
+        return health_pb2.HealthCheckResponse(
+            status=SERVING if self._health.serves(request.service) else NOT_SERVING
+        )
 
     async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         """Say how it stands, then every change."""
         if request.service not in self._health.services:
             yield health_pb2.HealthCheckResponse(status=UNKNOWN)
             return
-        async for serving in self._health.watch():
+        async for serving in self._health.watch(request.service):
             yield health_pb2.HealthCheckResponse(status=SERVING if serving else NOT_SERVING)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from trunkline.ai.v1 import analysis_pb2
 from trunkline_ai.admin_service import AdminServicer
-from trunkline_ai.analyses import Analyses, StoredAnalysis
+from trunkline_ai.analyses import Analyses, StoredAnalysis, result_of
 from trunkline_ai.retention import sweep
 from trunkline_ai.tables import metadata
 from trunkline_runtime.errors import NotFound
@@ -55,6 +56,16 @@ async def what_is_kept_is_read_as_it_was(world):
     assert await world.analyses.add(kept) == kept
     assert await world.analyses.get("acme", "a1") == kept
     assert await world.analyses.get("other", "a1") is None
+
+
+@check
+async def a_message_is_read_as_it_was_stored(world):
+    said = analysis_pb2.Analysis(unreliable=True, unreliable_reason="language_not_analysed", summary="héllo")
+    await world.analyses.add(replace(analysis("a1"), result=result_of(said)))
+    kept = await world.analyses.get("acme", "a1")
+    assert result_of(kept.to_proto()) == result_of(said)
+    (listed,) = await world.analyses.page("acme", None, 5)
+    assert listed.to_proto() == kept.to_proto()
 
 
 @check

@@ -43,6 +43,36 @@ def test_a_text_is_one_turn_of_the_customer():
     assert made.context.message
 
 
+def context_of(**facts):
+    request = analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(**facts))
+    return conversation_of(request).context
+
+
+def test_the_transcripts_language_and_its_reason_are_passed_on():
+    assert context_of(language="es").language == "es"
+    assert context_of(language="es").unreliable == ""
+    assert context_of(unreliable=True, unreliable_reason="language_not_supported").unreliable == (
+        "language_not_supported"
+    )
+    assert context_of(unreliable=True).unreliable == "low_confidence"
+
+
+def test_what_changes_the_answer_is_in_the_digest_and_what_does_not_is_not():
+    def digest(**facts):
+        request = analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(**facts))
+        return conversation_of(request).digest
+
+    unreliable = {"unreliable": True, "unreliable_reason": "low_confidence"}
+    different = [
+        {},
+        {"language": "es"},
+        unreliable,
+        {**unreliable, "unreliable_reason": "language_not_supported"},
+    ]
+    assert len({digest(**facts) for facts in different}) == len(different)
+    assert digest(language="es", language_confidence=0.5, overruled_language="en") == digest(language="es")
+
+
 def test_channels_that_are_the_wrong_way_round_are_turned():
     assert roles(
         (audio.SPEAKER_CUSTOMER, "acme plumbing how can i help you"), (audio.SPEAKER_AGENT, "i need a quote")

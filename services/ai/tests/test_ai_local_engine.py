@@ -63,19 +63,58 @@ def test_silence_is_no_conversation(turns):
 
 
 @pytest.mark.parametrize(
-    ("text", "context"),
+    ("text", "context", "reason"),
     [
-        ("hola necesito un plomero tengo una fuga de agua en la cocina", {}),
-        ("the uh of it was and in the on of the a to so", {}),
-        ("when a no see us a quote for the plumber this", {"unreliable": True}),
+        ("hola necesito un plomero tengo una fuga de agua en la cocina", {}, "language_not_analysed"),
+        ("¿Cuánto cuesta? Necesito un plomero, por favor.", {"language": "en-US"}, "language_not_analysed"),
+        ("Je voudrais un devis, demain à 10 h.", {"language": "fr-CA"}, "language_not_analysed"),
+        ("Hola.", {"language": "es"}, "language_not_analysed"),
+        ("我想要一个报价。", {"language": "zh"}, "language_not_analysed"),
+        ("Мне нужен сантехник, сколько это стоит?", {}, "language_not_analysed"),
+        ("the uh of it was and in the on of the a to so", {}, "not_understood"),
+        ("when a no see us a quote for the plumber", {"unreliable": "low_confidence"}, "low_confidence"),
+        ("Quiero un precio.", {"language": "es", "unreliable": "low_confidence"}, "low_confidence"),
+        ("a quote please today", {"unreliable": "language_not_supported"}, "language_not_supported"),
     ],
 )
-def test_what_cannot_be_relied_on_is_flagged_and_not_guessed(text, context):
+def test_what_cannot_be_relied_on_says_why_and_is_not_guessed(text, context, reason):
     result = caller(text, **context)
-    assert result.unreliable
+    assert result.unreliable == reason
     assert result.intent is Intent.OTHER
-    assert result.entities == ()
-    assert result.sentiment is Sentiment.NEUTRAL
+    assert (result.entities, result.topics, result.urgency) == ((), (), 0)
+    assert (result.sentiment, result.sentiment_score) == (Sentiment.NEUTRAL, 0.0)
+    assert (result.lead_level, result.lead_score) == (LeadLevel.NONE, 0)
+    assert result.action_items == ("Have a person listen to the recording",)
+
+
+@pytest.mark.parametrize("language", ["", "en", "en-GB", "EN_us", "und"])
+def test_english_is_analysed_whatever_its_tag(language):
+    result = caller("I need a quote for a new roof. How much is it?", language=language)
+    assert (result.unreliable, result.intent) == ("", Intent.QUOTE_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("language", "message", "summary"),
+    [
+        ("es-US", False, "The call is in Spanish and was not analysed."),
+        ("zh", False, "The call is in Chinese and was not analysed."),
+        ("pt-BR", True, "The message is in Portuguese and was not analysed."),
+        ("mi", False, "The call is in the language mi and was not analysed."),
+    ],
+)
+def test_the_summary_names_a_language_that_is_not_analysed(language, message, summary):
+    assert caller("qwertz", language=language, message=message).summary == summary
+
+
+def test_a_text_in_another_script_is_not_silence():
+    assert caller("Мне нужен сантехник").summary == (
+        "The call is in another language than English and was not analysed."
+    )
+
+
+def test_nobody_speaks_no_language():
+    result = analyze(language="es-US")
+    assert (result.intent, result.unreliable) == (Intent.NO_CONVERSATION, "")
 
 
 def test_an_answering_machine_makes_a_message_a_voicemail():
@@ -154,6 +193,25 @@ def test_the_reasons_make_the_score():
         ),
         ("can you come Tuesday at 10:30 am", EntityType.TIME, "Tuesday at 10:30 am", "10:30"),
         ("at nine fifteen pm then", EntityType.TIME, "at nine fifteen pm", "21:15"),
+        ("Friday at 9 o'clock is fine.", EntityType.TIME, "Friday at 9 o'clock", "09:00"),
+        ("Friday at 9 o’clock is fine.", EntityType.TIME, "Friday at 9 o’clock", "09:00"),
+        ("Can you come at 10 p.m. or later?", EntityType.TIME, "at 10 p.m.", "22:00"),
+        ("Thursday morning at 10.", EntityType.TIME, "Thursday morning at 10", "10:00"),
+        ("You open at 8 in the morning?", EntityType.TIME, "at 8 in the morning", "08:00"),
+        ("Come by 4 in the afternoon.", EntityType.TIME, "by 4 in the afternoon", "16:00"),
+        ("It was on June 10.", EntityType.TIME, "June 10", ""),
+        ("It's between $2,000 and $3,000.", EntityType.AMOUNT, "$2,000", "2000.00"),
+        ("There's a 40 dollar fee.", EntityType.AMOUNT, "40 dollar", "40.00"),
+        ("My number is 555-0158.", EntityType.PHONE_NUMBER, "555-0158", "5550158"),
+        ("My number is 555 0158.", EntityType.PHONE_NUMBER, "555 0158", "5550158"),
+        ("The address is 25 Main Street.", EntityType.ADDRESS, "25 Main Street", "25 Main Street"),
+        ("It's 25, Main Street.", EntityType.ADDRESS, "25, Main Street", "25, Main Street"),
+        ("I’m at 12 St. James Road.", EntityType.ADDRESS, "12 St. James Road", "12 St. James Road"),
+        ("It's 7 O’Neil Lane.", EntityType.ADDRESS, "7 O’Neil Lane", "7 O'Neil Lane"),
+        ("My name’s Mary Johnson.", EntityType.PERSON, "Mary Johnson", "Mary Johnson"),
+        ("Hello, this is Dr. Lee.", EntityType.PERSON, "Lee", "Lee"),
+        ("My name is Sarah regarding a roof.", EntityType.PERSON, "Sarah", "Sarah"),
+        ("Write to john at gmail.com.", EntityType.EMAIL, "john at gmail.com", "john@gmail.com"),
         ("i live at 1420 Elm Street in town", EntityType.ADDRESS, "1420 Elm Street", "1420 Elm Street"),
         (
             "the address is twenty five main street",
@@ -177,13 +235,52 @@ def test_what_is_named_is_found_with_its_normal_form(text, kind, said, value):
     assert (said, value) in found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The heater is 15 years old, in the same place for 10 years.",
+        "It's a 15 minute drive down the road.",
+        "I'm at 10 percent of the way.",
+        "I have 3 kids on my street.",
+        "I want a 2 story house at your place.",
+    ],
+)
+def test_what_is_counted_is_no_address(text):
+    assert EntityType.ADDRESS not in {entity.type for entity in caller(f"A quote please. {text}").entities}
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("i would like a quote for two bathrooms", "I’d like a quote for 2 bathrooms."),
+        ("can you come tuesday at ten move my ten o'clock", "Can you come Tuesday at 10? Move my 10 o’clock."),
+        ("i was charged three hundred dollars twice", "I was charged $300 twice."),
+        ("i cannot pay ninety nine dollars it's too expensive", "I can’t pay $99. It’s too expensive!"),
+        ("we're at twenty five main street and we've got no heat", "We’re at 25 Main Street, and we’ve got no heat."),
+        ("he'll be there at nine thirty he's interested in a job", "He’ll be there at 9:30. He’s interested in a job."),
+        ("press six now about your car's warranty", "Press 6 now, about your car’s warranty."),
+    ],
+)  # fmt: skip
+def test_the_same_words_as_they_are_spoken_and_as_they_are_written_give_the_same_labels(spoken, written):
+    one, other = caller(spoken), caller(written)
+    assert (one.intent, one.lead_level, one.lead_score, one.spam, one.urgency, one.sentiment) == (
+        other.intent, other.lead_level, other.lead_score, other.spam, other.urgency, other.sentiment,
+    )  # fmt: skip
+
+
+def test_what_was_promised_is_found_with_either_apostrophe():
+    for said in ("I'll send someone at 9.", "I’ll send someone at 9."):
+        result = analyze((CALLER, "My roof leaks, I need a quote."), (AGENT, said))
+        assert f"Promised: {said}" in result.action_items
+
+
 def test_offsets_count_in_the_whole_text():
     transcript = Transcript(
         (
-            Turn(AGENT, "Ace Plumbing, this is Susan."),
+            Turn(AGENT, "Ace Plumbing, this is Susan. We’ll come at 9 o’clock."),
             Turn(
                 CALLER,
-                "I need a quote. My name is David Miller, 25 Oak Street, call 312-555-0199 on Tuesday.",
+                "I need a quote. My name’s David Miller, 25 Oak Street, call 312-555-0199 on Tuesday.",
             ),
         )
     )

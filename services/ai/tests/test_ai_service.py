@@ -129,9 +129,21 @@ async def test_an_unreliable_transcript_is_told_and_gets_no_intent(stub):
         [(transcript_pb2.SPEAKER_CUSTOMER, "way no see us a plumber quote")], unreliable=True
     )
     made = await stub.AnalyzeCall(ask(transcript=spanish), metadata=signed())
-    assert made.unreliable
+    assert (made.unreliable, made.unreliable_reason) == (True, "low_confidence")
     assert made.intent == labels_pb2.INTENT_OTHER
     assert made.lead_level == labels_pb2.LEAD_LEVEL_NONE
+
+
+async def test_a_call_in_a_language_that_is_not_analysed_says_so_and_is_shown_so(stub):
+    spanish = transcript([(transcript_pb2.SPEAKER_CUSTOMER, "¿Cuánto cuesta un baño nuevo?")], language="es")
+    made = await stub.AnalyzeCall(ask(transcript=spanish), metadata=signed())
+    assert (made.unreliable, made.unreliable_reason) == (True, "language_not_analysed")
+    assert made.summary == "The call is in Spanish and was not analysed."
+    assert (made.intent, made.lead_score) == (labels_pb2.INTENT_OTHER, 0)
+    shown = await stub.GetAnalysis(analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed())
+    assert shown == made
+    page = analysis_service_pb2.ListAnalysesRequest(parent="tenants/acme")
+    assert list((await stub.ListAnalyses(page, metadata=signed())).analyses) == [made]
 
 
 async def test_silence_is_no_conversation(stub):

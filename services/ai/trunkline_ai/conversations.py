@@ -10,6 +10,7 @@ from trunkline.audio.v1 import transcript_pb2
 
 from trunkline_ai.engines.base import Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.text import canonical
+from trunkline_ai.labels import Unreliable
 from trunkline_ai.naming import digest
 
 _TOLD: dict[int, Role] = {
@@ -45,11 +46,16 @@ def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Convers
         context = Context(
             language=request.transcript.language,
             voicemail=request.voicemail,
-            unreliable=request.transcript.unreliable,
+            unreliable=_unreliable(request.transcript),
         )
     parts = [part for turn in transcript.turns for part in (turn.role.value, turn.text)]
-    facts = (context.language, str(context.voicemail), str(context.unreliable), str(context.message))
+    facts = (context.language, str(context.voicemail), context.unreliable, str(context.message))
     return Conversation(transcript, context, digest(*facts, *parts))
+
+
+def _unreliable(transcript: transcript_pb2.Transcript) -> str:
+    """Why a transcript cannot be relied on; a reason that is not told is the usual one."""
+    return (transcript.unreliable_reason or Unreliable.LOW_CONFIDENCE.value) if transcript.unreliable else ""
 
 
 def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:

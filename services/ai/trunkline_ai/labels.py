@@ -40,6 +40,14 @@ class LeadLevel(StrEnum):
     HIGH = "high"
 
 
+class Unreliable(StrEnum):
+    """Why an analysis cannot be relied on. Reasons of a transcript that are not here are passed on as they are."""
+
+    LANGUAGE_NOT_ANALYSED = "language_not_analysed"
+    NOT_UNDERSTOOD = "not_understood"
+    LOW_CONFIDENCE = "low_confidence"
+
+
 class EntityType(StrEnum):
     """What a named thing is."""
 

@@ -29,7 +29,8 @@ def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
         lead_reasons=result.lead_reasons,
         summary=result.summary,
         action_items=result.action_items,
-        unreliable=result.unreliable,
+        unreliable=bool(result.unreliable),
+        unreliable_reason=result.unreliable,
         degraded=result.degraded,
         engine=result.engine,
     )

@@ -2,11 +2,14 @@
 
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 
 def obedient():
     """Does what the request says."""
+    both = threading.Barrier(2)
 
     def handle(request):
         match request["do"]:
@@ -18,6 +21,13 @@ def obedient():
                 os._exit(3)
             case "hang":
                 time.sleep(60)
+            case "meet":
+                both.wait(20)
+            case "wait":
+                Path(request["begun"]).touch()
+                while not Path(request["until"]).exists():
+                    time.sleep(0.005)
+                return {"pid": os.getpid()}
             case "print":
                 print("this must not reach the pipe")
                 return {}
@@ -26,6 +36,11 @@ def obedient():
         return {}
 
     return handle
+
+
+def told(**settings):
+    """Answers with the settings that it was made with."""
+    return lambda request: settings
 
 
 def never_ready():

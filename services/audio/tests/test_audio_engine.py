@@ -1,213 +1,641 @@
-"""The local engine: what it hears, when it says that it cannot, and what a dying process costs."""
+"""The engine beside its process: what it asks for, what it makes of the answers, and what it says while it cannot."""
 
 import asyncio
 import contextlib
+import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import audio_sounds as sounds
-import av
-import numpy as np
 import pytest
-from trunkline_audio.engines import loading, local
+import structlog
+from trunkline_audio.config import AudioConfig
+from trunkline_audio.engines import loading, whisper
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.preparation import PrepareLimits, Preparer
-from trunkline_audio.workers.pool import WorkerError, WorkerPool
+from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
+from trunkline_audio.models.errors import ModelDamaged, ModelMissing
+from trunkline_audio.workers.pool import WorkerError
 
-CALLS = Path(__file__).parents[3] / "tests" / "data" / "calls"
 SECOND = 16_000
+KEY = "5a" * 32
 
 
 class FakePool:
-    """Answers each utterance from a table by its start; counts how many are asked at once."""
+    """Answers each window from `heard`, by lane and second at which it begins; keeps what it was asked."""
 
-    def __init__(self, words, size=2):
-        self.words = words
-        self.size = size
+    def __init__(self, heard, lanes=2):
+        self.heard = heard
+        self.lanes = lanes
         self.ready = True
+        self.pids = [4711]
         self.asked = []
         self.at_once = self.most_at_once = 0
+        self.closed = False
+        self.gate = None
+
+    def start(self):
+        pass
+
+    async def wait_ready(self, count=1):
+        pass
 
     async def run(self, request, *, seconds):
         self.asked.append(request)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        await asyncio.sleep(0)
-        self.at_once -= 1
-        answer = self.words[request["start"]]
+        try:
+            await (self.gate.acquire() if self.gate is not None else asyncio.sleep(0))
+        finally:
+            self.at_once -= 1
+        lane = int(request["path"].rpartition(".")[2])
+        answer = self.heard(lane, request["spans"][0][0] / SECOND, request)
         if isinstance(answer, Exception):
             raise answer
-        return {"words": answer}
+        return answer
+
+    async def close(self):
+        self.closed = True
+
+
+def said(*words, start, utterance=0, confidence=0.9):
+    """Words of half a second each, as the process gives them."""
+    return [
+        [f" {word}", utterance, start + index * 0.5, start + index * 0.5 + 0.4, confidence]
+        for index, word in enumerate(words)
+    ]
+
+
+def written(words=(), language="en", share=0.95):
+    """A window whose language the process was certain of."""
+    return {"languages": [[language, share]], "language": language, "words": list(words), "cut": False}
+
+
+def uncertain(request, words, *languages):
+    """A window that is written only once the caller has chosen a language."""
+    language = request.get("language", "")
+    return {
+        "languages": [list(item) for item in languages],
+        "language": language,
+        "words": words if language else [],
+        "cut": False,
+    }
 
 
 @dataclass
-class Prepared:
+class Recording:
+    """A recording that was decoded already; counts how often its scratch files are in use."""
+
     utterances: tuple
     lanes: int = 2
+    name: str = "scratch"
+    tenant_id: str = "acme"
     path: Path = Path("recording")
     seconds: float = 60.0
     channels: int = 2
+    in_use: int = 0
+    times_decoded: int = 0
 
     @contextlib.asynccontextmanager
     async def prepared(self):
-        yield PreparedAudio(
-            scratch=Path("scratch"),
-            lanes=self.lanes,
-            channels=self.channels,
-            sample_rate=8000,
-            seconds=self.seconds,
-            speech_seconds=sum((item.end - item.start) / SECOND for item in self.utterances),
-            utterances=self.utterances,
-        )
+        self.in_use += 1
+        self.times_decoded += 1
+        try:
+            yield PreparedAudio(
+                scratch=Path("folder") / self.name,
+                lanes=self.lanes,
+                channels=self.channels,
+                sample_rate=8000,
+                seconds=self.seconds,
+                speech_seconds=sum((item.end - item.start) / SECOND for item in self.utterances),
+                utterances=self.utterances,
+            )
+        finally:
+            self.in_use -= 1
 
 
-def said(*words, confidence=0.9):
-    return [[word, index * 0.5, index * 0.5 + 0.4, confidence] for index, word in enumerate(words)]
-
-
-async def test_words_are_in_the_time_of_the_recording_and_turns_in_order():
-    pool = FakePool({0: said("hello", "there"), 5 * SECOND: said("hi"), 2 * SECOND: said("again")})
-    source = Prepared(
-        (Utterance(1, 5 * SECOND, 6 * SECOND), Utterance(0, 2 * SECOND, 4 * SECOND), Utterance(0, 0, SECOND))
+def speech(*spans):
+    """Utterances from (lane, start, end, voice) in seconds."""
+    return tuple(
+        Utterance(lane, int(start * SECOND), int(end * SECOND), *voice) for lane, start, end, *voice in spans
     )
-    heard = await local.LocalEngine(pool).transcribe(source, "en-GB")
-    assert [(item.lane, item.text, item.start) for item in heard.segments] == [
-        (0, "hello there", 0.0),
-        (0, "again", 2.0),
-        (1, "hi", 5.0),
+
+
+def windows(count, lane=0):
+    """Utterances that are so long that each is a window of its own, 30 s apart."""
+    return speech(*((lane, number * 30, number * 30 + 20) for number in range(count)))
+
+
+@contextlib.asynccontextmanager
+async def listening(pool, find=lambda model, folder: folder / model, again_seconds=0.001, **settings):
+    engine = WhisperEngine(
+        WhisperSettings(models_folder=Path("models"), lanes=pool.lanes, **settings),
+        find=find,
+        make_pool=lambda target, **options: pool,
+        again_seconds=again_seconds,
+    )
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def hear(pool, recording, language=""):
+    async with listening(pool) as engine:
+        return await engine.transcribe(recording, language)
+
+
+# What is heard
+
+
+async def test_words_keep_their_time_text_and_confidence_and_turns_are_in_order():
+    first = said("Hello,", "there.", start=0.0) + said("Again!", start=2.0, utterance=1)
+    heard = {0: written(first), 1: written(said("Hi.", start=6.0))}
+    recording = Recording(speech((1, 6, 7), (0, 2, 4), (0, 0, 0.95)))
+    result = await hear(FakePool(lambda lane, start, request: heard[lane]), recording)
+    assert [(item.lane, item.text, item.start, item.end) for item in result.segments] == [
+        (0, "Hello, there.", 0.0, 0.9),
+        (0, "Again!", 2.0, 2.4),
+        (1, "Hi.", 6.0, 6.4),
     ]
-    assert heard.segments[0].words[1] == Word("there", 0.5, 0.9, 0.9)
-    assert (heard.unreliable, heard.lanes, heard.speech_seconds) == ("", 2, 4.0)
-    assert pool.asked[0]["start"] == 2 * SECOND, "the longest utterance goes first"
-    assert pool.asked[0]["path"] == "scratch.0"
+    assert result.segments[0].words == (Word("Hello,", 0.0, 0.4, 0.9), Word("there.", 0.5, 0.9, 0.9))
+    assert (result.lanes, result.speech_seconds, result.unreliable, result.speakers) == (2, 3.95, "", None)
 
 
-async def test_one_recording_takes_no_more_processes_than_there_are():
-    pool = FakePool({n * SECOND: said("x") for n in range(20)}, size=3)
-    source = Prepared(tuple(Utterance(0, n * SECOND, (n + 1) * SECOND) for n in range(20)))
-    await local.LocalEngine(pool).transcribe(source, "en-US")
-    assert pool.most_at_once == 3
+async def test_voices_of_one_lane_stay_apart():
+    words = said("How", "are", "you?", start=0.0) + said("Fine.", start=2.0, utterance=1)
+    recording = Recording(speech((0, 0, 1.5, 1), (0, 1.9, 3, 2)), lanes=1, channels=1)
+    result = await hear(FakePool(lambda *_: written(words)), recording)
+    assert [(item.voice, item.text) for item in result.segments] == [(1, "How are you?"), (2, "Fine.")]
 
 
-@pytest.mark.parametrize("language", ["es", "es-MX", "fr-CA", "eng"])
-async def test_a_language_it_does_not_know_gets_a_reason_and_no_nonsense(language):
-    pool = FakePool({})
-    source = Prepared((Utterance(0, 0, SECOND), Utterance(1, SECOND, 2 * SECOND)))
-    heard = await local.LocalEngine(pool).transcribe(source, language)
-    assert (heard.unreliable, heard.language) == ("language_not_supported", language)
-    assert heard.segments == ()
-    assert (heard.speakers, heard.speech_seconds) == (2, 2.0)
+async def test_parts_of_one_word_are_written_as_they_are():
+    words = [[" twenty", 0, 0.0, 0.4, 0.9], ["-five", 0, 0.4, 0.8, 0.9]]
+    result = await hear(FakePool(lambda *_: written(words)), Recording(speech((0, 0, 1))))
+    assert result.segments[0].text == "twenty-five"
+    assert [word.text for word in result.segments[0].words] == ["twenty", "-five"]
+
+
+async def test_each_window_is_asked_for_with_its_lane_its_speech_and_the_hint():
+    pool = FakePool(lambda *_: written())
+    await hear(pool, Recording(speech((0, 0, 1), (0, 5, 6), (1, 2, 3))), "es-MX")
+    asked = sorted(pool.asked, key=lambda request: request["path"])
+    assert asked == [
+        {"path": "folder/scratch.0", "spans": [[0, SECOND], [5 * SECOND, 6 * SECOND]], "wanted": "es", "decide": False},
+        {"path": "folder/scratch.1", "spans": [[2 * SECOND, 3 * SECOND]], "wanted": "es", "decide": False},
+    ]  # fmt: skip
+
+
+async def test_a_recording_of_one_window_lets_the_window_decide_its_language():
+    pool = FakePool(lambda *_: written())
+    await hear(pool, Recording(windows(1)), "fr")
+    assert [(request["wanted"], request["decide"]) for request in pool.asked] == [("fr", True)]
+
+
+async def test_the_longest_window_is_first_so_that_lanes_end_together():
+    pool = FakePool(lambda *_: written(), lanes=1)
+    await hear(pool, Recording(speech((0, 0, 12), (1, 20, 39), (0, 40, 58), (1, 60, 75))))
+    assert [request["spans"][0][0] // SECOND for request in pool.asked] == [20, 40, 60, 0]
+
+
+async def test_a_phrase_that_runs_in_circles_is_said_once():
+    words = said("Where", "you", "are.", *["Where", "you", "are."] * 5, "Bye.", start=0.0)
+    result = await hear(FakePool(lambda *_: written(words)), Recording(speech((0, 0, 20))))
+    assert result.segments[0].text == "Where you are. Bye."
+
+
+async def test_speech_without_words_makes_no_turn():
+    heard = {0: written(), 1: written(said("Hello.", start=30.0))}
+    recording = Recording(windows(1) + windows(2, lane=1)[1:])
+    result = await hear(FakePool(lambda lane, *_: heard[lane]), recording)
+    assert [item.lane for item in result.segments] == [1]
+
+
+async def test_silence_is_an_empty_transcript_in_the_language_that_was_asked_for():
+    pool = FakePool(lambda *_: written())
+    result = await hear(pool, Recording(()), "es-MX")
+    assert (result.segments, result.unreliable, result.speech_seconds) == ((), "", 0)
+    assert (result.language, result.language_confidence, result.overruled_language) == ("es-MX", 0.0, "")
     assert pool.asked == []
 
 
 async def test_words_it_is_not_sure_of_make_the_answer_unreliable():
-    nonsense = said("use", "day", "tart", confidence=0.02) + said("you", "all", confidence=0.9)
-    pool = FakePool({0: nonsense})
-    heard = await local.LocalEngine(pool).transcribe(Prepared((Utterance(0, 0, SECOND),)), "")
-    assert heard.unreliable == "low_confidence"
-    assert heard.segments[0].text == "use day tart you all"
+    words = said("Use", "day", "tart", start=0.0, confidence=0.02) + said("you", "all.", start=2.0)
+    result = await hear(FakePool(lambda *_: written(words)), Recording(speech((0, 0, 4))))
+    assert result.unreliable == "low_confidence"
+    assert result.segments[0].text == "Use day tart you all."
 
 
 async def test_a_few_words_it_is_not_sure_of_do_not_spoil_an_answer():
-    pool = FakePool({0: said("a", confidence=0.01) + said("pipe", "burst", "here", confidence=0.6)})
-    heard = await local.LocalEngine(pool).transcribe(Prepared((Utterance(0, 0, SECOND),)), "")
-    assert heard.unreliable == ""
+    words = said("A", start=0.0, confidence=0.0)
+    words += said("pipe", "has", "burst", "in", "the", "kitchen", "over", "here.", start=1.0)
+    result = await hear(FakePool(lambda *_: written(words)), Recording(speech((0, 0, 6))))
+    assert result.unreliable == ""
 
 
-@pytest.mark.parametrize("language", ["en-US", "es"])
-async def test_silence_is_an_empty_transcript_and_no_error(language):
-    heard = await local.LocalEngine(FakePool({})).transcribe(Prepared(()), language)
-    assert (heard.segments, heard.unreliable, heard.speech_seconds) == ((), "", 0)
+def test_certainty_is_that_of_the_words_that_have_one():
+    def turn(*sure):
+        return Segment(0, 0, 0.0, 1.0, "x", tuple(Word("x", 0.0, 1.0, one) for one in sure))
 
-
-async def test_a_process_that_dies_fails_this_recording_with_a_clear_error():
-    died = WorkerError("WORKER_DIED", "the speech process died (signal SIGKILL)", transient=True)
-    pool = FakePool({0: died, SECOND: said("fine")})
-    source = Prepared((Utterance(0, 0, SECOND), Utterance(0, SECOND, 2 * SECOND)))
-    with pytest.raises(EngineError, match="SIGKILL") as failure:
-        await local.LocalEngine(pool).transcribe(source, "en")
-    assert failure.value.transient
+    assert whisper.certainty([turn(0.9, None), turn(0.4)]) == pytest.approx(0.6)
+    assert whisper.certainty([turn(0.0, 1.0)]) == pytest.approx(whisper.CERTAINTY_FLOOR**0.5)
+    assert whisper.certainty([turn(None)]) == whisper.certainty([]) == 1.0
 
 
 def test_turns_join_over_short_pauses_only():
     def piece(lane, start, end, voice=0):
         return Segment(lane, voice, start, end, f"{start:g}", (Word(f"{start:g}", start, end),))
 
-    texts = [
-        item.text for item in joined([piece(0, 3, 4), piece(0, 0, 1), piece(0, 1.5, 2.5), piece(0, 9, 10)])
-    ]
-    assert texts == ["0 1.5 3", "9"]
-    assert [item.text for item in joined([piece(0, 0, 1), piece(1, 1.2, 1.4), piece(0, 1.5, 2)])] == [
-        "0",
-        "1.2",
-        "1.5",
-    ]
-    assert len(joined([piece(0, 0, 1, 1), piece(0, 1.1, 2, 2)])) == 2
-    assert len(joined([piece(0, 0, 20), piece(0, 20, 40)])) == 2
+    def texts(*pieces):
+        return [item.text for item in joined(pieces)]
+
+    assert texts(piece(0, 3, 4), piece(0, 0, 1), piece(0, 1.5, 2.5), piece(0, 9, 10)) == ["0 1.5 3", "9"]
+    assert texts(piece(0, 0, 1), piece(1, 1.2, 1.4), piece(0, 1.5, 2)) == ["0", "1.2", "1.5"]
+    assert texts(piece(0, 0, 1, 1), piece(0, 1.1, 2, 2)) == ["0", "1.1"]
+    assert texts(piece(0, 0, 20), piece(0, 20, 40)) == ["0", "20"]
 
 
-def test_an_engine_is_found_by_name_or_by_module_and_factory():
-    assert isinstance(loading.load_engine("local", 1), local.LocalEngine)
-    assert isinstance(loading.load_engine("trunkline_audio.engines.local:create", 1), local.LocalEngine)
+async def test_speech_that_the_model_passed_over_is_listened_to_once_more_by_itself():
+    def heard(lane, start, request):
+        if len(request["spans"]) == 3:
+            return written(said("First.", start=0.0) + said("Third.", start=6.0, utterance=2))
+        return written(said("Second.", start=start))
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 8))))
+    assert result.segments[0].text == "First."
+    assert [word.text for item in result.segments for word in item.words] == ["First.", "Second.", "Third."]
+    assert pool.asked[1]["spans"] == [[3 * SECOND, 5 * SECOND]]
+    assert len(pool.asked) == 2
 
 
 @pytest.mark.parametrize(
-    "setting", ["", "whisper", "trunkline_audio.engines.local:nothing", "no_such_module:create"]
+    "utterances",
+    [speech((0, 0, 2), (0, 3, 4)), speech((1, 0, 2), (1, 3, 6))],
+    ids=["short", "no words at all"],
+)
+async def test_a_breath_or_a_window_of_noise_is_not_listened_to_again(utterances):
+    words = {0: said("First.", start=0.0), 1: []}
+    pool = FakePool(lambda lane, *_: written(words[lane]))
+    await hear(pool, Recording(utterances))
+    assert len(pool.asked) == 1
+
+
+async def test_a_window_that_holds_more_than_can_be_written_is_listened_to_in_halves():
+    def heard(lane, start, request):
+        spans = request["spans"]
+        words = [said("Some.", start=begin / SECOND, utterance=n)[0] for n, (begin, _) in enumerate(spans)]
+        return written(words) | {"cut": len(spans) == 4}
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 7), (0, 8, 9))))
+    assert [len(asked["spans"]) for asked in pool.asked] == [4, 2, 2]
+    assert [word.start for item in result.segments for word in item.words] == [0.0, 3.0, 6.0, 8.0]
+
+
+# Languages
+
+
+async def test_windows_of_uncertain_language_are_asked_again_in_the_language_of_the_call():
+    def heard(lane, start, request):
+        if start == 30:
+            return uncertain(request, said("Sí.", start=start), ("pt", 0.5), ("es", 0.3))
+        return written(said("Buenos", "días.", start=start), "es", 0.95)
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(windows(3)))
+    assert [item.text for item in result.segments] == ["Buenos días.", "Sí.", "Buenos días."]
+    assert (result.language, result.overruled_language) == ("es", "")
+    assert result.language_confidence == pytest.approx((0.95 + 0.3 + 0.95) / 3, abs=1e-3)
+    again = [request for request in pool.asked if "language" in request]
+    assert [(request["spans"], request["language"]) for request in again] == [
+        ([[30 * SECOND, 50 * SECOND]], "es")
+    ]
+    assert len(pool.asked) == 4, "what was certain is asked once"
+
+
+async def test_a_call_that_is_uncertain_all_through_is_written_in_the_language_of_its_hint():
+    def heard(lane, start, request):
+        return uncertain(request, said("Olá.", start=start), ("es", 0.5), ("pt", 0.4))
+
+    result = await hear(FakePool(heard), Recording(windows(2)), "pt-BR")
+    assert [item.text for item in result.segments] == ["Olá.", "Olá."]
+    assert (result.language, result.language_confidence, result.overruled_language) == ("pt-BR", 0.4, "")
+
+
+async def test_a_hint_that_the_recording_speaks_against_is_overruled_and_shown():
+    result = await hear(
+        FakePool(lambda *_: written(said("Hola.", start=0.0), "es", 0.93)), Recording(windows(1)), "en-US"
+    )
+    assert (result.language, result.language_confidence, result.overruled_language) == ("es", 0.93, "en-US")
+
+
+async def test_a_hint_that_is_right_keeps_its_region():
+    result = await hear(
+        FakePool(lambda *_: written(said("Hello.", start=0.0))), Recording(windows(1)), "en-US"
+    )
+    assert (result.language, result.language_confidence, result.overruled_language) == ("en-US", 0.95, "")
+
+
+async def test_a_recording_without_a_hint_is_in_the_language_that_is_heard():
+    result = await hear(FakePool(lambda *_: written(said("Hallo.", start=0.0), "de")), Recording(windows(1)))
+    assert (result.language, result.overruled_language) == ("de", "")
+
+
+async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_language():
+    words = said("Where", "is", "no", "Dias?", start=0.0)
+    heard = {"languages": [], "language": "en", "words": words, "cut": False}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1) + windows(1, lane=1)), "es-MX")
+    assert (result.language, result.unreliable) == ("es-MX", "language_not_supported")
+    assert (result.segments, result.speakers, result.overruled_language) == ((), 2, "")
+
+
+@pytest.mark.parametrize("hint", ["", "en-GB"])
+async def test_a_model_of_english_alone_writes_english_and_does_not_say_that_it_is_sure(hint):
+    heard = {"languages": [], "language": "en", "words": said("Hello.", start=0.0), "cut": False}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1)), hint)
+    assert (result.language, result.language_confidence, result.unreliable) == (hint or "en", 0.0, "")
+    assert result.segments[0].text == "Hello."
+
+
+# Failures
+
+DIED = WorkerError("WORKER_DIED", "the speech process died (signal SIGKILL)", transient=True)
+BROKEN = WorkerError("BROKEN", "the window cannot be read", transient=False)
+
+
+@pytest.mark.parametrize(
+    ("failure", "transient"),
+    [(DIED, True), (BROKEN, False)],
+    ids=lambda value: getattr(value, "reason", None),
+)
+@pytest.mark.parametrize("which", [{30}, {0, 30, 60, 90}], ids=["one", "all"])
+async def test_a_window_that_fails_fails_its_recording_with_the_reason(failure, transient, which):
+    failing = set(which)
+
+    def heard(lane, start, request):
+        return failure if start in failing else written(said("Fine.", start=start))
+
+    pool, recording = FakePool(heard, lanes=4), Recording(windows(4))
+    async with listening(pool) as engine:
+        with pytest.raises(EngineError, match=re.escape(str(failure))) as told:
+            await engine.transcribe(recording, "en")
+        assert (told.value.reason, told.value.transient) == (failure.reason, transient)
+        assert (pool.at_once, recording.in_use) == (0, 0)
+        failing.clear()
+        assert len((await engine.transcribe(recording, "en")).segments) == 4
+
+
+async def test_a_process_that_another_recording_ended_fails_nobody_else():
+    deaths = [DIED]
+    pool = FakePool(
+        lambda lane, start, request: deaths.pop() if deaths else written(said("Fine.", start=start))
+    )
+    assert (await hear(pool, Recording(windows(1)))).segments[0].text == "Fine."
+    assert len(pool.asked) == 2
+
+
+async def test_noise_without_a_word_has_no_language_and_overrules_nothing():
+    result = await hear(
+        FakePool(lambda *_: written(language="nn", share=0.9)), Recording(windows(1)), "en-US"
+    )
+    assert (result.language, result.overruled_language, result.segments) == ("en-US", "", ())
+
+
+async def test_a_window_that_fails_when_asked_again_fails_its_recording():
+    def heard(lane, start, request):
+        return DIED if "language" in request else uncertain(request, [], ("es", 0.5))
+
+    with pytest.raises(EngineError) as told:
+        await hear(FakePool(heard), Recording(windows(2)))
+    assert told.value.reason == "WORKER_DIED"
+
+
+async def test_an_asker_that_gives_up_leaves_no_window_behind():
+    pool, recording = FakePool(lambda *_: written()), Recording(windows(10))
+    pool.gate = asyncio.Semaphore(0)
+    async with listening(pool) as engine:
+        asker = asyncio.create_task(engine.transcribe(recording, ""))
+        while pool.at_once < pool.lanes:
+            await asyncio.sleep(0)
+        asker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asker
+        assert (pool.at_once, recording.in_use) == (0, 0)
+        pool.gate = None
+        await engine.transcribe(recording, "")
+    assert len(pool.asked) == pool.lanes + 10
+
+
+# Sharing
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+async def test_no_more_windows_are_written_at_once_than_there_are_lanes(lanes):
+    pool = FakePool(lambda *_: written(), lanes=lanes)
+    async with listening(pool) as engine:
+        recordings = [Recording(windows(7), name=f"scratch-{n}") for n in range(4)]
+        await asyncio.gather(*(engine.transcribe(recording, "") for recording in recordings))
+    assert pool.most_at_once == lanes
+    assert len(pool.asked) == 28
+
+
+async def test_a_quiet_tenant_gets_the_next_lane_beside_one_with_fifty_long_recordings():
+    pool = FakePool(lambda *_: written())
+    pool.gate = asyncio.Semaphore(0)
+    async with listening(pool) as engine:
+        loud = [
+            asyncio.create_task(
+                engine.transcribe(Recording(windows(100), tenant_id="loud", name=f"loud-{n}"), "")
+            )
+            for n in range(50)
+        ]
+        while pool.at_once < pool.lanes:
+            await asyncio.sleep(0)
+        quiet = asyncio.create_task(
+            engine.transcribe(Recording(windows(2), tenant_id="quiet", name="quiet"), "")
+        )
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for turn in range(5):
+            pool.gate.release()
+            while len(pool.asked) < 3 + turn:
+                await asyncio.sleep(0)
+        await asyncio.wait_for(quiet, 5)
+        assert "quiet" in pool.asked[2]["path"]
+        for task in loud:
+            task.cancel()
+        await asyncio.gather(*loud, return_exceptions=True)
+
+
+# The model
+
+
+class Models:
+    """Where a model may be missing for a while; counts how often it was looked for."""
+
+    def __init__(self, problem):
+        self.problem = problem
+        self.looks = 0
+
+    def find(self, model, folder):
+        self.looks += 1
+        if self.problem is not None:
+            raise self.problem
+        return folder / model
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_without_its_model_it_says_which_command_fetches_it(tmp_path):
+    pool = FakePool(lambda *_: written())
+    settings = WhisperSettings(models_folder=tmp_path / "models")
+    engine = WhisperEngine(settings, make_pool=lambda target, **options: pool)
+    engine.start()
+    recording = Recording(windows(1))
+    with pytest.raises(EngineError, match=r"`python -m trunkline_audio\.models fetch base`") as told:
+        await engine.transcribe(recording, "en")
+    assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
+    assert (engine.ready, engine.pids, recording.in_use) == (False, [], 0)
+    assert "\n" not in str(told.value)
+    await engine.close()
+
+
+async def test_nothing_is_decoded_for_a_model_that_is_known_to_be_missing():
+    models = Models(ModelMissing("it is missing"))
+    recording = Recording(windows(1))
+    async with listening(FakePool(lambda *_: written()), find=models.find) as engine:
+        await until(lambda: models.looks > 1)
+        with pytest.raises(EngineError, match="it is missing"):
+            await engine.transcribe(recording, "en")
+    assert recording.times_decoded == 0
+
+
+async def test_a_process_that_does_not_start_is_told_at_once():
+    pool = FakePool(lambda *_: written())
+    pool.ready = False
+    async with listening(pool) as engine:
+        with pytest.raises(EngineError, match="does not start") as told:
+            await engine.transcribe(Recording(windows(1)), "en")
+        assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
+        assert pool.asked == []
+        pool.ready = True
+        await engine.transcribe(Recording(windows(1)), "en")
+
+
+async def test_a_model_that_comes_later_heals_it_without_a_restart():
+    models = Models(ModelMissing("model base is not there"))
+    pool = FakePool(lambda *_: written(said("Hello.", start=0.0)))
+    async with listening(pool, find=models.find) as engine:
+        with pytest.raises(EngineError):
+            await engine.transcribe(Recording(windows(1)), "en")
+        models.problem = None
+        await asyncio.wait_for(engine.wait_ready(), 10)
+        assert engine.ready
+        assert engine.pids == pool.pids
+        result = await engine.transcribe(Recording(windows(1)), "en")
+        assert result.segments[0].text == "Hello."
+
+
+async def test_a_model_that_is_not_usable_is_said_once_for_each_reason():
+    models = Models(ModelMissing("it is missing"))
+    with structlog.testing.capture_logs() as lines:
+        async with listening(FakePool(lambda *_: written()), find=models.find) as engine:
+            await until(lambda: models.looks >= 4)
+            models.problem = ModelDamaged("it is damaged")
+            looks = models.looks
+            await until(lambda: models.looks >= looks + 4)
+            with pytest.raises(EngineError, match="it is damaged"):
+                await engine.transcribe(Recording(windows(1)), "en")
+    problems = [line["problem"] for line in lines if line["event"] == "speech_model_not_usable"]
+    assert problems == ["it is missing", "it is damaged"]
+
+
+async def test_calls_wait_for_the_first_look_at_the_model():
+    looking, found = threading.Event(), threading.Event()
+
+    def find(model, folder):
+        looking.set()
+        found.wait(10)
+        return folder / model
+
+    pool = FakePool(lambda *_: written(said("Hello.", start=0.0)))
+    async with listening(pool, find=find) as engine:
+        asker = asyncio.create_task(engine.transcribe(Recording(windows(1)), "en"))
+        await until(looking.is_set)
+        assert not asker.done()
+        assert not engine.ready
+        found.set()
+        assert (await asyncio.wait_for(asker, 10)).segments[0].text == "Hello."
+
+
+async def test_it_is_ready_as_long_as_its_process_is():
+    pool = FakePool(lambda *_: written())
+    async with listening(pool) as engine:
+        await asyncio.wait_for(engine.wait_ready(), 10)
+        assert engine.ready
+        pool.ready = False
+        assert not engine.ready
+    assert pool.closed
+
+
+async def test_it_ends_while_its_model_is_still_looked_for():
+    models = Models(ModelMissing("it is missing"))
+    async with asyncio.timeout(10):
+        async with listening(FakePool(lambda *_: written()), find=models.find, again_seconds=3600):
+            await until(lambda: models.looks)
+
+
+async def test_the_process_is_told_which_model_to_load_and_how():
+    asked = {}
+
+    def make_pool(target, **options):
+        asked.update(options, target=target)
+        return FakePool(lambda *_: written())
+
+    settings = WhisperSettings(
+        model="small", models_folder=Path("kept"), device="cuda", compute_type="float16", lanes=5, beam=3
+    )
+    engine = WhisperEngine(settings, find=lambda model, folder: folder / model, make_pool=make_pool)
+    engine.start()
+    await asyncio.wait_for(engine.wait_ready(), 10)
+    await engine.close()
+    assert (asked["size"], asked["lanes"], asked["name"]) == (1, 5, "speech")
+    assert asked["target"] == "trunkline_audio.engines.listener:handler"
+    assert asked["settings"] == {
+        "path": str(Path("kept") / "small"), "device": "cuda", "compute_type": "float16", "lanes": 5, "beam": 3,
+    }  # fmt: skip
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
+)
+def test_an_engine_is_named_after_its_library_and_its_model(model, name):
+    engine = loading.load_engine(AudioConfig(suite_key=KEY, whisper_model=model))
+    library, _, of = engine.name.partition(" ")
+    assert of == name
+    assert library.startswith("whisper/1.")
+
+
+def test_an_engine_is_found_by_name_or_by_module_and_factory():
+    assert isinstance(loading.load_engine(AudioConfig(suite_key=KEY)), WhisperEngine)
+    mine = AudioConfig(suite_key=KEY, engine="trunkline_audio.engines.whisper:create")
+    assert isinstance(loading.load_engine(mine), WhisperEngine)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["", "local", "pocketsphinx", "trunkline_audio.engines.whisper:nothing", "no_such_module:create"],
 )
 def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
-    with pytest.raises(ValueError, match="allowed are local or module:factory"):
-        loading.load_engine(setting)
-
-
-@dataclass
-class Sample:
-    path: Path
-    preparer: Preparer
-    seconds: float = 0.0
-    channels: int = 1
-
-    def prepared(self):
-        return self.preparer.prepare(self.path)
-
-
-@contextlib.asynccontextmanager
-async def real(tmp_path):
-    preparer = Preparer(
-        WorkerPool("trunkline_audio.preprocess.prepare:handler", size=1, name="decoder"),
-        tmp_path / "scratch",
-        PrepareLimits(),
-    )
-    engine = local.create(workers=1)
-    preparer.start()
-    engine.start()
-    try:
-        yield preparer, engine
-    finally:
-        await engine.close()
-        await preparer.close()
-
-
-async def test_speech_becomes_words_with_times_and_confidence(tmp_path):
-    """The real model on two seconds of a sample call, in both channels in turn, 4 s apart."""
-    with av.open(str(CALLS / "wide" / "wrong-number.ogg")) as container:
-        resampler = av.AudioResampler("s16", "mono", SECOND)
-        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    speech = np.concatenate([frame.to_ndarray()[0] for frame in frames])[: int(3.1 * SECOND)] / 32768.0
-    silence = np.zeros(len(speech), np.float64)
-    path = tmp_path / "call.wav"
-    path.write_bytes(
-        sounds.wav(np.concatenate([speech, silence]), np.concatenate([silence, speech]), rate=SECOND)
-    )
-    async with real(tmp_path) as (preparer, engine):
-        heard = await engine.transcribe(Sample(path, preparer), "en-US")
-        assert [item.lane for item in heard.segments] == [0, 1]
-        first, second = heard.segments
-        for item in (first, second):
-            assert item.text.startswith("river city")
-            assert item.text.endswith("help you")
-            assert all(0 <= word.confidence <= 1 for word in item.words)
-        assert 0.4 <= first.start <= 1.2
-        assert second.start - first.start == pytest.approx(3.1, abs=0.15)
-        assert heard.unreliable == ""
-        assert not list((tmp_path / "scratch").iterdir()), "decoded sound is gone when the answer is there"
+    with pytest.raises(ValueError, match="allowed are whisper or module:factory"):
+        loading.load_engine(AudioConfig(suite_key=KEY, engine=setting))

@@ -11,6 +11,8 @@ import audio_sounds as sounds
 import grpc
 import pytest
 from audio_provider import Answer, provider
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 from trunkline.audio.v1 import recording_service_pb2 as recording_messages
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as transcription_messages
@@ -20,6 +22,7 @@ from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
 from trunkline_audio.tables import metadata
+from trunkline_audio.transcribing import Wish, transcript_id
 from trunkline_runtime.channels import Channels, acting_for
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import from_rpc_error
@@ -99,7 +102,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, **settings):
+async def serving(tmp_path, engine=None, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -114,7 +117,7 @@ async def serving(tmp_path, **settings):
             **settings,
         }
     )
-    engine = TestEngine()
+    engine = engine or TestEngine()
     async with provider() as there, app.running(config, engine=engine) as server:
         channels = Channels(TokenSigner(KEY, "gateway"))
         try:
@@ -261,14 +264,57 @@ async def test_roles_voices_and_unreliable_answers_are_passed_on(tmp_path):
         )
 
 
+async def test_a_language_that_is_heard_overrules_the_one_that_was_asked_for_and_is_told(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        suite.engine.result = EngineResult(
+            language="es",
+            language_confidence=0.875,
+            overruled_language="en-US",
+            segments=(Segment(0, 1, 0, 1, "hola"),),
+        )
+        with capture_logs() as logged:
+            made = await suite.transcribe(language="en-US")
+        (line,) = (line for line in logged if line["event"] == "transcribed")
+        assert line["language"] == "es"
+        told = (made.language, made.language_confidence, made.overruled_language, made.unreliable)
+        assert told == ("es", 0.875, "en-US", False)
+        request = transcription_messages.GetTranscriptRequest(name=made.name)
+        assert await suite.transcripts.GetTranscript(request) == made
+        page = transcription_messages.ListTranscriptsRequest(parent=PARENT)
+        (listed,) = (await suite.transcripts.ListTranscripts(page)).transcripts
+        assert (listed.language_confidence, listed.overruled_language) == (0.875, "en-US")
+
+
+async def test_without_a_language_the_engine_is_asked_to_detect_it(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        made = await suite.transcribe()
+        assert suite.engine.language == ""
+        assert (await suite.transcribe()).name == made.name
+        assert suite.engine.calls == 1
+        assert (await suite.transcribe(language="en-US")).name != made.name
+        assert suite.engine.language == "en-US"
+
+
+def test_the_ids_of_transcripts_are_the_same_in_every_version():
+    for language, identity in (
+        ("", "6yub3bzeyje44w3tlhghgyz4zeuhljsc"),
+        ("en-US", "hy6d3twi2f7le6owpoixrr52u4gqlqr6"),
+        ("EN-us", "hy6d3twi2f7le6owpoixrr52u4gqlqr6"),
+    ):
+        assert transcript_id(Wish("acme", "rec-1", language), "0" * 64) == identity
+
+
 async def test_a_transcript_is_made_once_and_again_for_a_new_generation(tmp_path):
     async with serving(tmp_path) as suite:
         await suite.fetch()
-        names = {made.name for made in await asyncio.gather(*(suite.transcribe() for _ in range(4)))}
+        wanted = [suite.transcribe(language="en-US") for _ in range(4)]
+        names = {made.name for made in await asyncio.gather(*wanted)}
         assert (len(names), suite.engine.calls) == (1, 1)
         assert (await suite.transcribe(language="EN-us")).name in names
         assert suite.engine.calls == 1
-        assert (await suite.transcribe(generation=1)).name not in names
+        assert (await suite.transcribe(language="en-US", generation=1)).name not in names
         assert suite.engine.calls == 2
 
 
@@ -302,10 +348,27 @@ async def test_work_goes_on_when_its_asker_gives_up(tmp_path):
         assert suite.engine.calls == 1
 
 
+async def test_one_tenant_leaves_places_to_others(tmp_path):
+    async with serving(tmp_path, transcriptions_at_once=4) as suite:
+        suite.engine.gate = asyncio.Event()
+        for number in range(4):
+            there = sounds.wav(sounds.tone(1, hertz=300 + 50 * number))
+            suite.there.answers[f"/{number}.wav"] = Answer(body=there)
+            await suite.fetch(f"/{number}.wav", f"rec-{number}")
+        askers = [asyncio.ensure_future(suite.transcribe(f"rec-{number}")) for number in range(3)]
+        while suite.engine.calls < 3:
+            await asyncio.sleep(0.005)
+        error = await failing(suite.transcribe("rec-3"))
+        assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "ENGINES_BUSY")
+        assert 0 < error.retry_after <= 30
+        suite.engine.gate.set()
+        await asyncio.gather(*askers)
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "reason"),
     [
-        (EngineError("WORKER_DIED", "the speech process died", transient=True), "UNAVAILABLE", "WORKER_DIED"),
+        (EngineError("WORKER_DIED", "the speech process died", transient=True), "ABORTED", "WORKER_DIED"),
         (
             EngineError("NOT_AUDIO", "no audio", transient=False),
             "FAILED_PRECONDITION",
@@ -323,6 +386,44 @@ async def test_an_engine_that_fails_says_whether_to_try_again_and_keeps_nothing(
         assert (error.code.name, error.reason) == (code, reason)
         suite.engine.failure = None
         assert (await suite.transcribe()).segments
+
+
+async def test_a_model_that_is_missing_is_told_with_the_command_that_fetches_it(tmp_path):
+    command = "`python -m trunkline_audio.models fetch base`"
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        suite.engine.failure = EngineError(
+            "ENGINE_NOT_READY", f"no model: {command} fetches it", transient=True
+        )
+        error = await failing(suite.transcribe())
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_NOT_READY")
+        assert command in str(error)
+        assert error.retry_after is not None
+
+
+async def test_an_engine_that_is_not_ready_keeps_only_transcription_from_serving(tmp_path):
+    engine = TestEngine()
+    engine.ready = False
+    names = ("", "trunkline.audio.v1.RecordingService", "trunkline.audio.v1.TranscriptionService")
+    async with serving(tmp_path, engine=engine) as suite:
+        await asyncio.wait_for(suite.server.health.wait_serving(), 20)
+        async with grpc.aio.insecure_channel(suite.server.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+
+            async def states():
+                asked = [health_pb2.HealthCheckRequest(service=name) for name in names]
+                return [
+                    (await health.Check(one)).status == health_pb2.HealthCheckResponse.SERVING
+                    for one in asked
+                ]
+
+            assert await states() == [True, True, False]
+            assert (await suite.fetch()).channels == 2
+            engine.ready = True
+            watch = health.Watch(health_pb2.HealthCheckRequest(service=names[-1]), timeout=20)
+            while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+                pass
+            assert await states() == [True, True, True]
 
 
 async def test_a_decoder_that_is_killed_costs_nothing_but_a_moment(tmp_path):
@@ -422,7 +523,7 @@ async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     ("settings", "told"),
     [
         ({"fetch_allowed_networks": ("10.0.0.0/99",)}, "FETCH_ALLOWED_NETWORKS"),
-        ({"engine": "none"}, "allowed are local"),
+        ({"engine": "none"}, "allowed are whisper"),
     ],
 )
 async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):

@@ -38,6 +38,7 @@ from trunkline_audio.transcripts import Transcripts
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.preprocess.prepare:handler"
+TRANSCRIPTION = "trunkline.audio.v1.TranscriptionService"
 
 
 @asynccontextmanager
@@ -47,7 +48,8 @@ async def running(
     """Serves while the block lasts.
 
     The port opens before decoders and engine are warm: calls wait for them, and health follows should they
-    fail to start. Raises ConfigError, StoreLocked, StoppedWaiting.
+    fail to start. Without its model the engine keeps only TranscriptionService from serving. Raises ConfigError,
+    StoreLocked, StoppedWaiting.
     """
     speech = engine or _engine(config)
     preparer = Preparer(
@@ -91,7 +93,7 @@ async def running(
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
             TranscriptionServicer(transcripts, transcribing),
-            "trunkline.audio.v1.TranscriptionService",
+            TRANSCRIPTION,
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
@@ -111,7 +113,7 @@ async def running(
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
         server.health.depend("decoders", decoders_ready)
-        server.health.depend("engine", engine_ready)
+        server.health.depend("engine", engine_ready, services=(TRANSCRIPTION,))
         stack.push_async_callback(speech.close)
         stack.push_async_callback(preparer.close)
         stack.push_async_callback(receiving.close)
@@ -140,7 +142,7 @@ async def _open(config: AudioConfig) -> Database:
 
 def _engine(config: AudioConfig) -> Engine:
     try:
-        return load_engine(config.engine, config.engine_workers)
+        return load_engine(config)
     except ValueError as error:
         raise ConfigError(f"TRUNKLINE_AUDIO_ENGINE: {error}") from None
 

@@ -16,8 +16,18 @@ class AudioConfig(StoreConfig):
     scratch_folder: Path = setting(
         Path("var/audio-scratch"), "folder for decoded sound while it is worked on; emptied at start"
     )
-    engine: str = setting("local", "speech engine: local, or module:factory of one's own")
-    engine_workers: int = setting(0, "processes that recognise speech; 0 is one a core", least=0, most=256)
+    engine: str = setting("whisper", "speech engine: whisper, or module:factory of one's own")
+    engine_workers: int = setting(0, "windows of speech written at once; 0 is one a core", least=0, most=256)
+    whisper_model: str = setting(
+        "base",
+        "faster-whisper model: a name, owner/repository of the model hub, or a folder; "
+        "`python -m trunkline_audio.models` lists and fetches them",
+    )
+    whisper_device: str = setting("cpu", "what the model runs on", choices=("cpu", "cuda", "auto"))
+    whisper_compute_type: str = setting(
+        "int8", "CTranslate2's compute type, such as int8 on a processor, float16 or int8_float16 with cuda"
+    )
+    whisper_beam: int = setting(5, "wordings that the model weighs against each other", least=1, most=16)
     decoders: int = setting(2, "processes that decode recordings", least=1, most=64)
     transcriptions_at_once: int = setting(16, "recordings transcribed at once; more must come back", least=1)
     fetches_at_once: int = setting(64, "recordings fetched at once; more must come back", least=1)

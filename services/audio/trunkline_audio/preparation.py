@@ -13,6 +13,7 @@ from typing import Any
 
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Utterance
 from trunkline_audio.preprocess import plain_wav
+from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
 
@@ -24,8 +25,8 @@ class PrepareLimits:
     cpu_seconds: int = 300
     wall_seconds: float = 600.0
     memory_bytes: int = 512 * 1024 * 1024
-    utterance_seconds: float = 12.0
-    """Longest utterance: short enough to spread over the cores, cut at pauses."""
+    utterance_seconds: float = 20.0
+    """Longest utterance, cut at pauses: several fit into what an engine listens to at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Preparer:
 
     def __init__(self, pool: WorkerPool, scratch: Path, limits: PrepareLimits) -> None:
         self._pool = pool
+        self._fair = FairLanes(pool.size)
         self._scratch = scratch
         self._limits = limits
 
@@ -62,22 +64,22 @@ class Preparer:
         await self._pool.close()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
-    async def examine(self, path: Path) -> Examined:
-        """Tell what a recording is, counted from its samples. Raises EngineError."""
+    async def examine(self, path: Path, tenant_id: str) -> Examined:
+        """Tell what a tenant's recording is, counted from its samples. Raises EngineError."""
         # A few dozen bytes that were just written: a trip to a thread costs more.
         plain = plain_wav.look(path)
         if plain is not None and plain.frames <= self._limits.max_seconds * plain.sample_rate:
             return Examined(
                 f"wav/{plain.codec}", plain.channels, plain.sample_rate, plain.frames / plain.sample_rate
             )
-        return _examined(await self._run({"path": str(path), "scratch": None}))
+        return _examined(await self._run({"path": str(path), "scratch": None}, tenant_id))
 
     @asynccontextmanager
-    async def prepare(self, path: Path) -> AsyncIterator[PreparedAudio]:
-        """Decodes a recording into lanes and finds its speech. Raises EngineError."""
+    async def prepare(self, path: Path, tenant_id: str) -> AsyncIterator[PreparedAudio]:
+        """Decodes a tenant's recording into lanes and finds its speech. Raises EngineError."""
         scratch = self._scratch / uuid.uuid4().hex
         try:
-            reply = await self._run({"path": str(path), "scratch": str(scratch)})
+            reply = await self._run({"path": str(path), "scratch": str(scratch)}, tenant_id)
             found = _examined(reply)
             yield PreparedAudio(
                 scratch=scratch,
@@ -91,7 +93,7 @@ class Preparer:
         finally:
             await asyncio.to_thread(_remove_lanes, scratch)
 
-    async def _run(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _run(self, request: dict[str, Any], tenant_id: str) -> dict[str, Any]:
         limits = self._limits
         request |= {
             "max_seconds": limits.max_seconds,
@@ -101,8 +103,9 @@ class Preparer:
             "utterance_seconds": limits.utterance_seconds,
         }
         try:
-            # The sandbox ends by itself; this only covers a wait for a free process besides.
-            return await self._pool.run(request, seconds=limits.wall_seconds * 2)
+            async with self._fair.lane(tenant_id, str(request["path"])):
+                # The sandbox ends by itself; this only covers a process that starts besides.
+                return await self._pool.run(request, seconds=limits.wall_seconds * 2)
         except WorkerError as error:
             raise EngineError(error.reason, str(error), transient=error.transient) from None
 

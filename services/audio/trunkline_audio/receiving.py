@@ -100,7 +100,7 @@ class Receiving:
             raise _domain_error(error) from None
         try:
             async with self._blobs.local(key) as path:
-                found = await self._preparer.examine(path)
+                found = await self._preparer.examine(path, order.tenant_id)
         except EngineError as error:
             if not error.transient:
                 await self._blobs.delete(key)

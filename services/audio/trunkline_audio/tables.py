@@ -20,7 +20,7 @@ _LISTED_RECORDING = (
 )  # fmt: skip
 _LISTED_TRANSCRIPT = (
     "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us", "confidence",
-    "unreliable_reason", "engine", "expire_at",
+    "unreliable_reason", "engine", "expire_at", "language_confidence", "overruled_language",
 )  # fmt: skip
 
 recordings = sa.Table(
@@ -66,6 +66,9 @@ transcripts = sa.Table(
     sa.Column("segments", Json, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),  # from when it is gone; never when NULL
+    # Of transcripts that were made before the engine detected languages: 0 and empty.
+    sa.Column("language_confidence", sa.Float, nullable=False, server_default=sa.text("0")),
+    sa.Column("overruled_language", Text(35), nullable=False, server_default=""),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

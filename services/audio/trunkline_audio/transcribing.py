@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime import logs, metrics
-from trunkline_runtime.errors import FailedPrecondition, NotFound, ResourceExhausted
+from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_store.clock import Clock
 
 from trunkline_audio.blobs import BlobNotFound, Blobs
@@ -33,7 +34,9 @@ _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
 )
 
-DEFAULT_LANGUAGE = "en-US"
+TENANTS_SHARE = 0.75
+"""Of the places for recordings: the rest is left to others, however many hours of sound one tenant brings."""
+LONGEST_PAUSE_SECONDS = 30.0
 AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
 VOICES = (
     transcript_pb2.SPEAKER_UNSPECIFIED,
@@ -49,6 +52,7 @@ class Wish:
     tenant_id: str
     recording_id: str
     language: str = ""
+    """What is said to be spoken, BCP 47; empty when nobody said so."""
     channel_speakers: tuple[int, ...] = ()
     generation: int = 0
     expire_at: datetime | None = None
@@ -59,13 +63,14 @@ class Wish:
 class _Source:
     """A kept recording as engines see it."""
 
+    tenant_id: str
     path: Path
     seconds: float
     channels: int
     preparer: Preparer
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
-        return self.preparer.prepare(self.path)
+        return self.preparer.prepare(self.path, self.tenant_id)
 
 
 class Transcribing:
@@ -103,14 +108,18 @@ class Transcribing:
             return found
         identity = transcript_id(wish, recording.sha256)
         key = f"{wish.tenant_id}/{identity}"
-        if key not in self._flights and len(self._flights) >= self._at_once:
+        if key not in self._flights and self._busy(wish.tenant_id):
             raise ResourceExhausted(
-                f"{self._at_once} recordings are being transcribed already",
+                "as many recordings are being transcribed as there may be",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
-                retry_after=self._usual_seconds,
+                retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
         return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
+
+    def _busy(self, tenant_id: str) -> bool:
+        mine = self._flights.beginning(f"{tenant_id}/")
+        return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -120,9 +129,14 @@ class Transcribing:
         begun = self._clock.now()
         try:
             async with self._blobs.local(recording.blob_key) as path:
-                source = _Source(path, recording.duration_us / 1e6, recording.channels, self._preparer)
-                heard = await self._engine.transcribe(source, wish.language or DEFAULT_LANGUAGE)
+                source = _Source(
+                    wish.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
+                )
+                heard = await self._engine.transcribe(source, wish.language)
         except EngineError as error:
+            if error.reason.startswith("WORKER_"):
+                # A recording that ends its process each time is not tried for ever: this spends attempts.
+                raise Aborted(str(error), reason=error.reason) from None
             raise unreadable(error) from None
         except BlobNotFound:
             raise FailedPrecondition(
@@ -143,6 +157,7 @@ class Transcribing:
             recording=wish.recording_id,
             seconds=round(took, 3),
             sound_seconds=recording.duration_us / 1e6,
+            language=kept.language,
             segments=len(kept.segments),
             unreliable=kept.unreliable_reason,
         )
@@ -171,14 +186,18 @@ class Transcribing:
             segments=segments,
             created_at=self._clock.now(),
             expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+            language_confidence=heard.language_confidence,
+            overruled_language=heard.overruled_language,
         )
 
 
 def transcript_id(wish: Wish, sha256: str) -> str:
-    """The id that the same bytes, language, roles and generation of a recording always have."""
+    """The id that the same bytes, language, roles and generation of a recording always have.
+
+    No language is a wish of its own: what is detected may differ from what any hint would give.
+    """
     roles = ",".join(str(role) for role in wish.channel_speakers or AGENT_THEN_CUSTOMER)
-    language = (wish.language or DEFAULT_LANGUAGE).lower()
-    return derived_id([wish.recording_id, sha256, language, roles, str(wish.generation)])
+    return derived_id([wish.recording_id, sha256, wish.language.lower(), roles, str(wish.generation)])
 
 
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:

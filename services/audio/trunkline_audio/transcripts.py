@@ -41,6 +41,8 @@ class Transcript:
     segments: list[dict[str, Any]]
     created_at: datetime
     expire_at: datetime | None = None
+    language_confidence: float = 0.0
+    overruled_language: str = ""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -57,6 +59,8 @@ class Transcript:
             unreliable=bool(self.unreliable_reason),
             unreliable_reason=self.unreliable_reason,
             engine=self.engine,
+            language_confidence=self.language_confidence,
+            overruled_language=self.overruled_language,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.expire_at is not None:

@@ -208,7 +208,8 @@ class Audio(
     def __init__(self, script: Script) -> None:
         self.script = script
         self.fetched: set[str] = set()
-        self.unreliable = False
+        self.unreliable_reason = ""
+        self.language = "en-US"
         self.segments = ["hello my roof", "leaks badly"]
 
     async def FetchRecording(self, request: Any, context: Any) -> recording_pb2.Recording:
@@ -224,7 +225,9 @@ class Audio(
             name=f"{request.parent}/transcripts/t{request.recording.rsplit('/', 1)[1]}",
             recording=request.recording,
             speakers=2,
-            unreliable=self.unreliable,
+            language=self.language,
+            unreliable=bool(self.unreliable_reason),
+            unreliable_reason=self.unreliable_reason,
             segments=[transcript_pb2.Segment(text=text) for text in self.segments],
         )
         transcript.duration.FromMilliseconds(7930)
@@ -237,6 +240,7 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
     def __init__(self, script: Script) -> None:
         self.script = script
         self.degraded = 0  # how many more answers are a lesser engine's
+        self.unreliable_reason = ""
 
     async def AnalyzeCall(self, request: Any, context: Any) -> analysis_pb2.Analysis:
         await self.script.enter("AnalyzeCall", request, context)
@@ -247,6 +251,8 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
             lead_level=labels_pb2.LEAD_LEVEL_HIGH,
             lead_score=80,
             summary="A roof leaks.",
+            unreliable=bool(self.unreliable_reason),
+            unreliable_reason=self.unreliable_reason,
             degraded=self.degraded > 0,
         )
         self.degraded = max(0, self.degraded - 1)
@@ -272,8 +278,7 @@ class Suite:
                 name=f"tenants/acme/sources/{source_id}",
                 provider=provider,
                 provider_account="227799611",
-                language="en-US",
-                **options,
+                **{"language": "en-US", **options},
             ),
             secrets=[source_pb2.SourceSecret(value="s")],
             fetch_credential="key-1",

@@ -137,6 +137,17 @@ def test_a_delay_that_was_asked_for_is_kept() -> None:
     assert 7.0 <= outcome.delay <= 11.0
 
 
+@pytest.mark.parametrize("attempt", [1, 5, 50])
+def test_a_speech_engine_without_its_model_is_waited_for_ever_more_seldom(attempt: int) -> None:
+    missing = Unavailable("no model", reason="ENGINE_NOT_READY", retry_after=1.0)
+    delays = []
+    for waited in (0.0, 60.0, 600.0, 7200.0):
+        outcome = after(missing, "transcribe", attempt, waited)
+        assert isinstance(outcome, Wait), "no attempt is spent, however many there were"
+        delays.append(outcome.delay)
+    assert delays == [2.5, 18.75, 75.0, 75.0]
+
+
 def test_failures_of_our_own_are_told_apart_and_show_no_content() -> None:
     assert isinstance(after(Malformed("duration must be seconds")), Dead)
     assert isinstance(after(Unfetchable("no account")), Dead)
@@ -163,6 +174,7 @@ class TestBreakers:
         breakers = Breakers(2, 60.0, ("audio",), slow=("audio",))
         for error in (
             Unavailable("x", reason="RECORDING_NOT_READY"),
+            Unavailable("x", reason="ENGINE_NOT_READY"),
             NotFound("x"),
             ResourceExhausted("x"),
             Internal(),

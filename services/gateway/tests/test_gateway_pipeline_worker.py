@@ -115,13 +115,50 @@ class TestTheWay:
         assert not call.transcript
 
     async def test_a_transcript_that_cannot_be_relied_on_goes_on_and_says_so(self, suite: Suite) -> None:
-        suite.audio.unreliable, suite.audio.segments = True, []
+        suite.audio.unreliable_reason, suite.audio.segments = "low_confidence", []
+        suite.ai.unreliable_reason = "not_understood"
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
             await suite.jobs.finished("e1")
         assert suite.jobs.outcomes("e1") == ["done"]
-        assert suite.tenant.calls[NAME].unreliable
-        assert suite.tenant.calls[NAME].opening_words == ""
+        call = suite.tenant.calls[NAME]
+        assert (call.unreliable, call.unreliable_reason) == (True, "low_confidence")
+        assert call.opening_words == ""
+
+    async def test_a_call_in_a_language_that_is_not_analysed_keeps_its_words_and_says_so(
+        self, suite: Suite
+    ) -> None:
+        suite.audio.language, suite.audio.segments = "es", ["¿Cuánto cuesta?"]
+        suite.ai.unreliable_reason = "language_not_analysed"
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        call = suite.tenant.calls[NAME]
+        assert (call.unreliable, call.unreliable_reason) == (True, "language_not_analysed")
+        assert (call.language, call.opening_words) == ("es", "¿Cuánto cuesta?")
+        assert call.transcript
+
+    async def test_a_call_that_was_understood_has_no_reason_any_more(self, suite: Suite) -> None:
+        suite.ai.unreliable_reason = "not_understood"
+        async with suite.worker():
+            await suite.jobs.add(job("e1", BODY))
+            await suite.jobs.finished("e1")
+            suite.ai.unreliable_reason = ""
+            await suite.jobs.add(job("e2", BODY, generation=1))
+            await suite.jobs.finished("e2")
+        call = suite.tenant.calls[NAME]
+        assert (call.unreliable, call.unreliable_reason, call.language) == (False, "", "en-US")
+
+    @pytest.mark.parametrize("language", ["", "es-US"])
+    async def test_the_sources_language_is_a_hint_and_none_is_made_up(
+        self, suite: Suite, language: str
+    ) -> None:
+        suite.add_source("s-1", provider_pb2.PROVIDER_CALLRAIL, language=language)
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        (transcribe,) = asked(suite, "CreateTranscript")
+        assert transcribe.language == language
 
     async def test_a_sender_without_call_ids_gets_a_call_an_event(self, suite: Suite) -> None:
         mapping = source_pb2.PayloadMapping(kind=source_pb2.PAYLOAD_KIND_RECORD, caller_number="from")
@@ -268,6 +305,27 @@ class TestFailures:
             await suite.jobs.finished("e1")
         assert suite.jobs.outcomes("e1") == ["advance", "wait", "done"]
         assert 4 <= suite.jobs.reports["e1"][1].wait.delay.seconds <= 6
+
+    async def test_a_speech_engine_without_its_model_holds_up_transcripts_alone(self, suite: Suite) -> None:
+        missing = Unavailable("no model", retry_after=1.0, reason="ENGINE_NOT_READY")
+        suite.script.failures["CreateTranscript"] = [missing] * 8
+        suite.jobs.again = True
+        async with suite.worker(breaker_failures=2, breaker_seconds=60.0):
+            await suite.jobs.add(job("e1", BODY))
+            await suite.script.seen("CreateTranscript", 6)
+            assert STATE.labels("audio")._value.get() == 0
+            await suite.jobs.add(job("e2", body(resource_id="CAL2")))
+            await suite.script.seen("FetchRecording", 2)
+            await suite.jobs.finished("e1", "e2")
+        for name in ("e1", "e2"):
+            outcomes = suite.jobs.outcomes(name)
+            assert outcomes[-1] == "done"
+            assert set(outcomes) <= {"advance", "wait", "done"}
+            assert suite.jobs.jobs[name].attempts == 1
+        waits = [r for r in suite.jobs.reports["e1"] if r.HasField("wait")]
+        assert all(r.stage == "transcribe" for r in waits)
+        assert all(r.wait.reason.startswith("ENGINE_NOT_READY: no model") for r in waits)
+        assert len(asked(suite, "CreateTranscript")) == 10, "none was asked again within its run"
 
     async def test_a_service_that_is_out_is_left_alone_and_tried_again(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Unavailable("out")] * 3

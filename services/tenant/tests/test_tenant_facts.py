@@ -80,6 +80,18 @@ def test_of_one_event_a_good_analysis_stands_whatever_comes_after_it():
     assert join(good, newer).facts.summary == "of other words", "another event, another recording"
 
 
+def test_a_lesser_engines_doubt_does_not_outlive_the_good_analysis():
+    fields = ["summary", "degraded", "unreliable", "unreliable_reason", "language"]
+    good = stated_by(call_pb2.Call(summary="wants a price", language="es"), fields, (1, 0, "e1"))
+    poor = call_pb2.Call(
+        degraded=True, unreliable=True, unreliable_reason="language_not_analysed", language="es"
+    )
+    doubtful = stated_by(poor, fields, (1, 0, "e1"))
+    for joined in (join(good, doubtful), join(doubtful, good)):
+        assert (joined.facts.unreliable, joined.facts.unreliable_reason) == (False, "")
+        assert joined.facts.language == "es"
+
+
 def test_without_a_mask_what_is_set_is_stated():
     said = stated_by(call_pb2.Call(note="x", provider_call_id="1", etag="e"), [], (1, 0, "e1"))
     assert set(said.times) == {"note"}

@@ -100,6 +100,15 @@ async def test_the_same_event_may_state_more_and_correct_itself(suite):
     assert not third.spam
 
 
+async def test_why_a_call_is_unreliable_and_its_language_are_shown_and_listed(suite):
+    said = {"unreliable": True, "unreliable_reason": "language_not_analysed", "language": "es-MX"}
+    made = await suite.record("e1", 100, **said)
+    for call in (made, await suite.get_call(made.name), *(await calls_of(suite))):
+        assert {name: getattr(call, name) for name in said} == said
+    better = await suite.record("e2", 200, mask=["unreliable", "unreliable_reason"])
+    assert (better.unreliable, better.unreliable_reason, better.language) == (False, "", "es-MX")
+
+
 async def test_an_older_event_never_replaces_a_newer_value_and_a_stated_empty_one_is_kept(suite):
     await suite.record("new", 200, mask=["note", "caller_name"], caller_name="New", note="")
     call = await suite.record("old", 100, caller_name="Old", note="old note", value="5")

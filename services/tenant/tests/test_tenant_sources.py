@@ -40,7 +40,7 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
     source = await suite.source(fetch_credential="api-key", provider_account="ACC1")
     assert (source.secret, source.fetch_credential) == ("", "")
     assert source.hook_path == "/hooks/" + source.name.rpartition("/")[2]
-    assert (source.language, source.state) == ("en-US", source_pb2.SOURCE_STATE_ACTIVE)
+    assert (source.language, source.state) == ("", source_pb2.SOURCE_STATE_ACTIVE)
     shown = await suite.operator.GetSource(source_service_pb2.GetSourceRequest(name=source.name))
     assert shown == source
     resolved = await resolve(suite, source)
@@ -147,7 +147,7 @@ async def test_an_update_changes_the_mask_and_reaches_the_gateway(suite, raised)
             source, "display_name", "fetch_credential", "language", display_name="new", fetch_credential="two"
         )
     )
-    assert (after.display_name, after.language, after.provider_account) == ("new", "en-US", "ACC1")
+    assert (after.display_name, after.language, after.provider_account) == ("new", "", "ACC1")
     resolved = await resolve(suite, source)
     assert (resolved.fetch_credential, resolved.source) == ("two", after)
     assert resolved.revision > before.revision

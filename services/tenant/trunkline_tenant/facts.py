@@ -21,9 +21,11 @@ _DERIVED = {"lead", "last_event_time", "create_time", "update_time", "etag", "ev
 _IDENTITY = {"name", "provider", "provider_account", "provider_call_id"}
 _SOURCE = "source"
 _DEGRADED = "degraded"
-# What comes from an analysis: from a good one or from a degraded one, never some of each.
+# What comes from an analysis: from a good one or from a degraded one, never some of each. A lesser engine may not
+# analyse a language that the configured one does, so whether the call is reliable comes along.
 _OF_ANALYSIS = frozenset({
     "analysis", "spam", "sentiment", "intent", "lead_level", "lead_score", "summary", _DEGRADED, "analyze_time",
+    "unreliable", "unreliable_reason",
 })  # fmt: skip
 
 FIELDS: Mapping[str, FieldDescriptor] = {

@@ -25,7 +25,6 @@ _GIVEN = {
 _MAPPED = {provider_pb2.PROVIDER_STANDARD_WEBHOOKS, provider_pb2.PROVIDER_GENERIC_HMAC}
 _STANDARD_PREFIX = "whsec_"
 _STANDARD_BYTES = (24, 64)
-_DEFAULT_LANGUAGE = "en-US"
 _DEFAULT_TOLERANCE_SECONDS = 300
 
 Problem = tuple[str, str]
@@ -33,7 +32,6 @@ Problem = tuple[str, str]
 
 def complete(source: source_pb2.Source) -> None:
     """Fill in what is taken for what was left out, so that readers see what holds."""
-    source.language = source.language or _DEFAULT_LANGUAGE
     source.state = source.state or source_pb2.SOURCE_STATE_ACTIVE
     if source.HasField("mapping"):
         source.mapping.kind = source.mapping.kind or source_pb2.PAYLOAD_KIND_RECORD

@@ -43,8 +43,8 @@ class Context:
     """BCP 47; empty when unknown."""
     voicemail: bool = False
     """The provider says that a message was left."""
-    unreliable: bool = False
-    """The recogniser says that its words cannot be relied on."""
+    unreliable: str = ""
+    """Empty, or the recogniser's reason why its words cannot be relied on, such as `low_confidence`."""
     message: bool = False
     """A written message or form, not a call."""
 
@@ -83,11 +83,12 @@ class AnalysisResult:
     """What made the score, such as `asks for a price: +10`; their points sum to the score before its limits."""
     summary: str
     engine: str
-    """Name and version, such as `local/1.0.0`."""
+    """Name and version, such as `local/1.1.0`."""
     topics: tuple[str, ...] = field(default=())
     entities: tuple[Entity, ...] = field(default=())
     action_items: tuple[str, ...] = field(default=())
-    unreliable: bool = False
+    unreliable: str = ""
+    """Empty, or the reason why it cannot be relied on: one of labels.Unreliable, or the transcript's own."""
     degraded: bool = False
     """The answer of a lesser engine than the configured one."""
 
@@ -105,7 +106,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and version, such as `local/1.0.0`; part of what a result says about itself."""
+        """Name and version, such as `local/1.1.0`; part of what a result says about itself."""
         ...
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:

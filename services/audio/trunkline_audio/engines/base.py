@@ -39,6 +39,10 @@ class Source(Protocol):
     """A recording as an engine gets it; decoding happens only for an engine that asks."""
 
     @property
+    def tenant_id(self) -> str:
+        """Whose it is: engines share themselves fairly among tenants."""
+
+    @property
     def seconds(self) -> float:
         """Length of the recording."""
 
@@ -78,13 +82,19 @@ class Segment:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """What an engine heard. `unreliable` is empty or the reason why it cannot be relied on."""
+    """What an engine heard. `unreliable` is empty or the reason why it cannot be relied on.
+
+    `language` is the one that was spoken, BCP 47, `language_confidence` how sure the engine is of it, 0 to 1, and
+    0 when it did not ask; `overruled_language` is the language that was asked for, when another one was heard.
+    """
 
     language: str
     segments: tuple[Segment, ...] = ()
     lanes: int = 1
     speech_seconds: float = 0.0
     unreliable: str = ""
+    language_confidence: float = 0.0
+    overruled_language: str = ""
     speakers: int | None = field(default=None)
     """How many speak, where the engine knows better than its segments tell."""
 
@@ -103,7 +113,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Engine and version, such as `pocketsphinx/5.1.1`."""
+        """Engine and version, such as `whisper/1.2.1 base`."""
 
     @property
     def ready(self) -> bool:
@@ -113,7 +123,10 @@ class Engine(Protocol):
         """Begins to warm up; returns at once."""
 
     async def transcribe(self, source: Source, language: str) -> EngineResult:
-        """Transcribes a recording whose speakers use `language` (BCP 47). Raises EngineError."""
+        """Transcribes a recording; `language` (BCP 47) is what its speakers are said to use, or empty.
+
+        Raises EngineError.
+        """
 
     async def close(self) -> None:
         """Ends what it started."""

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
+from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.workers.jobs import resolve
 
-NAMES = {"local": "trunkline_audio.engines.local:create"}
+NAMES = {"whisper": "trunkline_audio.engines.whisper:create"}
 
 
 class Factory(Protocol):
-    """Makes an engine that uses `workers` processes, 0 for one a core."""
+    """Makes an engine as the service's settings have it."""
 
-    def __call__(self, workers: int = 0) -> Engine:
+    def __call__(self, config: AudioConfig) -> Engine:
         """Makes the engine without starting anything."""
 
 
-def load_engine(setting: str, workers: int = 0) -> Engine:
-    """An engine by name (`local`) or by `module:factory`. Raises ValueError that names what is allowed."""
-    target = NAMES.get(setting, setting)
+def load_engine(config: AudioConfig) -> Engine:
+    """The engine of `config.engine`: a name (`whisper`) or `module:factory`. Raises ValueError that names both."""
+    target = NAMES.get(config.engine, config.engine)
     try:
         factory = cast(Factory, resolve(target))
     except (ImportError, AttributeError, ValueError) as error:
         allowed = ", ".join(sorted(NAMES))
         raise ValueError(
-            f"no engine {setting!r} ({error}); allowed are {allowed} or module:factory"
+            f"no engine {config.engine!r} ({error}); allowed are {allowed} or module:factory"
         ) from error
-    return factory(workers)
+    return factory(config)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import signal
 import sys
 from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from trunkline_audio.workers import frames
 
@@ -24,10 +27,13 @@ class WorkerError(Exception):
 
 
 class _Worker:
-    """One process and its pipes."""
+    """One process, its pipes, and the jobs that wait for its answers."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._numbers = itertools.count()
+        self._answers: dict[int, asyncio.Future[frames.Message | None]] = {}
+        self._reader: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -45,17 +51,37 @@ class _Worker:
         return False
 
     async def ready(self) -> bool:
+        """Waits until it has loaded its handler; False when it ended before."""
         assert self._process.stdout is not None
-        return (await frames.read_async(self._process.stdout) or {}).get("ready") is True
+        if (await frames.read_async(self._process.stdout) or {}).get("ready") is not True:
+            return False
+        self._reader = asyncio.create_task(self._read(self._process.stdout))
+        return True
 
     async def call(self, request: frames.Message) -> frames.Message | None:
         """The reply, or None when the process died."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(frames.encode(request))
-            await self._process.stdin.drain()
-        return await frames.read_async(self._process.stdout)
+        assert self._reader is not None
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(frames.encode({**request, "id": number}))
+                await self._process.stdin.drain()
+            return None if self._reader.done() else await answer
+        finally:
+            self._answers.pop(number, None)
+
+    async def _read(self, stdout: asyncio.StreamReader) -> None:
+        try:
+            while (reply := await frames.read_async(stdout)) is not None:
+                answer = self._answers.get(reply.pop("id", -1))
+                if answer is not None and not answer.done():
+                    answer.set_result(reply)
+        finally:
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_result(None)
 
     async def end(self, *, dying: bool = False) -> int:
         """Kills the process unless it ends by itself; its exit code, negative for a signal.
@@ -69,25 +95,41 @@ class _Worker:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         code = await self._process.wait()
+        if self._reader is not None:
+            # Not waited for: a process that it forked may hold the pipe open.
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         if self._process.stdin is not None:
             self._process.stdin.close()
         return code
 
 
 class WorkerPool:
-    """`size` processes that run `python -m trunkline_audio.workers.child TARGET`.
+    """`size` processes that run `python -m trunkline_audio.workers.child TARGET`, `lanes` jobs at once in each.
 
-    Processes start in the background: `run` waits for one that is idle. A process that was killed, that ran
-    into a limit or that outlived its job's time is replaced, with a growing pause while starts fail.
+    Processes start in the background: `run` waits for one that has a free lane. A process that was killed,
+    that ran into a limit or that outlived a job's time is replaced, with a growing pause while starts fail; the
+    other jobs that ran in it fail with it. `settings` are the handler's keyword arguments.
     """
 
-    def __init__(self, target: str, *, size: int, name: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        size: int,
+        name: str,
+        lanes: int = 1,
+        settings: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.size = size
+        self.lanes = lanes
         self.name = name
-        self._target = target
+        self._arguments = (target, str(lanes), json.dumps(dict(settings or {})))
         self._env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(env or {})}
         self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
-        self._alive: dict[int, _Worker] = {}
+        """Each process once a free lane."""
+        self._alive: set[_Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._changed = asyncio.Event()
@@ -106,7 +148,7 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         """The warm processes, for metrics and tests."""
-        return list(self._alive)
+        return [worker.pid for worker in self._alive]
 
     async def wait_ready(self, count: int = 1) -> None:
         """Waits until `count` processes are warm."""
@@ -120,10 +162,13 @@ class WorkerPool:
         Raises WorkerError: the job's own reason, or WORKER_TIMEOUT, WORKER_DIED.
         """
         worker: _Worker | None = None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 worker = await self._take()
-                reply = await worker.call(request)
+                job = loop.create_task(worker.call(request))
+                reply = await asyncio.shield(job)
         except TimeoutError:
             if worker is None:
                 raise WorkerError(
@@ -134,8 +179,11 @@ class WorkerPool:
                 "WORKER_TIMEOUT", f"the {self.name} process took more than {seconds:g} s", transient=True
             ) from None
         except BaseException:
-            if worker is not None:
+            if worker is not None and self.lanes == 1:
                 await asyncio.shield(self._replace(worker))
+            elif worker is not None:
+                # What runs beside it goes on: the lane is free once the answer that nobody wants is there.
+                self._background(self._outlive(worker, job, until))
             raise
         if reply is None:
             code = await self._replace(worker, dying=True)
@@ -152,24 +200,42 @@ class WorkerPool:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in list(self._alive.values()):
-            self._alive.pop(worker.pid, None)
-            await worker.end()
+        while self._alive:
+            await self._alive.pop().end()
 
     async def _take(self) -> _Worker:
         while True:
             worker = await self._idle.get()
             # A process that died while idle is found here, not by the job that would have had it.
-            if worker.pid in self._alive and not worker.exited:
+            if worker in self._alive and not worker.exited:
                 return worker
             await self._replace(worker)
 
+    async def _outlive(self, worker: _Worker, job: asyncio.Task[frames.Message | None], until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                reply = await job
+        except TimeoutError:
+            reply = None
+        if reply is None:
+            await self._replace(worker)
+        else:
+            self._idle.put_nowait(worker)
+
     async def _replace(self, worker: _Worker, *, dying: bool = False) -> int:
-        self._alive.pop(worker.pid, None)
-        code = await worker.end(dying=dying)
+        """Ends a process and starts another; its exit code. Whoever else notices finds it done."""
+        mine = worker in self._alive
+        self._alive.discard(worker)
+        ending = asyncio.get_running_loop().create_task(worker.end(dying=dying))
+        if mine:
+            # In the background: an asker that gives up here must not leave the pool without a process.
+            self._background(self._succeed(ending))
+        return await asyncio.shield(ending)
+
+    async def _succeed(self, ending: asyncio.Task[int]) -> None:
+        await asyncio.shield(ending)
         if not self._closed:
-            self._background(self._spawn())
-        return code
+            await self._spawn()
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -188,8 +254,9 @@ class WorkerPool:
                 worker = await self._start_one()
                 if worker is not None:
                     self._start_failed = False
-                    self._alive[worker.pid] = worker
-                    self._idle.put_nowait(worker)
+                    self._alive.add(worker)
+                    for _ in range(self.lanes):
+                        self._idle.put_nowait(worker)
                     self._changed.set()
                     return
             self._start_failed = True
@@ -202,7 +269,7 @@ class WorkerPool:
                 sys.executable,
                 "-m",
                 "trunkline_audio.workers.child",
-                self._target,
+                *self._arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=self._env,

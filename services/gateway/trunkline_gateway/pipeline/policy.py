@@ -25,6 +25,7 @@ from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE,
 
 NORMALISE = "normalise"
 NOT_READY = "RECORDING_NOT_READY"
+ENGINE_NOT_READY = "ENGINE_NOT_READY"
 _ERROR_MOST = 500
 
 
@@ -160,7 +161,10 @@ def _waiting_delay(error: Exception, waited_seconds: float, jitter: float) -> fl
     if isinstance(error, Degraded):
         # Each look costs a question to the engine: often at first, then seldom.
         return min(900.0, max(error.retry_after, waited_seconds / 4)) * (0.75 + 0.5 * jitter)
-    if isinstance(error, TrunklineError) and error.retry_after is not None:
+    # An engine may lack its model until somebody fetches it, and all calls wait for it: each looks ever more seldom,
+    # whatever delay the answer suggests.
+    lasting = isinstance(error, TrunklineError) and error.reason == ENGINE_NOT_READY
+    if isinstance(error, TrunklineError) and error.retry_after is not None and not lasting:
         return max(0.1, error.retry_after) * (1 + 0.5 * jitter)
     if isinstance(error, TrunklineError) and error.reason == NOT_READY:
         # Most recordings come within minutes, a few within the day: look often first, then seldom.

@@ -109,7 +109,7 @@ class Stages:
         return recording.name
 
     async def _transcribe(self, run: Run, source: Source, recording: str) -> transcript_pb2.Transcript:
-        """Have the recording transcribed.
+        """Have the recording transcribed; the source's language is a hint, and without one it is detected.
 
         An unreliable transcript, or one of silence, goes on like any other.
         """
@@ -165,6 +165,7 @@ class Stages:
             provider_call_id=facts.call.provider_call_id,
             opening_words=text[:_OPENING_MOST],
             unreliable=analysis.unreliable,
+            unreliable_reason=analysis.unreliable_reason,
             analysis=analysis.name,
             spam=analysis.spam,
             sentiment=analysis.sentiment,
@@ -181,7 +182,10 @@ class Stages:
             results.transcript = transcript.name
             results.recording_duration.CopyFrom(transcript.duration)
             results.speakers = transcript.speakers
+            results.language = transcript.language
             results.unreliable = transcript.unreliable or analysis.unreliable
+            # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
+            results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason
             stated += _OF_TRANSCRIPT
         if not analysis.HasField("create_time"):
             results.analyze_time.CopyFrom(timestamp(run.now()))
@@ -191,10 +195,10 @@ class Stages:
 
 
 _OF_ANALYSIS: tuple[str, ...] = (
-    "opening_words", "unreliable", "analysis", "spam", "sentiment", "intent", "lead_level", "lead_score",
-    "summary", "degraded", "analyze_time",
+    "opening_words", "unreliable", "unreliable_reason", "analysis", "spam", "sentiment", "intent", "lead_level",
+    "lead_score", "summary", "degraded", "analyze_time",
 )  # fmt: skip
-_OF_TRANSCRIPT: tuple[str, ...] = ("recording", "transcript", "recording_duration", "speakers")
+_OF_TRANSCRIPT: tuple[str, ...] = ("recording", "transcript", "recording_duration", "speakers", "language")
 
 
 def _request(

@@ -88,6 +88,7 @@ class Analysis(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
@@ -113,11 +114,16 @@ class Analysis(_message.Message):
     summary: _builtins.str
     """A few sentences."""
     unreliable: _builtins.bool
-    """The input could not be relied on, so neither can this."""
+    """The input could not be relied on or was not understood, so neither can this be; `unreliable_reason` says why."""
     degraded: _builtins.bool
     """An answer of a lesser engine than the configured one."""
     engine: _builtins.str
     """The engine and its version, such as `local/1.0.0`."""
+    unreliable_reason: _builtins.str
+    """Why it is unreliable: `language_not_analysed` (a language that the engine does not analyse, whose transcript may well
+    be good), `not_understood` (words without sense), or the transcript's own reason, `low_confidence` or
+    `language_not_supported`; empty when it can be relied on.
+    """
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it was about, a few words each."""
@@ -166,10 +172,11 @@ class Analysis(_message.Message):
         engine: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        unreliable_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "urgency", b"urgency"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,12 +73,14 @@ class Transcript(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    OVERRULED_LANGUAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}` it was made from."""
     language: _builtins.str
-    """What the engine took the language to be, BCP 47."""
+    """What was spoken, BCP 47: what the engine heard, or what it was told where it does not detect languages."""
     speakers: _builtins.int
     """How many speakers were told apart; 0 when nobody spoke."""
     channels: _builtins.int
@@ -88,9 +90,15 @@ class Transcript(_message.Message):
     unreliable: _builtins.bool
     """It cannot be relied on; `unreliable_reason` says why."""
     unreliable_reason: _builtins.str
-    """Why: `language_not_supported`, `low_confidence`; empty when it can be relied on."""
+    """Why: `language_not_supported` (the engine cannot write what is spoken), `low_confidence` (it is not sure of the
+    words); empty when it can be relied on.
+    """
     engine: _builtins.str
-    """The engine and its version, such as `pocketsphinx/5.1.1`."""
+    """The engine, its version and its model, such as `whisper/1.2.1 base`."""
+    language_confidence: _builtins.float
+    """How sure the engine is of the language, 0 to 1; 0 when it did not detect it."""
+    overruled_language: _builtins.str
+    """The language that was asked for, BCP 47, when the engine heard another one with confidence; empty otherwise."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
         """What was said, in order of time."""
@@ -128,10 +136,12 @@ class Transcript(_message.Message):
         engine: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        language_confidence: _builtins.float = ...,
+        overruled_language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "name", b"name", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,7 +37,9 @@ class CreateTranscriptRequest(_message.Message):
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
-    """What is spoken, BCP 47; en-US when empty."""
+    """What is spoken, BCP 47: a hint, which the engine overrules when it is confident of another language; detected when
+    empty.
+    """
     generation: _builtins.int
     """Transcribes anew when higher than that of the transcript that is there."""
     @_builtins.property

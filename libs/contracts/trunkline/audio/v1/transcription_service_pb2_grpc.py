@@ -59,8 +59,9 @@ class TranscriptionServiceServicer:
 
     def CreateTranscript(self, request, context):
         """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; FAILED_PRECONDITION with reason
-        RECORDING_UNREADABLE when the bytes cannot be decoded.
+        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
+        ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
+        the bytes cannot be decoded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

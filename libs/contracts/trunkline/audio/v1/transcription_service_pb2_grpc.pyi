@@ -36,8 +36,9 @@ class TranscriptionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TranscriptionServiceAsyncStub: ...
     CreateTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]
     """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; FAILED_PRECONDITION with reason
-    RECORDING_UNREADABLE when the bytes cannot be decoded.
+    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
+    ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
+    the bytes cannot be decoded.
     """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Shows a transcript."""
@@ -51,8 +52,9 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; FAILED_PRECONDITION with reason
-    RECORDING_UNREADABLE when the bytes cannot be decoded.
+    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
+    ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
+    the bytes cannot be decoded.
     """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Shows a transcript."""
@@ -69,8 +71,9 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
         """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; FAILED_PRECONDITION with reason
-        RECORDING_UNREADABLE when the bytes cannot be decoded.
+        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
+        ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
+        the bytes cannot be decoded.
         """
 
     @_abc_1.abstractmethod

@@ -59,6 +59,8 @@ class Call(_message.Message):
     SPEAKERS_FIELD_NUMBER: _builtins.int
     OPENING_WORDS_FIELD_NUMBER: _builtins.int
     UNRELIABLE_FIELD_NUMBER: _builtins.int
+    UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     SPAM_FIELD_NUMBER: _builtins.int
     SENTIMENT_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
@@ -122,7 +124,15 @@ class Call(_message.Message):
     opening_words: _builtins.str
     """The first words of the transcript or the text, at most 200 characters."""
     unreliable: _builtins.bool
-    """The transcript cannot be relied on (another language, noise)."""
+    """The transcript or its analysis cannot be relied on (noise, a language that is not analysed); `unreliable_reason` says
+    which.
+    """
+    unreliable_reason: _builtins.str
+    """Why: `low_confidence` or `language_not_supported` of the transcript; `language_not_analysed` or `not_understood` of the
+    analysis, where the transcript itself may be good; empty when it can be relied on.
+    """
+    language: _builtins.str
+    """What was spoken, BCP 47, as the transcript has it; empty when that is not known."""
     spam: _builtins.bool
     """Whether it is spam."""
     sentiment: _labels_pb2.Sentiment.ValueType
@@ -209,6 +219,8 @@ class Call(_message.Message):
         speakers: _builtins.int = ...,
         opening_words: _builtins.str = ...,
         unreliable: _builtins.bool = ...,
+        unreliable_reason: _builtins.str = ...,
+        language: _builtins.str = ...,
         spam: _builtins.bool = ...,
         sentiment: _labels_pb2.Sentiment.ValueType = ...,
         intent: _labels_pb2.Intent.ValueType = ...,
@@ -226,7 +238,7 @@ class Call(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -155,7 +155,7 @@ class Source(_message.Message):
     provider: _provider_pb2.Provider.ValueType
     """Who sends. Required on create, cannot be changed."""
     language: _builtins.str
-    """What the callers speak, a BCP 47 tag such as `en-US`; en-US when empty."""
+    """What the callers speak, a BCP 47 tag such as `en-US`: a hint, which a confident detection overrules. Detected when empty."""
     provider_account: _builtins.str
     """The account at the provider (CallRail account id, Twilio account SID); part of a call's identity and of
     the URL that recordings are fetched from.

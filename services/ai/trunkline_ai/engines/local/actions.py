@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 
 from trunkline_ai.engines.base import Entity, Role, Transcript
-from trunkline_ai.engines.local.text import sentences
+from trunkline_ai.engines.local.text import sentences, straightened
 from trunkline_ai.labels import EntityType, Intent
 
+LISTEN = "Have a person listen to the recording"
+"""For a conversation that was not understood."""
 _MOST_PROMISES = 2
 _PROMISE = re.compile(
     r"\b(?:i'?ll|i will|we'?ll|we will|i can have|i'?m going to|let me have|i'?ve just sent)\s++"
@@ -34,16 +36,9 @@ _CALL_BACK = frozenset({
 
 
 def action_items(
-    transcript: Transcript,
-    intent: Intent,
-    topics: tuple[str, ...],
-    entities: tuple[Entity, ...],
-    *,
-    unreliable: bool,
+    transcript: Transcript, intent: Intent, topics: tuple[str, ...], entities: tuple[Entity, ...]
 ) -> tuple[str, ...]:
     """A few short lines; none for spam, wrong numbers and silence."""
-    if unreliable and intent is Intent.OTHER:
-        return ("Have a person listen to the recording",)
     items: list[str] = []
     if intent in _NEXT:
         address, amount = _first(entities, EntityType.ADDRESS), _first(entities, EntityType.AMOUNT)
@@ -67,7 +62,7 @@ def action_items(
             for turn in transcript.turns
             if turn.role is Role.AGENT
             for sentence in sentences(turn.text)
-            if _PROMISE.search(sentence)
+            if _PROMISE.search(straightened(sentence))
         ]
         items += [
             f"Promised: {sentence}"

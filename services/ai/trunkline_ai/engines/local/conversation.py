@@ -1,10 +1,10 @@
-"""A transcript as the rules read it: canonical text by speaker, and whether anybody really spoke."""
+"""A transcript as the rules read it: canonical text by speaker, whether anybody really spoke, and in English."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from trunkline_ai.engines.base import Role, Transcript, Turn
-from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.local import cues, language
 from trunkline_ai.engines.local.text import canonical
 
 _EMPTY_WORDS = cues.words("empty")
@@ -18,12 +18,15 @@ class Conversation:
     """Canonical turns; speech of an unknown speaker counts as the customer's and the business's."""
 
     turns: tuple[Turn, ...]
+    told_foreign: str = ""
+    """The language that the transcript says was spoken, unless that is English."""
 
     @classmethod
-    def of(cls, transcript: Transcript) -> "Conversation":
-        """Canonical text of each turn, empty ones left out."""
+    def of(cls, transcript: Transcript, tag: str = "") -> "Conversation":
+        """Canonical text of each turn, empty ones left out; `tag` is the language that the transcript tells."""
         spoken = ((turn.role, canonical(turn.text)) for turn in transcript.turns)
-        return cls(tuple(Turn(role, text) for role, text in spoken if text))
+        turns = tuple(Turn(role, text) for role, text in spoken if text)
+        return cls(turns, language.foreign(tag, transcript.text))
 
     def _of(self, *roles: Role) -> str:
         return "\n".join(turn.text for turn in self.turns if turn.role in roles)
@@ -53,6 +56,11 @@ class Conversation:
     def content_words(self) -> int:
         """How many of the customer's words carry content beyond hello and yes."""
         return sum(word not in _EMPTY_WORDS for word in self.customer.split())
+
+    @property
+    def foreign(self) -> str:
+        """The language that was spoken, as a BCP 47 tag, where it is not English; empty for English."""
+        return self.told_foreign or ("es" if self.is_spanish else "")
 
     @cached_property
     def is_spanish(self) -> bool:

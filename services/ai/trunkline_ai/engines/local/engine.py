@@ -3,18 +3,18 @@
 import asyncio
 
 from trunkline_ai.engines.base import AnalysisResult, Context, Transcript, Turn
-from trunkline_ai.engines.local.actions import action_items
+from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict
 from trunkline_ai.engines.local.lead import LeadRules
 from trunkline_ai.engines.local.sentiment import SentimentRules
 from trunkline_ai.engines.local.signals import Signals
-from trunkline_ai.engines.local.summary import summarise
+from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
 from trunkline_ai.engines.local.topics import TopicRules
-from trunkline_ai.labels import Intent, LeadLevel, Sentiment
+from trunkline_ai.labels import Intent, LeadLevel, Sentiment, Unreliable
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Raised with every change of a rule or a table that can change an answer."""
 
 
@@ -47,10 +47,10 @@ class LocalEngine:
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
         transcript = _beginning(transcript)
-        conversation = Conversation.of(transcript)
+        conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
-            return self._unanalysed(transcript, verdict)
+            return self._unanalysed(conversation, context, verdict)
         intent = verdict.intent
         spam = intent in SPAM
         entities = find_entities(transcript)
@@ -69,16 +69,25 @@ class LocalEngine:
             lead_level=lead.level,
             lead_score=lead.score,
             lead_reasons=lead.reasons,
-            summary=summarise(transcript, intent, entities, unreliable=False),
+            summary=summarise(transcript, entities),
             topics=topics,
             entities=entities,
-            action_items=() if spam else action_items(transcript, intent, topics, entities, unreliable=False),
+            action_items=() if spam else action_items(transcript, intent, topics, entities),
             engine=self.name,
         )
 
-    def _unanalysed(self, transcript: Transcript, verdict: IntentVerdict) -> AnalysisResult:
-        """An honest answer about words that are missing or cannot be relied on."""
-        reason = "nobody spoke" if verdict.intent is Intent.NO_CONVERSATION else "the words are unreliable"
+    def _unanalysed(
+        self, conversation: Conversation, context: Context, verdict: IntentVerdict
+    ) -> AnalysisResult:
+        """An honest answer about words that are missing, in another language, or cannot be relied on."""
+        language = conversation.foreign if verdict.unreliable == Unreliable.LANGUAGE_NOT_ANALYSED else ""
+        silent = verdict.intent is Intent.NO_CONVERSATION
+        if silent:
+            summary, reason = NOBODY, "nobody spoke"
+        elif language:
+            summary, reason = not_analysed(language, context), "the language is not analysed"
+        else:
+            summary, reason = NOT_UNDERSTOOD, "the words are unreliable"
         return AnalysisResult(
             intent=verdict.intent,
             intent_confidence=verdict.confidence,
@@ -90,8 +99,8 @@ class LocalEngine:
             lead_level=LeadLevel.NONE,
             lead_score=0,
             lead_reasons=(f"{reason}: nothing to score",),
-            summary=summarise(transcript, verdict.intent, (), unreliable=verdict.unreliable),
-            action_items=action_items(transcript, verdict.intent, (), (), unreliable=verdict.unreliable),
+            summary=summary,
+            action_items=() if silent else (LISTEN,),
             unreliable=verdict.unreliable,
             engine=self.name,
         )

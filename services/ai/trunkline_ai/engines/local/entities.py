@@ -1,13 +1,13 @@
 """Finding what was named: people, telephone numbers, times, amounts, addresses and e-mail addresses."""
 
 import re
-from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 
 from trunkline_ai.engines.base import Entity, Transcript
 from trunkline_ai.engines.local import cues, numbers
+from trunkline_ai.engines.local.text import straightened
 from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
@@ -30,7 +30,8 @@ _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty
 _HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
 _CLOCK = (
     rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|"
-    rf"{_HOUR}\s(?:{_MINUTE}(?:\s{_HALF})?|{_HALF})|noon|midnight)"
+    rf"{_HOUR}\s(?:{_MINUTE}(?:\s{_HALF})?|{_HALF})|"
+    rf"(?:{_HOUR}|\d{{1,2}})\sin\sthe\s(?:morning|afternoon|evening)|noon|midnight)"
 )
 _NO_COUNT = rf"(?!\s++(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
 _BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
@@ -44,14 +45,15 @@ _DAY = (
 )
 _TIME = re.compile(
     # How all that follows begins: other words and figures are passed over at once.
-    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo])|a[prtfu]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|t[heouw]|we|ye)"
+    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prtfu]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|"
+    r"t[heouw]|we|ye)"
     rf"(?:(?:{_DAY})(?:,?\s++(?:at|around|by|after|before)\s++{_BARE_CLOCK})?|"
-    rf"at\s++(?:{_CLOCK}|{_HOUR}(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
-    rf"(?:around|after|before|by)\s++{_CLOCK}|{_CLOCK})\b",
+    rf"at\s++(?:{_CLOCK}|(?:{_HOUR}|\d{{1,2}})(?=[\s,.?!]*+(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
+    rf"(?:around|after|before|by)\s++{_CLOCK}|{_CLOCK})(?!\w)",
     re.IGNORECASE,
 )
 _PHONE = re.compile(
-    r"(?<![\d$])(?:\+?1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[\s.-])\d{3}[\s.-]?\d{4}(?!\d)|(?<![\d$])\d{3}[.-]\d{4}(?!\d)|"
+    r"(?<![\d$])(?:\+?1[\s.-]?)?(?:\(\d{3}\)\s?|\d{3}[\s.-])\d{3}[\s.-]?\d{4}(?!\d)|(?<![\d$])\d{3}[\s.-]\d{4}(?!\d)|"
     r"(?<![\d$+])\+?1?\d{10}(?!\d)"
 )
 _SPOKEN_PHONE = re.compile(
@@ -60,7 +62,7 @@ _SPOKEN_PHONE = re.compile(
 # A pattern over what was said is linear: what repeats takes all it can at once (`++`) and begins only where a run of
 # it begins, so that `1,1,1,...` or `a.a.a...` is read once and not once from each of its characters.
 _FIGURE = r"\d++(?:,\d++)*+(?:\.\d{1,2})?"
-_UNIT = r"\s(?:dollars|bucks)"
+_UNIT = r"\s(?:dollars?|bucks)\b"
 _AMOUNT = re.compile(
     rf"(?P<entity>\$\s?{_FIGURE}(?:\s?(?:k\b|thousand|million))?|(?<!\d)(?<!\d,)\b{_FIGURE}{_UNIT}|"
     rf"\b{numbers.NUMBER}{_UNIT})"
@@ -72,31 +74,47 @@ _STREET = (
     "cir|terrace|parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
 )
 _HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER})"
-_WORD = r"[a-z0-9]++\s++"
+# What is counted, and words of a sentence: `15 minutes down the road` is no address.
+_COUNTED = (
+    "year", "month", "week", "day", "hour", "minute", "mile", "block", "yard", "acre", "gallon", "bedroom",
+    "bathroom", "room", "dollar", "star", "ton",
+)  # fmt: skip
+_NO_NAMES = (
+    "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm", "the",
+    "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from", "for",
+    "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
+    "different",
+)  # fmt: skip
+_NOT_OF_A_STREET = rf"(?!{numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
+_WORD = rf"{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*+\s++"
 _NAMED_STREET = (
-    rf"(?:[nsew]\.\s++)?{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET})))\b"
+    r"(?:(?:north|south|east|west|[nsew]\.?)\s++)?(?:st\.\s++)?"
+    rf"{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET}))\b"
 )
 _ADDRESS = re.compile(
-    rf"(?P<entity>\b{_HOUSE}\s++{_NAMED_STREET})|\b{numbers.NUMBER}",  # as with amounts
+    rf"(?P<entity>\b{_HOUSE},?\s++{_NAMED_STREET})|\b{numbers.NUMBER}",  # as with amounts
     re.IGNORECASE,
 )
 _TOLD_ADDRESS = re.compile(
     rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s++"
-    rf"(?P<entity>{_HOUSE}\s++[a-z]+(?:\s[A-Z][a-z]+)?)",
+    rf"(?P<entity>{_HOUSE},?\s++{_NOT_OF_A_STREET}[a-z]+(?:\s[A-Z][a-z]+)?)",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(r"(?<![\w.+-])[.+-]*+(?P<entity>\w[\w.+-]*+@[\w-]++(?:\.[\w-]+)+)\b")
 _SPOKEN_EMAIL = re.compile(
-    r"\b\w++(?:\s(?:dot|underscore)\s\w++){0,6}\sat\s(?:\w++\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b",
+    r"\b\w++(?:\s(?:dot|underscore)\s\w++){0,6}\sat\s(?:\w++\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b|"
+    r"(?<![\w.+-])\w[\w.+-]*+\sat\s[\w-]++\.(?:com|net|org|edu|us|co)\b",
     re.IGNORECASE,
 )
+_TITLE = r"(?P<title>(?:mr|mrs|ms|dr)\.?\s++)?"
 _NAMED = re.compile(
-    r"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s++"
+    rf"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s++{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(
     r"(?:\b(?:this is|it'?s|it is|i'?m|i am|here'?s|speaking with)|^(?:hi|hey|hello))\s++"
+    rf"{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -105,9 +123,10 @@ _NO_DIGIT = re.compile(r"\D")
 _PLAIN_AMOUNT = re.compile(r"\d[\d,]*+(?:\.\d++)?")
 _THOUSANDS = re.compile(r"\d\s?(?:k\b|thousand)", re.IGNORECASE)
 _DIGITAL_CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
-_BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|$)")
+_BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)")
+_LAST_HOUR = re.compile(r"\b(?:at|around|by|after|before)\s++(\d{1,2})()$")
 _SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
-_AFTERNOON = re.compile(r"p\.?\s?m")
+_AFTERNOON = re.compile(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)")
 _DOT = re.compile(r"\sdot\s")
 _UNDERSCORE = re.compile(r"\sunderscore\s")
 _MOST_ENTITIES = 500
@@ -124,19 +143,18 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     found: list[Entity] = []
     offset = 0
     for turn in transcript.turns:
-        here: list[Entity] = []  # in order of place, none over another
-        for entity in _in_turn(turn.text):
-            at = bisect(here, entity.start, key=lambda other: other.start)
-            after_one = at > 0 and here[at - 1].end > entity.start
-            before_one = at < len(here) and here[at].start < entity.end
-            if not after_one and not before_one:
-                here.insert(at, entity)
-        found += [replace(one, start=one.start + offset, end=one.end + offset) for one in here]
+        # A mark a character, so that a turn of many finds costs no more than its length.
+        taken = bytearray(len(turn.text))
+        for one in _in_turn(turn.text, straightened(turn.text)):
+            if not any(taken[one.start : one.end]):
+                taken[one.start : one.end] = b"\1" * (one.end - one.start)
+                found.append(replace(one, start=one.start + offset, end=one.end + offset))
         offset += len(turn.text) + 1
-    return tuple(found[:_MOST_ENTITIES])
+    return tuple(sorted(found, key=lambda entity: entity.start)[:_MOST_ENTITIES])
 
 
-def _in_turn(text: str) -> Iterator[Entity]:
+def _in_turn(said: str, text: str) -> Iterator[Entity]:
+    """The finds in `text`, in the wording of `said`, which is of the same length."""
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
         (EntityType.EMAIL, _SPOKEN_EMAIL, _email_value),
@@ -152,39 +170,36 @@ def _in_turn(text: str) -> Iterator[Entity]:
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
             if start < 0:  # what the pattern passes over
                 continue
-            yield Entity(kind, text[start:end], normalise(text[start:end]), start, end)
-    yield from _people(text)
+            yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
+    yield from _people(said, text)
 
 
-def _people(text: str) -> Iterator[Entity]:
-    for pattern, told in ((_NAMED, True), (_INTRODUCED, False)):
+def _people(said: str, text: str) -> Iterator[Entity]:
+    for pattern, named in ((_NAMED, True), (_INTRODUCED, False)):
         for match in pattern.finditer(text):
-            words = match.group("entity").split()
-            kept = []
-            for position, word in enumerate(words):
-                known = word.lower() in _FIRST_NAMES
-                believable = (
-                    (told and position == 0)
-                    or known
-                    or (position == 1 and (told or word[:1].isupper() or _unpunctuated(text)))
-                )
+            told = named or bool(match.group("title"))
+            kept: list[str] = []
+            for word in match.group("entity").split():
+                believable = _continues(kept[0], word, text, told) if kept else told or _is_first_name(word)
                 if word.lower() in _NOT_A_NAME or not believable:
                     break
                 kept.append(word)
             if kept:
                 start = match.start("entity")
-                name = text[start : start + len(" ".join(kept))]
-                yield Entity(
-                    EntityType.PERSON,
-                    name,
-                    name.title() if name.islower() else name,
-                    start,
-                    start + len(name),
-                )
+                end = start + len(" ".join(kept))
+                name = said[start:end]
+                yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, end)
 
 
-def _unpunctuated(text: str) -> bool:
-    return text.islower()
+def _continues(first: str, word: str, text: str, told: bool) -> bool:
+    """Whether a word is of the name that begins with `first`: where that has a capital, it has one too."""
+    if first[0].isupper():
+        return word[0].isupper()
+    return told or _is_first_name(word) or text.islower()
+
+
+def _is_first_name(word: str) -> bool:
+    return word.lower() in _FIRST_NAMES
 
 
 def _phone_value(text: str) -> str:
@@ -211,7 +226,7 @@ def _time_value(text: str) -> str:
     lowered = text.lower()
     if "noon" in lowered.split():
         return "12:00"
-    clock = _DIGITAL_CLOCK.search(lowered) or _BARE_HOUR.search(lowered)
+    clock = _DIGITAL_CLOCK.search(lowered) or _BARE_HOUR.search(lowered) or _LAST_HOUR.search(lowered)
     if clock and "/" not in lowered:
         hour, minute = int(clock[1]), int(clock[2] or 0)
     else:

@@ -7,7 +7,7 @@ from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.model import PhraseModel
-from trunkline_ai.labels import Intent
+from trunkline_ai.labels import Intent, Unreliable
 
 _LEAST_SCORE = 1.2
 _LEAST_QUESTION = 0.7
@@ -22,12 +22,12 @@ SPAM = frozenset({Intent.SALES_PITCH, Intent.ROBOCALL})
 
 @dataclass(frozen=True)
 class IntentVerdict:
-    """The intent, how sure (0 to 1), every intent's score, and whether the words could be relied on."""
+    """The intent, how sure (0 to 1), every intent's score, and why the words could not be relied on, if so."""
 
     intent: Intent
     confidence: float
     scores: dict[Intent, float]
-    unreliable: bool = False
+    unreliable: str = ""
 
 
 class IntentRules:
@@ -42,13 +42,15 @@ class IntentRules:
         self._words = {Intent(name): frozenset(str(words).split()) for name, words in tables["words"].items()}
 
     def decide(self, conversation: Conversation, context: Context) -> IntentVerdict:
-        """The intent of a conversation; unreliable input gives `other` or `no_conversation`, flagged."""
+        """The intent of a conversation; unreliable input gives `other` or `no_conversation`, with the reason."""
         scores = self._scores(conversation, context)
         spam_like = max(scores[Intent.ROBOCALL], scores[Intent.SALES_PITCH])
-        if conversation.content_words < 2 and max(scores[Intent.WRONG_NUMBER], spam_like) < 3.0:
+        silent = conversation.content_words < 2 and not conversation.foreign
+        if silent and max(scores[Intent.WRONG_NUMBER], spam_like) < 3.0:
             return IntentVerdict(Intent.NO_CONVERSATION, 0.9, scores, context.unreliable)
-        if context.unreliable or conversation.is_spanish or conversation.is_babble:
-            return IntentVerdict(Intent.OTHER, 0.5, scores, unreliable=True)
+        unreliable = context.unreliable or _why_unreadable(conversation)
+        if unreliable:
+            return IntentVerdict(Intent.OTHER, 0.5, scores, unreliable)
         best = max(scores, key=lambda intent: scores[intent])
         if scores[best] < _LEAST_SCORE:
             asks = scores[Intent.INFORMATION] >= _LEAST_QUESTION
@@ -80,6 +82,12 @@ class IntentRules:
             # "This is a law firm" alone answers many questions; the caller must show that they meant another.
             scores[Intent.WRONG_NUMBER] = caller[Intent.WRONG_NUMBER]
         return scores
+
+
+def _why_unreadable(conversation: Conversation) -> str:
+    if conversation.foreign:
+        return Unreliable.LANGUAGE_NOT_ANALYSED.value
+    return Unreliable.NOT_UNDERSTOOD.value if conversation.is_babble else ""
 
 
 def _confidence(scores: dict[Intent, float], best: Intent) -> float:

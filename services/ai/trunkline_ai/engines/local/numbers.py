@@ -14,6 +14,8 @@ _TENS = {
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
 _DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
 
+_WORDS = {value: word for word, value in (_UNITS | _TENS).items()}
+
 
 def one_of(words: Iterable[str]) -> str:
     """An expression of one of these words, the longest that is there; others are passed over at the first letter."""
@@ -36,6 +38,13 @@ _LETTERS = re.compile("[a-z]++")
 def digits(text: str) -> str:
     """The digits of `five five five, oh one nine 8`, everything else left out."""
     return "".join(_DIGITS.get(word, word if word.isdigit() else "") for word in _WORD.findall(text.lower()))
+
+
+def spelt(number: int) -> str:
+    """The words of a whole number from 0 to 99, without a hyphen."""
+    if number in _WORDS:
+        return _WORDS[number]
+    return f"{_WORDS[number - number % 10]} {_WORDS[number % 10]}"
 
 
 def value(text: str) -> int:

@@ -9,7 +9,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 from trunkline_ai.engines.base import Role, Transcript
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
-from trunkline_ai.engines.local.text import sentences
+from trunkline_ai.engines.local.text import sentences, straightened
 from trunkline_ai.labels import Intent, Sentiment
 
 _NEGATIVE_FROM = -0.33
@@ -66,7 +66,7 @@ class SentimentRules:
             float(self._vader.polarity_scores(sentence)["compound"])
             for turn in transcript.turns
             if turn.role is not Role.AGENT
-            for sentence in sentences(turn.text)
+            for sentence in sentences(straightened(turn.text))
         ]
         if not compounds:
             return 0.0

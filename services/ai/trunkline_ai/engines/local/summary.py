@@ -1,17 +1,17 @@
-"""An extractive summary: the customer's most telling sentences, in the order they were said."""
+"""An extractive summary: the customer's most telling sentences, in the order they were said; or why there is none."""
 
 from dataclasses import dataclass
 
-from trunkline_ai.engines.base import Entity, Role, Transcript
+from trunkline_ai.engines.base import Context, Entity, Role, Transcript
 from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.local.language import name_of
 from trunkline_ai.engines.local.text import canonical, sentences
-from trunkline_ai.labels import Intent
 
 _MOST_SENTENCES = 3
 _MOST_CHARACTERS = 400
 _STOP = cues.words("summary_stop")
-_NOBODY = "Nobody spoke."
-_UNRELIABLE = "The conversation could not be understood reliably."
+NOBODY = "Nobody spoke."
+NOT_UNDERSTOOD = "The conversation could not be understood reliably."
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class _Candidate:
     score: float
 
 
-def summarise(
-    transcript: Transcript, intent: Intent, entities: tuple[Entity, ...], *, unreliable: bool
-) -> str:
+def not_analysed(language: str, context: Context) -> str:
+    """The summary of a conversation in another language (a BCP 47 tag) than English."""
+    what = "message" if context.message else "call"
+    return f"The {what} is in {name_of(language)} and was not analysed."
+
+
+def summarise(transcript: Transcript, entities: tuple[Entity, ...]) -> str:
     """A few sentences of the customer (of everybody when the customer is not told apart), verbatim."""
-    if intent is Intent.NO_CONVERSATION:
-        return _NOBODY
-    if unreliable:
-        return _UNRELIABLE
     spoken = [turn for turn in transcript.turns if turn.role is not Role.AGENT] or list(transcript.turns)
     lines = [sentence for turn in spoken for sentence in sentences(turn.text)]
     frequency: dict[str, int] = {}

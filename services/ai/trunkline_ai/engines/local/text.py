@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from trunkline_ai.engines.local import numbers
+
 _CONTRACTIONS = {
     "im": "i am", "ive": "i have", "id": "i would", "ill": "i will", "its": "it is", "thats": "that is",
     "theres": "there is", "heres": "here is", "whats": "what is", "wheres": "where is", "whos": "who is",
@@ -16,28 +18,49 @@ _CONTRACTIONS = {
     "gimme": "give me", "lemme": "let me", "kinda": "kind of", "yall": "you", "yalls": "your", "okay": "ok",
     "yeah": "yes", "yep": "yes", "yup": "yes", "hiya": "hi", "somebodys": "somebody is",
     "someones": "someone is", "youse": "you", "gotta": "got to", "til": "till", "thru": "through",
+    "itll": "it will", "itd": "it would", "thatll": "that will", "thatd": "that would", "therell": "there will",
+    "wouldve": "would have", "couldve": "could have", "shouldve": "should have", "mustve": "must have",
+    "whatll": "what will", "hed": "he would",
 }  # fmt: skip
 _FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
-_WE_ARE = re.compile(r"\bwe're\b")
-_WE_WILL = re.compile(r"\bwe'll\b")
-_WE_WOULD = re.compile(r"\bwe'd\b")
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
+_WORDS_WITHOUT_APOSTROPHE = {
+    "we're": "we are", "we'll": "we will", "we'd": "we would", "he'll": "he will", "she'll": "she will",
+    "she'd": "she would",
+}  # fmt: skip
+"""Contractions that are other words without their apostrophe, so that only the apostrophe tells them."""
+_TOLD_BY_APOSTROPHE = re.compile(rf"\b(?:{'|'.join(_WORDS_WITHOUT_APOSTROPHE)})\b")
 _DOTTED = re.compile(r"\b([a-z])\.(?:\s?([a-z])\.)+")
 _GROUPED_DIGITS = re.compile(r"(?<=\d),(?=\d{3}\b)")
-_NOT_WORD = re.compile(r"[^a-z0-9$ñáéíóú]+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'A-Z0-9¿¡])|\n+")
+_MONEY = re.compile(r"\$\s?(\d+)(?:\.\d+)?")
+_SMALL_NUMBER = re.compile(r"\b(?:0|[1-9]\d?)\b")
+_NOT_WORD = re.compile(r"[^a-z0-9ñáéíóú]+")
+_SENTENCE_END = re.compile(
+    # Neither a title's point nor that of p.m. ends a sentence.
+    r"(?<=[.!?])(?<!\b[MDS][rst]\.)(?<!\bMrs\.)(?<!\b[ap]\.m\.)\s+(?=[\"'“‘A-Z0-9¿¡])|\n+"
+)
 _YOU_ALL = re.compile(r"\byou (?:guys|all|folks)\b")
 _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
 
 
+def straightened(text: str) -> str:
+    """The text with straight apostrophes, each in its place: `I’m` as `I'm`."""
+    return text.translate(_APOSTROPHES)
+
+
 def canonical(text: str) -> str:
-    """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`."""
-    lowered = unicodedata.normalize("NFC", text.translate(_APOSTROPHES)).lower()
-    for pattern, spelt in ((_WE_ARE, "we are"), (_WE_WILL, "we will"), (_WE_WOULD, "we would")):
-        lowered = pattern.sub(spelt, lowered)
+    """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`.
+
+    Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
+    `nine oclock`, `$2,000` is `2000 dollars`.
+    """
+    lowered = unicodedata.normalize("NFC", straightened(text)).lower()
+    lowered = _TOLD_BY_APOSTROPHE.sub(lambda found: _WORDS_WITHOUT_APOSTROPHE[found.group()], lowered)
     lowered = _GROUPED_DIGITS.sub("", _DOTTED.sub(lambda found: found.group().replace(".", ""), lowered))
-    words = _NOT_WORD.sub(" ", lowered.replace("'", "")).split()
+    lowered = _MONEY.sub(r" \1 dollars ", lowered.replace("'", ""))
+    lowered = _SMALL_NUMBER.sub(lambda found: numbers.spelt(int(found.group())), lowered)
+    words = _NOT_WORD.sub(" ", lowered).split()
     spelt_out = " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
     return _YOU_ALL.sub("you", spelt_out)
 

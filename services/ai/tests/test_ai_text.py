@@ -1,0 +1,35 @@
+import pytest
+from trunkline_ai.engines.local import numbers
+from trunkline_ai.engines.local.text import canonical, sentences, straightened
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [
+        ("It’s $2,000.50!", "it is 2000 dollars"),
+        ("a $5k job", "a five dollars k job"),
+        ("10 o'clock, 9:30 p.m. or 9:05", "ten oclock nine thirty pm or nine 05"),
+        ("call 555-0158 or 1-800", "call 555 0158 or one 800"),
+        ("We’re in, she'll see; were well, shell", "we are in she will see were well shell"),
+        ("Mm-hmm, uh, OK. You guys can’t.", "ok you can not"),
+        ("25 Main St., the 1st", "twenty five main st the 1st"),
+        ("40 acres, 0 heat, 007", "forty acres zero heat 007"),
+    ],
+)
+def test_what_is_written_is_brought_into_the_form_of_speech(written, form):
+    assert canonical(written) == form
+
+
+def test_numbers_are_spelt_as_they_are_read():
+    assert [numbers.value(numbers.spelt(number)) for number in range(100)] == list(range(100))
+    assert (numbers.spelt(0), numbers.spelt(40), numbers.spelt(99)) == ("zero", "forty", "ninety nine")
+
+
+def test_a_title_or_an_hour_does_not_end_a_sentence():
+    assert sentences("Dr. Lee comes at 9 a.m. Monday. Mrs. Smith? Yes. At 5.") == [
+        "Dr. Lee comes at 9 a.m. Monday.", "Mrs. Smith?", "Yes.", "At 5.",
+    ]  # fmt: skip
+
+
+def test_apostrophes_are_straightened_in_their_places():
+    assert straightened("I’m ‘here’") == "I'm 'here'"

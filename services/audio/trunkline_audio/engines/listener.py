@@ -1,0 +1,206 @@
+"""The worker's side of the Whisper engine: one loaded model, one window of speech a job, several jobs at once."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_suppressed_tokens, pad_or_trim
+from numpy.typing import NDArray
+
+from trunkline_audio.engines import windows
+from trunkline_audio.engines.languages import likeliest
+from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.workers import frames
+
+Samples = NDArray[np.float32]
+HeardWord = tuple[str, float, float, float]
+"""Text, start and end in seconds of the window, probability."""
+
+CONFIDENT = 0.8
+"""Probability from which a window's own language is believed without asking the rest of the call."""
+TOKENS_A_SECOND = 35
+MOST_TOKENS = 440
+"""Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
+448, the prompt included."""
+MOST_COMPRESSION = 2.4
+"""Text that zlib makes smaller than this repeats itself, as OpenAI's own decoder has it."""
+NO_SPEECH = 0.6
+LEAST_LOG_PROBABILITY = -1.0
+"""Beyond both, a window holds no speech, as OpenAI's own decoder has it."""
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、"
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model wrote: tokens, their mean log probability, and how surely there was no speech, 0 to 1."""
+
+    tokens: list[int]
+    log_probability: float
+    no_speech: float
+
+
+class Listener:
+    """A Whisper model; safe to be used by as many threads as it has `lanes`."""
+
+    def __init__(self, path: str, *, device: str, compute_type: str, lanes: int, beam: int) -> None:
+        # One thread a lane: two lanes of one thread do a third more than one lane of two (decisions/0013).
+        self._model = WhisperModel(
+            path,
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=1,
+            num_workers=lanes,
+            local_files_only=True,
+        )
+        self._beam = beam
+        self.multilingual = bool(self._model.model.is_multilingual)
+
+    def languages(self, encoded: Any) -> list[tuple[str, float]]:
+        """Languages by probability, the likeliest first, as Whisper's codes."""
+        if not self.multilingual:
+            return [("en", 1.0)]
+        found = self._model.model.detect_language(encoded)[0]
+        return [(token.removeprefix("<|").removesuffix("|>"), float(share)) for token, share in found]
+
+    def encoded(self, samples: Samples) -> tuple[Any, int]:
+        """The model's own view of a window, and how many frames of 10 ms it has."""
+        features = self._model.feature_extractor(samples)
+        count = features.shape[-1] - 1
+        return self._model.encode(pad_or_trim(features[:, :count])), count
+
+    def words(self, encoded: Any, count: int, language: str) -> tuple[list[HeardWord], bool]:
+        """The words of a window, texts with their spaces, and whether more was said than the model could write.
+
+        Decoding is deterministic: text that runs in circles is written once more with repetition forbidden,
+        not at a higher temperature.
+        """
+        tokenizer = Tokenizer(
+            self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language
+        )
+        most = min(MOST_TOKENS, 16 + count * TOKENS_A_SECOND // 100)
+        text = self._written(encoded, tokenizer, most)
+        if compression(tokenizer.decode(text.tokens)) > MOST_COMPRESSION:
+            text = self._written(encoded, tokenizer, most, no_repeat_ngram_size=3)
+        if text.no_speech > NO_SPEECH and text.log_probability < LEAST_LOG_PROBABILITY:
+            return [], False
+        segment: dict[str, Any] = {"seek": 0, "start": 0.0, "end": count / 100, "tokens": text.tokens}
+        self._model.add_word_timestamps(
+            [[segment]], tokenizer, encoded, count, PREPENDED, APPENDED, last_speech_timestamp=0.0
+        )
+        words = [
+            (str(word["word"]), float(word["start"]), float(word["end"]), float(word["probability"]))
+            for word in segment.get("words", ())
+        ]
+        return words, len(text.tokens) >= most
+
+    def _written(self, encoded: Any, tokenizer: Tokenizer, most: int, **options: Any) -> Text:
+        # Without time tokens the text is better and shorter; words get their times from the alignment.
+        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
+        (result,) = self._model.model.generate(
+            encoded,
+            [prompt],
+            beam_size=self._beam,
+            max_length=len(prompt) + most,
+            suppress_blank=True,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            return_scores=True,
+            return_no_speech_prob=True,
+            **options,
+        )
+        tokens = list(result.sequences_ids[0])
+        score = float(result.scores[0]) * len(tokens) / (len(tokens) + 1)
+        return Text(tokens, score, float(result.no_speech_prob))
+
+
+def compression(text: str) -> float:
+    """How many times smaller zlib makes a text, at a byte a letter: scripts of three bytes a letter seem to repeat."""
+    body = bytes(ord(letter) & 0xFF for letter in text)
+    return len(body) / len(zlib.compress(body)) if body else 0.0
+
+
+def joined(path: Path, spans: Sequence[tuple[int, int]]) -> Samples:
+    """The samples of some spans of a lane's file, one after the other, with a gap after each."""
+    gap = np.zeros(round(windows.GAP_SECONDS * RATE), np.float32)
+    parts: list[Samples] = []
+    with path.open("rb") as lane:
+        for start, end in spans:
+            lane.seek(start * 2)
+            parts += [np.frombuffer(lane.read((end - start) * 2), "<i2").astype(np.float32) / 32768.0, gap]
+    return np.concatenate(parts)
+
+
+def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool) -> str:
+    """The language to write a window in, or empty when the rest of the call is to be asked first.
+
+    `wanted` is the language that the caller named, or empty.
+    """
+    best, share = languages[0]
+    if best == wanted or share >= CONFIDENT:
+        return best
+    return likeliest([(1.0, list(languages))], wanted) if decide else ""
+
+
+def handler(
+    path: str, device: str, compute_type: str, lanes: int, beam: int
+) -> Callable[[frames.Message], frames.Message]:
+    """Loads the model, then answers jobs {path, spans, wanted, decide} with {languages, language, words, cut}.
+
+    `spans` are [start, end] in samples of the lane's file. A word is [text, span, start, end, probability], in
+    seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
+    when `decide` is false and the window's language is not certain; {path, spans, language} then writes it in the
+    language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
+    for a model that writes English only: it cannot tell.
+    """
+    listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
+
+    def handle(request: frames.Message) -> frames.Message:
+        spans = [(int(start), int(end)) for start, end in request["spans"]]
+        encoded, count = listener.encoded(joined(Path(str(request["path"])), spans))
+        languages = listener.languages(encoded)
+        language = str(request.get("language", "")) or chosen(
+            languages, str(request.get("wanted", "")), decide=bool(request.get("decide"))
+        )
+        words, cut = listener.words(encoded, count, language) if language else ([], False)
+        return {
+            "languages": [[code, round(share, 4)] for code, share in languages[:5] if listener.multilingual],
+            "language": language,
+            "words": in_place(words, spans),
+            "cut": cut,
+        }
+
+    _warm(listener)
+    return handle
+
+
+def in_place(words: Sequence[HeardWord], spans: Sequence[tuple[int, int]]) -> list[list[Any]]:
+    """Words of a window as words of their utterances, in the recording's time, never outside their utterance."""
+    begun = [(start / RATE, end / RATE) for start, end in spans]
+    spots = windows.places(begun)
+    owners = windows.attributed([(text, start, end) for text, start, end, _ in words], spots)
+    out: list[list[Any]] = []
+    for (text, start, end, probability), owner in zip(words, owners, strict=True):
+        (first, last), (offset, _) = begun[owner], spots[owner]
+        begins = min(max(first, first + start - offset), last)
+        ends = min(max(begins, first + end - offset), last)
+        confidence = probability if math.isfinite(probability) else 0.0
+        # A text that ends inside a letter has a replacement character for the rest of it.
+        out.append(
+            [text.replace("\ufffd", ""), owner, round(begins, 3), round(ends, 3), round(confidence, 4)]
+        )
+    return [word for word in out if word[0].strip()]
+
+
+def _warm(listener: Listener) -> None:
+    """Listens to a second of silence: libraries load some of their parts, up to 2 s, only when first used."""
+    encoded, count = listener.encoded(np.zeros(RATE, np.float32))
+    listener.languages(encoded)
+    listener.words(encoded, count, "en")

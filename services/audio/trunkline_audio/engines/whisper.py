@@ -1,0 +1,323 @@
+"""The Whisper engine: faster-whisper on CTranslate2 in a process of its own, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trunkline_runtime import logs
+
+from trunkline_audio.config import AudioConfig
+from trunkline_audio.engines import languages, windows
+from trunkline_audio.engines.base import (
+    EngineError,
+    EngineResult,
+    PreparedAudio,
+    Segment,
+    Source,
+    Utterance,
+    Word,
+)
+from trunkline_audio.engines.repetition import without_loops
+from trunkline_audio.engines.turns import joined
+from trunkline_audio.engines.windows import Window
+from trunkline_audio.models.errors import ModelError
+from trunkline_audio.models.lookup import default_folder, verify
+from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.workers.fairness import FairLanes
+from trunkline_audio.workers.pool import WorkerError, WorkerPool
+
+log = logs.get_logger(__name__)
+
+WINDOW_SECONDS = 600.0
+"""Longest that one window may take once it has a lane: `base` takes a second, the largest models minutes."""
+MODEL_AGAIN_SECONDS = 5.0
+"""How soon a model that is not there, or is damaged, is looked for again."""
+MODEL_AGAIN_MOST_SECONDS = 60.0
+"""How long the pauses between such looks grow: each look at a damaged model reads all of it."""
+MISSED_SECONDS = 1.2
+"""An utterance of at least this length, which is a second of speech and its margins, has words."""
+LOW_CERTAINTY = 0.45
+"""`certainty` below which a transcript is not to be relied on."""
+CERTAINTY_FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class WhisperSettings:
+    """How the engine runs: model by name or folder, device (cpu, cuda, auto), CTranslate2's compute type."""
+
+    model: str = "base"
+    models_folder: Path | None = None
+    device: str = "cpu"
+    compute_type: str = "int8"
+    lanes: int = 0
+    """Windows at once; 0 is one a core."""
+    beam: int = 5
+
+
+class WhisperEngine:
+    """Writes a recording's speech window by window, as many at once as there are lanes.
+
+    The model loads in the background. Until it is there for the first time calls wait; one that is missing or
+    damaged is said once in the log, refused to callers as ENGINE_NOT_READY, and looked for again, so that
+    fetching it heals the service without a restart. `find` proves a model whole, `make_pool` makes the process.
+    """
+
+    def __init__(
+        self,
+        settings: WhisperSettings,
+        *,
+        find: Callable[[str, Path], Path] = verify,
+        make_pool: Callable[..., WorkerPool] = WorkerPool,
+        again_seconds: float = MODEL_AGAIN_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._find = find
+        self._make_pool = make_pool
+        self._again_seconds = again_seconds
+        self._lanes = settings.lanes or processors()
+        self._fair = FairLanes(self._lanes)
+        self._pool: WorkerPool | None = None
+        self._warming: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
+        self._found = asyncio.Event()
+        self._problem = ""
+        model = settings.model.rstrip("/").rpartition("/")[2]
+        self.name = f"whisper/{metadata.version('faster-whisper')} {model}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers: the model is loaded, or is being loaded for the first time."""
+        return self._pool is not None and self._pool.ready
+
+    @property
+    def pids(self) -> list[int]:
+        """The process that holds the model, for metrics and benches."""
+        return self._pool.pids if self._pool is not None else []
+
+    def start(self) -> None:
+        """Begins to look for the model and to load it; returns at once."""
+        self._warming = asyncio.create_task(self._warm())
+
+    async def wait_ready(self) -> None:
+        """Waits until the model is loaded."""
+        await self._found.wait()
+        assert self._pool is not None
+        await self._pool.wait_ready()
+
+    async def close(self) -> None:
+        """Ends the process."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def transcribe(self, source: Source, language: str) -> EngineResult:
+        """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
+        await self._looked.wait()
+        if self._pool is None or not self._pool.ready:  # before a recording is decoded for nothing
+            problem = self._problem or "the speech process does not start: the service's log has its reason"
+            raise EngineError("ENGINE_NOT_READY", problem, transient=True)
+        async with source.prepared() as audio:
+            if not audio.utterances:
+                return EngineResult(language=language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
+            written = await _Listening(self._pool, self._fair, source, audio, language).written()
+        if languages.code(language) not in ("", "en") and not any(reply["languages"] for _, reply in written):
+            return EngineResult(
+                language=language,
+                lanes=audio.lanes,
+                speech_seconds=audio.speech_seconds,
+                unreliable="language_not_supported",
+                speakers=len({(item.lane, item.voice) for item in audio.utterances}),
+            )
+        segments = [segment for window, reply in written for segment in _segments(window, reply)]
+        # A window of noise has a likeliest language too.
+        spoken = [(window, reply) for window, reply in written if reply["words"]]
+        found = languages.verdict(
+            language, [(reply["language"], window.seconds, _share(reply)) for window, reply in spoken]
+        )
+        return EngineResult(
+            language=found.language,
+            segments=joined(segments),
+            lanes=audio.lanes,
+            speech_seconds=audio.speech_seconds,
+            unreliable="low_confidence" if segments and certainty(segments) < LOW_CERTAINTY else "",
+            language_confidence=found.confidence,
+            overruled_language=found.overruled,
+        )
+
+    async def _warm(self) -> None:
+        settings = self._settings
+        pause = self._again_seconds
+        while True:
+            try:
+                folder = settings.models_folder or default_folder()
+                path = await asyncio.to_thread(self._find, settings.model, folder)
+                break
+            except Exception as error:  # nobody awaits this task, and all calls wait for it
+                problem = (
+                    str(error) if isinstance(error, ModelError) else f"it cannot be looked at: {error!r}"
+                )
+                if self._problem != problem:
+                    self._problem = problem
+                    log.error("speech_model_not_usable", problem=problem)
+                self._looked.set()
+                await asyncio.sleep(pause)
+                pause = min(MODEL_AGAIN_MOST_SECONDS, pause * 1.5)
+        self._problem = ""
+        self._pool = self._make_pool(
+            "trunkline_audio.engines.listener:handler",
+            size=1,
+            lanes=self._lanes,
+            name="speech",
+            settings={
+                "path": str(path),
+                "device": settings.device,
+                "compute_type": settings.compute_type,
+                "lanes": self._lanes,
+                "beam": settings.beam,
+            },
+        )
+        self._pool.start()
+        self._found.set()
+        self._looked.set()
+
+
+Written = list[tuple[Window, dict[str, Any]]]
+
+
+class _Listening:
+    """One recording on its way through the model."""
+
+    def __init__(
+        self, pool: WorkerPool, fair: FairLanes, source: Source, audio: PreparedAudio, language: str
+    ) -> None:
+        self._pool = pool
+        self._fair = fair
+        self._source = source
+        self._audio = audio
+        self._wanted = languages.code(language)
+        # A long recording always has windows that wait, and never all of them.
+        self._waiting = asyncio.Semaphore(2 * pool.lanes)
+
+    async def written(self) -> Written:
+        """Each window with the worker's answer.
+
+        Windows of uncertain language are written once those of the others are known. A window that holds more than
+        the model can write is listened to in halves, and speech that it passed over without what surrounded it.
+        """
+        packed = windows.packed(self._audio.utterances)
+        first = await self._all(packed, {"wanted": self._wanted, "decide": len(packed) == 1})
+        heard = [(window.seconds, reply["languages"]) for window, reply in first]
+        language = languages.likeliest(heard, self._wanted)
+        uncertain = [window for window, reply in first if not reply["language"]]
+        decided = dict(await self._all(uncertain, {"language": language}))
+        out = [(window, decided.get(window, reply)) for window, reply in first]
+        cut = [window for window, reply in out if reply["cut"] and len(window.utterances) > 1]
+        halves = [half for window in cut for half in window.halves()]
+        out = [(window, reply) for window, reply in out if window not in cut]
+        out += await self._all(halves, {"wanted": language, "decide": True})
+        missed = windows.packed([item for window, reply in out for item in _passed_over(window, reply)])
+        return out + await self._all(missed, {"wanted": language, "decide": True})
+
+    async def _all(self, packed: Sequence[Window], more: dict[str, Any]) -> Written:
+        # The longest first, so that lanes end together.
+        order = sorted(packed, key=lambda window: -window.seconds)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {window: group.create_task(self._one(window, more)) for window in order}
+        except* WorkerError as failures:
+            failure = failures.exceptions[0]
+            while isinstance(failure, ExceptionGroup):
+                failure = failure.exceptions[0]
+            assert isinstance(failure, WorkerError)
+            raise EngineError(failure.reason, str(failure), transient=failure.transient) from None
+        return [(window, tasks[window].result()) for window in packed]
+
+    async def _one(self, window: Window, more: dict[str, Any]) -> dict[str, Any]:
+        request = {
+            "path": str(self._audio.lane(window.lane)),
+            "spans": [[item.start, item.end] for item in window.utterances],
+            **more,
+        }
+        async with self._waiting, self._fair.lane(self._source.tenant_id, self._audio.scratch.name):
+            try:
+                return await self._pool.run(request, seconds=WINDOW_SECONDS)
+            except WorkerError as error:
+                if error.reason != "WORKER_DIED":
+                    raise
+                # Another recording's window may have ended the process that all share.
+                return await self._pool.run(request, seconds=WINDOW_SECONDS)
+
+
+def processors() -> int:
+    """How many processors this process may use: of those it may run on, as many as its control group pays for."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not a Linux
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such group, or "max"
+        pass
+    return count
+
+
+def certainty(segments: Sequence[Segment]) -> float:
+    """Geometric mean of the words' confidences: what gives nonsense away is how many words are near nought."""
+    logs_ = [
+        math.log(max(CERTAINTY_FLOOR, word.confidence))
+        for segment in segments
+        for word in segment.words
+        if word.confidence is not None
+    ]
+    return math.exp(sum(logs_) / len(logs_)) if logs_ else 1.0
+
+
+def _passed_over(window: Window, reply: dict[str, Any]) -> list[Utterance]:
+    """Utterances without a word beside others that have some; where none has, nobody may have spoken at all."""
+    with_words = {word[1] for word in reply["words"]}
+    if not with_words:
+        return []
+    return [
+        item
+        for index, item in enumerate(window.utterances)
+        if index not in with_words and item.end - item.start >= MISSED_SECONDS * RATE
+    ]
+
+
+def _segments(window: Window, reply: dict[str, Any]) -> list[Segment]:
+    out = []
+    for index, item in enumerate(window.utterances):
+        mine = without_loops([word for word in reply["words"] if word[1] == index])
+        if not mine:
+            continue
+        words = tuple(Word(text.strip(), start, end, sure) for text, _, start, end, sure in mine)
+        text = "".join(text for text, *_ in mine).strip()
+        out.append(Segment(item.lane, item.voice, words[0].start, words[-1].end, text, words))
+    return out
+
+
+def _share(reply: dict[str, Any]) -> float:
+    return next((share for code, share in reply["languages"] if code == reply["language"]), 0.0)
+
+
+def create(config: AudioConfig) -> WhisperEngine:
+    """The engine as the service's settings have it."""
+    return WhisperEngine(
+        WhisperSettings(
+            model=config.whisper_model,
+            device=config.whisper_device,
+            compute_type=config.whisper_compute_type,
+            lanes=config.engine_workers,
+            beam=config.whisper_beam,
+        )
+    )
