@@ -1,5 +1,8 @@
-"""The sample calls as data: who says what, in which voice, on which line, and "
-"what a listener concludes."""
+"""The sample calls as data: who says what, in which voice, on which line, and what a listener concludes.
+
+The first sixteen are worded simply, for a recogniser of few words. The last four are worded as people talk, in
+other voices, with noise on the line.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scenario:
-    """One sample call; `lines` are (speaker, text): A the agent, C the customer, "
-    "numbers written as words."""
+    """One sample call; `lines` are (speaker, text): A the agent, C the customer, numbers written as words."""
 
     id: str
     provider: str
@@ -25,6 +27,10 @@ class Scenario:
     silence_s: float = 0.0  # length of a call in which nobody speaks
     tone_after: int = -1  # number of the line that an answering machine ends with its beep
     mix_of: str = ""  # a mono mix of that scenario instead of new speech
+    interrupts: tuple[int, ...] = ()  # numbers of the lines that begin before the line before them has ended
+    noise: str = ""  # a kind of noise, by its name in tools/sounds.py
+    noise_db: float = 0.0  # how far it lies below the speech, both as they are before the telephone
+    agent_language: str = ""  # where the agent does not speak the customer's
 
 
 def labels(spam: int, sentiment: str, intent: str, lead: str, **more: object) -> dict[str, object]:
@@ -374,5 +380,114 @@ SCENARIOS = (
         "+12065550109",
         WATER_HEATER,
         mix_of="water-heater",
+    ),
+    Scenario(
+        "dentist-booking",
+        "callrail",
+        "opus",
+        2,
+        labels(0, "positive", "appointment", "high"),
+        "Peter Walsh",
+        "+13035550134",
+        (
+            ("A", "Good morning, this is Janet. How can I help?"),
+            (
+                "C",
+                "Hi Janet, it's Peter Walsh. I've got a broken tooth, and I'd like to come in this week if "
+                "you've got anything.",
+            ),
+            ("A", "I've got Wednesday at nine thirty, or maybe Thursday"),
+            ("C", "Let's do Wednesday. How much is it? I haven't been to your office before."),
+            ("A", "It's forty-five dollars for the exam."),
+            ("C", "That's fine. You've been really helpful, thanks."),
+            ("A", "You're welcome. We'll see you on Wednesday."),
+        ),
+        agent="pico-us",
+        customer="awb",
+        interrupts=(3,),
+        noise="pink",
+        noise_db=20,
+    ),
+    Scenario(
+        "furnace-help",
+        "twilio",
+        "wav-mulaw",
+        1,
+        labels(0, "neutral", "support", "none"),
+        "Linda Price",
+        "+12065550152",
+        (
+            ("A", "Northside Heating, how can I help?"),
+            (
+                "C",
+                "Hey, it's Linda Price. You guys put in our new furnace on Friday, and it isn't working. It's "
+                "sixty-one degrees in here.",
+            ),
+            ("A", "Have you tried changing the batteries?"),
+            ("C", "Yeah, twice, and it's still not on."),
+            ("A", "Okay, we'll send someone out by quarter past five."),
+            ("C", "Great, thanks."),
+        ),
+        agent="rms-small",
+        customer="pico-us",
+        noise="cafe",
+        noise_db=20,
+    ),
+    Scenario(
+        "pest-control-quote",
+        "twilio",
+        "mp3",
+        2,
+        labels(0, "neutral", "quote_request", "high"),
+        "Mark Reed",
+        "+12065550164",
+        (
+            ("A", "Green Shield Services. How can I help you?"),
+            (
+                "C",
+                "Hi, I've got a wasp nest by my garage, and there's ants in the kitchen. What do you charge to "
+                "take care of that?",
+            ),
+            ("A", "It's ninety-nine dollars for the first visit, and after that"),
+            ("C", "Sorry, does that include the wasps?"),
+            ("A", "It does."),
+            ("C", "Okay, that's not bad. Can you come out on Friday, after two? I'm at eighteen Cedar Lane."),
+            ("A", "Two thirty works. What's your name?"),
+            ("C", "My name's Mark Reed. See you on Friday."),
+        ),
+        agent="awb",
+        customer="rms-slow",
+        interrupts=(3,),
+        noise="fan",
+        noise_db=10,
+    ),
+    Scenario(
+        "roof-complaint",
+        "callrail",
+        "mp3",
+        1,
+        labels(0, "negative", "complaint", "none"),
+        "Frank Dawson",
+        "+13035550192",
+        (
+            ("A", "Good afternoon, this is Tom. How can I help you?"),
+            (
+                "C",
+                "Hi Tom, this is Frank Dawson. I paid you guys eight thousand dollars for a new roof in May, and it's "
+                "leaking again.",
+            ),
+            ("A", "I'm sorry, Mister Dawson. Didn't we come out and fix that?"),
+            (
+                "C",
+                "You did, twice, and it's still not right. I've called three times and nobody's called me "
+                "back. I'm really fed up.",
+            ),
+            ("A", "I'll have the manager call you before six."),
+            ("C", "If it's not fixed by Monday, I want my money back."),
+        ),
+        agent="pico-gb",
+        customer="rms-slow",
+        noise="road",
+        noise_db=10,
     ),
 )

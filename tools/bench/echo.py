@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 
 import uvloop
-from trunkline_gateway.edge_protocol import EdgeProtocol
 from trunkline_gateway.http import HttpServer
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -29,8 +28,8 @@ async def echo(scope, receive, send):
 async def main() -> None:
     """Serve on the address that was given, until killed."""
     address, *one_write = sys.argv[1:]
-    protocol = EdgeProtocol if one_write else HttpToolsProtocol
-    await HttpServer(echo, address, 1.0, protocol).run_until_stopped()
+    protocol = None if one_write else HttpToolsProtocol
+    await HttpServer(echo, address, 1.0, protocol=protocol).run_until_stopped()
 
 
 if __name__ == "__main__":

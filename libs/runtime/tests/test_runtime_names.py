@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -78,24 +79,24 @@ KEYS = st.lists(
 @given(KEYS, st.text(max_size=30))
 def test_a_page_token_gives_its_key_back(key: list[paging.Key], filter_text: str) -> None:
     digest = paging.digest_of_request("tenants/acme", filter_text)
-    assert paging.decode(paging.encode(key, digest), digest) == tuple(key)
+    assert paging.decode(paging.encode(key, digest), digest, [type(v) for v in key]) == tuple(key)
 
 
 def test_no_token_is_the_first_page() -> None:
-    assert paging.decode("", "digest") is None
+    assert paging.decode("", "digest", (str,)) is None
 
 
 def test_a_token_of_another_question_is_refused() -> None:
     token = paging.encode(["a"], paging.digest_of_request("tenants/acme", "spam = true"))
     with pytest.raises(InvalidArgument, match="page_token: belongs to another"):
-        paging.decode(token, paging.digest_of_request("tenants/acme", "spam = false"))
+        paging.decode(token, paging.digest_of_request("tenants/acme", "spam = false"), (str,))
 
 
 @given(st.text(max_size=60))
 def test_any_other_text_is_refused_as_a_token(text: str) -> None:
     if text:
         with pytest.raises(InvalidArgument):
-            paging.decode(text, "digest")
+            paging.decode(text, "digest", (str,))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_json_that_is_no_key_is_refused(values: str) -> None:
     import base64
 
     with pytest.raises(InvalidArgument):
-        paging.decode(base64.urlsafe_b64encode(values.encode()).decode().rstrip("="), "d")
+        paging.decode(base64.urlsafe_b64encode(values.encode()).decode().rstrip("="), "d", (datetime,))
 
 
 def test_a_key_of_other_types_is_refused() -> None:
@@ -203,3 +204,50 @@ def test_quoted_values_come_back_whole(text: str, when: datetime) -> None:
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     conditions = filters.parse(f'caller_number = "{quoted}" AND start_time <= "{when.isoformat()}"', FIELDS)
     assert [c.value for c in conditions] == [text, when]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        '["a","b"]',
+        "[1,2]",
+        '["a"]',
+        "[]",
+        '[{"t":1},"\\ud800"]',
+        '[{"t":1},5]',
+        '[null,"b"]',
+        '[{"x":1},"b"]',
+    ],
+)
+def test_a_token_of_the_wrong_shape_is_no_token(key: str) -> None:
+    """It once became an internal error with a traceback, further down."""
+    import base64
+
+    token = base64.urlsafe_b64encode(f'["d",{key}]'.encode()).decode().rstrip("=")
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.decode(token, "d", (datetime, str))
+
+
+@pytest.mark.parametrize("number", [10**30, -(10**30)])
+def test_a_number_that_no_store_takes_is_no_number(number: int) -> None:
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.decode(paging.encode([number], "d"), "d", (int,))
+    with pytest.raises(InvalidArgument, match="lead_score"):
+        filters.parse(f"lead_score > {number}", FIELDS)
+
+
+def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
+    huge = "a" * (32 << 20)
+    began = time.perf_counter()
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.decode(huge, "d", (str,))
+    with pytest.raises(InvalidArgument, match="filter"):
+        filters.parse(huge, FIELDS)
+    with pytest.raises(InvalidArgument):
+        resources.tenant_of(f"tenants/{huge}")
+    with pytest.raises(InvalidArgument):
+        resources.tenant_of(f"tenants/acme/{huge}")
+    with pytest.raises(InvalidArgument):
+        resources.parse(CALL, f"tenants/acme/calls/{huge}")
+    assert not resources.is_id(huge)
+    assert time.perf_counter() - began < 0.2

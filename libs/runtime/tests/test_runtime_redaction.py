@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from typing import Any
 
 import pytest
@@ -296,3 +297,30 @@ def test_the_standard_librarys_records_go_the_same_way(output: Any, fmt: str) ->
     for private in ("4155554559", "abcdef123456", "hunter2"):
         assert private not in text
     assert "httpx" not in text
+
+
+@pytest.mark.parametrize("unit", ["a", "secret", "eyJ-", "1 ", "key-", "a=", "://a", "Bearer "])
+@pytest.mark.parametrize("key", ["resource", "exception", "caller_number"])
+def test_a_long_text_costs_a_log_line_no_more_than_a_short_one(key: str, unit: str) -> None:
+    """A name of 6,000 letters and an `=` once stopped the gateway for three seconds and a half."""
+    for length in (6_000, 1_000_000):
+        text = f"tenants/zz/calls/{unit * (length // len(unit))}="
+        began = time.thread_time()
+        shown = clean(key, text)
+        assert time.thread_time() - began < 0.05
+        assert len(shown) < 13_000
+
+
+@given(
+    st.integers(0, 200),
+    st.sampled_from(["+1 (415) 555-4559", "Bearer abcdef123456", "tl_abcdef123456", "token=abcdef123456"]),
+)
+def test_what_the_cut_goes_through_is_not_shown_either(before: int, private: str) -> None:
+    shown = clean("error", "x " * 900 + "y" * before + " " + private + " " + "z " * 2_000)
+    assert "abcdef" not in shown
+    assert "4155" not in digits(shown)
+    assert shown.endswith(" characters)")
+
+
+def test_a_key_of_outside_that_is_long_is_no_key() -> None:
+    assert clean("k" * 100_000, "value") == "***"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trunkline_runtime.identity import Role
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 GATEWAY = frozenset({"gateway"})
 ANY_SERVICE = frozenset({"*"})
@@ -22,7 +23,8 @@ class Rule:
     `role` is the least role of an API key (None: no key may). `services` are the services that may.
     `resource` is the path of the field that holds the resource name or the parent (`call.name`; empty: the
     method is not about one tenant, so nobody who is confined to one may call it). `also` are further names
-    that must be of the same tenant.
+    that must be of the same tenant. `large` methods take requests of MOST_MESSAGE_BYTES, others of
+    MOST_REQUEST_BYTES.
     """
 
     role: Role | None
@@ -30,6 +32,12 @@ class Rule:
     operators: bool = True
     resource: str = ""
     also: tuple[str, ...] = ()
+    large: bool = False
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest request."""
+        return MOST_MESSAGE_BYTES if self.large else MOST_REQUEST_BYTES
 
 
 def _read(resource: str = "name") -> Rule:
@@ -52,8 +60,8 @@ def _operate(resource: str = "") -> Rule:
     return Rule(None, resource=resource)
 
 
-def _pipeline(resource: str, *also: str) -> Rule:
-    return Rule(None, resource=resource, also=also)
+def _pipeline(resource: str, *also: str, large: bool = False) -> Rule:
+    return Rule(None, resource=resource, also=also, large=large)
 
 
 def _internal(resource: str = "", *, services: frozenset[str] = GATEWAY) -> Rule:
@@ -100,7 +108,7 @@ TABLE: Mapping[str, Rule] = {
     _AUDIO + "TranscriptionService/ListTranscripts": _list(),
     _AUDIO + "AdminService/PurgeTenant": _internal("name"),
     _AI + "AdminService/PurgeTenant": _internal("name"),
-    _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call"),
+    _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call", large=True),  # a transcript
     _AI + "AnalysisService/GetAnalysis": _read(),
     _AI + "AnalysisService/ListAnalyses": _list(),
     _AI + "AnalysisService/DeleteAnalysis": _write(),

@@ -85,6 +85,15 @@ class CommonConfig:
     max_connection_age_grace_seconds: float = setting(
         300.0, "how long calls on an old connection may go on", least=1
     )
+    grpc_connections: int = setting(
+        1_024, "gRPC connections at once; further ones are closed", least=4, most=100_000
+    )
+    grpc_streams: int = setting(
+        1_000, "calls at once on one gRPC connection; further ones wait at the caller", least=16, most=10_000
+    )
+    grpc_calls: int = setting(
+        4_000, "gRPC calls at once; further ones are answered RESOURCE_EXHAUSTED", least=16, most=100_000
+    )
     tenant_address: str = setting(
         "127.0.0.1:50051", "where the tenant service is, which tells who holds an API key"
     )

@@ -15,9 +15,12 @@ EQUALITY = ("=", "!=")
 COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
+_MOST_CHARACTERS = 2_000
+_INT64 = 2**63
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"<>=!()]+))"""
+    r"""\s*+(?:(?P<op><=|>=|!=|=|<|>)|"(?P<quoted>(?:[^"\\]|\\.)*+)"|(?P<word>[^\s"<>=!()]++))"""
 )
+_ESCAPED = re.compile(r"\\(.)")
 
 
 class Kind(enum.Enum):
@@ -89,6 +92,8 @@ def parse(text: str, fields: Mapping[str, FieldType]) -> list[Condition]:
 
     Raises InvalidArgument("filter") that names the field and what is allowed.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise _bad(f"is longer than {_MOST_CHARACTERS} characters")
     tokens = _tokens(text)
     conditions: list[Condition] = []
     at = 0
@@ -116,7 +121,7 @@ def _tokens(text: str) -> list[_Token]:
         if found["op"]:
             tokens.append(_Token("op", found["op"], True))
         elif found["quoted"] is not None:
-            tokens.append(_Token("value", re.sub(r"\\(.)", r"\1", found["quoted"]), False))
+            tokens.append(_Token("value", _ESCAPED.sub(r"\1", found["quoted"]), False))
         else:
             tokens.append(_Token("value", found["word"], True))
     return tokens
@@ -147,7 +152,7 @@ def _value(name: str, kind: FieldType, text: str) -> Value:
             case Kind.STRING:
                 return text
             case Kind.INTEGER:
-                return int(text)
+                return _integer(text)
             case Kind.NUMBER:
                 return _number(text)
             case Kind.BOOLEAN:
@@ -158,6 +163,13 @@ def _value(name: str, kind: FieldType, text: str) -> Value:
                 return kind.values[kind.values.index(text)]
     except (ValueError, KeyError, OverflowError):
         raise _bad(f"{name} cannot be {text[:100]!r}; allowed: {kind.allowed}") from None
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if not -_INT64 <= value < _INT64:  # more than a store takes
+        raise ValueError(text)
+    return value
 
 
 def _number(text: str) -> float:

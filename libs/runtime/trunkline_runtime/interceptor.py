@@ -1,7 +1,10 @@
 """The one server interceptor: what happens around every call, in order, for all four kinds of handler.
 
-request id and log context -> trace -> metrics -> errors -> identity and access -> validation -> the handler.
-One interceptor runs all of it: each further one costs every call a layer of coroutines.
+request id and log context -> trace -> metrics -> errors -> identity and access -> the message -> validation -> the
+handler. One interceptor runs all of it: each further one costs every call a layer of coroutines.
+
+To gRPC every method takes a stream of requests: it hands the one message of any other method over together with the
+call, so that a stranger's 32 MiB would be read before anybody asked who sent them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from trunkline_runtime import coded, guard, logs, machine, tracing
 from trunkline_runtime.access import OPEN_PREFIXES, Rule
@@ -21,11 +25,14 @@ from trunkline_runtime.errors import (
     Cancelled,
     DeadlineExceeded,
     Internal,
+    InvalidArgument,
+    ResourceExhausted,
     TrunklineError,
     Unavailable,
     from_rpc_error,
 )
 from trunkline_runtime.identity import Caller, set_caller
+from trunkline_runtime.limits import MOST_REQUEST_BYTES
 from trunkline_runtime.metrics import RpcMetrics
 from trunkline_runtime.rpc import Rpc, set_rpc
 from trunkline_runtime.wire import to_status, to_trailers
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 
 # Of an answer that another service gave us, these say something of us or of it, not of our caller.
 _OURS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+_MESSAGE_SECONDS = 30.0
 _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -83,10 +91,16 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         rule = self._rules.get(method)
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+        most = rule.most_bytes if rule is not None else MOST_REQUEST_BYTES
+        parse: Any = handler.request_deserializer or bytes
+
+        def deserialise(data: bytes) -> Any:
+            if len(data) > most:
+                raise ResourceExhausted(
+                    f"the request is larger than {most} bytes", reason="REQUEST_TOO_LARGE"
+                )
+            return parse(data)
+
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
@@ -95,13 +109,12 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             rpc = Rpc(method, context)
             return await self._serve(rpc, rule, handler, behaviour, request)
 
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[(bool(handler.request_streaming), bool(handler.response_streaming))]
-        return make(one, **codec)
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(one, request_deserializer=deserialise, response_serializer=handler.response_serializer)
 
     async def _serve(
         self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
@@ -149,6 +162,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
             request, context = _checked(request, check), _CheckedContext(context, check)
         else:
+            request = await _message(rpc)
             check(request)
         answer = behaviour(request, context)
         return await (_send(answer, context) if handler.response_streaming else answer)
@@ -181,6 +195,23 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(cause, TimeoutError):
             return DeadlineExceeded("it took too long")
         return Internal(str(cause))
+
+
+async def _message(rpc: Rpc) -> Any:
+    """Read the one message of a request, from a caller that has been let in. Raises DeadlineExceeded."""
+    try:
+        if rpc.remaining_seconds() is not None:  # gRPC ends the call in time
+            message = await rpc.context.read()
+        else:
+            async with asyncio.timeout(_MESSAGE_SECONDS):
+                message = await rpc.context.read()
+    except DecodeError:
+        raise InvalidArgument("request", "is not a message of this method", reason="BAD_MESSAGE") from None
+    except TimeoutError:
+        raise DeadlineExceeded("the request did not arrive in time", reason="REQUEST_TOO_SLOW") from None
+    if message is grpc.aio.EOF:
+        raise InvalidArgument("request", "is missing", reason="BAD_MESSAGE")
+    return message
 
 
 async def _send(answers: Any, context: Any) -> None:

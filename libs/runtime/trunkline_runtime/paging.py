@@ -15,6 +15,8 @@ DEFAULT_PAGE_SIZE = 50
 MOST_PAGE_SIZE = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = "t"
+_MOST_TOKEN = 4_096
+_INT64 = 2**63
 
 
 def page_size(requested: int, *, default: int = DEFAULT_PAGE_SIZE, most: int = MOST_PAGE_SIZE) -> int:
@@ -39,23 +41,24 @@ def encode(key: Sequence[Key], digest_of_request: str) -> str:
     return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
 
 
-def decode(
-    token: str, digest_of_request: str, *, kinds: Sequence[type] | None = None
-) -> tuple[Key, ...] | None:
+def decode(token: str, digest_of_request: str, kinds: Sequence[type]) -> tuple[Key, ...] | None:
     """Return the key that a token holds, None for the empty token (the first page).
 
-    `kinds` are the types of the key's values: a token that somebody wrote by hand gives no others.
+    `kinds` are the types of the key's values: a token that somebody wrote by hand gives no others, and none that a
+    store does not take.
     Raises InvalidArgument("page_token") when it is not one of ours, or when filter or order changed since.
     """
     if not token:
         return None
     try:
+        if len(token) > _MOST_TOKEN:
+            raise ValueError(len(token))
         raw = base64.urlsafe_b64decode(token.encode("ascii") + b"=" * (-len(token) % 4))
         digest, values = json.loads(raw)
         if not isinstance(values, list):
             raise TypeError(type(values))
         key = tuple(_value(v) for v in values)
-        if kinds is not None and [type(v) for v in key] != list(kinds):
+        if [type(v) for v in key] != list(kinds):
             raise TypeError(kinds)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise InvalidArgument("page_token", "is not a token that a list gave") from None
@@ -69,6 +72,10 @@ def decode(
 def _value(raw: object) -> Key:
     if isinstance(raw, dict):
         return _EPOCH + timedelta(microseconds=int(raw[_TIME]))
+    if isinstance(raw, str):
+        raw.encode()  # a lone surrogate is no text
+    if isinstance(raw, int) and not -_INT64 <= raw < _INT64:
+        raise ValueError(raw)
     if raw is None or isinstance(raw, str | int | float):
         return raw
     raise TypeError(type(raw))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 MASK = "***"
 _MOST_TEXT = 2000
 _MOST_TRACEBACK = 12000
+# A text is cut before it is searched. So much of its end is looked at and not shown: a cut may have gone through a
+# number or a token, of which what is left would not be recognised.
+_TAIL = 80
+_MOST_KEY = 200
 _MOST_DEPTH = 6
 _MOST_ITEMS = 100
 
 _SECRET_KEY = re.compile(
     r"secret|password|passwd|passphrase|authorization|credential|signature|cookie|bearer|private|"
-    r"(^|_|-)(token|key|jwt|pin|auth|pwd)$|api_?key|suite_?key|access_?token|refresh_?token|session_?id",
+    r"(?:^|[_-])(?:token|key|jwt|pin|auth|pwd)$|api_?key|suite_?key|access_?token|refresh_?token|session_?id",
     re.IGNORECASE,
 )
 _HARMLESS_KEYS = frozenset(
@@ -29,18 +33,19 @@ _PHONE_KEY = re.compile(
     r"phone|number|caller|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$", re.IGNORECASE
 )
 
+# Every pattern here is linear: an expression that may begin anywhere begins only where a run of its characters does.
 _TOKEN = re.compile(
-    r"\b(?:Bearer|Basic)\s+[^\s,;\"']+"
-    r"|(?<![A-Za-z0-9])tl_[A-Za-z0-9_\-+/=.~]{4,}"
-    r"|(?<![A-Za-z0-9])whsec_[A-Za-z0-9+/=_\-]+"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-+/=]+(?:\.[A-Za-z0-9_\-+/=]*)?",
+    r"\b(?:Bearer|Basic)\s++[^\s,;\"']++"
+    r"|(?<![A-Za-z0-9])(?:tl_[A-Za-z0-9_\-+/=.~]{4,}+|whsec_[A-Za-z0-9+/=_\-]++|eyJ[A-Za-z0-9_\-+/=.]++)",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
-_PARAMETER = re.compile(
-    r"(?i)((?:[\w-]*(?:secret|password|passwd|token|signature|credential|api_?key|authorization)[\w-]*|[\w-]+[_-]key|sig|auth)"
-    r"[\"']?\s*[=:]\s*[\"']?)(?!(?:Bearer|Basic)\s)([^\s&\"',;}]+)"
+_USERINFO = re.compile(r"(?<=://)[^/\s@]++@")
+_NAMED = re.compile(r"(?<![\w-])([\w-]++)[\"']?+\s*+[=:]\s*+[\"']?+")
+_SECRET_NAME = re.compile(
+    r"secret|password|passwd|token|signature|credential|api_?key|authorization|[\w-][_-]key$|(?:sig|auth)$",
+    re.IGNORECASE,
 )
+_VALUE = re.compile(r"(?!(?:Bearer|Basic)\s)[^\s&\"',;}]++", re.IGNORECASE)
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _IP = r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"
 _PHONE = re.compile(
@@ -61,6 +66,8 @@ def clean(key: str, value: Any, depth: int = 0) -> Any:
     """Return one value made fit for a log, judged by its key, its type and what it looks like."""
     if value is None or isinstance(value, bool):
         return value
+    if len(key) > _MOST_KEY:  # no name of ours
+        return MASK
     if key not in _HARMLESS_KEYS:
         if _SECRET_KEY.search(key):
             return MASK
@@ -73,8 +80,7 @@ def clean(key: str, value: Any, depth: int = 0) -> Any:
             else value
         )
     if isinstance(value, str):
-        text = mask_phones(value) if not _PHONE_KEY.search(key) else _digits(value)
-        return _shorten(key, mask_secrets(text))
+        return _text(key, value)
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if depth >= _MOST_DEPTH:
@@ -85,7 +91,17 @@ def clean(key: str, value: Any, depth: int = 0) -> Any:
         return [clean(key, v, depth + 1) for v in list(value)[:_MOST_ITEMS]]
     if hasattr(value, "DESCRIPTOR") and hasattr(value, "ByteSize"):
         return f"<{value.DESCRIPTOR.full_name} {value.ByteSize()} bytes>"
-    return _shorten(key, mask_secrets(mask_phones(str(value))))
+    return _text(key, str(value))
+
+
+def _text(key: str, text: str) -> str:
+    """Return a text cut and then masked, in this order: what it costs does not grow with what strangers send."""
+    most = _MOST_TRACEBACK if key in ("exception", "stack") else _MOST_TEXT
+    head = text[: most + _TAIL]
+    masked = mask_secrets(_digits(head) if _PHONE_KEY.search(key) else mask_phones(head))
+    if len(text) <= most:
+        return masked
+    return f"{masked[: min(most, len(masked) - _TAIL)]}... ({len(text)} characters)"
 
 
 def mask_secrets(text: str) -> str:
@@ -94,8 +110,22 @@ def mask_secrets(text: str) -> str:
     if "://" in text:
         text = _USERINFO.sub(f"{MASK}@", text)
     if "=" in text or ":" in text:
-        text = _PARAMETER.sub(rf"\1{MASK}", text)
+        text = "".join(_without_named(text))
     return text
+
+
+def _without_named(text: str) -> Iterator[str]:
+    """Give the parts of a text without the values that are named like secrets: `token=...`, `"api_key": "..."`."""
+    at = 0
+    for named in _NAMED.finditer(text):
+        if named.start() < at or not _SECRET_NAME.search(named[1]):
+            continue
+        value = _VALUE.match(text, named.end())
+        if value is not None:
+            yield text[at : named.end()]
+            yield MASK
+            at = value.end()
+    yield text[at:]
 
 
 def mask_phones(text: str) -> str:
@@ -123,8 +153,3 @@ def _length(value: Any) -> str:
     if isinstance(value, list | tuple | set | Mapping):
         return f"<{len(value)} items>"
     return MASK
-
-
-def _shorten(key: str, text: str) -> str:
-    most = _MOST_TRACEBACK if key in ("exception", "stack") else _MOST_TEXT
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

@@ -25,7 +25,7 @@ from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.health import Health, HealthServicer
 from trunkline_runtime.identity import Caller
 from trunkline_runtime.interceptor import ServerInterceptor, Translate
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 from trunkline_runtime.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.tokens import TokenSigner
@@ -146,7 +146,11 @@ class Server:
             translate=self._translate,
             keep=not self._further,
         )
-        server = grpc.aio.server(interceptors=[ours, *self._further], options=self._options())
+        server = grpc.aio.server(
+            interceptors=[ours, *self._further],
+            options=self._options(),
+            maximum_concurrent_rpcs=self._config.grpc_calls,
+        )
         for adder, servicer in self._added:
             adder(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
@@ -164,9 +168,24 @@ class Server:
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", self._config.grpc_streams),
+            ("grpc.max_allowed_incoming_connections", self._config.grpc_connections),
+            # A connection that does not begin to speak HTTP/2.
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.max_metadata_size", 8_192),
+            ("grpc.absolute_max_metadata_size", 16_384),
+            ("grpc.max_receive_message_length", self._most_request_bytes()),
             ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
         ]
+
+    def _most_request_bytes(self) -> int:
+        """Return the largest request of all methods that are served here."""
+        sizes = (
+            rule.most_bytes
+            for method, rule in self._rules.items()
+            if method[1:].partition("/")[0] in self.health.services
+        )
+        return max(sizes, default=MOST_REQUEST_BYTES)
 
     def _bind(self, server: grpc.aio.Server) -> int:
         setting = env_name(self._service, "grpc_address")

@@ -328,3 +328,21 @@ async def test_a_long_call_does_not_hold_up_the_event_loop():
         longest, last = max(longest, now - last), now
     assert done.result().intent in Intent
     assert longest < 0.5
+
+
+@pytest.mark.parametrize("unit", ["1,", "1/", "1 ", "a.a@", "a dot ", "one ", "next monday "])
+def test_no_text_that_is_sent_costs_more_than_its_length(unit):
+    """16,000 characters of `1,` once took two seconds, in which nothing else of the process ran."""
+    for most, length in ((0.8, 16_000), (6.0, 1_000_000)):
+        began = time.thread_time()
+        caller(unit * (length // len(unit)), message=True)
+        assert time.thread_time() - began < most
+
+
+def test_a_number_of_many_words_and_one_without_a_unit_are_told_apart():
+    told = caller("it was sixteen dollars, then seventy five of them, then $1,250.50 at 123 N. Main Street")
+    assert [(e.type, e.text) for e in told.entities] == [
+        (EntityType.AMOUNT, "sixteen dollars"),
+        (EntityType.AMOUNT, "$1,250.50"),
+        (EntityType.ADDRESS, "123 N. Main Street"),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from google.protobuf.empty_pb2 import Empty
@@ -56,7 +56,7 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         digest = paging.digest_of_request("analyses", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest))
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
         size = paging.page_size(request.page_size)
         found = await self._analyses.page(tenant, after, size + 1)
         response = analysis_service_pb2.ListAnalysesResponse(

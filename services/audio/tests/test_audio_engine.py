@@ -68,7 +68,7 @@ def said(*words, start, utterance=0, confidence=0.9):
 
 def written(words=(), language="en", share=0.95):
     """A window whose language the process was certain of."""
-    return {"languages": [[language, share]], "language": language, "words": list(words)}
+    return {"languages": [[language, share]], "language": language, "words": list(words), "cut": False}
 
 
 def uncertain(request, words, *languages):
@@ -78,6 +78,7 @@ def uncertain(request, words, *languages):
         "languages": [list(item) for item in languages],
         "language": language,
         "words": words if language else [],
+        "cut": False,
     }
 
 
@@ -93,10 +94,12 @@ class Recording:
     seconds: float = 60.0
     channels: int = 2
     in_use: int = 0
+    times_decoded: int = 0
 
     @contextlib.asynccontextmanager
     async def prepared(self):
         self.in_use += 1
+        self.times_decoded += 1
         try:
             yield PreparedAudio(
                 scratch=Path("folder") / self.name,
@@ -253,6 +256,44 @@ def test_turns_join_over_short_pauses_only():
     assert texts(piece(0, 0, 20), piece(0, 20, 40)) == ["0", "20"]
 
 
+async def test_speech_that_the_model_passed_over_is_listened_to_once_more_by_itself():
+    def heard(lane, start, request):
+        if len(request["spans"]) == 3:
+            return written(said("First.", start=0.0) + said("Third.", start=6.0, utterance=2))
+        return written(said("Second.", start=start))
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 8))))
+    assert result.segments[0].text == "First."
+    assert [word.text for item in result.segments for word in item.words] == ["First.", "Second.", "Third."]
+    assert pool.asked[1]["spans"] == [[3 * SECOND, 5 * SECOND]]
+    assert len(pool.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "utterances",
+    [speech((0, 0, 2), (0, 3, 4)), speech((1, 0, 2), (1, 3, 6))],
+    ids=["short", "no words at all"],
+)
+async def test_a_breath_or_a_window_of_noise_is_not_listened_to_again(utterances):
+    words = {0: said("First.", start=0.0), 1: []}
+    pool = FakePool(lambda lane, *_: written(words[lane]))
+    await hear(pool, Recording(utterances))
+    assert len(pool.asked) == 1
+
+
+async def test_a_window_that_holds_more_than_can_be_written_is_listened_to_in_halves():
+    def heard(lane, start, request):
+        spans = request["spans"]
+        words = [said("Some.", start=begin / SECOND, utterance=n)[0] for n, (begin, _) in enumerate(spans)]
+        return written(words) | {"cut": len(spans) == 4}
+
+    pool = FakePool(heard)
+    result = await hear(pool, Recording(speech((0, 0, 2), (0, 3, 5), (0, 6, 7), (0, 8, 9))))
+    assert [len(asked["spans"]) for asked in pool.asked] == [4, 2, 2]
+    assert [word.start for item in result.segments for word in item.words] == [0.0, 3.0, 6.0, 8.0]
+
+
 # Languages
 
 
@@ -302,6 +343,22 @@ async def test_a_recording_without_a_hint_is_in_the_language_that_is_heard():
     assert (result.language, result.overruled_language) == ("de", "")
 
 
+async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_language():
+    words = said("Where", "is", "no", "Dias?", start=0.0)
+    heard = {"languages": [], "language": "en", "words": words, "cut": False}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1) + windows(1, lane=1)), "es-MX")
+    assert (result.language, result.unreliable) == ("es-MX", "language_not_supported")
+    assert (result.segments, result.speakers, result.overruled_language) == ((), 2, "")
+
+
+@pytest.mark.parametrize("hint", ["", "en-GB"])
+async def test_a_model_of_english_alone_writes_english_and_does_not_say_that_it_is_sure(hint):
+    heard = {"languages": [], "language": "en", "words": said("Hello.", start=0.0), "cut": False}
+    result = await hear(FakePool(lambda *_: heard), Recording(windows(1)), hint)
+    assert (result.language, result.language_confidence, result.unreliable) == (hint or "en", 0.0, "")
+    assert result.segments[0].text == "Hello."
+
+
 # Failures
 
 DIED = WorkerError("WORKER_DIED", "the speech process died (signal SIGKILL)", transient=True)
@@ -328,6 +385,22 @@ async def test_a_window_that_fails_fails_its_recording_with_the_reason(failure, 
         assert (pool.at_once, recording.in_use) == (0, 0)
         failing.clear()
         assert len((await engine.transcribe(recording, "en")).segments) == 4
+
+
+async def test_a_process_that_another_recording_ended_fails_nobody_else():
+    deaths = [DIED]
+    pool = FakePool(
+        lambda lane, start, request: deaths.pop() if deaths else written(said("Fine.", start=start))
+    )
+    assert (await hear(pool, Recording(windows(1)))).segments[0].text == "Fine."
+    assert len(pool.asked) == 2
+
+
+async def test_noise_without_a_word_has_no_language_and_overrules_nothing():
+    result = await hear(
+        FakePool(lambda *_: written(language="nn", share=0.9)), Recording(windows(1)), "en-US"
+    )
+    assert (result.language, result.overruled_language, result.segments) == ("en-US", "", ())
 
 
 async def test_a_window_that_fails_when_asked_again_fails_its_recording():
@@ -431,6 +504,28 @@ async def test_without_its_model_it_says_which_command_fetches_it(tmp_path):
     assert (engine.ready, engine.pids, recording.in_use) == (False, [], 0)
     assert "\n" not in str(told.value)
     await engine.close()
+
+
+async def test_nothing_is_decoded_for_a_model_that_is_known_to_be_missing():
+    models = Models(ModelMissing("it is missing"))
+    recording = Recording(windows(1))
+    async with listening(FakePool(lambda *_: written()), find=models.find) as engine:
+        await until(lambda: models.looks > 1)
+        with pytest.raises(EngineError, match="it is missing"):
+            await engine.transcribe(recording, "en")
+    assert recording.times_decoded == 0
+
+
+async def test_a_process_that_does_not_start_is_told_at_once():
+    pool = FakePool(lambda *_: written())
+    pool.ready = False
+    async with listening(pool) as engine:
+        with pytest.raises(EngineError, match="does not start") as told:
+            await engine.transcribe(Recording(windows(1)), "en")
+        assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
+        assert pool.asked == []
+        pool.ready = True
+        await engine.transcribe(Recording(windows(1)), "en")
 
 
 async def test_a_model_that_comes_later_heals_it_without_a_restart():

@@ -26,7 +26,7 @@ def test_a_tag_is_known_by_the_name_that_the_model_has_for_it(tag, code):
 
 
 SURE = [("es", CONFIDENT), ("en", 0.1)]
-UNSURE = [("es", CONFIDENT - 0.01), ("en", 0.1), ("fr", 0.05)]
+UNSURE = [("es", CONFIDENT - 0.3), ("pt", 0.4), ("en", 0.05)]
 
 
 @pytest.mark.parametrize("wanted", ["", "en", "es", "fr"])
@@ -45,8 +45,8 @@ def test_a_window_that_is_not_certain_waits_for_the_rest_of_the_call(wanted):
     assert chosen(UNSURE, wanted, decide=False) == ""
 
 
-@pytest.mark.parametrize(("wanted", "language"), [("", "es"), ("en", "en"), ("fr", "fr")])
-def test_a_window_that_is_the_whole_call_follows_the_hint(wanted, language):
+@pytest.mark.parametrize(("wanted", "language"), [("", "es"), ("pt", "pt"), ("en", "es"), ("no such", "es")])
+def test_a_window_that_is_the_whole_call_follows_a_hint_that_may_well_be_right(wanted, language):
     assert chosen(UNSURE, wanted, decide=True) == language
 
 

@@ -81,3 +81,11 @@ def test_text_that_repeats_itself_is_told_by_how_small_it_packs():
     said = "My name is John Carter. The address is twenty five Main Street. Please send someone right away."
     assert compression(said) < MOST_COMPRESSION < compression("It is time to go home. " * 8)
     assert compression("") == 0.0
+
+
+def test_a_script_of_three_bytes_a_letter_is_not_taken_for_a_loop():
+    article = (
+        "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है। उन्हें बुद्धि और "
+        "अन्तरात्मा की देन प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए।"
+    )
+    assert compression(article) < MOST_COMPRESSION < compression(article[:20] * 12)

@@ -359,10 +359,27 @@ async def test_work_goes_on_when_its_asker_gives_up(tmp_path):
         assert suite.engine.calls == 1
 
 
+async def test_one_tenant_leaves_places_to_others(tmp_path):
+    async with serving(tmp_path, transcriptions_at_once=4) as suite:
+        suite.engine.gate = asyncio.Event()
+        for number in range(4):
+            there = sounds.wav(sounds.tone(1, hertz=300 + 50 * number))
+            suite.there.answers[f"/{number}.wav"] = Answer(body=there)
+            await suite.fetch(f"/{number}.wav", f"rec-{number}")
+        askers = [asyncio.ensure_future(suite.transcribe(f"rec-{number}")) for number in range(3)]
+        while suite.engine.calls < 3:
+            await asyncio.sleep(0.005)
+        error = await failing(suite.transcribe("rec-3"))
+        assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "ENGINES_BUSY")
+        assert 0 < error.retry_after <= 30
+        suite.engine.gate.set()
+        await asyncio.gather(*askers)
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "reason"),
     [
-        (EngineError("WORKER_DIED", "the speech process died", transient=True), "UNAVAILABLE", "WORKER_DIED"),
+        (EngineError("WORKER_DIED", "the speech process died", transient=True), "ABORTED", "WORKER_DIED"),
         (
             EngineError("NOT_AUDIO", "no audio", transient=False),
             "FAILED_PRECONDITION",

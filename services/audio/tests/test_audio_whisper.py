@@ -17,7 +17,6 @@ from tools.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import whisper
-from trunkline_audio.engines.base import EngineError
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_audio.preparation import PrepareLimits, Preparer
@@ -197,8 +196,8 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def test_a_process_that_is_killed_costs_its_recordings_and_the_next_is_heard(world):
-    alone = await world.heard(world.sentence)
+async def test_a_process_that_is_killed_once_costs_nobody_a_word(world):
+    alone = await world.hear(file_of(MINUTE))
     (pid,) = world.engine.pids
     used = processor_seconds(pid)
     asker = asyncio.create_task(world.hear(file_of(MINUTE)))
@@ -206,8 +205,5 @@ async def test_a_process_that_is_killed_costs_its_recordings_and_the_next_is_hea
         while processor_seconds(pid) < used + 0.1:
             await asyncio.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(EngineError, match="SIGKILL") as failure:
-        await asyncio.wait_for(asker, 30)
-    assert (failure.value.reason, failure.value.transient) == ("WORKER_DIED", True)
-    assert await world.hear(world.sentence) == alone
+    assert await asyncio.wait_for(asker, 60) == alone
     assert world.engine.pids not in ([], [pid])

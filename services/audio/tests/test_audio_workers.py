@@ -259,3 +259,15 @@ async def test_closing_ends_jobs_that_still_run(tmp_path):
         await asyncio.wait_for(job.task, 20)
     assert failure.value.reason == "WORKER_DIED"
     assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_an_asker_that_gives_up_while_a_process_dies_leaves_the_pool_with_another():
+    async with running() as pool:
+        await pool.wait_ready()
+        (pid,) = pool.pids
+        asker = asyncio.ensure_future(pool.run({"do": "die"}, seconds=20))
+        while pool.pids == [pid]:
+            await asyncio.sleep(0)
+        asker.cancel()
+        await asyncio.gather(asker, return_exceptions=True)
+        assert (await pool.run({"do": "echo", "what": 1}, seconds=20))["pid"] != pid

@@ -21,6 +21,10 @@ class Flights(Generic[T]):
     def __contains__(self, key: str) -> bool:
         return key in self._tasks
 
+    def beginning(self, prefix: str) -> int:
+        """How many run whose keys begin with `prefix`."""
+        return sum(key.startswith(prefix) for key in self._tasks)
+
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` gives; joins the run of this key that is under way, if there is one."""
         task = self._tasks.get(key)

@@ -158,7 +158,7 @@ class Receiving:
 def _member(body: bytes, name: str) -> str:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FetchError(FetchFailure.BAD_ANSWER, "the provider's answer is no JSON") from None
     value = document.get(name) if isinstance(document, dict) else None
     if not isinstance(value, str) or not value:

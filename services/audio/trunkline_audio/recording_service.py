@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, cast
 
 from google.protobuf import empty_pb2
@@ -57,7 +58,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         digest = paging.digest_of_request("recordings", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest))
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
         size = paging.page_size(request.page_size)
         found = await self._recordings.page(tenant, after, size + 1)
         response = recording_service_pb2.ListRecordingsResponse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime import logs, metrics
-from trunkline_runtime.errors import FailedPrecondition, NotFound, ResourceExhausted
+from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_store.clock import Clock
 
 from trunkline_audio.blobs import BlobNotFound, Blobs
@@ -33,6 +34,9 @@ _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
 )
 
+TENANTS_SHARE = 0.75
+"""Of the places for recordings: the rest is left to others, however many hours of sound one tenant brings."""
+LONGEST_PAUSE_SECONDS = 30.0
 AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
 VOICES = (
     transcript_pb2.SPEAKER_UNSPECIFIED,
@@ -104,14 +108,18 @@ class Transcribing:
             return found
         identity = transcript_id(wish, recording.sha256)
         key = f"{wish.tenant_id}/{identity}"
-        if key not in self._flights and len(self._flights) >= self._at_once:
+        if key not in self._flights and self._busy(wish.tenant_id):
             raise ResourceExhausted(
-                f"{self._at_once} recordings are being transcribed already",
+                "as many recordings are being transcribed as there may be",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
-                retry_after=self._usual_seconds,
+                retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
         return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
+
+    def _busy(self, tenant_id: str) -> bool:
+        mine = self._flights.beginning(f"{tenant_id}/")
+        return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -126,6 +134,9 @@ class Transcribing:
                 )
                 heard = await self._engine.transcribe(source, wish.language)
         except EngineError as error:
+            if error.reason.startswith("WORKER_"):
+                # A recording that ends its process each time is not tried for ever: this spends attempts.
+                raise Aborted(str(error), reason=error.reason) from None
             raise unreadable(error) from None
         except BlobNotFound:
             raise FailedPrecondition(

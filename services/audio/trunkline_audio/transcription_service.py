@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, cast
 
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
@@ -55,7 +56,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         """A page without segments, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         digest = paging.digest_of_request("transcripts", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest))
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
         size = paging.page_size(request.page_size)
         found = await self._transcripts.page(tenant, after, size + 1)
         response = transcription_service_pb2.ListTranscriptsResponse(

@@ -19,6 +19,7 @@ from trunkline_gateway.events import EventReader
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.sources import SourceMap
 from trunkline_jobs import Queue
+from trunkline_runtime import paging
 from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.migrations import differences
@@ -187,6 +188,16 @@ async def test_a_malformed_body_is_a_dead_letter_with_the_reason_and_the_next_re
     assert len(await world.listed(filter="state = waiting")) == 1
 
 
+@pytest.mark.parametrize("body", [b'{"a":' * 70 + b"1" + b"}" * 70, b'{"a":[' + b"1," * 60_000 + b"1]}"])
+async def test_a_body_that_holds_too_much_is_a_dead_letter_that_names_the_bound(world, body):
+    await world.receipt(body)
+    await world.receipt()
+    await world.admit()
+    (dead,) = await world.listed(filter="state = dead_letter")
+    assert "at most" in dead.last_error
+    assert len(await world.listed(filter="state = waiting")) == 1
+
+
 async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back(world):
     world.feed.down = True
     await world.receipt(verdict=verdicts.UNVERIFIED, headers=signature(BODY))
@@ -265,6 +276,13 @@ async def test_lists_page_through_everything_once_while_more_arrives(world):
         await world.listed(page_token="nonsense")
     with pytest.raises(InvalidArgument):
         await world.listed(filter="colour = red")
+
+
+@pytest.mark.parametrize("key", [["a", "b"], [1, 2], ["a"], [], [NOW, 5], [None, "b"], [NOW, "b", "c"]])
+async def test_a_page_token_of_the_wrong_shape_is_the_callers_mistake(world, key):
+    token = paging.encode(key, paging.digest_of_request("tenants/acme", ""))
+    with pytest.raises(InvalidArgument, match="page_token"):
+        await world.listed(page_token=token)
 
 
 async def test_another_tenants_event_is_not_found(world):

@@ -27,6 +27,12 @@ class Wire(asyncio.Transport):
     def is_closing(self):
         return self.closed
 
+    def can_write_eof(self):
+        return False
+
+    def get_write_buffer_size(self):
+        return 0
+
     pause_reading = resume_reading = abort = lambda self: None
 
     def set_protocol(self, protocol):

@@ -26,6 +26,7 @@ from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
 from trunkline_gateway.revisions import told_apart
@@ -189,17 +190,11 @@ class Admission:
         decisions: list[Decision] = []
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
-                decisions.append(
-                    decide(
-                        row,
-                        known.get(row.source_id),
-                        row.source_id in unsure,
-                        self._events_days,
-                        self._base_url,
-                    )
-                )
-            # Half a millisecond of parsing, then the loop answers webhooks. A thread would not give the interpreter
-            # back for five.
+                source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
+                given = (row, source, unsure_of_it, self._events_days, self._base_url)
+                heavy = is_heavy(row.body)
+                decisions.append(await asyncio.to_thread(decide, *given) if heavy else decide(*given))
+            # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
             await asyncio.sleep(0)
         return decisions
 

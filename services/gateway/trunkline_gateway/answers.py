@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -31,8 +32,10 @@ _NAMES = {
     401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
     405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
+    431: "INVALID_ARGUMENT",
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
@@ -58,16 +61,31 @@ async def refused(
     allow: str | None = None,
 ) -> None:
     """Answer an error with a google.rpc.Status body; `retry_after` in seconds, rounded up to whole ones."""
+    headers, body = _refusal(status, reason, message, retry_after)
+    if allow is not None:
+        headers.append((b"allow", allow.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def last_words(status: int, reason: str, message: str, retry_after: float | None = None) -> bytes:
+    """Return the whole of such an answer, for a connection that ends with it."""
+    headers, body = _refusal(status, reason, message, retry_after)
+    lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [name + b": " + value for name, value in (*headers, (b"connection", b"close"))]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def _refusal(
+    status: int, reason: str, message: str, retry_after: float | None
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
     name = _NAMES[status]
     detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "trunkline"}
     body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": [detail]}})
     headers = [_JSON, (b"content-length", str(len(body)).encode())]
     if retry_after is not None:
         headers.append((b"retry-after", str(max(1, int(retry_after + 0.999))).encode()))
-    if allow is not None:
-        headers.append((b"allow", allow.encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return headers, body
 
 
 async def text(

@@ -123,7 +123,7 @@ async def serve(config: GatewayConfig) -> None:
         readiness = Readiness(server.health, inbox, lambda: inbox.refusing)
         server.ready = readiness
         front = Front(receiver, api, readiness)
-        http = HttpServer(front, config.http_address, config.drain_seconds)
+        http = HttpServer(front, config.http_address, config.drain_seconds, config.edge_limits())
         await server.start()
         stack.push_async_callback(server.stop)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from trunkline_runtime.config import StoreConfig, setting
 
+from trunkline_gateway.edge_limits import EdgeLimits
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig(StoreConfig):
@@ -45,6 +47,32 @@ class GatewayConfig(StoreConfig):
         50_000.0, "webhooks a second of one source above which it is answered 429"
     )
     ceiling_burst: float = setting(100_000.0, "how many may come at once before the ceiling counts")
+    http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
+    http_connections_per_address: int = setting(
+        1_024,
+        "HTTP connections at once from one address (of IPv6: one /64); above, 503. Behind a proxy all come from its"
+        " address: set it to http_connections",
+        least=1,
+        most=100_000,
+    )
+    http_head_seconds: float = setting(
+        10.0,
+        "how long the head of a request may take, and a new connection may be silent; then 408, or the end",
+        least=0.5,
+        most=60,
+    )
+    http_bytes_per_second: int = setting(
+        1_024,
+        "the least rate of a body that comes, 408 below it, and of an answer that is read, after the first ten seconds",
+        least=1,
+        most=1_048_576,
+    )
+    http_quiet_seconds: float = setting(
+        20.0, "the longest pause within a body, and of who reads an answer", least=0.5, most=300
+    )
+    http_body_seconds: float = setting(
+        120.0, "how long a body may take in all; then 408", least=1, most=3_600
+    )
     events_days: int = setting(
         90,
         "days an event and its receipts are kept when its tenant's retention says nothing; 0: for good",
@@ -86,6 +114,17 @@ class GatewayConfig(StoreConfig):
     def store_is_a_file(self) -> bool:
         """Whether the store is on this machine, and this process the only one that uses it."""
         return self.store_url.startswith("sqlite:")
+
+    def edge_limits(self) -> EdgeLimits:
+        """What one connection may take, and how many there may be."""
+        return EdgeLimits(
+            connections=self.http_connections,
+            connections_per_address=self.http_connections_per_address,
+            head_seconds=self.http_head_seconds,
+            bytes_per_second=self.http_bytes_per_second,
+            quiet_seconds=self.http_quiet_seconds,
+            body_seconds=self.http_body_seconds,
+        )
 
     def spool_file(self) -> Path:
         """Where the spool is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
@@ -93,7 +93,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
     ) -> tuple[Sequence[sa.Row[Any]], str]:
         """Return a page in falling order of time and id, and the token of the next one when there is one."""
         time, row_id = key
-        after = paging.decode(request.page_token, digest)
+        after = paging.decode(request.page_token, digest, (datetime, str))
         if after is not None:
             query = query.where(behind(key, after, descending=True))
         size = paging.page_size(request.page_size)

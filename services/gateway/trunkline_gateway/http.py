@@ -7,19 +7,24 @@ import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import uvicorn
 from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.answers import Receive, Scope, Send, refused, text
+from trunkline_gateway.edge_limits import EdgeLimits, Register
 from trunkline_gateway.edge_protocol import EdgeProtocol
-from trunkline_gateway.listener import refuse_handshakes
+from trunkline_gateway.listener import refuse_handshakes, room_for
 
 # How long a connection without a request is kept once no new ones are taken.
 _LAST_WORD_SECONDS = 0.3
 # What uvicorn itself takes to see that it is to stop, and to look whether it may.
 _UVICORN_SECONDS = 0.3
+# Uvicorn ticks every tenth of a second.
+_LOOK_TICKS = 5
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -63,10 +68,18 @@ class HttpServer(uvicorn.Server):
         app: AsgiApp,
         address: str,
         drain_seconds: float,
-        protocol: type[asyncio.Protocol] = EdgeProtocol,
+        limits: EdgeLimits | None = None,
+        protocol: type[asyncio.Protocol] | None = None,
     ):
-        """Bind at once, so that a port in use is said by name before anything else starts."""
+        """Bind at once, so that a port in use is said by name before anything else starts.
+
+        `limits` are those of the connections; the echo of the benches brings a `protocol` without any.
+        """
         self.socket = bind(address)
+        limits = limits or EdgeLimits()
+        limits = replace(limits, connections=min(limits.connections, room_for(limits.connections)))
+        if protocol is None:
+            protocol = cast(type[asyncio.Protocol], partial(EdgeProtocol, register=Register(limits)))
         super().__init__(
             uvicorn.Config(
                 app,
@@ -93,6 +106,15 @@ class HttpServer(uvicorn.Server):
     async def run_until_stopped(self) -> None:
         """Serve until `stop` is called, then finish what is in flight."""
         await self.serve(sockets=[self.socket])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at every connection, twice a second: the one timer of all of them."""
+        if counter % _LOOK_TICKS == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, EdgeProtocol):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
     async def stop(self, notice_seconds: float, seconds: float) -> None:
         """Begin to stop: `run_until_stopped` ends within `seconds`, of which the first ones serve as before.

@@ -22,6 +22,9 @@ class OneWrite(asyncio.Transport):
         self._write = self.write_whole = transport.write
         self._close = transport.close
         self._held = b""
+        self._half_close = transport.write_eof if transport.can_write_eof() else None
+        self.written = 0
+        """Bytes that were written, but for those of `write_whole`."""
         # Asked for on every request: straight through.
         self.is_closing = transport.is_closing  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
@@ -29,9 +32,11 @@ class OneWrite(asyncio.Transport):
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.set_protocol = transport.set_protocol  # type: ignore[method-assign]
         self.abort = transport.abort  # type: ignore[method-assign]
+        self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Write, or hold an answer's head back."""
+        self.written += len(data)
         if self._held:
             held, self._held = self._held, b""
             self._write(held + data)
@@ -49,6 +54,15 @@ class OneWrite(asyncio.Transport):
         if self._held:
             held, self._held = self._held, b""
             self._write(held)
+
+    def end(self, data: bytes) -> None:
+        """Write the last there is, and say that it is the last; what comes is still read where that can be told."""
+        self._held = b""
+        self._write(data)
+        if self._half_close is None:
+            self._close()
+        else:
+            self._half_close()
 
     def close(self) -> None:
         """Close, after what is held."""

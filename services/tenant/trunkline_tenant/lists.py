@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 from trunkline_runtime import filters, paging
 from trunkline_runtime.errors import InvalidArgument
+from trunkline_store import UtcTimestamp
 from trunkline_store.keyset import behind
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -71,9 +72,10 @@ class Page:
         Raises InvalidArgument("page_token").
         """
         select = self.select
-        after = paging.decode(self.token, self._digest())
+        kinds = [datetime if isinstance(column.type, UtcTimestamp) else str for column in self.key]
+        after = paging.decode(self.token, self._digest(), kinds)
         if after is not None:
-            select = select.where(self._beyond(after))
+            select = select.where(behind(self.key, after, descending=self.descending))
         order = [column.desc() if self.descending else column.asc() for column in self.key]
         return select.order_by(*order).limit(paging.page_size(self.size) + 1)
 
@@ -88,14 +90,3 @@ class Page:
 
     def _digest(self) -> str:
         return paging.digest_of_request(*self.asked)
-
-    def _beyond(self, after: Sequence[Any]) -> sa.ColumnElement[bool]:
-        """Return the condition for rows past a key whose first column alone may be a time."""
-        times = [isinstance(value, datetime) for value in after]
-        if (
-            len(after) != len(self.key)
-            or not all(isinstance(v, str | datetime) for v in after)
-            or any(times[1:])
-        ):
-            raise InvalidArgument("page_token", "is not a token that a list gave")
-        return behind(self.key, after, descending=self.descending)

@@ -8,6 +8,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from trunkline_runtime.errors import Aborted, InvalidArgument
 
+# Paths that an answer names: more would be more than a trailer holds.
+_NAMED = 10
+
 
 def fields_to_change(message: Message, mask: FieldMask, allowed: Collection[str]) -> Sequence[str]:
     """Return the fields an update changes: those of the mask, all for `*`, those that are set without one.
@@ -22,7 +25,10 @@ def fields_to_change(message: Message, mask: FieldMask, allowed: Collection[str]
     if wrong:
         choice = ", ".join(sorted(allowed))
         raise InvalidArgument.many(
-            [("update_mask", f"{path[:100]!r} cannot be changed; allowed: {choice}") for path in wrong]
+            [
+                ("update_mask", f"{path[:100]!r} cannot be changed; allowed: {choice}")
+                for path in wrong[:_NAMED]
+            ]
         )
     return list(dict.fromkeys(mask.paths))
 

@@ -29,8 +29,8 @@ threadsafety = 1
 paramstyle = "format"
 
 Mode = Literal["idle", "read", "write", "schema"]
-_DDL = re.compile(r"\s*(CREATE|ALTER|DROP|ANALYZE|RENAME)\b", re.IGNORECASE)
-_QUERY = re.compile(r"\s*(@\{[^}]*\}\s*)?(\(\s*)*(SELECT|WITH|FROM)\b", re.IGNORECASE)
+_DDL = re.compile(r"\s*+(CREATE|ALTER|DROP|ANALYZE|RENAME)\b", re.IGNORECASE)
+_QUERY = re.compile(r"\s*+(@\{[^}]*+\}\s*+)?(\(\s*+)*+(SELECT|WITH|FROM)\b", re.IGNORECASE)
 _PLACE = re.compile(r"%(s|%)")
 
 

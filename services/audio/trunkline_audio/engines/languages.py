@@ -10,7 +10,7 @@ _OF_WHISPER = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil"
 """What Whisper calls some languages that BCP 47 has another tag for."""
 _OF_BCP47 = {"jw": "jv"}
 
-Heard = tuple[float, list[tuple[str, float]]]
+Heard = tuple[float, Iterable[tuple[str, float]]]
 """Seconds of a window, and its likeliest languages with their probabilities."""
 
 
@@ -30,7 +30,7 @@ def code(tag: str) -> str:
 
 
 def likeliest(heard: Iterable[Heard], wanted: str = "") -> str:
-    """The language that most of the speech is in; `wanted`, if any of it may be, where windows disagree.
+    """The language that most of the speech is in; `wanted` instead if that is at least half as likely.
 
     Empty when nothing was heard.
     """

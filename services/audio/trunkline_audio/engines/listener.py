@@ -16,16 +16,20 @@ from faster_whisper.transcribe import get_suppressed_tokens, pad_or_trim
 from numpy.typing import NDArray
 
 from trunkline_audio.engines import windows
+from trunkline_audio.engines.languages import likeliest
 from trunkline_audio.preprocess.timeline import RATE
 from trunkline_audio.workers import frames
 
 Samples = NDArray[np.float32]
+HeardWord = tuple[str, float, float, float]
+"""Text, start and end in seconds of the window, probability."""
 
 CONFIDENT = 0.8
 """Probability from which a window's own language is believed without asking the rest of the call."""
-TOKENS_A_SECOND = 10
-MOST_TOKENS = 224
-"""The fastest speaker stays under the first; Whisper itself never writes more than the second a window."""
+TOKENS_A_SECOND = 35
+MOST_TOKENS = 440
+"""Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
+448, the prompt included."""
 MOST_COMPRESSION = 2.4
 """Text that zlib makes smaller than this repeats itself, as OpenAI's own decoder has it."""
 NO_SPEECH = 0.6
@@ -58,11 +62,11 @@ class Listener:
             local_files_only=True,
         )
         self._beam = beam
-        self._multilingual = bool(self._model.model.is_multilingual)
+        self.multilingual = bool(self._model.model.is_multilingual)
 
     def languages(self, encoded: Any) -> list[tuple[str, float]]:
         """Languages by probability, the likeliest first, as Whisper's codes."""
-        if not self._multilingual:
+        if not self.multilingual:
             return [("en", 1.0)]
         found = self._model.model.detect_language(encoded)[0]
         return [(token.removeprefix("<|").removesuffix("|>"), float(share)) for token, share in found]
@@ -73,29 +77,30 @@ class Listener:
         count = features.shape[-1] - 1
         return self._model.encode(pad_or_trim(features[:, :count])), count
 
-    def words(self, encoded: Any, count: int, language: str) -> list[tuple[str, float, float, float]]:
-        """(text, start, end, probability) of each word of a window; seconds of the window, texts with spaces.
+    def words(self, encoded: Any, count: int, language: str) -> tuple[list[HeardWord], bool]:
+        """The words of a window, texts with their spaces, and whether more was said than the model could write.
 
         Decoding is deterministic: text that runs in circles is written once more with repetition forbidden,
         not at a higher temperature.
         """
         tokenizer = Tokenizer(
-            self._model.hf_tokenizer, self._multilingual, task="transcribe", language=language
+            self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language
         )
         most = min(MOST_TOKENS, 16 + count * TOKENS_A_SECOND // 100)
         text = self._written(encoded, tokenizer, most)
-        if len(text.tokens) >= most or compression(tokenizer.decode(text.tokens)) > MOST_COMPRESSION:
+        if compression(tokenizer.decode(text.tokens)) > MOST_COMPRESSION:
             text = self._written(encoded, tokenizer, most, no_repeat_ngram_size=3)
         if text.no_speech > NO_SPEECH and text.log_probability < LEAST_LOG_PROBABILITY:
-            return []
+            return [], False
         segment: dict[str, Any] = {"seek": 0, "start": 0.0, "end": count / 100, "tokens": text.tokens}
         self._model.add_word_timestamps(
             [[segment]], tokenizer, encoded, count, PREPENDED, APPENDED, last_speech_timestamp=0.0
         )
-        return [
+        words = [
             (str(word["word"]), float(word["start"]), float(word["end"]), float(word["probability"]))
             for word in segment.get("words", ())
         ]
+        return words, len(text.tokens) >= most
 
     def _written(self, encoded: Any, tokenizer: Tokenizer, most: int, **options: Any) -> Text:
         # Without time tokens the text is better and shorter; words get their times from the alignment.
@@ -117,8 +122,8 @@ class Listener:
 
 
 def compression(text: str) -> float:
-    """How many times smaller zlib makes a text."""
-    body = text.encode()
+    """How many times smaller zlib makes a text, at a byte a letter: scripts of three bytes a letter seem to repeat."""
+    body = bytes(ord(letter) & 0xFF for letter in text)
     return len(body) / len(zlib.compress(body)) if body else 0.0
 
 
@@ -138,21 +143,22 @@ def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool)
 
     `wanted` is the language that the caller named, or empty.
     """
-    likeliest, share = languages[0]
-    if likeliest == wanted or share >= CONFIDENT:
-        return likeliest
-    return (wanted or likeliest) if decide else ""
+    best, share = languages[0]
+    if best == wanted or share >= CONFIDENT:
+        return best
+    return likeliest([(1.0, list(languages))], wanted) if decide else ""
 
 
 def handler(
     path: str, device: str, compute_type: str, lanes: int, beam: int
 ) -> Callable[[frames.Message], frames.Message]:
-    """Loads the model, then answers jobs {path, spans, wanted, decide} with {languages, language, words}.
+    """Loads the model, then answers jobs {path, spans, wanted, decide} with {languages, language, words, cut}.
 
     `spans` are [start, end] in samples of the lane's file. A word is [text, span, start, end, probability], in
     seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
     when `decide` is false and the window's language is not certain; {path, spans, language} then writes it in the
-    language that the caller chose.
+    language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
+    for a model that writes English only: it cannot tell.
     """
     listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
 
@@ -163,20 +169,19 @@ def handler(
         language = str(request.get("language", "")) or chosen(
             languages, str(request.get("wanted", "")), decide=bool(request.get("decide"))
         )
-        words = listener.words(encoded, count, language) if language else []
+        words, cut = listener.words(encoded, count, language) if language else ([], False)
         return {
-            "languages": [[code, round(share, 4)] for code, share in languages[:5]],
+            "languages": [[code, round(share, 4)] for code, share in languages[:5] if listener.multilingual],
             "language": language,
             "words": in_place(words, spans),
+            "cut": cut,
         }
 
     _warm(listener)
     return handle
 
 
-def in_place(
-    words: Sequence[tuple[str, float, float, float]], spans: Sequence[tuple[int, int]]
-) -> list[list[Any]]:
+def in_place(words: Sequence[HeardWord], spans: Sequence[tuple[int, int]]) -> list[list[Any]]:
     """Words of a window as words of their utterances, in the recording's time, never outside their utterance."""
     begun = [(start / RATE, end / RATE) for start, end in spans]
     spots = windows.places(begun)
@@ -187,7 +192,10 @@ def in_place(
         begins = min(max(first, first + start - offset), last)
         ends = min(max(begins, first + end - offset), last)
         confidence = probability if math.isfinite(probability) else 0.0
-        out.append([text, owner, round(begins, 3), round(ends, 3), round(confidence, 4)])
+        # A text that ends inside a letter has a replacement character for the rest of it.
+        out.append(
+            [text.replace("\ufffd", ""), owner, round(begins, 3), round(ends, 3), round(confidence, 4)]
+        )
     return [word for word in out if word[0].strip()]
 
 

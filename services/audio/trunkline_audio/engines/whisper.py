@@ -21,6 +21,7 @@ from trunkline_audio.engines.base import (
     PreparedAudio,
     Segment,
     Source,
+    Utterance,
     Word,
 )
 from trunkline_audio.engines.repetition import without_loops
@@ -28,15 +29,20 @@ from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
+from trunkline_audio.preprocess.timeline import RATE
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
 log = logs.get_logger(__name__)
 
-WINDOW_SECONDS = 120.0
-"""Longest that one window may take once it has a lane; the usual is a second."""
+WINDOW_SECONDS = 600.0
+"""Longest that one window may take once it has a lane: `base` takes a second, the largest models minutes."""
 MODEL_AGAIN_SECONDS = 5.0
-"""How often a model that is not there, or is damaged, is looked for again."""
+"""How soon a model that is not there, or is damaged, is looked for again."""
+MODEL_AGAIN_MOST_SECONDS = 60.0
+"""How long the pauses between such looks grow: each look at a damaged model reads all of it."""
+MISSED_SECONDS = 1.2
+"""An utterance of at least this length, which is a second of speech and its margins, has words."""
 LOW_CERTAINTY = 0.45
 """`certainty` below which a transcript is not to be relied on."""
 CERTAINTY_FLOOR = 0.01
@@ -75,7 +81,7 @@ class WhisperEngine:
         self._find = find
         self._make_pool = make_pool
         self._again_seconds = again_seconds
-        self._lanes = settings.lanes or os.cpu_count() or 1
+        self._lanes = settings.lanes or processors()
         self._fair = FairLanes(self._lanes)
         self._pool: WorkerPool | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -116,15 +122,26 @@ class WhisperEngine:
     async def transcribe(self, source: Source, language: str) -> EngineResult:
         """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
         await self._looked.wait()
-        if self._pool is None:  # before a recording is decoded for nothing
-            raise EngineError("ENGINE_NOT_READY", self._problem, transient=True)
+        if self._pool is None or not self._pool.ready:  # before a recording is decoded for nothing
+            problem = self._problem or "the speech process does not start: the service's log has its reason"
+            raise EngineError("ENGINE_NOT_READY", problem, transient=True)
         async with source.prepared() as audio:
             if not audio.utterances:
                 return EngineResult(language=language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
             written = await _Listening(self._pool, self._fair, source, audio, language).written()
+        if languages.code(language) not in ("", "en") and not any(reply["languages"] for _, reply in written):
+            return EngineResult(
+                language=language,
+                lanes=audio.lanes,
+                speech_seconds=audio.speech_seconds,
+                unreliable="language_not_supported",
+                speakers=len({(item.lane, item.voice) for item in audio.utterances}),
+            )
         segments = [segment for window, reply in written for segment in _segments(window, reply)]
+        # A window of noise has a likeliest language too.
+        spoken = [(window, reply) for window, reply in written if reply["words"]]
         found = languages.verdict(
-            language, [(reply["language"], window.seconds, _share(reply)) for window, reply in written]
+            language, [(reply["language"], window.seconds, _share(reply)) for window, reply in spoken]
         )
         return EngineResult(
             language=found.language,
@@ -138,17 +155,23 @@ class WhisperEngine:
 
     async def _warm(self) -> None:
         settings = self._settings
+        pause = self._again_seconds
         while True:
             try:
                 folder = settings.models_folder or default_folder()
                 path = await asyncio.to_thread(self._find, settings.model, folder)
                 break
-            except ModelError as error:
-                if self._problem != str(error):
-                    self._problem = str(error)
-                    log.error("speech_model_not_usable", problem=self._problem)
+            except Exception as error:  # nobody awaits this task, and all calls wait for it
+                problem = (
+                    str(error) if isinstance(error, ModelError) else f"it cannot be looked at: {error!r}"
+                )
+                if self._problem != problem:
+                    self._problem = problem
+                    log.error("speech_model_not_usable", problem=problem)
                 self._looked.set()
-                await asyncio.sleep(self._again_seconds)
+                await asyncio.sleep(pause)
+                pause = min(MODEL_AGAIN_MOST_SECONDS, pause * 1.5)
+        self._problem = ""
         self._pool = self._make_pool(
             "trunkline_audio.engines.listener:handler",
             size=1,
@@ -185,18 +208,24 @@ class _Listening:
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
 
     async def written(self) -> Written:
-        """Each window with the worker's answer; those of uncertain language once the others are known."""
+        """Each window with the worker's answer.
+
+        Windows of uncertain language are written once those of the others are known. A window that holds more than
+        the model can write is listened to in halves, and speech that it passed over without what surrounded it.
+        """
         packed = windows.packed(self._audio.utterances)
         first = await self._all(packed, {"wanted": self._wanted, "decide": len(packed) == 1})
-        open_ones = [window for window, reply in first if not reply["language"]]
-        if not open_ones:
-            return first
-        heard = [
-            (window.seconds, [(code, share) for code, share in reply["languages"]]) for window, reply in first
-        ]
+        heard = [(window.seconds, reply["languages"]) for window, reply in first]
         language = languages.likeliest(heard, self._wanted)
-        again = dict(await self._all(open_ones, {"language": language}))
-        return [(window, again.get(window, reply)) for window, reply in first]
+        uncertain = [window for window, reply in first if not reply["language"]]
+        decided = dict(await self._all(uncertain, {"language": language}))
+        out = [(window, decided.get(window, reply)) for window, reply in first]
+        cut = [window for window, reply in out if reply["cut"] and len(window.utterances) > 1]
+        halves = [half for window in cut for half in window.halves()]
+        out = [(window, reply) for window, reply in out if window not in cut]
+        out += await self._all(halves, {"wanted": language, "decide": True})
+        missed = windows.packed([item for window, reply in out for item in _passed_over(window, reply)])
+        return out + await self._all(missed, {"wanted": language, "decide": True})
 
     async def _all(self, packed: Sequence[Window], more: dict[str, Any]) -> Written:
         # The longest first, so that lanes end together.
@@ -219,7 +248,27 @@ class _Listening:
             **more,
         }
         async with self._waiting, self._fair.lane(self._source.tenant_id, self._audio.scratch.name):
-            return await self._pool.run(request, seconds=WINDOW_SECONDS)
+            try:
+                return await self._pool.run(request, seconds=WINDOW_SECONDS)
+            except WorkerError as error:
+                if error.reason != "WORKER_DIED":
+                    raise
+                # Another recording's window may have ended the process that all share.
+                return await self._pool.run(request, seconds=WINDOW_SECONDS)
+
+
+def processors() -> int:
+    """How many processors this process may use: of those it may run on, as many as its control group pays for."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not a Linux
+        count = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such group, or "max"
+        pass
+    return count
 
 
 def certainty(segments: Sequence[Segment]) -> float:
@@ -231,6 +280,18 @@ def certainty(segments: Sequence[Segment]) -> float:
         if word.confidence is not None
     ]
     return math.exp(sum(logs_) / len(logs_)) if logs_ else 1.0
+
+
+def _passed_over(window: Window, reply: dict[str, Any]) -> list[Utterance]:
+    """Utterances without a word beside others that have some; where none has, nobody may have spoken at all."""
+    with_words = {word[1] for word in reply["words"]}
+    if not with_words:
+        return []
+    return [
+        item
+        for index, item in enumerate(window.utterances)
+        if index not in with_words and item.end - item.start >= MISSED_SECONDS * RATE
+    ]
 
 
 def _segments(window: Window, reply: dict[str, Any]) -> list[Segment]:

@@ -35,6 +35,11 @@ class Window:
         """Length with its gaps, in seconds."""
         return sum(_seconds(item) + GAP_SECONDS for item in self.utterances)
 
+    def halves(self) -> tuple[Window, Window]:
+        """Two windows of half the utterances each; there must be two at least."""
+        middle = len(self.utterances) // 2
+        return Window(self.lane, self.utterances[:middle]), Window(self.lane, self.utterances[middle:])
+
 
 def packed(utterances: Sequence[Utterance]) -> list[Window]:
     """As few windows as hold all utterances in their order, as equal in length as can be, so that lanes end together.
@@ -60,11 +65,14 @@ def _filled(lane: int, utterances: Sequence[Utterance], most: float) -> list[Win
     """Windows filled one after the other with up to `most` seconds each, or with one longer utterance."""
     out: list[Window] = []
     held: list[Utterance] = []
+    length = 0.0
     for item in utterances:
-        if held and Window(lane, (*held, item)).seconds > most:
+        seconds = _seconds(item) + GAP_SECONDS
+        if held and length + seconds > most:
             out.append(Window(lane, tuple(held)))
-            held = []
+            held, length = [], 0.0
         held.append(item)
+        length += seconds
     return [*out, Window(lane, tuple(held))]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+_QUERY = re.compile(r"\?[^\s'\"]++")
+
 
 class ModelError(Exception):
     """A model cannot be used or cannot be had."""
@@ -32,7 +34,7 @@ class SourceFailed(Exception):
 def one_line(text: str) -> str:
     """The first line of a library's message without the query strings of URLs, which may be credentials."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-    plain = re.sub(r"\?[^\s'\"]+", "?...", first)
+    plain = _QUERY.sub("?...", first)
     return plain if len(plain) <= 200 else plain[:197] + "..."
 
 

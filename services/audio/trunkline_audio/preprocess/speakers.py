@@ -26,6 +26,8 @@ MIN_DISTANCE = 18.0
 """Between the centres of two voices; one voice's own utterances, split in two, lie 7 to 16 apart."""
 MIN_SHARE_SECONDS = 0.8
 PITCH_WEIGHT = 3.0
+MOST_JUDGED = 800
+"""Utterances by which two voices are told apart; each of the rest is of the nearer one."""
 
 Floats = NDArray[np.float64]
 
@@ -41,9 +43,12 @@ def voices(lane: BinaryIO, utterances: Sequence[Span]) -> list[int]:
         return [0] * len(utterances)
     points = np.stack([features for features in heard if features is not None])
     seconds = np.array([utterances[index].seconds for index in known])
-    groups = _two_groups(points, seconds)
-    if groups is None:
+    # Hours of short utterances are judged by some: the distances of all would not fit into memory.
+    some = slice(None, None, -(-len(points) // MOST_JUDGED))
+    centres = _two_centres(points[some], seconds[some])
+    if centres is None:
         return [0] * len(utterances)
+    groups = _nearest(points, centres)
     out = [0] * len(utterances)
     for index, group in zip(known, groups, strict=True):
         out[index] = 1 if group == groups[0] else 2
@@ -90,15 +95,14 @@ def _pitch(spectrum: Floats) -> tuple[Floats, Floats]:
     return RATE / (best + low), lags[np.arange(len(lags)), best]
 
 
-def _two_groups(points: Floats, seconds: Floats) -> NDArray[np.int64] | None:
-    """Two-means from the farthest pair; None when the groups are not clear or one is too short."""
+def _two_centres(points: Floats, seconds: Floats) -> Floats | None:
+    """Two-means from the farthest pair: both centres, or None when the groups are not clear or one is too short."""
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     first, second = np.unravel_index(int(distances.argmax()), distances.shape)
     centres = points[[first, second]]
     groups = np.zeros(len(points), np.int64)
     for _ in range(20):
-        near = np.linalg.norm(points[:, None] - centres[None], axis=2)
-        groups = near.argmin(axis=1)
+        groups = _nearest(points, centres)
         if len(set(groups.tolist())) < 2:
             return None
         centres = np.stack(
@@ -107,7 +111,11 @@ def _two_groups(points: Floats, seconds: Floats) -> NDArray[np.int64] | None:
     if min(seconds[groups == g].sum() for g in (0, 1)) < MIN_SHARE_SECONDS:
         return None
     clear = np.linalg.norm(centres[0] - centres[1]) >= MIN_DISTANCE
-    return groups if clear and _silhouette(distances, groups) >= MIN_SILHOUETTE else None
+    return centres if clear and _silhouette(distances, groups) >= MIN_SILHOUETTE else None
+
+
+def _nearest(points: Floats, centres: Floats) -> NDArray[np.int64]:
+    return np.asarray(np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(axis=1))
 
 
 def _silhouette(distances: Floats, groups: NDArray[np.int64]) -> float:

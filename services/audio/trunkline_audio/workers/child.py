@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, cast
@@ -48,9 +49,13 @@ def _serve_side_by_side(requests: BinaryIO, replies: BinaryIO, handler: Handler,
     one_at_a_time = threading.Lock()
 
     def serve(request: frames.Message) -> None:
-        reply = frames.encode(_reply(handler, request))
-        with one_at_a_time:
-            replies.write(reply)
+        try:
+            reply = frames.encode(_reply(handler, request))
+            with one_at_a_time:
+                replies.write(reply)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # an answer that cannot be given would be waited for
 
     with ThreadPoolExecutor(lanes) as threads:
         while (request := frames.read(requests)) is not None:

@@ -227,10 +227,16 @@ class WorkerPool:
         """Ends a process and starts another; its exit code. Whoever else notices finds it done."""
         mine = worker in self._alive
         self._alive.discard(worker)
-        code = await worker.end(dying=dying)
-        if mine and not self._closed:
-            self._background(self._spawn())
-        return code
+        ending = asyncio.get_running_loop().create_task(worker.end(dying=dying))
+        if mine:
+            # In the background: an asker that gives up here must not leave the pool without a process.
+            self._background(self._succeed(ending))
+        return await asyncio.shield(ending)
+
+    async def _succeed(self, ending: asyncio.Task[int]) -> None:
+        await asyncio.shield(ending)
+        if not self._closed:
+            await self._spawn()
 
     def _background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

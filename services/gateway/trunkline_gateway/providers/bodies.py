@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from trunkline_gateway.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
 
 FORM = "application/x-www-form-urlencoded"
@@ -74,6 +75,10 @@ def parse_json(body: bytes) -> dict[str, Any]:
         value = _parse_careless(body)
     if not isinstance(value, dict):
         raise Malformed(_NO_OBJECT)
+    try:
+        check(value, body)
+    except TooMuch as error:
+        raise Malformed(f"the body {error}") from None
     return value
 
 

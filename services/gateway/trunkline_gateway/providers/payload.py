@@ -121,7 +121,7 @@ class Payload:
         def read(value: Any, name: str) -> list[str]:
             value = _unpacked(value, name, "[")
             if isinstance(value, str):
-                value = value.split(",")
+                value = value.split(",", _LIST_MOST)
             if not isinstance(value, list):
                 raise Malformed(f"{name} must be a list of texts")
             if len(value) > _LIST_MOST:

@@ -69,6 +69,8 @@ def as_duration(value: Any, name: str) -> Duration:
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError
+        if isinstance(value, str) and len(value) > _TIME_MOST:
+            raise ValueError
         seconds = float(value)
         if not (math.isfinite(seconds) and 0 <= seconds <= _DURATION_MOST_SECONDS):
             raise ValueError

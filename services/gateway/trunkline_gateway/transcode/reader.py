@@ -12,12 +12,13 @@ from google.api import field_behavior_pb2
 from google.protobuf import json_format
 from trunkline_runtime.errors import InvalidArgument
 
+from trunkline_gateway.json_bounds import MOST_DEPTH, TooMuch, check
 from trunkline_gateway.transcode.bindings import Binding
 from trunkline_gateway.transcode.shapes import leaf, shape_of
 
 _MOST_PARAMETERS = 200
 _FAILED_FIELD = re.compile(r"Failed to parse (\w+) field: ")
-_PLACE = re.compile(r" at [\w.\[\]\"]+\.*$")
+_PLACE = re.compile(r" at [\w.\[\]\"]++$")
 # An implied mask leaves them out: whoever sends back what GetX gave means the fields that can be changed.
 _NOT_CHANGED = frozenset(
     {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER, field_behavior_pb2.IMMUTABLE}
@@ -62,24 +63,30 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
 def parse_json(body: bytes) -> Any:
     """Return a JSON document. Raises InvalidArgument with line, column and what is wrong there."""
     try:
-        return _decode(body.decode())
+        value = _decode(body.decode())
+        check(value, body)
     except UnicodeDecodeError as error:
         raise InvalidArgument("body", f"is not UTF-8 at byte {error.start}", reason="BAD_JSON") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidArgument("body", f"is not JSON: {error.msg} at {where}", reason="BAD_JSON") from None
     except RecursionError:
-        raise InvalidArgument("body", "is nested too deeply", reason="BAD_JSON") from None
+        raise InvalidArgument(
+            "body", f"must be nested at most {MOST_DEPTH} deep", reason="BAD_JSON"
+        ) from None
+    except TooMuch as error:
+        raise InvalidArgument("body", str(error), reason="TOO_MUCH_JSON") from None
     except ValueError as error:
         raise InvalidArgument("body", f"is not JSON: {error}"[:200], reason="BAD_JSON") from None
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands twice in one object")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:100]!r} stands twice in one object")
+        found[name] = value
     return found
 
 

@@ -16,7 +16,7 @@ Convert = Callable[[str], Any]
 """Raises ValueError with what is allowed."""
 
 _INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
-_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|-?Infinity", re.ASCII)
+_NUMBER = re.compile(r"-?(\d++(?:\.\d*+)?|\.\d++)([eE][+-]?\d++)?|NaN|-?Infinity", re.ASCII)
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),

@@ -17,6 +17,7 @@ from trunkline_runtime.errors import TrunklineError, to_status
 from trunkline_runtime.metrics import counter, histogram
 
 from trunkline_gateway.answers import Receive, Scope, Send
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.transcode.bindings import Binding
 from trunkline_gateway.transcode.credentials import Shown
 from trunkline_gateway.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
@@ -140,13 +141,13 @@ class Transcoder:
             body = await content(
                 headers, receive, json=takes_body, most=self._most_body_bytes, seconds=self._call_seconds
             )
-            request = await _aside(len(body), read, binding, values, scope["query_string"], body)
+            request = await _aside(is_heavy(body), read, binding, values, scope["query_string"], body)
             if rule is not None:
                 guard.confine(shown.caller, binding.rpc, rule, request)
             call, write = self._calls.get(binding.rpc) or self._prepare(binding)
             metadata = (("authorization", shown.authorization), ("x-request-id", request_id.decode()))
             response = await call(request, metadata=metadata, timeout=self._call_seconds)
-            return 200, await _aside(response.ByteSize(), write, response), ()
+            return 200, await _aside(response.ByteSize() >= _LARGE_BYTES, write, response), ()
         except Gone:
             raise
         except Exception as error:
@@ -162,9 +163,9 @@ class Transcoder:
         return prepared
 
 
-async def _aside(size: int, work: Callable[..., Any], *args: Any) -> Any:
-    """Do the work here when it is small; else in a thread, so that a long transcript delays no webhook."""
-    return work(*args) if size < _LARGE_BYTES else await asyncio.to_thread(work, *args)
+async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:
+    """Do heavy work in a thread, so that a long transcript delays no webhook, and other work here."""
+    return await asyncio.to_thread(work, *args) if heavy else work(*args)
 
 
 def _refusal(error: Exception) -> tuple[int, bytes, tuple[Header, ...]]:

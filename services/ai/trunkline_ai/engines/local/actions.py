@@ -11,9 +11,9 @@ LISTEN = "Have a person listen to the recording"
 """For a conversation that was not understood."""
 _MOST_PROMISES = 2
 _PROMISE = re.compile(
-    r"\b(?:i'?ll|i will|we'?ll|we will|i can have|i'?m going to|let me have|i'?ve just sent)\s+"
+    r"\b(?:i'?ll|i will|we'?ll|we will|i can have|i'?m going to|let me have|i'?ve just sent)\s++"
     r"(?!be happy|do\b|see you|help)"
-    r"(?:\w+\s+){0,2}?"
+    r"(?:\w++\s++){0,2}?"
     r"(?:send|call|have|email|mail|check|look|process|refund|close|take|get|ask|let|put|book|schedule|text|fix)\b",
     re.IGNORECASE,
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from trunkline_ai.engines.base import AnalysisResult, Context, Transcript
+from trunkline_ai.engines.base import AnalysisResult, Context, Transcript, Turn
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
@@ -16,6 +16,10 @@ from trunkline_ai.labels import Intent, LeadLevel, Sentiment, Unreliable
 
 VERSION = "1.1.0"
 """Raised with every change of a rule or a table that can change an answer."""
+
+
+_MOST_CHARACTERS = 100_000
+"""Some two hours of speech: what is said after them is not read."""
 
 
 class LocalEngine:
@@ -42,6 +46,7 @@ class LocalEngine:
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
+        transcript = _beginning(transcript)
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
@@ -99,6 +104,18 @@ class LocalEngine:
             unreliable=verdict.unreliable,
             engine=self.name,
         )
+
+
+def _beginning(transcript: Transcript) -> Transcript:
+    """The turns up to the most that is read; what it costs grows with the text."""
+    left = _MOST_CHARACTERS
+    turns: list[Turn] = []
+    for turn in transcript.turns:
+        turns.append(turn if len(turn.text) <= left else Turn(turn.role, turn.text[:left]))
+        left -= len(turns[-1].text) + 1
+        if left <= 0:
+            break
+    return transcript if left > 0 else Transcript(tuple(turns))
 
 
 def _spam_score(verdict: IntentVerdict) -> float:

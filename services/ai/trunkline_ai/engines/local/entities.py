@@ -12,33 +12,44 @@ from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTHS = (
-    "(?:january|february|march|april|may|june|july|august|september|october|november|december|"
-    r"(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?)"
-)
-_ORDINAL = (
-    r"(?:\d{1,2}(?:st|nd|rd|th)|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|"
-    r"(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|twenty[\s-](?:first|second|third|fourth|fifth|sixth|"
-    r"seventh|eighth|ninth)|thirtieth|thirty[\s-]first)"
-)
-_HOUR = "(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+    "december",
+)  # fmt: skip
+_SHORT_MONTHS = ("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
+_MONTH = rf"(?:{numbers.one_of(_MONTHS)}|{numbers.one_of(_SHORT_MONTHS)}\.?)"
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth", "thirtieth",
+)  # fmt: skip
+_TENS = rf"twenty[\s-]{numbers.one_of(_ORDINALS[:9])}|thirty[\s-]first"
+_ORDINAL = rf"(?:\d{{1,2}}(?:st|nd|rd|th)|{_TENS}|{numbers.one_of(_ORDINALS)})"
+_HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_HOUR = numbers.one_of(_HOURS)
 _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty|o'?clock)"
 _HALF = r"(?:a\.?\s?m\.?|p\.?\s?m\.?)(?![a-z])"
 _CLOCK = (
-    rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|{_HOUR}\s{_MINUTE}(?:\s{_HALF})?|"
-    rf"{_HOUR}\s{_HALF}|(?:{_HOUR}|\d{{1,2}})\sin\sthe\s(?:morning|afternoon|evening)|noon|midnight)"
+    rf"(?:\d{{1,2}}:\d{{2}}(?:\s?{_HALF})?|\d{{1,2}}\s?(?:{_HALF}|o'?clock)|"
+    rf"{_HOUR}\s(?:{_MINUTE}(?:\s{_HALF})?|{_HALF})|"
+    rf"(?:{_HOUR}|\d{{1,2}})\sin\sthe\s(?:morning|afternoon|evening)|noon|midnight)"
 )
-_NO_COUNT = rf"(?!\s+(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
+_NO_COUNT = rf"(?!\s++(?:hundred|thousand|dollars?|bucks|{numbers.NUMBER_WORD}))"
 _BARE_CLOCK = rf"(?:{_CLOCK}|{_HOUR}{_NO_COUNT}|\d{{1,2}}(?![\d:]))"
 _PART = "(?:morning|afternoon|evening|night)"
 _DAY = (
-    rf"(?:(?:next|this|last|every)\s+)?{_DAYS}s?(?:\s+{_PART})?(?:,?\s+the\s+{_ORDINAL})?|"
-    rf"(?:day after tomorrow|tomorrow(?:\s+{_PART})?|today|tonight|(?:this|yesterday)\s+{_PART}|yesterday|"
-    r"(?:next|this)\s+(?:week|month|weekend))|"
-    rf"{_MONTHS}\s+(?:the\s+)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|the\s+{_ORDINAL}\s+of\s+{_MONTHS}|the\s+(?!first|second|third){_ORDINAL}(?!\s+(?:floor|page|time|one))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
+    rf"(?:(?:next|this|last|every)\s++)?{_DAYS}s?(?:\s++{_PART})?(?:,?\s++the\s++{_ORDINAL})?|"
+    rf"(?:day after tomorrow|tomorrow(?:\s++{_PART})?|today|tonight|(?:this|yesterday)\s++{_PART}|yesterday|"
+    r"(?:next|this)\s++(?:week|month|weekend))|"
+    rf"{_MONTH}\s++(?:the\s++)?(?:{_ORDINAL}|\d{{1,2}})(?!\d)|"
+    rf"the\s++(?:{_ORDINAL}\s++of\s++{_MONTH}|(?!first|second|third){_ORDINAL}(?!\s++(?:floor|page|time|one)))|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?"
 )
 _TIME = re.compile(
-    rf"\b(?:(?:{_DAY})(?:,?\s+(?:at|around|by|after|before)\s+{_BARE_CLOCK})?|(?:at|around|after|before|by)\s+{_CLOCK}|{_CLOCK}|at\s+(?:{_HOUR}|\d{{1,2}})"
-    rf"(?=[\s,.?!]*(?:$|\n|works|is|on|would|tomorrow|today|please)))(?!\w)",
+    # How all that follows begins: other words and figures are passed over at once.
+    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prtfu]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|"
+    r"t[heouw]|we|ye)"
+    rf"(?:(?:{_DAY})(?:,?\s++(?:at|around|by|after|before)\s++{_BARE_CLOCK})?|"
+    rf"at\s++(?:{_CLOCK}|(?:{_HOUR}|\d{{1,2}})(?=[\s,.?!]*+(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
+    rf"(?:around|after|before|by)\s++{_CLOCK}|{_CLOCK})(?!\w)",
     re.IGNORECASE,
 )
 _PHONE = re.compile(
@@ -48,52 +59,77 @@ _PHONE = re.compile(
 _SPOKEN_PHONE = re.compile(
     rf"\b{numbers.DIGIT_WORD}(?:[\s,.-]+{numbers.DIGIT_WORD}){{6,10}}\b", re.IGNORECASE
 )
+# A pattern over what was said is linear: what repeats takes all it can at once (`++`) and begins only where a run of
+# it begins, so that `1,1,1,...` or `a.a.a...` is read once and not once from each of its characters.
+_FIGURE = r"\d++(?:,\d++)*+(?:\.\d{1,2})?"
+_UNIT = r"\s(?:dollars?|bucks)\b"
 _AMOUNT = re.compile(
-    r"\$\s?\d[\d,]*(?:\.\d{1,2})?(?:\s?(?:k\b|thousand|million))?|\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars?|bucks)\b|"
-    rf"\b{numbers.NUMBER}\s(?:dollars?|bucks)\b",
+    rf"(?P<entity>\$\s?{_FIGURE}(?:\s?(?:k\b|thousand|million))?|(?<!\d)(?<!\d,)\b{_FIGURE}{_UNIT}|"
+    rf"\b{numbers.NUMBER}{_UNIT})"
+    rf"|\b{numbers.NUMBER}",  # any other number is taken too: it need not be read from each of its words
     re.IGNORECASE,
 )
 _STREET = (
-    "(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|cir|terrace|"
-    "parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
+    "(?=[a-dghlprstw][a-z])(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|"
+    "cir|terrace|parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
 )
-_HOUSE = (
-    rf"(?:\d{{1,5}}|{numbers.NUMBER}|(?:{numbers.NUMBER_WORD}[\s-]+(?:oh\s+)?){{1,4}}{numbers.NUMBER_WORD})"
-)
+_HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER})"
 # What is counted, and words of a sentence: `15 minutes down the road` is no address.
-_NOT_OF_A_STREET = (
-    r"(?!(?:years?|months?|weeks?|days?|hours?|minutes?|miles?|blocks?|feet|foot|inch(?:es)?|yards?|acres?|gallons?|"
-    r"stor(?:y|ies)|bedrooms?|bathrooms?|rooms?|people|kids|times|percent|dollars?|bucks|stars?|tons?|[ap]m|"
-    r"the|a|an|my|your|our|his|her|their|this|that|in|on|of|at|to|from|for|by|with|and|or|is|are|was|were|down|up|"
-    r"away|off|per|more|other|different)\b)"
+_COUNTED = (
+    "year", "month", "week", "day", "hour", "minute", "mile", "block", "yard", "acre", "gallon", "bedroom",
+    "bathroom", "room", "dollar", "star", "ton",
+)  # fmt: skip
+_NO_NAMES = (
+    "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm", "the",
+    "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from", "for",
+    "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
+    "different",
+)  # fmt: skip
+_NOT_OF_A_STREET = rf"(?!{numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
+_WORD = rf"{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*+\s++"
+_NAMED_STREET = (
+    r"(?:(?:north|south|east|west|[nsew]\.?)\s++)?(?:st\.\s++)?"
+    rf"{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET}))\b"
 )
-_NAME_OF_STREET = (
-    r"(?:(?:north|south|east|west|[nsew]\.?)\s+)?(?:st\.\s+)?"
-    rf"(?:{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*\s+){{1,3}}?"
+_ADDRESS = re.compile(
+    rf"(?P<entity>\b{_HOUSE},?\s++{_NAMED_STREET})|\b{numbers.NUMBER}",  # as with amounts
+    re.IGNORECASE,
 )
-_ADDRESS = re.compile(rf"\b{_HOUSE},?\s+{_NAME_OF_STREET}{_STREET}\b", re.IGNORECASE)
 _TOLD_ADDRESS = re.compile(
-    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s+"
-    rf"(?P<entity>{_HOUSE},?\s+{_NOT_OF_A_STREET}[a-z]+(?:\s[A-Z][a-z]+)?)",
+    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s++"
+    rf"(?P<entity>{_HOUSE},?\s++{_NOT_OF_A_STREET}[a-z]+(?:\s[A-Z][a-z]+)?)",
     re.IGNORECASE,
 )
-_EMAIL = re.compile(
-    r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b|\b\w+(?:\s(?:dot|underscore)\s\w+)*\sat\s(?:\w+\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b|"
-    r"\b[\w.+-]+\sat\s[\w-]+\.(?:com|net|org|edu|us|co)\b",
+_EMAIL = re.compile(r"(?<![\w.+-])[.+-]*+(?P<entity>\w[\w.+-]*+@[\w-]++(?:\.[\w-]+)+)\b")
+_SPOKEN_EMAIL = re.compile(
+    r"\b\w++(?:\s(?:dot|underscore)\s\w++){0,6}\sat\s(?:\w++\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b|"
+    r"(?<![\w.+-])\w[\w.+-]*+\sat\s[\w-]++\.(?:com|net|org|edu|us|co)\b",
     re.IGNORECASE,
 )
-_TITLE = r"(?P<title>(?:mr|mrs|ms|dr)\.?\s+)?"
+_TITLE = r"(?P<title>(?:mr|mrs|ms|dr)\.?\s++)?"
 _NAMED = re.compile(
-    rf"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s+{_TITLE}"
+    rf"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s++{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE,
 )
 _INTRODUCED = re.compile(
-    r"(?:\bthis is|\bit'?s|\bit is|\bi'?m|\bi am|\bhere'?s|\bspeaking with|^hi|^hey|^hello)\s+"
+    r"(?:\b(?:this is|it'?s|it is|i'?m|i am|here'?s|speaking with)|^(?:hi|hey|hello))\s++"
     rf"{_TITLE}"
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LETTER = re.compile("[a-z]", re.IGNORECASE)
+_NO_DIGIT = re.compile(r"\D")
+_PLAIN_AMOUNT = re.compile(r"\d[\d,]*+(?:\.\d++)?")
+_THOUSANDS = re.compile(r"\d\s?(?:k\b|thousand)", re.IGNORECASE)
+_DIGITAL_CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
+_BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)")
+_LAST_HOUR = re.compile(r"\b(?:at|around|by|after|before)\s++(\d{1,2})()$")
+_SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
+_AFTERNOON = re.compile(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)")
+_DOT = re.compile(r"\sdot\s")
+_UNDERSCORE = re.compile(r"\sunderscore\s")
+_MOST_ENTITIES = 500
 _NOT_A_NAME = cues.words("not_a_name")
 _FIRST_NAMES = frozenset(
     (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt")
@@ -114,13 +150,14 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
                 taken[one.start : one.end] = b"\1" * (one.end - one.start)
                 found.append(replace(one, start=one.start + offset, end=one.end + offset))
         offset += len(turn.text) + 1
-    return tuple(sorted(found, key=lambda entity: entity.start))
+    return tuple(sorted(found, key=lambda entity: entity.start)[:_MOST_ENTITIES])
 
 
 def _in_turn(said: str, text: str) -> Iterator[Entity]:
     """The finds in `text`, in the wording of `said`, which is of the same length."""
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
+        (EntityType.EMAIL, _SPOKEN_EMAIL, _email_value),
         (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
         (EntityType.PHONE_NUMBER, _SPOKEN_PHONE, _phone_value),
         (EntityType.AMOUNT, _AMOUNT, _amount_value),
@@ -131,6 +168,8 @@ def _in_turn(said: str, text: str) -> Iterator[Entity]:
     for kind, pattern, normalise in finders:
         for match in pattern.finditer(text):
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
+            if start < 0:  # what the pattern passes over
+                continue
             yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
     yield from _people(said, text)
 
@@ -164,18 +203,18 @@ def _is_first_name(word: str) -> bool:
 
 
 def _phone_value(text: str) -> str:
-    found = numbers.digits(text) if re.search("[a-z]", text, re.IGNORECASE) else re.sub(r"\D", "", text)
+    found = numbers.digits(text) if _LETTER.search(text) else _NO_DIGIT.sub("", text)
     if len(found) == 10:
         return f"+1{found}"
     return f"+{found}" if len(found) == 11 and found.startswith("1") else found
 
 
 def _amount_value(text: str) -> str:
-    plain = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+    plain = _PLAIN_AMOUNT.search(text)
     if plain is None:
         return f"{numbers.value(text):.2f}"
     scale = 1
-    if re.search(r"\d\s?(?:k\b|thousand)", text, re.IGNORECASE):
+    if _THOUSANDS.search(text):
         scale = 1_000
     elif "million" in text.lower():
         scale = 1_000_000
@@ -187,20 +226,16 @@ def _time_value(text: str) -> str:
     lowered = text.lower()
     if "noon" in lowered.split():
         return "12:00"
-    clock = (
-        re.search(r"(\d{1,2}):(\d{2})", lowered)
-        or re.search(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)", lowered)
-        or re.search(r"\b(?:at|around|by|after|before)\s+(\d{1,2})()$", lowered)
-    )
+    clock = _DIGITAL_CLOCK.search(lowered) or _BARE_HOUR.search(lowered) or _LAST_HOUR.search(lowered)
     if clock and "/" not in lowered:
         hour, minute = int(clock[1]), int(clock[2] or 0)
     else:
-        spoken = re.search(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b", lowered)
+        spoken = _SPOKEN_CLOCK.search(lowered)
         if spoken is None:
             return ""
         hour = numbers.value(spoken[1])
         minute = numbers.value((spoken[2] or "").replace("fortyfive", "forty five"))
-    if re.search(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)", lowered) and hour < 12:
+    if _AFTERNOON.search(lowered) and hour < 12:
         hour += 12
     return f"{hour:02d}:{minute:02d}" if hour < 24 and minute < 60 else ""
 
@@ -208,6 +243,6 @@ def _time_value(text: str) -> str:
 def _email_value(text: str) -> str:
     if "@" in text:
         return text.lower()
-    spoken = re.sub(r"\s(?:dot)\s", ".", text.lower())
-    name, _, domain = re.sub(r"\sunderscore\s", "_", spoken).partition(" at ")
+    spoken = _DOT.sub(".", text.lower())
+    name, _, domain = _UNDERSCORE.sub("_", spoken).partition(" at ")
     return f"{name}@{domain.replace(' ', '')}"

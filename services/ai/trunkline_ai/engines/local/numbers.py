@@ -1,6 +1,7 @@
 """Numbers as they are spoken: `two fifteen`, `three hundred and fifty`, `five five five oh one nine eight`."""
 
 import re
+from collections.abc import Iterable
 
 _UNITS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
@@ -15,19 +16,28 @@ _DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {
 
 _WORDS = {value: word for word, value in (_UNITS | _TENS).items()}
 
-NUMBER_WORD = "(?:" + "|".join([*_UNITS, *_TENS, *_SCALES]) + ")"
+
+def one_of(words: Iterable[str]) -> str:
+    """An expression of one of these words, the longest that is there; others are passed over at the first letter."""
+    ends: dict[str, list[str]] = {}
+    for word in sorted(words, key=len, reverse=True):
+        ends.setdefault(word[0], []).append(word[1:])
+    return "(?:" + "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in ends.items()) + ")"
+
+
+NUMBER_WORD = one_of([*_UNITS, *_TENS, *_SCALES])
 """Expression of one spoken number word."""
-NUMBER = rf"{NUMBER_WORD}(?:(?:[\s-]+|(?<=hundred)\sand\s){NUMBER_WORD}){{0,7}}"
-"""Expression of a spoken number of up to eight words."""
-DIGIT_WORD = "(?:" + "|".join(_DIGITS) + r"|\d)"
+NUMBER = rf"(?>{NUMBER_WORD}(?:(?:[\s-]++|(?<=hundred)\sand\s)(?:oh\s++)?{NUMBER_WORD}){{0,7}})"
+"""Expression of a spoken number of up to eight words, as many as there are."""
+DIGIT_WORD = rf"(?:{one_of(_DIGITS)}|\d)"
 """Expression of one spoken digit."""
+_WORD = re.compile(r"\w++")
+_LETTERS = re.compile("[a-z]++")
 
 
 def digits(text: str) -> str:
     """The digits of `five five five, oh one nine 8`, everything else left out."""
-    return "".join(
-        _DIGITS.get(word, word if word.isdigit() else "") for word in re.findall(r"\w+", text.lower())
-    )
+    return "".join(_DIGITS.get(word, word if word.isdigit() else "") for word in _WORD.findall(text.lower()))
 
 
 def spelt(number: int) -> str:
@@ -40,7 +50,7 @@ def spelt(number: int) -> str:
 def value(text: str) -> int:
     """The value of a spoken number; `two fifteen` and `twelve hundred` read as in prices (215, 1200)."""
     total, group = 0, 0
-    for word in re.findall(r"[a-z]+", text.lower()):
+    for word in _LETTERS.findall(text.lower()):
         if word in _SCALES:
             scale = _SCALES[word]
             group = max(group, 1) * scale

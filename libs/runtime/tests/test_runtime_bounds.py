@@ -1,0 +1,112 @@
+"""A gRPC server asks who calls before it reads what they send, and takes no more than it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from trunkline.tenant.v1 import call_service_pb2
+from trunkline_runtime import access
+from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
+
+SERVICE = "trunkline.test.v1.EchoService"
+ANY = [("grpc.max_send_message_length", -1)]
+
+
+async def raw(suite: Any, method: str, body: Any, token: str = "", **options: Any) -> grpc.aio.AioRpcError:
+    """Call with bytes as a stranger does, and return the refusal."""
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    async with grpc.aio.insecure_channel(suite.server.address, options=ANY) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(body, metadata=metadata, timeout=20, **options)
+        return raised.value
+
+
+@pytest.fixture
+async def large(start_suite: Any) -> Any:
+    rules = {
+        f"/{SERVICE}/One": access.Rule(None, operators=True),
+        f"/{SERVICE}/Many": access.Rule(None, large=True),
+    }
+    return await start_suite(server={"rules": rules})
+
+
+async def test_a_stranger_is_refused_before_a_large_message_is_read(large: Any) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = await raw(large, "Many", bytes(MOST_MESSAGE_BYTES - 100))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    error = await raw(large, "Many", bytes(MOST_MESSAGE_BYTES - 100), token="tl_wrong")
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    # The client's own copies are in this process too: with the server's it would be twice as much.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2.5 * MOST_MESSAGE_BYTES / 1024
+
+
+async def test_only_methods_that_need_it_take_large_messages(large: Any) -> None:
+    error = await raw(large, "One", bytes(MOST_REQUEST_BYTES + 1), token="tl_operator")
+    assert from_rpc_error(error).reason == "REQUEST_TOO_LARGE"
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_without_such_a_method_grpc_itself_takes_none(suite: Any) -> None:
+    error = await raw(suite, "One", bytes(MOST_REQUEST_BYTES + 1), token="tl_viewer")
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_the_table_says_which_methods_take_large_messages() -> None:
+    assert [method for method, rule in access.TABLE.items() if rule.large] == [
+        "/trunkline.ai.v1.AnalysisService/AnalyzeCall"
+    ]
+
+
+async def test_bytes_that_are_no_message_are_the_callers_mistake(suite: Any) -> None:
+    error = await raw(suite, "One", b"\xff\xff\xff", token="tl_viewer")
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert from_rpc_error(error).reason == "BAD_MESSAGE"
+
+
+async def test_a_name_of_megabytes_is_refused_as_one(suite: Any) -> None:
+    body = call_service_pb2.GetCallRequest(name="tenants/acme/calls/" + "a" * 3_000_000).SerializeToString()
+    error = await raw(suite, "One", body, token="tl_viewer")
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_metadata_has_a_bound(suite: Any) -> None:
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/One")
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(b"", metadata=(("x-more", "a" * 20_000),), timeout=5)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_calls_and_connections_have_bounds(start_suite: Any) -> None:
+    suite = await start_suite(grpc_calls=16, grpc_connections=4)
+    gate = asyncio.Event()
+
+    async def waits(request: Any, context: Any) -> Any:
+        await gate.wait()
+        return suite.handlers["Done"](request, context)
+
+    suite.handlers["One"] = waits
+    suite.handlers["Done"] = lambda request, _context: request
+    calls = [asyncio.ensure_future(suite.call()) for _ in range(16)]
+    await asyncio.sleep(0.3)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await suite.call(timeout=5)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    gate.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+    host, _, port = suite.server.address.rpartition(":")
+    open_ones = [await asyncio.open_connection(host, int(port)) for _ in range(8)]
+    settings = await asyncio.gather(
+        *(asyncio.wait_for(reader.read(9), 5) for reader, _ in open_ones), return_exceptions=True
+    )
+    assert sum(answer == b"" or isinstance(answer, Exception) for answer in settings) >= 4
+    for _, writer in open_ones:
+        writer.close()

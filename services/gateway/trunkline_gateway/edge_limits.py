@@ -1,0 +1,83 @@
+"""What one connection may take of the gateway, and how many there may be."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass
+
+from trunkline_runtime.metrics import counter, gauge
+
+REFUSED = counter(
+    "trunkline_http_refused_total", "HTTP requests and connections that were ended at the edge", ["reason"]
+)
+CONNECTIONS = gauge("trunkline_http_connections", "HTTP connections that are open")
+MOST_REFUSED = 256
+"""Connections over the limit that are told so; further ones are dropped without a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeLimits:
+    """Bounds of a connection. Times are in seconds, and kept to within half a second."""
+
+    head_bytes: int = 32_768
+    head_fields: int = 100
+    head_seconds: float = 10.0
+    """For a head to be whole, and for a new connection to begin one."""
+    bytes_per_second: int = 1_024
+    """The least rate of a body that comes and of an answer that is read, after `grace_seconds`."""
+    grace_seconds: float = 10.0
+    quiet_seconds: float = 20.0
+    """The longest pause within a body, and of a reader within an answer."""
+    body_seconds: float = 120.0
+    connections: int = 4_096
+    connections_per_address: int = 1_024
+    requests_ahead: int = 100
+    """Requests that may be sent on a connection before the first of them is answered."""
+
+
+class Register:
+    """Counts the connections that are open, in all and by the address they come from."""
+
+    def __init__(self, limits: EdgeLimits) -> None:
+        """Begin with none."""
+        self.limits = limits
+        self._open = 0
+        self._by_address: Counter[str] = Counter()
+
+    def enter(self, host: str) -> str:
+        """Count a connection; return why it is one too many, empty when it is not. Every one leaves."""
+        address = _network(host)
+        self._open += 1
+        self._by_address[address] += 1
+        CONNECTIONS.set(self._open)
+        if self._open > self.limits.connections:
+            return "TOO_MANY_CONNECTIONS"
+        if self._by_address[address] > self.limits.connections_per_address:
+            return "TOO_MANY_CONNECTIONS_OF_ADDRESS"
+        return ""
+
+    @property
+    def flooded(self) -> bool:
+        """Whether even those that were refused are too many."""
+        return self._open > self.limits.connections + MOST_REFUSED
+
+    def leave(self, host: str) -> None:
+        """Count a connection no more."""
+        address = _network(host)
+        self._open -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        CONNECTIONS.set(self._open)
+
+
+def _network(host: str) -> str:
+    """Return what one sender has: an IPv4 address, or the /64 that every IPv6 host has to itself."""
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or (int(address) >> 64))

@@ -1,0 +1,45 @@
+"""How much a JSON body may hold, and which bodies are not read on the event loop.
+
+Bytes alone do not tell what a body costs: 31 kB of `{"a":1,"a":1,...` are 5,000 members, each of which is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST_VALUES = 10_000
+"""Members of objects and items of lists, in all."""
+MOST_DEPTH = 64
+_LIGHT_BYTES = 32 * 1024
+_LIGHT_VALUES = 500
+
+
+class TooMuch(ValueError):
+    """A document holds more than is read; the text says what the bound is."""
+
+
+def is_heavy(body: bytes) -> bool:
+    """Tell whether a body takes more than a millisecond or so to read: then a thread does it."""
+    return len(body) >= _LIGHT_BYTES or body.count(b",") + body.count(b"&") > _LIGHT_VALUES
+
+
+def check(value: Any, body: bytes) -> None:
+    """Check a document against the bounds; `body` is what it was read from. Raises TooMuch."""
+    if body.count(b",") <= MOST_VALUES and body.count(b"{") + body.count(b"[") <= MOST_DEPTH:
+        return  # it cannot hold more: every further member needs a comma
+    left = MOST_VALUES
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        left -= len(level)
+        if left < 0:
+            raise TooMuch(f"must hold at most {MOST_VALUES} values")
+        if not level:
+            return
+    raise TooMuch(f"must be nested at most {MOST_DEPTH} deep")
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
