@@ -13,7 +13,6 @@ import audio_sounds as sounds
 import jiwer
 import pytest
 import pytest_asyncio
-from tools.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import whisper
@@ -23,6 +22,8 @@ from trunkline_audio.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
+
+from tools.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -80,9 +80,9 @@ _COUNTED = (
     "bathroom", "room", "dollar", "star", "ton",
 )  # fmt: skip
 _NO_NAMES = (
-    "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm", "the",
-    "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from", "for",
-    "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
+    "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm",
+    "the", "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from",
+    "for", "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
     "different",
 )  # fmt: skip
 _NOT_OF_A_STREET = rf"(?!{numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
