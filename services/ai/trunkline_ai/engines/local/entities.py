@@ -45,8 +45,8 @@ _DAY = (
 )
 _TIME = re.compile(
     # How all that follows begins: other words and figures are passed over at once.
-    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prtfu]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|"
-    r"t[heouw]|we|ye)"
+    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prfu]|at\s++[\dotfsnem]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|"
+    r"t(?:[eouw]|h(?:[iru]|e\s++(?:\d|f[io]|s[ei]|thi|t[ew]|e[il]|ni)))|we|ye)"
     rf"(?:(?:{_DAY})(?:,?\s++(?:at|around|by|after|before)\s++{_BARE_CLOCK})?|"
     rf"at\s++(?:{_CLOCK}|(?:{_HOUR}|\d{{1,2}})(?=[\s,.?!]*+(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
     rf"(?:around|after|before|by)\s++{_CLOCK}|{_CLOCK})(?!\w)",
@@ -85,10 +85,12 @@ _NO_NAMES = (
     "for", "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
     "different",
 )  # fmt: skip
-_NOT_OF_A_STREET = rf"(?!{numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
+_NOT_OF_A_STREET = (
+    rf"(?!(?=[a-z]){numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
+)
 _WORD = rf"{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*+\s++"
 _NAMED_STREET = (
-    r"(?:(?:north|south|east|west|[nsew]\.?)\s++)?(?:st\.\s++)?"
+    r"(?:(?=[nsew])(?:north|south|east|west|[nsew]\.?)\s++)?(?:st\.\s++)?(?!\d++\s)"
     rf"{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET}))\b"
 )
 _ADDRESS = re.compile(
