@@ -15,9 +15,11 @@ CREDENTIALS = {
 SIGNED = {
     provider_pb2.PROVIDER_CALLRAIL: {"signature"},
     provider_pb2.PROVIDER_TWILIO: {"x-twilio-signature"},
-    provider_pb2.PROVIDER_STANDARD_WEBHOOKS: {"webhook-id", "webhook-timestamp", "webhook-signature"},
+    provider_pb2.PROVIDER_STANDARD_WEBHOOKS: {
+        "webhook-id", "webhook-timestamp", "webhook-signature", "svix-id", "svix-timestamp", "svix-signature",
+    },
     provider_pb2.PROVIDER_GENERIC_HMAC: {"x-acme-sig", "x-acme-time"},
-}
+}  # fmt: skip
 HMAC = source_pb2.HmacOptions(header="X-Acme-Sig", timestamp_header="X-Acme-Time")
 
 
@@ -39,7 +41,8 @@ def test_a_source_that_names_a_credential_keeps_none():
 
 def test_of_an_unknown_source_only_what_is_called_as_signatures_are_is_kept():
     signatures = {"signature", "x-twilio-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
-                  "x-hub-signature-256", "x-acme-hmac-sha256", "content-type"}  # fmt: skip
+                  "svix-id", "svix-timestamp", "svix-signature", "x-hub-signature-256", "x-acme-hmac-sha256",
+                  "content-type"}  # fmt: skip
     assert set(kept_of_anybody(CREDENTIALS | dict.fromkeys(signatures, "1"))) == signatures
 
 

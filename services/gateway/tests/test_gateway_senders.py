@@ -32,6 +32,7 @@ from gateway_deliveries import (
 )
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
+from trunkline_gateway.headers import kept_of, kept_of_anybody
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Rejected, Secret
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -370,6 +371,14 @@ class TestStandardWebhooks:
         of, adapter = source(STANDARD, WHSEC), adapter_for(STANDARD)
         adapter.verify(of, self.svix(b"{}"))
         assert adapter.identify(of, "x", self.svix(b"{}")).dedup_fields == ("msg_1",)
+
+    @pytest.mark.parametrize(
+        "kept", [lambda headers: kept_of(source(STANDARD, WHSEC), headers), kept_of_anybody]
+    )
+    def test_what_is_kept_of_either_family_verifies_again(self, kept: Any) -> None:
+        for what in (standard(b"{}"), self.svix(b"{}")):
+            again = dataclasses.replace(what, headers=kept(what.headers))
+            adapter_for(STANDARD).verify(source(STANDARD, WHSEC), again)
 
     def test_an_id_that_was_not_signed_is_not_what_the_event_is_known_by(self) -> None:
         what = self.svix(b"{}")

@@ -16,7 +16,7 @@ _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 _ALWAYS = ("content-type",)
 # Of a source that is not known nobody can say how its sender signs: what is called as signatures are called.
 _AS_SIGNATURES_ARE_CALLED = ("signature", "hmac", "digest", "timestamp")
-_OF_ANYBODY = frozenset({*_ALWAYS, "webhook-id"})
+_OF_ANYBODY = frozenset({*_ALWAYS, "webhook-id", "svix-id"})
 
 
 def kept_of(source: Source, headers: Mapping[str, str]) -> dict[str, str]:

@@ -29,7 +29,9 @@ class StandardWebhooks:
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:
         """See `Adapter.signature_headers`."""
-        return ("webhook-signature", "webhook-timestamp", "webhook-id")
+        return tuple(
+            f"{family}-{part}" for family in ("webhook", "svix") for part in ("signature", "timestamp", "id")
+        )
 
     def verify(self, source: Source, delivery: Delivery) -> None:
         """See `Adapter.verify`."""
