@@ -9,9 +9,9 @@ import pytest
 from gateway_world import opened
 
 
-def modified(note):
-    """A change as CallRail tells of it: every change of a call carries the call's own time."""
-    return json.dumps({"id": 7, "timestamp": "2026-11-20T07:00:00Z", "note": note}).encode()
+def modified(note, second=0):
+    """A change as CallRail tells of it: by itself a change carries the call's own time."""
+    return json.dumps({"id": 7, "timestamp": f"2026-11-20T07:00:{second:02}Z", "note": note}).encode()
 
 
 async def told(world, *notes, at_once):
@@ -72,3 +72,25 @@ async def test_any_cut_into_batches_decides_the_same(tmp_path):
                     await world.admit()
             seen.add(tuple(await notes_of(world)))
     assert seen == {("a", "b", "a", "b")}
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one_batch", "batch_by_batch"])
+@pytest.mark.parametrize(
+    ("told_of", "events"),
+    [
+        ("a1 b2 a1", "ab"),
+        ("b2 a1 b2 a1", "ba"),
+        ("a1 b2 a3", "aba"),
+        ("a1 b2 a3 b2 a1 a3", "aba"),
+        ("a1 b1 a1", "aba"),
+        ("b2 a1 a1 b2", "ba"),
+    ],
+)
+async def test_words_of_an_earlier_time_come_again_as_a_redelivery(tmp_path, told_of, events, at_once):
+    async with opened(tmp_path) as world:
+        for note, second in told_of.split():
+            await world.receipt(modified(note, int(second)), event_type="call_modified")
+            if not at_once:
+                await world.admit()
+        await world.admit()
+        assert await notes_of(world) == list(events)

@@ -94,9 +94,10 @@ sa.Index(
     "events_by_revised",
     events.c.tenant_id,
     events.c.revises,
+    events.c.event_time,
     events.c.received_at,
     sqlite_where=events.c.revises.is_not(None),
-    info=index_options(null_filtered=True, storing=("content",)),
+    info=index_options(null_filtered=True, storing=("content", "first_seq")),
 )
 
 # Which receipts told us of which event: a redelivery adds a row here and nothing else.
