@@ -238,7 +238,7 @@ def test_a_number_that_no_store_takes_is_no_number(number: int) -> None:
 
 def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
     huge = "a" * (32 << 20)
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(InvalidArgument, match="page_token"):
         paging.decode(huge, "d", (str,))
     with pytest.raises(InvalidArgument, match="filter"):
@@ -250,4 +250,4 @@ def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
     with pytest.raises(InvalidArgument):
         resources.parse(CALL, f"tenants/acme/calls/{huge}")
     assert not resources.is_id(huge)
-    assert time.perf_counter() - began < 0.2
+    assert time.thread_time() - began < 0.2  # of the processor, however busy the machine is
