@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline.common.v1 import purge_pb2
 from trunkline_store import Database, FakeClock
-from trunkline_store.database import ENGINES
+from trunkline_store.engines import ENGINES
 from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import require_emulator

@@ -7,8 +7,8 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from trunkline_store.appender import Appender, row_columns
 from trunkline_store.database import Database
 from trunkline_store.errors import StoreBusy, StoreUnavailable
-from trunkline_store.inserts import RowForm
 from trunkline_store.sqlite.errors import translate
+from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.transaction import Transaction
 
 from tests.simulation.virtual import LoopClock

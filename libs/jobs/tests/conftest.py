@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline_jobs import Queue, jobs_table
 from trunkline_store import Database, FakeClock
-from trunkline_store.database import ENGINES
+from trunkline_store.engines import ENGINES
 
 from tests.integration.spanner_emulator import require_emulator
 

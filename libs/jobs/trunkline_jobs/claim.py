@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
 from trunkline_store.hot import Hot
-from trunkline_store.types import on_spanner
 
 from trunkline_jobs.model import Job, JobState, QueueClass
 from trunkline_jobs.rows import to_job, with_entry
@@ -86,8 +85,10 @@ class _Turn:
 class Claims:
     """Claims from one queue; its statements are built once."""
 
-    def __init__(self, table: sa.Table, shards: int) -> None:
+    def __init__(self, table: sa.Table, shards: int, *, recursive_queries: bool) -> None:
+        """See Features for what the engine can."""
         self._table = table
+        self._walk = self._strides if recursive_queries else self._steps
         self._turns = turns_of(table)
         self._shards = shards
         c = table.c
@@ -188,9 +189,8 @@ class Claims:
 
     def _tenants(self, conn: Connection, place: _Place, last: str) -> Iterator[str]:
         """Yield tenants with a job that is due: those after the last served, then round from the start."""
-        walk = self._steps if on_spanner(conn.dialect) else self._strides
         for after, upto in ((last, _LAST), ("", last)):
-            yield from walk(conn, place, after, upto)
+            yield from self._walk(conn, place, after, upto)
 
     def _steps(self, conn: Connection, place: _Place, after: str, upto: str) -> Iterator[str]:
         """Yield the tenants after one up to another that have a job that is due, a statement each."""

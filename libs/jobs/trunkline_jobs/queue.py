@@ -37,9 +37,9 @@ class Queue:
         self._db = db
         self._table = table
         self._clock = clock or db.clock
-        self._database_time = clock is None and db.engine == "spanner" and isinstance(db.clock, SystemClock)
+        self._database_time = clock is None and db.features.shared_time and isinstance(db.clock, SystemClock)
         self._shards = shards
-        self._claims = Claims(table, shards)
+        self._claims = Claims(table, shards, recursive_queries=db.features.recursive_queries)
         self._leases = Leases(table)
         self._bulk = BulkInsert(table, if_absent=["job_id"])
 

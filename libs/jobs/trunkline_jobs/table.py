@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_store import Json, Text, UtcTimestamp
-from trunkline_store.spanner import SPANNER, force_index, index_options
+from trunkline_store.declare import by_index, index_options
 
 
 def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
@@ -64,7 +64,7 @@ def turns_of(table: sa.Table) -> sa.Table:
 
 def through(statement: sa.Select[Any], table: sa.Table, index: str) -> sa.Select[Any]:
     """Return the statement bound, on Spanner, to one of the indexes above (told by the end of its name)."""
-    return statement.with_hint(table, force_index(f"{table.name}_{index}"), SPANNER)
+    return by_index(statement, table, f"{table.name}_{index}")
 
 
 def create_v1(op: Any, name: str = "jobs") -> None:

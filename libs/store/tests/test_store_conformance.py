@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 from trunkline_store import Database
 from trunkline_store.conformance import CHECKS, EXCLUSIONS, METADATA
-from trunkline_store.database import ENGINES
+from trunkline_store.engines import ENGINES
 
 from tests.integration.spanner_emulator import require_emulator
 

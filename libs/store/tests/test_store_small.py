@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from trunkline_store import FakeClock, SystemClock, Text
-from trunkline_store.spanner import index_options, table_options, undeclared
+from trunkline_store.declare import index_options, table_options, undeclared
 
 
 def test_the_fake_clock_moves_only_when_told():

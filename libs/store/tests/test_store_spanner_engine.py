@@ -17,7 +17,7 @@ from trunkline_store import (
     insert_if_absent,
 )
 from trunkline_store.conformance import ENTRIES, METADATA, MOMENT, THINGS, add, ids, labels, refusal, thing
-from trunkline_store.spanner import SPANNER, force_index
+from trunkline_store.declare import by_index
 
 from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
 
@@ -243,11 +243,10 @@ async def test_appended_rows_are_pending_until_somebody_is_done_with_them(db):
 
     def take(conn, shard, limit=100):
         waiting = (
-            sa.select(c.entry_id, c.label)
+            by_index(sa.select(c.entry_id, c.label), ENTRIES, "entries_pending")
             .where(c.pending == shard)
             .order_by(c.at)
             .limit(limit)
-            .with_hint(ENTRIES, force_index("entries_pending"), SPANNER)
         )
         rows = conn.execute(waiting).all()
         done = sa.update(ENTRIES).where(c.entry_id.in_([row[0] for row in rows])).values(pending=None)

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, Text, insert_appended
-from trunkline_store.spanner import derived_key, key_from, pending_column
+from trunkline_store.declare import derived_key, key_from, pending_column
 
 from tests.integration.spanner_emulator import spanner_url  # noqa: F401 - a fixture
 

@@ -6,15 +6,15 @@ import sys
 import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, SchemaMismatch, StoreUnsupported, Text, UtcTimestamp
+from trunkline_store.declare import commit_time_column, index_options, pending_column, table_options
 from trunkline_store.migrations import head_revision, migrate
-from trunkline_store.spanner import commit_time_column, index_options, pending_column, table_options
 
 from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
 
 COLUMNS = """
 import sqlalchemy as sa
 from trunkline_store import Text, UtcTimestamp
-from trunkline_store.spanner import commit_time_column, index_options, pending_column, table_options
+from trunkline_store.declare import commit_time_column, index_options, pending_column, table_options
 """
 FIRST = (
     COLUMNS

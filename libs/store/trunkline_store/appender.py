@@ -16,7 +16,7 @@ class Appender(ABC):
     """Puts rows into one append-only table, many awaiting callers to a commit.
 
     `columns` names the values of a row, in order: the table's columns without its autoincrement integer key
-    (on Spanner a random one) and without its pending mark (trunkline_store.spanner.pending_column).
+    (on Spanner a random one) and without its pending mark (trunkline_store.declare.pending_column).
     """
 
     columns: tuple[str, ...]

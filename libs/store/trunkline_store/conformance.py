@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from trunkline_store.database import Database
+from trunkline_store.declare import index_options, pending_column, pending_index
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreClosed, StoreError
 from trunkline_store.inserts import BulkInsert, insert_if_absent
-from trunkline_store.spanner import index_options, pending_column, pending_index
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 Factory = Callable[[], AbstractAsyncContextManager[Database]]

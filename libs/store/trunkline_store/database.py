@@ -14,12 +14,11 @@ from sqlalchemy.engine import Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock, SystemClock
-from trunkline_store.errors import StoreUnsupported
+from trunkline_store.engines import module_of
+from trunkline_store.features import Features
 
 T = TypeVar("T")
 Lane = Literal["append", "normal"]
-
-ENGINES: tuple[str, ...] = ("sqlite", "spanner")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Database(ABC):
     """
 
     engine: ClassVar[str]
+    """The engine's name, for messages; what it does differently is told by `features`."""
+    features: ClassVar[Features]
     clock: Clock
 
     @staticmethod
@@ -66,19 +67,11 @@ class Database(ABC):
         StoreUnsupported.
         """
         parsed = sa.make_url(url)
-        name = parsed.drivername.partition("+")[0]
-        clock = clock or SystemClock()
-        if name == "sqlite":
-            from trunkline_store.sqlite import SqliteDatabase  # noqa: PLC0415 - engines load when used
-
-            return await SqliteDatabase.open_file(
-                parsed, metadata, migrations=migrations, readers=readers, clock=clock
-            )
-        if name == "spanner":
-            from trunkline_store.spanner import open_spanner  # noqa: PLC0415
-
-            return await open_spanner(parsed, metadata, migrations=migrations, readers=readers, clock=clock)
-        raise StoreUnsupported(f"store URL {name}: is not one of {', '.join(ENGINES)}")
+        engine = module_of(parsed.drivername, "engine")
+        database: Database = await engine.open_url(
+            parsed, metadata, migrations=migrations, readers=readers, clock=clock or SystemClock()
+        )
+        return database
 
     @abstractmethod
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:

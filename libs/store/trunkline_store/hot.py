@@ -8,15 +8,15 @@ test that inspects each), it is executed as any other.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 
-T = TypeVar("T")
+from trunkline_store.engines import statements_of
+
 Row = dict[str, Any]
 _Process = Callable[[Any], Any] | None
 _SHAPES_KEPT = 256
@@ -40,7 +40,7 @@ class Hot:
         form = self._form(conn, parameters)
         if form is None:
             return [dict(row) for row in conn.execute(self._statement, parameters).mappings()]
-        return [form.row(values) for values in form.run(conn, parameters, sqlite3.Cursor.fetchall)]
+        return [form.row(values) for values in form.run(conn, parameters, _all)]
 
     def first(self, conn: Connection, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of a select, None when there is none."""
@@ -48,7 +48,7 @@ class Hot:
         if form is None:
             row = conn.execute(self._statement, parameters).mappings().first()
             return None if row is None else dict(row)
-        values = form.run(conn, parameters, sqlite3.Cursor.fetchone)
+        values = form.run(conn, parameters, _first)
         return None if values is None else form.row(values)
 
     def run(self, conn: Connection, parameters: Mapping[str, Any]) -> int:
@@ -60,8 +60,8 @@ class Hot:
         return matched
 
     def _form(self, conn: Connection, parameters: Mapping[str, Any]) -> _Form | None:
-        """Return how SQLite runs it with parameters of this shape; None where SQLAlchemy is to run it."""
-        if not past_sqlalchemy(conn):
+        """Return how the driver runs it with parameters of this shape; None where SQLAlchemy is to run it."""
+        if not statements_of(conn.dialect).past_sqlalchemy(conn):
             return None
         shape = tuple(
             (name, len(value)) if isinstance(value, (list, tuple)) else name
@@ -86,41 +86,19 @@ class _Form:
     """Binds that stand in the statement itself."""
     columns: tuple[tuple[str, _Process], ...]
 
-    def run(
-        self, conn: Connection, parameters: Mapping[str, Any], take: Callable[[sqlite3.Cursor], Any]
-    ) -> Any:
+    def run(self, conn: Connection, parameters: Mapping[str, Any], take: Callable[[Any], Any]) -> Any:
         values = {**self.constants, **parameters} if self.constants else parameters
         binds = []
         for name, member, process in self.places:
             value = values[name] if member is None else values[name][member]
             binds.append(value if process is None else process(value))
-        return drive(conn, self.text, binds, take)
+        return statements_of(conn.dialect).drive(conn, self.text, binds, take)
 
     def row(self, values: Sequence[Any]) -> Row:
         return {
             name: value if process is None else process(value)
             for (name, process), value in zip(self.columns, values, strict=True)
         }
-
-
-def past_sqlalchemy(conn: Connection) -> bool:
-    """Whether a statement may go straight to the driver: it is SQLite's, and nobody listens."""
-    return conn.dialect.name == "sqlite" and not conn.dispatch.before_cursor_execute
-
-
-def drive(conn: Connection, text: str, binds: Sequence[Any], take: Callable[[sqlite3.Cursor], T]) -> T:
-    """Run a statement through SQLite's driver; what `take` makes of its cursor. Raises the store's errors."""
-    raw: Any = conn.connection.dbapi_connection
-    try:
-        cursor: sqlite3.Cursor = raw.execute(text, binds)
-        try:
-            return take(cursor)
-        finally:
-            cursor.close()  # a statement that is not read to its end keeps its snapshot
-    except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as error:
-        from trunkline_store.sqlite.errors import translate  # noqa: PLC0415 -- an engine, loaded when used
-
-        raise translate(error) from error
 
 
 def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _Form:
@@ -152,5 +130,13 @@ def _result(kind: sa.types.TypeEngine[Any], dialect: Dialect) -> _Process:
     return kind.dialect_impl(dialect).result_processor(dialect, None)
 
 
-def _rowcount(cursor: sqlite3.Cursor) -> int:
+def _all(cursor: Any) -> Any:
+    return cursor.fetchall()
+
+
+def _first(cursor: Any) -> Any:
+    return cursor.fetchone()
+
+
+def _rowcount(cursor: Any) -> Any:
     return cursor.rowcount

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection
 
-from trunkline_store.hot import Hot, drive, past_sqlalchemy
-from trunkline_store.spanner.declare import engines_own
-from trunkline_store.types import on_spanner
-
-# Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
-PARAMETERS_A_STATEMENT = 32_766
+from trunkline_store.engines import module_of, statements_of
+from trunkline_store.hot import Hot
 
 
 def insert_if_absent(
@@ -28,8 +21,8 @@ def insert_if_absent(
     `key` names the columns of the primary key or of one unique index. Any other constraint that the row
     violates is an error, as with a plain insert: Conflict or InvalidValue.
     """
-    if on_spanner(conn.dialect) and set(key) != {column.name for column in table.primary_key.columns}:
-        # OR IGNORE looks at the primary key alone; inside the transaction looking first is as good.
+    if statements_of(conn.dialect).decides_by_primary_key(table, key):
+        # Inside the transaction looking first is as good.
         there = sa.select(sa.literal(1)).where(*[table.c[name] == values[name] for name in key]).limit(1)
         if conn.execute(there).first() is not None:
             return False
@@ -38,16 +31,13 @@ def insert_if_absent(
 
 def insert_appended(conn: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
     """Insert a row into an append-only table inside a transaction, with what its appender would give it."""
-    own = engines_own(table, values) if on_spanner(conn.dialect) else {}
+    own = statements_of(conn.dialect).own_values(table, values)
     conn.execute(sa.insert(table), {**values, **own})
 
 
 @lru_cache(maxsize=256)
 def _if_absent(table: sa.Table, key: tuple[str, ...], dialect: str) -> Hot:
-    if dialect == "sqlite":
-        # Not OR IGNORE: there it swallows NOT NULL and CHECK violations too.
-        return Hot(sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key)))
-    return Hot(sa.insert(table).prefix_with("OR IGNORE"))
+    return Hot(module_of(dialect, "statements").if_absent(table, key))
 
 
 class BulkInsert:
@@ -72,19 +62,13 @@ class BulkInsert:
         """
         form = self._forms.get(conn.dialect.name)
         if form is None:
-            form = self._forms[conn.dialect.name] = self._form(conn.dialect)
+            form = statements_of(conn.dialect).RowForm(self.table, self.columns, conn.dialect, self.key)
+            self._forms[conn.dialect.name] = form
         inserted: set[Any] = set()
         for start in range(0, len(rows), form.rows_a_statement):
             done = form.insert(conn, rows[start : start + form.rows_a_statement])
             inserted.update(row[0] if len(row) == 1 else tuple(row) for row in done)
         return inserted
-
-    def _form(self, dialect: Dialect) -> _Form:
-        if on_spanner(dialect):
-            from trunkline_store.spanner.inserts import SpannerRowForm  # noqa: PLC0415 - engines load when used
-
-            return SpannerRowForm(self.table, self.columns, dialect, self.key)
-        return RowForm(self.table, self.columns, dialect, self.key)
 
 
 class _Form(Protocol):
@@ -94,60 +78,3 @@ class _Form(Protocol):
 
     def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
         """Insert the rows; the keys inserted, where it was asked for them."""
-
-
-class RowForm:
-    """How rows of one table become the text and the parameters of a driver-level INSERT."""
-
-    def __init__(
-        self,
-        table: sa.Table,
-        columns: tuple[str, ...],
-        dialect: Dialect,
-        key: tuple[str, ...] | None = None,
-    ) -> None:
-        quote = dialect.identifier_preparer
-        names = ", ".join(quote.quote(name) for name in columns)
-        self.width = len(columns)
-        self.rows_a_statement = max(1, PARAMETERS_A_STATEMENT // self.width)
-        self._returns = key is not None
-        self._head = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES "  # noqa: S608 - names of ours
-        self._row = f"({', '.join('?' * self.width)})"
-        self._tail = ""
-        if key is not None:
-            listed = ", ".join(quote.quote(name) for name in key)
-            self._tail = f" ON CONFLICT ({listed}) DO NOTHING RETURNING {listed}"
-        self._texts: dict[int, str] = {}
-        self._converters = [
-            (index, convert)
-            for index, name in enumerate(columns)
-            if (convert := _converter(table.columns[name], dialect)) is not None
-        ]
-
-    def sql(self, rows: int) -> str:
-        """Return the text for that many rows; the same one each time, so the driver finds it prepared."""
-        text = self._texts.get(rows)
-        if text is None:
-            if len(self._texts) >= 512:
-                self._texts.clear()
-            text = self._texts[rows] = self._head + ", ".join([self._row] * rows) + self._tail
-        return text
-
-    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
-        """Insert the rows through a connection."""
-        text, binds = self.sql(len(rows)), self.flatten(rows)
-        if past_sqlalchemy(conn):
-            return drive(conn, text, binds, sqlite3.Cursor.fetchall)
-        done = conn.exec_driver_sql(text, tuple(binds))
-        return done.all() if self._returns else ()
-
-    def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-        """Return the parameters of all rows, one after another, as the driver takes them."""
-        flat = list(chain.from_iterable(rows))
-        for index, convert in self._converters:
-            flat[index :: self.width] = map(convert, flat[index :: self.width])
-        return flat
-
-
-def _converter(column: sa.Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    return column.type.dialect_impl(dialect).bind_processor(dialect)

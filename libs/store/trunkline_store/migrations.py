@@ -2,7 +2,7 @@
 
 A service keeps `trunkline_<service>/migrations/versions/0001_*.py`; no ini file, no env.py. The same revisions
 serve both engines: what Spanner needs beyond (interleaving, STORING, ...) stands in the `info` that
-op.create_table and op.create_index take, made by trunkline_store.spanner's table_options and index_options, and
+op.create_table and op.create_index take, made by trunkline_store.declare's table_options and index_options, and
 in its column helpers. What only one engine can do goes under `if on_spanner(op.get_bind().dialect)`.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from trunkline_store.engines import module_of
 from trunkline_store.errors import SchemaMismatch, StoreError, StoreUnsupported
 from trunkline_store.types import on_spanner
 
@@ -27,13 +28,10 @@ def migrate(url: str, package: str) -> tuple[str | None, str | None]:
     transactions. SQLite migrates itself at start: StoreUnsupported.
     """
     parsed = sa.make_url(url)
-    if not parsed.drivername.startswith("spanner"):
-        raise StoreUnsupported("a database in a file migrates itself when it is opened")
-    try:
-        from trunkline_store.spanner.schema import migrate_spanner  # noqa: PLC0415 - engines load when used
-    except ImportError as exc:
-        raise StoreUnsupported(f"Cloud Spanner needs trunkline-store[spanner] installed: {exc}") from exc
-    return migrate_spanner(parsed, package)
+    before_and_after: tuple[str | None, str | None] = module_of(parsed.drivername, "schema").migrate(
+        parsed, package
+    )
+    return before_and_after
 
 
 def upgrade(conn: Connection, package: str, revision: str = "head") -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from trunkline_runtime import logs, metrics
 from trunkline_store.database import Database
+from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners
-from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_audio.blobs import Blobs
 from trunkline_audio.recordings import blob_key
@@ -53,7 +53,7 @@ class Sweeper:
         async for tenant in owners(self._db, recordings):
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
             removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
-        if self._db.engine == "sqlite":
+        if not self._db.features.deletes_expired:
             async for tenant in owners(self._db, transcripts):
                 late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
                 removed["transcripts"] += await delete_all(self._db, transcripts, late)
@@ -71,7 +71,7 @@ async def delete_recordings(
     The bytes go first: after a crash in between the row still says which bytes are to go.
     """
     query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
-    query = query.with_hint(recordings, force_index("recordings_by_expiry"), SPANNER)
+    query = by_index(query, recordings, "recordings_by_expiry")
     total = 0
     while most is None or total < most:
         found = await db.read(lambda conn: conn.execute(query.limit(_RECORDINGS_A_STEP)).all())

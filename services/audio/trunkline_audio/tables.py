@@ -7,7 +7,7 @@ on Spanner (STORING), so that a page is read from one place.
 from __future__ import annotations
 
 import sqlalchemy as sa
-from trunkline_store.spanner import index_options, table_options
+from trunkline_store.declare import index_options, table_options
 from trunkline_store.tombstones import tombstones_table
 from trunkline_store.types import Json, Text, UtcTimestamp
 

@@ -11,7 +11,7 @@ import pytest
 from gateway_conformance import CHECKS, EXCLUSIONS
 from gateway_conforms_tenants import lacks_tenant
 from gateway_world import MIGRATIONS, opened
-from trunkline_store.database import ENGINES
+from trunkline_store.engines import ENGINES
 from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import require_emulator

@@ -112,7 +112,7 @@ class Admission:
         self._crowded = False  # when it looked
         self._any_undecided = True  # until the first look says otherwise
         # Where several admissions share the store, what one leaves undecided and dies is another's to find.
-        self._shared = db.engine != "sqlite"
+        self._shared = db.features.shared
         self._look_due = 0.0
 
     def soon(self) -> None:

@@ -83,7 +83,7 @@ async def serve(config: GatewayConfig) -> None:
             base_url=config.public_url,
             jobs_ready=jobs.jobs_ready,
             # Where there is one writer, webhooks go first.
-            busy=(lambda: appender.crowded) if db.engine == "sqlite" else (lambda: False),
+            busy=lambda: appender.crowded,
             undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)

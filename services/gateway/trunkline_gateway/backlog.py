@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
 from trunkline_store import Database
+from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
-from trunkline_store.spanner import SPANNER, force_index, shards_of
 
 from trunkline_gateway.decide import Receipt
 from trunkline_gateway.schema import cursors, receipts, undecided_receipts
@@ -58,7 +58,7 @@ class Backlog(Protocol):
 
 def backlog_of(db: Database) -> Backlog:
     """Return the backlog as the store's engine has it."""
-    return ByCursor() if db.engine == "sqlite" else ByShard()
+    return ByCursor() if db.features.numbers_in_order else ByShard()
 
 
 class ByCursor:
@@ -87,8 +87,7 @@ class ByShard:
     def __init__(self) -> None:
         self._shards = range(shards_of(receipts.c.pending) or 1)
         self._oldest = Hot(
-            sa.select(*_RECEIPT)
-            .with_hint(receipts, force_index("receipts_pending"), SPANNER)
+            by_index(sa.select(*_RECEIPT), receipts, "receipts_pending")
             .where(receipts.c.pending == sa.bindparam("shard_"))
             .order_by(receipts.c.received_at)
             .limit(sa.bindparam("limit_"))

@@ -14,8 +14,8 @@ from trunkline_runtime import paging
 from trunkline_runtime.errors import NotFound
 from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
+from trunkline_store.declare import by_index
 from trunkline_store.keyset import behind
-from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_gateway.event_rows import (
     event_conditions,
@@ -66,7 +66,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = listed(tenant, event_conditions(request.filter), jobs.c.buried_at)
         # By the job's tenant, as the index of dead letters is.
         query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
-        query = query.with_hint(jobs, force_index("jobs_dead"), SPANNER)
+        query = by_index(query, jobs, "jobs_dead")
         digest = paging.digest_of_request("dead", request.parent, request.filter)
         key = (jobs.c.buried_at, events.c.event_id)
         rows, token = await self._page(query, key, request, digest, self._list_staleness)

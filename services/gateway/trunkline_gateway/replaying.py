@@ -20,9 +20,9 @@ from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database, insert_if_absent
+from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError
 from trunkline_store.keyset import behind
-from trunkline_store.spanner import SPANNER, force_index
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway import ids
@@ -160,8 +160,7 @@ class Replays:
         """Do what is due of each replay; return in how many seconds to look again."""
         now = self._db.clock.now()
         query = (
-            sa.select(replays)
-            .with_hint(replays, force_index("replays_by_due"), SPANNER)
+            by_index(sa.select(replays), replays, "replays_by_due")
             .where(replays.c.due_at.is_not(None))
             .order_by(replays.c.due_at)
         )

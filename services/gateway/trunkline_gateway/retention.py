@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from prometheus_client import Counter
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database
+from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners
-from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_gateway.event_deletion import ENDED, EVENTS_A_STEP, delete_events
 from trunkline_gateway.event_rows import joined
@@ -44,7 +44,7 @@ async def sweep(db: Database) -> None:
     async for tenant in owners(db, eventless_receipts):
         late = (eventless_receipts.c.tenant_id == tenant) & (eventless_receipts.c.expire_at <= now)
         removed["receipts"] += await delete_eventless(db, late)
-    if db.engine == "sqlite":
+    if not db.features.deletes_expired:
         async for tenant in owners(db, rejections):
             late = (rejections.c.tenant_id == tenant) & (rejections.c.expire_at <= now)
             removed["rejections"] += await delete_all(db, rejections, late)
@@ -58,9 +58,7 @@ async def sweep(db: Database) -> None:
 
 async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[str, int]) -> None:
     due = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .with_hint(events, force_index("events_by_expiry"), SPANNER)
+        by_index(sa.select(events.c.event_id).select_from(joined()), events, "events_by_expiry")
         .where(events.c.tenant_id == tenant, events.c.expire_at <= now, jobs.c.state.in_(ENDED))
         .order_by(events.c.expire_at)
         .limit(EVENTS_A_STEP)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 from trunkline_store import Database
-from trunkline_store.spanner import derived_key
+from trunkline_store.declare import derived_key
 
 from trunkline_gateway.schema import receipts
 
@@ -24,7 +24,7 @@ class Stored:
     def __init__(self, db: Database):
         """Nothing is read yet; a floor of 0 is right, and slow."""
         self._db = db
-        self._in_order = db.engine == "sqlite"
+        self._in_order = db.features.numbers_in_order
         self.floor = 0
 
     async def raise_floor(self) -> None:

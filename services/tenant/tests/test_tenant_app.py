@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import source_service_pb2
 from trunkline_runtime.config import ConfigError
 from trunkline_store import Database
+from trunkline_store.declare import undeclared
 from trunkline_store.migrations import differences
-from trunkline_store.spanner import undeclared
 from trunkline_tenant import secret_rows
 from trunkline_tenant.app import build
 from trunkline_tenant.config import load_config

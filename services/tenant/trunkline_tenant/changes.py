@@ -12,7 +12,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
-from trunkline_store.spanner import commit_time
+from trunkline_store.declare import commit_time
 
 from trunkline_tenant.schema import source_changes, source_revision, sources
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2
+from trunkline_store.declare import by_index
 from trunkline_store.hot import Hot
-from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_tenant.schema import calls, leads
 from trunkline_tenant.times import timestamp
@@ -24,39 +24,38 @@ _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _LEAD: sa.BindParameter[Any] = sa.bindparam("lead")
 # Spanner uses an index without NULLs only where it is named, and where it is told that none are asked for.
 _OF_LEAD = (calls.c.tenant_id == _TENANT, calls.c.lead_id == _LEAD, calls.c.lead_id.is_not(None))
-_BY_LEAD = (calls, force_index("calls_by_lead"), SPANNER)
 _LATEST_FIRST = (calls.c.start_time.desc(), calls.c.call_id.desc())
 _WRONG_NUMBER = calls.c.intent == labels_pb2.INTENT_WRONG_NUMBER
 _LEVEL = sa.case((_WRONG_NUMBER, labels_pb2.LEAD_LEVEL_NONE), else_=calls.c.lead_level)
 _SCORE = sa.case((_WRONG_NUMBER, 0), else_=calls.c.lead_score)
 _LATEST = (
-    sa.select(calls.c.call_id)
-    .with_hint(*_BY_LEAD)
+    by_index(sa.select(calls.c.call_id), calls, "calls_by_lead")
     .where(*_OF_LEAD)
     .order_by(*_LATEST_FIRST)
     .limit(1)
     .correlate(None)
 )
 _LATEST_NAME = (
-    sa.select(calls.c.caller_name)
-    .with_hint(*_BY_LEAD)
+    by_index(sa.select(calls.c.caller_name), calls, "calls_by_lead")
     .where(*_OF_LEAD, calls.c.caller_name != "")
     .order_by(*_LATEST_FIRST)
     .limit(1)
     .correlate(None)
 )
 _DERIVED = Hot(
-    sa.select(
-        sa.func.count().label("call_count"),
-        sa.func.max(_LEVEL).label("lead_level"),
-        sa.func.max(_SCORE).label("lead_score"),
-        sa.func.min(calls.c.start_time).label("first_call_time"),
-        sa.func.max(calls.c.start_time).label("last_call_time"),
-        _LATEST.scalar_subquery().label("last_call_id"),
-        sa.func.coalesce(_LATEST_NAME.scalar_subquery(), "").label("display_name"),
-    )
-    .with_hint(*_BY_LEAD)
-    .where(*_OF_LEAD)
+    by_index(
+        sa.select(
+            sa.func.count().label("call_count"),
+            sa.func.max(_LEVEL).label("lead_level"),
+            sa.func.max(_SCORE).label("lead_score"),
+            sa.func.min(calls.c.start_time).label("first_call_time"),
+            sa.func.max(calls.c.start_time).label("last_call_time"),
+            _LATEST.scalar_subquery().label("last_call_id"),
+            sa.func.coalesce(_LATEST_NAME.scalar_subquery(), "").label("display_name"),
+        ),
+        calls,
+        "calls_by_lead",
+    ).where(*_OF_LEAD)
 )
 _KEY = (leads.c.tenant_id == _TENANT, leads.c.lead_id == _LEAD)
 _INSERT = Hot(sa.insert(leads))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_store import Bool, Bytes, Json, Text, UtcTimestamp
-from trunkline_store.spanner import commit_time_column, index_options, table_options
+from trunkline_store.declare import commit_time_column, index_options, table_options
 
 metadata = sa.MetaData()
 

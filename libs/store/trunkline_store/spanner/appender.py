@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from trunkline_store.appender import Appender, row_columns
+from trunkline_store.declare import KEY_BITS, derived_key, options_of, shards_of
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreUnavailable
 from trunkline_store.spanner.client import Client
 from trunkline_store.spanner.deadline import Deadline
-from trunkline_store.spanner.declare import KEY_BITS, derived_key, options_of, shards_of
 from trunkline_store.spanner.errors import TransactionLost, translate, worth_repeating
 from trunkline_store.spanner.threads import Sessions
 from trunkline_store.spanner.values import TypeCode, code_of, to_values

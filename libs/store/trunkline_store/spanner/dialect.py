@@ -17,8 +17,8 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 from sqlalchemy.pool import NullPool
 
+from trunkline_store.declare import options_of
 from trunkline_store.spanner import driver
-from trunkline_store.spanner.declare import options_of
 
 
 class StoreSQLCompiler(SpannerSQLCompiler):  # type: ignore[misc]

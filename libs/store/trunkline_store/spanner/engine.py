@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Connection
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
 from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.features import Features
 from trunkline_store.spanner.address import Address, parse_address
 from trunkline_store.spanner.appender import RowForm, SpannerAppender
 from trunkline_store.spanner.client import Client
@@ -34,6 +35,13 @@ class SpannerDatabase(Database):
     """A database on Spanner; see Database for what its methods promise."""
 
     engine: ClassVar[str] = "spanner"
+    features: ClassVar[Features] = Features(
+        numbers_in_order=False,  # random keys: a growing one would be written by one server alone
+        shared=True,
+        shared_time=True,  # CURRENT_TIMESTAMP, and commit timestamps
+        deletes_expired=True,  # ROW DELETION POLICY: within 72 hours
+        recursive_queries=False,
+    )
 
     def __init__(self, client: Client, sessions: Sessions, *, readers: int, clock: Clock) -> None:
         self.clock = clock
@@ -169,3 +177,6 @@ def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers
         sessions.close()  # a server that waits for its schema tries again and again
         client.close()
         raise
+
+
+open_url = SpannerDatabase.open_url

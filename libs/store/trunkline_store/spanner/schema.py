@@ -19,7 +19,7 @@ from trunkline_store.spanner.errors import translate
 MIGRATION_SECONDS = 6 * 3600.0
 
 
-def migrate_spanner(url: URL, package: str) -> tuple[str | None, str | None]:
+def migrate(url: URL, package: str) -> tuple[str | None, str | None]:
     """Bring a database to the head of a package's revisions; (revision before, revision after)."""
     client = Client(parse_address(url))
     try:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from trunkline_store.appender import CROWD, Appender, row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy
-from trunkline_store.inserts import RowForm
+from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.units import Batch, Entry
 
 # One statement for a batch of up to this many rows: each further one takes the GIL back once more.

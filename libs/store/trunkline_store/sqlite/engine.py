@@ -17,7 +17,7 @@ from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
 from trunkline_store.database import Database, Lane, StoreStats
 from trunkline_store.errors import StoreUnavailable, StoreUnsupported
-from trunkline_store.inserts import PARAMETERS_A_STATEMENT
+from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
 from trunkline_store.sqlite.checkpoint import Checkpointer
 from trunkline_store.sqlite.connect import connect_writer, make_private
@@ -25,6 +25,7 @@ from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.lock import FileLock
 from trunkline_store.sqlite.readers import Readers
 from trunkline_store.sqlite.schema import prepare_schema
+from trunkline_store.sqlite.statements import PARAMETERS_A_STATEMENT
 from trunkline_store.sqlite.transaction import Transaction
 from trunkline_store.sqlite.writer import Writer
 
@@ -36,6 +37,13 @@ class SqliteDatabase(Database):
     """A database in a file; see Database for what its methods promise."""
 
     engine: ClassVar[str] = "sqlite"
+    features: ClassVar[Features] = Features(
+        numbers_in_order=True,  # one writer, and AUTOINCREMENT never gives a number again
+        shared=False,  # the file's lock
+        shared_time=False,  # one process has one clock
+        deletes_expired=False,
+        recursive_queries=True,
+    )
 
     def __init__(
         self, path: Path, lock: FileLock, raw: sqlite3.Connection, *, readers: int, clock: Clock
@@ -54,7 +62,7 @@ class SqliteDatabase(Database):
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open_file(
+    async def open_url(
         cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
     ) -> SqliteDatabase:
         """Lock, open, bring the schema up to date, start the threads."""
@@ -159,3 +167,6 @@ def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[Fi
 
 def _unavailable(path: Path, exc: OSError) -> StoreUnavailable:
     return StoreUnavailable(f"cannot open {path}: {exc.strerror or exc}")
+
+
+open_url = SqliteDatabase.open_url

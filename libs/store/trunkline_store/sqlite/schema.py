@@ -6,9 +6,9 @@ import sqlite3
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection
 
-from trunkline_store.errors import SchemaMismatch
+from trunkline_store.errors import SchemaMismatch, StoreUnsupported
 from trunkline_store.migrations import upgrade
 from trunkline_store.sqlite.connect import engine_over
 
@@ -36,6 +36,11 @@ def prepare_schema(raw: sqlite3.Connection, metadata: sa.MetaData, migrations: s
         raw.execute("PRAGMA foreign_keys=ON")
         # The connection is the writer's: given back without closing it.
         core.detach()
+
+
+def migrate(url: URL, package: str) -> tuple[str | None, str | None]:
+    """Refuse: StoreUnsupported."""
+    raise StoreUnsupported("a database in a file migrates itself when it is opened")
 
 
 def _begin(conn: Connection) -> None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Connection
 
 from trunkline_store.errors import StoreError, StoreUnavailable
-from trunkline_store.inserts import RowForm
 from trunkline_store.sqlite.errors import translate
+from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.transaction import GroupLost, Transaction
 
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 import trunkline_jobs
 from alembic import op
-from trunkline_store.spanner import index_options, pending_column, table_options
+from trunkline_store.declare import index_options, pending_column, table_options
 from trunkline_store.types import Bytes, Json, Text, UtcTimestamp
 
 revision = "0001"

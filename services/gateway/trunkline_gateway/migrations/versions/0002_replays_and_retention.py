@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from trunkline_store.spanner import index_options, table_options
+from trunkline_store.declare import index_options, table_options
 from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 revision = "0002"

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from trunkline_store.spanner import index_options
+from trunkline_store.declare import index_options
 from trunkline_store.types import Json, Text
 
 revision = "0010"

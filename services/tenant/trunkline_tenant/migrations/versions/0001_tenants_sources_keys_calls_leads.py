@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from trunkline_store.spanner import commit_time_column, index_options, table_options
+from trunkline_store.declare import commit_time_column, index_options, table_options
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 revision = "0001"

@@ -1,4 +1,7 @@
-"""What tables declare for Cloud Spanner; kept in `info`, since SQLAlchemy refuses the keywords of a missing dialect."""
+"""What tables and queries declare for an engine that needs it said; the others pass over it.
+
+It is kept in `info`, since SQLAlchemy refuses the keywords of a dialect that is not installed.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from trunkline_store.types import UtcTimestamp, on_spanner
 
+_Select = TypeVar("_Select", bound=sa.Select[Any])
+
 PENDING_SHARDS = 8
 KEY_BITS = 63
-SPANNER = "spanner+spanner"
-"""The dialect's name, for Select.with_hint."""
+_SPANNER = "spanner+spanner"  # the dialect's name, for Select.with_hint
 
 
 def table_options(
@@ -41,14 +45,19 @@ def index_options(*, storing: Sequence[str] = (), null_filtered: bool = False) -
 
     A stored column that is also among the index's columns (SQLite covers a query so) is taken out of the key on
     Spanner: there a NULL_FILTERED index leaves out a row for a NULL in any column of its key. Queries that are to
-    use such an index name it: `select.with_hint(table, force_index(name), SPANNER)`.
+    use such an index name it: `by_index(select, table, name)`.
     """
     return {"spanner": {"storing": list(storing), "null_filtered": null_filtered}}
 
 
-def force_index(name: str) -> str:
-    """Return the hint that makes Spanner use an index, which of NULL_FILTERED ones it does only when told."""
-    return f"@{{FORCE_INDEX={name}}}"
+def by_index(query: _Select, table: sa.Table, name: str) -> _Select:
+    """Return the query going by an index of the table: Spanner uses NULL_FILTERED ones only when told.
+
+    KeyError: the table has no such index.
+    """
+    if name not in {index.name for index in table.indexes}:
+        raise KeyError(f"{table.name} has no index {name}")
+    return query.with_hint(table, f"@{{FORCE_INDEX={name}}}", _SPANNER)
 
 
 def pending_column(name: str = "pending", shards: int = PENDING_SHARDS) -> sa.Column[int]:

@@ -1,4 +1,4 @@
-"""Many rows by one statement on Spanner: one parameter holds them all, as an array of structs."""
+"""Statements on Spanner: many rows by one, whose one parameter holds them all as an array of structs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,32 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 
+from trunkline_store.declare import engines_own
 from trunkline_store.spanner.values import Rows, code_of
 
 # A commit holds at most 80,000 mutations, of all its statements: rows times columns and index entries.
 ROWS_A_STATEMENT = 1000
 
 
-class SpannerRowForm:
+def if_absent(table: sa.Table, key: Sequence[str]) -> sa.Insert:
+    """Return the insert that passes over a row whose primary key is there."""
+    return sa.insert(table).prefix_with("OR IGNORE")
+
+
+def decides_by_primary_key(table: sa.Table, key: Sequence[str]) -> bool:
+    """Say whether `if_absent` looks at another key than this one."""
+    return set(key) != {column.name for column in table.primary_key.columns}
+
+
+own_values = engines_own
+
+
+def past_sqlalchemy(conn: Connection) -> bool:
+    """Whether a statement may go straight to the driver: never, a trip to Spanner costs a hundred times that."""
+    return False
+
+
+class RowForm:
     """How rows of one table become the text and the parameter of an INSERT.
 
     With a key it looks first which are there, which inside a transaction is as good as INSERT OR IGNORE, and holds

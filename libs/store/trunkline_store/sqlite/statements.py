@@ -1,0 +1,112 @@
+"""Statements on SQLite: many rows by one INSERT, and those that go straight to the driver."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Connection, Dialect
+
+from trunkline_store.sqlite.errors import translate
+
+T = TypeVar("T")
+
+# Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
+PARAMETERS_A_STATEMENT = 32_766
+
+
+def if_absent(table: sa.Table, key: Sequence[str]) -> sa.Insert:
+    """Return the insert that passes over a row whose key is there.
+
+    Not OR IGNORE: that passes over NOT NULL and CHECK violations too.
+    """
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key))
+
+
+def decides_by_primary_key(table: sa.Table, key: Sequence[str]) -> bool:
+    """Say whether `if_absent` looks at the primary key whatever key it is given: here never."""
+    return False
+
+
+def own_values(table: sa.Table, values: Any) -> dict[str, Any]:
+    """Return what an append-only table's row holds beside its values: nothing, its number comes by itself."""
+    return {}
+
+
+def past_sqlalchemy(conn: Connection) -> bool:
+    """Whether a statement may go straight to the driver: nobody listens."""
+    return not conn.dispatch.before_cursor_execute
+
+
+def drive(conn: Connection, text: str, binds: Sequence[Any], take: Callable[[sqlite3.Cursor], T]) -> T:
+    """Run a statement through SQLite's driver; what `take` makes of its cursor. Raises the store's errors."""
+    raw: Any = conn.connection.dbapi_connection
+    try:
+        cursor: sqlite3.Cursor = raw.execute(text, binds)
+        try:
+            return take(cursor)
+        finally:
+            cursor.close()  # a statement that is not read to its end keeps its snapshot
+    except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as error:
+        raise translate(error) from error
+
+
+class RowForm:
+    """How rows of one table become the text and the parameters of a driver-level INSERT."""
+
+    def __init__(
+        self,
+        table: sa.Table,
+        columns: tuple[str, ...],
+        dialect: Dialect,
+        key: tuple[str, ...] | None = None,
+    ) -> None:
+        quote = dialect.identifier_preparer
+        names = ", ".join(quote.quote(name) for name in columns)
+        self.width = len(columns)
+        self.rows_a_statement = max(1, PARAMETERS_A_STATEMENT // self.width)
+        self._returns = key is not None
+        self._head = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES "  # noqa: S608 - names of ours
+        self._row = f"({', '.join('?' * self.width)})"
+        self._tail = ""
+        if key is not None:
+            listed = ", ".join(quote.quote(name) for name in key)
+            self._tail = f" ON CONFLICT ({listed}) DO NOTHING RETURNING {listed}"
+        self._texts: dict[int, str] = {}
+        self._converters = [
+            (index, convert)
+            for index, name in enumerate(columns)
+            if (convert := _converter(table.columns[name], dialect)) is not None
+        ]
+
+    def sql(self, rows: int) -> str:
+        """Return the text for that many rows; the same one each time, so the driver finds it prepared."""
+        text = self._texts.get(rows)
+        if text is None:
+            if len(self._texts) >= 512:
+                self._texts.clear()
+            text = self._texts[rows] = self._head + ", ".join([self._row] * rows) + self._tail
+        return text
+
+    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
+        """Insert the rows through a connection."""
+        text, binds = self.sql(len(rows)), self.flatten(rows)
+        if past_sqlalchemy(conn):
+            return drive(conn, text, binds, sqlite3.Cursor.fetchall)
+        done = conn.exec_driver_sql(text, tuple(binds))
+        return done.all() if self._returns else ()
+
+    def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Return the parameters of all rows, one after another, as the driver takes them."""
+        flat = list(chain.from_iterable(rows))
+        for index, convert in self._converters:
+            flat[index :: self.width] = map(convert, flat[index :: self.width])
+        return flat
+
+
+def _converter(column: sa.Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
