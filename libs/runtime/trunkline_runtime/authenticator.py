@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grpc
+from cachetools import TLRUCache
 
 from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import Unauthenticated, Unavailable, from_rpc_error
+from trunkline_runtime.flights import Flights
 from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
-from trunkline_runtime.recent import Recent
 from trunkline_runtime.resources import tenant_of
 
 # A revoked key has to stop within 5 s everywhere, also where the answer was on its way for a moment.
@@ -30,6 +30,15 @@ class Authenticator(Protocol):
         """Return who holds a `tl_...` token. Raises Unauthenticated or Unavailable."""
 
 
+class _Answer(NamedTuple):
+    told: Caller | Unauthenticated
+    until: float
+
+
+def _until(_key: bytes, answer: _Answer, _now: float) -> float:
+    return answer.until
+
+
 class CachingAuthenticator:
     """Remembers another authenticator's answers by the token's hash: 4 s who holds it, 5 s that nobody does.
 
@@ -39,39 +48,28 @@ class CachingAuthenticator:
     def __init__(self, ask: Authenticator, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._clock = clock
-        self._answers: Recent[bytes, tuple[Caller | Unauthenticated, float]] = Recent(_MOST_REMEMBERED)
-        self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+        self._answers: TLRUCache[bytes, _Answer] = TLRUCache(_MOST_REMEMBERED, ttu=_until, timer=clock)
+        self._flights: Flights[bytes, Caller] = Flights()
 
     async def authenticate(self, token: str) -> Caller:
         """Return who holds the token. Raises Unauthenticated or Unavailable."""
         key = hashlib.sha256(token.encode()).digest()
         known = self._answers.get(key)
-        if known is not None and self._clock() < known[1]:
-            if isinstance(known[0], Caller):
-                return known[0]
-            raise Unauthenticated(known[0].message, reason=known[0].reason)
-        task = self._asking.get(key)
-        if task is None:
-            task = asyncio.create_task(self._find(key, token))
-            self._asking[key] = task
-            task.add_done_callback(lambda done: self._answered(key, done))
-        # Shielded: that one caller gives up must not fail the others who wait for the same answer.
-        return await asyncio.shield(task)
+        if known is None:
+            return await self._flights.run(key, lambda: self._find(key, token))
+        if isinstance(known.told, Caller):
+            return known.told
+        raise Unauthenticated(known.told.message, reason=known.told.reason)
 
     async def _find(self, key: bytes, token: str) -> Caller:
         began = self._clock()  # the answer may be as old as the question
         try:
             caller = await self._ask.authenticate(token)
         except Unauthenticated as refused:
-            self._answers.put(key, (refused, self._clock() + REFUSED_SECONDS))
+            self._answers[key] = _Answer(refused, self._clock() + REFUSED_SECONDS)
             raise
-        self._answers.put(key, (caller, began + KNOWN_SECONDS))
+        self._answers[key] = _Answer(caller, began + KNOWN_SECONDS)
         return caller
-
-    def _answered(self, key: bytes, task: asyncio.Task[Caller]) -> None:
-        self._asking.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # retrieved: nobody may be left waiting for it
 
 
 class TenantServiceAuthenticator:

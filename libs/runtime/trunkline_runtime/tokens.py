@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from cachetools import LRUCache
+
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.identity import Caller, CallerKind, Role
-from trunkline_runtime.recent import Recent
 
 LIFETIME_SECONDS = 300
 _RENEW_BEFORE_SECONDS = 60
@@ -42,8 +43,8 @@ class TokenSigner:
         self.service = service
         self._key = key_bytes(suite_key)
         self._clock = clock
-        self._signed: Recent[tuple[str, ...], tuple[str, float]] = Recent(_MOST_CACHED)
-        self._verified: Recent[str, tuple[Caller, float]] = Recent(_MOST_CACHED)
+        self._signed: LRUCache[tuple[str, ...], tuple[str, float]] = LRUCache(_MOST_CACHED)
+        self._verified: LRUCache[str, tuple[Caller, float]] = LRUCache(_MOST_CACHED)
 
     def service_token(self, tenant: str | None = None) -> str:
         """Return a token that says: this service, confined to a tenant when one is given."""
@@ -62,7 +63,7 @@ class TokenSigner:
         if known is not None and now < known[1]:
             return known[0]
         caller, expires = self._decode(token, now)
-        self._verified.put(token, (caller, expires))
+        self._verified[token] = (caller, expires)
         return caller
 
     def _sign(self, claims: dict[str, str]) -> str:
@@ -82,7 +83,7 @@ class TokenSigner:
             "exp": int(expires),
         }
         token = jwt.encode(payload, self._key, algorithm="HS256")
-        self._signed.put(cached, (token, expires))
+        self._signed[cached] = (token, expires)
         return token
 
     def _decode(self, token: str, now: float) -> tuple[Caller, float]:

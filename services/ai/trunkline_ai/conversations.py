@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime.digests import digest
 
 from trunkline_ai.engines.base import Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.text import canonical
 from trunkline_ai.labels import Unreliable
-from trunkline_ai.naming import digest
 
 _TOLD: dict[int, Role] = {
     transcript_pb2.SPEAKER_AGENT: Role.AGENT,

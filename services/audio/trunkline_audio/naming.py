@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from trunkline_runtime import resources
+from trunkline_runtime.digests import digest, letters
 
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
@@ -26,11 +25,7 @@ def transcript_name(tenant: str, transcript: str) -> str:
 
 def derived_id(parts: Sequence[str]) -> str:
     """An id of 32 characters that the same parts always give; no two lists of parts share one by joining."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(4, "big") + data)
-    return base64.b32encode(digest.digest()[:20]).decode("ascii").lower()
+    return letters(digest(*parts), 32)
 
 
 def duration(microseconds: int) -> Duration:

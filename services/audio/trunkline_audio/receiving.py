@@ -16,12 +16,12 @@ from trunkline_runtime.errors import (
     TrunklineError,
     Unavailable,
 )
+from trunkline_runtime.flights import Flights
 from trunkline_store.clock import Clock
 
 from trunkline_audio.blobs import Blobs, BlobStat
 from trunkline_audio.engines.base import EngineError
 from trunkline_audio.fetch import Fetched, Fetcher, FetchError, FetchFailure
-from trunkline_audio.flights import Flights
 from trunkline_audio.naming import microseconds
 from trunkline_audio.preparation import Examined, Preparer
 from trunkline_audio.recordings import Recording, Recordings, blob_folder, blob_key
@@ -72,7 +72,7 @@ class Receiving:
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
-        self._flights: Flights[Recording] = Flights()
+        self._flights: Flights[str, Recording] = Flights()
 
     async def receive(self, order: Order) -> Recording:
         """The recording, fetched unless it is there. Raises TrunklineError as FetchRecording documents."""

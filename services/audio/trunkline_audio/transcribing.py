@@ -12,11 +12,11 @@ from pathlib import Path
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
+from trunkline_runtime.flights import Flights
 from trunkline_store.clock import Clock
 
 from trunkline_audio.blobs import BlobNotFound, Blobs
 from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
-from trunkline_audio.flights import Flights
 from trunkline_audio.naming import derived_id, microseconds, recording_name
 from trunkline_audio.preparation import Preparer
 from trunkline_audio.receiving import unreadable
@@ -94,7 +94,7 @@ class Transcribing:
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
-        self._flights: Flights[Transcript] = Flights()
+        self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
 
     async def transcribe(self, wish: Wish) -> Transcript:
@@ -118,7 +118,7 @@ class Transcribing:
         return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
 
     def _busy(self, tenant_id: str) -> bool:
-        mine = self._flights.beginning(f"{tenant_id}/")
+        mine = sum(key.startswith(f"{tenant_id}/") for key in self._flights)
         return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
 
     async def close(self) -> None:

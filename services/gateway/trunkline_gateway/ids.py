@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterable
 
+from trunkline_runtime.digests import digest
+
 
 def digest_id(prefix: str, fields: Iterable[str]) -> str:
     """Return `prefix` and 30 hexadecimal digits: 120 bits of SHA-256 over the fields, each led by its length."""
-    digest = hashlib.sha256()
-    for value in fields:
-        raw = value.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return prefix + digest.hexdigest()[:30]
+    return prefix + digest(*fields).hex()[:30]
 
 
 def event_id(source_id: str, event_type: str, dedup_fields: Iterable[str]) -> str:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Protocol
 
+from cachetools import TTLCache
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.errors import NotFound, TrunklineError, Unavailable
+from trunkline_runtime.flights import Flights
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.metrics import gauge
 
@@ -80,11 +82,10 @@ class SourceMap:
         """Start with what the cache on disk holds, so that a restart without the tenant service serves."""
         self._feed = feed
         self._cache = cache
-        self._now = now
         self._resolved: dict[str, source_pb2.ResolvedSource] = cache.load() if cache else {}
         self._sources = {key: source_of(value) for key, value in self._resolved.items()}
-        self._missing: dict[str, float] = {}
-        self._asking: dict[str, asyncio.Task[Source | None]] = {}
+        self._missing: TTLCache[str, None] = TTLCache(_NEGATIVE_MOST, ttl=_NEGATIVE_SECONDS, timer=now)
+        self._flights: Flights[str, Source | None] = Flights()
         # Known from before or from an answer, and not yet seen by the watch.
         self._unconfirmed: set[str] = set()
         self._revision = 0  # all changes up to it were seen by the watch
@@ -107,14 +108,9 @@ class SourceMap:
         known = self._sources.get(source_id)
         if known is not None:
             return known
-        if self._missing.get(source_id, 0.0) > self._now():
+        if source_id in self._missing:
             return None
-        task = self._asking.get(source_id)
-        if task is None:
-            task = asyncio.create_task(self._ask(source_id))
-            self._asking[source_id] = task
-            task.add_done_callback(lambda _: self._asking.pop(source_id, None))
-        return await asyncio.shield(task)
+        return await self._flights.run(source_id, lambda: self._ask(source_id))
 
     async def _ask(self, source_id: str) -> Source | None:
         for _ in range(_ASKS):
@@ -123,18 +119,11 @@ class SourceMap:
                 resolved = await self._feed.resolve(source_id)
             except NotFound:
                 if source_id not in self._sources:  # it may have been made meanwhile
-                    self._miss(source_id)
+                    self._missing[source_id] = None
                 return self._sources.get(source_id)
             if resets == self._resets and not self._overtaken(source_id, resolved):
                 return self._put(resolved)
         raise Unavailable("the source changes while it is asked for", reason="SOURCE_CHANGES")
-
-    def _miss(self, source_id: str) -> None:
-        if (
-            len(self._missing) >= _NEGATIVE_MOST
-        ):  # somebody is guessing ids: forget the guesses, not the sources
-            self._missing.clear()
-        self._missing[source_id] = self._now() + _NEGATIVE_SECONDS
 
     def _overtaken(self, source_id: str, resolved: source_pb2.ResolvedSource) -> bool:
         """Whether the watch has seen what an answer tells and more, yet has no such source: it was deleted since."""

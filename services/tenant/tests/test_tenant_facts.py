@@ -124,7 +124,6 @@ def test_every_field_of_a_call_is_stated_derived_or_identity():
 
 def test_ids_keep_apart_what_is_apart():
     assert ids.call_id("t1", 1, "ab", "c") != ids.call_id("t1", 1, "a", "bc")
-    assert ids.digest("a", "") != ids.digest("", "a") != ids.digest("a")
     assert ids.call_id("t1", 1, "a", "b").startswith("c")
     assert ids.call_id("t1", 1, "a", "b") == ids.call_id("t1", 1, "a", "b")
 

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
+from trunkline_runtime.digests import digest
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_tenant import ids
 from trunkline_tenant.schema import requests
 
 KEPT = timedelta(days=1)
@@ -72,4 +72,4 @@ def remember(conn: Connection, asked: Asked, name: str, now: datetime) -> None:
 
 def content(request: Message) -> bytes:
     """Return the digest of what was asked; pass a copy without secrets."""
-    return ids.digest(request.SerializeToString(deterministic=True))
+    return digest(request.SerializeToString(deterministic=True), width=8)

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class Flights(Generic[T]):
+class Flights(Generic[K, T]):
     """Runs work once a key. An asker that gives up does not stop it: its result is kept for the next try."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[T]] = {}
+        self._tasks: dict[K, asyncio.Task[T]] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: K) -> bool:
         return key in self._tasks
 
-    def beginning(self, prefix: str) -> int:
-        """How many run whose keys begin with `prefix`."""
-        return sum(key.startswith(prefix) for key in self._tasks)
+    def __iter__(self) -> Iterator[K]:
+        """Yield the keys of what runs."""
+        return iter(tuple(self._tasks))
 
-    async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work` gives; joins the run of this key that is under way, if there is one."""
+    async def run(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what `work` gives; joins the run of this key that is under way, if there is one."""
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.ensure_future(_as_coroutine(work))
@@ -35,13 +36,13 @@ class Flights(Generic[T]):
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Cancels what still runs."""
+        """Cancel what still runs."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+    def _landed(self, key: K, task: asyncio.Task[T]) -> None:
         del self._tasks[key]
         if not task.cancelled():
             task.exception()  # retrieved: an asker that gave up leaves nobody to hear of it

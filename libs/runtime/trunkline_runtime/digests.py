@@ -1,0 +1,24 @@
+"""Digests of several parts, from which ids are derived: no two lists of parts share one by joining."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+
+def digest(*parts: str | bytes, width: int = 4) -> bytes:
+    """Return the SHA-256 of the parts, each led by its length in `width` bytes: ("ab", "c") is not ("a", "bc").
+
+    Text may hold lone surrogates. The width is part of what an id derives from: whoever has used one keeps it.
+    """
+    running = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        running.update(len(data).to_bytes(width, "big"))
+        running.update(data)
+    return running.digest()
+
+
+def letters(data: bytes, length: int) -> str:
+    """Return the first `length` characters of lower-case base32, 5 bits each."""
+    return base64.b32encode(data).decode("ascii").lower()[:length]
