@@ -28,7 +28,7 @@ from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.rejections import insert_rejections
+from trunkline_gateway.rejections import KEPT_BYTES, insert_rejections
 from trunkline_gateway.revisions import told_apart
 from trunkline_gateway.schema import (
     deleted_tenants,
@@ -84,6 +84,7 @@ class Admission:
         retry_undecided_seconds: float = 2.0,
         events_days: int = 0,
         base_url: str = "",
+        keep_rejections_bytes: int = KEPT_BYTES,
     ):
         """Take every dependency.
 
@@ -95,7 +96,7 @@ class Admission:
         self._db = db
         self._queue = queue
         self._sources = sources
-        self._keep_rejections = keep_rejections
+        self._keep_rejections = (keep_rejections, keep_rejections_bytes)
         self._jobs_ready = jobs_ready
         self._tell_undecided = undecided
         self._busy = busy
@@ -216,7 +217,7 @@ class Admission:
         ]
         if eventless:
             conn.execute(eventless_receipts.insert(), eventless)
-        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         decisions = told_apart(conn, decisions)
         new = self._admit_events(conn, decisions) if decisions else set()

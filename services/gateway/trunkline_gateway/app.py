@@ -71,7 +71,12 @@ async def serve(config: GatewayConfig) -> None:
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
         jobs = JobService(db, queue, _shares(config))
 
-        rejections = Rejections(db, config.keep_rejections, events_days=config.events_days)
+        rejections = Rejections(
+            db,
+            config.keep_rejections,
+            events_days=config.events_days,
+            keep_bytes=config.keep_rejections_bytes,
+        )
         receiver: Receiver
         appender = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
@@ -79,6 +84,7 @@ async def serve(config: GatewayConfig) -> None:
             queue,
             sources,
             keep_rejections=config.keep_rejections,
+            keep_rejections_bytes=config.keep_rejections_bytes,
             events_days=config.events_days,
             base_url=config.public_url,
             jobs_ready=jobs.jobs_ready,

@@ -42,7 +42,12 @@ class GatewayConfig(StoreConfig):
     spool_max_bytes: int = setting(
         1_073_741_824, "bytes of receipts that may wait in the spool; above, 503", least=0
     )
-    keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
+    keep_rejections: int = setting(
+        200, "rejected requests kept of each source, the latest", least=1, most=10_000
+    )
+    keep_rejections_bytes: int = setting(
+        33_554_432, "bytes of them kept of each source, headers included", least=65_536, most=1_073_741_824
+    )
     ceiling_per_second: float = setting(
         50_000.0, "webhooks a second of one source above which it is answered 429"
     )

@@ -131,12 +131,23 @@ rejections = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
     sa.Column("url", Text(2048), nullable=False),  # the path and query as they came
-    sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
+    sa.Column("headers", Json, nullable=False),  # a few, cut: it may be verified again (headers.py)
     sa.Column("body", Bytes, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of the body as it came
     sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # all that is kept
     sa.Index("rejections_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id", info=index_options()),
+    # Each source's, the latest first, with what they weigh: trimmed and counted without a look at a body.
+    sa.Index(
+        "rejections_by_source",
+        "tenant_id",
+        "source_id",
+        "received_at",
+        "rejection_id",
+        "stored_bytes",
+        info=index_options(),
+    ),
     info=table_options(expire=("expire_at", 0)),
 )
 
