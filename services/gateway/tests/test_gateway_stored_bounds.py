@@ -8,13 +8,17 @@ from gateway_sources import resolved
 from gateway_world import NOW, PARENT, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
+from trunkline_gateway.config import MOST_BODY_BYTES, GatewayConfig
 from trunkline_gateway.headers import MOST_KEPT, MOST_VALUE, kept_of_anybody, pack_some
 from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.rejections import Rejections, insert_rejections, rejection_row
 from trunkline_gateway.sources import source_of
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.settings import of_field
 from trunkline_store.migrations import upgrade
 
 LONG = "x" * 5_000_000
+BODY_SETTING = GatewayConfig.__dataclass_fields__["max_body_bytes"]
 
 
 def with_headers(**headers):
@@ -102,3 +106,21 @@ async def test_a_large_header_of_before_is_gone_after_the_migration(tmp_path):
         await world.db.write(again)
         (kept,) = await world.rejected()
         assert (dict(kept.headers), kept.body) == ({}, b"{}")
+
+
+async def test_a_body_as_large_as_may_be_set_goes_the_whole_way(tmp_path):
+    async with opened(tmp_path) as world:
+        start = b'{"id": 1, "timestamp": "2026-11-20T07:00:00Z", "pad": "'
+        body = start + b"x" * (MOST_BODY_BYTES - len(start) - 2) + b'"}'
+        assert len(body) == MOST_BODY_BYTES == of_field(BODY_SETTING).most
+        for _ in range(3):
+            await world.receipt(body)
+        await world.admit()
+        (job,) = await world.claim()
+        assert job.body == body
+        request = pb.GetEventRequest(name=job.event, view=pb.EVENT_VIEW_FULL)
+        event = await world.events.GetEvent(request, None)
+        assert (event.body, event.receipt_count) == (body, 3)
+        assert event.ByteSize() < MOST_MESSAGE_BYTES / 2
+        await world.keep_rejected(callrail(body))
+        assert (await world.rejected())[0].size_bytes == MOST_BODY_BYTES
