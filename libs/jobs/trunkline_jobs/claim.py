@@ -352,7 +352,7 @@ class _Left:
 
 
 def _is_worn_out(row: Mapping[str, Any], tries: Tries) -> bool:
-    return row["state"] == JobState.LEASED and row["attempts"] >= tries.most(row["stage"])
+    return bool(row["state"] == JobState.LEASED and row["attempts"] >= tries.most(row["stage"]))
 
 
 def _one_step(table: sa.Table, here: sa.ColumnElement[bool]) -> sa.Select[Any]:

@@ -19,6 +19,7 @@ from trunkline_gateway.jobs import JobService
 from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
@@ -35,7 +36,7 @@ class World:
         other.source.name = "tenants/globex/sources/s-2"
         self.admission = Admission(
             db, queue, SourceMap(Feed(resolved(), other), None), keep_rejections=2,
-            jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
+            jobs_ready=self.jobs.jobs_ready, unverified=Unverified(10, 1 << 20),
         )  # fmt: skip
         self.events = EventReader(db)
         self.inbox = db.appender(schema.receipts)

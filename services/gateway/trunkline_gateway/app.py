@@ -42,6 +42,7 @@ from trunkline_gateway.spool import Spool
 from trunkline_gateway.standby import standing_by
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
+from trunkline_gateway.unverified import Unverified
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -77,7 +78,7 @@ async def serve(config: GatewayConfig) -> None:
             events_days=config.events_days,
             keep_bytes=config.keep_rejections_bytes,
         )
-        receiver: Receiver
+        unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
         appender = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
             db,
@@ -90,10 +91,10 @@ async def serve(config: GatewayConfig) -> None:
             jobs_ready=jobs.jobs_ready,
             # Where there is one writer, webhooks go first.
             busy=(lambda: appender.crowded) if db.engine == "sqlite" else (lambda: False),
-            undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
+            unverified=unverified,
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)
-        receiver = Receiver.of(config, sources, inbox, rejections, admission.soon)
+        receiver = Receiver.of(config, sources, inbox, rejections, unverified, admission.soon)
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)

@@ -38,6 +38,12 @@ class GatewayConfig(StoreConfig):
         least=1,
         most=1_000_000,
     )
+    max_unverified_bytes: int = setting(
+        268_435_456,
+        "bytes of them, headers included; above, 503",
+        least=1_048_576,
+        most=68_719_476_736,
+    )
     max_queued: int = setting(
         4_096, "webhooks that may wait for the writer; above, 503", least=16, most=65_536
     )

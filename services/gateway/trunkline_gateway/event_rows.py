@@ -88,7 +88,8 @@ def weighed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
 
 def weight_of(row: sa.Row[Any]) -> int:
     """Return about how many bytes a rejection takes in a list."""
-    return max(1, int(row.stored_bytes) - max(0, row.size_bytes - _SHOWN_BODY))
+    hidden: int = max(0, row.size_bytes - _SHOWN_BODY)
+    return max(1, int(row.stored_bytes) - hidden)
 
 
 def shown_rejections(tenant: str, rejection_ids: Sequence[str]) -> sa.Select[Any]:
@@ -110,7 +111,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     event = event_message(row)
     linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
     links = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
-    size = sa.func.length(receipts.c.body).label("size")
+    size = sa.func.coalesce(event_receipts.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size")
     query = (
         sa.select(receipts.c.receipt_id, receipts.c.received_at, receipts.c.verdict, size)
         .select_from(links)

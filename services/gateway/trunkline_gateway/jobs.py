@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, QueueClass, Tries
-from trunkline_runtime.metrics import counter
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
@@ -52,11 +51,6 @@ _TELL = Hot(
         finished_at=sa.bindparam("new_finished", type_=events.c.finished_at.type),
         call=sa.bindparam("new_call"),
     )
-)
-
-
-GIVEN_UP = counter(
-    "trunkline_jobs_given_up_total", "Jobs buried because their last attempt was never reported on."
 )
 
 
@@ -112,11 +106,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             self._ready.clear()
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
             caps = self._shares.caps()
-            jobs, capped, buried = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
-            if buried:
-                GIVEN_UP.inc(buried)
-                if not jobs:
-                    continue  # it filled the claim, and others may be due
+            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
             if jobs:
                 self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
                 if len(jobs) == request.limit:
@@ -134,10 +124,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _claim(
         self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
-    ) -> tuple[list[pb.Job], set[str], int]:
-        """Return the jobs, the tenants that were passed over for their cap, and how many jobs were buried."""
+    ) -> tuple[list[pb.Job], set[str]]:
+        """Return the jobs, and the tenants that were passed over for their cap."""
+        while True:
+            capped: set[str] = set()
+            jobs, buried = self._lease(conn, request, caps, capped)
+            if jobs or not buried:
+                return jobs, capped
+            # What was buried filled the claim, and others may be due.
+
+    def _lease(
+        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int], capped: set[str]
+    ) -> tuple[list[pb.Job], int]:
+        """Return the jobs that were leased, and how many were buried in place of that."""
         lease = request.lease.ToTimedelta().total_seconds()
-        capped: set[str] = set()
         tries = Tries(_most_attempts)
         jobs = self._queue.claim(
             conn,
@@ -154,7 +154,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             _tell_event(conn, ended, finished=False)
         buried = len(tries.given_up)
         if not jobs:
-            return [], capped, buried
+            return [], buried
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
         given = []
@@ -165,7 +165,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 buried += 1
             else:
                 given.append(_job(job, row))
-        return given, capped, buried
+        return given, buried
 
     async def RenewLeases(
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]

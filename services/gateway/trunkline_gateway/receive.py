@@ -26,6 +26,7 @@ from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified, weight_of
 
 log = get_logger(__name__)
 
@@ -92,7 +93,7 @@ class Receiver:
         *,
         public_url: str,
         max_body_bytes: int,
-        max_unverified: int,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ):
@@ -103,8 +104,7 @@ class Receiver:
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
-        self._max_unverified = max_unverified
-        self._unverified = 0  # since the last time that admission decided some
+        self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
         self._accepted = {
@@ -119,6 +119,7 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionLog,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
     ) -> Self:
         """Make one as the settings say."""
@@ -129,7 +130,7 @@ class Receiver:
             Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
-            max_unverified=config.max_unverified,
+            unverified=unverified,
             admit_soon=admit_soon,
         )
 
@@ -229,23 +230,24 @@ class Receiver:
 
     async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
-        if self._unverified >= self._max_unverified:
+        url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
+        weight = weight_of(url, headers, delivery.body)
+        if not self._unverified.enter(weight):
             message = "the source is not known here and cannot be asked for; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
-        self._unverified += 1
         receipt_id = ids.receipt_id()
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
-            delivery.headers.get("content-type", "")[:128], delivery.target[:2048],
-            pack(kept_of_anybody(delivery.headers)), delivery.body,
+            delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
-        await self._commit(row, None)
+        kept = False
+        try:
+            await self._commit(row, None)
+            kept = True
+        finally:
+            self._unverified.entered(receipt_id, weight, kept=kept)
         RECEIPTS.labels("unknown", "unverified").inc()
         return receipt_id
-
-    def unverified_decided(self, still_undecided: int) -> None:
-        """Admission says how many unverified receipts still wait, which is what the bound is about."""
-        self._unverified = still_undecided
 
     async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
         try:

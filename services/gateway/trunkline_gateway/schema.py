@@ -57,6 +57,7 @@ undecided_receipts = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (unverified.py)
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
@@ -99,13 +100,15 @@ sa.Index(
     info=index_options(null_filtered=True, storing=("content",)),
 )
 
-# Which receipts told us of which event: a redelivery adds a row here and nothing else.
+# Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
+# event's first receipt keeps none of its own, only how large it was (redeliveries.py).
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
     sa.Column("tenant_id", Text(40), primary_key=True),
     sa.Column("event_id", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
     sqlite_with_rowid=False,
     info=table_options(interleave_in="events"),
 )
