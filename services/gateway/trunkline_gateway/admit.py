@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
-from trunkline_jobs import Queue
+from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
 from trunkline_store import BulkInsert, Database
@@ -27,6 +29,7 @@ from trunkline_store.tombstones import buried
 from trunkline_gateway.backlog import Batch, Looked, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
 from trunkline_gateway.json_bounds import is_heavy
+from trunkline_gateway.kept import add_kept
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.rejections import KEPT_BYTES, insert_rejections
@@ -90,12 +93,14 @@ class Admission:
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
+        is_over: Callable[[Source], bool] = lambda source: False,
     ):
         """Take every dependency.
 
-        `jobs_ready` is told the tenants for whom jobs were made; `unverified` counts the receipts that nobody
-        can judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
-        what providers post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
+        `jobs_ready` is told the tenants for whom jobs were made; `unverified` counts the receipts that nobody can
+        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
+        what providers post to; `is_over` says that a source's tenant has more than its quota: its new jobs go behind
+        those of the others; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
         share of it.
         """
         self._db = db
@@ -113,6 +118,7 @@ class Admission:
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
         self._base_url = base_url
+        self._is_over = is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._crowded = False  # when it looked
@@ -221,7 +227,11 @@ class Admission:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
                 given = (row, source, unsure_of_it, self._events_days, self._base_url)
                 heavy = is_heavy(row.body)
-                decisions.append(await asyncio.to_thread(decide, *given) if heavy else decide(*given))
+                decision = await asyncio.to_thread(decide, *given) if heavy else decide(*given)
+                if source is not None and decision.job is not None and self._is_over(source):
+                    later = replace(decision.job, queue_class=QueueClass.BACKGROUND)
+                    decision = replace(decision, job=later)
+                decisions.append(decision)
             # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
             await asyncio.sleep(0)
         return decisions
@@ -279,22 +289,27 @@ class Admission:
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         decisions = told_apart(conn, decisions)
-        bodies = {row.seq: row.body for row in batch.rows}
-        new = self._admit_events(conn, decisions, bodies) if decisions else set()
+        new = self._admit_events(conn, decisions, batch.rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
     def _admit_events(
-        self, conn: sa.Connection, decisions: list[Decision], bodies: Mapping[int, bytes]
+        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
     ) -> set[tuple[str, str]]:
         """Insert the events with their jobs and links; tenants and ids of those that are new."""
-        rows = [d.event for d in decisions if d.event]
+        bodies = {row.seq: row.body for row in rows}
+        weights = {row.seq: _weight(row) for row in rows}
+        found = [d.event for d in decisions if d.event]
         columns = self._insert_events.columns
-        new = self._insert_events.run(conn, [tuple(row[name] for name in columns) for row in rows])
+        new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
         sizes = drop_repeated(conn, links, new, bodies)
         self._insert_links.run(conn, [(*event, seq, sizes.get(seq)) for event, seq in links])
+        kept: dict[str, int] = defaultdict(int)
+        for (tenant, _), seq in links:
+            kept[tenant] += weights[seq] - sizes.get(seq, 0)
+        add_kept(conn, kept)
         return new
 
 

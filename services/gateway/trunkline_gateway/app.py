@@ -8,7 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb2_grpc, job_service_pb2_grpc
+from trunkline.gateway.v1 import (
+    conversation_service_pb2_grpc,
+    event_service_pb2_grpc,
+    job_service_pb2_grpc,
+    usage_service_pb2_grpc,
+)
 from trunkline_jobs import Queue
 from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.channels import Channels
@@ -30,6 +35,7 @@ from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
 from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_gateway.jobs import JobService
+from trunkline_gateway.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.readiness import Readiness
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
@@ -43,6 +49,7 @@ from trunkline_gateway.standby import standing_by
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
 from trunkline_gateway.unverified import Unverified
+from trunkline_gateway.usage import UsageService
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -77,7 +84,9 @@ async def serve(config: GatewayConfig) -> None:
             config.keep_rejections,
             events_days=config.events_days,
             keep_bytes=config.keep_rejections_bytes,
+            quotas_of=sources.quotas_of,
         )
+        kept = Kept(db)
         unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
         appender = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
@@ -92,9 +101,10 @@ async def serve(config: GatewayConfig) -> None:
             # Where there is one writer, webhooks go first.
             busy=(lambda: appender.crowded) if db.engine == "sqlite" else (lambda: False),
             unverified=unverified,
+            is_over=kept.is_over,
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)
-        receiver = Receiver.of(config, sources, inbox, rejections, unverified, admission.soon)
+        receiver = Receiver.of(config, sources, inbox, rejections, unverified, admission.soon, kept)
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
@@ -106,6 +116,18 @@ async def serve(config: GatewayConfig) -> None:
             accepting,
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
+            quotas_of=sources.quotas_of,
+        )
+        usage = UsageService(
+            db,
+            kept,
+            sources,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+        )
+        server.add(
+            usage_service_pb2_grpc.add_UsageServiceServicer_to_server, usage, _PACKAGE + "UsageService"
         )
         conversations = ConversationService(
             channels,
@@ -139,6 +161,7 @@ async def serve(config: GatewayConfig) -> None:
                 sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
+                every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:

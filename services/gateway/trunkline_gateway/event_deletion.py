@@ -10,6 +10,7 @@ from trunkline_jobs import JobState
 from trunkline_store import Database
 
 from trunkline_gateway.event_rows import event_conditions, joined
+from trunkline_gateway.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, jobs, receipts
 
 ENDED = (JobState.DONE.value, JobState.DEAD.value)
@@ -58,12 +59,20 @@ def delete_events(
     if len(links) > _LINKS_A_STEP + len(first):
         spare = [link.seq for link in links if link.seq != first[link.event_id]][:_LINKS_A_STEP]
         conn.execute(event_receipts.delete().where(linked, event_receipts.c.seq.in_(spare)))
-        return Deleted(0, conn.execute(receipts.delete().where(receipts.c.seq.in_(spare))).rowcount)
-    gone = conn.execute(receipts.delete().where(receipts.c.seq.in_([link.seq for link in links]))).rowcount
+        return Deleted(0, _delete_receipts(conn, tenant, spare))
+    gone = _delete_receipts(conn, tenant, [link.seq for link in links])
     conn.execute(event_receipts.delete().where(linked))
     conn.execute(jobs.delete().where(jobs.c.tenant_id == tenant, jobs.c.job_id.in_(list(first))))
     mine = (events.c.tenant_id == tenant) & events.c.event_id.in_(list(first))
     return Deleted(conn.execute(events.delete().where(mine)).rowcount, gone)
+
+
+def _delete_receipts(conn: sa.Connection, tenant: str, seqs: Sequence[int]) -> int:
+    """Delete a tenant's receipts and count them out of what is kept of it; how many."""
+    deleted = receipts.delete().where(receipts.c.seq.in_(seqs)).returning(WEIGHT)
+    weights = conn.execute(deleted).scalars().all()
+    add_kept(conn, {tenant: -sum(weights)})
+    return len(weights)
 
 
 async def count_purge(db: Database, tenant: str, filter_: str) -> Purged:

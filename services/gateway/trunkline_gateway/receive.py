@@ -23,6 +23,7 @@ from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
+from trunkline_gateway.kept import GRACE, Kept
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.sources import SourceMap
@@ -31,6 +32,9 @@ from trunkline_gateway.unverified import Unverified, weight_of
 log = get_logger(__name__)
 
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
+
+# Room is made by days that pass, by an operator or by another plan.
+_QUOTA_RETRY_SECONDS = 3_600
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -96,6 +100,7 @@ class Receiver:
         unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        kept: Kept | None = None,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
         self._sources = sources
@@ -107,6 +112,7 @@ class Receiver:
         self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
+        self._kept = kept
         self._accepted = {
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
@@ -121,6 +127,7 @@ class Receiver:
         rejected: RejectionLog,
         unverified: Unverified,
         admit_soon: Callable[[], None],
+        kept: Kept | None = None,
     ) -> Self:
         """Make one as the settings say."""
         return cls(
@@ -132,6 +139,7 @@ class Receiver:
             max_body_bytes=config.max_body_bytes,
             unverified=unverified,
             admit_soon=admit_soon,
+            kept=kept,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,6 +191,8 @@ class Receiver:
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
 
+        if source.receipts_quota and self._kept is not None:
+            self._hold_to_quota(self._kept, source, len(body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
@@ -192,6 +202,13 @@ class Receiver:
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
+
+    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+        """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        if kept.is_over(source, 1 if resends else GRACE):
+            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
+        kept.take(source.tenant_id, size)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Return the raw body; refuse it as soon as it is known to be too large."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.logs import get_logger
 from trunkline_store import Database
 from trunkline_store.errors import StoreError
@@ -17,6 +19,7 @@ from trunkline_store.spanner import SPANNER, force_index
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway.headers import kept_of
+from trunkline_gateway.kept import rejected_bytes
 from trunkline_gateway.providers.base import Delivery, Source
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import deleted_tenants, rejections
@@ -29,6 +32,7 @@ _QUEUE_BYTES = 16 << 20
 _ROW_BYTES = 512
 # What is kept of each source at most, in bytes, the latest.
 KEPT_BYTES = 32 << 20
+_ALL = 1_000_000
 
 
 def rejection_row(
@@ -69,11 +73,13 @@ class Rejections:
         events_days: int = 0,
         *,
         keep_bytes: int = KEPT_BYTES,
+        quotas_of: Callable[[str], tenant_pb2.Quotas] = lambda tenant: tenant_pb2.Quotas(),
     ):
         """Keep of each source at most `keep_per_source` rows and `keep_bytes`, the latest, as long as events."""
         self._db = db
         self._keep = keep_per_source
         self._keep_bytes = keep_bytes
+        self._quotas_of = quotas_of
         self._queue: deque[dict[str, Any]] = deque()
         self._most = queue
         self._events_days = events_days
@@ -108,8 +114,16 @@ class Rejections:
         self._bytes = 0
         if not rows:
             return
+        quotas = {row["tenant_id"]: self._quotas_of(row["tenant_id"]).rejections_bytes for row in rows}
+
+        def keep(conn: sa.Connection) -> None:
+            insert_rejections(conn, rows, self._keep, self._keep_bytes)
+            for tenant, most in quotas.items():
+                if most and rejected_bytes(conn, tenant) > most:
+                    _trim(conn, [rejections.c.tenant_id == tenant], "", _ALL, most)
+
         try:
-            await self._db.write(lambda conn: insert_rejections(conn, rows, self._keep, self._keep_bytes))
+            await self._db.write(keep)
         except StoreError as error:
             self.dropped += len(rows)
             log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)

@@ -113,6 +113,16 @@ event_receipts = sa.Table(
     info=table_options(interleave_in="events"),
 )
 
+# Bytes of the receipts of each tenant's events (kept.py): written with what they count, in the same transaction. In
+# parts, since a row that every admission writes is one that they wait for each other at; their sum is what counts.
+kept_bytes = sa.Table(
+    "kept_bytes",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+
 # Receipts that admission found to be no event: all that says when they are to go.
 eventless_receipts = sa.Table(
     "eventless_receipts",

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Protocol
 
-from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
 from trunkline_runtime.errors import DeadlineExceeded, NotFound, TrunklineError, Unavailable
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.metrics import gauge
@@ -69,6 +69,8 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         channel_roles=source.channel_roles,
         secret_form=source.secret_form,
         retention=resolved.retention,
+        quotas=resolved.quotas,
+        receipts_quota=resolved.quotas.receipts_bytes,
     )
 
 
@@ -97,6 +99,7 @@ class SourceMap:
         self._now = now
         self._resolved: dict[str, source_pb2.ResolvedSource] = cache.load() if cache else {}
         self._sources = {key: source_of(value) for key, value in self._resolved.items()}
+        self._quotas: dict[str, tenant_pb2.Quotas] = {s.tenant_id: s.quotas for s in self._sources.values()}
         self._missing: Recent[str, float] = Recent(_NEGATIVE_MOST)
         self._turns = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._rest_seconds = rest_seconds
@@ -112,6 +115,14 @@ class SourceMap:
     def get(self, source_id: str) -> Source | None:
         """Return the source, or None when it is not known here (which is not yet a 404)."""
         return self._sources.get(source_id)
+
+    def quotas_of(self, tenant_id: str) -> tenant_pb2.Quotas:
+        """Return what is known here of a tenant's quotas; all 0, which is no bound, when it never had a source."""
+        return self._quotas.get(tenant_id) or tenant_pb2.Quotas()
+
+    def count_of(self, tenant_id: str) -> int:
+        """Return how many sources of a tenant are known here."""
+        return sum(source.tenant_id == tenant_id for source in self._sources.values())
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -180,6 +191,7 @@ class SourceMap:
             self._unconfirmed.add(source.source_id)
         self._resolved[source.source_id] = resolved
         self._sources[source.source_id] = source
+        self._quotas[source.tenant_id] = source.quotas
         self._missing.drop(source.source_id)
         self._dirty.set()
         return source
