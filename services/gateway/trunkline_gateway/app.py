@@ -118,23 +118,6 @@ async def serve(config: GatewayConfig) -> None:
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,
         )
-        usage = UsageService(
-            db,
-            kept,
-            sources,
-            channels,
-            tenant_address=config.tenant_address,
-            audio_address=config.audio_address,
-        )
-        server.add(
-            usage_service_pb2_grpc.add_UsageServiceServicer_to_server, usage, _PACKAGE + "UsageService"
-        )
-        conversations = ConversationService(
-            channels,
-            tenant_address=config.tenant_address,
-            audio_address=config.audio_address,
-            ai_address=config.ai_address,
-        )
         server.add(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
             event_service,
@@ -143,8 +126,25 @@ async def serve(config: GatewayConfig) -> None:
         server.add(job_service_pb2_grpc.add_JobServiceServicer_to_server, jobs, _PACKAGE + "JobService")
         server.add(
             conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,
-            conversations,
+            ConversationService(
+                channels,
+                tenant_address=config.tenant_address,
+                audio_address=config.audio_address,
+                ai_address=config.ai_address,
+            ),
             _PACKAGE + "ConversationService",
+        )
+        server.add(
+            usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
+            UsageService(
+                db,
+                kept,
+                sources,
+                channels,
+                tenant_address=config.tenant_address,
+                audio_address=config.audio_address,
+            ),
+            _PACKAGE + "UsageService",
         )
 
         server.health.depend("store", lambda: _answers(db), at_drain=db.hurry)
