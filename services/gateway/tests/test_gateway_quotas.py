@@ -98,10 +98,11 @@ def test_over_the_quota_who_resends_is_told_when_and_who_never_does_is_kept_up_t
     never = with_quotas(receipts_bytes=10_000)
     answers = {"standard": 0, "callrail": 0}
     for name, source in (("standard", standard), ("callrail", never)):
+        while not kept.is_over(source_of(source), 1 if name == "standard" else 2):
+            held(kept, source, 488)
+            answers[name] += 1
         with pytest.raises(Refusal) as refused:
-            for _ in range(100):
-                held(kept, source, 488)
-                answers[name] += 1
+            held(kept, source, 488)
         assert (refused.value.status, refused.value.reason) == (429, "RECEIPTS_QUOTA")
         assert refused.value.retry_after == 3_600
     assert answers == {"standard": 10, "callrail": 10}, (
