@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from trunkline_gateway.schema import events
 class _Change(NamedTuple):
     event_id: str
     content: str
+    at: datetime
 
 
 _Key = tuple[str, str]  # the tenant, and what is changed
@@ -33,25 +35,25 @@ def told_apart(conn: sa.Connection, decisions: list[Decision]) -> list[Decision]
     seen = _known(conn, changes)
     if not seen and len({change["event_id"] for change in changes}) == len(changes):
         return decisions  # every one is new: the usual case
-    latest: dict[_Key, _Change | None] = {}
+    latest: dict[_Key, _Change] = {}
     return [_placed(conn, d, seen, latest) if d.event and d.event["revises"] else d for d in decisions]
 
 
-def _placed(
-    conn: sa.Connection, decision: Decision, seen: set[str], latest: dict[_Key, _Change | None]
-) -> Decision:
+def _placed(conn: sa.Connection, decision: Decision, seen: set[str], latest: dict[_Key, _Change]) -> Decision:
     event = decision.event
     assert event is not None
     key = (event["tenant_id"], event["revises"])
-    if key not in latest:
-        latest[key] = _latest(conn, key)
-    last = latest[key]
+    # Of what was received before it: a change that waited, undecided, is told apart as if it had not.
+    last = _latest(conn, key, event["received_at"])
+    in_batch = latest.get(key)
+    if in_batch is not None and (last is None or in_batch.at >= last.at):
+        last = in_batch
     event_id: str = event["event_id"]
     if last is not None and last.content == event["content"]:
         event_id = last.event_id
     elif last is not None and event_id in seen:
         event_id = ids.event_id(decision.source_id, event["event_type"], (event_id, str(decision.seq)))
-    latest[key] = _Change(event_id, event["content"])
+    latest[key] = _Change(event_id, event["content"], event["received_at"])
     seen.add(event_id)
     if event_id == event["event_id"] or decision.job is None:
         return decision
@@ -68,13 +70,13 @@ def _known(conn: sa.Connection, changes: Sequence[dict[str, Any]]) -> set[str]:
     return set(conn.execute(query).scalars())
 
 
-def _latest(conn: sa.Connection, key: _Key) -> _Change | None:
-    """Return the change that was received last."""
+def _latest(conn: sa.Connection, key: _Key, at: datetime) -> _Change | None:
+    """Return the change that was received last until then."""
     query = (
-        sa.select(events.c.event_id, events.c.content)
-        .where(events.c.tenant_id == key[0], events.c.revises == key[1])
+        sa.select(events.c.event_id, events.c.content, events.c.received_at)
+        .where(events.c.tenant_id == key[0], events.c.revises == key[1], events.c.received_at <= at)
         .order_by(events.c.received_at.desc(), events.c.event_id.desc())
         .limit(1)
     )
     row = conn.execute(query).one_or_none()
-    return _Change(row.event_id, row.content) if row else None
+    return _Change(row.event_id, row.content, row.received_at) if row else None
