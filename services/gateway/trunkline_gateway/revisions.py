@@ -51,6 +51,8 @@ def _placed(conn: sa.Connection, decision: Decision, seen: set[str], latest: dic
     event_id: str = event["event_id"]
     if last is not None and last.content == event["content"]:
         event_id = last.event_id
+    elif (after := _next(conn, key, event["received_at"])) and after.content == event["content"]:
+        event_id = after.event_id  # its redelivery was decided before it
     elif last is not None and event_id in seen:
         event_id = ids.event_id(decision.source_id, event["event_type"], (event_id, str(decision.seq)))
     latest[key] = _Change(event_id, event["content"], event["received_at"])
@@ -76,6 +78,18 @@ def _latest(conn: sa.Connection, key: _Key, at: datetime) -> _Change | None:
         sa.select(events.c.event_id, events.c.content, events.c.received_at)
         .where(events.c.tenant_id == key[0], events.c.revises == key[1], events.c.received_at <= at)
         .order_by(events.c.received_at.desc(), events.c.event_id.desc())
+        .limit(1)
+    )
+    row = conn.execute(query).one_or_none()
+    return _Change(row.event_id, row.content, row.received_at) if row else None
+
+
+def _next(conn: sa.Connection, key: _Key, at: datetime) -> _Change | None:
+    """Return the change that was received first after that."""
+    query = (
+        sa.select(events.c.event_id, events.c.content, events.c.received_at)
+        .where(events.c.tenant_id == key[0], events.c.revises == key[1], events.c.received_at > at)
+        .order_by(events.c.received_at, events.c.event_id)
         .limit(1)
     )
     row = conn.execute(query).one_or_none()
