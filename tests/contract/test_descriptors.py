@@ -26,6 +26,7 @@ INTERNAL = {
     "/trunkline.tenant.v1.TenantService/PurgeTenant": "the gateway, which orchestrates deletions",
     "/trunkline.tenant.v1.TenantService/ConfirmPurge": "the gateway, which orchestrates deletions",
     "/trunkline.audio.v1.AdminService/PurgeTenant": "the gateway, which orchestrates deletions",
+    "/trunkline.audio.v1.AdminService/CountTenant": "the gateway composes usage",
     "/trunkline.ai.v1.AdminService/PurgeTenant": "the gateway, which orchestrates deletions",
     "/trunkline.gateway.v1.JobService/ClaimJobs": "workers only",
     "/trunkline.gateway.v1.JobService/RenewLeases": "workers only",

@@ -114,9 +114,15 @@ def of_gateway(store: sqlite3.Connection) -> tuple[list[Receipt], list[Event], i
     links: dict[int, list[str]] = {}
     for seq, event_id in store.execute("SELECT seq, event_id FROM event_receipts"):
         links.setdefault(seq, []).append(event_id)
-    rows = store.execute("SELECT seq, receipt_id, body FROM receipts")
+    # A redelivery that repeats its event's first body keeps none of its own, only how large it was.
+    rows = store.execute(
+        "SELECT r.seq, r.receipt_id, CASE WHEN l.repeated_bytes IS NULL THEN r.body ELSE f.body END FROM receipts r"
+        " LEFT JOIN event_receipts l ON l.seq = r.seq AND l.repeated_bytes IS NOT NULL"
+        " LEFT JOIN events e ON e.tenant_id = l.tenant_id AND e.event_id = l.event_id"
+        " LEFT JOIN receipts f ON f.seq = e.first_seq AND length(f.body) = l.repeated_bytes"
+    )
     receipts = [
-        Receipt(receipt_id, hashlib.sha256(body).hexdigest(), tuple(links.get(seq, ())))
+        Receipt(receipt_id, hashlib.sha256(body or b"").hexdigest(), tuple(links.get(seq, ())))
         for seq, receipt_id, body in rows
     ]
     told = store.execute(

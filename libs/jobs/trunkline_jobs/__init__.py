@@ -1,6 +1,6 @@
 """The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
 
-from trunkline_jobs.claim import Room
+from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
 from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass
 from trunkline_jobs.queue import Queue
@@ -11,10 +11,12 @@ __all__ = [
     "Job",
     "JobState",
     "LeaseLost",
+    "Load",
     "NewJob",
     "Queue",
     "QueueClass",
     "Room",
+    "Tries",
     "create_v1",
     "jobs_table",
 ]

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock, insert_if_absent
 from trunkline_store.types import UtcTimestamp
 
-from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Room
+from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Load, Room, Tries
 from trunkline_jobs.leases import Ended, Held, Leases
 from trunkline_jobs.model import Job, JobState, NewJob, QueueClass
 from trunkline_jobs.rows import to_job
@@ -69,6 +69,8 @@ class Queue:
         in_flight_caps: Mapping[int, int] | None = None,
         room: Room = NO_BOUNDS,
         capped: set[str] | None = None,
+        load: Load | None = None,
+        tries: Tries | None = None,
     ) -> list[Job]:
         """Lease up to `limit` jobs to `owner`, in the order they should run.
 
@@ -78,14 +80,24 @@ class Queue:
         group. `in_flight_caps` is the most live leases one tenant may have in a class, all owners counted;
         `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
         claimed like waiting jobs, under a new token. To `capped` are added the tenants whose jobs are due
-        and wait for the cap alone.
+        and wait for the cap alone. `load` bounds what the claim carries in bytes; by `tries` jobs are buried, not
+        leased, whose last attempt ended with their lease.
         """
         if limit <= 0:
             return []
         lease = timedelta(seconds=lease_seconds)
         capped = set() if capped is None else capped
         asked = Asked(
-            owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn), room, capped
+            owner,
+            limit,
+            lease,
+            tuple(classes),
+            in_flight_caps or {},
+            self._now(conn),
+            room,
+            capped,
+            load,
+            tries,
         )
         return self._claims.claim(conn, asked)
 

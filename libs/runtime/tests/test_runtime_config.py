@@ -74,19 +74,25 @@ def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
     with pytest.raises(ConfigError) as error:
         load(Config, "tenant", wrong)
     assert sorted(error.value.problems) == [
-        "TRUNKLINE_TENANT_FAST must be true or false",
-        "TRUNKLINE_TENANT_FOLDER must be a path",
+        "TRUNKLINE_TENANT_FAST is 'perhaps', and must be true or false",
+        "TRUNKLINE_TENANT_FOLDER is '', and must be a path",
         "TRUNKLINE_TENANT_HOOK is not a setting; did you mean TRUNKLINE_TENANT_HOOKS?",
-        "TRUNKLINE_TENANT_HOOKS must be a whole number",
-        "TRUNKLINE_TENANT_LOG_LEVEL must be one of debug, info, warning, error",
+        "TRUNKLINE_TENANT_HOOKS is 'ten', and must be a whole number",
+        "TRUNKLINE_TENANT_LOG_LEVEL is 'loud', and must be one of debug, info, warning, error",
         "TRUNKLINE_TENANT_NEEDED is required: what must be given",
-        "TRUNKLINE_TENANT_RATIO must be a number",
+        "TRUNKLINE_TENANT_RATIO is 'nan', and must be a number",
         "TRUNKLINE_TENANT_SUITE_KEY or TRUNKLINE_TENANT_SUITE_KEY_FILE is required: the key that signs tokens between "
         "services: 32 bytes or more as hex or base64url",
     ]
 
 
-@pytest.mark.parametrize(("value", "said"), [("0", "must be 1 or more"), ("10", "must be 9 or less")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("0", "HOOKS is '0', and must be from 1 to 9"),
+        ("1" * 99, "HOOKS is '1{60}...', and must be from 1 to 9"),
+    ],
+)
 def test_bounds_hold(value: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(Config, "tenant", env(HOOKS=value))

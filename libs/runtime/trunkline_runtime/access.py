@@ -107,6 +107,7 @@ TABLE: Mapping[str, Rule] = {
     _AUDIO + "TranscriptionService/GetTranscript": _read(),
     _AUDIO + "TranscriptionService/ListTranscripts": _list(),
     _AUDIO + "AdminService/PurgeTenant": _internal("name"),
+    _AUDIO + "AdminService/CountTenant": _internal("name"),
     _AI + "AdminService/PurgeTenant": _internal("name"),
     _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call", large=True),  # a transcript
     _AI + "AnalysisService/GetAnalysis": _read(),
@@ -127,4 +128,5 @@ TABLE: Mapping[str, Rule] = {
     _GATEWAY + "JobService/ReportJobs": _internal(),
     _GATEWAY + "JobService/ReleaseLeases": _internal(),
     _GATEWAY + "ConversationService/GetConversation": _read(),
+    _GATEWAY + "UsageService/GetUsage": _read(),
 }

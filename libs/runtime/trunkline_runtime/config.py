@@ -15,12 +15,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trunkline_runtime.settings import REQUIRED, convert, of_field, setting
+from trunkline_runtime.settings import REQUIRED, Setting, allowed, convert, of_field, setting
 
 __all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name", "load", "setting"]
 
 T = TypeVar("T")
 _FILE = "_FILE"
+_SHOWN = 60
 
 
 class ConfigError(ValueError):
@@ -80,10 +81,13 @@ class CommonConfig:
         most=60,
     )
     max_connection_age_seconds: float = setting(
-        30.0, "after this a client is asked to connect again, so that it finds new replicas", least=1
+        30.0,
+        "after this a client is asked to connect again, so that it finds new replicas",
+        least=1,
+        most=86_400,
     )
     max_connection_age_grace_seconds: float = setting(
-        300.0, "how long calls on an old connection may go on", least=1
+        300.0, "how long calls on an old connection may go on", least=1, most=86_400
     )
     grpc_connections: int = setting(
         1_024, "gRPC connections at once; further ones are closed", least=4, most=100_000
@@ -139,7 +143,7 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None) -> T:
         try:
             text = _text(env, name, facts.secret)
             if text is not None:
-                values[field.name] = convert(text, kinds[field.name], facts)
+                values[field.name] = _converted(text, kinds[field.name], facts)
             elif service in facts.by_service:
                 values[field.name] = facts.by_service[service]
             elif _default(field) is REQUIRED:
@@ -161,10 +165,11 @@ def describe(cls: type[Any], service: str) -> str:
         facts = of_field(field)
         default = facts.by_service.get(service, _default(field))
         shown = "required" if default is REQUIRED else f"`{_shown(default)}`" if _shown(default) else "empty"
-        allowed = f" ({', '.join(facts.choices)})" if facts.choices else ""
+        may_be = ", ".join(facts.choices) or allowed(facts)
+        may_be = f" ({may_be})" if may_be else ""
         name = env_name(service, field.name)
         also = f", or `{name}{_FILE}`" if facts.secret else ""
-        rows.append(f"| `{name}`{also} | {_kind(kinds[field.name])} | {shown} | {facts.doc}{allowed} |")
+        rows.append(f"| `{name}`{also} | {_kind(kinds[field.name])} | {shown} | {facts.doc}{may_be} |")
     return "\n".join(rows) + "\n"
 
 
@@ -179,6 +184,17 @@ def _text(env: Mapping[str, str], name: str, secret: bool) -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot be read from {name}{_FILE}={path}: {error}") from None
+
+
+def _converted(text: str, kind: Any, facts: Setting) -> Any:
+    """Return a value. Raises ValueError whose one line shows what came, unless it is secret, and what is allowed."""
+    try:
+        return convert(text, kind, facts)
+    except ValueError as error:
+        if facts.secret:
+            raise
+        came = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+        raise ValueError(f"is {came}, and {error}") from None
 
 
 def _unknown(env: Mapping[str, str], prefix: str, known: set[str]) -> Iterator[str]:

@@ -47,7 +47,8 @@ def setting(
     """Declare a field of a config dataclass (use `@dataclass(frozen=True, kw_only=True)`).
 
     `doc` is one sentence with the unit. A secret is hidden in repr and can also be given as `<NAME>_FILE`.
-    `by_service` gives defaults per service; `choices`, `least` and `most` say what is allowed.
+    `by_service` gives defaults per service; `choices`, `least` and `most` say what is allowed. A number has both:
+    `most` is what the rest of the suite was tested with.
     """
     facts = Setting(doc, secret, dict(by_service or {}), choices, least, most)
     if default is REQUIRED:
@@ -67,11 +68,18 @@ def convert(text: str, kind: Any, facts: Setting) -> Any:
     if facts.choices and value not in facts.choices:
         raise ValueError(f"must be one of {', '.join(facts.choices)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if facts.least is not None and value < facts.least:
-            raise ValueError(f"must be {facts.least:g} or more")
-        if facts.most is not None and value > facts.most:
-            raise ValueError(f"must be {facts.most:g} or less")
+        low, high = facts.least, facts.most
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise ValueError(f"must be {allowed(facts)}")
     return value
+
+
+def allowed(facts: Setting) -> str:
+    """Return the range of a number in words, such as `from 1 to 64`; empty when there is none."""
+    low, high = (None if bound is None else f"{bound:,.10g}" for bound in (facts.least, facts.most))
+    if low is not None and high is not None:
+        return f"from {low} to {high}"
+    return f"{low} or more" if low is not None else f"{high} or less" if high is not None else ""
 
 
 def _typed(text: str, kind: Any) -> Any:

@@ -13,9 +13,10 @@ import pytest
 from audio_provider import Answer, provider
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
+from trunkline.audio.v1 import admin_service_pb2, transcript_pb2
 from trunkline.audio.v1 import recording_service_pb2 as recording_messages
-from trunkline.audio.v1 import transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as transcription_messages
+from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from trunkline_audio import app
@@ -23,7 +24,7 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
 from trunkline_audio.tables import metadata
 from trunkline_audio.transcribing import Wish, transcript_id
-from trunkline_runtime.channels import Channels, acting_for
+from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.tokens import TokenSigner
@@ -83,6 +84,7 @@ class Suite:
         channel = channels.get(server.address)
         self.recordings = RecordingServiceStub(channel)
         self.transcripts = TranscriptionServiceStub(channel)
+        self.channel = channel
         self.server = server
         self.engine = engine
         self.there = there
@@ -547,3 +549,22 @@ async def test_the_migrations_make_the_declared_tables(tmp_path):
     package = "trunkline_audio.migrations"
     async with await Database.open(f"sqlite:///{tmp_path}/audio.db", metadata, migrations=package) as db:
         assert await db.read(lambda conn: migrations.differences(conn, metadata)) == []
+
+
+async def test_recordings_beyond_a_tenants_quota_are_refused_by_name_and_counted(tmp_path):
+    async with serving(tmp_path) as suite:
+        await asyncio.wait_for(suite.server.health.wait_serving(), 20)
+        kept = await suite.fetch(quota_bytes=100_000)
+        assert await suite.fetch("/second.wav", quota_bytes=1) == kept, "what is there is shown"
+        error = await failing(suite.fetch(identity="rec-2", quota_bytes=kept.size_bytes))
+        assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (error.reason, error.retry_after) == ("RECORDINGS_QUOTA", 900.0)
+        await suite.fetch(identity="rec-2", quota_bytes=kept.size_bytes + 1)
+        error = await failing(suite.fetch(identity="rec-3", quota_bytes=2 * kept.size_bytes))
+        assert error.reason == "RECORDINGS_QUOTA", "counted between two counts as well"
+        await suite.fetch(identity="rec-1", parent="tenants/globex", quota_bytes=1)
+        await suite.fetch(identity="rec-3")
+        with unconfined():
+            request = admin_service_pb2.CountTenantRequest(name=PARENT)
+            counted = await AdminServiceStub(suite.channel).CountTenant(request)
+        assert counted.recordings_bytes == 3 * kept.size_bytes

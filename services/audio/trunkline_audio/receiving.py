@@ -26,6 +26,7 @@ from trunkline_audio.naming import microseconds
 from trunkline_audio.preparation import Examined, Preparer
 from trunkline_audio.recordings import Recording, Recordings, blob_folder, blob_key
 from trunkline_audio.retention import expiry
+from trunkline_audio.room import Room
 
 log = logs.get_logger(__name__)
 
@@ -47,6 +48,8 @@ class Order:
     url_field: str = ""
     attachment: bool = False
     """A file of a message: kept as it comes, whatever it is."""
+    quota_bytes: int = 0
+    """The most bytes that may be kept of the tenant; 0: no bound."""
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
 
@@ -66,6 +69,7 @@ class Receiving:
         keep_days: int = 0,
     ) -> None:
         self._recordings = recordings
+        self._room = Room(recordings)
         self._blobs = blobs
         self._fetcher = fetcher
         self._preparer = preparer
@@ -79,6 +83,7 @@ class Receiving:
         found = await self._recordings.get(order.tenant_id, order.recording_id)
         if found is not None:
             return found
+        await self._room.check(order.tenant_id, order.quota_bytes)
         key = blob_key(order.tenant_id, order.recording_id)
         if key not in self._flights and len(self._flights) >= self._at_once:
             raise ResourceExhausted(
@@ -136,6 +141,7 @@ class Receiving:
             created_at=self._clock.now(),
             expire_at=expiry(order.expire_at, self._keep_days, self._clock.now()),
         )
+        self._room.add(order.tenant_id, kept.size)
         try:
             return await self._recordings.add(made)
         except NotFound:  # the tenant was deleted meanwhile: its bytes are to go as well

@@ -38,6 +38,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             headers=dict(request.headers),
             url_field=request.url_field,
             attachment=request.attachment,
+            quota_bytes=request.quota_bytes,
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._receiving.receive(order)).to_proto()

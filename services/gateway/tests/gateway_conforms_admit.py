@@ -63,7 +63,7 @@ async def what_nobody_can_judge_waits_for_the_tenant_service(open):
         await world.receipt(body_of(2), source="s-unknown", **UNVERIFIED)
         await world.admit()
         await world.admission.retry_undecided()
-        assert (await world.listed(), world.left) == ([], 3)
+        assert (await world.listed(), world.unverified.rows) == ([], 3)
         world.feed.down = False
         await asyncio.gather(*(world.new_admission().retry_undecided() for _ in range(3)))
         (event,) = await world.listed()
@@ -72,7 +72,7 @@ async def what_nobody_can_judge_waits_for_the_tenant_service(open):
         assert await world.rows(schema.rejections) == 2, "the one without a source is kept for operators"
         assert await world.rows(schema.undecided_receipts) == 0
         await world.admission.retry_undecided()
-        assert world.left == 0
+        assert world.unverified.rows == 0
 
 
 @check

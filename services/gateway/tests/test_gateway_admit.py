@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,9 +19,10 @@ from trunkline_gateway.admit import Admission
 from trunkline_gateway.events import EventReader
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime import paging
-from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.migrations import differences
 
@@ -36,22 +38,19 @@ class World:
         self.queue = Queue(db, schema.jobs)
         self.appender = db.appender(schema.receipts)
         self.feed = Feed(*sources)
-        self.ready, self.left = 0, None
+        self.ready, self.unverified = 0, Unverified(1_000, 1 << 20)
         self.admission = self.new_admission()
         self.events = EventReader(db)
         self.count = 0
 
     def new_admission(self, batch=4, busy=lambda: False):
         return Admission(
-            self.db, self.queue, SourceMap(self.feed, None), keep_rejections=2,
-            jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch, busy=busy,
+            self.db, self.queue, SourceMap(self.feed, None, rest_seconds=0), keep_rejections=2,
+            jobs_ready=self.on_ready, unverified=self.unverified, batch=batch, busy=busy,
         )  # fmt: skip
 
     def on_ready(self, tenants):
         self.ready += 1
-
-    def on_undecided(self, count):
-        self.left = count
 
     async def receipt(
         self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""
@@ -206,10 +205,10 @@ async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back
     await world.admit()
     assert await world.listed() == []
     await world.admission.retry_undecided()
-    assert world.left == 3
+    assert world.unverified.rows == 3
     world.feed.down = False
     await world.admission.retry_undecided()
-    assert world.left == 0
+    assert world.unverified.rows == 0
     (event,) = await world.listed()
     assert (await world.story(event.name)).receipts[0].verdict == event_pb2.VERDICT_UNVERIFIED
     (rejection,) = await world.rejections()
@@ -321,7 +320,7 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
         return batch
 
     async def hurried(seconds, *result):
-        if seconds:
+        if seconds and seconds != admission._retry_seconds:  # at which the undecided are looked at
             rested.append(seconds)
         return await sleep(0, *result)
 
@@ -335,3 +334,86 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert (asked[: len(lots)], len(rested)) == (lots, rests)
+
+
+async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(world):
+    world.feed.down = True
+    for n in range(9):
+        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"s-{n}")
+    await world.admit()
+    assert world.unverified.rows == 9, "all of them, not a batch of four"
+    admission, read = world.admission, []
+    real = admission._undecided.read
+    admission._undecided.read = lambda conn, sources, limit: (
+        read.append(set(sources)) or real(conn, sources, limit)
+    )
+    await admission.retry_undecided()
+    assert read == [], "no body is read while nobody can be asked"
+    running = asyncio.create_task(admission.run())
+    looks = []
+    retry = admission.retry_undecided
+    admission.retry_undecided = lambda: looks.append(1) or retry()
+    for _ in range(50):
+        admission.soon()
+        await asyncio.sleep(0.002)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(looks) <= 1, "whatever wakes admission"
+    world.feed.down = False
+    await admission.retry_undecided()
+    assert world.unverified.rows == world.unverified.bytes == 0
+    assert set().union(*read) == {f"s-{n}" for n in range(9)}
+    assert await world.rows(schema.undecided_receipts) == 0
+
+
+async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_nobody_up(world):
+    asked, most = 0, 0
+
+    async def slow(source_id):
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        try:
+            await asyncio.sleep(0.5)
+        finally:
+            asked -= 1
+        raise DeadlineExceeded("no answer", reason="TIMEOUT")
+
+    admission = world.new_admission(batch=256)
+    admission._sources._put(resolved("s-1"))
+    admission._sources._feed.resolve = slow
+    for n in range(100):
+        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"guess-{n}")
+    await world.receipt()
+    began = time.monotonic()
+    while await admission.step():
+        pass
+    assert time.monotonic() - began < 1.0, "half a second each would be 50"
+    assert len(await world.listed()) == 1
+    assert 1 < most <= 16
+
+
+async def test_a_redelivery_does_not_keep_its_body_again_and_says_how_large_it_was(world):
+    other = BODY + b" "  # the same event in other bytes
+    await world.receipt()
+    await world.receipt()
+    await world.admit()
+    for body in (BODY, other):
+        await world.receipt(body)
+    await world.admit()
+    kept = sa.select(schema.receipts.c.body).order_by(schema.receipts.c.seq)
+    assert await world.db.read(lambda conn: conn.execute(kept).scalars().all()) == [BODY, b"", b"", other]
+    (event,) = await world.listed()
+    story = await world.story(event.name, view=event_service_pb2.EVENT_VIEW_FULL)
+    assert len(BODY) == 86
+    assert [receipt.size_bytes for receipt in story.receipts] == [86, 86, 86, 87]
+    assert story.body == BODY
+
+
+async def test_a_rejected_receipt_does_not_keep_a_second_copy_of_its_body(world):
+    await world.receipt(b"x" * 5_000, verdict=verdicts.UNVERIFIED, headers=b"signature: AAAA")
+    await world.admit()
+    assert (await world.rejections())[0].size_bytes == 5_000
+    assert (
+        await world.db.read(lambda conn: conn.execute(sa.select(schema.receipts.c.body)).scalar_one()) == b""
+    )

@@ -17,6 +17,7 @@ from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.headers import unpack
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_store.errors import StoreBusy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -47,9 +48,10 @@ class Kept:
 class World:
     def __init__(self, *sources, rate=1e9, burst=1e9):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
+        self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
-            public_url="https://hooks.example.com/", max_body_bytes=1000, max_unverified=2,
+            public_url="https://hooks.example.com/", max_body_bytes=1000, unverified=self.unverified,
             admit_soon=self.admit, now=lambda: NOW,
         )  # fmt: skip
 
@@ -179,7 +181,7 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
         "what may verify it, and nothing else"
     )
     assert b"Bearer" not in row[8]
-    world.receiver.unverified_decided(0)
+    world.unverified.looked_at([row[0] for row in world.inbox.rows], [])
     assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"
 
 
@@ -217,3 +219,38 @@ async def test_another_path_is_404(path):
 async def test_get_is_405():
     status, headers, _ = await World(resolved()).post(method="GET")
     assert (status, headers[b"allow"]) == (405, b"POST")
+
+
+async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wherever_it_waits():
+    world = World()
+    world.unverified.most_rows = 300
+    world.feed.down = True
+    answers = []
+    for n in range(1_500):
+        answers.append((await world.post(f"/hooks/s-{n}/post_call"))[0])
+        if n % 100 == 99:  # admission looks at all that came, and can judge none of it
+            rows = world.inbox.rows
+            world.unverified.looked_at([row[0] for row in rows[-100:]], [600] * (len(rows) - world.looked))
+            world.looked = len(rows)
+        if n % 200 == 199:  # and by and by counts what the store holds
+            world.unverified.recount(len(world.inbox.rows), 600 * len(world.inbox.rows))
+    assert (answers.count(202), answers.count(503)) == (300, 1_200)
+    assert world.feed.asked < 10, "a service that could not be reached is left alone for a moment"
+
+
+async def test_unverified_webhooks_are_bounded_in_bytes_too():
+    world = World()
+    world.unverified.most_rows, world.unverified.most_bytes = 1_000, 10_000
+    world.feed.down = True
+    answers = [(await world.post(f"/hooks/s-{n}/x", chunks=(b"x" * 900,)))[0] for n in range(20)]
+    assert answers.count(202) == 7
+    assert world.unverified.bytes <= 10_000
+
+
+async def test_a_webhook_that_was_not_stored_does_not_count_as_waiting():
+    world = World()
+    world.feed.down = True
+    world.inbox.error = StoreBusy("full")
+    for _ in range(5):
+        assert (await world.post("/hooks/s-9/x"))[0] == 503
+    assert (world.unverified.rows, world.unverified.bytes) == (0, 0)

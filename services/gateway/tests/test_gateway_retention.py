@@ -29,7 +29,7 @@ async def world(tmp_path):
     async with opened(tmp_path, kept(3), kept(0, "s-2")) as world:
         world.admission = Admission(
             world.db, world.queue, world.sources, keep_rejections=50, jobs_ready=lambda tenants: None,
-            undecided=lambda count: None, events_days=10,
+            unverified=world.unverified, events_days=10,
         )  # fmt: skip
         yield world
 

@@ -10,25 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
-from trunkline_jobs import Queue
+from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
-from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
+from trunkline_gateway.backlog import Batch, Looked, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
 from trunkline_gateway.json_bounds import is_heavy
+from trunkline_gateway.kept import add_kept
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.rejections import insert_rejections
+from trunkline_gateway.redeliveries import drop_repeated, empty_bodies
+from trunkline_gateway.rejections import KEPT_BYTES, insert_rejections
 from trunkline_gateway.revisions import told_apart
 from trunkline_gateway.schema import (
     deleted_tenants,
@@ -39,6 +43,7 @@ from trunkline_gateway.schema import (
     undecided_receipts,
 )
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified, weight_of
 
 log = get_logger(__name__)
 
@@ -56,6 +61,9 @@ _CROWDED_BATCH = 64
 _PAUSE = 24.0
 _LONGEST_PAUSE = 0.5
 _LOOK_SECONDS = 30.0
+# How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
+_PATIENCE_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
 
 
 class Admitted(NamedTuple):
@@ -78,26 +86,29 @@ class Admission:
         *,
         keep_rejections: int,
         jobs_ready: Callable[[AbstractSet[str]], None],
-        undecided: Callable[[int], None],
+        unverified: Unverified,
         busy: Callable[[], bool] = lambda: False,
         batch: int = 256,
         retry_undecided_seconds: float = 2.0,
         events_days: int = 0,
         base_url: str = "",
+        keep_rejections_bytes: int = KEPT_BYTES,
+        is_over: Callable[[Source], bool] = lambda source: False,
     ):
         """Take every dependency.
 
-        `jobs_ready` is told the tenants for whom jobs were made; `undecided` is told how many receipts nobody can
+        `jobs_ready` is told the tenants for whom jobs were made; `unverified` counts the receipts that nobody can
         judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
-        what providers post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
+        what providers post to; `is_over` says that a source's tenant has more than its quota: its new jobs go behind
+        those of the others; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
         share of it.
         """
         self._db = db
         self._queue = queue
         self._sources = sources
-        self._keep_rejections = keep_rejections
+        self._keep_rejections = (keep_rejections, keep_rejections_bytes)
         self._jobs_ready = jobs_ready
-        self._tell_undecided = undecided
+        self._unverified = unverified
         self._busy = busy
         self._batch = batch
         self._backlog = backlog_of(db)
@@ -107,6 +118,7 @@ class Admission:
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
         self._base_url = base_url
+        self._is_over = is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._crowded = False  # when it looked
@@ -120,7 +132,12 @@ class Admission:
         self._wake.set()
 
     async def run(self) -> None:
-        """Admit for ever; a store that fails is tried again."""
+        """Admit for ever, and look again at what could not be judged; a store that fails is tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._admit_for_ever())
+            group.create_task(self._retry_for_ever())
+
+    async def _admit_for_ever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
@@ -131,16 +148,25 @@ class Admission:
                     if self._crowded:
                         await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
                     began = time.monotonic()
-                if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
-                    self._look_due = time.monotonic() + _LOOK_SECONDS
-                    await self.retry_undecided()
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
                 await asyncio.sleep(0.5)
 
+    async def _retry_for_ever(self) -> None:
+        """Look again by the clock, however many webhooks come, and beside the loop that admits them."""
+        while True:
+            try:
+                if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
+                    self._look_due = time.monotonic() + _LOOK_SECONDS
+                    await self.retry_undecided()
+            except StoreError as error:
+                log.warning("undecided_not_looked_at", error=str(error))
+            await asyncio.sleep(self._retry_seconds)
+
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
         self._crowded = self._busy()
+        came_before = self._unverified.waiting()
         if self._last < _FEW and not self._crowded:
             most = min(_FEW, self._batch)
             batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
@@ -150,25 +176,39 @@ class Admission:
         self._last = len(batch.rows)
         if not batch.rows:
             LAG.set(0)
+            self._unverified.looked_at(came_before, ())  # another process did
             return False
         decisions = await self._decide(batch.rows)
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
-        self._any_undecided |= any(d.undecided for d in decisions)
+        undecided = {d.seq for d in decisions if d.undecided}
+        self._any_undecided |= bool(undecided)
+        if undecided or came_before:
+            weights = [_weight(row) for row in batch.rows if row.seq in undecided]
+            self._unverified.looked_at([row.receipt_id for row in batch.rows], weights)
         LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
         return len(batch.rows) == most
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
-        rows = (await self._db.read(lambda conn: self._undecided.read(conn, self._batch))).rows
-        decided = {d.seq: d for d in await self._decide(rows) if not d.undecided}
-        if decided:
-            batch = Batch([row for row in rows if row.seq in decided])
-            decisions = list(decided.values())
-            self._count(
-                await self._db.write(lambda conn: self._apply(conn, decisions, self._undecided, batch))
-            )
-        self._any_undecided = bool(rows)
-        self._tell_undecided(len(rows) - len(decided))
+        after = ""
+        while sources := await self._db.read(lambda conn: self._undecided.sources(conn, after, self._batch)):  # noqa: B023
+            after = sources[-1]
+            known, _ = await self._known(sources, _RETRY_SECONDS)
+            while known:
+                batch = await self._db.read(lambda conn: self._undecided.read(conn, known, self._batch))  # noqa: B023
+                if not batch.rows:
+                    break
+                decided = {d.seq: d for d in await self._decide(batch.rows) if not d.undecided}
+                if not decided:
+                    break
+                done = Batch([row for row in batch.rows if row.seq in decided])
+                await self._settle(list(decided.values()), done)
+        waiting, weight = await self._db.read(self._undecided.count)
+        self._any_undecided = bool(waiting)
+        self._unverified.recount(waiting, weight)
+
+    async def _settle(self, decisions: list[Decision], batch: Batch) -> None:
+        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._undecided, batch)))
 
     def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
@@ -180,33 +220,62 @@ class Admission:
             self._jobs_ready(tenants)
 
     async def _decide(self, rows: Sequence[Receipt]) -> list[Decision]:
-        known: dict[str, Source | None] = {}
-        unsure: set[str] = set()
-        for source_id in {row.source_id for row in rows}:
-            try:
-                known[source_id] = await self._sources.resolve(source_id)
-            except TrunklineError:
-                unsure.add(source_id)
+        known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
         decisions: list[Decision] = []
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
                 given = (row, source, unsure_of_it, self._events_days, self._base_url)
                 heavy = is_heavy(row.body)
-                decisions.append(await asyncio.to_thread(decide, *given) if heavy else decide(*given))
+                decision = await asyncio.to_thread(decide, *given) if heavy else decide(*given)
+                if source is not None and decision.job is not None and self._is_over(source):
+                    later = replace(decision.job, queue_class=QueueClass.BACKGROUND)
+                    decision = replace(decision, job=later)
+                decisions.append(decision)
             # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
             await asyncio.sleep(0)
         return decisions
 
+    async def _known(
+        self, source_ids: Iterable[str], seconds: float
+    ) -> tuple[dict[str, Source | None], set[str]]:
+        """Return the sources, None for one that is not there, and the ids of those of which nobody can tell in time.
+
+        Unknown ones are asked for side by side; an answer that comes later is there the next time.
+        """
+        known: dict[str, Source | None] = {}
+        asked: dict[str, asyncio.Task[Source | None]] = {}
+        for source_id in source_ids:
+            source = self._sources.get(source_id)
+            if source is None:
+                asked[source_id] = asyncio.ensure_future(self._sources.resolve(source_id))
+            else:
+                known[source_id] = source
+        if asked:
+            await asyncio.wait(asked.values(), timeout=seconds)
+        unsure: set[str] = set()
+        for source_id, task in asked.items():
+            try:
+                if task.done():
+                    known[source_id] = task.result()
+                    continue
+                task.cancel()
+            except TrunklineError:
+                pass
+            unsure.add(source_id)
+        return known, unsure
+
     def _apply(
-        self, conn: sa.Connection, decisions: list[Decision], backlog: Backlog, batch: Batch
+        self, conn: sa.Connection, decisions: list[Decision], backlog: Looked, batch: Batch
     ) -> Admitted:
         """Write the decisions about a batch in the open transaction."""
         taken = backlog.take(conn, batch)
         if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
             decisions = [d for d in decisions if d.seq in taken]
-        waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
-        if waiting:
+        undecided = [d for d in decisions if d.undecided]
+        if undecided:
+            weights = {row.seq: _weight(row) for row in batch.rows}
+            waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
         eventless = [
@@ -216,22 +285,36 @@ class Admission:
         ]
         if eventless:
             conn.execute(eventless_receipts.insert(), eventless)
-        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
+            empty_bodies(conn, [row["seq"] for row in eventless])  # the rejection holds it
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         decisions = told_apart(conn, decisions)
-        new = self._admit_events(conn, decisions) if decisions else set()
+        new = self._admit_events(conn, decisions, batch.rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
-    def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> set[tuple[str, str]]:
+    def _admit_events(
+        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
+    ) -> set[tuple[str, str]]:
         """Insert the events with their jobs and links; tenants and ids of those that are new."""
-        rows = [d.event for d in decisions if d.event]
+        bodies = {row.seq: row.body for row in rows}
+        weights = {row.seq: _weight(row) for row in rows}
+        found = [d.event for d in decisions if d.event]
         columns = self._insert_events.columns
-        new = self._insert_events.run(conn, [tuple(row[name] for name in columns) for row in rows])
+        new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
-        links = [(d.event["tenant_id"], d.event["event_id"], d.seq) for d in decisions if d.event]
-        self._insert_links.run(conn, links)
+        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
+        sizes = drop_repeated(conn, links, new, bodies)
+        self._insert_links.run(conn, [(*event, seq, sizes.get(seq)) for event, seq in links])
+        kept: dict[str, int] = defaultdict(int)
+        for (tenant, _), seq in links:
+            kept[tenant] += weights[seq] - sizes.get(seq, 0)
+        add_kept(conn, kept)
         return new
+
+
+def _weight(row: Receipt) -> int:
+    return weight_of(row.url, row.headers, row.body)
 
 
 def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:

@@ -41,6 +41,9 @@ _NAMES = {
 }
 
 
+_QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
+
+
 async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
     """Answer 202: the receipt is committed. The answer to nearly all that comes, so it goes in one piece if it can."""
     extensions = scope.get("extensions")
@@ -81,7 +84,10 @@ def _refusal(
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     name = _NAMES[status]
     detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "trunkline"}
-    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": [detail]}})
+    details: list[dict[str, Any]] = [detail]
+    if status == 429:
+        details.append({"@type": _QUOTA_FAILURE, "violations": [{"subject": reason, "description": message}]})
+    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": details}})
     headers = [_JSON, (b"content-length", str(len(body)).encode())]
     if retry_after is not None:
         headers.append((b"retry-after", str(max(1, int(retry_after + 0.999))).encode()))

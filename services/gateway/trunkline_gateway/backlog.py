@@ -25,12 +25,27 @@ _BEHIND = Hot(
     .order_by(receipts.c.seq)
     .limit(sa.bindparam("limit_"))
 )
-_UNDECIDED = Hot(
-    sa.select(*_RECEIPT)
-    .join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
-    .order_by(receipts.c.seq)
+_UNDECIDED_SOURCES = Hot(
+    sa.select(undecided_receipts.c.source_id)
+    .distinct()
+    .where(undecided_receipts.c.source_id > sa.bindparam("after_"))
+    .order_by(undecided_receipts.c.source_id)
     .limit(sa.bindparam("limit_"))
 )
+_UNDECIDED = Hot(
+    sa.select(undecided_receipts.c.seq, undecided_receipts.c.weight)
+    .where(undecided_receipts.c.source_id.in_(sa.bindparam("sources_", expanding=True)))
+    .order_by(undecided_receipts.c.seq)
+    .limit(sa.bindparam("limit_"))
+)
+_THESE = Hot(
+    sa.select(*_RECEIPT)
+    .where(receipts.c.seq.in_(sa.bindparam("seqs_", expanding=True)))
+    .order_by(receipts.c.seq)
+)
+_UNDECIDED_COUNT = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(undecided_receipts.c.weight), 0))
+# What is read at once of receipts that wait.
+_READ_BYTES = 8 << 20
 _MOVE = Hot(
     cursors.update()
     .where(cursors.c.name == _CURSOR, cursors.c.seq == sa.bindparam("before_"))
@@ -46,14 +61,18 @@ class Batch(NamedTuple):
     """What they stand behind, where that means anything."""
 
 
-class Backlog(Protocol):
+class Looked(Protocol):
+    """How it is told which receipts were looked at; it joins the caller's transaction."""
+
+    def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
+        """Say that the batch was looked at; return the numbers of those that nobody else took meanwhile."""
+
+
+class Backlog(Looked, Protocol):
     """How an engine tells the receipts that nobody has looked at. Its methods join the caller's transaction."""
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return up to `limit` of them; fewer only when there are no others."""
-
-    def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
-        """Say that the batch was looked at; return the numbers of those that nobody else took meanwhile."""
 
 
 def backlog_of(db: Database) -> Backlog:
@@ -112,11 +131,30 @@ class ByShard:
 
 
 class Undecided:
-    """Receipts that were looked at and could not be judged, on either engine: the table that names them."""
+    """Receipts that were looked at and could not be judged, on either engine: the table that names them.
 
-    def read(self, conn: sa.Connection, limit: int) -> Batch:
-        """Return up to `limit` of them."""
-        return Batch(_receipts(_UNDECIDED.all(conn, {"limit_": limit})))
+    A body is read only once its source can be told, and a few at a time.
+    """
+
+    def count(self, conn: sa.Connection) -> tuple[int, int]:
+        """Return how many there are, and their bytes."""
+        count, weight = conn.execute(_UNDECIDED_COUNT).one()
+        return int(count), int(weight)
+
+    def sources(self, conn: sa.Connection, after: str, limit: int) -> list[str]:
+        """Return the sources that they came through, in order, behind `after`."""
+        return [row["source_id"] for row in _UNDECIDED_SOURCES.all(conn, {"after_": after, "limit_": limit})]
+
+    def read(self, conn: sa.Connection, sources: Collection[str], limit: int) -> Batch:
+        """Return some of them that came through these sources, at most `limit`; none when there are none."""
+        left = _READ_BYTES
+        seqs: list[int] = []
+        for row in _UNDECIDED.all(conn, {"sources_": sorted(sources), "limit_": limit}):
+            left -= row["weight"]
+            if left < 0 and seqs:
+                break
+            seqs.append(row["seq"])
+        return Batch(_receipts(_THESE.all(conn, {"seqs_": seqs})) if seqs else [])
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Forget that they are undecided."""

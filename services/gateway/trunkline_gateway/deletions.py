@@ -33,6 +33,7 @@ from trunkline_gateway.schema import (
     eventless_receipts,
     events,
     jobs,
+    kept_bytes,
     metadata,
     receipts,
     rejections,
@@ -160,7 +161,7 @@ async def purge_here(db: Database, tenant: str) -> int:
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
     while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
         removed += gone
-    for table in (rejections, replays, event_receipts, jobs):
+    for table in (rejections, replays, event_receipts, jobs, kept_bytes):
         removed += await delete_all(db, table, table.c.tenant_id == tenant)
     turns = metadata.tables["jobs_turns"]  # losing one changes who is first, nothing more
     return removed + await delete_all(db, turns, turns.c.tenant_id == tenant)

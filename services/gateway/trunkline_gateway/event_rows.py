@@ -78,12 +78,26 @@ def listed(tenant: str, conditions: Sequence[sa.ColumnElement[bool]], *more: Any
     return query.where(events.c.tenant_id == tenant, *conditions)
 
 
-def listed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
-    """Return the query of a tenant's rejections with as much of each body as is shown; none that is past its days."""
+def weighed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
+    """Return the query of a tenant's rejections as `weight_of` takes them; none that is past its days."""
+    shown = (rejections.c.rejection_id, rejections.c.received_at)
+    weights = (rejections.c.size_bytes, rejections.c.stored_bytes)
+    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
+    return sa.select(*shown, *weights).where(rejections.c.tenant_id == tenant, kept)
+
+
+def weight_of(row: sa.Row[Any]) -> int:
+    """Return about how many bytes a rejection takes in a list."""
+    hidden: int = max(0, row.size_bytes - _SHOWN_BODY)
+    return max(1, int(row.stored_bytes) - hidden)
+
+
+def shown_rejections(tenant: str, rejection_ids: Sequence[str]) -> sa.Select[Any]:
+    """Return the query of these rejections with as much of each body as is shown."""
     shown = [column for column in rejections.c if column is not rejections.c.body]
     body = sa.func.substr(rejections.c.body, 1, _SHOWN_BODY, type_=rejections.c.body.type).label("body")
-    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
-    return sa.select(*shown, body).where(rejections.c.tenant_id == tenant, kept)
+    mine = (rejections.c.tenant_id == tenant) & rejections.c.rejection_id.in_(rejection_ids)
+    return sa.select(*shown, body).where(mine)
 
 
 def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_pb2.Event | None:
@@ -97,7 +111,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     event = event_message(row)
     linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
     links = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
-    size = sa.func.length(receipts.c.body).label("size")
+    size = sa.func.coalesce(event_receipts.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size")
     query = (
         sa.select(receipts.c.receipt_id, receipts.c.received_at, receipts.c.verdict, size)
         .select_from(links)

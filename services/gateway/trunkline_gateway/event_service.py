@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_jobs import Queue
-from trunkline_runtime.errors import NotFound
+from trunkline_runtime.errors import NotFound, ResourceExhausted
 from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
 
@@ -18,6 +19,7 @@ from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.event_deletion import count_purge, purge
 from trunkline_gateway.event_rows import event_conditions, story
 from trunkline_gateway.events import EventReader
+from trunkline_gateway.kept import running_replays
 from trunkline_gateway.replaying import DEFAULT_RATE, REPLAYED, Replays, Wanted, replay_event
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,13 +36,18 @@ class EventService(EventReader):
         accepting: Accepting,
         jobs_ready: Callable[[], None],
         list_staleness: timedelta | None = None,
+        quotas_of: Callable[[str], tenant_pb2.Quotas] = lambda tenant: tenant_pb2.Quotas(),
     ):
-        """`jobs_ready` is called after an event was set going; `list_staleness` is EventReader's."""
+        """`jobs_ready` is called after an event was set going; `list_staleness` is EventReader's.
+
+        `quotas_of` tells what a tenant may use; 0 is no bound.
+        """
         super().__init__(db, list_staleness)
         self._queue = queue
         self._replays = replays
         self._accepting = accepting
         self._jobs_ready = jobs_ready
+        self._quotas_of = quotas_of
 
     async def ReplayEvent(self, request: pb.ReplayEventRequest, context: _Context) -> event_pb2.Event:
         """Process one event again."""
@@ -66,7 +73,21 @@ class EventService(EventReader):
         event_conditions(request.filter)  # a filter that is none is refused before anything is kept
         rate = request.rate_per_second or DEFAULT_RATE
         wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id)
-        return await (self._replays.count(wanted) if request.dry_run else self._replays.start(wanted))
+        if request.dry_run:
+            return await self._replays.count(wanted)
+        await self._check_replays(tenant)
+        return await self._replays.start(wanted)
+
+    async def _check_replays(self, tenant: str) -> None:
+        """Raise ResourceExhausted when as many replays of a tenant run as its plan allows."""
+        most = self._quotas_of(tenant).replays
+        if most and await self._db.read(lambda conn: running_replays(conn, tenant)) >= most:
+            raise ResourceExhausted(
+                f"the plan allows {most} replays at once; try again when one has ended",
+                reason="REPLAYS_QUOTA",
+                subject=f"tenants/{tenant}",
+                retry_after=60.0,
+            )
 
     async def GetReplay(self, request: pb.GetReplayRequest, context: _Context) -> replay_pb2.Replay:
         """Show how far a replay has come."""

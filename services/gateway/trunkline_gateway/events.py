@@ -21,12 +21,17 @@ from trunkline_gateway.event_rows import (
     event_conditions,
     event_message,
     listed,
-    listed_rejections,
     rejection_conditions,
     rejection_message,
+    shown_rejections,
     story,
+    weighed_rejections,
+    weight_of,
 )
 from trunkline_gateway.schema import events, jobs, rejections
+
+# A page of rejections ends when it holds so many bytes, whatever was asked for: far below what a message may have.
+_PAGE_BYTES = 4 << 20
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -75,13 +80,20 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
     async def ListRejections(
         self, request: pb.ListRejectionsRequest, context: _Context
     ) -> pb.ListRejectionsResponse:
-        """List a tenant's rejected requests, the latest first."""
+        """List a tenant's rejected requests, the latest first; a page ends early when it grows large."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         digest = paging.digest_of_request(request.parent)
         key = (rejections.c.received_at, rejections.c.rejection_id)
-        query = listed_rejections(tenant, self._db.clock.now())
+        query = weighed_rejections(tenant, self._db.clock.now())
         rows, token = await self._page(query, key, request, digest)
-        return pb.ListRejectionsResponse(rejections=map(rejection_message, rows), next_page_token=token)
+        fitting = _fitting([weight_of(row) for row in rows])
+        if fitting < len(rows):
+            rows = rows[:fitting]
+            token = paging.encode((rows[-1].received_at, rows[-1].rejection_id), digest)
+        shown = shown_rejections(tenant, [row.rejection_id for row in rows])
+        found = await self._db.read(lambda conn: conn.execute(shown).all())
+        found = sorted(found, key=lambda row: (row.received_at, row.rejection_id), reverse=True)
+        return pb.ListRejectionsResponse(rejections=map(rejection_message, found), next_page_token=token)
 
     async def _page(
         self,
@@ -106,3 +118,13 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
 
 
 _ListRequest = pb.ListEventsRequest | pb.ListDeadLettersRequest | pb.ListRejectionsRequest
+
+
+def _fitting(weights: Sequence[int]) -> int:
+    """Return how many of these fit on a page, the first always."""
+    total = 0
+    for place, weight in enumerate(weights):
+        total += weight
+        if total > _PAGE_BYTES and place:
+            return place
+    return len(weights)

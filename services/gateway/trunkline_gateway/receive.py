@@ -23,13 +23,18 @@ from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
+from trunkline_gateway.kept import GRACE, Kept
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified, weight_of
 
 log = get_logger(__name__)
 
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
+
+# Room is made by days that pass, by an operator or by another plan.
+_QUOTA_RETRY_SECONDS = 3_600
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -92,9 +97,10 @@ class Receiver:
         *,
         public_url: str,
         max_body_bytes: int,
-        max_unverified: int,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        kept: Kept | None = None,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
         self._sources = sources
@@ -103,10 +109,10 @@ class Receiver:
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
-        self._max_unverified = max_unverified
-        self._unverified = 0  # since the last time that admission decided some
+        self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
+        self._kept = kept
         self._accepted = {
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
@@ -119,7 +125,9 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionLog,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
+        kept: Kept | None = None,
     ) -> Self:
         """Make one as the settings say."""
         return cls(
@@ -129,8 +137,9 @@ class Receiver:
             Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
-            max_unverified=config.max_unverified,
+            unverified=unverified,
             admit_soon=admit_soon,
+            kept=kept,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,6 +191,8 @@ class Receiver:
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
 
+        if source.receipts_quota and self._kept is not None:
+            self._hold_to_quota(self._kept, source, len(body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
@@ -191,6 +202,13 @@ class Receiver:
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
+
+    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+        """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        if kept.is_over(source, 1 if resends else GRACE):
+            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
+        kept.take(source.tenant_id, size)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Return the raw body; refuse it as soon as it is known to be too large."""
@@ -229,23 +247,24 @@ class Receiver:
 
     async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
-        if self._unverified >= self._max_unverified:
+        url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
+        weight = weight_of(url, headers, delivery.body)
+        if not self._unverified.enter(weight):
             message = "the source is not known here and cannot be asked for; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
-        self._unverified += 1
         receipt_id = ids.receipt_id()
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
-            delivery.headers.get("content-type", "")[:128], delivery.target[:2048],
-            pack(kept_of_anybody(delivery.headers)), delivery.body,
+            delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
-        await self._commit(row, None)
+        kept = False
+        try:
+            await self._commit(row, None)
+            kept = True
+        finally:
+            self._unverified.entered(receipt_id, weight, kept=kept)
         RECEIPTS.labels("unknown", "unverified").inc()
         return receipt_id
-
-    def unverified_decided(self, still_undecided: int) -> None:
-        """Admission says how many unverified receipts still wait, which is what the bound is about."""
-        self._unverified = still_undecided
 
     async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
         try:

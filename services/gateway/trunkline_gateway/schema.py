@@ -57,6 +57,7 @@ undecided_receipts = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (unverified.py)
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
@@ -94,21 +95,32 @@ sa.Index(
     "events_by_revised",
     events.c.tenant_id,
     events.c.revises,
-    events.c.event_time,
     events.c.received_at,
     sqlite_where=events.c.revises.is_not(None),
-    info=index_options(null_filtered=True, storing=("content", "first_seq")),
+    info=index_options(null_filtered=True, storing=("content",)),
 )
 
-# Which receipts told us of which event: a redelivery adds a row here and nothing else.
+# Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
+# event's first receipt keeps none of its own, only how large it was (redeliveries.py).
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
     sa.Column("tenant_id", Text(40), primary_key=True),
     sa.Column("event_id", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
     sqlite_with_rowid=False,
     info=table_options(interleave_in="events"),
+)
+
+# Bytes of the receipts of each tenant's events (kept.py): written with what they count, in the same transaction. In
+# parts, since a row that every admission writes is one that they wait for each other at; their sum is what counts.
+kept_bytes = sa.Table(
+    "kept_bytes",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
 )
 
 # Receipts that admission found to be no event: all that says when they are to go.
@@ -132,12 +144,23 @@ rejections = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
     sa.Column("url", Text(2048), nullable=False),  # the path and query as they came
-    sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
+    sa.Column("headers", Json, nullable=False),  # a few, cut: it may be verified again (headers.py)
     sa.Column("body", Bytes, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of the body as it came
     sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # all that is kept
     sa.Index("rejections_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id", info=index_options()),
+    # Each source's, the latest first, with what they weigh: trimmed and counted without a look at a body.
+    sa.Index(
+        "rejections_by_source",
+        "tenant_id",
+        "source_id",
+        "received_at",
+        "rejection_id",
+        "stored_bytes",
+        info=index_options(),
+    ),
     info=table_options(expire=("expire_at", 0)),
 )
 

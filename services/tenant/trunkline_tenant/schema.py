@@ -47,6 +47,7 @@ tenants = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
     sa.Column("update_time", UtcTimestamp, nullable=False),
+    sa.Column("plan", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
 sources = sa.Table(

@@ -52,6 +52,9 @@ POLICIES = {
     MEDIA: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
 }
 
+MOST_ATTEMPTS = max(policy.attempts for policy in POLICIES.values())
+"""Of a stage that has no policy here."""
+
 
 class Unfetchable(Exception):
     """A recording that the event names cannot be asked for as the source is configured; the text says why."""

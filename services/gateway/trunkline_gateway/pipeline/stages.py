@@ -125,6 +125,7 @@ class Stages:
                 url=facts.recording.url,
                 headers=facts.recording.headers,
                 url_field=facts.recording.url_field,
+                quota_bytes=source.quotas.recordings_bytes,
             )
             saying.keep(request.expire_time, run, source.retention.recordings_days)
             try:

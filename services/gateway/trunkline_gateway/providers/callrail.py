@@ -54,6 +54,7 @@ _RECORDING_CHANGES = frozenset({"recording", "recording_duration", "recording_ur
 class CallRail:
     """CallRail's rules."""
 
+    resends = False
     identity_headers: tuple[str, ...] = ()
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class _Plan:
 class GenericHmac:
     """The rules that a source's HmacOptions state."""
 
+    resends = False
     identity_headers: tuple[str, ...] = ()
 
     def __init__(self) -> None:

@@ -25,6 +25,7 @@ TOLERANCE_SECONDS = 300
 class StandardWebhooks:
     """The rules of standardwebhooks.com, and the same under the names that Svix gives the headers."""
 
+    resends = True
     identity_headers: tuple[str, ...] = ("webhook-id", "svix-id")
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ class FetchRecordingRequest(_message.Message):
     URL_FIELD_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ATTACHMENT_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording_id: _builtins.str
@@ -68,6 +69,10 @@ class FetchRecordingRequest(_message.Message):
     """
     attachment: _builtins.bool
     """It is a picture or another file of a message: kept as it comes, not examined as sound."""
+    quota_bytes: _builtins.int
+    """The most bytes of recordings that may be kept of the tenant; above, RESOURCE_EXHAUSTED with the reason
+    RECORDINGS_QUOTA. 0 is no bound.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers to fetch with. Used, never stored, dropped on a redirect to another host."""
@@ -87,10 +92,11 @@ class FetchRecordingRequest(_message.Message):
         url_field: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         attachment: _builtins.bool = ...,
+        quota_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "parent", b"parent", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "parent", b"parent", "quota_bytes", b"quota_bytes", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -352,7 +352,7 @@ class Rejection(_message.Message):
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The headers that came, without credentials."""
+        """A few of the headers that came, those that verify it again; each cut to 2,048 characters, never a credential."""
 
     def __init__(
         self,
