@@ -28,7 +28,7 @@ def cursor_outside_the_transaction():
         await self._db.write(lambda conn: take(self._backlog, conn, batch))
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
-        return len(batch.rows) == self._batch
+        return batch.more
 
     def all_of_it(self, conn, batch):
         return {row.seq for row in batch.rows}

@@ -1,8 +1,8 @@
 """Admit: a loop behind the writer that decides what each receipt is: an event, a redelivery, or a dead letter.
 
-Receipts are taken in batches, the oldest first. For each batch ONE transaction inserts the events that are new, their
-first jobs and the links of receipts to events, and takes the receipts out of the backlog; so a crash anywhere repeats
-the batch or has done it.
+Receipts are taken in batches, each source's in order and the sources in turns (backlog.py). For each batch ONE
+transaction inserts the events that are new, their first jobs and the links of receipts to events, and takes the
+receipts out of the backlog; so a crash anywhere repeats the batch or has done it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from trunkline_gateway.sources import SourceMap
 log = get_logger(__name__)
 
 LAG = Gauge(
-    "trunkline_admission_lag_seconds", "Age of the last receipt when it was admitted; 0 when none waits."
+    "trunkline_admission_lag_seconds",
+    "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
@@ -147,15 +148,15 @@ class Admission:
         else:
             most = _CROWDED_BATCH if self._crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
-        self._last = len(batch.rows)
+        self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
             LAG.set(0)
             return False
         decisions = await self._decide(batch.rows)
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
-        LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
-        return len(batch.rows) == most
+        LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
+        return batch.more
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""

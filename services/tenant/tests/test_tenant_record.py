@@ -4,6 +4,7 @@ import itertools
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
@@ -323,8 +324,10 @@ async def test_rows_of_an_earlier_version_are_counted_once_and_then_go_on(suite)
         await suite.record(
             f"e{n}", 100 + n, provider_call_id=f"C{n}", caller_number="+14045550100", lead_score=n
         )
-    await suite.app.db.write(lambda conn: conn.execute(leads.update().values(tally=None)))
-    await suite.app.db.write(lambda conn: conn.execute(calls.update().values(events_sum=None)))
+    await suite.app.db.write(lambda conn: conn.execute(leads.update().where(sa.true()).values(tally=None)))
+    await suite.app.db.write(
+        lambda conn: conn.execute(calls.update().where(sa.true()).values(events_sum=None))
+    )
     await suite.record("e9", 90, provider_call_id="C1", caller_name="Ann")
     (lead,) = await leads_of(suite)
     assert (lead.call_count, lead.lead_score, lead.display_name) == (3, 2, "Ann")
@@ -365,4 +368,4 @@ async def test_how_many_calls_a_lead_and_events_a_call_have_changes_nothing_of_t
 
 async def test_a_score_outside_of_its_range_is_refused(suite, raised):
     error = await raised(suite.gateway.RecordCall(record_request("e1", 100, lead_score=101)))
-    assert error.violations == [("call.lead_score", "must be 0 to 100")]
+    assert list(error.violations) == [("call.lead_score", "must be 0 to 100")]
