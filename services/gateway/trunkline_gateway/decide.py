@@ -136,6 +136,7 @@ def _event(
         "warnings": None,
         "revises": None,
         "content": None,
+        "told_at": None,
     }
     job = NewJob(
         job_id=event_id,

@@ -91,6 +91,8 @@ events = sa.Table(
     # Of an event that changes a call: which changes it is one of, and a digest of what it changed the call to.
     sa.Column("revises", Text(40), nullable=True),
     sa.Column("content", Text(64), nullable=True),
+    # When that change was received last, of several in a row; `received_at` where it is NULL.
+    sa.Column("told_at", UtcTimestamp, nullable=True),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(

@@ -1,8 +1,12 @@
-"""Admission takes the sources in turns: what it took ahead of its cursor, and the marks by source."""
+"""Admission takes the sources in turns: what it took ahead of its cursor, and the marks by source.
+
+And when a change of a call was told last.
+"""
 
 import sqlalchemy as sa
 from alembic import op
 from trunkline_store.spanner import index_options
+from trunkline_store.types import UtcTimestamp
 
 revision = "0030"
 down_revision = "0010"
@@ -11,6 +15,7 @@ down_revision = "0010"
 def upgrade() -> None:
     """Adds the table and the cursor's token, and puts an index by source in the place of the one by time."""
     op.add_column("cursors", sa.Column("token", sa.BigInteger, nullable=True))
+    op.add_column("events", sa.Column("told_at", UtcTimestamp, nullable=True))
     op.create_table(
         "admitted_ahead",
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
