@@ -20,12 +20,13 @@ from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
-from trunkline_gateway.decide import Decision, Receipt, decide
+from trunkline_gateway.decide import Decision, Receipt, decide, set_aside
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
@@ -66,6 +67,10 @@ class Admitted(NamedTuple):
     redelivered: int
     dropped: int
     tenants: AbstractSet[str]
+
+
+class _Undone(Exception):
+    """Ends a trial."""
 
 
 class Admission:
@@ -138,6 +143,9 @@ class Admission:
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
                 await asyncio.sleep(0.5)
+            except Exception as error:  # whatever it is, it must not end every source's admission
+                log.error("admission_failed", exc_info=error)
+                await asyncio.sleep(0.5)
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
@@ -153,7 +161,7 @@ class Admission:
             LAG.set(0)
             return False
         decisions = await self._decide(batch.rows)
-        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
+        self._count(await self._write(decisions, self._backlog, batch))
         self._any_undecided |= any(d.undecided for d in decisions)
         LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
         return batch.more
@@ -165,9 +173,7 @@ class Admission:
         if decided:
             batch = Batch([row for row in rows if row.seq in decided])
             decisions = list(decided.values())
-            self._count(
-                await self._db.write(lambda conn: self._apply(conn, decisions, self._undecided, batch))
-            )
+            self._count(await self._write(decisions, self._undecided, batch))
         self._any_undecided = bool(rows)
         self._tell_undecided(len(rows) - len(decided))
 
@@ -199,6 +205,45 @@ class Admission:
             await asyncio.sleep(0)
         return decisions
 
+    async def _write(self, decisions: list[Decision], backlog: Backlog, batch: Batch) -> Admitted:
+        """Write the decisions about a batch. One that cannot be written becomes a dead letter: the others go on."""
+        try:
+            return await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            failing = {d.seq: why for d in decisions if (why := await self._fails(d))}
+            if not failing:
+                raise
+        aside = [
+            set_aside(d, f"it could not be kept ({failing[d.seq]})") if d.seq in failing else d
+            for d in decisions
+        ]
+        lost = {d.seq for d in aside if d.seq in failing and await self._fails(d)}
+        aside = [Decision(d.seq, d.source_id) if d.seq in lost else d for d in aside]
+        admitted = await self._db.write(lambda conn: self._apply(conn, aside, backlog, batch))
+        for seq, why in failing.items():
+            SET_ASIDE.labels("admission").inc()
+            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=seq not in lost)
+        return admitted
+
+    async def _fails(self, decision: Decision) -> str:
+        """Try to write one decision, and undo it; the name of what went wrong, else nothing."""
+
+        def trial(conn: sa.Connection) -> None:
+            self._enter(conn, [decision])
+            raise _Undone
+
+        try:
+            await self._db.write(trial)
+        except _Undone:
+            return ""
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            return type(error).__name__
+        return ""
+
     def _apply(
         self, conn: sa.Connection, decisions: list[Decision], backlog: Backlog, batch: Batch
     ) -> Admitted:
@@ -206,6 +251,9 @@ class Admission:
         taken = backlog.take(conn, batch)
         if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
             decisions = [d for d in decisions if d.seq in taken]
+        return self._enter(conn, decisions)
+
+    def _enter(self, conn: sa.Connection, decisions: list[Decision]) -> Admitted:
         waiting = [{"seq": d.seq, "source_id": d.source_id} for d in decisions if d.undecided]
         if waiting:
             conn.execute(undecided_receipts.insert(), waiting)
