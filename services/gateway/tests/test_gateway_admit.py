@@ -303,8 +303,8 @@ async def test_another_tenants_event_is_not_found(world):
             [32, 256],
             0,
         ),  # what comes in small numbers is looked at in small numbers, until it does not
-        ([True] * 9, [64, 64, 64], 2),
-        ([False, True, True, True], [32, 64, 64], 1),  # a small lot that was full is no reason to rest
+        ([True] * 12, [16] * 10, 9),
+        ([False] + [True] * 12, [32] + [16] * 8, 7),  # a small lot that was full is no reason to rest
     ],
 )
 async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(

@@ -52,11 +52,11 @@ ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found
 _SLICE = 32
 # As long as so few come at a time they are read without a trip to a thread.
 _FEW = 32
-# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 5 ms, and
-# rests this many times as long as it worked.
-_CROWDED_BATCH = 64
+# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 2 ms, and
+# rests this many times as long as it worked. Often and little: a quiet source's webhook is in the next lot.
+_CROWDED_BATCH = 16
 _PAUSE = 24.0
-_LONGEST_PAUSE = 0.5
+_LONGEST_PAUSE = 0.1
 _LOOK_SECONDS = 30.0
 
 

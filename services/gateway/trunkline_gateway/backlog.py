@@ -229,8 +229,9 @@ class ByCursor:
         self._stands = stands
 
     def _look_ahead(self, conn: sa.Connection, limit: int) -> None:
-        """Read what came since; a few where the caller holds the event loop."""
-        most = min(_LOOK_AHEAD if limit > _FEW else limit + 1, _MOST_AHEAD - len(self._turns))
+        """Read what came since: a few while nothing waits, when the caller may hold the event loop."""
+        few = limit <= _FEW and not len(self._turns)
+        most = min(limit + 1 if few else _LOOK_AHEAD, _MOST_AHEAD - len(self._turns))
         if most <= 0:
             return
         for row in _BEHIND.all(conn, {"behind_": self._looked, "limit_": most}):

@@ -44,14 +44,14 @@ class GatewayConfig(StoreConfig):
     )
     keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
     ceiling_per_second: float = setting(
-        500.0,
+        200.0,
         "webhooks a second of one source above which it is answered 429 with Retry-After; well under what the gateway"
         " takes, so that one source leaves room for the others",
         least=1,
         most=1_000_000,
     )
     ceiling_burst: float = setting(
-        2_000.0, "how many of one source may come at once before the ceiling counts", least=1, most=1_000_000
+        1_000.0, "how many of one source may come at once before the ceiling counts", least=1, most=1_000_000
     )
     http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
     http_connections_per_address: int = setting(
