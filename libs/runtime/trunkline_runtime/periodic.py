@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
 from trunkline_runtime.logs import get_logger
@@ -44,4 +45,10 @@ def set_aside(work: str, **what: object) -> Iterator[None]:
         if getattr(error, "transient", False):
             raise
         SET_ASIDE.labels(work).inc()
-        log.error("set_aside", work=work, error=type(error).__name__, exc_info=error, **what)
+        log.error("set_aside", work=work, error=type(error).__name__, at=place_of(error), **what)
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an error was raised, as `function:line`: no text and no value, which may be a tenant's own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else ""

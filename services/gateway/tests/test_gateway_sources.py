@@ -226,3 +226,12 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, m
         cache.save([resolved("s-2")])
     assert set(cache.load()) == {"s-1"}
     assert [path.name for path in tmp_path.iterdir()] == ["sources"]
+
+
+async def test_a_source_that_cannot_be_understood_is_set_aside_and_the_others_are_followed():
+    poison = resolved("s-1")
+    poison.source.name = "nothing like a name"
+    feed = Feed([Change(upserted=poison, revision=3), Change(upserted=resolved("s-2"), revision=4)])
+    sources = SourceMap(feed, None)
+    await follow(sources)
+    assert sources.get("s-2") is not None

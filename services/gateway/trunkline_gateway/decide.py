@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
 from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import SET_ASIDE
+from trunkline_runtime.periodic import SET_ASIDE, place_of
 
 from trunkline_gateway import ids, verdicts
 from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
@@ -105,15 +104,12 @@ def decide(
     except (
         Exception
     ) as error:  # what no adapter foresaw is one sender's trouble, and must not end everybody's admission
-        # Where it happened and not the traceback, which may show what the body says.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{place.name}:{place.lineno}"
         log.error(
             "receipt_unreadable",
             source=row.source_id,
             receipt=row.receipt_id,
             error=type(error).__name__,
-            at=where,
+            at=place_of(error),
         )
         SET_ASIDE.labels("admission").inc()
         return _unreadable(row, source, expire_at, f"the body could not be read ({type(error).__name__})")
