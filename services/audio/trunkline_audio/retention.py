@@ -91,7 +91,7 @@ async def delete_recordings(
     return total
 
 
-async def _without_bytes(blobs: Blobs, row: sa.Row[Any]) -> bool:
+async def _without_bytes(blobs: Blobs, row: Any) -> bool:
     """Delete a recording's bytes; False when they cannot be deleted now."""
     with set_aside("recordings", tenant=row.tenant_id, recording=row.recording_id):
         await blobs.delete(blob_key(row.tenant_id, row.recording_id))
