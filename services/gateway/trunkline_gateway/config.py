@@ -44,7 +44,7 @@ class GatewayConfig(StoreConfig):
     )
     keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
     ceiling_per_second: float = setting(
-        200.0,
+        100.0,
         "webhooks a second of one source above which it is answered 429 with Retry-After; well under what the gateway"
         " takes, so that one source leaves room for the others",
         least=1,

@@ -34,7 +34,7 @@ log = get_logger(__name__)
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
 
 # How long the answer is kept back of a webhook above its source's ceiling.
-_HELD_SECONDS = 0.25
+_HELD_SECONDS = 0.5
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
