@@ -33,8 +33,9 @@ log = get_logger(__name__)
 
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
 
-# How long the answer is kept back of a webhook above its source's ceiling.
+# How long, on average, the answer is kept back of a webhook above its source's ceiling.
 _HELD_SECONDS = 0.5
+_GOLDEN = 0.618
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -114,6 +115,7 @@ class Receiver:
         self._admit_soon = admit_soon
         self._now = now
         self._sleep = sleep
+        self._spread = 0.0
         self._accepted = {
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
@@ -158,7 +160,9 @@ class Receiver:
         RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
             # A sender that is told to wait and does not is kept waiting: a flood of answers too takes the loop away.
-            await self._sleep(_HELD_SECONDS)
+            # Each another while: what was refused together would come again together.
+            self._spread = (self._spread + _GOLDEN) % 1
+            await self._sleep(_HELD_SECONDS * (0.5 + self._spread))
         await refused(
             send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
         )
