@@ -51,7 +51,7 @@ class GatewayConfig(StoreConfig):
         most=1_000_000,
     )
     ceiling_burst: float = setting(
-        1_000.0, "how many of one source may come at once before the ceiling counts", least=1, most=1_000_000
+        500.0, "how many of one source may come at once before the ceiling counts", least=1, most=1_000_000
     )
     http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
     http_connections_per_address: int = setting(
