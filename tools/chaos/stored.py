@@ -84,8 +84,9 @@ def waiting(folder: Path) -> dict[str, int]:
 def still_waiting(gateway: sqlite3.Connection) -> dict[str, int]:
     """Count what still waits: receipts to be admitted, receipts to be decided, jobs."""
     admitted = "(SELECT coalesce(max(seq), 0) FROM cursors WHERE name = 'admission')"
+    ahead = " AND seq NOT IN (SELECT seq FROM admitted_ahead)"
     return {
-        "receipts": _one(gateway, f"SELECT count(*) FROM receipts WHERE seq > {admitted}"),
+        "receipts": _one(gateway, f"SELECT count(*) FROM receipts WHERE seq > {admitted}{ahead}"),
         "undecided": _one(gateway, "SELECT count(*) FROM undecided_receipts"),
         "jobs": _one(gateway, "SELECT count(*) FROM jobs WHERE visible_at IS NOT NULL"),
     }

@@ -99,3 +99,21 @@ def test_the_caller_says_else_the_service_else_nobody():
     assert given_time(request, "expire_time") is None
     request.expire_time.FromDatetime(NOW)
     assert given_time(request, "expire_time") == NOW
+
+
+async def test_a_recording_whose_bytes_cannot_be_deleted_stands_in_nobodys_way(world, monkeypatch):
+    for n in range(50):
+        await world.keep(f"r{n:02}", NOW)
+    delete = world.blobs.delete
+
+    async def refused(key):
+        if key.endswith("r03"):
+            raise PermissionError(key)
+        await delete(key)
+
+    monkeypatch.setattr(world.blobs, "delete", refused)
+    await world.sweeper.sweep()
+    assert await world.left() == ({"r03"}, set())
+    monkeypatch.undo()
+    await world.sweeper.sweep()
+    assert await world.left() == (set(), set())

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_runtime import logs, metrics
+from trunkline_runtime.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all, delete_keys, owners
 from trunkline_store.spanner import SPANNER, force_index
@@ -22,6 +23,7 @@ _expired = metrics.counter(
 )
 
 _RECORDINGS_A_STEP = 20  # files are deleted one by one
+_MOST_LEFT = 200
 
 
 def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
@@ -52,11 +54,13 @@ class Sweeper:
         removed = {"recordings": 0, "transcripts": 0}
         async for tenant in owners(self._db, recordings):
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
-            removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
+            with set_aside("retention", tenant=tenant, of="recordings"):
+                removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
         if self._db.engine == "sqlite":
             async for tenant in owners(self._db, transcripts):
                 late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
-                removed["transcripts"] += await delete_all(self._db, transcripts, late)
+                with set_aside("retention", tenant=tenant, of="transcripts"):
+                    removed["transcripts"] += await delete_all(self._db, transcripts, late)
         for kind, count in removed.items():
             _expired.labels(kind).inc(count)
         if any(removed.values()):
@@ -68,17 +72,28 @@ async def delete_recordings(
 ) -> int:
     """Delete the recordings that fit, `most` at most; how many.
 
-    The bytes go first: after a crash in between the row still says which bytes are to go.
+    The bytes go first: after a crash in between the row still says which bytes are to go. A recording whose bytes
+    cannot be deleted keeps its row, and does not stand in the way of the others.
     """
     query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
     query = query.with_hint(recordings, force_index("recordings_by_expiry"), SPANNER)
     total = 0
-    while most is None or total < most:
-        found = await db.read(lambda conn: conn.execute(query.limit(_RECORDINGS_A_STEP)).all())
-        if not found:
+    left: set[tuple[str, str]] = set()
+    while (most is None or total < most) and len(left) < _MOST_LEFT:
+        limit = len(left) + _RECORDINGS_A_STEP  # those that are left are found again
+        found = await db.read(lambda conn: conn.execute(query.limit(limit)).all())  # noqa: B023 - awaited right here
+        gone = [row for row in found if tuple(row) not in left and await _without_bytes(blobs, row)]
+        left = {tuple(row) for row in found} - {tuple(row) for row in gone}
+        await db.write(lambda conn: delete_keys(conn, recordings, gone))  # noqa: B023 - awaited right here
+        total += len(gone)
+        if len(found) < limit:
             break
-        for row in found:
-            await blobs.delete(blob_key(row.tenant_id, row.recording_id))
-        await db.write(lambda conn: delete_keys(conn, recordings, found))  # noqa: B023 - awaited right here
-        total += len(found)
     return total
+
+
+async def _without_bytes(blobs: Blobs, row: Any) -> bool:
+    """Delete a recording's bytes; False when they cannot be deleted now."""
+    with set_aside("recordings", tenant=row.tenant_id, recording=row.recording_id):
+        await blobs.delete(blob_key(row.tenant_id, row.recording_id))
+        return True
+    return False

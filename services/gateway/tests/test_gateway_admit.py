@@ -14,9 +14,11 @@ import pytest
 import sqlalchemy as sa
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
-from trunkline_gateway import schema, verdicts
+from trunkline_gateway import admit, schema, verdicts
 from trunkline_gateway.admit import Admission
+from trunkline_gateway.backlog import MOST_BYTES, Turns
 from trunkline_gateway.events import EventReader
+from trunkline_gateway.providers.callrail import CallRail
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.unverified import Unverified
@@ -300,8 +302,8 @@ async def test_another_tenants_event_is_not_found(world):
             [32, 256],
             0,
         ),  # what comes in small numbers is looked at in small numbers, until it does not
-        ([True] * 9, [64, 64, 64], 2),
-        ([False, True, True, True], [32, 64, 64], 1),  # a small lot that was full is no reason to rest
+        ([True] * 12, [16] * 10, 9),
+        ([False] + [True] * 12, [32] + [16] * 8, 7),  # a small lot that was full is no reason to rest
     ],
 )
 async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
@@ -417,3 +419,136 @@ async def test_a_rejected_receipt_does_not_keep_a_second_copy_of_its_body(world)
     assert (
         await world.db.read(lambda conn: conn.execute(sa.select(schema.receipts.c.body)).scalar_one()) == b""
     )
+
+
+def numbered_body(number):
+    return BODY.replace(b"766970532", b"%d" % number).replace(b"CAL1", b"CAL%d" % number)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["cannot_be_read", "cannot_be_written"])
+async def test_a_poison_receipt_is_a_dead_letter_and_the_others_are_admitted(world, monkeypatch, written):
+    if written:
+        apart = admit.told_apart
+
+        def poison(conn, decisions):
+            if any(d.seq == 2 and d.event["event_time"] for d in decisions):
+                raise OverflowError("date value out of range")
+            return apart(conn, decisions)
+
+        monkeypatch.setattr(admit, "told_apart", poison)
+    else:
+        identify = CallRail.identify
+
+        def poison(self, source, event_type, delivery):
+            if b"766970532" in delivery.body:
+                raise OverflowError("date value out of range")
+            return identify(self, source, event_type, delivery)
+
+        monkeypatch.setattr(CallRail, "identify", poison)
+    for number in (1, 766970532, 3):
+        await world.receipt(numbered_body(number))
+    await world.admit()
+    told = {event.state: event.last_error for event in await world.listed()}
+    assert len(await world.listed()) == 3
+    why = "it could not be kept" if written else "the body could not be read (OverflowError)"
+    assert why in told[event_pb2.EVENT_STATE_DEAD_LETTER]
+    assert not await world.admission.step()
+
+
+async def test_the_loop_goes_on_whatever_a_step_raises(world, monkeypatch):
+    steps = []
+
+    async def step(self):
+        steps.append(1)
+        if len(steps) < 2:
+            raise ZeroDivisionError
+        done.set()
+        return False
+
+    done = asyncio.Event()
+    monkeypatch.setattr(Admission, "step", step)
+    running = asyncio.create_task(world.admission.run())
+    for _ in range(2):
+        world.admission.soon()
+        await asyncio.sleep(0)
+    await asyncio.wait_for(done.wait(), 5)
+    running.cancel()
+
+
+async def numbered(world, source, *numbers):
+    for number in numbers:
+        await world.receipt(numbered_body(number), source=source)
+
+
+async def test_a_flood_of_one_source_delays_only_itself(tmp_path):
+    """Also of one request that is sent again and again, and across a restart between any two steps."""
+    async with await Database.open(f"sqlite:///{tmp_path}/g.db", schema.metadata) as db:
+        world = World(db, resolved("flood"), resolved("quiet"), resolved("other"))
+        await numbered(world, "flood", *range(300))
+        await numbered(world, "flood", *[7] * 300)
+        await numbered(world, "quiet", 9001, 9002, 9003)
+        await numbered(world, "other", 9101)
+        admission = world.new_admission(batch=40)
+        await admission.step()  # a small look
+        await admission.step()
+        query = sa.select(schema.events.c.event_id).where(schema.events.c.source_id != "flood")
+        early = await db.read(lambda conn: conn.execute(query).scalars().all())
+        assert len(early) == 4, "the quiet ones do not wait for the 600 before them"
+        assert await world.rows(schema.admitted_ahead) == 4
+        more = True
+        while more:
+            more = await world.new_admission(batch=40).step()  # another process each time
+        await world.admit()
+        assert await world.rows(schema.event_receipts) == 604
+        assert await world.rows(schema.events) == 304
+        assert await world.rows(schema.admitted_ahead) == 0
+        query = sa.select(schema.event_receipts.c.seq)
+        linked = await db.read(lambda conn: conn.execute(query).scalars().all())
+        assert sorted(linked) == list(range(1, 605)), "none is lost, none is skipped, none is taken twice"
+
+
+async def test_a_turn_is_bounded_by_bytes(world, monkeypatch):
+    sizes = []
+    decide = admit.Admission._decide
+
+    async def noted(self, rows):
+        sizes.append(sum(len(row.body) for row in rows))
+        return await decide(self, rows)
+
+    monkeypatch.setattr(admit.Admission, "_decide", noted)
+    for number in range(6):
+        await world.receipt(numbered_body(number)[:-1] + b', "note": "' + b"x" * 700_000 + b'"}')
+    await world.admit()
+    assert await world.rows(schema.events) == 6
+    assert max(sizes) <= MOST_BYTES
+
+
+async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world):
+    turns = Turns()
+    for seq in range(1, 1001):
+        turns.add("", seq, 10)
+    turns.add("quiet", 1001, 10)
+    assert turns.chosen(4) == [1, 1001, 2, 3]
+    for number in range(200):
+        await world.receipt(source=f"made-up-{number}", verdict=verdicts.UNVERIFIED)
+    await numbered(world, "s-1", 1)
+    admission = world.new_admission(batch=40)
+    await admission.step()
+    await admission.step()
+    assert len(await world.listed()) == 1
+
+
+async def test_each_sources_receipts_come_in_their_order_and_the_sources_in_turns():
+    turns = Turns()
+    for seq in range(1, 31):
+        turns.add("abc"[seq % 3] if seq < 20 else "a", seq, 10)
+    seen = []
+    while len(turns):
+        chosen = turns.chosen(4)
+        seen += chosen
+        assert turns.first_but(chosen) == min(set(range(1, 31)) - set(seen), default=None)
+        turns.remove(chosen)
+    assert sorted(seen) == list(range(1, 31))
+    for source in "abc":
+        mine = [seq for seq in seen if ("abc"[seq % 3] if seq < 20 else "a") == source]
+        assert mine == sorted(mine)

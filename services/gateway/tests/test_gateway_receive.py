@@ -52,11 +52,15 @@ class World:
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
             public_url="https://hooks.example.com/", max_body_bytes=1000, unverified=self.unverified,
-            admit_soon=self.admit, now=lambda: NOW,
+            admit_soon=self.admit, now=lambda: NOW, sleep=self.held,
         )  # fmt: skip
+        self.slept = []
 
     def admit(self):
         self.admitted += 1
+
+    async def held(self, seconds):
+        self.slept.append(seconds)
 
     async def post(self, path="/hooks/s-1/post_call", chunks=(b"{}",), headers=(), method="POST", query=b""):
         scope = {
@@ -207,6 +211,22 @@ async def test_above_the_abuse_ceiling_is_429_and_says_when():
     assert (await world.post(headers=signed(b"{}")))[0] == 202
     status, headers, _ = await world.post(headers=signed(b"{}"))
     assert (status, headers[b"retry-after"]) == (429, b"2")
+    for _ in range(9):
+        await world.post(headers=signed(b"{}"))
+    assert len(set(world.slept)) == 10, "who does not wait is kept waiting, each another while"
+    assert all(0.25 <= seconds <= 0.75 for seconds in world.slept)
+
+
+async def test_a_flood_of_one_source_leaves_the_others_and_what_strangers_send_leaves_the_sender():
+    world = World(resolved(), resolved("s-2"), rate=0.5, burst=2)
+    posts = (
+        [("s-1", signed(b"{}"))] * 3 + [("s-2", signed(b"{}"))] + [("s-2", [(b"signature", b"wrong")])] * 3
+    )
+    posts.append(("s-2", signed(b"{}")))
+    answers = [
+        (await world.post(f"/hooks/{source}/post_call", headers=headers))[0] for source, headers in posts
+    ]
+    assert answers == [202, 202, 429, 202, 401, 401, 429, 202]
 
 
 @pytest.mark.parametrize(

@@ -270,3 +270,12 @@ async def test_a_service_that_cannot_be_reached_is_asked_once_a_second_whatever_
     feed.error = NotFound("x")
     sources._resting_until = 0.0  # the watch is connected again
     assert await sources.resolve("0-0") is None
+
+
+async def test_a_source_that_cannot_be_understood_is_set_aside_and_the_others_are_followed():
+    poison = resolved("s-1")
+    poison.source.name = "nothing like a name"
+    feed = Feed([Change(upserted=poison, revision=3), Change(upserted=resolved("s-2"), revision=4)])
+    sources = SourceMap(feed, None)
+    await follow(sources)
+    assert sources.get("s-2") is not None

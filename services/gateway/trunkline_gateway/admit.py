@@ -1,8 +1,8 @@
 """Admit: a loop behind the writer that decides what each receipt is: an event, a redelivery, or a dead letter.
 
-Receipts are taken in batches, the oldest first. For each batch ONE transaction inserts the events that are new, their
-first jobs and the links of receipts to events, and takes the receipts out of the backlog; so a crash anywhere repeats
-the batch or has done it.
+Receipts are taken in batches, each source's in order and the sources in turns (backlog.py). For each batch ONE
+transaction inserts the events that are new, their first jobs and the links of receipts to events, and takes the
+receipts out of the backlog; so a crash anywhere repeats the batch or has done it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Batch, Looked, Undecided, backlog_of
-from trunkline_gateway.decide import Decision, Receipt, decide
+from trunkline_gateway.decide import Decision, Receipt, decide, set_aside
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.kept import add_kept
 from trunkline_gateway.providers.base import Source
@@ -48,18 +49,19 @@ from trunkline_gateway.unverified import Unverified, weight_of
 log = get_logger(__name__)
 
 LAG = Gauge(
-    "trunkline_admission_lag_seconds", "Age of the last receipt when it was admitted; 0 when none waits."
+    "trunkline_admission_lag_seconds",
+    "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _SLICE = 32
 # As long as so few come at a time they are read without a trip to a thread.
 _FEW = 32
-# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 5 ms, and
-# rests this many times as long as it worked.
-_CROWDED_BATCH = 64
+# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 2 ms, and
+# rests this many times as long as it worked. Often and little: a quiet source's webhook is in the next lot.
+_CROWDED_BATCH = 16
 _PAUSE = 24.0
-_LONGEST_PAUSE = 0.5
+_LONGEST_PAUSE = 0.1
 _LOOK_SECONDS = 30.0
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
@@ -73,6 +75,10 @@ class Admitted(NamedTuple):
     redelivered: int
     dropped: int
     tenants: AbstractSet[str]
+
+
+class _Undone(Exception):
+    """Ends a trial."""
 
 
 class Admission:
@@ -151,6 +157,9 @@ class Admission:
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
                 await asyncio.sleep(0.5)
+            except Exception as error:  # whatever it is, it must not end every source's admission
+                log.error("admission_failed", exc_info=error)
+                await asyncio.sleep(0.5)
 
     async def _retry_for_ever(self) -> None:
         """Look again by the clock, however many webhooks come, and beside the loop that admits them."""
@@ -173,20 +182,20 @@ class Admission:
         else:
             most = _CROWDED_BATCH if self._crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
-        self._last = len(batch.rows)
+        self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
             return False
         decisions = await self._decide(batch.rows)
-        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
+        self._count(await self._write(decisions, self._backlog, batch))
         undecided = {d.seq for d in decisions if d.undecided}
         self._any_undecided |= bool(undecided)
         if undecided or came_before:
             weights = [_weight(row) for row in batch.rows if row.seq in undecided]
             self._unverified.looked_at([row.receipt_id for row in batch.rows], weights)
-        LAG.set((datetime.now(UTC) - batch.rows[-1].received_at).total_seconds())
-        return len(batch.rows) == most
+        LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
+        return batch.more
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
@@ -202,13 +211,10 @@ class Admission:
                 if not decided:
                     break
                 done = Batch([row for row in batch.rows if row.seq in decided])
-                await self._settle(list(decided.values()), done)
+                self._count(await self._write(list(decided.values()), self._undecided, done))
         waiting, weight = await self._db.read(self._undecided.count)
         self._any_undecided = bool(waiting)
         self._unverified.recount(waiting, weight)
-
-    async def _settle(self, decisions: list[Decision], batch: Batch) -> None:
-        self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._undecided, batch)))
 
     def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
@@ -265,6 +271,45 @@ class Admission:
             unsure.add(source_id)
         return known, unsure
 
+    async def _write(self, decisions: list[Decision], backlog: Looked, batch: Batch) -> Admitted:
+        """Write the decisions about a batch. One that cannot be written becomes a dead letter: the others go on."""
+        try:
+            return await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            failing = {d.seq: why for d in decisions if (why := await self._fails(d, batch.rows))}
+            if not failing:
+                raise
+        aside = [
+            set_aside(d, f"it could not be kept ({failing[d.seq]})") if d.seq in failing else d
+            for d in decisions
+        ]
+        lost = {d.seq for d in aside if d.seq in failing and await self._fails(d, batch.rows)}
+        aside = [Decision(d.seq, d.source_id) if d.seq in lost else d for d in aside]
+        admitted = await self._db.write(lambda conn: self._apply(conn, aside, backlog, batch))
+        for seq, why in failing.items():
+            SET_ASIDE.labels("admission").inc()
+            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=seq not in lost)
+        return admitted
+
+    async def _fails(self, decision: Decision, rows: Sequence[Receipt]) -> str:
+        """Try to write one decision, and undo it; the name of what went wrong, else nothing."""
+
+        def trial(conn: sa.Connection) -> None:
+            self._enter(conn, [decision], rows)
+            raise _Undone
+
+        try:
+            await self._db.write(trial)
+        except _Undone:
+            return ""
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            return type(error).__name__
+        return ""
+
     def _apply(
         self, conn: sa.Connection, decisions: list[Decision], backlog: Looked, batch: Batch
     ) -> Admitted:
@@ -272,9 +317,12 @@ class Admission:
         taken = backlog.take(conn, batch)
         if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
             decisions = [d for d in decisions if d.seq in taken]
+        return self._enter(conn, decisions, batch.rows)
+
+    def _enter(self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]) -> Admitted:
         undecided = [d for d in decisions if d.undecided]
         if undecided:
-            weights = {row.seq: _weight(row) for row in batch.rows}
+            weights = {row.seq: _weight(row) for row in rows}
             waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
@@ -289,7 +337,7 @@ class Admission:
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         decisions = told_apart(conn, decisions)
-        new = self._admit_events(conn, decisions, batch.rows) if decisions else set()
+        new = self._admit_events(conn, decisions, rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
     def _admit_events(
@@ -308,7 +356,7 @@ class Admission:
         self._insert_links.run(conn, [(*event, seq, sizes.get(seq)) for event, seq in links])
         kept: dict[str, int] = defaultdict(int)
         for (tenant, _), seq in links:
-            kept[tenant] += weights[seq] - sizes.get(seq, 0)
+            kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)
         add_kept(conn, kept)
         return new
 

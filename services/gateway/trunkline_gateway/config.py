@@ -68,10 +68,14 @@ class GatewayConfig(StoreConfig):
         33_554_432, "bytes of them kept of each source, headers included", least=65_536, most=1_073_741_824
     )
     ceiling_per_second: float = setting(
-        50_000.0, "webhooks a second of one source above which it is answered 429", least=0.1, most=10_000_000
+        100.0,
+        "webhooks a second of one source above which it is answered 429 with Retry-After; well under what the gateway"
+        " takes, so that one source leaves room for the others",
+        least=1,
+        most=10_000_000,
     )
     ceiling_burst: float = setting(
-        100_000.0, "how many may come at once before the ceiling counts", least=1, most=100_000_000
+        500.0, "how many of one source may come at once before the ceiling counts", least=1, most=10_000_000
     )
     http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
     http_connections_per_address: int = setting(

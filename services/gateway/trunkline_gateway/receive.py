@@ -6,10 +6,12 @@ The hot path. Nothing is parsed, nothing unique is checked and no job is made he
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Protocol, Self
 
 from prometheus_client import Counter, Histogram
@@ -35,6 +37,10 @@ _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCI
 
 # Room is made by days that pass, by an operator or by another plan.
 _QUOTA_RETRY_SECONDS = 3_600
+
+# How long, on average, the answer is kept back of a webhook above its source's ceiling.
+_HELD_SECONDS = 0.5
+_GOLDEN = 0.618
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -101,6 +107,7 @@ class Receiver:
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         kept: Kept | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
         self._sources = sources
@@ -113,6 +120,8 @@ class Receiver:
         self._admit_soon = admit_soon
         self._now = now
         self._kept = kept
+        self._sleep = sleep
+        self._spread = 0.0
         self._accepted = {
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
@@ -150,12 +159,22 @@ class Receiver:
         except ClientGone:
             return
         except Refusal as no:
-            RECEIPTS.labels(_provider(no.source), no.reason.lower()).inc()
-            await refused(send, no.status, no.reason, no.message, no.retry_after, no.allow)
+            no.__context__ = None  # it and the traceback hold the body
+            refusal = no.with_traceback(None)
+        else:
+            self._admit_soon()
+            await accepted(scope, send, receipt_id)
+            SECONDS.observe(time.perf_counter() - started)
             return
-        self._admit_soon()
-        await accepted(scope, send, receipt_id)
-        SECONDS.observe(time.perf_counter() - started)
+        RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            # A sender that is told to wait and does not is kept waiting: a flood of answers too takes the loop away.
+            # Each another while: what was refused together would come again together.
+            self._spread = (self._spread + _GOLDEN) % 1
+            await self._sleep(_HELD_SECONDS * (0.5 + self._spread))
+        await refused(
+            send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
+        )
 
     async def _take(self, scope: Scope, receive: Receive) -> str:
         """Find the source, verify, commit; return the receipt's id. Raises Refusal."""
@@ -178,18 +197,17 @@ class Receiver:
         if source is None or not source.accepting:
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
-        wait = self._ceiling.take(source_id)
-        if wait:
-            message = "this source sends more than the ceiling allows"
-            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
-
         delivery = self._delivery(scope, headers, body)
         adapter = adapter_for(source.provider)
         try:
             adapter.verify(source, delivery)
         except Rejected as rejected:
+            self._below_ceiling(
+                "!" + source_id, source
+            )  # apart: what strangers send is not the sender's to answer for
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
+        self._below_ceiling(source_id, source)
 
         if source.receipts_quota and self._kept is not None:
             self._hold_to_quota(self._kept, source, len(body), adapter.resends)
@@ -209,6 +227,12 @@ class Receiver:
             message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
             raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
         kept.take(source.tenant_id, size)
+
+    def _below_ceiling(self, key: str, source: Source) -> None:
+        wait = self._ceiling.take(key)
+        if wait:
+            message = "this source sends more than the ceiling allows"
+            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Return the raw body; refuse it as soon as it is known to be too large."""

@@ -47,8 +47,9 @@ def drop_repeated(
         first = {(row["tenant_id"], row["event_id"]): row for row in _FIRST.all(conn, about)}
         for event, seq in repeated:
             row = first.get(event)
-            if row is not None and row["first_seq"] != seq and bodies[seq] and row["body"] == bodies[seq]:
-                dropped[seq] = len(bodies[seq])
+            body = bodies.get(seq)
+            if body and row is not None and row["first_seq"] != seq and row["body"] == body:
+                dropped[seq] = len(body)
     empty_bodies(conn, dropped)
     return dropped
 

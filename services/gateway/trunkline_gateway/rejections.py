@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.errors import StoreError
 from trunkline_store.keyset import behind
@@ -125,8 +126,20 @@ class Rejections:
         try:
             await self._db.write(keep)
         except StoreError as error:
+            if not error.transient and len(rows) > 1:
+                await self._write_each(rows)
+                return
             self.dropped += len(rows)
             log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
+
+    async def _write_each(self, rows: list[dict[str, Any]]) -> None:
+        """Write what can be written: one that cannot be takes none of the others along."""
+        for row in rows:
+            kept = False
+            with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
+                await self._db.write(lambda conn: insert_rejections(conn, [row], self._keep))  # noqa: B023
+                kept = True
+            self.dropped += not kept
 
 
 def insert_rejections(

@@ -39,17 +39,26 @@ receipts = sa.Table(
     sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
     pending_column(),
-    pending_index("receipts_pending", "received_at"),
+    pending_index("receipts_pending_by_source", "source_id", "received_at"),
     # A number is never given twice, also after the last receipts were deleted: admission's cursor stands behind it.
     sqlite_autoincrement=True,
 )
 
-# How far admission has come, on SQLite; receipts behind it that could not be decided yet stand in undecided_receipts.
+# How far admission has come, on SQLite: all up to `seq` were looked at, and behind it those in admitted_ahead. Those
+# that could not be decided yet stand in undecided_receipts. `token` is another one after each step.
 cursors = sa.Table(
     "cursors",
     metadata,
     sa.Column("name", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=True),
+)
+
+# Receipts that were admitted while an older one of another source waited; the cursor passes them.
+admitted_ahead = sa.Table(
+    "admitted_ahead",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 
 undecided_receipts = sa.Table(
@@ -83,6 +92,8 @@ events = sa.Table(
     # Of an event that changes a call: which changes it is one of, and a digest of what it changed the call to.
     sa.Column("revises", Text(40), nullable=True),
     sa.Column("content", Text(64), nullable=True),
+    # When that change was received last, of several in a row; `received_at` where it is NULL.
+    sa.Column("told_at", UtcTimestamp, nullable=True),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(

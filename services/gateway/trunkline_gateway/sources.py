@@ -13,6 +13,7 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
 from trunkline_runtime.errors import DeadlineExceeded, NotFound, TrunklineError, Unavailable
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.metrics import gauge
+from trunkline_runtime.periodic import set_aside
 from trunkline_runtime.recent import Recent
 
 from trunkline_gateway.providers.base import Secret, Source
@@ -217,7 +218,8 @@ class SourceMap:
         self._revision = max(self._revision, message.revision)
         match message.WhichOneof("change"):
             case "upserted":
-                self._put(message.upserted, watched=True)
+                with set_aside("sources", source=message.upserted.source.name[:100]):
+                    self._put(message.upserted, watched=True)
             case "deleted_source_id":
                 self._forget(message.deleted_source_id)
             case "reset":

@@ -112,6 +112,8 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
     _check_time("receive_time", request.receive_time, problems)
     for field in ("start_time", "analyze_time"):
         _check_time(f"call.{field}", getattr(call, field), problems)
+    if not 0 <= call.lead_score <= 100:
+        problems.append(("call.lead_score", "must be 0 to 100"))
     if problems:
         raise InvalidArgument.many(problems)
     event = resources.parse("tenants/{tenant}/events/{event}", request.event, field="event")

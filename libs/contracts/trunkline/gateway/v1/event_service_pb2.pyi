@@ -309,7 +309,7 @@ class ReplayEventsRequest(_message.Message):
     dry_run: _builtins.bool
     """Changes nothing: the answer says how many events there are, and the first of them."""
     rate_per_second: _builtins.float
-    """How many are set going each second: 10 when 0, 1000 at most."""
+    """How many are set going each second: 10 when 0, else 0.01 to 1000."""
     request_id: _builtins.str
     """Makes a repeated request return what the first one made. At most 64 characters."""
     def __init__(
