@@ -241,6 +241,23 @@ async def test_a_retry_date_is_understood():
         assert (await failure(there.url("/a"))).retry_after == pytest.approx(90, abs=3)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "\u00b2",
+        "Mon, 20 Nov 99999999999999999999 10:00:00 GMT",
+        "Mon, 20 Nov 2026 99999999999:00",
+        "Mon, 20 Nov 2026 10:00:00 +9999",
+        "(" * 20_000,
+    ],
+)
+async def test_an_odd_retry_after_is_none(said):
+    async with provider() as there:
+        there.answers["/a"] = Answer(503, headers={"Retry-After": said})
+        error = await failure(there.url("/a"))
+        assert (error.failure, error.retry_after) == (FetchFailure.NOT_READY, None)
+
+
 async def test_an_empty_answer_is_not_ready():
     async with provider() as there:
         there.answers["/a"] = Answer(200)

@@ -21,6 +21,7 @@ NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
 FORBIDDEN = frozenset({401, 403, 407})
 GONE = frozenset({410, 451})
 _CONTENT_TYPE_MOST = 64
+_DATE_MOST = 100
 TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
 
 
@@ -258,7 +259,7 @@ def _judge(response: Answer, max_bytes: int) -> None:
         # We asked for none; unpacking what came anyway could blow a small answer up.
         raise FetchError(FetchFailure.BAD_ANSWER, "the answer is compressed although that was declined")
     length = response.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes:
+    if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
         raise FetchError(
             FetchFailure.TOO_LARGE, f"the answer has {length} bytes, at most {max_bytes} are kept"
         )
@@ -269,11 +270,16 @@ def _retry_after(response: Answer) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if not text:
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return min(86_400.0, float(text))
     try:
-        until = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        until = email.utils.parsedate_to_datetime(text[:_DATE_MOST])
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        IndexError,
+    ):  # the parser tells of odd dates in all these ways
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

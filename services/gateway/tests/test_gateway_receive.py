@@ -7,14 +7,18 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from gateway_sources import SECRET, Feed, resolved
+from trunkline.common.v1 import provider_pb2
 from trunkline_gateway import verdicts
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.headers import unpack
+from trunkline_gateway.providers.base import Rejected
+from trunkline_gateway.providers.twilio import Twilio
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.unverified import Unverified
@@ -46,12 +50,12 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9):
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
-            public_url="https://hooks.example.com/", max_body_bytes=1000, unverified=self.unverified,
+            public_url="https://hooks.example.com/", max_body_bytes=most, unverified=self.unverified,
             admit_soon=self.admit, now=lambda: NOW, sleep=self.held,
         )  # fmt: skip
         self.slept = []
@@ -117,6 +121,23 @@ async def test_a_body_in_chunks_is_read_whole():
     body = b'{"id": 12345}'
     status, _, _ = await world.post(chunks=(body[:3], body[3:7], body[7:]), headers=signed(body))
     assert (status, world.inbox.rows[0][-1]) == (202, body)
+
+
+@pytest.mark.parametrize(("size", "aside"), [(100, False), (1_000_000, True)])
+async def test_a_long_body_is_verified_off_the_loop(size, aside, monkeypatch):
+    source = resolved()
+    source.source.provider = provider_pb2.PROVIDER_TWILIO
+    world = World(source, most=1 << 20)
+    ran_in = []
+
+    def verify(_adapter, _source, _delivery):
+        ran_in.append(threading.current_thread() is threading.main_thread())
+        raise Rejected("no")
+
+    monkeypatch.setattr(Twilio, "verify", verify)
+    status, _, _ = await world.post(chunks=(b"a=" + b"%41" * (size // 3),))
+    assert (status, ran_in) == (401, [not aside])
+    assert world.kept.rows == [("s-1", "post_call", "no")]
 
 
 async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
