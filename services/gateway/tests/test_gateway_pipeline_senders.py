@@ -79,6 +79,17 @@ class TestRoles:
         assert tuple(transcribe.channel_speakers) == (CUSTOMER, AGENT)
 
 
+@pytest.mark.parametrize(("event_type", "direction"), [("text_message_sent", OUT), ("text_message_received", IN)])
+async def test_who_wrote_a_text_is_told_to_the_analysis(
+    suite: Suite, event_type: str, direction: int
+) -> None:
+    await run(
+        suite, job("e1", json.dumps({"resource_id": "SMT1", "content": "Sure, we will call"}).encode(), event_type)
+    )
+    (asked,) = suite.script.requests["AnalyzeCall"]
+    assert asked.direction == direction
+
+
 class TestMedia:
     MESSAGE = {"resource_id": "SMT1", "content": "see", "media_urls": ["https://m.example.com/a.jpg?sig=1"]}  # noqa: RUF012
 

@@ -26,6 +26,7 @@ from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Backlog, Batch, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide
+from trunkline_gateway.encodings import HEADER
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.rejections import insert_rejections
@@ -47,6 +48,7 @@ LAG = Gauge(
 )
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
+_ENCODED = HEADER.encode()
 _SLICE = 32
 # As long as so few come at a time they are read without a trip to a thread.
 _FEW = 32
@@ -192,7 +194,7 @@ class Admission:
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
                 given = (row, source, unsure_of_it, self._events_days, self._base_url)
-                heavy = is_heavy(row.body)
+                heavy = is_heavy(row.body) or _ENCODED in row.headers
                 decisions.append(await asyncio.to_thread(decide, *given) if heavy else decide(*given))
             # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
             await asyncio.sleep(0)
@@ -218,6 +220,9 @@ class Admission:
             conn.execute(eventless_receipts.insert(), eventless)
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         decisions = [d for d in decisions if d.event]
+        for opened in (d for d in decisions if d.body is not None):
+            itself = receipts.c.seq == opened.seq
+            conn.execute(receipts.update().where(itself).values(body=opened.body))
         decisions = told_apart(conn, decisions)
         new = self._admit_events(conn, decisions) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
 
-from trunkline_gateway import ids, verdicts
+from trunkline_gateway import encodings, ids, verdicts
 from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
@@ -46,6 +46,8 @@ class Decision:
     job: NewJob | None = None
     rejection: dict[str, Any] | None = None
     undecided: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    """What takes the place of a body that came compressed, once it is verified."""
 
     @property
     def tenant_id(self) -> str:
@@ -78,7 +80,13 @@ def decide(
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
         try:
+            if encodings.is_encoded(delivery.headers):
+                opened = encodings.verified(source, delivery).body
+                plain = row._replace(body=opened, verdict=verdicts.VERIFIED)
+                return replace(decide(plain, source, unsure, events_days, base_url), body=opened)
             adapter.verify(source, delivery)
+        except Malformed as damaged:  # signed by its sender, and damaged
+            return _malformed(row, source, expire_at, damaged)
         except Rejected as rejected:
             reason = str(rejected)
             named = kept_of(source, delivery.headers)
@@ -87,9 +95,7 @@ def decide(
     try:
         identity = adapter.identify(source, row.event_type, delivery)
     except Malformed as malformed:
-        # The same unreadable body twice is one dead letter.
-        body_hash = ids.digest_id("b", (row.body.hex(),))
-        return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=str(malformed))
+        return _malformed(row, source, expire_at, malformed)
     alias = identity.call_aliases[0] if identity.call_aliases else ""
     decision = _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
     if identity.revises and decision.event is not None:
@@ -97,6 +103,12 @@ def decide(
         decision.event["revises"] = ids.digest_id("v", changed)
         decision.event["content"] = identity.revises
     return decision
+
+
+def _malformed(row: Receipt, source: Source, expire_at: datetime | None, why: Malformed) -> Decision:
+    """Make a dead letter: the same unreadable body twice is one."""
+    body_hash = ids.digest_id("b", (row.body.hex(),))
+    return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=str(why))
 
 
 def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:

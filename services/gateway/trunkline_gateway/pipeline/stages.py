@@ -173,6 +173,7 @@ class Stages:
                 call=call,
                 transcript=transcript,
                 voicemail=facts.call.voicemail,
+                direction=facts.call.direction,
                 generation=run.job.generation,
             )
             saying.keep(request.expire_time, run, source.retention.analyses_days)
