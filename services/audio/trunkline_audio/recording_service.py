@@ -39,6 +39,8 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             url_field=request.url_field,
             attachment=request.attachment,
             expire_at=given_time(request, "expire_time"),
+            least_seconds=request.least_duration.ToTimedelta().total_seconds(),
+            seconds=context.time_remaining(),
         )
         return (await self._receiving.receive(order)).to_proto()
 

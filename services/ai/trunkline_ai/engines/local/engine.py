@@ -49,10 +49,11 @@ class LocalEngine:
         transcript = _beginning(transcript)
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
+        written = context.message and {turn.role for turn in transcript.turns} == {Role.AGENT}
+        if written and not verdict.unreliable:
+            return self._of_the_business(transcript, conversation)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
             return self._unanalysed(conversation, context, verdict)
-        if context.message and all(turn.role is Role.AGENT for turn in transcript.turns):
-            return self._of_the_business(transcript, conversation)
         intent = verdict.intent
         spam = intent in SPAM
         entities = find_entities(transcript)
