@@ -21,9 +21,7 @@ def validator() -> Callable[[Any], None]:
     def validate(message: Any) -> None:
         violations = collect(message)
         if violations:
-            raise InvalidArgument.many(
-                [(_path(v.proto.field), sentence(v, message)) for v in violations]
-            )
+            raise InvalidArgument.many([(_path(v.proto.field), sentence(v, message)) for v in violations])
 
     return validate
 

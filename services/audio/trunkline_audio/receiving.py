@@ -171,7 +171,9 @@ class Receiving:
 
     @asynccontextmanager
     async def _opened(self, order: Order) -> AsyncIterator[Fetched]:
-        until = None if order.seconds is None else time.monotonic() + max(1.0, order.seconds - _MARGIN_SECONDS)
+        until = (
+            None if order.seconds is None else time.monotonic() + max(1.0, order.seconds - _MARGIN_SECONDS)
+        )
 
         def left() -> float | None:
             return None if until is None else max(0.1, until - time.monotonic())
@@ -217,5 +219,7 @@ def unreadable(error: EngineError, reason: str = "", looks: str = "") -> Trunkli
     if error.transient:
         return Unavailable(str(error), reason=error.reason, retry_after=1.0)
     return FailedPrecondition(
-        f"{error}; {looks}" if looks else str(error), reason=reason or "RECORDING_UNREADABLE", metadata={"cause": error.reason}
+        f"{error}; {looks}" if looks else str(error),
+        reason=reason or "RECORDING_UNREADABLE",
+        metadata={"cause": error.reason},
     )

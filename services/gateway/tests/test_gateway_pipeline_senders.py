@@ -79,12 +79,15 @@ class TestRoles:
         assert tuple(transcribe.channel_speakers) == (CUSTOMER, AGENT)
 
 
-@pytest.mark.parametrize(("event_type", "direction"), [("text_message_sent", OUT), ("text_message_received", IN)])
+@pytest.mark.parametrize(
+    ("event_type", "direction"), [("text_message_sent", OUT), ("text_message_received", IN)]
+)
 async def test_who_wrote_a_text_is_told_to_the_analysis(
     suite: Suite, event_type: str, direction: int
 ) -> None:
     await run(
-        suite, job("e1", json.dumps({"resource_id": "SMT1", "content": "Sure, we will call"}).encode(), event_type)
+        suite,
+        job("e1", json.dumps({"resource_id": "SMT1", "content": "Sure, we will call"}).encode(), event_type),
     )
     (asked,) = suite.script.requests["AnalyzeCall"]
     assert asked.direction == direction

@@ -71,7 +71,9 @@ def test_what_is_written_once_or_only_read_is_marked() -> None:
 
 def test_limits_are_those_that_validate() -> None:
     described = document(BINDINGS)
-    replay = described["components"]["schemas"]["trunkline.gateway.v1.ReplayEventsRequest.Write"]["properties"]
+    replay = described["components"]["schemas"]["trunkline.gateway.v1.ReplayEventsRequest.Write"][
+        "properties"
+    ]
     assert replay["ratePerSecond"] == {
         "type": ["number", "null"], "format": "double", "minimum": 0, "maximum": 1000,
     }  # fmt: skip
@@ -102,7 +104,11 @@ def test_what_the_path_sets_is_not_in_the_body_and_a_body_is_required_where_it_c
 @pytest.mark.parametrize(
     ("most", "taken", "refused"),
     [
-        (86_400, ["0s", "1s", "86399.999999999s", "86400s", "86400.000s"], ["86400.1s", "86401s", "-1s", "01s"]),
+        (
+            86_400,
+            ["0s", "1s", "86399.999999999s", "86400s", "86400.000s"],
+            ["86400.1s", "86401s", "-1s", "01s"],
+        ),
         (9, ["0s", "8.5s", "9s"], ["9.5s", "10s", "s"]),
     ],
 )

@@ -11,7 +11,14 @@ from trunkline.tenant.v1 import (
     tenant_pb2,
     tenant_service_pb2,
 )
-from trunkline_runtime.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from trunkline_runtime.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+)
 from trunkline_tenant.schema import metadata
 
 NAME = "tenants/acme"

@@ -20,7 +20,7 @@ _OWN_JSON = frozenset(
     )
 )  # fmt: skip
 _MOST_DEPTH = 64
-# Those whose texts proto3's JSON mapping takes too. Nobody writes them so, and a document could not say what they may be.
+# Those whose texts proto3's JSON mapping takes too: nobody writes them so, and no schema says what they may be.
 _NUMBERS = frozenset(
     {
         FieldDescriptor.CPPTYPE_INT32,
@@ -34,7 +34,18 @@ _NUMBERS = frozenset(
 class Field:
     """One field: how it is named, and how a text becomes its value."""
 
-    __slots__ = ("behaviours", "choice", "convert", "is_map", "is_number", "json_name", "message", "name", "oneof", "repeated")
+    __slots__ = (
+        "behaviours",
+        "choice",
+        "convert",
+        "is_map",
+        "is_number",
+        "json_name",
+        "message",
+        "name",
+        "oneof",
+        "repeated",
+    )
 
     def __init__(self, descriptor: FieldDescriptor) -> None:
         self.name = descriptor.name
