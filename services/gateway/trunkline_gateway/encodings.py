@@ -10,7 +10,7 @@ from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Sour
 from trunkline_gateway.providers.registry import adapter_for
 
 HEADER = "content-encoding"
-MOST_OPENED = 8 * 1_048_576
+MOST_OPENED = 4 * 1_048_576
 """Of a body that was kept compressed and is looked at later, when a receiver's limit cannot be told any more."""
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_HEAD = b"\x1f\x8b"
