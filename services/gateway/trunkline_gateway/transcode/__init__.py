@@ -6,6 +6,7 @@ empty INPUT_ONLY fields. Unknown fields and parameters are refused, never ignore
 ones, those of enums) that a body writes as texts, which the mapping would take: the OpenAPI document promises no more.
 A body is required wherever it can say something, if only as `{}`: who forgets it does not mean everything.
 A PATCH without `updateMask` changes the fields that its body states, each as a whole, but for those that nobody may
-change (output only, immutable, the name, the etag). Errors are google.rpc.Status: `{"error": {code, message, status, details}}`, where
-`code` is the HTTP status, and the request's id is in the header `x-request-id` of every answer.
+change (output only, immutable, the name, the etag). Errors are google.rpc.Status: `{"error": {code, message,
+status, details}}`, where `code` is the HTTP status. The request's id is in the header
+`x-request-id` of every answer.
 """

@@ -19,8 +19,9 @@ _ERROR = "google.rpc.Status"
 _DESCRIPTION = """\
 Formats of texts that a schema cannot describe: `page-token` is the `nextPageToken` of the page before, or empty;
 `filter` is conditions joined by AND, such as `spam = false AND intent = quote_request`, over the fields that an answer
-to a wrong one names; `google-fieldmask` is names of fields, joined by commas. Beside what the schema of a body names, the
-fields that are marked read-only in answers may be sent back, and are ignored. An error of the status 400 names each field and what is allowed.
+to a wrong one names; `google-fieldmask` is names of fields, joined by commas. Beside what the schema of a body names,
+the fields that are marked read-only in answers may be sent back, and are ignored. An error of the status 400 names each
+field and what is allowed.
 """
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
