@@ -1,6 +1,7 @@
 """Fetching: only where it may go, only as much as it may take, and "not yet" told from "never"."""
 
 import asyncio
+import re
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -279,6 +280,36 @@ async def test_an_answer_that_is_cut_short_is_no_recording():
     async with provider() as there:
         there.answers["/a"] = Answer(body=b"x" * 5000, cut=True)
         assert (await failure(there.url("/a"))).failure is FetchFailure.UNREACHABLE
+
+
+async def trickling(reader, writer):
+    """Send a byte now and then of a thousand that are announced."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def test_a_download_that_trickles_is_given_up_and_says_how_far_it_came():
+    async with await asyncio.start_server(trickling, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a"
+        error = await failure(url, total_seconds=0.3)
+        assert error.failure is FetchFailure.UNREACHABLE
+        assert re.fullmatch(
+            r"the fetch took more than 0\.3 s: only [1-9]\d? of 1000 bytes in 0\.\d s", str(error)
+        )
+        fetcher = Fetcher(LOOPBACK, FetchLimits())
+        with pytest.raises(FetchError, match=r"more than 0\.2 s"):
+            async with fetcher.fetch(url, {}, 0.2) as fetched:
+                _ = [chunk async for chunk in fetched.chunks()]
+
+
+async def test_an_answer_that_ends_or_falls_silent_says_how_far_it_came():
+    async with provider() as there:
+        there.answers["/a"] = Answer(body=b"x" * 5000, cut=True)
+        error = str(await failure(there.url("/a")))
+        assert error.startswith("the answer was cut short (closed too early) after 2500 of 5000 bytes in 0.")
 
 
 async def test_a_compressed_answer_is_not_unpacked():

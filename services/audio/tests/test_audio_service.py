@@ -19,7 +19,7 @@ from trunkline.audio.v1 import transcription_service_pb2 as transcription_messag
 from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
-from trunkline_audio import app
+from trunkline_audio import app, receiving
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
 from trunkline_audio.tables import metadata
@@ -201,6 +201,75 @@ async def test_not_yet_is_told_from_never_and_nothing_half_done_stays(tmp_path, 
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
         suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(1)))
         assert (await suite.fetch()).channels == 1
+
+
+LOGIN = b"\n<!DOCTYPE html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: most likely its login"),
+        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: most likely its login"),
+        (LOGIN, "", "of a type that it does not name, a web page"),
+        (b'{"error": "expired"}', "application/json", "a JSON document: most likely an error"),
+        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: most likely an error"),
+        (b"no sound", "audio/mpeg", "most likely the file is damaged"),
+        (b"no sound", "text/plain", "most likely the URL is not that of a recording"),
+    ],
+)
+async def test_what_is_no_sound_is_told_with_its_type_and_the_likely_reason(
+    tmp_path, body, content_type, said
+):
+    async with serving(tmp_path) as suite:
+        headers = {"Content-Type": content_type} if content_type else {}
+        suite.there.answers["/call.wav"] = Answer(body=body, headers=headers)
+        error = await failing(suite.fetch())
+        assert error.reason == "NOT_AUDIO"
+        assert said in error.message
+        assert "expired" not in error.message
+
+
+async def test_a_web_page_in_place_of_the_address_is_told_too(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.there.answers["/r.json"] = Answer(body=LOGIN, headers={"Content-Type": "text/html"})
+        error = await failing(suite.fetch("/r.json", url_field="url"))
+        assert error.reason == "RECORDING_BAD_ANSWER"
+        assert "is no JSON: the provider sent 38 bytes of text/html, a web page" in error.message
+
+
+async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(receiving, "_MARGIN_SECONDS", 1.0)
+
+    async def trickle(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    async with serving(tmp_path) as suite, await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        suite.there.port = server.sockets[0].getsockname()[1]
+        request = recording_messages.FetchRecordingRequest(
+            parent=PARENT, recording_id="rec-1", url=suite.there.url("/slow.wav")
+        )
+        error = await failing(suite.recordings.FetchRecording(request, timeout=2.5))
+        assert (error.code.name, error.reason) == ("UNAVAILABLE", "RECORDING_UNREACHABLE")
+        assert "of 1000 bytes in 1." in error.message
+
+
+async def test_a_recording_that_is_cut_is_not_kept_until_whatever_comes_is_wanted(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2.5)))
+        error = await failing(suite.fetch(least_duration={"seconds": 14}))
+        assert (error.code.name, error.reason) == ("UNAVAILABLE", "RECORDING_TRUNCATED")
+        assert "2.5 s of sound" in error.message
+        assert "at least 14.0 s" in error.message
+        assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(15)))
+        assert (await suite.fetch(least_duration={"seconds": 14})).duration.seconds == 15
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2.5)))
+        assert (await suite.fetch(identity="rec-2")).duration.seconds == 2
 
 
 async def test_a_file_of_a_message_is_kept_as_it_comes(tmp_path):

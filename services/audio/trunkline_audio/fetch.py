@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,15 @@ class Fetched:
         self._answer = answer
         self._max_bytes = max_bytes
         self._hop = hop
+        self._began = time.monotonic()
+        self._size = 0
+
+    @property
+    def progress(self) -> str:
+        """How much has come so far, and in which time, for people."""
+        length = self._answer.headers.get("content-length", "")
+        of = f" of {length}" if length.isdigit() and len(length) < 20 else ""
+        return f"{self._size}{of} bytes in {time.monotonic() - self._began:.1f} s"
 
     @property
     def content_type(self) -> str:
@@ -103,18 +113,18 @@ class Fetched:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
-        size = 0
         try:
             async for chunk in self._answer.chunks():
-                size += len(chunk)
-                if size > self._max_bytes:
+                self._size += len(chunk)
+                if self._size > self._max_bytes:
                     raise FetchError(
                         FetchFailure.TOO_LARGE, f"the answer has more than {self._max_bytes} bytes"
                     )
                 yield chunk
         except NoAnswer as error:
-            raise FetchError(FetchFailure.UNREACHABLE, f"the answer was cut short: {error}") from None
-        if size == 0:
+            said = f"the answer was cut short ({error}) after {self.progress}"
+            raise FetchError(FetchFailure.UNREACHABLE, said) from None
+        if self._size == 0:
             raise FetchError(FetchFailure.NOT_READY, "the answer was empty")
 
     async def read(self, max_bytes: int) -> bytes:
@@ -144,19 +154,25 @@ class Fetcher:
         self._tls = tls_context()
 
     @asynccontextmanager
-    async def fetch(self, url: str | httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
-        """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
+    async def fetch(
+        self, url: str | httpx.URL, headers: Mapping[str, str], seconds: float | None = None
+    ) -> AsyncIterator[Fetched]:
+        """Opens `url`; `headers` go to its own origin only; `seconds` may be less than the limit. Raises FetchError."""
+        most = min(self._limits.total_seconds, seconds if seconds is not None else float("inf"))
+        fetched: Fetched | None = None
         try:
-            async with asyncio.timeout(self._limits.total_seconds):
+            async with asyncio.timeout(most):
                 ordered = _parsed(url) if isinstance(url, str) else url
                 answer, last = await self._follow(_Hop(ordered, headers, _origin(ordered)))
+                fetched = Fetched(answer, last, self._limits.max_bytes)
                 try:
-                    yield Fetched(answer, last, self._limits.max_bytes)
+                    yield fetched
                 finally:
                     answer.close()
         except TimeoutError:
+            so_far = f"only {fetched.progress}" if fetched is not None else "no answer"
             raise FetchError(
-                FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
+                FetchFailure.UNREACHABLE, f"the fetch took more than {most:.3g} s: {so_far}"
             ) from None
 
     async def _follow(self, hop: _Hop) -> tuple[Answer, _Hop]:

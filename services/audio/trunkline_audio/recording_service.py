@@ -40,6 +40,8 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             attachment=request.attachment,
             quota_bytes=request.quota_bytes,
             expire_at=given_time(request, "expire_time"),
+            least_seconds=request.least_duration.ToTimedelta().total_seconds(),
+            seconds=context.time_remaining(),
         )
         return (await self._receiving.receive(order)).to_proto()
 

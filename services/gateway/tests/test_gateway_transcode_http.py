@@ -208,6 +208,13 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"createTime": "yesterday"}', "thing.createTime", "timestamp"),
         (b'{"etag": "a", "etag": "b"}', "body", "'etag' stands twice"),
         (b'"text"', "thing", "JSON object"),
+        (b"", "body", "is required"),
+        (b"  ", "body", "is required"),
+        (b"null", "body", "must not be null"),
+        (b'{"ratio": "1.5"}', "thing.ratio", "must be a number"),
+        (b'{"ratio": true}', "thing.ratio", "must be a number"),
+        (b'{"kind": "1"}', "thing.kind", "is not one of"),
+        (b'{"kind": false}', "thing.kind", "is not one of"),
     ],
 )
 async def test_a_wrong_body_is_400_and_says_where(world: World, body: bytes, field: str, said: str) -> None:
@@ -271,6 +278,15 @@ async def test_json_is_json(world: World, kind: str | None) -> None:
     )
     assert answer.status_code == 200, answer.text
     assert backend.last()[1].thing.display_name == "x"
+
+
+async def test_a_custom_method_without_its_body_does_nothing(world: World) -> None:
+    client, backend = world
+    for headers in ({}, JSON):
+        answer = await client.post("/v1/things/a:poke", headers=headers)
+        assert violation(answer)[0] == "body"
+    assert not backend.asked
+    assert (await client.post("/v1/things/a:poke", json={})).status_code == 200
 
 
 async def test_a_method_without_a_body_takes_none(world: World) -> None:

@@ -29,6 +29,7 @@ from trunkline_store.tombstones import buried
 
 from trunkline_gateway.backlog import Batch, Looked, Undecided, backlog_of
 from trunkline_gateway.decide import Decision, Receipt, decide, set_aside
+from trunkline_gateway.encodings import HEADER
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.kept import add_kept
 from trunkline_gateway.providers.base import Source
@@ -54,6 +55,7 @@ LAG = Gauge(
 )
 ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
+_ENCODED = HEADER.encode()
 _SLICE = 32
 # As long as so few come at a time they are read without a trip to a thread.
 _FEW = 32
@@ -232,7 +234,7 @@ class Admission:
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
                 given = (row, source, unsure_of_it, self._events_days, self._base_url)
-                heavy = is_heavy(row.body)
+                heavy = is_heavy(row.body) or _ENCODED in row.headers
                 decision = await asyncio.to_thread(decide, *given) if heavy else decide(*given)
                 if source is not None and decision.job is not None and self._is_over(source):
                     later = replace(decision.job, queue_class=QueueClass.BACKGROUND)
@@ -336,6 +338,9 @@ class Admission:
             empty_bodies(conn, [row["seq"] for row in eventless])  # the rejection holds it
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
         decisions = [d for d in decisions if d.event]
+        for opened in (d for d in decisions if d.body is not None):
+            itself = receipts.c.seq == opened.seq
+            conn.execute(receipts.update().where(itself).values(body=opened.body))
         decisions = told_apart(conn, decisions)
         new = self._admit_events(conn, decisions, rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
@@ -344,8 +349,9 @@ class Admission:
         self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
     ) -> set[tuple[str, str]]:
         """Insert the events with their jobs and links; tenants and ids of those that are new."""
-        bodies = {row.seq: row.body for row in rows}
-        weights = {row.seq: _weight(row) for row in rows}
+        opened = {d.seq: d.body for d in decisions if d.body is not None}
+        bodies = {row.seq: row.body for row in rows} | opened
+        weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
         found = [d.event for d in decisions if d.event]
         columns = self._insert_events.columns
         new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from trunkline_jobs import NewJob
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.periodic import SET_ASIDE, place_of
 
-from trunkline_gateway import ids, verdicts
+from trunkline_gateway import encodings, ids, verdicts
 from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
@@ -50,6 +50,8 @@ class Decision:
     job: NewJob | None = None
     rejection: dict[str, Any] | None = None
     undecided: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    """What takes the place of a body that came compressed, once it is verified."""
 
     @property
     def tenant_id(self) -> str:
@@ -91,7 +93,13 @@ def decide(
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
         try:
+            if encodings.is_encoded(delivery.headers):
+                opened = encodings.verified(source, delivery).body
+                plain = row._replace(body=opened, verdict=verdicts.VERIFIED)
+                return replace(decide(plain, source, unsure, events_days, base_url), body=opened)
             adapter.verify(source, delivery)
+        except Malformed as damaged:  # signed by its sender, and damaged
+            return _unreadable(row, source, expire_at, str(damaged))
         except Rejected as rejected:
             reason = str(rejected)
             named = kept_of(source, delivery.headers)

@@ -14,7 +14,7 @@ from trunkline_gateway.providers.registry import adapter_for
 
 # Never kept, whatever a source names.
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
-_ALWAYS = ("content-type",)
+_ALWAYS = ("content-type", "content-encoding")
 # Of a source that is not known nobody can say how its sender signs: what is called as signatures are called.
 _AS_SIGNATURES_ARE_CALLED = ("signature", "hmac", "digest", "timestamp")
 _OF_ANYBODY = frozenset({*_ALWAYS, "webhook-id", "svix-id"})

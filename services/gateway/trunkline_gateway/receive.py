@@ -24,10 +24,11 @@ from trunkline_gateway import ids, verdicts
 from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.kept import GRACE, Kept
-from trunkline_gateway.providers.base import Delivery, Rejected, Source
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.unverified import Unverified, weight_of
@@ -186,6 +187,7 @@ class Receiver:
             raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
         source_id, event_type = match.groups()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        encoded = _is_encoded(headers)
         body = await self._read(headers, receive)
 
         source = self._sources.get(source_id)
@@ -201,10 +203,16 @@ class Receiver:
         delivery = self._delivery(scope, headers, body)
         adapter = adapter_for(source.provider)
         try:
-            if is_long(body):  # nobody has shown yet that it is a sender's: it may not hold up all others
+            if encoded:  # decompressing a megabyte takes longer than answering a few webhooks
+                delivery = await asyncio.to_thread(verified, source, delivery, self._max_body)
+            elif is_long(body):  # nobody has shown yet that it is a sender's: it may not hold up all others
                 await asyncio.to_thread(adapter.verify, source, delivery)
             else:
                 adapter.verify(source, delivery)
+        except OpenedTooLarge as large:
+            raise Refusal(413, "BODY_TOO_LARGE", str(large), source) from None
+        except Malformed as damaged:
+            raise Refusal(400, "BAD_ENCODING", str(damaged), source) from None
         except Rejected as rejected:
             self._below_ceiling(
                 "!" + source_id, source
@@ -214,12 +222,13 @@ class Receiver:
         self._below_ceiling(source_id, source)
 
         if source.receipts_quota and self._kept is not None:
-            self._hold_to_quota(self._kept, source, len(body), adapter.resends)
+            self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers), body,
+            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
+            delivery.body,
         )  # fmt: skip
         await self._commit(row, source)
         self._accepted[source.provider].inc()
@@ -301,6 +310,13 @@ class Receiver:
             reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
             message = "the webhook was not stored; try again"
             raise Refusal(503, reason, message, source, retry_after=1) from error
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    try:
+        return is_encoded(headers)
+    except UnknownEncoding as unknown:
+        raise Refusal(415, "UNSUPPORTED_ENCODING", str(unknown)) from None
 
 
 def _provider(source: Source | None) -> str:

@@ -72,7 +72,7 @@ async def requests(suite):
     return [
         ("GetTenant", tenant_service_pb2.GetTenantRequest(name=parent)),
         ("CreateSource", source_service_pb2.CreateSourceRequest(
-            parent=parent, source=source_pb2.Source(provider=1, secret="s"), request_id="r1")),
+            parent=parent, source=source_pb2.Source(provider=1, provider_account="A", secret="s"), request_id="r1")),
         ("GetSource", source_service_pb2.GetSourceRequest(name=source.name)),
         ("ListSources", source_service_pb2.ListSourcesRequest(parent=parent)),
         ("UpdateSource", source_service_pb2.UpdateSourceRequest(

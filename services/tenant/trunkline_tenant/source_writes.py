@@ -128,7 +128,7 @@ def update(
     fetching = new if "fetch_credential" in fields else old
     masks.take([name for name in fields if name != "fetch_credential"], wanted, source)
     source_options.complete(source)
-    source_options.check(source, fetches=bool(fetching))
+    source_options.check(source, needs_account=bool(fetching) or "provider_account" in fields)
     named_changed = False
     if "named_secrets" in fields:
         clean_named(source, secrets.named())

@@ -153,9 +153,23 @@ def _create(
         "update_time": now,
     }
     if not insert_if_absent(conn, tenants, row, ["tenant_id"]):
-        raise AlreadyExists(f"tenants/{tenant}")
+        raise _taken(load_any(conn, tenant))
     requests.remember(conn, asked, f"tenants/{tenant}", now)
     return row
+
+
+def _taken(there: Mapping[Any, Any]) -> AlreadyExists:
+    """Say why an id cannot be given: lists do not show the tombstone that has it."""
+    name = f"tenants/{there['tenant_id']}"
+    if there["state"] != tenant_pb2.TENANT_STATE_DELETED:
+        return AlreadyExists(name)
+    when = there["delete_time"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return AlreadyExists.of(
+        f"{name} was deleted at {when}; its id rests for good, so that nothing of the deleted tenant ever turns up in"
+        " another one: choose another id",
+        reason="TENANT_DELETED",
+        metadata={"resource": name, "delete_time": when},
+    )
 
 
 def _update(

@@ -29,6 +29,7 @@ MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
 ENGINE_NOT_READY = "ENGINE_NOT_READY"
 FORBIDDEN = "RECORDING_FORBIDDEN"
+TRUNCATED = "RECORDING_TRUNCATED"
 _ERROR_MOST = 500
 
 
@@ -151,6 +152,8 @@ def _is_waited_for(error: Exception) -> bool:
     Being refused as a caller means that the suite is set up wrongly, and being refused by the provider that the
     source is: no event is lost over that.
     """
+    if isinstance(error, TrunklineError) and error.reason == TRUNCATED:
+        return False  # after a few attempts what came is taken
     return (isinstance(error, TrunklineError) and error.reason == FORBIDDEN) or isinstance(
         error,
         CircuitOpen

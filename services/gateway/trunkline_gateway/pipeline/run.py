@@ -20,6 +20,7 @@ STAGE_SECONDS = histogram(
     ["stage", "outcome"],
     buckets=(0.005, 0.02, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 1800),
 )
+_WARNINGS_MOST = 50
 _ORDER = {stage: place for place, stage in enumerate(POLICIES)}
 
 
@@ -40,7 +41,7 @@ class Run:
     task: asyncio.Task[None] | None = None
     lost: bool = False
     made: dict[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()  # what of the payload was left out
+    warnings: tuple[str, ...] = ()  # what of the payload was left out, and of the recording is missing
     stage: str = field(init=False)
     stage_started: datetime = field(init=False)
     _told: str = field(init=False)
@@ -70,6 +71,10 @@ class Run:
     def at(self, stage: str) -> _At:
         """Be at a stage, within its deadline: `async with`. Raises TimeoutError when that has passed."""
         return _At(self, stage)
+
+    def warn(self, *warnings: str) -> None:
+        """Say in the event what is not whole, before all else."""
+        self.warnings = (*warnings, *self.warnings)[:_WARNINGS_MOST]
 
     def note(self, stage: str, name: str) -> None:
         """Remember what a stage made, for the next report."""

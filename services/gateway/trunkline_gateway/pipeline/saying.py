@@ -11,6 +11,7 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 
+from trunkline_gateway.pipeline import truncation
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.providers.base import Facts, MediaRequest, Source
 from trunkline_gateway.providers.scalars import timestamp
@@ -20,7 +21,9 @@ _OF_ANALYSIS: tuple[str, ...] = (
     "opening_words", "unreliable", "unreliable_reason", "analysis", "spam", "sentiment", "intent", "lead_level",
     "lead_score", "summary", "degraded", "analyze_time",
 )  # fmt: skip
-_OF_TRANSCRIPT: tuple[str, ...] = ("recording", "transcript", "recording_duration", "speakers", "language")
+_OF_TRANSCRIPT: tuple[str, ...] = (
+    "recording", "transcript", "recording_duration", "speakers", "language", "warnings",
+)  # fmt: skip
 
 
 def request(
@@ -91,6 +94,7 @@ def results_request(
         results.recording_duration.CopyFrom(transcript.duration)
         results.speakers = transcript.speakers
         results.language = transcript.language
+        results.warnings.extend(truncation.warnings(facts, transcript))
         results.unreliable = transcript.unreliable or analysis.unreliable
         # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
         results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason

@@ -15,7 +15,7 @@ from trunkline_runtime.channels import acting_for
 from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.ids import digest_id
-from trunkline_gateway.pipeline import saying
+from trunkline_gateway.pipeline import saying, truncation
 from trunkline_gateway.pipeline.channels import channel_speakers
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
@@ -65,6 +65,7 @@ class Stages:
             if FETCH in facts.stages:
                 recording = await self._fetch(run, source, facts, call.name)
                 transcript = await self._transcribe(run, source, recording, call.direction)
+                run.warn(*truncation.warnings(facts, transcript))
                 text = saying.opening(transcript)
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call.name, transcript)
@@ -128,6 +129,8 @@ class Stages:
                 quota_bytes=source.quotas.recordings_bytes,
             )
             saying.keep(request.expire_time, run, source.retention.recordings_days)
+            if run.attempt < truncation.ATTEMPTS:
+                truncation.ask_for_whole(request, facts)
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
@@ -174,6 +177,7 @@ class Stages:
                 call=call,
                 transcript=transcript,
                 voicemail=facts.call.voicemail,
+                direction=facts.call.direction,
                 generation=run.job.generation,
             )
             saying.keep(request.expire_time, run, source.retention.analyses_days)

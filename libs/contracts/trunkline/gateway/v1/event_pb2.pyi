@@ -181,7 +181,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What of the body could not be read and was left out, a field and what is allowed each."""
+        """What of the body could not be read and was left out or cut, a field and what is allowed each; and `TRUNCATED` with
+        how much there is of a recording that never came whole.
+        """
 
     def __init__(
         self,

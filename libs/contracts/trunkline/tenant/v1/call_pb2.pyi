@@ -78,6 +78,7 @@ class Call(_message.Message):
     CALLER_EXTENSION_FIELD_NUMBER: _builtins.int
     CALLER_EMAIL_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/calls/{call}`; the id is a hash of what identifies the call at its provider."""
     kind: _provider_pb2.ConversationKind.ValueType
@@ -198,6 +199,10 @@ class Call(_message.Message):
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
         """Pictures and other files that came with a message."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of its recording is not whole, as on its event: `TRUNCATED` with how much of it there is."""
+
     def __init__(
         self,
         *,
@@ -249,10 +254,11 @@ class Call(_message.Message):
         caller_extension: _builtins.str = ...,
         caller_email: _builtins.str = ...,
         media: _abc.Iterable[Global___Media] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

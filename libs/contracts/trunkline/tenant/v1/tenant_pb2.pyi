@@ -96,7 +96,7 @@ class Tenant(_message.Message):
     display_name: _builtins.str
     """A name for people, 1 to 120 characters. Required on create."""
     state: Global___TenantState.ValueType
-    """Whether the tenant's webhooks are taken."""
+    """Whether the tenant's webhooks are taken. DELETED is set by DeleteTenant only."""
     etag: _builtins.str
     """Changes with every change. Given on an update, the update is refused with ABORTED unless it fits."""
     plan: Global___Plan.ValueType
