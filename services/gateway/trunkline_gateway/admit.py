@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -209,8 +209,14 @@ class Admission:
         if waiting:
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
+        ids = {row.seq: row.receipt_id for row in batch.rows}
         eventless = [
-            {"seq": d.seq, "tenant_id": d.rejection["tenant_id"], "expire_at": d.rejection["expire_at"]}
+            {
+                "seq": d.seq,
+                "tenant_id": d.rejection["tenant_id"],
+                "expire_at": d.rejection["expire_at"],
+                "receipt_id": ids[d.seq],
+            }
             for d in decisions
             if d.rejection
         ]
@@ -219,17 +225,23 @@ class Admission:
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         decisions = told_apart(conn, decisions)
-        new = self._admit_events(conn, decisions) if decisions else set()
+        new = self._admit_events(conn, decisions, ids) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
-    def _admit_events(self, conn: sa.Connection, decisions: list[Decision]) -> set[tuple[str, str]]:
-        """Insert the events with their jobs and links; tenants and ids of those that are new."""
-        rows = [d.event for d in decisions if d.event]
+    def _admit_events(
+        self, conn: sa.Connection, decisions: list[Decision], ids: Mapping[int, str]
+    ) -> set[tuple[str, str]]:
+        """Insert the events with their jobs and links; tenants and ids of those that are new.
+
+        Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
+        """
+        now = self._db.clock.now()
+        rows = [d.event | {"updated_at": now} for d in decisions if d.event]
         columns = self._insert_events.columns
         new = self._insert_events.run(conn, [tuple(row[name] for name in columns) for row in rows])
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
-        links = [(d.event["tenant_id"], d.event["event_id"], d.seq) for d in decisions if d.event]
+        links = [(d.event["tenant_id"], d.event["event_id"], d.seq, ids[d.seq]) for d in decisions if d.event]
         self._insert_links.run(conn, links)
         return new
 

@@ -30,6 +30,7 @@ from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
 from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_gateway.jobs import JobService
+from trunkline_gateway.progress import telling
 from trunkline_gateway.readiness import Readiness
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
@@ -99,6 +100,7 @@ async def serve(config: GatewayConfig) -> None:
             accepting,
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
+            tell_call=telling(channels, config.tenant_address),
         )
         conversations = ConversationService(
             channels,

@@ -14,11 +14,11 @@ from trunkline_store.spanner import SPANNER, force_index, shards_of
 from trunkline_gateway.decide import Receipt
 from trunkline_gateway.schema import cursors, receipts, undecided_receipts
 
-_CURSOR = "admission"
+ADMISSION = "admission"
 _RECEIPT = [receipts.c[name] for name in Receipt._fields]
 
 # Built once: building costs more than running them, and they run for nearly every webhook that comes alone.
-_STANDS = Hot(sa.select(cursors.c.seq).where(cursors.c.name == _CURSOR))
+_STANDS = Hot(sa.select(cursors.c.seq).where(cursors.c.name == ADMISSION))
 _BEHIND = Hot(
     sa.select(*_RECEIPT)
     .where(receipts.c.seq > sa.bindparam("cursor_"))
@@ -33,7 +33,7 @@ _UNDECIDED = Hot(
 )
 _MOVE = Hot(
     cursors.update()
-    .where(cursors.c.name == _CURSOR, cursors.c.seq == sa.bindparam("before_"))
+    .where(cursors.c.name == ADMISSION, cursors.c.seq == sa.bindparam("before_"))
     .values(seq=sa.bindparam("after_"))
 )
 
@@ -131,6 +131,6 @@ def _receipts(rows: list[Row]) -> list[Receipt]:
 
 def _move_cursor(conn: sa.Connection, before: int, after: int) -> bool:
     if before == 0 and _STANDS.first(conn, {}) is None:
-        conn.execute(cursors.insert(), {"name": _CURSOR, "seq": after})
+        conn.execute(cursors.insert(), {"name": ADMISSION, "seq": after})
         return True
     return _MOVE.run(conn, {"before_": before, "after_": after}) == 1

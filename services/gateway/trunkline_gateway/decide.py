@@ -36,6 +36,9 @@ class Receipt(NamedTuple):
     body: bytes
 
 
+_MOST_CALL_ID = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
@@ -136,6 +139,8 @@ def _event(
         "warnings": None,
         "revises": None,
         "content": None,
+        "updated_at": row.received_at,
+        "provider_call_id": alias[:_MOST_CALL_ID] or None,
     }
     job = NewJob(
         job_id=event_id,

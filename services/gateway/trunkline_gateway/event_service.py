@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
+from google.protobuf import empty_pb2
 from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline.tenant.v1 import call_service_pb2
 from trunkline_jobs import Queue
 from trunkline_runtime.errors import NotFound
 from trunkline_runtime.resources import parse as parse_name
@@ -18,9 +20,15 @@ from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.event_deletion import count_purge, purge
 from trunkline_gateway.event_rows import event_conditions, story
 from trunkline_gateway.events import EventReader
-from trunkline_gateway.replaying import DEFAULT_RATE, REPLAYED, Replays, Wanted, replay_event
+from trunkline_gateway.progress import TellCall, cancelled_state
+from trunkline_gateway.replaying import DEFAULT_RATE, REPLAYED, Replays, Wanted, cancel_event, replay_event
+from trunkline_gateway.schema import rejections
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def _nobody(request: call_service_pb2.RecordCallStateRequest) -> None:
+    """Tell nobody."""
 
 
 class EventService(EventReader):
@@ -34,13 +42,18 @@ class EventService(EventReader):
         accepting: Accepting,
         jobs_ready: Callable[[], None],
         list_staleness: timedelta | None = None,
+        tell_call: TellCall | None = None,
     ):
-        """`jobs_ready` is called after an event was set going; `list_staleness` is EventReader's."""
+        """`jobs_ready` is called after an event was set going; `list_staleness` is EventReader's.
+
+        `tell_call` tells the tenant service how far a call has come; None: nobody is told.
+        """
         super().__init__(db, list_staleness)
         self._queue = queue
         self._replays = replays
         self._accepting = accepting
         self._jobs_ready = jobs_ready
+        self._tell_call = tell_call or _nobody
 
     async def ReplayEvent(self, request: pb.ReplayEventRequest, context: _Context) -> event_pb2.Event:
         """Process one event again."""
@@ -63,7 +76,7 @@ class EventService(EventReader):
     async def ReplayEvents(self, request: pb.ReplayEventsRequest, context: _Context) -> replay_pb2.Replay:
         """Process many events again, or say which they would be."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
-        event_conditions(request.filter)  # a filter that is none is refused before anything is kept
+        event_conditions(request.filter, tenant)  # a filter that is none is refused before anything is kept
         rate = request.rate_per_second or DEFAULT_RATE
         wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id)
         return await (self._replays.count(wanted) if request.dry_run else self._replays.start(wanted))
@@ -72,6 +85,32 @@ class EventService(EventReader):
         """Show how far a replay has come."""
         ids = parse_name("tenants/{tenant}/replays/{replay}", request.name)
         return await self._replays.get(ids["tenant"], ids["replay"])
+
+    async def CancelEvent(self, request: pb.CancelEventRequest, context: _Context) -> event_pb2.Event:
+        """Stop an event that waits; then its call is told, by a repeated request where that failed."""
+        ids = parse_name("tenants/{tenant}/events/{event}", request.name)
+        tenant, event_id = ids["tenant"], ids["event"]
+        await self._db.write(lambda conn: cancel_event(conn, self._queue, tenant, event_id))
+        job = await self._db.read(lambda conn: self._queue.get(conn, event_id))
+        event = await self._db.read(lambda conn: story(conn, tenant, event_id, full=False))
+        if job is None or event is None:
+            raise NotFound(request.name)
+        call = event.call or job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
+        if call and event.state == event_pb2.EVENT_STATE_CANCELLED:
+            await self._tell_call(cancelled_state(call, request.name, job.lease_token))
+        return event
+
+    async def DeleteRejection(self, request: pb.DeleteRejectionRequest, context: _Context) -> empty_pb2.Empty:
+        """Delete one rejected request."""
+        ids = parse_name("tenants/{tenant}/rejections/{rejection}", request.name)
+        mine = (
+            rejections.c.tenant_id == ids["tenant"],
+            rejections.c.rejection_id == ids["rejection"],
+        )
+        gone = await self._db.write(lambda conn: conn.execute(rejections.delete().where(*mine)).rowcount)
+        if not gone:
+            raise NotFound(request.name)
+        return empty_pb2.Empty()
 
     async def AcceptRejection(
         self, request: pb.AcceptRejectionRequest, context: _Context
