@@ -7,11 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_runtime import logs, metrics
+from trunkline_runtime.errors import TrunklineError
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all, delete_keys, owners
 from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_audio.blobs import Blobs
+from trunkline_audio.forgetting import Forget
+from trunkline_audio.naming import recording_name
 from trunkline_audio.recordings import blob_key
 from trunkline_audio.tables import recordings, transcripts
 
@@ -39,9 +42,11 @@ def given_time(request: Any, field: str) -> datetime | None:
 class Sweeper:
     """Deletes what is past its time, in small transactions."""
 
-    def __init__(self, db: Database, blobs: Blobs) -> None:
+    def __init__(self, db: Database, blobs: Blobs, forget: Forget | None = None) -> None:
+        """`forget` tells the calls whose recordings go; None: nobody is told."""
         self._db = db
         self._blobs = blobs
+        self._forget = forget
 
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
@@ -52,7 +57,7 @@ class Sweeper:
         removed = {"recordings": 0, "transcripts": 0}
         async for tenant in owners(self._db, recordings):
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
-            removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
+            removed["recordings"] += await delete_recordings(self._db, self._blobs, late, forget=self._forget)
         if self._db.engine == "sqlite":
             async for tenant in owners(self._db, transcripts):
                 late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
@@ -64,13 +69,18 @@ class Sweeper:
 
 
 async def delete_recordings(
-    db: Database, blobs: Blobs, condition: sa.ColumnElement[bool], most: int | None = None
+    db: Database,
+    blobs: Blobs,
+    condition: sa.ColumnElement[bool],
+    most: int | None = None,
+    forget: Forget | None = None,
 ) -> int:
     """Delete the recordings that fit, `most` at most; how many.
 
-    The bytes go first: after a crash in between the row still says which bytes are to go.
+    Their calls are told first, then the bytes go: after a crash in between the row still says what is to go. While
+    nobody can be told, they stay until the next pass.
     """
-    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
+    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id, recordings.c.call).where(condition)
     query = query.with_hint(recordings, force_index("recordings_by_expiry"), SPANNER)
     total = 0
     while most is None or total < most:
@@ -78,7 +88,21 @@ async def delete_recordings(
         if not found:
             break
         for row in found:
+            if forget is not None and row.call and not await _told(forget, row):
+                return total
             await blobs.delete(blob_key(row.tenant_id, row.recording_id))
-        await db.write(lambda conn: delete_keys(conn, recordings, found))  # noqa: B023 - awaited right here
+        keys = [(row.tenant_id, row.recording_id) for row in found]
+        await db.write(lambda conn: delete_keys(conn, recordings, keys))  # noqa: B023 - awaited right here
         total += len(found)
     return total
+
+
+async def _told(forget: Forget, row: Any) -> bool:
+    """Tell a recording's call that it goes; False when that has to wait. An answer that would always fail does not."""
+    name = recording_name(row.tenant_id, row.recording_id)
+    try:
+        await forget(row.call, name, True)
+    except TrunklineError as error:
+        log.warning("call_not_told", recording=name, reason=error.reason)
+        return not error.transient
+    return True

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
+import sqlalchemy as sa
 from google.protobuf import empty_pb2
 from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
@@ -22,7 +23,7 @@ from trunkline_gateway.event_rows import event_conditions, story
 from trunkline_gateway.events import EventReader
 from trunkline_gateway.progress import TellCall, cancelled_state
 from trunkline_gateway.replaying import DEFAULT_RATE, REPLAYED, Replays, Wanted, cancel_event, replay_event
-from trunkline_gateway.schema import rejections
+from trunkline_gateway.schema import jobs, rejections
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -91,13 +92,14 @@ class EventService(EventReader):
         ids = parse_name("tenants/{tenant}/events/{event}", request.name)
         tenant, event_id = ids["tenant"], ids["event"]
         await self._db.write(lambda conn: cancel_event(conn, self._queue, tenant, event_id))
-        job = await self._db.read(lambda conn: self._queue.get(conn, event_id))
+        leases = sa.select(jobs.c.lease_token).where(jobs.c.tenant_id == tenant, jobs.c.job_id == event_id)
+        last = await self._db.read(lambda conn: conn.execute(leases).scalar())
         event = await self._db.read(lambda conn: story(conn, tenant, event_id, full=False))
-        if job is None or event is None:
+        if last is None or event is None:
             raise NotFound(request.name)
-        call = event.call or job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
+        call = event.call or event.checkpoint.get("record") or event.checkpoint.get("normalise") or ""
         if call and event.state == event_pb2.EVENT_STATE_CANCELLED:
-            await self._tell_call(cancelled_state(call, request.name, job.lease_token))
+            await self._tell_call(cancelled_state(call, request.name, last))
         return event
 
     async def DeleteRejection(self, request: pb.DeleteRejectionRequest, context: _Context) -> empty_pb2.Empty:

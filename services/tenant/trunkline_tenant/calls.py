@@ -88,7 +88,14 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         name = resources.parse("tenants/{tenant}/calls/{call}", request.name)
         now = self._db.clock.now()
         forgotten = await self._db.write(
-            lambda conn: record.forget_recording(conn, name["tenant"], name["call"], request.recording, now)
+            lambda conn: record.forget_recording(
+                conn,
+                name["tenant"],
+                name["call"],
+                request.recording,
+                now,
+                transcript_stays=request.transcript_stays,
+            )
         )
         return call_service_pb2.ForgetRecordingResponse(forgotten=forgotten)
 

@@ -112,7 +112,9 @@ def record_state(
     return merged.facts.state_sequence == state.state_sequence
 
 
-def forget_recording(conn: Connection, tenant: str, call_id: str, recording: str, now: datetime) -> bool:
+def forget_recording(
+    conn: Connection, tenant: str, call_id: str, recording: str, now: datetime, *, transcript_stays: bool
+) -> bool:
     """Take a recording that is deleted out of its call; True when the call knew it. Raises NotFound.
 
     The stamps stay: what an older event says of a recording does not come back, a newer one's is another.
@@ -127,7 +129,9 @@ def forget_recording(conn: Connection, tenant: str, call_id: str, recording: str
             file.recording, file.problem, knew = "", "RECORDING_DELETED", True
     if facts.recording == recording:
         knew = True
-        facts.recording = facts.transcript = ""
+        facts.recording = ""
+        if not transcript_stays:
+            facts.transcript = ""
         facts.recording_delete_time.CopyFrom(timestamp(now))
     if knew:
         _rewrite(conn, row, Statement(facts, known.times), now)

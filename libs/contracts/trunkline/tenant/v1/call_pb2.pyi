@@ -255,7 +255,9 @@ class Call(_message.Message):
 
     @_builtins.property
     def recording_delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When its recording was deleted; with it went the transcript, and both names here. Not set while there is one."""
+        """When its recording was deleted, by somebody or because its days were over; its name is gone from here. Not set while
+        there is one. Who deletes a recording deletes its transcript; analysis, summary and opening words stay.
+        """
 
     def __init__(
         self,

@@ -247,19 +247,23 @@ class ForgetRecordingRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     RECORDING_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_STAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/calls/{call}`."""
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
+    transcript_stays: _builtins.bool
+    """Its transcript stays: the recording is past its days, and the transcript is not."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         recording: _builtins.str = ...,
+        transcript_stays: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "recording", b"recording", "transcript_stays", b"transcript_stays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
