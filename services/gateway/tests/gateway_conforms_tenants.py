@@ -81,8 +81,8 @@ def statements():
 async def requests(world):
     """One request or several for each method of EventService; those that write take their longest way."""
     dead, done = await world.dead(1), await world.done(2)
-    await world.keep_rejected(callrail(body_of(3)), callrail(body_of(4)))
-    first, second = await world.rejected()
+    await world.keep_rejected(*(callrail(body_of(number)) for number in (3, 4, 7)))
+    first, _, third = await world.rejected()
     cancelled = await world.dead(5)
     receipt = (await world.show(done)).receipts[0].receipt_id
     await world.receipt(body_of(6))
@@ -105,9 +105,9 @@ async def requests(world):
         ("ReplayEvents", pb.ReplayEventsRequest(parent=PARENT, dry_run=True, force=True)),
         ("ReplayEvents", pb.ReplayEventsRequest(parent=PARENT, force=True)),
         ("GetReplay", pb.GetReplayRequest(name=started.name)),
+        ("DeleteRejection", pb.DeleteRejectionRequest(name=third.name)),
         ("AcceptRejection", pb.AcceptRejectionRequest(name=first.name)),
         ("AcceptRejections", pb.AcceptRejectionsRequest(parent=PARENT)),
-        ("DeleteRejection", pb.DeleteRejectionRequest(name=second.name)),
         ("PurgeEvents", pb.PurgeEventsRequest(parent=PARENT)),
         ("PurgeEvents", pb.PurgeEventsRequest(parent=PARENT, force=True)),
     ]

@@ -88,6 +88,8 @@ def stated_by(call: call_pb2.Call, mask: Iterable[str], stamp: Stamp) -> Stateme
     if call.source:
         names.add(_SOURCE)
     names &= FIELDS.keys()
+    if names & _OF_STATE:
+        names |= _OF_STATE
     facts = call_pb2.Call()
     for name in names:
         _copy(FIELDS[name], call, facts)

@@ -44,6 +44,7 @@ class Run:
     warnings: tuple[str, ...] = ()  # what of the payload was left out
     # What was gone through well and not told yet, with when each began and ended.
     passed: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    inside: bool = False  # between a stage's beginning and its good end
     stage: str = field(init=False)
     stage_started: datetime = field(init=False)
     _told: str = field(init=False)
@@ -116,8 +117,7 @@ class Run:
 
     def failed(self, follow_up: Wait | Retry | Dead) -> list[pb.JobReport]:
         """Return the reports of a failure: first which stage it was, so that attempts count for that one."""
-        # What was recorded with a lesser engine's answer failed in no stage: the wait began after the last.
-        began = self._unended()
+        began = self._failed_since()
         reports = self.advanced()
         report = self._report(self.stage, began, self.now())
         match follow_up:
@@ -134,15 +134,22 @@ class Run:
 
     def went_through(self) -> None:
         """Remember that the present stage was gone through well, unless it only looked up what is known."""
-        if _ORDER[self.stage] >= min(_ORDER[self._told], _ORDER[ANALYSE]):
-            self.passed.append((self.stage, self.stage_started, self.now()))
+        self.inside = False
+        if _ORDER[self.stage] < min(_ORDER[self._told], _ORDER[ANALYSE]):
+            return
+        began = self.stage_started
+        if self.passed and self.passed[-1][0] == self.stage:  # a stage of two parts
+            began = self.passed.pop()[1]
+        self.passed.append((self.stage, began, self.now()))
 
-    def _unended(self) -> datetime:
-        """Return since when what is being reported was under way."""
-        for stage, _, ended in self.passed[-1:]:
-            if stage == self.stage and ended > self.stage_started:
-                return ended
-        return self.stage_started
+    def _failed_since(self) -> datetime:
+        """Return since when what failed was under way: a part of its stage that went well is none by itself.
+
+        What was recorded with a lesser engine's answer failed in no stage: its wait began after the last.
+        """
+        if not self.passed or self.passed[-1][0] != self.stage:
+            return self.stage_started
+        return self.passed.pop()[1] if self.inside else self.passed[-1][2]
 
     def _report(self, stage: str, started: datetime, ended: datetime) -> pb.JobReport:
         report = pb.JobReport(
@@ -174,6 +181,7 @@ class _At:
         run = self._run
         run.stage = self._stage
         run.stage_started = run.now()
+        run.inside = True
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self._timer = loop.call_later(run.linger_seconds, run.lingers, run)
