@@ -181,6 +181,7 @@ def worker(world, number):
             ask(world.media, "FetchRecording"),
             ask(world.media, "CreateTranscript"),
             ask(world.media, "AnalyzeCall"),
+            ask(world.tenant, "RecordCallState"),
         )
         stages = Stages(clients, Sources(clients.resolve, _WORKER.source_seconds, now=world.loop.time))
 
@@ -191,7 +192,12 @@ def worker(world, number):
             ReleaseLeases = staticmethod(ask(world.gateway, "ReleaseLeases"))
 
         work = Worker(
-            Jobs(), stages.process, _WORKER, f"worker-{number}-{world.started}", now=world.loop.wall
+            Jobs(),
+            stages.process,
+            _WORKER,
+            f"worker-{number}-{world.started}",
+            now=world.loop.wall,
+            tell_dead=stages.told_dead,
         )
         return [work.run(stop)], {}
 
@@ -210,7 +216,11 @@ def tenant(world):
                 raise NotFound(f"sources/{request.source_id}")
             return source
 
-        return [], {"RecordCall": _served(calls.RecordCall), "ResolveSource": resolve}
+        return [], {
+            "RecordCall": _served(calls.RecordCall),
+            "RecordCallState": _served(calls.RecordCallState),
+            "ResolveSource": resolve,
+        }
 
     return build
 

@@ -2,7 +2,7 @@
 
 from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass
+from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, Passed, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, jobs_table
 
@@ -13,8 +13,10 @@ __all__ = [
     "LeaseLost",
     "Load",
     "NewJob",
+    "Passed",
     "Queue",
     "QueueClass",
+    "Ran",
     "Room",
     "Tries",
     "create_v1",

@@ -21,7 +21,7 @@ from trunkline_store.hot import Hot
 from trunkline_store.types import on_spanner
 
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.model import Job, JobState, QueueClass
+from trunkline_jobs.model import Job, JobState, QueueClass, Ran
 from trunkline_jobs.rows import to_job, with_entry
 from trunkline_jobs.table import through, turns_of
 
@@ -289,7 +289,9 @@ class Claims:
         for job_id in chosen:
             row = rows[job_id]
             if row["state"] == JobState.LEASED:  # its holder vanished: say so in its story
-                row["history"] = with_entry(row, now, "expired")
+                # When that run began is known of a stage's first one only; it had ended when its lease did.
+                began = row["stage_began_at"] if row["attempts"] == 1 else None
+                row["history"] = with_entry(row, now, "expired", ran=Ran(began, row["lease_until"]))
                 conn.execute(self._tell, {"job_": job_id, "history_": row["history"]})
             row |= {
                 "state": JobState.LEASED,

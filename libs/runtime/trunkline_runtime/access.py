@@ -12,6 +12,7 @@ from trunkline_runtime.identity import Role
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 GATEWAY = frozenset({"gateway"})
+AUDIO = frozenset({"audio"})
 ANY_SERVICE = frozenset({"*"})
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 
@@ -95,6 +96,10 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
     _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
+    _TENANT + "CallService/RecordCallState": Rule(None, operators=False, resource="name", also=("event",)),
+    _TENANT + "CallService/ForgetRecording": Rule(
+        None, services=AUDIO, operators=False, resource="name", also=("recording",)
+    ),
     _TENANT + "CallService/GetCall": _read(),
     _TENANT + "CallService/ListCalls": _list(),
     _TENANT + "LeadService/GetLead": _read(),
@@ -115,6 +120,10 @@ TABLE: Mapping[str, Rule] = {
     _AI + "AnalysisService/DeleteAnalysis": _write(),
     _GATEWAY + "EventService/GetEvent": _read(),
     _GATEWAY + "EventService/ListEvents": _list(),
+    _GATEWAY + "EventService/GetReceipt": _read(),
+    _GATEWAY + "EventService/ListReplays": _list(),
+    _GATEWAY + "EventService/CancelEvent": _write(),
+    _GATEWAY + "EventService/DeleteRejection": _manage(),
     _GATEWAY + "EventService/ListRejections": _manage("parent"),
     _GATEWAY + "EventService/ListDeadLetters": _list(),
     _GATEWAY + "EventService/ReplayEvent": _write(),

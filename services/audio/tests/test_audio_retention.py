@@ -13,6 +13,7 @@ from trunkline_audio.recordings import Recording, Recordings
 from trunkline_audio.retention import Sweeper, expiry, given_time
 from trunkline_audio.tables import metadata, recordings, transcripts
 from trunkline_audio.transcripts import Transcript, Transcripts
+from trunkline_runtime.errors import Internal, Unavailable
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -80,6 +81,23 @@ async def test_what_is_past_its_time_goes_with_its_bytes(world):
     await world.sweeper.sweep()
     assert await world.left() == ({"r3"}, set())
     assert world.files() == {"r.r3"}
+
+
+async def test_calls_are_told_before_their_recordings_go_past_their_days(world):
+    told, failures = [], [Unavailable("not now"), Internal("a bug")]
+
+    async def forget(call, recording, transcript_stays):
+        told.append((recording, transcript_stays))
+        if failures:
+            raise failures.pop(0)
+
+    sweeper = Sweeper(world.db, world.blobs, forget)
+    await world.keep("r1", NOW)
+    await sweeper.sweep()
+    assert (await world.left())[0] == {"r1"}, "it waits for the tenant service"
+    await sweeper.sweep()
+    assert (await world.left())[0] == set(), "not for one that always fails"
+    assert told == [("tenants/acme/recordings/r1", True)] * 2
 
 
 async def test_a_sweep_that_died_between_bytes_and_rows_is_ended_by_the_next(world):

@@ -26,7 +26,7 @@ from trunkline_audio.tables import metadata
 from trunkline_audio.transcribing import Wish, transcript_id
 from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_store import migrations
 from trunkline_store.database import Database
@@ -104,7 +104,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, **settings):
+async def serving(tmp_path, engine=None, forget=None, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -120,7 +120,7 @@ async def serving(tmp_path, engine=None, **settings):
         }
     )
     engine = engine or TestEngine()
-    async with provider() as there, app.running(config, engine=engine) as server:
+    async with provider() as there, app.running(config, engine=engine, forget=forget) as server:
         channels = Channels(TokenSigner(KEY, "gateway"))
         try:
             there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
@@ -587,6 +587,24 @@ async def test_deleting_a_recording_deletes_its_bytes_and_its_transcripts(tmp_pa
         request = transcription_messages.GetTranscriptRequest(name=made.name)
         assert (await failing(suite.transcripts.GetTranscript(request))).code is grpc.StatusCode.NOT_FOUND
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_a_call_forgets_its_recording_before_that_is_deleted(tmp_path):
+    told, failures = [], [Unavailable("not now")]
+
+    async def forget(call, recording, transcript_stays):
+        told.append((call, recording, transcript_stays))
+        if failures:
+            raise failures.pop()
+
+    async with serving(tmp_path, forget=forget) as suite:
+        kept = await suite.fetch(call=f"{PARENT}/calls/call-1")
+        request = recording_messages.DeleteRecordingRequest(name=kept.name)
+        assert (await failing(suite.recordings.DeleteRecording(request))).code is grpc.StatusCode.UNAVAILABLE
+        assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()], "nothing was deleted"
+        await suite.recordings.DeleteRecording(request)
+        assert told == [(f"{PARENT}/calls/call-1", kept.name, False)] * 2
+        assert (await failing(suite.recordings.DeleteRecording(request))).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_what_was_kept_is_there_after_a_restart(tmp_path):

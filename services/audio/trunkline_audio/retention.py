@@ -7,12 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_runtime import logs, metrics
+from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all, delete_keys, owners
 from trunkline_store.spanner import SPANNER, force_index
 
 from trunkline_audio.blobs import Blobs
+from trunkline_audio.forgetting import Forget
+from trunkline_audio.naming import recording_name
 from trunkline_audio.recordings import blob_key
 from trunkline_audio.tables import recordings, transcripts
 
@@ -41,9 +44,11 @@ def given_time(request: Any, field: str) -> datetime | None:
 class Sweeper:
     """Deletes what is past its time, in small transactions."""
 
-    def __init__(self, db: Database, blobs: Blobs) -> None:
+    def __init__(self, db: Database, blobs: Blobs, forget: Forget | None = None) -> None:
+        """`forget` tells the calls whose recordings go; None: nobody is told."""
         self._db = db
         self._blobs = blobs
+        self._forget = forget
 
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
@@ -55,7 +60,9 @@ class Sweeper:
         async for tenant in owners(self._db, recordings):
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
             with set_aside("retention", tenant=tenant, of="recordings"):
-                removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
+                removed["recordings"] += await delete_recordings(
+                    self._db, self._blobs, late, forget=self._forget
+                )
         if self._db.engine == "sqlite":
             async for tenant in owners(self._db, transcripts):
                 late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
@@ -68,25 +75,41 @@ class Sweeper:
 
 
 async def delete_recordings(
-    db: Database, blobs: Blobs, condition: sa.ColumnElement[bool], most: int | None = None
+    db: Database,
+    blobs: Blobs,
+    condition: sa.ColumnElement[bool],
+    most: int | None = None,
+    forget: Forget | None = None,
 ) -> int:
     """Delete the recordings that fit, `most` at most; how many.
 
-    The bytes go first: after a crash in between the row still says which bytes are to go. A recording whose bytes
-    cannot be deleted keeps its row, and does not stand in the way of the others.
+    Their calls are told first, then the bytes go: after a crash in between the row still says what is to go. While
+    nobody can be told, they stay until the next pass. A recording whose bytes cannot be deleted keeps
+    its row too, and does not stand in the way of the others.
     """
-    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
+    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id, recordings.c.call).where(condition)
     query = query.with_hint(recordings, force_index("recordings_by_expiry"), SPANNER)
     total = 0
     left: set[tuple[str, str]] = set()
     while (most is None or total < most) and len(left) < _MOST_LEFT:
         limit = len(left) + _RECORDINGS_A_STEP  # those that are left are found again
         found = await db.read(lambda conn: conn.execute(query.limit(limit)).all())  # noqa: B023 - awaited right here
-        gone = [row for row in found if tuple(row) not in left and await _without_bytes(blobs, row)]
-        left = {tuple(row) for row in found} - {tuple(row) for row in gone}
+        gone: list[tuple[str, str]] = []
+        waits = False
+        for row in found:
+            key = (row.tenant_id, row.recording_id)
+            if key in left:
+                continue
+            waits = forget is not None and bool(row.call) and not await _told(forget, row)
+            if waits:
+                break
+            if await _without_bytes(blobs, row):
+                gone.append(key)
+            else:
+                left.add(key)
         await db.write(lambda conn: delete_keys(conn, recordings, gone))  # noqa: B023 - awaited right here
         total += len(gone)
-        if len(found) < limit:
+        if waits or len(found) < limit:
             break
     return total
 
@@ -97,3 +120,14 @@ async def _without_bytes(blobs: Blobs, row: Any) -> bool:
         await blobs.delete(blob_key(row.tenant_id, row.recording_id))
         return True
     return False
+
+
+async def _told(forget: Forget, row: Any) -> bool:
+    """Tell a recording's call that it goes; False when that has to wait. An answer that would always fail does not."""
+    name = recording_name(row.tenant_id, row.recording_id)
+    try:
+        await forget(row.call, name, True)
+    except TrunklineError as error:
+        log.warning("call_not_told", recording=name, reason=error.reason)
+        return not error.transient
+    return True

@@ -6,6 +6,7 @@ from inspect import signature
 
 import gateway_conforms_admit
 import gateway_conforms_events
+import gateway_conforms_story
 import gateway_conforms_tenants
 import pytest
 from gateway_conformance import CHECKS, EXCLUSIONS
@@ -16,7 +17,7 @@ from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import require_emulator
 
-PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_tenants)
+PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_story, gateway_conforms_tenants)
 
 
 @asynccontextmanager

@@ -328,8 +328,14 @@ class Admission:
             waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
+        ids = {row.seq: row.receipt_id for row in rows}
         eventless = [
-            {"seq": d.seq, "tenant_id": d.rejection["tenant_id"], "expire_at": d.rejection["expire_at"]}
+            {
+                "seq": d.seq,
+                "tenant_id": d.rejection["tenant_id"],
+                "expire_at": d.rejection["expire_at"],
+                "receipt_id": ids[d.seq],
+            }
             for d in decisions
             if d.rejection
         ]
@@ -348,18 +354,25 @@ class Admission:
     def _admit_events(
         self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
     ) -> set[tuple[str, str]]:
-        """Insert the events with their jobs and links; tenants and ids of those that are new."""
+        """Insert the events with their jobs and links; tenants and ids of those that are new.
+
+        Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
+        """
+        now = self._db.clock.now()
+        ids = {row.seq: row.receipt_id for row in rows} | {
+            d.seq: d.receipt_id for d in decisions if d.receipt_id
+        }
         opened = {d.seq: d.body for d in decisions if d.body is not None}
         bodies = {row.seq: row.body for row in rows} | opened
         weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
-        found = [d.event for d in decisions if d.event]
+        found = [d.event | {"updated_at": now} for d in decisions if d.event]
         columns = self._insert_events.columns
         new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
         sizes = drop_repeated(conn, links, new, bodies)
-        self._insert_links.run(conn, [(*event, seq, sizes.get(seq)) for event, seq in links])
+        self._insert_links.run(conn, [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links])
         kept: dict[str, int] = defaultdict(int)
         for (tenant, _), seq in links:
             kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)

@@ -36,6 +36,7 @@ from trunkline_gateway.http import Front, HttpServer
 from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.kept import REFRESH_SECONDS, Kept
+from trunkline_gateway.progress import telling
 from trunkline_gateway.readiness import Readiness
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
@@ -117,6 +118,7 @@ async def serve(config: GatewayConfig) -> None:
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,
+            tell_call=telling(channels, config.tenant_address),
         )
         server.add(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,

@@ -26,7 +26,7 @@ from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecide
 MOST_BYTES = 1 << 20
 """Bodies of one turn, in bytes; at least one receipt is taken."""
 
-_CURSOR = "admission"
+ADMISSION = "admission"
 _RECEIPT = [receipts.c[name] for name in Receipt._fields]
 _SIZE = (sa.func.length(receipts.c.body) + sa.func.length(receipts.c.headers)).label("size")
 # How many receipts are looked at ahead of the cursor: in one read, and in all.
@@ -38,7 +38,7 @@ _SIZE_MOST = (1 << _SIZE_BITS) - 1
 _SOURCES_A_SHARD = 8
 
 # Built once: building costs more than running them, and they run for nearly every webhook that comes alone.
-_STANDS = Hot(sa.select(cursors.c.seq, cursors.c.token).where(cursors.c.name == _CURSOR))
+_STANDS = Hot(sa.select(cursors.c.seq, cursors.c.token).where(cursors.c.name == ADMISSION))
 _BEHIND = Hot(
     sa.select(receipts.c.seq, receipts.c.source_id, receipts.c.verdict, _SIZE)
     .where(receipts.c.seq > sa.bindparam("behind_"))
@@ -76,7 +76,7 @@ _READ_BYTES = 8 << 20
 _MOVE = Hot(
     cursors.update()
     .where(
-        cursors.c.name == _CURSOR,
+        cursors.c.name == ADMISSION,
         cursors.c.seq == sa.bindparam("before_"),
         sa.func.coalesce(cursors.c.token, 0) == sa.bindparam("held_"),
     )
@@ -375,7 +375,7 @@ def _receipts(rows: list[Row]) -> list[Receipt]:
 
 def _move_cursor(conn: sa.Connection, batch: Batch) -> bool:
     if batch.cursor == 0 and _STANDS.first(conn, {}) is None:
-        conn.execute(cursors.insert(), {"name": _CURSOR, "seq": batch.after, "token": batch.token})
+        conn.execute(cursors.insert(), {"name": ADMISSION, "seq": batch.after, "token": batch.token})
         return True
     moved = {"before_": batch.cursor, "held_": batch.held, "after_": batch.after, "token_": batch.token}
     return _MOVE.run(conn, moved) == 1

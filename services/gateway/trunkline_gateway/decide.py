@@ -40,6 +40,9 @@ class Receipt(NamedTuple):
     body: bytes
 
 
+_MOST_CALL_ID = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
@@ -52,6 +55,8 @@ class Decision:
     undecided: bool = False
     body: bytes | None = field(default=None, repr=False)
     """What takes the place of a body that came compressed, once it is verified."""
+    receipt_id: str = ""
+    """Of a receipt that is not of the batch: one whose event was cut in two."""
 
     @property
     def tenant_id(self) -> str:
@@ -176,6 +181,8 @@ def _event(
         "revises": None,
         "content": None,
         "told_at": None,
+        "updated_at": row.received_at,
+        "provider_call_id": alias[:_MOST_CALL_ID] or None,
     }
     job = NewJob(
         job_id=event_id,

@@ -13,7 +13,7 @@ from trunkline_gateway.event_rows import event_conditions, joined
 from trunkline_gateway.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, jobs, receipts
 
-ENDED = (JobState.DONE.value, JobState.DEAD.value)
+ENDED = (JobState.DONE.value, JobState.DEAD.value, JobState.CANCELLED.value)
 EVENTS_A_STEP = 40  # with one receipt each 160 rows
 _LINKS_A_STEP = 80
 _PURGED_AT_ONCE = 10_000
@@ -117,4 +117,4 @@ async def purge(db: Database, tenant: str, filter_: str) -> Purged:
 
 
 def _purgeable(tenant: str, filter_: str) -> list[Any]:
-    return [events.c.tenant_id == tenant, jobs.c.state.in_(ENDED), *event_conditions(filter_)]
+    return [events.c.tenant_id == tenant, jobs.c.state.in_(ENDED), *event_conditions(filter_, tenant)]

@@ -12,7 +12,7 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, QueueClass, Tries
+from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
@@ -50,6 +50,7 @@ _TELL = Hot(
     .values(
         finished_at=sa.bindparam("new_finished", type_=events.c.finished_at.type),
         call=sa.bindparam("new_call"),
+        updated_at=sa.bindparam("new_updated", type_=events.c.updated_at.type),
     )
 )
 
@@ -201,25 +202,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
         queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
-        began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
-        made = dict(report.checkpoint)
+        ran, made = _ran(report), dict(report.checkpoint)
+        finished = False
         match report.WhichOneof("outcome"):
             case "advance":
-                queue.advance(conn, job_id, token, report.advance.next_stage, made, began)
+                job = queue.advance(conn, job_id, token, report.advance.next_stage, made, ran)
             case "done":
-                _tell_event(conn, queue.complete(conn, job_id, token, made, began), finished=True)
+                job, finished = queue.complete(conn, job_id, token, made, ran), True
             case "retry":
                 delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
-                queue.reschedule(conn, job_id, token, delay, True, error, made, began)
+                job = queue.reschedule(conn, job_id, token, delay, True, error, made, ran)
             case "wait":
                 delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
                 later = QueueClass.BACKGROUND if report.wait.background else None
-                job = queue.reschedule(conn, job_id, token, delay, False, error, made, began, later)
-                if later is not None:  # the call is there already, only not as good as it will be
-                    _tell_event(conn, job, finished=False)
-            case "dead":
-                error = {"message": report.dead.error}
-                _tell_event(conn, queue.bury(conn, job_id, token, error, made, began), finished=False)
+                job = queue.reschedule(conn, job_id, token, delay, False, error, made, ran, later)
+            case _:
+                job = queue.bury(conn, job_id, token, {"message": report.dead.error}, made, ran)
+        _tell_event(conn, job, finished=finished)
         if report.warnings:
             _warn(conn, job_id, report.warnings)
 
@@ -254,12 +253,22 @@ def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
     conn.execute(events.update().where(mine).values(warnings=list(warnings)))
 
 
+def _ran(report: pb.JobReport) -> Ran:
+    began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
+    ended = report.end_time.ToDatetime(UTC) if report.HasField("end_time") else None
+    passed = [
+        Passed(one.stage, one.start_time.ToDatetime(UTC), one.end_time.ToDatetime(UTC))
+        for one in report.passed
+    ]
+    return Ran(began, ended, passed)
+
+
 def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
-    """Say in the event when it ended well, and which call it is about: the last stage that named one knows."""
+    """Say in the event that it changed, and which call it is about: the last stage that named one knows."""
     call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
     finish = job.at if finished else None
     about = {"tenant": job.tenant_id, "event": job.subject}
-    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish})
+    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish, "new_updated": job.at})
 
 
 def _job(job: Job, row: Row) -> pb.Job:

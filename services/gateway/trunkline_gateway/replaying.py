@@ -85,9 +85,31 @@ def revive(conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, for
     stage = FIRST_STAGE if force else None
     if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
-    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
-    conn.execute(events.update().where(mine).values(finished_at=None))
+    changed(conn, tenant, event_id, queue.now(conn))
     return True
+
+
+def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) -> None:
+    """End an event that waits or is a dead letter. Raises NotFound, FailedPrecondition."""
+    if queue.cancel(conn, event_id, tenant_id=tenant):
+        changed(conn, tenant, event_id, queue.now(conn))
+        return
+    of_event = (events.c.tenant_id == tenant, events.c.event_id == event_id)
+    state = conn.execute(sa.select(jobs.c.state).select_from(joined()).where(*of_event)).scalar()
+    if state is None:
+        raise NotFound(f"tenants/{tenant}/events/{event_id}")
+    if state == JobState.DONE:
+        raise FailedPrecondition("the event is done", reason="EVENT_DONE")
+    if state == JobState.LEASED:
+        raise FailedPrecondition(
+            "a worker holds the event; try again when it waits", reason="EVENT_PROCESSING"
+        )
+
+
+def changed(conn: sa.Connection, tenant: str, event_id: str, now: datetime) -> None:
+    """Say in an event that somebody set it going, or stopped it: it is not finished."""
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    conn.execute(events.update().where(mine).values(finished_at=None, updated_at=now))
 
 
 class Replays:
@@ -249,12 +271,14 @@ def _bounded(rate: float) -> float:
 
 
 def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[Any]:
-    states = [JobState.DEAD.value, JobState.DONE.value] if force else [JobState.DEAD.value]
+    states = [JobState.DEAD.value]
+    if force:  # what was cancelled goes on only when it is meant
+        states += [JobState.DONE.value, JobState.CANCELLED.value]
     return [
         events.c.tenant_id == tenant,
         events.c.received_at <= until,
         jobs.c.state.in_(states),
-        *event_conditions(filter_),
+        *event_conditions(filter_, tenant),
     ]
 
 

@@ -100,7 +100,9 @@ class _Runs:
             event_receipts.c.event_id == run["event_id"]
         )
         query = (
-            sa.select(receipts.c.seq, receipts.c.received_at, event_receipts.c.repeated_bytes)
+            sa.select(
+                receipts.c.seq, receipts.c.received_at, receipts.c.receipt_id, event_receipts.c.repeated_bytes
+            )
             .join_from(event_receipts, receipts, receipts.c.seq == event_receipts.c.seq)
             .where(links, receipts.c.received_at > at)
             .order_by(receipts.c.received_at, receipts.c.seq)
@@ -113,7 +115,9 @@ class _Runs:
         made = self._begin({**run, **_FRESH, "received_at": later.received_at}, later.seq)
         self._conn.execute(event_receipts.delete().where(links, event_receipts.c.seq == later.seq))
         job = replace(cutting.job, job_id=made["event_id"], subject=made["event_id"])
-        self.cut.append(Decision(later.seq, made["source_id"], event=made, job=job))
+        self.cut.append(
+            Decision(later.seq, made["source_id"], event=made, job=job, receipt_id=later.receipt_id)
+        )
 
     def _give_body(self, run: _Run, seq: int, dropped: int | None) -> None:
         """Give a receipt back the body that was dropped when it repeated the run's first."""

@@ -70,7 +70,8 @@ undecided_receipts = sa.Table(
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
-LISTED_OF_EVENTS = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
+_STORED_OF_EVENTS = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
+LISTED_OF_EVENTS = (*_STORED_OF_EVENTS, "updated_at", "provider_call_id")
 
 events = sa.Table(
     "events",
@@ -94,10 +95,20 @@ events = sa.Table(
     sa.Column("content", Text(64), nullable=True),
     # When that change was received last, of several in a row; `received_at` where it is NULL.
     sa.Column("told_at", UtcTimestamp, nullable=True),
+    # When it last changed for readers; not when a lease does, which would write an index at each claim. NULL of events
+    # of earlier releases on Spanner.
+    sa.Column("updated_at", UtcTimestamp, nullable=True),
+    sa.Column("provider_call_id", Text(256), nullable=True),  # the most lasting; NULL: it names none
+    sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
+    sa.Index("events_by_call", "tenant_id", "call", "received_at", "event_id", info=index_options()),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
-        "events_by_time", "tenant_id", "received_at", "event_id", info=index_options(storing=LISTED_OF_EVENTS)
+        "events_by_time",
+        "tenant_id",
+        "received_at",
+        "event_id",
+        info=index_options(storing=_STORED_OF_EVENTS),
     ),
     sqlite_with_rowid=False,
 )
@@ -111,8 +122,19 @@ sa.Index(
     info=index_options(null_filtered=True, storing=("content",)),
 )
 
+sa.Index(
+    "events_by_provider_call",
+    events.c.tenant_id,
+    events.c.provider_call_id,
+    events.c.received_at,
+    events.c.event_id,
+    sqlite_where=events.c.provider_call_id.is_not(None),
+    info=index_options(),
+)
+
 # Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
-# event's first receipt keeps none of its own, only how large it was (redeliveries.py).
+# event's first receipt keeps none of its own, only how large it was (redeliveries.py). The index is here and not on
+# the receipts, whose append bears none; ids of one process grow, so its writes lie side by side.
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
@@ -120,6 +142,9 @@ event_receipts = sa.Table(
     sa.Column("event_id", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
+    # NULL of those that were admitted by an earlier release, on Spanner.
+    sa.Column("receipt_id", Text(32), nullable=True),
+    sa.Index("event_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sqlite_with_rowid=False,
     info=table_options(interleave_in="events"),
 )
@@ -141,6 +166,8 @@ eventless_receipts = sa.Table(
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("tenant_id", Text(40), nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Column("receipt_id", Text(32), nullable=True),
+    sa.Index("eventless_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
@@ -196,6 +223,7 @@ replays = sa.Table(
     sa.Column("after_time", UtcTimestamp, nullable=True),
     sa.Column("after_id", Text(40), nullable=False),
     sa.Index("replays_by_due", "due_at", info=index_options(null_filtered=True)),
+    sa.Index("replays_by_time", "tenant_id", "created_at", "replay_id", info=index_options()),
     info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from trunkline.tenant.v1 import tenant_pb2
+from trunkline.tenant.v1 import call_pb2, tenant_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_json, to_microseconds
 
 from trunkline_tenant import call_rows, event_rows, ids, lead_rows
-from trunkline_tenant.facts import Stamp, Statement, join
+from trunkline_tenant.facts import Stamp, Statement, join, said_state, without_old_state
 from trunkline_tenant.schema import call_aliases, calls, tenants
+from trunkline_tenant.times import timestamp
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
@@ -94,6 +95,67 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
     return _merge(conn, said, call, rows, now)
 
 
+def record_state(
+    conn: Connection, tenant: str, call_id: str, event: str, state: call_pb2.Call, now: datetime
+) -> bool:
+    """Say how far an event has brought its call; True when the call has that state now. Raises NotFound."""
+    row = found(conn, tenant, call_id)
+    known = call_rows.statement_of(row)
+    said = said_state(known, event, state)
+    if said is None:
+        return False
+    merged = join(known, said)
+    if merged.facts != known.facts:
+        _rewrite(conn, row, merged, now)
+    return merged.facts.state_sequence == state.state_sequence
+
+
+def forget_recording(
+    conn: Connection, tenant: str, call_id: str, recording: str, now: datetime, *, transcript_stays: bool
+) -> bool:
+    """Take a recording that is deleted out of its call; True when the call knew it. Raises NotFound.
+
+    The stamps stay: what an older event says of a recording does not come back, a newer one's is another.
+    """
+    row = found(conn, tenant, call_id)
+    known = call_rows.statement_of(row)
+    facts = call_pb2.Call()
+    facts.CopyFrom(known.facts)
+    knew = False
+    for file in facts.media:
+        if file.recording == recording:
+            file.recording, file.problem, knew = "", "RECORDING_DELETED", True
+    if facts.recording == recording:
+        knew = True
+        facts.recording = ""
+        if not transcript_stays:
+            facts.transcript = ""
+        facts.recording_delete_time.CopyFrom(timestamp(now))
+    if knew:
+        _rewrite(conn, row, Statement(facts, known.times), now)
+    return knew
+
+
+def found(conn: Connection, tenant: str, call_id: str) -> Mapping[Any, Any]:
+    """Return a call's row, also by a name that it had before it was merged. Raises NotFound."""
+    rows = _ROWS.all(conn, {"tenant": tenant, "calls": [call_id]})
+    if not rows:
+        aliases = _aliases(conn, _ALIASES, {"tenant": tenant, "ids": [call_id]})
+        merged = [alias.call_id for alias in aliases.values() if alias.call_id is not None]
+        rows = _ROWS.all(conn, {"tenant": tenant, "calls": merged}) if merged else []
+    if not rows:
+        raise NotFound(f"tenants/{tenant}/calls/{call_id}")
+    return rows[0]
+
+
+def _rewrite(conn: Connection, row: Mapping[Any, Any], merged: Statement, now: datetime) -> None:
+    """Write what changed of a call without an event that says so; its lead has no part in it."""
+    derived = call_rows.columns_of(row["tenant_id"], merged, row["first_event_time"])
+    etag = ids.etag(row["call_id"], derived["facts"], to_json(derived["field_times"]) or "", now.isoformat())
+    key = {"tenant": row["tenant_id"], "call": row["call_id"]}
+    _UPDATE.run(conn, key | {**derived, "etag": etag, "update_time": now})
+
+
 def _aliases(conn: Connection, statement: Hot, parameters: dict[str, Any]) -> dict[str, _Alias]:
     return {
         row["alias_id"]: _Alias(row["alias"], row["place"], row["call_id"])
@@ -129,7 +191,8 @@ def _merge(
     merged = said.statement
     for row in rows:
         # `said` is joined last: of equal stamps the later attempt of the same event stands.
-        merged = join(call_rows.statement_of(row), merged)
+        known = call_rows.statement_of(row)
+        merged = join(known, without_old_state(known, merged))
     told = _told(conn, said, call_id, rows)
     first_time, last_time = from_microseconds(told.first), from_microseconds(told.last)
     assert first_time is not None

@@ -166,6 +166,10 @@ calls = sa.Table(
     sa.Column("update_time", UtcTimestamp, nullable=False),
     # The sum of its events' digests, the same in any order; NULL in rows of before, until their next event.
     sa.Column("events_sum", sa.BigInteger),
+    # CallState; 0 of calls that an earlier release recorded.
+    sa.Column("state", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Index("calls_by_update", "tenant_id", "update_time", "call_id", info=index_options()),
+    sa.Index("calls_by_state", "tenant_id", "state", "start_time", "call_id", info=index_options()),
     sa.Index(
         "calls_by_start", "tenant_id", "start_time", "call_id", info=index_options(storing=_LISTED_CALL)
     ),
