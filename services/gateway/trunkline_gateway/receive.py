@@ -25,6 +25,7 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.providers.base import Delivery, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.rejection_lines import RejectionLines
 from trunkline_gateway.sources import SourceMap
 
 log = get_logger(__name__)
@@ -100,6 +101,7 @@ class Receiver:
         self._sources = sources
         self._inbox = inbox
         self._rejected = rejected
+        self._lines = RejectionLines()
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -179,6 +181,7 @@ class Receiver:
         try:
             adapter.verify(source, delivery)
         except Rejected as rejected:
+            self._lines.note(source, event_type, delivery, str(rejected))
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
 
