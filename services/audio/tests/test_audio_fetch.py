@@ -5,6 +5,7 @@ import re
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from importlib import metadata
 
 import pytest
 from audio_provider import Answer, provider
@@ -84,7 +85,8 @@ async def test_the_bytes_and_the_headers_arrive():
     async with provider() as there:
         there.answers["/a.wav"] = Answer(body=b"sound" * 1000)
         body = await get(
-            there.url("/a.wav?token=1"), {"Authorization": "Basic x", "Host": "evil", "Range": "0-1"}
+            there.url("/a.wav?token=1"),
+            {"Authorization": "Basic x", "Host": "evil", "Range": "0-1", "User-Agent": "evil"},
         )
         assert body == b"sound" * 1000
         (path, headers) = there.requests[0]
@@ -92,6 +94,7 @@ async def test_the_bytes_and_the_headers_arrive():
         assert headers["authorization"] == "Basic x"
         assert headers["host"] == f"127.0.0.1:{there.port}"
         assert "range" not in headers
+        assert headers["user-agent"] == f"trunkline/{metadata.version('trunkline-runtime')}"
 
 
 @pytest.mark.parametrize(

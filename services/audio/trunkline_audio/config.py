@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 
@@ -12,9 +13,13 @@ from trunkline_runtime.config import StoreConfig, setting
 class AudioConfig(StoreConfig):
     """What the audio service is told."""
 
-    blobs_folder: Path = setting(Path("var/blobs"), "folder that keeps the bytes of recordings")
+    blobs_folder: Path = setting(
+        Path("var/blobs"), "folder that keeps the bytes of recordings", form=forms.FOLDER
+    )
     scratch_folder: Path = setting(
-        Path("var/audio-scratch"), "folder for decoded sound while it is worked on; emptied at start"
+        Path("var/audio-scratch"),
+        "folder for decoded sound while it is worked on; emptied at start",
+        form=forms.FOLDER,
     )
     engine: str = setting("whisper", "speech engine: whisper, or module:factory of one's own")
     engine_workers: int = setting(0, "windows of speech written at once; 0 is one a core", least=0, most=256)
@@ -47,7 +52,9 @@ class AudioConfig(StoreConfig):
     )
     sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
     fetch_allowed_networks: tuple[str, ...] = setting(
-        (), "networks in CIDR form that recordings may be fetched from although they are private, by commas"
+        (),
+        "networks in CIDR form that recordings may be fetched from although they are private, by commas",
+        form=forms.NETWORKS,
     )
     fetch_max_bytes: int = setting(
         512 * 1024 * 1024, "largest recording that is kept, in bytes", least=1, most=2_147_483_648

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 import httpx
+from trunkline_runtime.version import USER_AGENT
 
 from trunkline_audio.addresses import AddressPolicy, Resolve, resolve
 from trunkline_audio.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Place, get, tls_context
@@ -197,6 +198,7 @@ class Fetcher:
         addresses = await self._checked(url)
         plain = {name: value for name, value in hop.headers.items() if name.lower() not in _OURS}
         plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
+        plain["User-Agent"] = USER_AGENT
         tls_name = url.raw_host.decode("ascii") if url.scheme == "https" else None
         failure = ""
         for address in addresses:
@@ -235,7 +237,16 @@ class Fetcher:
 
 
 _OURS = frozenset(
-    {"host", "accept", "accept-encoding", "connection", "transfer-encoding", "content-length", "range"}
+    {
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "transfer-encoding",
+        "content-length",
+        "range",
+        "user-agent",
+    }
 )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway import verdicts
@@ -163,8 +164,10 @@ async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
 
 async def test_a_wrong_signature_is_401_and_kept():
     world = World(resolved())
-    status, _, text = await world.post(headers=signed(b"other"))
+    with structlog.testing.capture_logs() as lines:
+        status, _, text = await world.post(headers=signed(b"other"))
     assert (status, world.inbox.rows) == (401, [])
+    assert [line["url"] for line in lines] == ["https://hooks.example.com/hooks/s-1/post_call"]
     assert world.kept.rows == [("s-1", "post_call", json.loads(text)["error"]["message"])]
     assert SECRET not in text.decode()
 

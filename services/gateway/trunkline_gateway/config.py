@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 from trunkline_gateway.edge_limits import EdgeLimits
@@ -17,18 +18,26 @@ MOST_BODY_BYTES = 8 << 20
 class GatewayConfig(StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
-    grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served")
+    grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served", form=forms.LISTEN)
     metrics_address: str = setting(
-        "127.0.0.1:9090", "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off"
+        "127.0.0.1:9090",
+        "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off",
+        form=forms.LISTEN,
     )
-    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database")
-    http_address: str = setting("127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served")
+    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database", form=forms.STORE)
+    http_address: str = setting(
+        "127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served", form=forms.LISTEN
+    )
     public_url: str = setting(
-        "http://127.0.0.1:8080", "what providers post to, as they sign it; never taken from a Host header"
+        "http://127.0.0.1:8080",
+        "what providers post to, as they sign it; never taken from a Host header",
+        form=forms.WEB,
     )
-    audio_address: str = setting("127.0.0.1:50052", "where the audio service is")
-    ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
-    source_cache: Path = setting(Path("var/gateway.sources"), "the last known sources, encrypted")
+    audio_address: str = setting("127.0.0.1:50052", "where the audio service is", form=forms.ADDRESS)
+    ai_address: str = setting("127.0.0.1:50053", "where the ai service is", form=forms.ADDRESS)
+    source_cache: Path = setting(
+        Path("var/gateway.sources"), "the last known sources, encrypted", form=forms.FILE
+    )
     max_body_bytes: int = setting(
         1_048_576, "a larger webhook is answered 413", least=1_024, most=MOST_BODY_BYTES
     )
@@ -54,6 +63,7 @@ class GatewayConfig(StoreConfig):
         None,
         "the SQLite file that takes receipts while the store does not; best on a volume of its own, one for each "
         "replica; by default var/gateway.spool, or beside the store where that is a file",
+        form=forms.FILE,
     )
     spool_max_bytes: int = setting(
         1_073_741_824,

@@ -30,6 +30,7 @@ from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.kept import GRACE, Kept
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.rejection_lines import RejectionLines
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.unverified import Unverified, weight_of
 
@@ -115,6 +116,7 @@ class Receiver:
         self._sources = sources
         self._inbox = inbox
         self._rejected = rejected
+        self._lines = RejectionLines()
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -214,6 +216,7 @@ class Receiver:
         except Malformed as damaged:
             raise Refusal(400, "BAD_ENCODING", str(damaged), source) from None
         except Rejected as rejected:
+            self._lines.note(source, event_type, delivery, str(rejected))
             self._below_ceiling(
                 "!" + source_id, source
             )  # apart: what strangers send is not the sender's to answer for

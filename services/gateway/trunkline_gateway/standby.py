@@ -95,5 +95,4 @@ class _Forgotten:
     """Requests with a wrong signature: there is no store to keep them in, and they are answered 401 all the same."""
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
-        """Drop it."""
-        log.info("rejection_not_kept", source=source.source_id, reason=reason)
+        """Drop it; the receiver's log line tells of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import CommonConfig, setting
 
 
@@ -15,11 +16,15 @@ class WorkerConfig(CommonConfig):
     """
 
     metrics_address: str = setting(
-        "127.0.0.1:9094", "host:port that serves /metrics over HTTP; empty or port 0 turns it off"
+        "127.0.0.1:9094",
+        "host:port that serves /metrics over HTTP; empty or port 0 turns it off",
+        form=forms.LISTEN,
     )
-    gateway_address: str = setting("127.0.0.1:50050", "where the gateway's gRPC is, which hands out the jobs")
-    audio_address: str = setting("127.0.0.1:50052", "where the audio service is")
-    ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
+    gateway_address: str = setting(
+        "127.0.0.1:50050", "where the gateway's gRPC is, which hands out the jobs", form=forms.ADDRESS
+    )
+    audio_address: str = setting("127.0.0.1:50052", "where the audio service is", form=forms.ADDRESS)
+    ai_address: str = setting("127.0.0.1:50053", "where the ai service is", form=forms.ADDRESS)
     worker_concurrency: int = setting(16, "jobs worked on at once", least=1, most=1000)
     lease_seconds: float = setting(
         15.0,
@@ -54,6 +59,7 @@ class WorkerConfig(CommonConfig):
         "",
         "where calls may be looked up beside Twilio's own hosts: origins such as http://127.0.0.1:9000, with commas"
         " between them",
+        form=forms.ORIGINS,
     )
     breaker_failures: int = setting(
         5, "failures in a row after which a service is left alone", least=1, most=1_000

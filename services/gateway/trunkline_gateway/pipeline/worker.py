@@ -113,7 +113,13 @@ class Worker:
                     delay = 0.1
                     continue
             except TrunklineError as error:
-                log.warning("claim_failed", reason=error.reason, retry_seconds=delay)
+                log.warning(
+                    "claim_failed",
+                    reason=error.reason,
+                    retry_seconds=delay,
+                    address=self._config.gateway_address,
+                    setting="TRUNKLINE_WORKER_GATEWAY_ADDRESS",
+                )
             await asyncio.sleep(delay)
             delay = min(delay * 2, 3.0)
 
