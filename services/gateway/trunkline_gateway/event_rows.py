@@ -70,8 +70,11 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
         case "receipt_id":
             told = sa.select(event_receipts.c.event_id)
             told = told.where(event_receipts.c.tenant_id == tenant, event_receipts.c.receipt_id == value)
-            within = events.c.event_id.in_(told)
-            return within if condition.op == "=" else ~within
+            if (
+                condition.op == "="
+            ):  # a receipt tells of one event, which is then found by its key, not among all
+                return events.c.event_id == told.limit(1).scalar_subquery()
+            return events.c.event_id.not_in(told)
         case "call":
             name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
             same: sa.ColumnElement[bool] = compare(events.c.call, name)
