@@ -19,6 +19,8 @@ from trunkline_runtime.sentences import pattern_sentence
 INTERNAL = {
     "/trunkline.tenant.v1.ApiKeyService/Authenticate": "services only",
     "/trunkline.tenant.v1.CallService/RecordCall": "the pipeline only",
+    "/trunkline.tenant.v1.CallService/RecordCallState": "the pipeline only",
+    "/trunkline.tenant.v1.CallService/ForgetRecording": "the audio service, whose recordings they are",
     "/trunkline.tenant.v1.SourceService/ResolveSource": "gives secrets: the gateway's identity only",
     "/trunkline.tenant.v1.SourceService/WatchSources": "gives secrets: the gateway's identity only",
     "/trunkline.audio.v1.RecordingService/FetchRecording": "the pipeline only",

@@ -90,8 +90,8 @@ def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("0", "HOOKS is '0', and must be from 1 to 9"),
-        ("1" * 99, "HOOKS is '1{60}...', and must be from 1 to 9"),
+        ("0", "HOOKS must be 1 to 9; it is '0'"),
+        ("1" * 300, "HOOKS must be 1 to 9; it is '1{200}'"),
     ],
 )
 def test_bounds_hold(value: str, said: str) -> None:

@@ -197,7 +197,7 @@ async def test_the_same_request_begins_one_replay_and_another_content_is_refused
 
 @pytest.mark.parametrize("rate", [1e-12, 0.0099, 1000.1, -1.0, float("nan"), float("inf")])
 def test_a_rate_outside_of_its_bounds_is_refused_by_name(rate):
-    with pytest.raises(InvalidArgument, match=r"rate_per_second: must be 0\.01 to 1000, or 0"):
+    with pytest.raises(InvalidArgument, match=r"rate_per_second: must be .* 0\.01 and .* 1000"):
         validator()(pb.ReplayEventsRequest(parent=PARENT, rate_per_second=rate))
 
 

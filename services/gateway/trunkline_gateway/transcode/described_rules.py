@@ -63,6 +63,8 @@ def limits(rules: Any, field: FieldDescriptor) -> Schema:
     elif kind in _NUMBERS:
         number = getattr(rules, kind)
         found = {name: getattr(number, rule) for rule, name in _BOUNDS.items() if number.HasField(rule)}
+        if found and rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE:
+            found = {"anyOf": [{"const": 0}, found]}
     elif kind == "duration":
         found = _duration(rules.duration)
     if field.name in _FORMATS and field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
