@@ -159,7 +159,7 @@ def mask_phones(text: str, ids: bool = False) -> str:
         nonlocal left
         written = found[0]
         bare = written.isdigit()
-        if bare and (ids or found.string[: found.start()].endswith("/")):
+        if bare and (ids or found.string.endswith("s/", 0, found.start())):  # calls/123
             return written
         left -= 1
         return _mask(written) if left < 0 or written.startswith("+") or _is_phone(written, bare) else written

@@ -205,7 +205,9 @@ async def test_one_of_an_earlier_release_that_has_none_can_be_changed_in_all_els
     old.CopyFrom(source)
     old.provider_account = ""
     options = source_rows.options_of(old)
-    await suite.app.db.write(lambda conn: conn.execute(sa.update(sources).where(sources.c.source_id != "").values(options=options)))
+    await suite.app.db.write(
+        lambda conn: conn.execute(sa.update(sources).where(sources.c.source_id != "").values(options=options))
+    )
     changed = await suite.operator.UpdateSource(update(source, "display_name", display_name="new"))
     assert (changed.display_name, changed.provider_account) == ("new", "")
 
