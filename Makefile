@@ -23,7 +23,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint proto eval bench chaos simulate backup restore lock alone tools clean
+.PHONY: help setup demo up test e2e lint settings proto eval bench chaos simulate backup restore lock alone tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -48,6 +48,10 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(BIN)/buf lint
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
 	$(RUN) tools.make_proto --check
+	$(RUN) tools.make_settings --check
+
+settings: setup ## Write docs/settings.md from the services' config classes
+	$(RUN) tools.make_settings
 
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto

@@ -14,10 +14,13 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from trunkline_gateway.transcode.app import PACKAGES
 from trunkline_gateway.transcode.bindings import Binding, bindings_of, router_of, services_of
 from trunkline_runtime import access
+from trunkline_runtime.sentences import pattern_sentence
 
 INTERNAL = {
     "/trunkline.tenant.v1.ApiKeyService/Authenticate": "services only",
     "/trunkline.tenant.v1.CallService/RecordCall": "the pipeline only",
+    "/trunkline.tenant.v1.CallService/RecordCallState": "the pipeline only",
+    "/trunkline.tenant.v1.CallService/ForgetRecording": "the audio service, whose recordings they are",
     "/trunkline.tenant.v1.SourceService/ResolveSource": "gives secrets: the gateway's identity only",
     "/trunkline.tenant.v1.SourceService/WatchSources": "gives secrets: the gateway's identity only",
     "/trunkline.audio.v1.RecordingService/FetchRecording": "the pipeline only",
@@ -26,6 +29,7 @@ INTERNAL = {
     "/trunkline.tenant.v1.TenantService/PurgeTenant": "the gateway, which orchestrates deletions",
     "/trunkline.tenant.v1.TenantService/ConfirmPurge": "the gateway, which orchestrates deletions",
     "/trunkline.audio.v1.AdminService/PurgeTenant": "the gateway, which orchestrates deletions",
+    "/trunkline.audio.v1.AdminService/CountTenant": "the gateway composes usage",
     "/trunkline.ai.v1.AdminService/PurgeTenant": "the gateway, which orchestrates deletions",
     "/trunkline.gateway.v1.JobService/ClaimJobs": "workers only",
     "/trunkline.gateway.v1.JobService/RenewLeases": "workers only",
@@ -275,3 +279,17 @@ def test_what_is_secret_is_not_in_a_public_answer_but_where_it_is_shown_once() -
     for name in PUBLIC:
         walk(methods()[name].output_type)
     assert found == shown
+
+
+def patterns(rules: Any) -> Iterator[str]:
+    """The patterns that the rules of a field ask of it or of its items."""
+    for one in (rules, rules.repeated.items):
+        if one.string.HasField("pattern"):
+            yield one.string.pattern
+
+
+def test_every_pattern_is_told_in_words() -> None:
+    for message in messages():
+        for field in message.fields:
+            for pattern in patterns(field.GetOptions().Extensions[validate_pb2.field]):
+                assert pattern_sentence(pattern), f"{field.full_name}: {pattern} needs a sentence"

@@ -173,7 +173,9 @@ class Suite:
             "CreateSource",
             source_service_pb2.CreateSourceRequest(
                 parent=parent,
-                source=source_pb2.Source(provider=provider_pb2.PROVIDER_CALLRAIL, secret="s" * 9),
+                source=source_pb2.Source(
+                    provider=provider_pb2.PROVIDER_CALLRAIL, provider_account="A", secret="s" * 9
+                ),
             ),
         )
         for n in range(3):

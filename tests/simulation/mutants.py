@@ -13,7 +13,6 @@ from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_jobs.claim import Claims
 from trunkline_jobs.queue import Queue
 from trunkline_tenant import facts, lead_rows
-from trunkline_tenant.schema import leads
 
 
 @contextlib.contextmanager
@@ -29,7 +28,7 @@ def cursor_outside_the_transaction():
         await self._db.write(lambda conn: take(self._backlog, conn, batch))
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
         self._any_undecided |= any(d.undecided for d in decisions)
-        return len(batch.rows) == self._batch
+        return batch.more
 
     def all_of_it(self, conn, batch):
         return {row.seq for row in batch.rows}
@@ -176,19 +175,14 @@ def every_delivery_an_event():
     return mock.patch.object(decide.ids, "event_id", another)
 
 
-@contextlib.contextmanager
 def lead_counted_up():
-    """A lead's calls are counted up instead of counted."""
-    refresh = lead_rows.refresh
+    """A lead's calls are counted up, whatever they contributed before."""
+    change = lead_rows.change
 
-    def counted(conn, tenant, lead, number, now):
-        mine = (leads.c.tenant_id == tenant) & (leads.c.lead_id == lead)
-        before = conn.execute(sa.select(leads.c.call_count).where(mine)).scalar() or 0
-        refresh(conn, tenant, lead, number, now)
-        conn.execute(sa.update(leads).where(mine).values(call_count=before + 1))
+    def counted(conn, tenant, lead, number, parts, now):
+        change(conn, tenant, lead, number, ([], parts[1]), now)
 
-    with mock.patch.object(lead_rows, "refresh", counted):
-        yield
+    return mock.patch.object(lead_rows, "change", counted)
 
 
 def last_arrival_stands():

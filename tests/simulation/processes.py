@@ -22,6 +22,7 @@ from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
 from trunkline_gateway.stored import Stored
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_tenant.calls import CallService
@@ -103,14 +104,14 @@ def gateway(world):
         queue = Queue(db, schema.jobs)
         jobs = WatchedJobs(db, queue, Shares(tenant_in_flight=IN_FLIGHT)).watch(world, world.ledger)
         sources = SourceMap(Feed(world, life), None, now=world.loop.time)
-        receivers = []
+        unverified = Unverified(100, 1 << 30)
         admission = Admission(
             db,
             queue,
             sources,
             keep_rejections=100,
             jobs_ready=jobs.jobs_ready,
-            undecided=lambda count: receivers[0].unverified_decided(count),
+            unverified=unverified,
             batch=world.batch,
             retry_undecided_seconds=2.0,
         )
@@ -130,11 +131,10 @@ def gateway(world):
             Buckets(1e9, 1e9, world.loop.time),
             public_url="http://gateway",
             max_body_bytes=1 << 20,
-            max_unverified=100,
+            unverified=unverified,
             admit_soon=admission.soon,
             now=world.loop.wall,
         )
-        receivers.append(receiver)
         http = Http(receiver)
         handlers = {
             "post": http.post,
@@ -181,6 +181,7 @@ def worker(world, number):
             ask(world.media, "FetchRecording"),
             ask(world.media, "CreateTranscript"),
             ask(world.media, "AnalyzeCall"),
+            ask(world.tenant, "RecordCallState"),
         )
         stages = Stages(clients, Sources(clients.resolve, _WORKER.source_seconds, now=world.loop.time))
 
@@ -191,7 +192,12 @@ def worker(world, number):
             ReleaseLeases = staticmethod(ask(world.gateway, "ReleaseLeases"))
 
         work = Worker(
-            Jobs(), stages.process, _WORKER, f"worker-{number}-{world.started}", now=world.loop.wall
+            Jobs(),
+            stages.process,
+            _WORKER,
+            f"worker-{number}-{world.started}",
+            now=world.loop.wall,
+            tell_dead=stages.told_dead,
         )
         return [work.run(stop)], {}
 
@@ -210,7 +216,11 @@ def tenant(world):
                 raise NotFound(f"sources/{request.source_id}")
             return source
 
-        return [], {"RecordCall": _served(calls.RecordCall), "ResolveSource": resolve}
+        return [], {
+            "RecordCall": _served(calls.RecordCall),
+            "RecordCallState": _served(calls.RecordCallState),
+            "ResolveSource": resolve,
+        }
 
     return build
 

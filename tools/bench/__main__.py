@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("ingest", "pipeline", "audio", "start", "scenarios", "isolation", "recovery", "growth", "backup")
+NAMES = (
+    "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
+)  # fmt: skip
 
 
 def main() -> int:

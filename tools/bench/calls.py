@@ -34,6 +34,8 @@ INSTANT = {
 QUIET_LOGS = {
     f"TRUNKLINE_{name}_LOG_LEVEL": "warning" for name in ("GATEWAY", "TENANT", "AUDIO", "AI", "WORKER")
 }
+# One source sends more than any honest one does: what is measured is not the ceiling.
+NO_CEILING = {f"TRUNKLINE_GATEWAY_CEILING_{name}": "1000000" for name in ("PER_SECOND", "BURST")}
 # The name of an analysis is among the facts only once the results are recorded.
 _NOT_ADMITTED = "select max(receipts.seq) - max(cursors.seq) from receipts, cursors where name = 'admission'"
 _CONNECTIONS = 8
@@ -175,7 +177,7 @@ def processor_ms(bench: Bench) -> dict[str, float]:
 def running(folder: Path, env: Mapping[str, str], *names: str) -> Iterator[Bench]:
     """A suite in an empty folder under build/, with stand-in engines unless `env` says otherwise."""
     shutil.rmtree(folder, ignore_errors=True)
-    suite = Suite(folder, free_ports=True, env={**INSTANT, **QUIET_LOGS, **env})
+    suite = Suite(folder, free_ports=True, env={**INSTANT, **QUIET_LOGS, **NO_CEILING, **env})
     file = folder / "tone.wav"
     file.write_bytes(tone())
     with Recordings() as recordings, httpx.Client(timeout=30) as http:

@@ -15,7 +15,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from tools.bench.calls import QUIET_LOGS, load
+from tools.bench.calls import NO_CEILING, QUIET_LOGS, load
 from tools.bench.ingest import signed
 from tools.bench.load import saturate
 from tools.bench.report import Target, report
@@ -84,7 +84,7 @@ def fill(path: Path, count: int) -> None:
 
 def grown(folder: Path, size: int) -> Suite:
     """A stopped suite with one real event and that many copies of it."""
-    suite = Suite(folder, free_ports=True, env=QUIET_LOGS)
+    suite = Suite(folder, free_ports=True, env={**QUIET_LOGS, **NO_CEILING})
     suite.start("tenant", "gateway")
     try:
         source = seed_tenant(suite.http_url, suite.operator_token, "growth", "http://127.0.0.1:9").source(

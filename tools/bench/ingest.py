@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from tools.bench.calls import QUIET_LOGS
+from tools.bench.calls import NO_CEILING, QUIET_LOGS
 from tools.bench.load import Load, saturate
 from tools.bench.report import Target, report
 from tools.bench.steady import finished, start_steady
@@ -200,7 +200,7 @@ def metric(metrics_url: str, name: str) -> float:
 def main() -> None:
     """Measure all of it on one gateway, the long saturation last, whose backlog nobody waits for."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    suite = Suite(FOLDER, free_ports=True, env=QUIET_LOGS)
+    suite = Suite(FOLDER, free_ports=True, env={**QUIET_LOGS, **NO_CEILING})
     suite.start("tenant", "gateway")
     try:
         tenant = seed_tenant(suite.http_url, suite.operator_token, "bench", "http://127.0.0.1:9")

@@ -1,7 +1,8 @@
 """How much a neighbour's flood moves a quiet tenant's p95 from webhook to recorded call.
 
 Stand-in stages of 50 ms (the recording's fetch, the transcription, the analysis); the quiet tenant sends at a
-constant rate whatever happens, first alone, then while another tenant's 10,000 events come in and are worked on.
+constant rate whatever happens, first alone, then while another tenant's 10,000 events come in and are worked on; and
+on a second suite, whose ceiling is the shipped one, while that tenant sends over 64 connections all the time.
 Times count from when a webhook was due to be sent, to the time at which its results were written.
 """
 
@@ -14,8 +15,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from trunkline_gateway.config import GatewayConfig
+
 from tools.bench.calls import Bench, load, percentile, running
-from tools.bench.load import send_each
+from tools.bench.load import send_each, start_flood
 from tools.bench.report import Target, report
 
 FOLDER = Path("build/bench/isolation")
@@ -23,10 +26,16 @@ RATE = 5.0
 SECONDS = 60.0  # the flood is worked on for far longer; coming in, it takes a second or two
 FLOOD = 10_000
 FLOOD_CONNECTIONS = 8
-TARGETS = {"isolation_ratio": Target("<", 1.10)}
+INCOMING_SECONDS = 20.0
+INCOMING_CONNECTIONS = 64
+TARGETS = {"isolation_ratio": Target("<", 1.10), "incoming_ratio": Target("<", 1.10)}
 STAGES = {
     "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create_50ms",
     "TRUNKLINE_AI_ENGINE": "tests.standins.instant_ai:create_50ms",
+}
+CEILING = {
+    f"TRUNKLINE_GATEWAY_{name.upper()}": str(GatewayConfig.__dataclass_fields__[name].default)
+    for name in ("ceiling_per_second", "ceiling_burst")
 }
 _ids = itertools.count(600_000_000)
 
@@ -52,8 +61,31 @@ def quiet_calls(bench: Bench, seconds: float) -> list[float]:
     return [(written[call] - at) * 1000 for call, at in due.items()]
 
 
+def incoming() -> dict[str, float]:
+    """Alone, then while the flood is coming in, on a suite as it is shipped."""
+    folder = FOLDER / "incoming"
+    with running(folder, {**STAGES, **CEILING}) as bench:
+        bench.recordings.seconds = 0.05
+        quiet_calls(bench, 3)
+        alone = quiet_calls(bench, INCOMING_SECONDS)
+        print(f"alone: p95 {percentile(alone, 0.95):.0f} ms", file=sys.stderr, flush=True)
+        flood = [bench.call("flood", str(call)) for call in itertools.islice(_ids, FLOOD)]
+        client = start_flood(flood, INCOMING_CONNECTIONS, INCOMING_SECONDS + 1, folder)
+        time.sleep(0.5)  # it has read what to send
+        flooded = quiet_calls(bench, INCOMING_SECONDS)
+        seen = json.loads(client.communicate(timeout=60)[0])
+    return {
+        "incoming_quiet_p95_ms": percentile(alone, 0.95),
+        "incoming_p50_ms": percentile(flooded, 0.5),
+        "incoming_p95_ms": percentile(flooded, 0.95),
+        "incoming_ratio": percentile(flooded, 0.95) / percentile(alone, 0.95),
+        "incoming_answered": seen["answered"],
+        "incoming_above_ceiling": seen["errors"],
+    }
+
+
 def main() -> None:
-    """Alone, then flooded."""
+    """Alone, then flooded; then the same while the flood is still coming in."""
     figures = {"load_before": load()}
     with running(FOLDER, STAGES) as bench:
         bench.recordings.seconds = 0.05
@@ -77,6 +109,7 @@ def main() -> None:
         "flood_worked_per_s": worked / SECONDS,
         "flood_errors": answered["errors"],
     }
+    figures |= incoming()
     report("isolation", figures, TARGETS)
 
 

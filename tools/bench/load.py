@@ -63,6 +63,15 @@ def send_each(
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def start_flood(
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path
+) -> subprocess.Popen[str]:
+    """Start to send the webhooks in turn, each connection as fast as it is answered; the process prints a Load."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    command = _sockets_command(webhooks, connections, seconds, scratch, webhooks[0].url)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
 def _wrk(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str) -> Load:
     bodies = scratch / "bodies.txt"
     bodies.write_text("".join(f"{w.headers['signature']} {w.body.decode()}\n" for w in webhooks))

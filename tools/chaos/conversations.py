@@ -106,5 +106,5 @@ class Conversations:
             fields: dict[str, Any] = {"note": made.note, "changes": ["recording" if longer else "note"]}
             if longer:
                 made.recordings += 1
-                fields["recording_duration"] = 30 + change
+                fields["recording_duration"] = 1 + change / 10
             yield say("call_modified", recorded, change, **fields)

@@ -84,8 +84,9 @@ def waiting(folder: Path) -> dict[str, int]:
 def still_waiting(gateway: sqlite3.Connection) -> dict[str, int]:
     """Count what still waits: receipts to be admitted, receipts to be decided, jobs."""
     admitted = "(SELECT coalesce(max(seq), 0) FROM cursors WHERE name = 'admission')"
+    ahead = " AND seq NOT IN (SELECT seq FROM admitted_ahead)"
     return {
-        "receipts": _one(gateway, f"SELECT count(*) FROM receipts WHERE seq > {admitted}"),
+        "receipts": _one(gateway, f"SELECT count(*) FROM receipts WHERE seq > {admitted}{ahead}"),
         "undecided": _one(gateway, "SELECT count(*) FROM undecided_receipts"),
         "jobs": _one(gateway, "SELECT count(*) FROM jobs WHERE visible_at IS NOT NULL"),
     }
@@ -114,9 +115,15 @@ def of_gateway(store: sqlite3.Connection) -> tuple[list[Receipt], list[Event], i
     links: dict[int, list[str]] = {}
     for seq, event_id in store.execute("SELECT seq, event_id FROM event_receipts"):
         links.setdefault(seq, []).append(event_id)
-    rows = store.execute("SELECT seq, receipt_id, body FROM receipts")
+    # A redelivery that repeats its event's first body keeps none of its own, only how large it was.
+    rows = store.execute(
+        "SELECT r.seq, r.receipt_id, CASE WHEN l.repeated_bytes IS NULL THEN r.body ELSE f.body END FROM receipts r"
+        " LEFT JOIN event_receipts l ON l.seq = r.seq AND l.repeated_bytes IS NOT NULL"
+        " LEFT JOIN events e ON e.tenant_id = l.tenant_id AND e.event_id = l.event_id"
+        " LEFT JOIN receipts f ON f.seq = e.first_seq AND length(f.body) = l.repeated_bytes"
+    )
     receipts = [
-        Receipt(receipt_id, hashlib.sha256(body).hexdigest(), tuple(links.get(seq, ())))
+        Receipt(receipt_id, hashlib.sha256(body or b"").hexdigest(), tuple(links.get(seq, ())))
         for seq, receipt_id, body in rows
     ]
     told = store.execute(

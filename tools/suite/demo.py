@@ -135,6 +135,7 @@ def webhook_of(
         number=sample["customer_phone"],
         customer_name=sample["customer_name"],
         duration=str(round(sample["seconds"])),
+        recording_duration=round(sample["seconds"]),
         voicemail="voicemail" in sample["id"],
     )
     return f"CAL{call_id}", webhooks.callrail(source, "post_call", payload)

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 from tests.standins.recordings import Recordings
 from tools.backup.layout import PLAN
 from tools.suite import spanner
+from tools.suite.alone import addresses_are_free, only_one
+from tools.suite.keeping import Restarts, rotate_logs
 from tools.suite.processes import Suite, SuiteError
 from tools.suite.seed import SeededSource, SeededTenant, api, seed_tenant
 
@@ -83,13 +85,14 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
 
 
 def main() -> int:
-    """Serve until a signal, or until a process ends by itself."""
+    """Serve until a signal; a process that ends by itself is started again."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     told = spanner.with_store(argparse.ArgumentParser(prog="make up", description=__doc__)).parse_args()
     with ExitStack() as stack:
         try:
+            stack.enter_context(only_one(FOLDER))
             # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
             folder = FOLDER if told.store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
             if (folder / PLAN).exists():
@@ -103,19 +106,21 @@ def main() -> int:
 
 def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
     """Serve on these stores until `stop` is set."""
-    suite = Suite(folder, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores})
     facts, written = FOLDER / "dev.json", False
+    suite = Suite(folder, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores})
     with Recordings() as recordings:
         try:
+            addresses_are_free(suite)
+            rotate_logs(folder / "log")
             suite.start()
             tenants = seed_once(suite, recordings)
             _write_private(facts, json.dumps(dev_facts(suite, tenants), indent=2) + "\n")
             written = True
             _print(suite, tenants)
+            restarts = Restarts(suite, lambda line: print(line, flush=True))
             while not stop.wait(0.5):
-                for name, process in suite.running.items():
-                    if process.poll() is not None:
-                        raise SuiteError(f"{name} ended with {process.returncode}:\n{suite.log_end(name)}")
+                restarts.step()
+                rotate_logs(folder / "log")
         except SuiteError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1

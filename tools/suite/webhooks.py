@@ -44,7 +44,7 @@ def twilio(source: SeededSource, event_type: str, form: dict[str, str]) -> Webho
 def callrail_call(
     source: SeededSource, call_id: str, *, recorded: bool = True, number: str = "+15555550100", **fields: Any
 ) -> dict[str, Any]:
-    """The payload of a CallRail call event; `fields` replace or add."""
+    """The payload of a CallRail call event; `fields` replace or add. Its recording is told to be a second long."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     payload: dict[str, Any] = {
         "id": call_id,
@@ -68,7 +68,7 @@ def callrail_call(
         "value": "",
     }
     if recorded:
-        payload["recording_duration"] = 30
+        payload["recording_duration"] = 1
         payload["recording"] = (
             f"https://app.callrail.com/calls/{call_id}/recording/redirect?access_key=0123456789abcdef"
         )

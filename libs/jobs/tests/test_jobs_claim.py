@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trunkline_jobs import NewJob, Queue, QueueClass, Room, jobs_table
+from trunkline_jobs import LeaseLost, Load, NewJob, Queue, QueueClass, Room, Tries, jobs_table
 from trunkline_store import Database, FakeClock
 
 
@@ -332,3 +332,56 @@ async def test_a_quiet_tenant_waits_at_most_one_round(queue, limit):
     await add(queue, new("quiet", tenant="flood0-quiet"))
     claimed = [name for _ in range(6) for name in names(await claim(queue, limit))]
     assert "quiet" in claimed[:6]
+
+
+async def test_a_claim_carries_no_more_than_its_bytes_and_leaves_the_rest_unleased(queue):
+    await add(queue, *[new(f"{t}{n}", tenant=t) for t in "abc" for n in range(4)])
+    weighed = Load(25, lambda conn, chosen: {job_id: 10 for _, job_id in chosen})
+    claimed = []
+    for _ in range(6):
+        found = await claim(queue, 10, load=weighed)
+        assert len(found) == 2, "two weigh 20, three would weigh 30"
+        claimed += found
+    assert names(claimed) == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2", "a3", "b3", "c3"]
+    assert all(job.attempts == 1 for job in claimed), "what did not fit was not leased"
+
+
+async def test_a_job_that_is_heavier_than_a_claim_may_be_goes_alone(queue):
+    await add(queue, new("a"), new("b"), new("later", queue_class=QueueClass.BATCH))
+    weighed = Load(25, lambda conn, chosen: {job_id: 100 for _, job_id in chosen})
+    assert [names(await claim(queue, 10, load=weighed)) for _ in range(3)] == [["a"], ["b"], ["later"]]
+
+
+async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queue, clock, db):
+    await add(queue, new("killer"), new("other", tenant="b"))
+    tries = Tries(lambda stage: 3)
+    for attempt in range(1, 4):
+        found = {job.job_id: job for job in await claim(queue, seconds=10, owner=f"w{attempt}", tries=tries)}
+        assert found["killer"].attempts == attempt
+        if "other" in found:
+            await queue.run(queue.complete, "other", found["other"].lease_token)
+        clock.advance(11)
+    assert await claim(queue, tries=tries) == []
+    (ended,) = tries.given_up
+    assert (ended.tenant_id, ended.subject) == ("acme", "event-killer")
+    (dead,) = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    assert "3 attempts" in dead.last_error["message"]
+    assert [entry["outcome"] for entry in dead.history] == ["expired", "expired", "expired", "buried"]
+    clock.advance(1_000)
+    assert await claim(queue, tries=tries) == []
+    with pytest.raises(LeaseLost):
+        await queue.run(queue.complete, "killer", found["killer"].lease_token)
+    assert await queue.run(queue.revive, "killer"), "it can be replayed like any dead letter"
+    assert names(await claim(queue, tries=tries)) == ["killer"]
+
+
+async def test_a_last_attempt_that_was_reported_is_not_taken_for_a_death(queue, clock):
+    await add(queue, new("a"))
+    tries = Tries(lambda stage: 2)
+    for _ in range(2):
+        (job,) = await claim(queue, tries=tries)
+        await queue.run(queue.reschedule, "a", job.lease_token, 1.0)
+        clock.advance(2)
+    assert names(await claim(queue, tries=tries)) == ["a"], (
+        "whether it is given up is for its reporter to say"
+    )

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from trunkline_jobs import JobState, LeaseLost, NewJob, create_v1, jobs_table
+from trunkline_jobs import JobState, LeaseLost, NewJob, Ran, create_v1, jobs_table
 from trunkline_jobs.rows import HISTORY_KEPT
 from trunkline_store import Database, StoreError
 from trunkline_store.declare import undeclared
@@ -103,7 +103,9 @@ async def test_what_a_run_made_is_merged_and_when_it_began_is_told(db, queue, cl
     began = clock.now()
     assert held.stage_began_at == began
     clock.advance(3)
-    await queue.run(queue.advance, "a", held.lease_token, "fetch", {"call": "c", "recording": "r1"}, began)
+    await queue.run(
+        queue.advance, "a", held.lease_token, "fetch", {"call": "c", "recording": "r1"}, Ran(began)
+    )
     job = await stored(db, queue)
     assert job.stage_began_at == clock.now()
     await queue.run(queue.reschedule, "a", held.lease_token, 0, True, {"reason": "X"}, {"recording": "r2"})

@@ -1,8 +1,8 @@
 """The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
 
-from trunkline_jobs.claim import Room
+from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass
+from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, Passed, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, jobs_table
 
@@ -11,10 +11,14 @@ __all__ = [
     "Job",
     "JobState",
     "LeaseLost",
+    "Load",
     "NewJob",
+    "Passed",
     "Queue",
     "QueueClass",
+    "Ran",
     "Room",
+    "Tries",
     "create_v1",
     "jobs_table",
 ]

@@ -9,8 +9,8 @@ in `<jobs>_turns`; losing it would only change who is first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection
 from trunkline_store import insert_if_absent
 from trunkline_store.hot import Hot
 
-from trunkline_jobs.model import Job, JobState, QueueClass
+from trunkline_jobs.leases import Ended
+from trunkline_jobs.model import Job, JobState, QueueClass, Ran
 from trunkline_jobs.rows import to_job, with_entry
 from trunkline_jobs.table import through, turns_of
 
@@ -45,6 +46,29 @@ NO_BOUNDS = Room(slots=0, reserve=0, quiet=0)
 
 
 @dataclass(frozen=True)
+class Load:
+    """How much one claim may carry: `weigh` tells the bytes of jobs by id, given (tenant, job id) pairs.
+
+    The first job is given whatever it weighs. What is left out is not leased.
+    """
+
+    most_bytes: int
+    weigh: Callable[[Connection, Sequence[tuple[str, str]]], Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Tries:
+    """When a job is given up that nobody reports on: its holders die with it, or hang, until the lease runs out.
+
+    `most` tells how many runs a stage has. A job whose last run ended so is buried by the claim that finds it.
+    """
+
+    most: Callable[[str], int]
+    given_up: list[Ended] = field(default_factory=list)
+    """Is told what was buried."""
+
+
+@dataclass(frozen=True)
 class Asked:
     """One claim: who asks for how much, by which rules, when."""
 
@@ -57,6 +81,8 @@ class Asked:
     room: Room
     capped: set[str]
     """Is told the tenants that have a job that is due and were passed over for their cap."""
+    load: Load | None = None
+    tries: Tries | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +174,12 @@ class Claims:
         """Lease up to the limit; see Queue.claim."""
         chosen: list[str] = []
         limit = self._free(conn, asked)
+        left = _Left(asked.load)
         for queue_class in asked.classes:
             for shard in range(self._shards):
-                if len(chosen) < limit:
+                if len(chosen) < limit and not left.full:
                     place = _Place(int(queue_class), shard, asked)
-                    chosen += self._choose(conn, place, limit - len(chosen))
+                    chosen += self._choose(conn, place, limit - len(chosen), left)
         return self._take(conn, chosen, asked) if chosen else []
 
     def _free(self, conn: Connection, asked: Asked) -> int:
@@ -162,7 +189,7 @@ class Claims:
         held = self._held.all(conn, {"owner_": asked.owner, "now_": asked.now})[0]["held"]
         return min(asked.limit, asked.room.slots - int(held))
 
-    def _choose(self, conn: Connection, place: _Place, limit: int) -> list[str]:
+    def _choose(self, conn: Connection, place: _Place, limit: int, left: _Left) -> list[str]:
         """Choose jobs, in turns; remember whose turn was the last."""
         turn_of = self._last_served.first(conn, place.parameters())
         last = None if turn_of is None else str(turn_of["tenant_id"])
@@ -174,18 +201,17 @@ class Claims:
                 turns.append(turn)
             if len(turns) == limit:
                 break
-        chosen: list[str] = []
-        served = last
+        chosen: list[tuple[str, str]] = []  # tenant and job
         while turns and len(chosen) < limit:
             for turn in turns[: limit - len(chosen)]:
                 if len(chosen) < common or turn.quiet > 0:
-                    chosen.append(turn.jobs.popleft())
+                    chosen.append((turn.tenant, turn.jobs.popleft()))
                     turn.quiet -= 1
-                    served = turn.tenant
             turns = [turn for turn in turns if turn.jobs and (len(chosen) < common or turn.quiet > 0)]
-        if served is not None and served != last:
-            self._remember(conn, place, served, first=last is None)
-        return chosen
+        chosen = left.fitting(conn, chosen)
+        if chosen and chosen[-1][0] != last:
+            self._remember(conn, place, chosen[-1][0], first=last is None)
+        return [job_id for _, job_id in chosen]
 
     def _tenants(self, conn: Connection, place: _Place, last: str) -> Iterator[str]:
         """Yield tenants with a job that is due: those after the last served, then round from the start."""
@@ -251,12 +277,21 @@ class Claims:
     def _take(self, conn: Connection, chosen: list[str], asked: Asked) -> list[Job]:
         now, until = asked.now, asked.now + asked.lease
         rows = {row["job_id"]: row for row in self._rows.all(conn, {"ids_": chosen})}
+        if asked.tries is not None:
+            worn_out = {job_id for job_id in chosen if _is_worn_out(rows[job_id], asked.tries)}
+            for job_id in worn_out:
+                asked.tries.given_up.append(self._give_up(conn, rows[job_id], now))
+            chosen = [job_id for job_id in chosen if job_id not in worn_out]
+            if not chosen:
+                return []
         self._lease.run(conn, {"ids_": chosen, "owner_": asked.owner, "until_": until, "now_": now})
         jobs = []
         for job_id in chosen:
             row = rows[job_id]
             if row["state"] == JobState.LEASED:  # its holder vanished: say so in its story
-                row["history"] = with_entry(row, now, "expired")
+                # When that run began is known of a stage's first one only; it had ended when its lease did.
+                began = row["stage_began_at"] if row["attempts"] == 1 else None
+                row["history"] = with_entry(row, now, "expired", ran=Ran(began, row["lease_until"]))
                 conn.execute(self._tell, {"job_": job_id, "history_": row["history"]})
             row |= {
                 "state": JobState.LEASED,
@@ -270,6 +305,56 @@ class Claims:
             }
             jobs.append(to_job(row))
         return jobs
+
+    def _give_up(self, conn: Connection, row: dict[str, Any], now: datetime) -> Ended:
+        """Make a dead letter of a job whose last holder vanished."""
+        attempts = row["attempts"]
+        error = {
+            "message": f"given up after {attempts} attempts: the worker was lost with it, or told nothing of it"
+        }
+        row["history"] = with_entry(row, now, "expired")
+        values = {
+            "state": JobState.DEAD.value,
+            "visible_at": None,
+            "lease_owner": None,
+            "lease_until": None,
+            "lease_token": row["lease_token"] + 1,
+            "buried_at": now,
+            "last_error": error,
+            "history": with_entry(row, now, "buried", error),
+            "updated_at": now,
+        }
+        job = self._table.c.job_id == row["job_id"]
+        conn.execute(sa.update(self._table).where(job).values(**values))
+        return Ended(row["tenant_id"], row["kind"], row["subject"], row["checkpoint"], now)
+
+
+class _Left:
+    """What one claim may still carry."""
+
+    def __init__(self, load: Load | None) -> None:
+        self._load = load
+        self._bytes = load.most_bytes if load else 0
+        self._any = False
+        self.full = False
+
+    def fitting(self, conn: Connection, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the first of them that fit; once one did not, nothing does."""
+        if self._load is None or not chosen or (len(chosen) == 1 and not self._any):
+            self._any |= bool(chosen)
+            return chosen
+        weights = self._load.weigh(conn, chosen)
+        for place, (_, job_id) in enumerate(chosen):
+            self._bytes -= weights.get(job_id, 0)
+            if self._bytes < 0 and self._any:
+                self.full = True
+                return chosen[:place]
+            self._any = True
+        return chosen
+
+
+def _is_worn_out(row: Mapping[str, Any], tries: Tries) -> bool:
+    return bool(row["state"] == JobState.LEASED and row["attempts"] >= tries.most(row["stage"]))
 
 
 def _one_step(table: sa.Table, here: sa.ColumnElement[bool]) -> sa.Select[Any]:

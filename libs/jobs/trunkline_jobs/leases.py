@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store.hot import Hot
 
-from trunkline_jobs.model import JobState, LeaseLost
+from trunkline_jobs.model import NOT_TOLD, JobState, LeaseLost, Ran
 from trunkline_jobs.rows import with_entry
 from trunkline_jobs.table import through
 
@@ -25,13 +25,13 @@ class Held:
     now: datetime
     made: Mapping[str, Any] | None = None
     """Resource names that the run made, by stage: merged into the checkpoint."""
-    began: datetime | None = None
-    """When the run began, for the history."""
+    ran: Ran = NOT_TOLD
+    """When the run began and ended, and what it went through, for the history."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a job was about, once it has ended."""
+    """What a job was about, once a run of it has ended."""
 
     tenant_id: str
     kind: str
@@ -89,7 +89,7 @@ class Leases:
         if self._renew.run(conn, given) != 1:
             raise _lost(held)
 
-    def advance(self, conn: Connection, held: Held, stage: str) -> None:
+    def advance(self, conn: Connection, held: Held, stage: str) -> Ended:
         """Enter the next stage; the run that goes on is that stage's first."""
         values = {
             "stage": stage,
@@ -97,7 +97,7 @@ class Leases:
             "stage_began_at": held.now,
             "last_error": None,
         }
-        self._end_run(conn, held, values, "advanced")
+        return self._end_run(conn, held, values, "advanced")
 
     def complete(self, conn: Connection, held: Held) -> Ended:
         """End well."""
@@ -164,11 +164,13 @@ class Leases:
         """Write the values, what the run made, and its entry in the history."""
         row = self._read(conn, held)
         checkpoint = {**row["checkpoint"], **(held.made or {})}
-        told: dict[str, Any] = {"history": with_entry(row, held.now, outcome, error, held.began)}
+        told: dict[str, Any] = {"history": with_entry(row, held.now, outcome, error, held.ran)}
         if held.made:
             told["checkpoint"] = checkpoint
         if not spent:
             told["attempts"] = max(0, row["attempts"] - 1)
+        if outcome == "done" and held.ran.passed and held.ran.passed[-1].stage != row["stage"]:
+            told |= {"stage": held.ran.passed[-1].stage, "attempts": 1}
         self._write(conn, held, {**values, **told})
         return Ended(row["tenant_id"], row["kind"], row["subject"], checkpoint, held.now)
 

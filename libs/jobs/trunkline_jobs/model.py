@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from trunkline_store import StoreError
 
@@ -19,6 +19,25 @@ class LeaseLost(StoreError):
 
     reason = "LEASE_LOST"
     code = "ABORTED"
+
+
+class Passed(NamedTuple):
+    """A stage that a run went through well."""
+
+    stage: str
+    began: datetime
+    ended: datetime
+
+
+class Ran(NamedTuple):
+    """When a run of a stage began and ended, as its worker says, and what it went through before, in order."""
+
+    began: datetime | None = None
+    ended: datetime | None = None
+    passed: Sequence[Passed] = ()
+
+
+NOT_TOLD = Ran()
 
 
 class QueueClass(IntEnum):
@@ -36,6 +55,7 @@ class JobState(StrEnum):
     LEASED = "leased"
     DONE = "done"
     DEAD = "dead"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)

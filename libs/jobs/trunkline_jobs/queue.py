@@ -12,10 +12,10 @@ from sqlalchemy.engine import Connection
 from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock, insert_if_absent
 from trunkline_store.types import UtcTimestamp
 
-from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Room
+from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Load, Room, Tries
 from trunkline_jobs.leases import Ended, Held, Leases
-from trunkline_jobs.model import Job, JobState, NewJob, QueueClass
-from trunkline_jobs.rows import to_job
+from trunkline_jobs.model import NOT_TOLD, Job, JobState, NewJob, QueueClass, Ran
+from trunkline_jobs.rows import to_job, with_entry
 from trunkline_jobs.table import through
 
 P = ParamSpec("P")
@@ -69,6 +69,8 @@ class Queue:
         in_flight_caps: Mapping[int, int] | None = None,
         room: Room = NO_BOUNDS,
         capped: set[str] | None = None,
+        load: Load | None = None,
+        tries: Tries | None = None,
     ) -> list[Job]:
         """Lease up to `limit` jobs to `owner`, in the order they should run.
 
@@ -78,14 +80,24 @@ class Queue:
         group. `in_flight_caps` is the most live leases one tenant may have in a class, all owners counted;
         `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
         claimed like waiting jobs, under a new token. To `capped` are added the tenants whose jobs are due
-        and wait for the cap alone.
+        and wait for the cap alone. `load` bounds what the claim carries in bytes; by `tries` jobs are buried, not
+        leased, whose last attempt ended with their lease.
         """
         if limit <= 0:
             return []
         lease = timedelta(seconds=lease_seconds)
         capped = set() if capped is None else capped
         asked = Asked(
-            owner, limit, lease, tuple(classes), in_flight_caps or {}, self._now(conn), room, capped
+            owner,
+            limit,
+            lease,
+            tuple(classes),
+            in_flight_caps or {},
+            self.now(conn),
+            room,
+            capped,
+            load,
+            tries,
         )
         return self._claims.claim(conn, asked)
 
@@ -103,14 +115,14 @@ class Queue:
         token: int,
         stage: str,
         made: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
-    ) -> None:
+        ran: Ran = NOT_TOLD,
+    ) -> Ended:
         """Enter the next stage, keeping the lease; attempts begin anew. Raises LeaseLost.
 
         Here and below, `made` holds the resource names that the run made, which are merged into the
-        checkpoint, and `began` says in the history when the run began.
+        checkpoint, and `ran` says in the history when the run began and ended, and what it went through.
         """
-        self._leases.advance(conn, self._held(conn, job_id, token, made, began), stage)
+        return self._leases.advance(conn, self._held(conn, job_id, token, made, ran), stage)
 
     def complete(
         self,
@@ -118,10 +130,10 @@ class Queue:
         job_id: str,
         token: int,
         made: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
+        ran: Ran = NOT_TOLD,
     ) -> Ended:
         """End the job well; what it was about. Raises LeaseLost."""
-        return self._leases.complete(conn, self._held(conn, job_id, token, made, began))
+        return self._leases.complete(conn, self._held(conn, job_id, token, made, ran))
 
     def reschedule(
         self,
@@ -132,7 +144,7 @@ class Queue:
         spend_attempt: bool = True,
         error: Mapping[str, Any] | None = None,
         made: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
+        ran: Ran = NOT_TOLD,
         queue_class: int | None = None,
     ) -> Ended:
         """Give the job back, to be claimed after `delay` (seconds or timedelta). Raises LeaseLost.
@@ -141,7 +153,7 @@ class Queue:
         `queue_class` moves it to another class.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        held = self._held(conn, job_id, token, made, began)
+        held = self._held(conn, job_id, token, made, ran)
         return self._leases.reschedule(conn, held, delay, spend_attempt, error, queue_class)
 
     def bury(
@@ -151,14 +163,14 @@ class Queue:
         token: int,
         error: Mapping[str, Any],
         made: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
+        ran: Ran = NOT_TOLD,
     ) -> Ended:
         """Make the job a dead letter with its reason; what it was about. Raises LeaseLost."""
-        return self._leases.bury(conn, self._held(conn, job_id, token, made, began), error)
+        return self._leases.bury(conn, self._held(conn, job_id, token, made, ran), error)
 
     def release(self, conn: Connection, owner: str) -> int:
         """Give back everything an owner holds, spending no attempt (a clean stop); how many."""
-        return self._leases.release(conn, owner, self._now(conn))
+        return self._leases.release(conn, owner, self.now(conn))
 
     def revive(
         self,
@@ -169,14 +181,14 @@ class Queue:
         new_generation: bool = False,
         stage: str | None = None,
     ) -> bool:
-        """Make a dead letter claimable again; True when it was. Twice changes nothing twice.
+        """Make a dead letter, or a cancelled job, claimable again; True when it was. Twice changes nothing twice.
 
         With `tenant_id` only a job of that tenant.
         `new_generation` is the forced replay: it takes done jobs too, and adds one to the generation. With
         `stage` it begins there with an empty checkpoint; without, it goes on where it stopped.
         """
         c = self._table.c
-        now = self._now(conn)
+        now = self.now(conn)
         values: dict[str, Any] = {
             "state": JobState.WAITING.value,
             "visible_at": now,
@@ -185,7 +197,7 @@ class Queue:
             "buried_at": None,
             "updated_at": now,
         }
-        states = [JobState.DEAD.value]
+        states = [JobState.DEAD.value, JobState.CANCELLED.value]
         if new_generation:
             states.append(JobState.DONE.value)
             values["generation"] = c.generation + 1
@@ -195,6 +207,25 @@ class Queue:
         if tenant_id is not None:
             revived = revived.where(c.tenant_id == tenant_id)
         return conn.execute(revived).rowcount == 1
+
+    def cancel(self, conn: Connection, job_id: str, *, tenant_id: str) -> bool:
+        """End a job that waits, or is a dead letter; True when it was. One under a lease belongs to its holder."""
+        c = self._table.c
+        stoppable = c.state.in_([JobState.WAITING.value, JobState.DEAD.value])
+        mine = (c.job_id == job_id, c.tenant_id == tenant_id, stoppable)
+        found = sa.select(c.stage, c.attempts, c.lease_owner, c.history).where(*mine)
+        row = conn.execute(found).mappings().first()
+        if row is None:
+            return False
+        now = self.now(conn)
+        values = {
+            "state": JobState.CANCELLED.value,
+            "visible_at": None,
+            "buried_at": None,
+            "history": with_entry(dict(row), now, "cancelled"),
+            "updated_at": now,
+        }
+        return conn.execute(sa.update(self._table).where(*mine).values(values)).rowcount == 1
 
     def get(self, conn: Connection, job_id: str) -> Job | None:
         """Return a job, or None."""
@@ -234,11 +265,12 @@ class Queue:
         job_id: str,
         token: int,
         made: Mapping[str, Any] | None = None,
-        began: datetime | None = None,
+        ran: Ran = NOT_TOLD,
     ) -> Held:
-        return Held(job_id, token, self._now(conn), made, began)
+        return Held(job_id, token, self.now(conn), made, ran)
 
-    def _now(self, conn: Connection) -> datetime:
+    def now(self, conn: Connection) -> datetime:
+        """Return the time that leases begin and end by."""
         if self._database_time:
             return conn.execute(_DATABASE_TIME).scalar_one()
         return self._clock.now()

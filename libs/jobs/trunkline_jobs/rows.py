@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from trunkline_jobs.model import Job, JobState
+from trunkline_jobs.model import NOT_TOLD, Job, JobState, Ran
 
 # A day of waiting for a recording is about 100 looks; EventService shows as many.
 HISTORY_KEPT = 100
+_WELL = ("advanced", "done")
 
 
 def to_job(row: Mapping[str, Any]) -> Job:
@@ -44,18 +45,31 @@ def with_entry(
     at: datetime,
     outcome: str,
     error: Mapping[str, Any] | None = None,
-    began: datetime | None = None,
+    ran: Ran = NOT_TOLD,
 ) -> list[dict[str, Any]]:
-    """Return a job's history with one more entry about its present run; the oldest fall out."""
+    """Return a job's history with what its present run went through and how it ended; the oldest fall out.
+
+    A run that ended well has nothing to add to the stages it went through, where those are told.
+    """
+    entries = [_entry(row, one.stage, one.ended, "advanced", one.began) for one in ran.passed]
+    if not entries or outcome not in _WELL:
+        last = _entry(row, row["stage"], ran.ended or at, outcome, ran.began)
+        if error is not None:
+            last["error"] = dict(error)
+        entries.append(last)
+    return [*row["history"], *entries][-HISTORY_KEPT:]
+
+
+def _entry(
+    row: Mapping[str, Any], stage: str, at: datetime, outcome: str, began: datetime | None
+) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "at": at.isoformat(),
         "outcome": outcome,
-        "stage": row["stage"],
-        "attempt": row["attempts"],
+        "stage": stage,
+        "attempt": row["attempts"] if stage == row["stage"] else 1,
         "owner": row["lease_owner"],
     }
     if began is not None:
         entry["began"] = began.isoformat()
-    if error is not None:
-        entry["error"] = dict(error)
-    return [*row["history"], entry][-HISTORY_KEPT:]
+    return entry

@@ -110,3 +110,29 @@ async def test_calls_and_connections_have_bounds(start_suite: Any) -> None:
     assert sum(answer == b"" or isinstance(answer, Exception) for answer in settings) >= 4
     for _, writer in open_ones:
         writer.close()
+
+
+_CHECK = "/grpc.health.v1.Health/Check"
+_DESCRIBE = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+_NO_TEXT = b"\x0a\x02\xff\xfe"
+_LONG_NAME = b"\x0a\x80\x80\x40" + b"a" * (1 << 20)
+
+
+@pytest.mark.parametrize("method", [_CHECK, "/grpc.health.v1.Health/Watch", _DESCRIBE])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (_NO_TEXT, grpc.StatusCode.INVALID_ARGUMENT),
+        (_LONG_NAME, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_what_anybody_may_call_refuses_what_is_no_small_message(
+    suite: Any, method: str, body: bytes, code: grpc.StatusCode, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with grpc.aio.insecure_channel(suite.server.address, options=ANY) as channel:
+        call = channel.unary_stream(method)(body, timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+    assert raised.value.code() is code
+    assert len(raised.value.details() or "") < 200
+    assert "Traceback" not in caplog.text

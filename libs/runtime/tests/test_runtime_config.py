@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 
 import pytest
+from trunkline_runtime import forms
 from trunkline_runtime.config import CommonConfig, ConfigError, describe, load, setting
 
 KEY = "ab" * 32
@@ -16,7 +17,7 @@ class Config(CommonConfig):
     hooks: int = setting(3, "how many", least=1, most=9)
     ratio: float = setting(0.5, "how much")
     fast: bool = setting(False, "whether")
-    folder: Path = setting(Path("var"), "where")
+    folder: Path = setting(Path("var"), "where", form=forms.FOLDER)
     names: tuple[str, ...] = setting(("a",), "who")
     account: str | None = setting(None, "whose")
     pin: str = setting("", "a secret", secret=True)
@@ -74,26 +75,58 @@ def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
     with pytest.raises(ConfigError) as error:
         load(Config, "tenant", wrong)
     assert sorted(error.value.problems) == [
-        "TRUNKLINE_TENANT_FAST must be true or false",
-        "TRUNKLINE_TENANT_FOLDER must be a path",
+        "TRUNKLINE_TENANT_FAST must be true or false; it is 'perhaps'",
+        "TRUNKLINE_TENANT_FOLDER must be a path; it is ''",
         "TRUNKLINE_TENANT_HOOK is not a setting; did you mean TRUNKLINE_TENANT_HOOKS?",
-        "TRUNKLINE_TENANT_HOOKS must be a whole number",
-        "TRUNKLINE_TENANT_LOG_LEVEL must be one of debug, info, warning, error",
+        "TRUNKLINE_TENANT_HOOKS must be a whole number; it is 'ten'",
+        "TRUNKLINE_TENANT_LOG_LEVEL must be one of debug, info, warning, error; it is 'loud'",
         "TRUNKLINE_TENANT_NEEDED is required: what must be given",
-        "TRUNKLINE_TENANT_RATIO must be a number",
+        "TRUNKLINE_TENANT_RATIO must be a number; it is 'nan'",
         "TRUNKLINE_TENANT_SUITE_KEY or TRUNKLINE_TENANT_SUITE_KEY_FILE is required: the key that signs tokens between "
         "services: 32 bytes or more as hex or base64url",
     ]
 
 
-@pytest.mark.parametrize(("value", "said"), [("0", "must be 1 or more"), ("10", "must be 9 or less")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("0", "HOOKS must be 1 to 9; it is '0'"),
+        ("1" * 300, "HOOKS must be 1 to 9; it is '1{200}'"),
+    ],
+)
 def test_bounds_hold(value: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(Config, "tenant", env(HOOKS=value))
 
 
 def test_settings_of_other_services_do_not_disturb() -> None:
-    assert load(Config, "tenant", env() | {"TRUNKLINE_AUDIO_WHATEVER": "1"}).hooks == 3
+    others = {"TRUNKLINE_AUDIO_WHISPER_MODEL": "small", "TRUNKLINE_MODELS_FOLDER": "/m", "PATH": "x"}
+    assert load(Config, "tenant", env() | others).hooks == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TRUNKLINE_AUDIO_WHISPER_MODLE", "TRUNKLINE_AUDIO_WHISPER_MODEL"),
+        ("TRUNKLINE_GATWAY_HTTP_ADDRESS", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
+        ("TRUNKLINE_GATEWAY_SUITE_KEY_FIEL", "TRUNKLINE_GATEWAY_SUITE_KEY_FILE"),
+        ("TRUNKLINE_MODEL_FOLDER", "TRUNKLINE_MODELS_FOLDER"),
+    ],
+)
+def test_a_name_of_no_service_is_an_error_with_what_may_be_meant(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(Config, "tenant", env() | {name: "1"})
+    assert error.value.problems == [f"{name} is not a setting; did you mean {meant}?"]
+
+
+def test_names_that_kubernetes_gives_every_container_are_no_error() -> None:
+    links = {
+        "TRUNKLINE_GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "TRUNKLINE_GATEWAY_SERVICE_PORT_HTTP": "8080",
+        "TRUNKLINE_TENANT_PORT": "tcp://10.0.0.1:50051",
+        "TRUNKLINE_TENANT_PORT_50051_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(Config, "tenant", env() | links).hooks == 3
 
 
 def test_a_secret_comes_from_a_file_and_stays_out_of_repr(tmp_path: Path) -> None:
@@ -137,5 +170,28 @@ def test_describe_has_one_row_per_setting() -> None:
     text = describe(Config, "tenant")
     assert "| `TRUNKLINE_TENANT_GRPC_ADDRESS` | str | `127.0.0.1:50051` |" in text
     assert "`TRUNKLINE_TENANT_PIN_FILE`" in text
-    assert "| `TRUNKLINE_TENANT_NEEDED` | str | required | what must be given |" in text
+    assert "| `TRUNKLINE_TENANT_NEEDED` | str | required |  | what must be given |" in text
     assert len(text.splitlines()) == 2 + len(Config.__dataclass_fields__)
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _mode: Path(path) != tmp_path)
+    with pytest.raises(ConfigError) as error:
+        load(Config, "tenant", env(FOLDER=str(tmp_path / "a" / "b")))
+    assert str(error.value).startswith(
+        f"TRUNKLINE_TENANT_FOLDER must be in a folder that this user can write, and {tmp_path} is not; it is "
+    )
+
+
+def test_a_store_whose_name_is_near_that_of_another_is_a_problem_and_any_other_is_made(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "trunkline-ai.db").write_bytes(b"SQLite format 3\0")
+    (tmp_path / "tenant.dc").write_text("no database")
+    for name in ("trunkline-tenant.db", "tenant.db", "trunkline-audio.db"):
+        assert load(Config, "tenant", env(STORE_URL=f"sqlite:///{tmp_path}/{name}"))
+    for name in ("trunkline-ia.db", "trunkline-aii.db", "trunklin-ai.db"):
+        with pytest.raises(ConfigError, match=r"trunkline-ai\.db is beside it: a typo\?"):
+            load(Config, "tenant", env(STORE_URL=f"sqlite:///{tmp_path}/{name}"))

@@ -51,7 +51,7 @@ def test_a_log_line_that_cannot_be_written_is_lost_and_nothing_else(monkeypatch:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     kept = logging.getLogger().handlers[:]
-    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(sys, "stdout", Full())
     try:
         logs.configure("test")
         before = logs._lost._value.get()

@@ -18,19 +18,26 @@ from trunkline_runtime.redact import clean, redact
 
 DIGITS = "0123456789"
 NATIONAL = st.text(alphabet=DIGITS, min_size=10, max_size=10).filter(lambda d: d[0] not in "01")
+# Digits in a row are a number only where somebody may have it.
+VALID = st.builds(
+    lambda area, exchange, line: f"{area}{exchange}{line:04}",
+    st.sampled_from(["212", "415", "305", "646", "972"]),
+    st.integers(201, 989).filter(lambda n: n % 100 != 11 and n != 555),
+    st.integers(0, 9999),
+)
 E164 = st.text(alphabet=DIGITS, min_size=9, max_size=15).filter(lambda d: d[0] != "0")
 
 
 @st.composite
 def phones(draw: Any) -> str:
     """A telephone number in one of the ways that people and providers write them."""
-    d = draw(NATIONAL)
+    d, valid = draw(NATIONAL), draw(VALID)
     return draw(
         st.sampled_from(
             [
                 f"+1{d}",
-                d,
-                f"1{d}",
+                valid,
+                f"1{valid}",
                 f"({d[:3]}) {d[3:6]}-{d[6:]}",
                 f"{d[:3]}-{d[3:6]}-{d[6:]}",
                 f"{d[:3]}.{d[3:6]}.{d[6:]}",
@@ -102,10 +109,64 @@ def test_the_form_of_a_masked_number() -> None:
         "took 1234.5 ms",
         "HTTP 503 after 3 attempts",
         "4bf92f3577b34da6a3ce929d0e0e4736",
+        "call 900000123 of 1795186800, at 1795186800000",
+        "tenants/acme/calls/2125550123",
+        "order 123456789012345",
+        "page_token=WyJhYmMiLDEyM10 api_key_id=k123456",
+        "signature_kind=sha1",
     ],
 )
 def test_what_is_no_number_of_a_person_stays_readable(text: str) -> None:
     assert clean("error", text) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("call_id", "2125550123"),
+        ("source", "9000001234"),
+        ("key_id", "3f9a1c0d2b7e"),
+        ("api_key_id", "3f9a1c0d2b7e"),
+        ("api_key_ids", ["3f9a1c0d2b7e"]),
+        ("page_token", "WyJhYmMiLDEyM10"),
+        ("events_page_token", "WyJhYmMiLDEyM10"),
+        ("segments", 12),
+        ("words", 340),
+        ("secrets", 3),
+        ("secret_count", 3),
+        ("signature_kind", "sha1"),
+        ("sequence_number", 12345678),
+        ("from", "2026-11-21T10:40:00Z"),
+        ("to", "2026-11-21"),
+        ("caller", "tenants/acme/apiKeys/3f9a1c0d2b7e"),
+    ],
+)
+def test_what_is_about_a_secret_or_a_person_and_is_none_stays_readable(key: str, value: Any) -> None:
+    assert clean(key, value) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("secret", 123456),
+        ("pin", 1234),
+        ("session_id", "abcdefgh"),
+        ("api_key", "abcdefgh"),
+        ("token", 12),
+        ("call_id", "+12125550123"),
+        ("source", "(212) 555-0123"),
+    ],
+)
+def test_what_is_one_does_not(key: str, value: Any) -> None:
+    assert str(value) not in str(clean(key, value))
+
+
+def test_a_text_full_of_numbers_costs_little() -> None:
+    text = " ".join(str(2_125_550_000 + n) for n in range(2000))
+    began = time.thread_time()
+    shown = clean("exception", text)
+    assert time.thread_time() - began < 0.1
+    assert "2125550100" not in shown
 
 
 SECRETS = st.text(
@@ -245,10 +306,10 @@ def test_a_record_without_an_end_has_one_in_the_log() -> None:
 
 @pytest.fixture
 def output(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Gives what was written to stderr; the process's logging is put back afterwards."""
+    """Gives what was written to stdout; the process's logging is put back afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    yield lambda: capsys.readouterr().err
+    yield lambda: capsys.readouterr().out
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -12,6 +12,7 @@ from trunkline_runtime.identity import Role
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 GATEWAY = frozenset({"gateway"})
+AUDIO = frozenset({"audio"})
 ANY_SERVICE = frozenset({"*"})
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 
@@ -95,6 +96,10 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
     _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
+    _TENANT + "CallService/RecordCallState": Rule(None, operators=False, resource="name", also=("event",)),
+    _TENANT + "CallService/ForgetRecording": Rule(
+        None, services=AUDIO, operators=False, resource="name", also=("recording",)
+    ),
     _TENANT + "CallService/GetCall": _read(),
     _TENANT + "CallService/ListCalls": _list(),
     _TENANT + "LeadService/GetLead": _read(),
@@ -107,6 +112,7 @@ TABLE: Mapping[str, Rule] = {
     _AUDIO + "TranscriptionService/GetTranscript": _read(),
     _AUDIO + "TranscriptionService/ListTranscripts": _list(),
     _AUDIO + "AdminService/PurgeTenant": _internal("name"),
+    _AUDIO + "AdminService/CountTenant": _internal("name"),
     _AI + "AdminService/PurgeTenant": _internal("name"),
     _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call", large=True),  # a transcript
     _AI + "AnalysisService/GetAnalysis": _read(),
@@ -114,6 +120,10 @@ TABLE: Mapping[str, Rule] = {
     _AI + "AnalysisService/DeleteAnalysis": _write(),
     _GATEWAY + "EventService/GetEvent": _read(),
     _GATEWAY + "EventService/ListEvents": _list(),
+    _GATEWAY + "EventService/GetReceipt": _read(),
+    _GATEWAY + "EventService/ListReplays": _list(),
+    _GATEWAY + "EventService/CancelEvent": _write(),
+    _GATEWAY + "EventService/DeleteRejection": _manage(),
     _GATEWAY + "EventService/ListRejections": _manage("parent"),
     _GATEWAY + "EventService/ListDeadLetters": _list(),
     _GATEWAY + "EventService/ReplayEvent": _write(),
@@ -127,4 +137,5 @@ TABLE: Mapping[str, Rule] = {
     _GATEWAY + "JobService/ReportJobs": _internal(),
     _GATEWAY + "JobService/ReleaseLeases": _internal(),
     _GATEWAY + "ConversationService/GetConversation": _read(),
+    _GATEWAY + "UsageService/GetUsage": _read(),
 }

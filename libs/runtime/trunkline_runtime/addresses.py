@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError
 
 
 def split(address: str, setting: str) -> tuple[str, int]:
     """Return host and port. Raises ConfigError that names the setting."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{setting}={address!r} is not an address: host:port, such as 127.0.0.1:50051")
-    return host.strip("[]"), int(port)
+    try:
+        return forms.split(address)
+    except ValueError as error:
+        raise ConfigError(f"{setting} {error}; it is {address!r}") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trunkline_runtime.settings import REQUIRED, convert, of_field, setting
+from trunkline_runtime import forms
+from trunkline_runtime.known_settings import NAMES
+from trunkline_runtime.settings import REQUIRED, Setting, convert, of_field, setting
 
 __all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name", "load", "setting"]
 
 T = TypeVar("T")
 _FILE = "_FILE"
+_MOST_SHOWN = 200
+# Defaults that name nothing: a store in memory, for what has no store.
+_NOWHERE = ("sqlite://", "", None)
+
+SUITE_WIDE = {"TRUNKLINE_MODELS_FOLDER": "folder that speech models are kept in"}
+"""Names of no one service, with their meaning."""
+
+# What Kubernetes puts into every container of a namespace that has a service called trunkline-...
+_SERVICE_LINK = re.compile(r"TRUNKLINE_[A-Z0-9_]{1,80}_(?:SERVICE_(?:HOST|PORT)|PORT)(?:_[A-Z0-9_]{1,80})?+")
 
 
 class ConfigError(ValueError):
@@ -44,6 +56,7 @@ class CommonConfig:
             "audio": "127.0.0.1:50052",
             "ai": "127.0.0.1:50053",
         },
+        form=forms.LISTEN,
     )
     metrics_address: str = setting(
         "",
@@ -54,21 +67,27 @@ class CommonConfig:
             "audio": "127.0.0.1:9092",
             "ai": "127.0.0.1:9093",
         },
+        form=forms.LISTEN,
     )
     store_url: str = setting(
         "sqlite://",
         "where the service's own tables are",
         by_service={name: f"sqlite:///var/{name}.db" for name in ("gateway", "tenant", "audio", "ai")},
+        form=forms.STORE,
     )
     suite_key: str = setting(
-        doc="the key that signs tokens between services: 32 bytes or more as hex or base64url", secret=True
+        doc="the key that signs tokens between services: 32 bytes or more as hex or base64url",
+        secret=True,
+        form=forms.KEY,
     )
     log_format: str = setting("json", "how logs are written", choices=("json", "console"))
     log_level: str = setting(
         "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
     )
     otlp_endpoint: str | None = setting(
-        None, "where traces go, such as http://127.0.0.1:4317; none are made when empty"
+        None,
+        "where traces go, such as http://127.0.0.1:4317; none are made when empty",
+        form=forms.MAYBE_WEB,
     )
     drain_seconds: float = setting(
         8.0, "how long calls in flight may take to end after SIGTERM", least=0, most=3600
@@ -80,10 +99,13 @@ class CommonConfig:
         most=60,
     )
     max_connection_age_seconds: float = setting(
-        30.0, "after this a client is asked to connect again, so that it finds new replicas", least=1
+        30.0,
+        "after this a client is asked to connect again, so that it finds new replicas",
+        least=1,
+        most=86_400,
     )
     max_connection_age_grace_seconds: float = setting(
-        300.0, "how long calls on an old connection may go on", least=1
+        300.0, "how long calls on an old connection may go on", least=1, most=86_400
     )
     grpc_connections: int = setting(
         1_024, "gRPC connections at once; further ones are closed", least=4, most=100_000
@@ -95,7 +117,9 @@ class CommonConfig:
         4_000, "gRPC calls at once; further ones are answered RESOURCE_EXHAUSTED", least=16, most=100_000
     )
     tenant_address: str = setting(
-        "127.0.0.1:50051", "where the tenant service is, which tells who holds an API key"
+        "127.0.0.1:50051",
+        "where the tenant service is, which tells who holds an API key",
+        form=forms.ADDRESS,
     )
 
 
@@ -122,10 +146,11 @@ def env_name(service: str, field: str) -> str:
     return f"TRUNKLINE_{service}_{field}".upper()
 
 
-def load(cls: type[T], service: str, env: Mapping[str, str] | None = None) -> T:
-    """Build a config from `env` (the process's own by default).
+def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, reach: bool = False) -> T:
+    """Build a config from `env` (the process's own by default); places on disk are looked at, nothing is opened.
 
-    Raises ConfigError that lists every unknown name, missing setting and bad value.
+    `reach`: other services' addresses are connected to as well. Raises ConfigError that lists every unknown name,
+    missing setting and bad value, each as one line with the name, what is allowed and what was given.
     """
     env = os.environ if env is None else env
     kinds = typing.get_type_hints(cls)
@@ -138,34 +163,58 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None) -> T:
         known |= {name, name + _FILE} if facts.secret else {name}
         try:
             text = _text(env, name, facts.secret)
-            if text is not None:
-                values[field.name] = convert(text, kinds[field.name], facts)
-            elif service in facts.by_service:
-                values[field.name] = facts.by_service[service]
-            elif _default(field) is REQUIRED:
-                also = f" or {name}{_FILE}" if facts.secret else ""
-                problems.append(f"{name}{also} is required: {facts.doc}")
         except ValueError as error:
             problems.append(f"{name} {error}")
+            continue
+        default = facts.by_service.get(service, _default(field))
+        if text is None and default is REQUIRED:
+            also = f" or {name}{_FILE}" if facts.secret else ""
+            problems.append(f"{name}{also} is required: {facts.doc}")
+            continue
+        try:
+            value = default if text is None else convert(text, kinds[field.name], facts)
+            # A service needs not be reached by itself.
+            _look(value, text is None, facts, reach and field.name != f"{service}_address")
+        except ValueError as error:
+            got = _shown(default) if text is None else text
+            problems.append(f"{name} {error}" + ("" if facts.secret else f"; it is {got[:_MOST_SHOWN]!r}"))
+        else:
+            values[field.name] = value
     problems.extend(_unknown(env, env_name(service, ""), known))
     if problems:
         raise ConfigError(problems)
     return cls(**values)
 
 
-def describe(cls: type[Any], service: str) -> str:
-    """Return the settings as a Markdown table: name, type, default, meaning."""
+def _look(value: Any, default: bool, facts: Setting, reach: bool) -> None:
+    """Look at the disk, or with `reach` at the network, for a value that names something there. Raises ValueError."""
+    if facts.form is None or (default and value in _NOWHERE):
+        return
+    if facts.form.look is not None:
+        facts.form.look(value, default)
+    if reach and facts.form.reach is not None:
+        facts.form.reach(value)
+
+
+def rows(cls: type[Any], service: str) -> Iterator[tuple[str, str, str, str, str]]:
+    """Give each setting's name, type, default, what is allowed, and meaning."""
     kinds = typing.get_type_hints(cls)
-    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
         facts = of_field(field)
         default = facts.by_service.get(service, _default(field))
-        shown = "required" if default is REQUIRED else f"`{_shown(default)}`" if _shown(default) else "empty"
-        allowed = f" ({', '.join(facts.choices)})" if facts.choices else ""
-        name = env_name(service, field.name)
-        also = f", or `{name}{_FILE}`" if facts.secret else ""
-        rows.append(f"| `{name}`{also} | {_kind(kinds[field.name])} | {shown} | {facts.doc}{allowed} |")
-    return "\n".join(rows) + "\n"
+        shown = "required" if default is REQUIRED else _shown(default)
+        yield env_name(service, field.name), _kind(kinds[field.name]), shown, facts.allowed(), facts.doc
+
+
+def describe(cls: type[Any], service: str) -> str:
+    """Return the settings as a Markdown table: name, type, default, what is allowed, meaning."""
+    secret = {env_name(service, field.name) for field in dataclasses.fields(cls) if of_field(field).secret}
+    lines = ["| setting | type | default | allowed | meaning |", "|---|---|---|---|---|"]
+    for name, kind, default, allowed, doc in rows(cls, service):
+        shown = f"`{default}`" if default not in ("", "required") else default or "empty"
+        also = f", or `{name}{_FILE}`" if name in secret else ""
+        lines.append(f"| `{name}`{also} | {kind.replace('|', 'or')} | {shown} | {allowed} | {doc} |")
+    return "\n".join(lines) + "\n"
 
 
 def _text(env: Mapping[str, str], name: str, secret: bool) -> str | None:
@@ -182,9 +231,15 @@ def _text(env: Mapping[str, str], name: str, secret: bool) -> str | None:
 
 
 def _unknown(env: Mapping[str, str], prefix: str, known: set[str]) -> Iterator[str]:
-    for name in sorted(n for n in env if n.startswith(prefix) and n not in known):
-        near = difflib.get_close_matches(name, known, n=1)
-        yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    """Say which names are no setting of any service; of this one's own the class knows best."""
+    others = {name for name in NAMES if not name.startswith(prefix)} | SUITE_WIDE.keys()
+    for name in sorted(n for n in env if n.startswith("TRUNKLINE_") and n not in known | others):
+        if _SERVICE_LINK.fullmatch(name) and (
+            name.endswith("_HOST") or env[name][:1].isdigit() or "://" in env[name]
+        ):
+            continue
+        near = difflib.get_close_matches(name, sorted(known) + sorted(others), n=1)
+        yield f"{name[:_MOST_SHOWN]} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 # Of an answer that another service gave us, these say something of us or of it, not of our caller.
 _OURS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 _MESSAGE_SECONDS = 30.0
+_MOST_OPEN_BYTES = 4_096  # of health and reflection: names
 _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -82,9 +83,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if known is not None:
             return known
         handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(OPEN_PREFIXES):
+        if handler is None:
             return handler
-        wrapped = self._wrap(method, handler)
+        open_to_all = method.startswith(OPEN_PREFIXES)
+        wrapped = self._bound(method, handler) if open_to_all else self._wrap(method, handler)
         if self._keep:
             self._wrapped[method] = wrapped
         return wrapped
@@ -92,29 +94,30 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Handler) -> Handler:
         rule = self._rules.get(method)
         most = rule.most_bytes if rule is not None else MOST_REQUEST_BYTES
-        parse: Any = handler.request_deserializer or bytes
-
-        def deserialise(data: bytes) -> Any:
-            if len(data) > most:
-                raise ResourceExhausted(
-                    f"the request is larger than {most} bytes", reason="REQUEST_TOO_LARGE"
-                )
-            return parse(data)
-
-        behaviour: Any = (
-            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        )
+        behaviour = _behaviour(handler)
 
         async def one(request: Any, context: Any) -> Any:
             rpc = Rpc(method, context)
             return await self._serve(rpc, rule, handler, behaviour, request)
 
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-        return make(one, request_deserializer=deserialise, response_serializer=handler.response_serializer)
+        return _handed_over(handler, one, most)
+
+    def _bound(self, method: str, handler: Handler) -> Handler:
+        """Wrap a method that anybody may call: what a stranger sends is small, and a message, or is refused."""
+        behaviour = _behaviour(handler)
+
+        async def one(request: Any, context: Any) -> Any:
+            rpc = Rpc(method, context)
+            try:
+                given = request if handler.request_streaming else await _message(rpc)
+                answer = behaviour(given, context)
+                return await (_send(answer, context) if handler.response_streaming else answer)
+            except DecodeError:
+                await self._refuse(rpc, _no_message())
+            except TrunklineError as refused:
+                await self._refuse(rpc, refused)
+
+        return _handed_over(handler, one, _MOST_OPEN_BYTES)
 
     async def _serve(
         self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
@@ -197,6 +200,31 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         return Internal(str(cause))
 
 
+def _behaviour(handler: Handler) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _handed_over(handler: Handler, behaviour: Any, most: int) -> Handler:
+    """Return a handler that reads its requests itself, of at most so many bytes each."""
+    parse: Any = handler.request_deserializer or bytes
+
+    def deserialise(data: bytes) -> Any:
+        if len(data) > most:
+            raise ResourceExhausted(f"the request is larger than {most} bytes", reason="REQUEST_TOO_LARGE")
+        return parse(data)
+
+    make = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
+    return make(behaviour, request_deserializer=deserialise, response_serializer=handler.response_serializer)
+
+
+def _no_message() -> InvalidArgument:
+    return InvalidArgument("request", "is not a message of this method", reason="BAD_MESSAGE")
+
+
 async def _message(rpc: Rpc) -> Any:
     """Read the one message of a request, from a caller that has been let in. Raises DeadlineExceeded."""
     try:
@@ -206,7 +234,7 @@ async def _message(rpc: Rpc) -> Any:
             async with asyncio.timeout(_MESSAGE_SECONDS):
                 message = await rpc.context.read()
     except DecodeError:
-        raise InvalidArgument("request", "is not a message of this method", reason="BAD_MESSAGE") from None
+        raise _no_message() from None
     except TimeoutError:
         raise DeadlineExceeded("the request did not arrive in time", reason="REQUEST_TOO_SLOW") from None
     if message is grpc.aio.EOF:

@@ -55,9 +55,9 @@ def bound() -> dict[str, Any]:
 
 
 def configure(service: str, fmt: str = "json", level: str = "info") -> None:
-    """Send the logs of this process, the standard library's too, to stderr as `json` or `console` lines."""
+    """Send the logs of this process, the standard library's too, to stdout as `json` or `console` lines."""
     least = _LEVELS[level]
-    stream = cast(TextIO, _Stream(sys.stderr))
+    stream = cast(TextIO, _Stream(sys.stdout))
 
     def add_service(_logger: Any, _method: str, event: Event) -> Event:
         event["service"] = service
@@ -76,7 +76,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
         if fmt == "json"
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
     structlog.configure(

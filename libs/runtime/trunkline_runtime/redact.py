@@ -1,9 +1,13 @@
-"""Takes out of a log record what must not be in one: secrets, full telephone numbers, what was said."""
+"""Takes out of a log record what must not be in one: secrets, full telephone numbers, what was said.
+
+Everything else stays readable: ids with digits in them, counts of what is secret, names of keys.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 MASK = "***"
@@ -21,8 +25,14 @@ _SECRET_KEY = re.compile(
     r"(?:^|[_-])(?:token|key|jwt|pin|auth|pwd)$|api_?key|suite_?key|access_?token|refresh_?token|session_?id",
     re.IGNORECASE,
 )
-_HARMLESS_KEYS = frozenset(
-    {"page_token", "next_page_token", "group_key", "credential_kind", "signature_kind"}
+# What is about a secret and is none: the id of a key, how a signature is made; and our own page tokens.
+_HARMLESS_KEY = re.compile(
+    r"(?:^|_)page_?token$|^group_key$|(?<!session)(?<!sessions)_(?:id|ids|kind|form|count|seconds|bytes|version|expires)$",
+    re.IGNORECASE,
+)
+_COUNTED_KEY = re.compile(r"(?:secrets|tokens|keys|credentials|signatures)$", re.IGNORECASE)
+_ID_KEY = re.compile(
+    r"(?:^|_)(?:id|ids|name|call|receipt|source|recording|transcript|analysis|lead|job|replay|rejection|digest)$"
 )
 _CONTENT_KEY = re.compile(
     r"(^|_)(transcript|transcripts|text|body|content|contents|payload|summary|segments|words|opening_words|utterance|"
@@ -30,7 +40,9 @@ _CONTENT_KEY = re.compile(
     re.IGNORECASE,
 )
 _PHONE_KEY = re.compile(
-    r"phone|number|caller|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$", re.IGNORECASE
+    r"phone|caller|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$"
+    r"|(?:^|_)(?<!sequence_)(?<!serial_)(?<!build_)(?<!line_)(?<!page_)(?<!version_)number$",
+    re.IGNORECASE,
 )
 
 # Every pattern here is linear: an expression that may begin anywhere begins only where a run of its characters does.
@@ -53,6 +65,11 @@ _PHONE = re.compile(
 )
 _DIGITS = re.compile(r"\d")
 _LEAST_DIGITS = 7
+_NO_NUMBER = re.compile(
+    rf"{_DATE}(?:[T ][\d:.]{{0,20}}(?:Z|[+-][\d:]{{2,6}})?)?|{_IP}(?::\d{{1,5}})?|tenants/\S{{1,500}}"
+)
+# So many in one text are held against the plans of the world's numbers; further ones are masked unasked.
+_MOST_ASKED = 50
 
 
 def redact(record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -68,10 +85,11 @@ def clean(key: str, value: Any, depth: int = 0) -> Any:
         return value
     if len(key) > _MOST_KEY:  # no name of ours
         return MASK
-    if key not in _HARMLESS_KEYS:
-        if _SECRET_KEY.search(key):
+    counted = isinstance(value, int | float)
+    if not _HARMLESS_KEY.search(key):
+        if _SECRET_KEY.search(key) and not (counted and _COUNTED_KEY.search(key)):
             return MASK
-        if _CONTENT_KEY.search(key):
+        if _CONTENT_KEY.search(key) and not counted:
             return _length(value)
     if isinstance(value, int | float):
         return (
@@ -98,7 +116,9 @@ def _text(key: str, text: str) -> str:
     """Return a text cut and then masked, in this order: what it costs does not grow with what strangers send."""
     most = _MOST_TRACEBACK if key in ("exception", "stack") else _MOST_TEXT
     head = text[: most + _TAIL]
-    masked = mask_secrets(_digits(head) if _PHONE_KEY.search(key) else mask_phones(head))
+    masked = mask_secrets(
+        _digits(head) if _PHONE_KEY.search(key) else mask_phones(head, _ID_KEY.search(key) is not None)
+    )
     if len(text) <= most:
         return masked
     return f"{masked[: min(most, len(masked) - _TAIL)]}... ({len(text)} characters)"
@@ -118,7 +138,7 @@ def _without_named(text: str) -> Iterator[str]:
     """Give the parts of a text without the values that are named like secrets: `token=...`, `"api_key": "..."`."""
     at = 0
     for named in _NAMED.finditer(text):
-        if named.start() < at or not _SECRET_NAME.search(named[1]):
+        if named.start() < at or not _SECRET_NAME.search(named[1]) or _HARMLESS_KEY.search(named[1]):
             continue
         value = _VALUE.match(text, named.end())
         if value is not None:
@@ -128,13 +148,45 @@ def _without_named(text: str) -> Iterator[str]:
     yield text[at:]
 
 
-def mask_phones(text: str) -> str:
-    """Return a text in which telephone numbers (9 to 15 digits) keep their last four digits."""
-    return _PHONE.sub(lambda found: _mask(found[0]), text)
+def mask_phones(text: str, ids: bool = False) -> str:
+    """Return a text in which telephone numbers (9 to 15 digits) keep their last four digits.
+
+    Digits in a row may be an id: they are one where no country has such a number, or where `ids` says so.
+    """
+    left = _MOST_ASKED
+
+    def shown(found: re.Match[str]) -> str:
+        nonlocal left
+        written = found[0]
+        bare = written.isdigit()
+        if bare and (ids or found.string.endswith("s/", 0, found.start())):  # calls/123
+            return written
+        left -= 1
+        return _mask(written) if left < 0 or written.startswith("+") or _is_phone(written, bare) else written
+
+    return _PHONE.sub(shown, text)
+
+
+@lru_cache(maxsize=4096)
+def _is_phone(written: str, bare: bool) -> bool:
+    """Tell whether a number may be dialled: formatted as one, if it is possible at all; digits alone if it is valid."""
+    import phonenumbers  # noqa: PLC0415 - most processes never write a number
+
+    digits = "".join(_DIGITS.findall(written))
+    for text in (digits, f"+{digits.removeprefix('00')}"):
+        try:
+            number = phonenumbers.parse(text, "US")
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number) or (not bare and phonenumbers.is_possible_number(number)):
+            return True
+    return False
 
 
 def _digits(text: str) -> str:
-    """Mask what is known to be a number by its key, in whatever way it is written."""
+    """Mask what is known to be a number by its key, in whatever way it is written; a time or a name is none."""
+    if _NO_NUMBER.fullmatch(text):
+        return text
     return _mask(text) if len(_DIGITS.findall(text)) >= _LEAST_DIGITS else text
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -244,6 +244,11 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         else:
             uvloop.run(runner())
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)  # noqa: T201 -- logs may not be configured yet
-        sys.exit(2)
+        tell(error)
+
+
+def tell(error: ConfigError) -> NoReturn:
+    """Say what is wrong with the settings, one line each, and end the process with code 2."""
+    for problem in error.problems:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201 -- logs may not be configured yet
+    sys.exit(2)

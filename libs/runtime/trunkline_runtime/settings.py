@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trunkline_runtime.forms import Form
+
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
 
@@ -32,6 +34,24 @@ class Setting:
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
+    form: Form | None = None
+
+    def allowed(self) -> str:
+        """Return what is allowed beside the type: choices, bounds, form; empty for anything."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.least is not None and self.most is not None:
+            return f"{plain(self.least)} to {plain(self.most)}"
+        if self.least is not None:
+            return f"{plain(self.least)} or more"
+        if self.most is not None:
+            return f"{plain(self.most)} or less"
+        return self.form.allowed if self.form else ""
+
+
+def plain(number: float) -> str:
+    """Return a bound as people write it: 536870912, not 5.36871e+08."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def setting(
@@ -43,13 +63,14 @@ def setting(
     choices: tuple[str, ...] = (),
     least: float | None = None,
     most: float | None = None,
+    form: Form | None = None,
 ) -> Any:
     """Declare a field of a config dataclass (use `@dataclass(frozen=True, kw_only=True)`).
 
     `doc` is one sentence with the unit. A secret is hidden in repr and can also be given as `<NAME>_FILE`.
-    `by_service` gives defaults per service; `choices`, `least` and `most` say what is allowed.
-    """
-    facts = Setting(doc, secret, dict(by_service or {}), choices, least, most)
+    `by_service` gives defaults per service; `choices`, `least`, `most` and `form` (forms.py) say what is allowed. A
+    number has both bounds: `most` is what the rest of the suite was tested with."""
+    facts = Setting(doc, secret, dict(by_service or {}), choices, least, most, form)
     if default is REQUIRED:
         return dataclasses.field(repr=not secret, metadata={"setting": facts})
     return dataclasses.field(default=default, repr=not secret, metadata={"setting": facts})
@@ -67,10 +88,11 @@ def convert(text: str, kind: Any, facts: Setting) -> Any:
     if facts.choices and value not in facts.choices:
         raise ValueError(f"must be one of {', '.join(facts.choices)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if facts.least is not None and value < facts.least:
-            raise ValueError(f"must be {facts.least:g} or more")
-        if facts.most is not None and value > facts.most:
-            raise ValueError(f"must be {facts.most:g} or less")
+        low, high = facts.least, facts.most
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise ValueError(f"must be {facts.allowed()}")
+    if facts.form is not None:
+        facts.form.check(value)
     return value
 
 

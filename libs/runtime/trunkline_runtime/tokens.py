@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Callable
 from typing import Any
 
 from cachetools import LRUCache
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.identity import Caller, CallerKind, Role
@@ -23,17 +22,10 @@ _LEAST_KEY_BYTES = 32
 
 def key_bytes(suite_key: str) -> bytes:
     """Return the bytes of a suite key written as hex or base64url. Raises ConfigError under 32 bytes."""
-    text = suite_key.strip()
     try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise ConfigError("the suite key must be hex or base64url text") from None
-    if len(raw) < _LEAST_KEY_BYTES:
-        raise ConfigError(f"the suite key must have {_LEAST_KEY_BYTES} bytes or more, not {len(raw)}")
-    return raw
+        return forms.key_bytes(suite_key)
+    except ValueError as error:
+        raise ConfigError(f"the suite key {error}") from None
 
 
 class TokenSigner:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.sentences import sentence
 
 
 def validator() -> Callable[[Any], None]:
@@ -20,9 +21,7 @@ def validator() -> Callable[[Any], None]:
     def validate(message: Any) -> None:
         violations = collect(message)
         if violations:
-            raise InvalidArgument.many(
-                [(_path(v.proto.field), v.proto.message or v.proto.rule_id) for v in violations]
-            )
+            raise InvalidArgument.many([(_path(v.proto.field), sentence(v, message)) for v in violations])
 
     return validate
 

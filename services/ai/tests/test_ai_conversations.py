@@ -1,5 +1,7 @@
+import pytest
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2 as audio
+from trunkline.common.v1 import provider_pb2
 from trunkline_ai.conversations import conversation_of
 from trunkline_ai.engines.base import Role
 
@@ -41,6 +43,21 @@ def test_a_text_is_one_turn_of_the_customer():
     made = conversation_of(analysis_service_pb2.AnalyzeCallRequest(text="how much is a roof"))
     assert [turn.role for turn in made.transcript.turns] == [Role.CUSTOMER]
     assert made.context.message
+
+
+@pytest.mark.parametrize(
+    ("direction", "role"),
+    [
+        (provider_pb2.DIRECTION_OUTBOUND, Role.AGENT),
+        (provider_pb2.DIRECTION_INBOUND, Role.CUSTOMER),
+        (provider_pb2.DIRECTION_UNSPECIFIED, Role.CUSTOMER),
+    ],
+)
+def test_a_text_is_of_whoever_sent_it(direction, role):
+    made = conversation_of(
+        analysis_service_pb2.AnalyzeCallRequest(text="Sure, we will call", direction=direction)
+    )
+    assert [turn.role for turn in made.transcript.turns] == [role]
 
 
 def context_of(**facts):

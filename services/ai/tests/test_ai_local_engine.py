@@ -41,6 +41,23 @@ def test_each_intent_is_told_from_one_turn(text, intent):
     assert caller(text).intent is intent
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure, we will call",
+        "We had to cancel your appointment on Tuesday, sorry!",
+        "50% off all gutters this week only, click here to claim your free gift",
+        "We are hiring! Send your resume.",
+        "This is an emergency notice: the water is off until noon",
+    ],
+)
+def test_a_message_of_the_business_is_not_what_the_customer_wants(text):
+    result = analyze((AGENT, text), message=True)
+    assert (result.intent, result.spam, result.sentiment) == (Intent.OTHER, False, Sentiment.NEUTRAL)
+    assert (result.lead_level, result.urgency, result.action_items) == (LeadLevel.NONE, 0, ())
+    assert text[:10] in result.summary
+
+
 def test_the_same_words_with_and_without_punctuation_give_the_same_labels():
     spoken = "Hi, I'm looking for an estimate. My roof's leaking, and I don't know what it'd cost!"
     heard = "hi im looking for an estimate my roofs leaking and i dont know what itd cost"

@@ -18,5 +18,7 @@ class AiConfig(StoreConfig):
         least=0,
         most=36500,
     )
-    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
-    analyses_at_once: int = setting(16, "conversations analysed at once; further ones wait", least=1)
+    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
+    analyses_at_once: int = setting(
+        16, "conversations analysed at once; further ones wait", least=1, most=1_000
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
+from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
 
 from trunkline_ai.engines.base import Context, Role, Transcript, Turn
@@ -37,9 +38,11 @@ class Conversation:
 
 
 def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Conversation:
-    """Read a request; a plain text is one turn of the customer."""
+    """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
     if request.WhichOneof("input") == "text":
-        transcript = Transcript((Turn(Role.CUSTOMER, request.text),) if request.text.strip() else ())
+        outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
+        writer = Role.AGENT if outbound else Role.CUSTOMER
+        transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
         context = Context(voicemail=request.voicemail, message=True)
     else:
         transcript = Transcript(_turns(request.transcript.segments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from trunkline_runtime import logs, metrics
+from trunkline_runtime.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all, owners
 
@@ -29,7 +30,8 @@ async def sweep(db: Database) -> None:
     now, removed = db.clock.now(), 0
     async for tenant in owners(db, analyses):
         late = (analyses.c.tenant_id == tenant) & (analyses.c.expire_at <= now)
-        removed += await delete_all(db, analyses, late)
+        with set_aside("retention", tenant=tenant, of="analyses"):
+            removed += await delete_all(db, analyses, late)
     if removed:
         _expired.inc(removed)
         log.info("expired_deleted", analyses=removed)

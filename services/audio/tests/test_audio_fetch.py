@@ -1,9 +1,11 @@
 """Fetching: only where it may go, only as much as it may take, and "not yet" told from "never"."""
 
 import asyncio
+import re
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from importlib import metadata
 
 import pytest
 from audio_provider import Answer, provider
@@ -83,7 +85,8 @@ async def test_the_bytes_and_the_headers_arrive():
     async with provider() as there:
         there.answers["/a.wav"] = Answer(body=b"sound" * 1000)
         body = await get(
-            there.url("/a.wav?token=1"), {"Authorization": "Basic x", "Host": "evil", "Range": "0-1"}
+            there.url("/a.wav?token=1"),
+            {"Authorization": "Basic x", "Host": "evil", "Range": "0-1", "User-Agent": "evil"},
         )
         assert body == b"sound" * 1000
         (path, headers) = there.requests[0]
@@ -91,6 +94,7 @@ async def test_the_bytes_and_the_headers_arrive():
         assert headers["authorization"] == "Basic x"
         assert headers["host"] == f"127.0.0.1:{there.port}"
         assert "range" not in headers
+        assert headers["user-agent"] == f"trunkline/{metadata.version('trunkline-runtime')}"
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,23 @@ async def test_a_retry_date_is_understood():
         assert (await failure(there.url("/a"))).retry_after == pytest.approx(90, abs=3)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "\u00b2",
+        "Mon, 20 Nov 99999999999999999999 10:00:00 GMT",
+        "Mon, 20 Nov 2026 99999999999:00",
+        "Mon, 20 Nov 2026 10:00:00 +9999",
+        "(" * 20_000,
+    ],
+)
+async def test_an_odd_retry_after_is_none(said):
+    async with provider() as there:
+        there.answers["/a"] = Answer(503, headers={"Retry-After": said})
+        error = await failure(there.url("/a"))
+        assert (error.failure, error.retry_after) == (FetchFailure.NOT_READY, None)
+
+
 async def test_an_empty_answer_is_not_ready():
     async with provider() as there:
         there.answers["/a"] = Answer(200)
@@ -262,6 +283,36 @@ async def test_an_answer_that_is_cut_short_is_no_recording():
     async with provider() as there:
         there.answers["/a"] = Answer(body=b"x" * 5000, cut=True)
         assert (await failure(there.url("/a"))).failure is FetchFailure.UNREACHABLE
+
+
+async def trickling(reader, writer):
+    """Send a byte now and then of a thousand that are announced."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def test_a_download_that_trickles_is_given_up_and_says_how_far_it_came():
+    async with await asyncio.start_server(trickling, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a"
+        error = await failure(url, total_seconds=0.3)
+        assert error.failure is FetchFailure.UNREACHABLE
+        assert re.fullmatch(
+            r"the fetch took more than 0\.3 s: only [1-9]\d? of 1000 bytes in 0\.\d s", str(error)
+        )
+        fetcher = Fetcher(LOOPBACK, FetchLimits())
+        with pytest.raises(FetchError, match=r"more than 0\.2 s"):
+            async with fetcher.fetch(url, {}, 0.2) as fetched:
+                _ = [chunk async for chunk in fetched.chunks()]
+
+
+async def test_an_answer_that_ends_or_falls_silent_says_how_far_it_came():
+    async with provider() as there:
+        there.answers["/a"] = Answer(body=b"x" * 5000, cut=True)
+        error = str(await failure(there.url("/a")))
+        assert error.startswith("the answer was cut short (closed too early) after 2500 of 5000 bytes in 0.")
 
 
 async def test_a_compressed_answer_is_not_unpacked():

@@ -13,6 +13,7 @@ from trunkline_audio.recordings import Recording, Recordings
 from trunkline_audio.retention import Sweeper, expiry, given_time
 from trunkline_audio.tables import metadata, recordings, transcripts
 from trunkline_audio.transcripts import Transcript, Transcripts
+from trunkline_runtime.errors import Internal, Unavailable
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -82,6 +83,23 @@ async def test_what_is_past_its_time_goes_with_its_bytes(world):
     assert world.files() == {"r.r3"}
 
 
+async def test_calls_are_told_before_their_recordings_go_past_their_days(world):
+    told, failures = [], [Unavailable("not now"), Internal("a bug")]
+
+    async def forget(call, recording, transcript_stays):
+        told.append((recording, transcript_stays))
+        if failures:
+            raise failures.pop(0)
+
+    sweeper = Sweeper(world.db, world.blobs, forget)
+    await world.keep("r1", NOW)
+    await sweeper.sweep()
+    assert (await world.left())[0] == {"r1"}, "it waits for the tenant service"
+    await sweeper.sweep()
+    assert (await world.left())[0] == set(), "not for one that always fails"
+    assert told == [("tenants/acme/recordings/r1", True)] * 2
+
+
 async def test_a_sweep_that_died_between_bytes_and_rows_is_ended_by_the_next(world):
     for n in range(45):
         await world.keep(f"r{n:02d}", NOW)
@@ -99,3 +117,21 @@ def test_the_caller_says_else_the_service_else_nobody():
     assert given_time(request, "expire_time") is None
     request.expire_time.FromDatetime(NOW)
     assert given_time(request, "expire_time") == NOW
+
+
+async def test_a_recording_whose_bytes_cannot_be_deleted_stands_in_nobodys_way(world, monkeypatch):
+    for n in range(50):
+        await world.keep(f"r{n:02}", NOW)
+    delete = world.blobs.delete
+
+    async def refused(key):
+        if key.endswith("r03"):
+            raise PermissionError(key)
+        await delete(key)
+
+    monkeypatch.setattr(world.blobs, "delete", refused)
+    await world.sweeper.sweep()
+    assert await world.left() == ({"r03"}, set())
+    monkeypatch.undo()
+    await world.sweeper.sweep()
+    assert await world.left() == (set(), set())

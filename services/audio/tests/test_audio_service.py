@@ -13,19 +13,20 @@ import pytest
 from audio_provider import Answer, provider
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
+from trunkline.audio.v1 import admin_service_pb2, transcript_pb2
 from trunkline.audio.v1 import recording_service_pb2 as recording_messages
-from trunkline.audio.v1 import transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as transcription_messages
+from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
-from trunkline_audio import app
+from trunkline_audio import app, receiving
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
 from trunkline_audio.tables import metadata
 from trunkline_audio.transcribing import Wish, transcript_id
-from trunkline_runtime.channels import Channels, acting_for
+from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.tokens import TokenSigner
 from trunkline_store import migrations
 from trunkline_store.database import Database
@@ -83,6 +84,7 @@ class Suite:
         channel = channels.get(server.address)
         self.recordings = RecordingServiceStub(channel)
         self.transcripts = TranscriptionServiceStub(channel)
+        self.channel = channel
         self.server = server
         self.engine = engine
         self.there = there
@@ -102,7 +104,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, **settings):
+async def serving(tmp_path, engine=None, forget=None, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -118,7 +120,7 @@ async def serving(tmp_path, engine=None, **settings):
         }
     )
     engine = engine or TestEngine()
-    async with provider() as there, app.running(config, engine=engine) as server:
+    async with provider() as there, app.running(config, engine=engine, forget=forget) as server:
         channels = Channels(TokenSigner(KEY, "gateway"))
         try:
             there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
@@ -199,6 +201,75 @@ async def test_not_yet_is_told_from_never_and_nothing_half_done_stays(tmp_path, 
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
         suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(1)))
         assert (await suite.fetch()).channels == 1
+
+
+LOGIN = b"\n<!DOCTYPE html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: most likely its login"),
+        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: most likely its login"),
+        (LOGIN, "", "of a type that it does not name, a web page"),
+        (b'{"error": "expired"}', "application/json", "a JSON document: most likely an error"),
+        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: most likely an error"),
+        (b"no sound", "audio/mpeg", "most likely the file is damaged"),
+        (b"no sound", "text/plain", "most likely the URL is not that of a recording"),
+    ],
+)
+async def test_what_is_no_sound_is_told_with_its_type_and_the_likely_reason(
+    tmp_path, body, content_type, said
+):
+    async with serving(tmp_path) as suite:
+        headers = {"Content-Type": content_type} if content_type else {}
+        suite.there.answers["/call.wav"] = Answer(body=body, headers=headers)
+        error = await failing(suite.fetch())
+        assert error.reason == "NOT_AUDIO"
+        assert said in error.message
+        assert "expired" not in error.message
+
+
+async def test_a_web_page_in_place_of_the_address_is_told_too(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.there.answers["/r.json"] = Answer(body=LOGIN, headers={"Content-Type": "text/html"})
+        error = await failing(suite.fetch("/r.json", url_field="url"))
+        assert error.reason == "RECORDING_BAD_ANSWER"
+        assert "is no JSON: the provider sent 38 bytes of text/html, a web page" in error.message
+
+
+async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(receiving, "_MARGIN_SECONDS", 1.0)
+
+    async def trickle(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+
+    async with serving(tmp_path) as suite, await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+        suite.there.port = server.sockets[0].getsockname()[1]
+        request = recording_messages.FetchRecordingRequest(
+            parent=PARENT, recording_id="rec-1", url=suite.there.url("/slow.wav")
+        )
+        error = await failing(suite.recordings.FetchRecording(request, timeout=2.5))
+        assert (error.code.name, error.reason) == ("UNAVAILABLE", "RECORDING_UNREACHABLE")
+        assert "of 1000 bytes in 1." in error.message
+
+
+async def test_a_recording_that_is_cut_is_not_kept_until_whatever_comes_is_wanted(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2.5)))
+        error = await failing(suite.fetch(least_duration={"seconds": 14}))
+        assert (error.code.name, error.reason) == ("UNAVAILABLE", "RECORDING_TRUNCATED")
+        assert "2.5 s of sound" in error.message
+        assert "at least 14.0 s" in error.message
+        assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(15)))
+        assert (await suite.fetch(least_duration={"seconds": 14})).duration.seconds == 15
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2.5)))
+        assert (await suite.fetch(identity="rec-2")).duration.seconds == 2
 
 
 async def test_a_file_of_a_message_is_kept_as_it_comes(tmp_path):
@@ -518,6 +589,24 @@ async def test_deleting_a_recording_deletes_its_bytes_and_its_transcripts(tmp_pa
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
 
 
+async def test_a_call_forgets_its_recording_before_that_is_deleted(tmp_path):
+    told, failures = [], [Unavailable("not now")]
+
+    async def forget(call, recording, transcript_stays):
+        told.append((call, recording, transcript_stays))
+        if failures:
+            raise failures.pop()
+
+    async with serving(tmp_path, forget=forget) as suite:
+        kept = await suite.fetch(call=f"{PARENT}/calls/call-1")
+        request = recording_messages.DeleteRecordingRequest(name=kept.name)
+        assert (await failing(suite.recordings.DeleteRecording(request))).code is grpc.StatusCode.UNAVAILABLE
+        assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()], "nothing was deleted"
+        await suite.recordings.DeleteRecording(request)
+        assert told == [(f"{PARENT}/calls/call-1", kept.name, False)] * 2
+        assert (await failing(suite.recordings.DeleteRecording(request))).code is grpc.StatusCode.NOT_FOUND
+
+
 async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     async with serving(tmp_path) as suite:
         await suite.fetch()
@@ -547,3 +636,22 @@ async def test_the_migrations_make_the_declared_tables(tmp_path):
     package = "trunkline_audio.migrations"
     async with await Database.open(f"sqlite:///{tmp_path}/audio.db", metadata, migrations=package) as db:
         assert await db.read(lambda conn: migrations.differences(conn, metadata)) == []
+
+
+async def test_recordings_beyond_a_tenants_quota_are_refused_by_name_and_counted(tmp_path):
+    async with serving(tmp_path) as suite:
+        await asyncio.wait_for(suite.server.health.wait_serving(), 20)
+        kept = await suite.fetch(quota_bytes=100_000)
+        assert await suite.fetch("/second.wav", quota_bytes=1) == kept, "what is there is shown"
+        error = await failing(suite.fetch(identity="rec-2", quota_bytes=kept.size_bytes))
+        assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (error.reason, error.retry_after) == ("RECORDINGS_QUOTA", 900.0)
+        await suite.fetch(identity="rec-2", quota_bytes=kept.size_bytes + 1)
+        error = await failing(suite.fetch(identity="rec-3", quota_bytes=2 * kept.size_bytes))
+        assert error.reason == "RECORDINGS_QUOTA", "counted between two counts as well"
+        await suite.fetch(identity="rec-1", parent="tenants/globex", quota_bytes=1)
+        await suite.fetch(identity="rec-3")
+        with unconfined():
+            request = admin_service_pb2.CountTenantRequest(name=PARENT)
+            counted = await AdminServiceStub(suite.channel).CountTenant(request)
+        assert counted.recordings_bytes == 3 * kept.size_bytes

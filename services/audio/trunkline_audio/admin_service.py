@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.audio.v1 import admin_service_pb2_grpc
+from trunkline.audio.v1 import admin_service_pb2, admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime import resources
 from trunkline_store.database import Database
@@ -13,14 +13,14 @@ from trunkline_store.tombstones import bury
 
 from trunkline_audio.blobs import Blobs
 from trunkline_audio.naming import TENANT
-from trunkline_audio.recordings import blob_folder
+from trunkline_audio.recordings import Recordings, blob_folder
 from trunkline_audio.tables import deleted_tenants, recordings, transcripts
 
 _A_CALL = 1_000
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """Removes whole tenants."""
+    """Removes whole tenants, and counts them."""
 
     def __init__(self, db: Database, blobs: Blobs) -> None:
         self._db = db
@@ -40,3 +40,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                     self._db, table, table.c.tenant_id == tenant, most=_A_CALL - removed
                 )
         return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)
+
+    async def CountTenant(
+        self, request: admin_service_pb2.CountTenantRequest, context: Any
+    ) -> admin_service_pb2.CountTenantResponse:
+        """Count a tenant's bytes."""
+        tenant = resources.parse(TENANT, request.name)["tenant"]
+        used = await Recordings(self._db).bytes_of(tenant)
+        return admin_service_pb2.CountTenantResponse(recordings_bytes=used)

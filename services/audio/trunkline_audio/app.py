@@ -12,6 +12,7 @@ from trunkline.audio.v1 import (
     transcription_service_pb2_grpc,
 )
 from trunkline_runtime.authenticator import Authenticator
+from trunkline_runtime.channels import Channels
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.periodic import every
 from trunkline_runtime.server import Server
@@ -26,6 +27,7 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.engines.loading import load_engine
 from trunkline_audio.fetch import Fetcher, FetchLimits
+from trunkline_audio.forgetting import Forget, forgetting
 from trunkline_audio.preparation import PrepareLimits, Preparer
 from trunkline_audio.receiving import Receiving
 from trunkline_audio.recording_service import RecordingServicer
@@ -43,7 +45,11 @@ TRANSCRIPTION = "trunkline.audio.v1.TranscriptionService"
 
 @asynccontextmanager
 async def running(
-    config: AudioConfig, *, engine: Engine | None = None, authenticator: Authenticator | None = None
+    config: AudioConfig,
+    *,
+    engine: Engine | None = None,
+    authenticator: Authenticator | None = None,
+    forget: Forget | None = None,
 ) -> AsyncIterator[Server]:
     """Serves while the block lasts.
 
@@ -66,6 +72,9 @@ async def running(
             await opened(lambda: _open(config), MAY_PASS, config, service="audio", signer=signer)
         )
         staleness = config.list_staleness
+        channels = Channels(signer)
+        stack.push_async_callback(channels.close)
+        forget = forget or forgetting(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         receiving = Receiving(
             recordings=recordings,
@@ -87,7 +96,7 @@ async def running(
         )
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
-            RecordingServicer(recordings, receiving, blobs),
+            RecordingServicer(recordings, receiving, blobs, forget),
             "trunkline.audio.v1.RecordingService",
         )
         server.add(
@@ -122,7 +131,7 @@ async def running(
         stack.push_async_callback(server.stop)
         preparer.start()
         speech.start()
-        sweeper = Sweeper(db, blobs)
+        sweeper = Sweeper(db, blobs, forget)
         sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", sweeper.sweep))
         stack.callback(sweeping.cancel)
         yield server

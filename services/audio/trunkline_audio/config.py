@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 
@@ -12,9 +13,13 @@ from trunkline_runtime.config import StoreConfig, setting
 class AudioConfig(StoreConfig):
     """What the audio service is told."""
 
-    blobs_folder: Path = setting(Path("var/blobs"), "folder that keeps the bytes of recordings")
+    blobs_folder: Path = setting(
+        Path("var/blobs"), "folder that keeps the bytes of recordings", form=forms.FOLDER
+    )
     scratch_folder: Path = setting(
-        Path("var/audio-scratch"), "folder for decoded sound while it is worked on; emptied at start"
+        Path("var/audio-scratch"),
+        "folder for decoded sound while it is worked on; emptied at start",
+        form=forms.FOLDER,
     )
     engine: str = setting("whisper", "speech engine: whisper, or module:factory of one's own")
     engine_workers: int = setting(0, "windows of speech written at once; 0 is one a core", least=0, most=256)
@@ -29,8 +34,10 @@ class AudioConfig(StoreConfig):
     )
     whisper_beam: int = setting(5, "wordings that the model weighs against each other", least=1, most=16)
     decoders: int = setting(2, "processes that decode recordings", least=1, most=64)
-    transcriptions_at_once: int = setting(16, "recordings transcribed at once; more must come back", least=1)
-    fetches_at_once: int = setting(64, "recordings fetched at once; more must come back", least=1)
+    transcriptions_at_once: int = setting(
+        16, "recordings transcribed at once; more must come back", least=1, most=1_000
+    )
+    fetches_at_once: int = setting(64, "recordings fetched at once; more must come back", least=1, most=1_000)
     recordings_days: int = setting(
         0,
         "days a recording is kept when its tenant's retention says nothing; 0: for good",
@@ -43,16 +50,31 @@ class AudioConfig(StoreConfig):
         least=0,
         most=36500,
     )
-    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
+    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
     fetch_allowed_networks: tuple[str, ...] = setting(
-        (), "networks in CIDR form that recordings may be fetched from although they are private, by commas"
+        (),
+        "networks in CIDR form that recordings may be fetched from although they are private, by commas",
+        form=forms.NETWORKS,
     )
-    fetch_max_bytes: int = setting(512 * 1024 * 1024, "largest recording that is kept, in bytes", least=1)
-    fetch_seconds: float = setting(300.0, "longest that a fetch may take, redirects included", least=1)
-    fetch_connect_seconds: float = setting(5.0, "longest that a connection may take to open", least=0.1)
-    fetch_read_seconds: float = setting(30.0, "longest silence while bytes come", least=0.1)
-    decode_max_seconds: float = setting(4 * 3600.0, "longest recording, in seconds of sound", least=1)
-    decode_cpu_seconds: int = setting(300, "processor seconds that decoding one recording may use", least=1)
+    fetch_max_bytes: int = setting(
+        512 * 1024 * 1024, "largest recording that is kept, in bytes", least=1, most=2_147_483_648
+    )
+    fetch_seconds: float = setting(
+        300.0, "longest that a fetch may take, redirects included", least=1, most=3_600
+    )
+    fetch_connect_seconds: float = setting(
+        5.0, "longest that a connection may take to open", least=0.1, most=60
+    )
+    fetch_read_seconds: float = setting(30.0, "longest silence while bytes come", least=0.1, most=600)
+    decode_max_seconds: float = setting(
+        4 * 3600.0, "longest recording, in seconds of sound", least=1, most=86_400
+    )
+    decode_cpu_seconds: int = setting(
+        300, "processor seconds that decoding one recording may use", least=1, most=3_600
+    )
     decode_memory_bytes: int = setting(
-        512 * 1024 * 1024, "memory that decoding one recording may use", least=64 * 1024 * 1024
+        512 * 1024 * 1024,
+        "memory that decoding one recording may use",
+        least=64 * 1024 * 1024,
+        most=8_589_934_592,
     )

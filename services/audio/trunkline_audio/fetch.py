@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 import httpx
+from trunkline_runtime.version import USER_AGENT
 
 from trunkline_audio.addresses import AddressPolicy, Resolve, resolve
 from trunkline_audio.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Place, get, tls_context
@@ -21,6 +23,7 @@ NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
 FORBIDDEN = frozenset({401, 403, 407})
 GONE = frozenset({410, 451})
 _CONTENT_TYPE_MOST = 64
+_DATE_MOST = 100
 TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
 
 
@@ -85,6 +88,15 @@ class Fetched:
         self._answer = answer
         self._max_bytes = max_bytes
         self._hop = hop
+        self._began = time.monotonic()
+        self._size = 0
+
+    @property
+    def progress(self) -> str:
+        """How much has come so far, and in which time, for people."""
+        length = self._answer.headers.get("content-length", "")
+        of = f" of {length}" if length.isdigit() and len(length) < 20 else ""
+        return f"{self._size}{of} bytes in {time.monotonic() - self._began:.1f} s"
 
     @property
     def content_type(self) -> str:
@@ -102,18 +114,18 @@ class Fetched:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
-        size = 0
         try:
             async for chunk in self._answer.chunks():
-                size += len(chunk)
-                if size > self._max_bytes:
+                self._size += len(chunk)
+                if self._size > self._max_bytes:
                     raise FetchError(
                         FetchFailure.TOO_LARGE, f"the answer has more than {self._max_bytes} bytes"
                     )
                 yield chunk
         except NoAnswer as error:
-            raise FetchError(FetchFailure.UNREACHABLE, f"the answer was cut short: {error}") from None
-        if size == 0:
+            said = f"the answer was cut short ({error}) after {self.progress}"
+            raise FetchError(FetchFailure.UNREACHABLE, said) from None
+        if self._size == 0:
             raise FetchError(FetchFailure.NOT_READY, "the answer was empty")
 
     async def read(self, max_bytes: int) -> bytes:
@@ -143,19 +155,25 @@ class Fetcher:
         self._tls = tls_context()
 
     @asynccontextmanager
-    async def fetch(self, url: str | httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[Fetched]:
-        """Opens `url`; `headers` go to its own origin only. Raises FetchError."""
+    async def fetch(
+        self, url: str | httpx.URL, headers: Mapping[str, str], seconds: float | None = None
+    ) -> AsyncIterator[Fetched]:
+        """Opens `url`; `headers` go to its own origin only; `seconds` may be less than the limit. Raises FetchError."""
+        most = min(self._limits.total_seconds, seconds if seconds is not None else float("inf"))
+        fetched: Fetched | None = None
         try:
-            async with asyncio.timeout(self._limits.total_seconds):
+            async with asyncio.timeout(most):
                 ordered = _parsed(url) if isinstance(url, str) else url
                 answer, last = await self._follow(_Hop(ordered, headers, _origin(ordered)))
+                fetched = Fetched(answer, last, self._limits.max_bytes)
                 try:
-                    yield Fetched(answer, last, self._limits.max_bytes)
+                    yield fetched
                 finally:
                     answer.close()
         except TimeoutError:
+            so_far = f"only {fetched.progress}" if fetched is not None else "no answer"
             raise FetchError(
-                FetchFailure.UNREACHABLE, f"the fetch took more than {self._limits.total_seconds:g} s"
+                FetchFailure.UNREACHABLE, f"the fetch took more than {most:.3g} s: {so_far}"
             ) from None
 
     async def _follow(self, hop: _Hop) -> tuple[Answer, _Hop]:
@@ -180,6 +198,7 @@ class Fetcher:
         addresses = await self._checked(url)
         plain = {name: value for name, value in hop.headers.items() if name.lower() not in _OURS}
         plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
+        plain["User-Agent"] = USER_AGENT
         tls_name = url.raw_host.decode("ascii") if url.scheme == "https" else None
         failure = ""
         for address in addresses:
@@ -218,7 +237,16 @@ class Fetcher:
 
 
 _OURS = frozenset(
-    {"host", "accept", "accept-encoding", "connection", "transfer-encoding", "content-length", "range"}
+    {
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "transfer-encoding",
+        "content-length",
+        "range",
+        "user-agent",
+    }
 )
 
 
@@ -258,7 +286,7 @@ def _judge(response: Answer, max_bytes: int) -> None:
         # We asked for none; unpacking what came anyway could blow a small answer up.
         raise FetchError(FetchFailure.BAD_ANSWER, "the answer is compressed although that was declined")
     length = response.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes:
+    if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
         raise FetchError(
             FetchFailure.TOO_LARGE, f"the answer has {length} bytes, at most {max_bytes} are kept"
         )
@@ -269,11 +297,16 @@ def _retry_after(response: Answer) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if not text:
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return min(86_400.0, float(text))
     try:
-        until = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+        until = email.utils.parsedate_to_datetime(text[:_DATE_MOST])
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        IndexError,
+    ):  # the parser tells of odd dates in all these ways
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

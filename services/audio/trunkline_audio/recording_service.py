@@ -11,6 +11,7 @@ from trunkline_runtime import paging, resources
 from trunkline_runtime.errors import NotFound
 
 from trunkline_audio.blobs import Blobs
+from trunkline_audio.forgetting import Forget
 from trunkline_audio.naming import RECORDING, TENANT, recording_name
 from trunkline_audio.receiving import Order, Receiving
 from trunkline_audio.recordings import Recordings, blob_key
@@ -20,10 +21,11 @@ from trunkline_audio.retention import given_time
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     """Fetches, shows and deletes recordings."""
 
-    def __init__(self, recordings: Recordings, receiving: Receiving, blobs: Blobs) -> None:
+    def __init__(self, recordings: Recordings, receiving: Receiving, blobs: Blobs, forget: Forget) -> None:
         self._recordings = recordings
         self._receiving = receiving
         self._blobs = blobs
+        self._forget = forget
 
     async def FetchRecording(
         self, request: recording_service_pb2.FetchRecordingRequest, context: Any
@@ -38,7 +40,10 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             headers=dict(request.headers),
             url_field=request.url_field,
             attachment=request.attachment,
+            quota_bytes=request.quota_bytes,
             expire_at=given_time(request, "expire_time"),
+            least_seconds=request.least_duration.ToTimedelta().total_seconds(),
+            seconds=context.time_remaining(),
         )
         return (await self._receiving.receive(order)).to_proto()
 
@@ -72,8 +77,14 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     async def DeleteRecording(
         self, request: recording_service_pb2.DeleteRecordingRequest, context: Any
     ) -> empty_pb2.Empty:
-        """Deletes the row first: bytes without a row are unreachable, a row without bytes would lie."""
+        """Tells its call first: whoever asks again after a failure finds the row, and tells again.
+
+        Then deletes the row: bytes without a row are unreachable, a row without bytes would lie.
+        """
         ids = resources.parse(RECORDING, request.name)
+        found = await self._recordings.get(ids["tenant"], ids["recording"])
+        if found is not None and found.call:
+            await self._forget(found.call, request.name, False)
         was_there = await self._recordings.delete(ids["tenant"], ids["recording"])
         bytes_were_there = await self._blobs.delete(blob_key(ids["tenant"], ids["recording"]))
         if not (was_there or bytes_were_there):

@@ -7,11 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline_runtime import logs, metrics
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners
 
 from trunkline_audio.blobs import Blobs
+from trunkline_audio.forgetting import Forget
+from trunkline_audio.naming import recording_name
 from trunkline_audio.recordings import blob_key
 from trunkline_audio.tables import recordings, transcripts
 
@@ -22,6 +26,7 @@ _expired = metrics.counter(
 )
 
 _RECORDINGS_A_STEP = 20  # files are deleted one by one
+_MOST_LEFT = 200
 
 
 def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
@@ -39,9 +44,11 @@ def given_time(request: Any, field: str) -> datetime | None:
 class Sweeper:
     """Deletes what is past its time, in small transactions."""
 
-    def __init__(self, db: Database, blobs: Blobs) -> None:
+    def __init__(self, db: Database, blobs: Blobs, forget: Forget | None = None) -> None:
+        """`forget` tells the calls whose recordings go; None: nobody is told."""
         self._db = db
         self._blobs = blobs
+        self._forget = forget
 
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
@@ -52,11 +59,15 @@ class Sweeper:
         removed = {"recordings": 0, "transcripts": 0}
         async for tenant in owners(self._db, recordings):
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
-            removed["recordings"] += await delete_recordings(self._db, self._blobs, late)
+            with set_aside("retention", tenant=tenant, of="recordings"):
+                removed["recordings"] += await delete_recordings(
+                    self._db, self._blobs, late, forget=self._forget
+                )
         if not self._db.features.deletes_expired:
             async for tenant in owners(self._db, transcripts):
                 late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
-                removed["transcripts"] += await delete_all(self._db, transcripts, late)
+                with set_aside("retention", tenant=tenant, of="transcripts"):
+                    removed["transcripts"] += await delete_all(self._db, transcripts, late)
         for kind, count in removed.items():
             _expired.labels(kind).inc(count)
         if any(removed.values()):
@@ -64,21 +75,59 @@ class Sweeper:
 
 
 async def delete_recordings(
-    db: Database, blobs: Blobs, condition: sa.ColumnElement[bool], most: int | None = None
+    db: Database,
+    blobs: Blobs,
+    condition: sa.ColumnElement[bool],
+    most: int | None = None,
+    forget: Forget | None = None,
 ) -> int:
     """Delete the recordings that fit, `most` at most; how many.
 
-    The bytes go first: after a crash in between the row still says which bytes are to go.
+    Their calls are told first, then the bytes go: after a crash in between the row still says what is to go. While
+    nobody can be told, they stay until the next pass. A recording whose bytes cannot be deleted keeps
+    its row too, and does not stand in the way of the others.
     """
-    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id).where(condition)
+    query = sa.select(recordings.c.tenant_id, recordings.c.recording_id, recordings.c.call).where(condition)
     query = by_index(query, recordings, "recordings_by_expiry")
     total = 0
-    while most is None or total < most:
-        found = await db.read(lambda conn: conn.execute(query.limit(_RECORDINGS_A_STEP)).all())
-        if not found:
-            break
+    left: set[tuple[str, str]] = set()
+    while (most is None or total < most) and len(left) < _MOST_LEFT:
+        limit = len(left) + _RECORDINGS_A_STEP  # those that are left are found again
+        found = await db.read(lambda conn: conn.execute(query.limit(limit)).all())  # noqa: B023 - awaited right here
+        gone: list[tuple[str, str]] = []
+        waits = False
         for row in found:
-            await blobs.delete(blob_key(row.tenant_id, row.recording_id))
-        await db.write(lambda conn: delete_keys(conn, recordings, found))  # noqa: B023 - awaited right here
-        total += len(found)
+            key = (row.tenant_id, row.recording_id)
+            if key in left:
+                continue
+            waits = forget is not None and bool(row.call) and not await _told(forget, row)
+            if waits:
+                break
+            if await _without_bytes(blobs, row):
+                gone.append(key)
+            else:
+                left.add(key)
+        await db.write(lambda conn: delete_keys(conn, recordings, gone))  # noqa: B023 - awaited right here
+        total += len(gone)
+        if waits or len(found) < limit:
+            break
     return total
+
+
+async def _without_bytes(blobs: Blobs, row: Any) -> bool:
+    """Delete a recording's bytes; False when they cannot be deleted now."""
+    with set_aside("recordings", tenant=row.tenant_id, recording=row.recording_id):
+        await blobs.delete(blob_key(row.tenant_id, row.recording_id))
+        return True
+    return False
+
+
+async def _told(forget: Forget, row: Any) -> bool:
+    """Tell a recording's call that it goes; False when that has to wait. An answer that would always fail does not."""
+    name = recording_name(row.tenant_id, row.recording_id)
+    try:
+        await forget(row.call, name, True)
+    except TrunklineError as error:
+        log.warning("call_not_told", recording=name, reason=error.reason)
+        return not error.transient
+    return True

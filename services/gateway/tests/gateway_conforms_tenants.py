@@ -29,7 +29,8 @@ _NOT_DATA = ("SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "PRAGMA", "SELECT 1", 
 
 # These say no tenant, or not yet; they are reached by the number that a row of the tenant's names.
 _REACHED = {
-    "receipts": re.compile(r"receipts\.seq = (?:event_receipts|events)\."),
+    "receipts": re.compile(r"receipts\.seq = (?:event_receipts|eventless_receipts|events)\."),
+    "cursors": re.compile(r"cursors\.name = "),
     "undecided_receipts": re.compile(r"receipts\.seq = undecided_receipts\.seq"),
 }
 _NEVER = re.compile("(?!)")
@@ -80,20 +81,31 @@ def statements():
 async def requests(world):
     """One request or several for each method of EventService; those that write take their longest way."""
     dead, done = await world.dead(1), await world.done(2)
-    await world.keep_rejected(callrail(body_of(3)), callrail(body_of(4)))
-    first, _ = await world.rejected()
+    await world.keep_rejected(*(callrail(body_of(number)) for number in (3, 4, 7)))
+    first, _, third = await world.rejected()
+    cancelled = await world.dead(5)
+    receipt = (await world.show(done)).receipts[0].receipt_id
+    await world.receipt(body_of(6))
+    waiting = f"{world.receipts:032x}"
+    found = f'receipt_id = "{receipt}" AND call = c1 AND provider_call_id = "1"'
     started = await world.replay_all(filter="event_type = none")
     full = pb.EVENT_VIEW_FULL
     state = 'state = dead_letter AND source = "s-1" AND receive_time > "2020-01-01T00:00:00Z"'
     return [
         ("GetEvent", pb.GetEventRequest(name=done, view=full)),
         ("ListEvents", pb.ListEventsRequest(parent=PARENT, filter=state)),
+        ("ListEvents", pb.ListEventsRequest(parent=PARENT, filter=found, order_by="update_time")),
+        ("GetReceipt", pb.GetReceiptRequest(name=f"{PARENT}/receipts/{receipt}")),
+        ("GetReceipt", pb.GetReceiptRequest(name=f"{PARENT}/receipts/{waiting}")),
+        ("ListReplays", pb.ListReplaysRequest(parent=PARENT)),
+        ("CancelEvent", pb.CancelEventRequest(name=cancelled)),
         ("ListDeadLetters", pb.ListDeadLettersRequest(parent=PARENT)),
         ("ListRejections", pb.ListRejectionsRequest(parent=PARENT)),
         ("ReplayEvent", pb.ReplayEventRequest(name=dead)),
         ("ReplayEvents", pb.ReplayEventsRequest(parent=PARENT, dry_run=True, force=True)),
         ("ReplayEvents", pb.ReplayEventsRequest(parent=PARENT, force=True)),
         ("GetReplay", pb.GetReplayRequest(name=started.name)),
+        ("DeleteRejection", pb.DeleteRejectionRequest(name=third.name)),
         ("AcceptRejection", pb.AcceptRejectionRequest(name=first.name)),
         ("AcceptRejections", pb.AcceptRejectionsRequest(parent=PARENT)),
         ("PurgeEvents", pb.PurgeEventsRequest(parent=PARENT)),

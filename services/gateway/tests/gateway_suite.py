@@ -21,7 +21,13 @@ from trunkline.audio.v1 import (
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline.tenant.v1 import call_pb2, call_service_pb2_grpc, source_pb2, source_service_pb2_grpc
+from trunkline.tenant.v1 import (
+    call_pb2,
+    call_service_pb2,
+    call_service_pb2_grpc,
+    source_pb2,
+    source_service_pb2_grpc,
+)
 from trunkline_gateway.pipeline.app import build_worker
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.channels import Channels
@@ -197,6 +203,12 @@ class Tenant(source_service_pb2_grpc.SourceServiceServicer, call_service_pb2_grp
         async with self.script.changed:
             self.script.changed.notify_all()
         return call
+
+    async def RecordCallState(self, request: Any, context: Any) -> Any:
+        await self.script.enter("RecordCallState", request, context)
+        call = self.calls[request.name]
+        call.state, call.state_reason = request.state, request.state_reason
+        return call_service_pb2.RecordCallStateResponse(recorded=True)
 
 
 class Audio(

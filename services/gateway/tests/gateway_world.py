@@ -21,6 +21,7 @@ from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.replaying import Replays
 from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap, source_of
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_store import Database, FakeClock
 
@@ -38,11 +39,11 @@ class World:
     def __init__(self, db, clock, *sources):
         self.db, self.clock = db, clock
         self.feed = Feed(*(sources or [resolved()]))
-        self.sources = SourceMap(self.feed, None)
+        self.sources = SourceMap(self.feed, None, rest_seconds=0)
         self.queue = Queue(db, schema.jobs)
         self.jobs = JobService(db, self.queue, Shares(contended_share=1))
         self.rejections = Rejections(db, keep_per_source=50)
-        self.left = None  # undecided receipts, as admission told it last
+        self.unverified = Unverified(10_000, 1 << 30)
         self.admission = self.new_admission()
         self.replays = Replays(db, self.queue, self.jobs.jobs_ready)
         accepting = Accepting(db, self.sources, self.admission.soon, BASE)
@@ -51,12 +52,9 @@ class World:
         self.receipts = 0
 
     def new_admission(self, **settings):
-        def tell(count):
-            self.left = count
-
         return Admission(
             self.db, self.queue, self.sources, keep_rejections=50, jobs_ready=self.jobs.jobs_ready,
-            undecided=tell, **{"base_url": BASE, **settings},
+            unverified=self.unverified, **{"base_url": BASE, **settings},
         )  # fmt: skip
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):

@@ -7,20 +7,24 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
-from trunkline_gateway import schema, verdicts
+from trunkline_gateway import admit, schema, verdicts
 from trunkline_gateway.admit import Admission
+from trunkline_gateway.backlog import MOST_BYTES, Turns
 from trunkline_gateway.events import EventReader
+from trunkline_gateway.providers.callrail import CallRail
 from trunkline_gateway.rejections import Rejections
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime import paging
-from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.migrations import differences
 
@@ -36,22 +40,19 @@ class World:
         self.queue = Queue(db, schema.jobs)
         self.appender = db.appender(schema.receipts)
         self.feed = Feed(*sources)
-        self.ready, self.left = 0, None
+        self.ready, self.unverified = 0, Unverified(1_000, 1 << 20)
         self.admission = self.new_admission()
         self.events = EventReader(db)
         self.count = 0
 
     def new_admission(self, batch=4, busy=lambda: False):
         return Admission(
-            self.db, self.queue, SourceMap(self.feed, None), keep_rejections=2,
-            jobs_ready=self.on_ready, undecided=self.on_undecided, batch=batch, busy=busy,
+            self.db, self.queue, SourceMap(self.feed, None, rest_seconds=0), keep_rejections=2,
+            jobs_ready=self.on_ready, unverified=self.unverified, batch=batch, busy=busy,
         )  # fmt: skip
 
     def on_ready(self, tenants):
         self.ready += 1
-
-    def on_undecided(self, count):
-        self.left = count
 
     async def receipt(
         self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""
@@ -206,10 +207,10 @@ async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back
     await world.admit()
     assert await world.listed() == []
     await world.admission.retry_undecided()
-    assert world.left == 3
+    assert world.unverified.rows == 3
     world.feed.down = False
     await world.admission.retry_undecided()
-    assert world.left == 0
+    assert world.unverified.rows == 0
     (event,) = await world.listed()
     assert (await world.story(event.name)).receipts[0].verdict == event_pb2.VERDICT_UNVERIFIED
     (rejection,) = await world.rejections()
@@ -301,8 +302,8 @@ async def test_another_tenants_event_is_not_found(world):
             [32, 256],
             0,
         ),  # what comes in small numbers is looked at in small numbers, until it does not
-        ([True] * 9, [64, 64, 64], 2),
-        ([False, True, True, True], [32, 64, 64], 1),  # a small lot that was full is no reason to rest
+        ([True] * 12, [16] * 10, 9),
+        ([False] + [True] * 12, [32] + [16] * 8, 7),  # a small lot that was full is no reason to rest
     ],
 )
 async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
@@ -321,7 +322,7 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
         return batch
 
     async def hurried(seconds, *result):
-        if seconds:
+        if seconds and seconds != admission._retry_seconds:  # at which the undecided are looked at
             rested.append(seconds)
         return await sleep(0, *result)
 
@@ -335,3 +336,219 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert (asked[: len(lots)], len(rested)) == (lots, rests)
+
+
+async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(world):
+    world.feed.down = True
+    for n in range(9):
+        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"s-{n}")
+    await world.admit()
+    assert world.unverified.rows == 9, "all of them, not a batch of four"
+    admission, read = world.admission, []
+    real = admission._undecided.read
+    admission._undecided.read = lambda conn, sources, limit: (
+        read.append(set(sources)) or real(conn, sources, limit)
+    )
+    await admission.retry_undecided()
+    assert read == [], "no body is read while nobody can be asked"
+    running = asyncio.create_task(admission.run())
+    looks = []
+    retry = admission.retry_undecided
+    admission.retry_undecided = lambda: looks.append(1) or retry()
+    for _ in range(50):
+        admission.soon()
+        await asyncio.sleep(0.002)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(looks) <= 1, "whatever wakes admission"
+    world.feed.down = False
+    await admission.retry_undecided()
+    assert world.unverified.rows == world.unverified.bytes == 0
+    assert set().union(*read) == {f"s-{n}" for n in range(9)}
+    assert await world.rows(schema.undecided_receipts) == 0
+
+
+async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_nobody_up(world):
+    asked, most = 0, 0
+
+    async def slow(source_id):
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        try:
+            await asyncio.sleep(0.5)
+        finally:
+            asked -= 1
+        raise DeadlineExceeded("no answer", reason="TIMEOUT")
+
+    admission = world.new_admission(batch=256)
+    admission._sources._put(resolved("s-1"))
+    admission._sources._feed.resolve = slow
+    for n in range(100):
+        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"guess-{n}")
+    await world.receipt()
+    began = time.monotonic()
+    while await admission.step():
+        pass
+    assert time.monotonic() - began < 1.0, "half a second each would be 50"
+    assert len(await world.listed()) == 1
+    assert 1 < most <= 16
+
+
+async def test_a_redelivery_does_not_keep_its_body_again_and_says_how_large_it_was(world):
+    other = BODY + b" "  # the same event in other bytes
+    await world.receipt()
+    await world.receipt()
+    await world.admit()
+    for body in (BODY, other):
+        await world.receipt(body)
+    await world.admit()
+    kept = sa.select(schema.receipts.c.body).order_by(schema.receipts.c.seq)
+    assert await world.db.read(lambda conn: conn.execute(kept).scalars().all()) == [BODY, b"", b"", other]
+    (event,) = await world.listed()
+    story = await world.story(event.name, view=event_service_pb2.EVENT_VIEW_FULL)
+    assert len(BODY) == 86
+    assert [receipt.size_bytes for receipt in story.receipts] == [86, 86, 86, 87]
+    assert story.body == BODY
+
+
+async def test_a_rejected_receipt_does_not_keep_a_second_copy_of_its_body(world):
+    await world.receipt(b"x" * 5_000, verdict=verdicts.UNVERIFIED, headers=b"signature: AAAA")
+    await world.admit()
+    assert (await world.rejections())[0].size_bytes == 5_000
+    assert (
+        await world.db.read(lambda conn: conn.execute(sa.select(schema.receipts.c.body)).scalar_one()) == b""
+    )
+
+
+def numbered_body(number):
+    return BODY.replace(b"766970532", b"%d" % number).replace(b"CAL1", b"CAL%d" % number)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["cannot_be_read", "cannot_be_written"])
+async def test_a_poison_receipt_is_a_dead_letter_and_the_others_are_admitted(world, monkeypatch, written):
+    if written:
+        apart = admit.told_apart
+
+        def poison(conn, decisions):
+            if any(d.seq == 2 and d.event["event_time"] for d in decisions):
+                raise OverflowError("date value out of range")
+            return apart(conn, decisions)
+
+        monkeypatch.setattr(admit, "told_apart", poison)
+    else:
+        identify = CallRail.identify
+
+        def poison(self, source, event_type, delivery):
+            if b"766970532" in delivery.body:
+                raise OverflowError("date value out of range")
+            return identify(self, source, event_type, delivery)
+
+        monkeypatch.setattr(CallRail, "identify", poison)
+    for number in (1, 766970532, 3):
+        await world.receipt(numbered_body(number))
+    await world.admit()
+    told = {event.state: event.last_error for event in await world.listed()}
+    assert len(await world.listed()) == 3
+    why = "it could not be kept" if written else "the body could not be read (OverflowError)"
+    assert why in told[event_pb2.EVENT_STATE_DEAD_LETTER]
+    assert not await world.admission.step()
+
+
+async def test_the_loop_goes_on_whatever_a_step_raises(world, monkeypatch):
+    steps = []
+
+    async def step(self):
+        steps.append(1)
+        if len(steps) < 2:
+            raise ZeroDivisionError
+        done.set()
+        return False
+
+    done = asyncio.Event()
+    monkeypatch.setattr(Admission, "step", step)
+    running = asyncio.create_task(world.admission.run())
+    for _ in range(2):
+        world.admission.soon()
+        await asyncio.sleep(0)
+    await asyncio.wait_for(done.wait(), 5)
+    running.cancel()
+
+
+async def numbered(world, source, *numbers):
+    for number in numbers:
+        await world.receipt(numbered_body(number), source=source)
+
+
+async def test_a_flood_of_one_source_delays_only_itself(tmp_path):
+    """Also of one request that is sent again and again, and across a restart between any two steps."""
+    async with await Database.open(f"sqlite:///{tmp_path}/g.db", schema.metadata) as db:
+        world = World(db, resolved("flood"), resolved("quiet"), resolved("other"))
+        await numbered(world, "flood", *range(300))
+        await numbered(world, "flood", *[7] * 300)
+        await numbered(world, "quiet", 9001, 9002, 9003)
+        await numbered(world, "other", 9101)
+        admission = world.new_admission(batch=40)
+        await admission.step()  # a small look
+        await admission.step()
+        query = sa.select(schema.events.c.event_id).where(schema.events.c.source_id != "flood")
+        early = await db.read(lambda conn: conn.execute(query).scalars().all())
+        assert len(early) == 4, "the quiet ones do not wait for the 600 before them"
+        assert await world.rows(schema.admitted_ahead) == 4
+        more = True
+        while more:
+            more = await world.new_admission(batch=40).step()  # another process each time
+        await world.admit()
+        assert await world.rows(schema.event_receipts) == 604
+        assert await world.rows(schema.events) == 304
+        assert await world.rows(schema.admitted_ahead) == 0
+        query = sa.select(schema.event_receipts.c.seq)
+        linked = await db.read(lambda conn: conn.execute(query).scalars().all())
+        assert sorted(linked) == list(range(1, 605)), "none is lost, none is skipped, none is taken twice"
+
+
+async def test_a_turn_is_bounded_by_bytes(world, monkeypatch):
+    sizes = []
+    decide = admit.Admission._decide
+
+    async def noted(self, rows):
+        sizes.append(sum(len(row.body) for row in rows))
+        return await decide(self, rows)
+
+    monkeypatch.setattr(admit.Admission, "_decide", noted)
+    for number in range(6):
+        await world.receipt(numbered_body(number)[:-1] + b', "note": "' + b"x" * 700_000 + b'"}')
+    await world.admit()
+    assert await world.rows(schema.events) == 6
+    assert max(sizes) <= MOST_BYTES
+
+
+async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world):
+    turns = Turns()
+    for seq in range(1, 1001):
+        turns.add("", seq, 10)
+    turns.add("quiet", 1001, 10)
+    assert turns.chosen(4) == [1, 1001, 2, 3]
+    for number in range(200):
+        await world.receipt(source=f"made-up-{number}", verdict=verdicts.UNVERIFIED)
+    await numbered(world, "s-1", 1)
+    admission = world.new_admission(batch=40)
+    await admission.step()
+    await admission.step()
+    assert len(await world.listed()) == 1
+
+
+async def test_each_sources_receipts_come_in_their_order_and_the_sources_in_turns():
+    turns = Turns()
+    for seq in range(1, 31):
+        turns.add("abc"[seq % 3] if seq < 20 else "a", seq, 10)
+    seen = []
+    while len(turns):
+        chosen = turns.chosen(4)
+        seen += chosen
+        assert turns.first_but(chosen) == min(set(range(1, 31)) - set(seen), default=None)
+        turns.remove(chosen)
+    assert sorted(seen) == list(range(1, 31))
+    for source in "abc":
+        mine = [seq for seq in seen if ("abc"[seq % 3] if seq < 20 else "a") == source]
+        assert mine == sorted(mine)

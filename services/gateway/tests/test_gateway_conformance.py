@@ -6,17 +6,21 @@ from inspect import signature
 
 import gateway_conforms_admit
 import gateway_conforms_events
+import gateway_conforms_story
 import gateway_conforms_tenants
 import pytest
+import sqlalchemy as sa
 from gateway_conformance import CHECKS, EXCLUSIONS
 from gateway_conforms_tenants import lacks_tenant
 from gateway_world import MIGRATIONS, opened
+from trunkline_gateway import schema
+from trunkline_gateway.event_rows import event_conditions, listed
 from trunkline_store.engines import ENGINES
 from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import require_emulator
 
-PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_tenants)
+PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_story, gateway_conforms_tenants)
 
 
 @asynccontextmanager
@@ -80,3 +84,29 @@ def test_exclusions_name_what_is_there():
 )
 def test_the_inspection_finds_what_lacks_a_tenant(statement):
     assert lacks_tenant(statement)
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "index"),
+    [
+        ('receipt_id = "1"', "received_at", "PRIMARY KEY (tenant_id=? AND event_id=?)"),
+        ("call = c1", "received_at", "events_by_call (tenant_id=? AND call=?)"),
+        ('provider_call_id = "1"', "received_at", "events_by_provider_call (tenant_id=? AND provider_call_id=?)"),
+        ('update_time > "2026-11-01T00:00:00Z"', "updated_at", "events_by_update (tenant_id=? AND updated_at>?)"),
+        ("", "updated_at", "events_by_update (tenant_id=?"),
+    ],
+)  # fmt: skip
+async def test_an_index_serves_each_filter_of_events_in_order(tmp_path, text, by, index):
+    column = schema.events.c[by]
+    query = listed("acme", [*event_conditions(text, "acme"), column.is_not(None)])
+    query = query.order_by(column.desc(), schema.events.c.event_id.desc()).limit(51)
+
+    def explain(conn):
+        compiled = query.compile(conn, compile_kwargs={"literal_binds": True})
+        return [row[3] for row in conn.execute(sa.text(f"EXPLAIN QUERY PLAN {compiled}"))]
+
+    async with in_a_file(tmp_path) as world:
+        plan = await world.db.read(explain)
+    assert any(index in step for step in plan), plan
+    assert not any("SCAN" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan if "receipt_id" not in text), plan

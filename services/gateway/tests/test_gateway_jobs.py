@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from gateway_sources import Feed, resolved
+from gateway_world import opened
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
@@ -15,9 +16,12 @@ from trunkline_gateway import schema, verdicts
 from trunkline_gateway.admit import Admission
 from trunkline_gateway.events import EventReader
 from trunkline_gateway.jobs import JobService
+from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
+from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -32,7 +36,7 @@ class World:
         other.source.name = "tenants/globex/sources/s-2"
         self.admission = Admission(
             db, queue, SourceMap(Feed(resolved(), other), None), keep_rejections=2,
-            jobs_ready=self.jobs.jobs_ready, undecided=lambda count: None,
+            jobs_ready=self.jobs.jobs_ready, unverified=Unverified(10, 1 << 20),
         )  # fmt: skip
         self.events = EventReader(db)
         self.inbox = db.appender(schema.receipts)
@@ -259,3 +263,45 @@ async def test_jobs_of_one_call_run_one_after_another(world):
     await world.report(seven, done=pb.JobDone())
     (second,) = await world.claim()
     assert second.event_type == "post_call"
+
+
+async def test_forty_jobs_of_a_megabyte_are_handed_out_in_answers_that_fit(tmp_path):
+    async with opened(tmp_path) as world:
+        pad = "x" * 1_000_000
+        for n in range(40):
+            await world.receipt(
+                json.dumps({"id": n, "timestamp": "2026-11-20T07:00:00Z", "pad": pad}).encode()
+            )
+        await world.admit()
+        given = []
+        while len(given) < 40:
+            request = pb.ClaimJobsRequest(worker="w1", limit=100, lease=Duration(seconds=30))
+            answer = await world.jobs.ClaimJobs(request, None)
+            assert answer.ByteSize() < MOST_MESSAGE_BYTES / 2
+            given += answer.jobs
+        assert {job.attempts for job in given} == {1}, "each was leased once"
+
+
+async def test_a_job_whose_workers_die_with_it_becomes_a_dead_letter_and_the_next_is_given_out(world):
+    await world.event(1)
+    for _ in range(POLICIES["normalise"].attempts):
+        (job,) = await world.claim(lease=10)
+        world.clock.advance(11)
+    await world.event(2, source="s-2")
+    (other,) = await world.claim(limit=1)
+    assert other.event.startswith("tenants/globex/")
+    assert await world.claim() == []
+    story = await world.story(job)
+    assert story.state == event_pb2.EVENT_STATE_DEAD_LETTER
+    assert "given up after 10 attempts" in story.last_error
+
+
+async def test_a_job_without_its_receipt_is_buried_and_the_others_are_given_out(world):
+    await world.event(1)
+    await world.event(2)
+    await world.db.write(
+        lambda conn: conn.execute(schema.receipts.delete().where(schema.receipts.c.seq == 1))
+    )
+    (job,) = await world.claim()
+    assert b'"id": 2' in job.body
+    assert await world.claim() == []

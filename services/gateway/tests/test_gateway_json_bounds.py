@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import gateway_echo as echo
 import pytest
+from trunkline.common.v1 import provider_pb2
+from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway import json_bounds
-from trunkline_gateway.providers import payload
-from trunkline_gateway.providers.base import Malformed
+from trunkline_gateway.providers import bodies, payload
+from trunkline_gateway.providers.base import Delivery, Malformed, Source
+from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.transcode import reader
 from trunkline_runtime.errors import InvalidArgument
 
@@ -89,3 +94,19 @@ def test_a_time_of_megabytes_is_no_time(value):
     with pytest.raises(Malformed):
         payload.as_duration(value, "duration")
     assert time.thread_time() - began < 0.05
+
+
+@pytest.mark.parametrize("provider", ["PROVIDER_GENERIC_HMAC", "PROVIDER_STANDARD_WEBHOOKS"])
+def test_a_body_is_parsed_once_to_be_admitted_and_once_to_be_processed(monkeypatch, provider):
+    parsed = []
+    monkeypatch.setattr(bodies, "parse_json", lambda body: parsed.append(1) or json.loads(body))
+    mapping = source_pb2.PayloadMapping(call_id="id", event_time="t")
+    hmac = source_pb2.HmacOptions(header="x-sig", dedup_path="id")
+    source = Source("s", "acme", getattr(provider_pb2, provider), (), mapping=mapping, hmac=hmac)
+    body = b'{"id": "c1", "t": "2026-11-20T07:00:00Z"}'
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    adapter = adapter_for(source.provider)
+    adapter.identify(source, "call", Delivery(body, {"webhook-id": "m1"}, "", now, ""))
+    assert len(parsed) == 1
+    adapter.normalise(source, "call", body, "application/json")
+    assert len(parsed) == 2

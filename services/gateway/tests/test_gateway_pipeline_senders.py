@@ -79,6 +79,55 @@ class TestRoles:
         assert tuple(transcribe.channel_speakers) == (CUSTOMER, AGENT)
 
 
+@pytest.mark.parametrize(
+    ("event_type", "direction"), [("text_message_sent", OUT), ("text_message_received", IN)]
+)
+async def test_who_wrote_a_text_is_told_to_the_analysis(
+    suite: Suite, event_type: str, direction: int
+) -> None:
+    await run(
+        suite,
+        job("e1", json.dumps({"resource_id": "SMT1", "content": "Sure, we will call"}).encode(), event_type),
+    )
+    (asked,) = suite.script.requests["AnalyzeCall"]
+    assert asked.direction == direction
+
+
+class TestTruncated:
+    """A webhook that says 17 s, and a transcript of 7.93 s."""
+
+    BODY = json.dumps({"resource_id": "CAL1", "recording": "https://x/y", "recording_duration": 17}).encode()
+    CUT = Unavailable("2.5 s", reason="RECORDING_TRUNCATED")
+    SAID = "TRUNCATED: the recording has 7.9 s of the 17 s that the webhook says"
+
+    async def test_it_is_fetched_again_then_kept_and_marked_on_event_and_call(self, suite: Suite) -> None:
+        suite.script.failures["FetchRecording"] = [self.CUT] * 3
+        suite.jobs.again = True
+        await run(suite, job("e1", self.BODY, "post_call"))
+        asked = suite.script.requests["FetchRecording"]
+        assert [request.least_duration.ToMilliseconds() for request in asked] == [14_300, 14_300, 14_300, 0]
+        assert suite.jobs.outcomes("e1")[-1] == "done"
+        assert list(suite.jobs.reports["e1"][-1].warnings) == [self.SAID]
+        (call,) = suite.tenant.calls.values()
+        assert list(call.warnings) == [self.SAID]
+
+    async def test_the_mark_stays_when_a_later_stage_is_tried_again(self, suite: Suite) -> None:
+        suite.script.failures["AnalyzeCall"] = [Unavailable("busy", reason="X")]
+        suite.jobs.again = True
+        await run(suite, job("e1", self.BODY, "post_call"))
+        assert list(suite.jobs.reports["e1"][-1].warnings) == [self.SAID]
+
+    @pytest.mark.parametrize("seconds", [None, 0, 1, 8, 8.9])
+    async def test_one_that_is_as_long_as_was_said_or_nearly_is_not_marked(
+        self, suite: Suite, seconds: float | None
+    ) -> None:
+        body = {"resource_id": "CAL1", "recording": "https://x/y", "recording_duration": seconds}
+        await run(suite, job("e1", json.dumps(body).encode(), "post_call"))
+        assert not list(suite.jobs.reports["e1"][-1].warnings)
+        (call,) = suite.tenant.calls.values()
+        assert not call.warnings
+
+
 class TestMedia:
     MESSAGE = {"resource_id": "SMT1", "content": "see", "media_urls": ["https://m.example.com/a.jpg?sig=1"]}  # noqa: RUF012
 

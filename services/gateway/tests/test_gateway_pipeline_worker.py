@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ import pytest
 from gateway_deliveries import NOW
 from gateway_suite import KEY, PATIENCE, Suite, job
 from trunkline.common.v1 import labels_pb2, provider_pb2
-from trunkline.tenant.v1 import source_pb2
+from trunkline.tenant.v1 import call_pb2, source_pb2
 from trunkline_gateway.pipeline.breakers import STATE
 from trunkline_gateway.pipeline.refusals import REFUSED
 from trunkline_runtime.errors import (
@@ -36,6 +37,8 @@ CALL = {
 }
 BODY = json.dumps(CALL).encode()
 NAME = "tenants/acme/calls/cal1"
+FETCHING, DONE = call_pb2.CALL_STATE_FETCHING, call_pb2.CALL_STATE_DONE
+GONE = FailedPrecondition("it is gone", reason="RECORDING_GONE")
 NOT_READY = Unavailable("the provider has none yet", reason="RECORDING_NOT_READY")
 
 
@@ -85,6 +88,79 @@ class TestTheWay:
         assert first.event_time == second.event_time
         assert first.event_time.ToJsonString() == "2026-11-20T11:00:00Z"
         assert len(asked(suite, "ReportJobs")) == 1
+        stages = ["normalise", "fetch_recording", "transcribe", "analyse", "record"]
+        assert [run.stage for run in report.passed] == stages, "the whole story in the one report"
+        for run, following in itertools.pairwise(report.passed):
+            assert run.start_time.ToNanoseconds() <= run.end_time.ToNanoseconds()
+            assert run.end_time.ToNanoseconds() <= following.start_time.ToNanoseconds()
+        assert (first.call.state, second.call.state) == (FETCHING, DONE)
+        assert second.call.state_sequence > first.call.state_sequence > 0
+        assert not asked(suite, "RecordCallState"), "nothing more is asked for it"
+
+    async def test_a_stage_that_lasts_is_told_to_the_call(self, suite: Suite) -> None:
+        release = suite.script.hold("CreateTranscript")
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.script.seen("RecordCallState")
+            assert suite.tenant.calls[NAME].state == call_pb2.CALL_STATE_TRANSCRIBING
+            release.set()
+            await suite.jobs.finished("e1")
+        assert suite.tenant.calls[NAME].state == DONE
+
+    async def test_a_dead_letter_is_told_to_the_call_first(self, suite: Suite) -> None:
+        suite.script.failures["FetchRecording"] = [GONE]
+        suite.script.failures["RecordCallState"] = [Unavailable("not now")] * 9
+        async with suite.worker(breaker_failures=100):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1", by=("wait", "dead"))
+        report = suite.jobs.reports["e1"][-1]
+        assert "RECORDING_GONE" in report.wait.reason, "nobody could be told"
+
+    async def test_a_stage_that_fails_in_its_second_part_is_one_attempt(self, suite: Suite) -> None:
+        suite.script.failures["RecordCall"] = [InvalidArgument("call", "is bad")]
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        (report,) = suite.jobs.reports["e1"]
+        assert (report.stage, report.WhichOneof("outcome"), list(report.passed)) == ("normalise", "dead", [])
+        assert report.start_time.ToNanoseconds() < report.end_time.ToNanoseconds()
+
+    async def test_a_degraded_analysis_waits_after_all_its_stages(self, suite: Suite) -> None:
+        suite.ai.degraded = True
+        async with suite.worker(degraded_retry_seconds=60):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1", by=("wait",))
+        *moved, report = suite.jobs.reports["e1"]
+        stages = [run.stage for one in (*moved, report) for run in one.passed]
+        assert stages == ["normalise", "fetch_recording", "transcribe", "analyse", "record"]
+        assert report.WhichOneof("outcome") == "wait"
+
+    async def test_a_failed_call_says_why(self, suite: Suite) -> None:
+        suite.script.failures["FetchRecording"] = [GONE]
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1")[-1] == "dead"
+        call = suite.tenant.calls[NAME]
+        assert call.state == call_pb2.CALL_STATE_FAILED
+        assert call.state_reason == "RECORDING_GONE: it is gone"
+
+    @pytest.mark.parametrize(
+        ("event_type", "change", "state"),
+        [
+            ("pre_call", {}, "RECEIVED"),
+            ("post_call", {"recording": None, "recording_duration": None, "duration": "12"}, "NO_RECORDING"),
+        ],
+    )
+    async def test_a_call_without_a_recording_says_whether_one_may_come(
+        self, suite: Suite, event_type: str, change: dict[str, Any], state: str
+    ) -> None:
+        async with suite.worker():
+            await suite.jobs.add(job(body=body(**change), event_type=event_type))
+            await suite.jobs.finished("e1")
+        (record,) = asked(suite, "RecordCall")
+        assert call_pb2.CallState.Name(record.call.state) == f"CALL_STATE_{state}"
+        assert record.call.state_sequence == 0, "it gives way to an event that has stages"
 
     async def test_facts_are_in_the_list_while_the_recording_is_still_fetched(self, suite: Suite) -> None:
         release = suite.script.hold("FetchRecording")
@@ -507,6 +583,8 @@ class TestCrashes:
             assert again.jobs.outcomes("e1")[-1] == "done"
             for name, request in expected.items():
                 assert all(other == request for other in asked(again, name))
+            for call in (*again.tenant.calls.values(), *suite.tenant.calls.values()):
+                call.ClearField("state_sequence")  # which lease it was
             assert again.tenant.calls == suite.tenant.calls
 
     async def test_another_generation_asks_for_other_results(self, suite: Suite) -> None:

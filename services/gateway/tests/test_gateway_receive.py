@@ -7,16 +7,22 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 from gateway_sources import SECRET, Feed, resolved
+from trunkline.common.v1 import provider_pb2
 from trunkline_gateway import verdicts
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.headers import unpack
+from trunkline_gateway.providers.base import Rejected
+from trunkline_gateway.providers.twilio import Twilio
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified
 from trunkline_store.errors import StoreBusy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -45,16 +51,21 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9):
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
+        self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
-            public_url="https://hooks.example.com/", max_body_bytes=1000, max_unverified=2,
-            admit_soon=self.admit, now=lambda: NOW,
+            public_url="https://hooks.example.com/", max_body_bytes=most, unverified=self.unverified,
+            admit_soon=self.admit, now=lambda: NOW, sleep=self.held,
         )  # fmt: skip
+        self.slept = []
 
     def admit(self):
         self.admitted += 1
+
+    async def held(self, seconds):
+        self.slept.append(seconds)
 
     async def post(self, path="/hooks/s-1/post_call", chunks=(b"{}",), headers=(), method="POST", query=b""):
         scope = {
@@ -113,6 +124,23 @@ async def test_a_body_in_chunks_is_read_whole():
     assert (status, world.inbox.rows[0][-1]) == (202, body)
 
 
+@pytest.mark.parametrize(("size", "aside"), [(100, False), (1_000_000, True)])
+async def test_a_long_body_is_verified_off_the_loop(size, aside, monkeypatch):
+    source = resolved()
+    source.source.provider = provider_pb2.PROVIDER_TWILIO
+    world = World(source, most=1 << 20)
+    ran_in = []
+
+    def verify(_adapter, _source, _delivery):
+        ran_in.append(threading.current_thread() is threading.main_thread())
+        raise Rejected("no")
+
+    monkeypatch.setattr(Twilio, "verify", verify)
+    status, _, _ = await world.post(chunks=(b"a=" + b"%41" * (size // 3),))
+    assert (status, ran_in) == (401, [not aside])
+    assert world.kept.rows == [("s-1", "post_call", "no")]
+
+
 async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
     world = World(resolved())
     scope = {
@@ -136,8 +164,10 @@ async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
 
 async def test_a_wrong_signature_is_401_and_kept():
     world = World(resolved())
-    status, _, text = await world.post(headers=signed(b"other"))
+    with structlog.testing.capture_logs() as lines:
+        status, _, text = await world.post(headers=signed(b"other"))
     assert (status, world.inbox.rows) == (401, [])
+    assert [line["url"] for line in lines] == ["https://hooks.example.com/hooks/s-1/post_call"]
     assert world.kept.rows == [("s-1", "post_call", json.loads(text)["error"]["message"])]
     assert SECRET not in text.decode()
 
@@ -179,7 +209,7 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
         "what may verify it, and nothing else"
     )
     assert b"Bearer" not in row[8]
-    world.receiver.unverified_decided(0)
+    world.unverified.looked_at([row[0] for row in world.inbox.rows], [])
     assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"
 
 
@@ -205,6 +235,22 @@ async def test_above_the_abuse_ceiling_is_429_and_says_when():
     assert (await world.post(headers=signed(b"{}")))[0] == 202
     status, headers, _ = await world.post(headers=signed(b"{}"))
     assert (status, headers[b"retry-after"]) == (429, b"2")
+    for _ in range(9):
+        await world.post(headers=signed(b"{}"))
+    assert len(set(world.slept)) == 10, "who does not wait is kept waiting, each another while"
+    assert all(0.25 <= seconds <= 0.75 for seconds in world.slept)
+
+
+async def test_a_flood_of_one_source_leaves_the_others_and_what_strangers_send_leaves_the_sender():
+    world = World(resolved(), resolved("s-2"), rate=0.5, burst=2)
+    posts = (
+        [("s-1", signed(b"{}"))] * 3 + [("s-2", signed(b"{}"))] + [("s-2", [(b"signature", b"wrong")])] * 3
+    )
+    posts.append(("s-2", signed(b"{}")))
+    answers = [
+        (await world.post(f"/hooks/{source}/post_call", headers=headers))[0] for source, headers in posts
+    ]
+    assert answers == [202, 202, 429, 202, 401, 401, 429, 202]
 
 
 @pytest.mark.parametrize(
@@ -217,3 +263,38 @@ async def test_another_path_is_404(path):
 async def test_get_is_405():
     status, headers, _ = await World(resolved()).post(method="GET")
     assert (status, headers[b"allow"]) == (405, b"POST")
+
+
+async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wherever_it_waits():
+    world = World()
+    world.unverified.most_rows = 300
+    world.feed.down = True
+    answers = []
+    for n in range(1_500):
+        answers.append((await world.post(f"/hooks/s-{n}/post_call"))[0])
+        if n % 100 == 99:  # admission looks at all that came, and can judge none of it
+            rows = world.inbox.rows
+            world.unverified.looked_at([row[0] for row in rows[-100:]], [600] * (len(rows) - world.looked))
+            world.looked = len(rows)
+        if n % 200 == 199:  # and by and by counts what the store holds
+            world.unverified.recount(len(world.inbox.rows), 600 * len(world.inbox.rows))
+    assert (answers.count(202), answers.count(503)) == (300, 1_200)
+    assert world.feed.asked < 10, "a service that could not be reached is left alone for a moment"
+
+
+async def test_unverified_webhooks_are_bounded_in_bytes_too():
+    world = World()
+    world.unverified.most_rows, world.unverified.most_bytes = 1_000, 10_000
+    world.feed.down = True
+    answers = [(await world.post(f"/hooks/s-{n}/x", chunks=(b"x" * 900,)))[0] for n in range(20)]
+    assert answers.count(202) == 7
+    assert world.unverified.bytes <= 10_000
+
+
+async def test_a_webhook_that_was_not_stored_does_not_count_as_waiting():
+    world = World()
+    world.feed.down = True
+    world.inbox.error = StoreBusy("full")
+    for _ in range(5):
+        assert (await world.post("/hooks/s-9/x"))[0] == 503
+    assert (world.unverified.rows, world.unverified.bytes) == (0, 0)

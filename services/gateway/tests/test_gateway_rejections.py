@@ -176,3 +176,13 @@ async def test_a_purged_event_that_is_delivered_again_is_new(tmp_path):
         await world.events.PurgeEvents(request, None)
         assert await world.event(1) == name
         assert (await world.show(name)).state == event_pb2.EVENT_STATE_WAITING
+
+
+async def test_a_rejection_that_cannot_be_written_takes_no_other_along(tmp_path):
+    async with opened(tmp_path) as world:
+        for number in range(3):
+            world.rejections.keep(source_of(source()), "post_call", callrail(body_of(number)), "wrong")
+        world.rejections._queue[1]["reason"] = "\ud800"
+        await world.rejections.flush()
+        assert len(await world.rejected()) == 2
+        assert world.rejections.dropped == 1

@@ -15,6 +15,8 @@ from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
 from trunkline_gateway.replaying import Replays
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from trunkline_runtime.periodic import SET_ASIDE
+from trunkline_runtime.validation import validator
 
 WAITING, DONE = event_pb2.EVENT_STATE_WAITING, event_pb2.EVENT_STATE_DONE
 DEAD = event_pb2.EVENT_STATE_DEAD_LETTER
@@ -191,6 +193,43 @@ async def test_the_same_request_begins_one_replay_and_another_content_is_refused
     foreign = pb.GetReplayRequest(name=first.name.replace("acme", "globex"))
     with pytest.raises(NotFound):
         await world.events.GetReplay(foreign, None)
+
+
+@pytest.mark.parametrize("rate", [1e-12, 0.0099, 1000.1, -1.0, float("nan"), float("inf")])
+def test_a_rate_outside_of_its_bounds_is_refused_by_name(rate):
+    with pytest.raises(InvalidArgument, match=r"rate_per_second: must be .* 0\.01 and .* 1000"):
+        validator()(pb.ReplayEventsRequest(parent=PARENT, rate_per_second=rate))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 1000.0])
+def test_a_rate_within_its_bounds_is_taken(rate):
+    validator()(pb.ReplayEventsRequest(parent=PARENT, rate_per_second=rate))
+
+
+@pytest.mark.parametrize("rate", [1e-12, 1e300, -5.0])
+async def test_a_rate_that_an_earlier_version_took_stops_nobodys_replays(world, rate):
+    for n in range(3):
+        await world.dead(n)
+    slow = await world.replay_all(rate_per_second=rate)
+    other = await world.replay_all(rate_per_second=10, force=True)
+    await world.replays.step()
+    ended = await world.events.GetReplay(pb.GetReplayRequest(name=other.name), None)
+    assert ended.state == replay_pb2.REPLAY_STATE_DONE
+    assert (await world.events.GetReplay(pb.GetReplayRequest(name=slow.name), None)).HasField("create_time")
+
+
+async def test_a_replay_that_fails_is_set_aside_and_the_others_go_on(world):
+    await world.dead(1)
+    poison = await world.replay_all(rate_per_second=5)
+    await world.db.write(lambda conn: conn.execute(schema.replays.update().values(filter="no filter at all")))
+    good = await world.replay_all(rate_per_second=10)
+    before = SET_ASIDE.labels("replays")._value.get()
+    for _ in range(3):
+        world.clock.advance(1)
+        await world.replays.step()
+    assert SET_ASIDE.labels("replays")._value.get() == before + 1, "it is not tried again at every look"
+    shown = [await world.events.GetReplay(pb.GetReplayRequest(name=one.name), None) for one in (poison, good)]
+    assert [one.state for one in shown] == [replay_pb2.REPLAY_STATE_RUNNING, replay_pb2.REPLAY_STATE_DONE]
 
 
 async def test_the_loop_ends_a_replay_without_being_asked(world):

@@ -8,7 +8,7 @@ import pytest
 from gateway_sources import resolved
 from gateway_world import body_of, opened
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_gateway import schema, verdicts
+from trunkline_gateway import retention, schema, verdicts
 from trunkline_gateway.admit import Admission
 from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.rejections import Rejections
@@ -29,7 +29,7 @@ async def world(tmp_path):
     async with opened(tmp_path, kept(3), kept(0, "s-2")) as world:
         world.admission = Admission(
             world.db, world.queue, world.sources, keep_rejections=50, jobs_ready=lambda tenants: None,
-            undecided=lambda count: None, events_days=10,
+            unverified=world.unverified, events_days=10,
         )  # fmt: skip
         yield world
 
@@ -117,3 +117,23 @@ async def test_without_days_everything_is_kept(tmp_path):
         world.clock.advance(timedelta(days=3650).total_seconds())
         await sweep(world.db)
         assert len(await world.listed()) == 1
+
+
+async def test_a_tenant_whose_events_cannot_be_deleted_stands_in_nobodys_way(tmp_path, monkeypatch):
+    other = resolved("s-2")
+    other.source.name = "tenants/globex/sources/s-2"
+    async with opened(tmp_path, kept(3), other) as world:
+        world.admission = world.new_admission(events_days=3)
+        await world.done(1)
+        await world.done(2, source="s-2", tenant="globex")
+        delete = retention.delete_events
+
+        def poison(conn, tenant, found):
+            if tenant == "acme":
+                raise OverflowError("date value out of range")
+            return delete(conn, tenant, found)
+
+        monkeypatch.setattr(retention, "delete_events", poison)
+        world.clock.advance(4 * DAY)
+        await sweep(world.db)
+        assert [len(await world.listed(parent=f"tenants/{t}")) for t in ("acme", "globex")] == [1, 0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import UTC, datetime
 
 import pytest
 from gateway_world import opened
+from trunkline_gateway import schema
 
 
 def modified(note, second=0):
@@ -94,3 +96,28 @@ async def test_words_of_an_earlier_time_come_again_as_a_redelivery(tmp_path, tol
                 await world.admit()
         await world.admit()
         assert await notes_of(world) == list(events)
+
+
+@pytest.mark.parametrize("notes", ["aba", "abba", "abab", "aabca"])
+async def test_in_whatever_order_they_are_admitted_the_last_received_is_the_last_event(tmp_path, notes):
+    """Out of the spool and from other shards receipts come late; each permutation is admitted one by one."""
+    at = [datetime(2026, 11, 20, 12, 0, second, tzinfo=UTC) for second in range(len(notes))]
+    for number, order in enumerate(itertools.permutations(range(len(notes)))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with opened(folder) as world:
+            for place in order:
+                await world.receipt(modified(notes[place]), event_type="call_modified", received_at=at[place])
+                await world.admit()
+            runs = "".join(note for note, _ in itertools.groupby(notes))
+            ended = await notes_of(world)
+            assert ended[-1] == notes[-1], order
+            links = await world.db.read(lambda conn: conn.execute(schema.event_receipts.select()).all())
+            assert sorted(link.seq for link in links) == list(range(1, len(notes) + 1)), "each is one event's"
+            # One that was told before its words were told again may be missing; none is told out of turn.
+            assert is_within(ended, runs), (order, ended)
+
+
+def is_within(some, all_):
+    rest = iter(all_)
+    return all(note in rest for note in some)

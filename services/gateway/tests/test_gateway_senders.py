@@ -336,6 +336,43 @@ def test_what_is_too_long_is_cut_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
+    ("event_type", "payload", "warning"),
+    [
+        ("post_call", {"tags": ["x" * 257]}, "an item of tags was cut to 256 characters"),
+        ("post_call", {"tags": ",".join(["a"] * 300)}, "tags was cut to 200 items"),
+        (
+            "text_message_received",
+            {"content": "x" * 100_001},
+            "content was cut to 100000 characters",
+        ),
+        (
+            "text_message_received",
+            {"media_urls": [f"https://x/{n}" for n in range(11)]},
+            "media_urls was cut to 10 items",
+        ),
+        (
+            "text_message_received",
+            {"media_urls": ["https://x/" + "y" * 5000]},
+            "an item of media_urls must be at most 4096 characters; it was left out",
+        ),
+        (
+            "form_submission",
+            {"form_data": {f"field{n}": "x" for n in range(101)}},
+            "form_data was cut to 100 items",
+        ),
+        (
+            "form_submission",
+            {"form_data": {f"field{n}": "x" * 9_999 for n in range(20)}},
+            "the text of form_data was cut to 100000 characters",
+        ),
+    ],
+)
+def test_nothing_is_cut_in_silence(event_type: str, payload: dict[str, Any], warning: str) -> None:
+    stated = facts(event_type, json.dumps({"resource_id": "X1", **payload}), source(CALLRAIL), JSON)
+    assert stated.warnings == (warning,)
+
+
+@pytest.mark.parametrize(
     ("body", "content"),
     [
         (b'{"id":1,"content":"hi \\ud83d"}', "hi \ufffd"),

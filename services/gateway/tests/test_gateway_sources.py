@@ -226,3 +226,56 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, m
         cache.save([resolved("s-2")])
     assert set(cache.load()) == {"s-1"}
     assert [path.name for path in tmp_path.iterdir()] == ["sources"]
+
+
+class Asked(Feed):
+    """Says that there is no such source, or that nobody can be reached, and counts who asks."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.asked, self.now, self.most = error, 0, 0, 0
+
+    async def resolve(self, source_id):
+        self.asked, self.now = self.asked + 1, self.now + 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.001)
+        self.now -= 1
+        raise self.error
+
+
+async def test_guessed_ids_are_asked_for_a_few_at_a_time_and_remembered():
+    feed = Asked(NotFound("x"))
+    sources = SourceMap(feed, None, now=lambda: 1.0)
+    answers = await asyncio.gather(*(sources.resolve(f"g-{n}") for n in range(5_000)), return_exceptions=True)
+    assert feed.most <= 16
+    assert answers.count(None) == feed.asked == 1_000, "the others were told to come back"
+    assert {type(answer) for answer in answers} == {type(None), Unavailable}
+    for n in range(1_000):
+        assert await sources.resolve(f"g-{n}") is None
+    assert feed.asked == 1_000
+    for n in range(12_000):
+        sources._miss(f"h-{n}")
+    assert len(sources._missing) == 10_000
+
+
+async def test_a_service_that_cannot_be_reached_is_asked_once_a_second_whatever_the_ids():
+    feed, clock = Asked(Unavailable("no", reason="DOWN")), [100.0]
+    sources = SourceMap(feed, None, now=lambda: clock[0])
+    for second in range(3):
+        clock[0] += 1.1
+        for n in range(200):
+            with pytest.raises(Unavailable):
+                await sources.resolve(f"{second}-{n}")
+    assert feed.asked == 3
+    feed.error = NotFound("x")
+    sources._resting_until = 0.0  # the watch is connected again
+    assert await sources.resolve("0-0") is None
+
+
+async def test_a_source_that_cannot_be_understood_is_set_aside_and_the_others_are_followed():
+    poison = resolved("s-1")
+    poison.source.name = "nothing like a name"
+    feed = Feed([Change(upserted=poison, revision=3), Change(upserted=resolved("s-2"), revision=4)])
+    sources = SourceMap(feed, None)
+    await follow(sources)
+    assert sources.get("s-2") is not None

@@ -85,3 +85,21 @@ async def test_a_list_may_be_old_and_an_event_never_is(worlds):
     assert (await world.show(event.name)).receipt_count == 1
     await world.keep_rejected(callrail(body_of(2), "wrong"))
     assert len(await world.rejected()) == 1, "whoever accepts looks again"
+
+
+async def test_a_flood_of_one_source_leaves_room_in_every_shard(worlds):
+    world, _ = worlds
+    for number in range(160):
+        await world.receipt(body_of(number), receipt_id=f"{number:032x}", source="s-1")
+    for number in range(160, 168):
+        await world.receipt(body_of(number), receipt_id=f"{number:032x}", source="z-2")
+    backlog = ByShard()
+    for shard in range(8):
+        keys = await world.db.read(lambda conn, s=shard: backlog._keys(conn, s, 1000))
+        there = {key["source_id"] for key in keys}
+        some = await world.db.read(lambda conn, s=shard: backlog._keys(conn, s, 6))
+        assert {key["source_id"] for key in some} == there, "a few of each"
+        assert len(some) <= 6 + len(there)
+    batch = await world.db.read(lambda conn: backlog.read(conn, 500))
+    assert (len(batch.rows), batch.more) == (168, False)
+    assert (await world.db.read(lambda conn: backlog.read(conn, 20))).more

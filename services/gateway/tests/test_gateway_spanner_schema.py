@@ -10,7 +10,7 @@ PACKAGE = "trunkline_gateway.migrations"
 async def test_the_revisions_make_what_the_tables_declare(spanner_url):  # noqa: F811
     text = await made_by_revisions(spanner_url, PACKAGE, schema.metadata)
     for part in (
-        "NULL_FILTERED INDEX receipts_pending ON receipts(pending, received_at)",
+        "NULL_FILTERED INDEX receipts_pending_by_source ON receipts(pending, source_id, received_at)",
         "INTERLEAVE IN PARENT events ON DELETE CASCADE",
         "events_by_time ON events(tenant_id, received_at, event_id) STORING (source_id, provider,",
         "NULL_FILTERED INDEX jobs_queue ON jobs(queue_class, shard, tenant_id, visible_at, job_id)",

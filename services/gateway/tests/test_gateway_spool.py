@@ -18,6 +18,7 @@ from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool, SpoolFull, SpoolUnavailable
 from trunkline_gateway.spool_rows import opened as unsealed
 from trunkline_gateway.spool_rows import sealed
+from trunkline_gateway.unverified import Unverified
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
 
 
@@ -212,7 +213,7 @@ async def test_a_full_spool_is_a_503_that_says_when_to_try_again(tmp_path):
     async with opened(tmp_path, max_bytes=0) as world:
         receiver = Receiver(
             SourceMap(Feed(resolved()), None), world.inbox, None, Buckets(1e9, 1e9, lambda: 0.0),
-            public_url="http://x", max_body_bytes=1000, max_unverified=1, admit_soon=lambda: None,
+            public_url="http://x", max_body_bytes=1000, unverified=Unverified(1, 1_000), admit_soon=lambda: None,
         )  # fmt: skip
         signature = base64.b64encode(hmac.digest(SECRET.encode(), b"{}", hashlib.sha1))
         scope = {

@@ -12,13 +12,15 @@ from typing import Any
 import gateway_echo as echo
 import httpx
 import pytest
+from trunkline.tenant.v1 import call_service_pb2, tenant_service_pb2
 from trunkline_gateway.transcode import writer
 from trunkline_gateway.transcode.bindings import RuleError, bindings_of, router_of
 from trunkline_gateway.transcode.credentials import Credentials
 from trunkline_gateway.transcode.router import RouteConflict
 from trunkline_gateway.transcode.transcoder import Transcoder
+from trunkline_runtime import access
 from trunkline_runtime.access import Rule
-from trunkline_runtime.errors import Unauthenticated, Unavailable
+from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable
 from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
 from trunkline_runtime.tokens import TokenSigner
 
@@ -208,6 +210,13 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"createTime": "yesterday"}', "thing.createTime", "timestamp"),
         (b'{"etag": "a", "etag": "b"}', "body", "'etag' stands twice"),
         (b'"text"', "thing", "JSON object"),
+        (b"", "body", "is required"),
+        (b"  ", "body", "is required"),
+        (b"null", "body", "must not be null"),
+        (b'{"ratio": "1.5"}', "thing.ratio", "must be a number"),
+        (b'{"ratio": true}', "thing.ratio", "must be a number"),
+        (b'{"kind": "1"}', "thing.kind", "is not one of"),
+        (b'{"kind": false}', "thing.kind", "is not one of"),
     ],
 )
 async def test_a_wrong_body_is_400_and_says_where(world: World, body: bytes, field: str, said: str) -> None:
@@ -271,6 +280,15 @@ async def test_json_is_json(world: World, kind: str | None) -> None:
     )
     assert answer.status_code == 200, answer.text
     assert backend.last()[1].thing.display_name == "x"
+
+
+async def test_a_custom_method_without_its_body_does_nothing(world: World) -> None:
+    client, backend = world
+    for headers in ({}, JSON):
+        answer = await client.post("/v1/things/a:poke", headers=headers)
+        assert violation(answer)[0] == "body"
+    assert not backend.asked
+    assert (await client.post("/v1/things/a:poke", json={})).status_code == 200
 
 
 async def test_a_method_without_a_body_takes_none(world: World) -> None:
@@ -443,3 +461,49 @@ def test_a_rule_that_cannot_be_served_is_an_error_at_the_start(rpc: str, said: s
     with pytest.raises((RuleError, RouteConflict), match=said) as raised:
         router_of(bindings_of([pool.FindServiceByName("bad.v1.BadService")]))
     assert "R" in str(raised.value)
+
+
+# Lists of nobody
+
+
+TENANTS = "/trunkline.tenant.v1.TenantService/"
+CALLS = "/trunkline.tenant.v1.CallService/"
+
+
+@pytest.fixture
+async def tenants() -> AsyncIterator[World]:
+    services = [tenant_service_pb2.DESCRIPTOR.services_by_name["TenantService"],
+                call_service_pb2.DESCRIPTOR.services_by_name["CallService"]]  # fmt: skip
+    async with echo.transcoding(services, Credentials(Keys(), SIGNER), rules=access.TABLE) as pair:
+        yield pair
+
+
+async def test_an_operators_list_of_no_tenant_is_not_found(tenants: World) -> None:
+    client, backend = tenants
+    shown = {"authorization": "Bearer tl_operator"}
+    backend.answers[TENANTS + "GetTenant"] = NotFound("tenants/nobody")
+    answer = await client.get("/v1/tenants/nobody/calls", headers=shown)
+    assert answer.status_code == 404
+    assert (await client.get("/v1/tenants/nobody", headers=shown)).json()["error"]["message"] == (
+        answer.json()["error"]["message"]
+    )
+    asked = [(method, getattr(request, "name", "")) for method, request, _ in backend.asked]
+    assert (TENANTS + "GetTenant", "tenants/nobody") in asked
+
+
+async def test_a_list_that_is_empty_or_a_tenants_own_is_what_it_is(tenants: World) -> None:
+    client, backend = tenants
+    answer = await client.get("/v1/tenants/acme/calls", headers={"authorization": "Bearer tl_operator"})
+    assert (answer.status_code, answer.json()["calls"]) == (200, [])
+    backend.asked.clear()
+    await client.get("/v1/tenants/acme/calls", headers={"authorization": "Bearer tl_viewer"})
+    backend.answers[CALLS + "ListCalls"] = call_service_pb2.ListCallsResponse(next_page_token="x")
+    await client.get("/v1/tenants/acme/calls", headers={"authorization": "Bearer tl_operator"})
+    assert [method for method, _, _ in backend.asked] == [CALLS + "ListCalls"] * 2, "nobody else is asked"
+
+
+async def test_every_list_of_a_tenants_names_its_parent() -> None:
+    """What tells a list: its name, and the field that says whose it is."""
+    for name, rule in access.TABLE.items():
+        if name.rpartition("/")[2].startswith("List") and rule.resource:
+            assert rule.resource == "parent", name

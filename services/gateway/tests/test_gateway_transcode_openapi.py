@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
+from buf.validate import validate_pb2
+from trunkline.tenant.v1 import source_service_pb2
 from trunkline_gateway.transcode.app import PACKAGES, build_transcoder
 from trunkline_gateway.transcode.bindings import bindings_of, router_of, services_of
+from trunkline_gateway.transcode.described_rules import limits, up_to
 from trunkline_gateway.transcode.openapi import document
 from trunkline_gateway.transcode.router import Match
 from trunkline_runtime.channels import Channels
@@ -52,14 +56,77 @@ def test_a_list_tells_its_parameters_and_an_update_its_body_and_mask() -> None:
     update = paths["/v1/tenants/{tenantsId}/sources/{sourcesId}"]["patch"]
     assert [p["name"] for p in update["parameters"]] == ["tenantsId", "sourcesId", "updateMask"]
     (body,) = update["requestBody"]["content"].values()
-    assert body["schema"] == {"$ref": "#/components/schemas/trunkline.tenant.v1.Source"}
+    assert body["schema"] == {"$ref": "#/components/schemas/trunkline.tenant.v1.Source.Change"}
 
 
 def test_what_is_written_once_or_only_read_is_marked() -> None:
-    source = document(BINDINGS)["components"]["schemas"]["trunkline.tenant.v1.Source"]["properties"]
-    assert source["secret"]["writeOnly"]
+    schemas = document(BINDINGS)["components"]["schemas"]
+    source = schemas["trunkline.tenant.v1.Source"]["properties"]
     assert source["createTime"] == {"type": "string", "format": "date-time", "readOnly": True}
     assert source["state"] == {"$ref": "#/components/schemas/trunkline.tenant.v1.SourceState"}
+    written = schemas["trunkline.tenant.v1.Source.Write"]["properties"]
+    assert written["secret"] == {"type": ["string", "null"], "maxLength": 512, "writeOnly": True}
+    assert "createTime" not in written
+
+
+def test_limits_are_those_that_validate() -> None:
+    described = document(BINDINGS)
+    replay = described["components"]["schemas"]["trunkline.gateway.v1.ReplayEventsRequest.Write"][
+        "properties"
+    ]
+    assert replay["ratePerSecond"] == {
+        "type": ["number", "null"], "format": "double",
+        "anyOf": [{"const": 0}, {"minimum": 0.01, "maximum": 1000}],
+    }  # fmt: skip
+    assert replay["filter"]["maxLength"] == 2000
+    listed = described["paths"]["/v1/tenants/{tenantsId}/calls"]["get"]["parameters"]
+    size = next(p["schema"] for p in listed if p["name"] == "pageSize")
+    assert (size["minimum"], size["maximum"]) == (0, 500)
+    key = described["components"]["schemas"]["trunkline.tenant.v1.ApiKey.Write"]
+    assert key["required"] == ["role"]
+    assert key["properties"]["role"]["enum"] == ["ROLE_VIEWER", "ROLE_MEMBER", "ROLE_ADMIN", 1, 2, 3]
+
+
+def test_what_the_path_sets_is_not_in_the_body_and_a_body_is_required_where_it_can_say_something() -> None:
+    described = document(BINDINGS)
+    schemas = described["components"]["schemas"]
+    needed = {}
+    for path, _, operation in operations(described):
+        if "requestBody" not in operation:
+            continue
+        (body,) = operation["requestBody"]["content"].values()
+        schema = schemas[body["schema"]["$ref"].rsplit("/", 1)[1]]
+        assert not {"name", "parent"} & set(schema["properties"]), path
+        needed[operation["operationId"]] = operation["requestBody"]["required"]
+    assert needed["EventService_ReplayEvents"]
+    assert [name for name, is_needed in needed.items() if not is_needed] == [
+        "EventService_CancelEvent",
+        "EventService_AcceptRejection",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("most", "taken", "refused"),
+    [
+        (
+            86_400,
+            ["0s", "1s", "86399.999999999s", "86400s", "86400.000s"],
+            ["86400.1s", "86401s", "-1s", "01s"],
+        ),
+        (9, ["0s", "8.5s", "9s"], ["9.5s", "10s", "s"]),
+    ],
+)
+def test_the_bounds_of_a_duration_are_a_pattern(most: int, taken: list[str], refused: list[str]) -> None:
+    rules = validate_pb2.FieldRules(duration={"gte": {"seconds": 0}, "lte": {"seconds": most}})
+    field = source_service_pb2.RotateSourceSecretRequest.DESCRIPTOR.fields_by_name["overlap"]
+    pattern = limits(rules, field)["pattern"]
+    assert [text for text in taken + refused if re.search(pattern, text)] == taken
+
+
+def test_a_pattern_of_numbers_fits_all_of_them_and_no_other() -> None:
+    for most in (0, 7, 10, 99, 100, 500, 1_234):
+        pattern = re.compile(up_to(most))
+        assert [n for n in range(2_000) if pattern.fullmatch(str(n))] == list(range(most + 1))
 
 
 async def test_it_is_served_to_anybody_and_by_get_only() -> None:

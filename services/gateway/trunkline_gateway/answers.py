@@ -34,11 +34,15 @@ _NAMES = {
     405: "UNIMPLEMENTED",
     408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     431: "INVALID_ARGUMENT",
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
+
+
+_QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
 
 
 async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
@@ -81,7 +85,10 @@ def _refusal(
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     name = _NAMES[status]
     detail = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "trunkline"}
-    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": [detail]}})
+    details: list[dict[str, Any]] = [detail]
+    if status == 429:
+        details.append({"@type": _QUOTA_FAILURE, "violations": [{"subject": reason, "description": message}]})
+    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": details}})
     headers = [_JSON, (b"content-length", str(len(body)).encode())]
     if retry_after is not None:
         headers.append((b"retry-after", str(max(1, int(retry_after + 0.999))).encode()))

@@ -8,7 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from trunkline.gateway.v1 import conversation_service_pb2_grpc, event_service_pb2_grpc, job_service_pb2_grpc
+from trunkline.gateway.v1 import (
+    conversation_service_pb2_grpc,
+    event_service_pb2_grpc,
+    job_service_pb2_grpc,
+    usage_service_pb2_grpc,
+)
 from trunkline_jobs import Queue
 from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.channels import Channels
@@ -30,6 +35,8 @@ from trunkline_gateway.feed import TenantFeed
 from trunkline_gateway.http import Front, HttpServer
 from trunkline_gateway.inbox import SpoolingInbox
 from trunkline_gateway.jobs import JobService
+from trunkline_gateway.kept import REFRESH_SECONDS, Kept
+from trunkline_gateway.progress import telling
 from trunkline_gateway.readiness import Readiness
 from trunkline_gateway.receive import Receiver
 from trunkline_gateway.rejections import Rejections
@@ -42,6 +49,8 @@ from trunkline_gateway.spool import Spool
 from trunkline_gateway.standby import standing_by
 from trunkline_gateway.stored import Stored
 from trunkline_gateway.transcode.app import build_transcoder
+from trunkline_gateway.unverified import Unverified
+from trunkline_gateway.usage import UsageService
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -71,23 +80,32 @@ async def serve(config: GatewayConfig) -> None:
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
         jobs = JobService(db, queue, _shares(config))
 
-        rejections = Rejections(db, config.keep_rejections, events_days=config.events_days)
-        receiver: Receiver
+        rejections = Rejections(
+            db,
+            config.keep_rejections,
+            events_days=config.events_days,
+            keep_bytes=config.keep_rejections_bytes,
+            quotas_of=sources.quotas_of,
+        )
+        kept = Kept(db)
+        unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
         appender = db.appender(schema.receipts, max_rows=config.max_queued)
         admission = Admission(
             db,
             queue,
             sources,
             keep_rejections=config.keep_rejections,
+            keep_rejections_bytes=config.keep_rejections_bytes,
             events_days=config.events_days,
             base_url=config.public_url,
             jobs_ready=jobs.jobs_ready,
             # Where there is one writer, webhooks go first.
             busy=lambda: appender.crowded,
-            undecided=lambda count: receiver.unverified_decided(count),  # noqa: PLW0108 -- made below
+            unverified=unverified,
+            is_over=kept.is_over,
         )
         inbox = await _open_inbox(stack, config, db, appender, admission.soon)
-        receiver = Receiver.of(config, sources, inbox, rejections, admission.soon)
+        receiver = Receiver.of(config, sources, inbox, rejections, unverified, admission.soon, kept)
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
@@ -99,12 +117,8 @@ async def serve(config: GatewayConfig) -> None:
             accepting,
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
-        )
-        conversations = ConversationService(
-            channels,
-            tenant_address=config.tenant_address,
-            audio_address=config.audio_address,
-            ai_address=config.ai_address,
+            quotas_of=sources.quotas_of,
+            tell_call=telling(channels, config.tenant_address),
         )
         server.add(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
@@ -114,8 +128,25 @@ async def serve(config: GatewayConfig) -> None:
         server.add(job_service_pb2_grpc.add_JobServiceServicer_to_server, jobs, _PACKAGE + "JobService")
         server.add(
             conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,
-            conversations,
+            ConversationService(
+                channels,
+                tenant_address=config.tenant_address,
+                audio_address=config.audio_address,
+                ai_address=config.ai_address,
+            ),
             _PACKAGE + "ConversationService",
+        )
+        server.add(
+            usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
+            UsageService(
+                db,
+                kept,
+                sources,
+                channels,
+                tenant_address=config.tenant_address,
+                audio_address=config.audio_address,
+            ),
+            _PACKAGE + "UsageService",
         )
 
         server.health.depend("store", lambda: _answers(db), at_drain=db.hurry)
@@ -132,6 +163,7 @@ async def serve(config: GatewayConfig) -> None:
                 sources.follow(), sources.persist(), admission.run(), rejections.run(), replays.run(),
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
+                every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:

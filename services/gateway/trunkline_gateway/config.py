@@ -5,32 +5,57 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 from trunkline_gateway.edge_limits import EdgeLimits
+
+MOST_BODY_BYTES = 8 << 20
+"""What the whole way of a webhook was tested with: a row of the store, a claim, an answer with the body."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig(StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
-    grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served")
+    grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served", form=forms.LISTEN)
     metrics_address: str = setting(
-        "127.0.0.1:9090", "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off"
+        "127.0.0.1:9090",
+        "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off",
+        form=forms.LISTEN,
     )
-    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database")
-    http_address: str = setting("127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served")
+    store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database", form=forms.STORE)
+    http_address: str = setting(
+        "127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served", form=forms.LISTEN
+    )
     public_url: str = setting(
-        "http://127.0.0.1:8080", "what providers post to, as they sign it; never taken from a Host header"
+        "http://127.0.0.1:8080",
+        "what providers post to, as they sign it; never taken from a Host header",
+        form=forms.WEB,
     )
-    audio_address: str = setting("127.0.0.1:50052", "where the audio service is")
-    ai_address: str = setting("127.0.0.1:50053", "where the ai service is")
-    source_cache: Path = setting(Path("var/gateway.sources"), "the last known sources, encrypted")
-    max_body_bytes: int = setting(1_048_576, "a larger webhook is answered 413")
+    audio_address: str = setting("127.0.0.1:50052", "where the audio service is", form=forms.ADDRESS)
+    ai_address: str = setting("127.0.0.1:50053", "where the ai service is", form=forms.ADDRESS)
+    source_cache: Path = setting(
+        Path("var/gateway.sources"), "the last known sources, encrypted", form=forms.FILE
+    )
+    max_body_bytes: int = setting(
+        1_048_576, "a larger webhook is answered 413", least=1_024, most=MOST_BODY_BYTES
+    )
     max_unverified: int = setting(
-        10_000, "receipts that may wait for a source nobody can be asked for; above, 503"
+        10_000,
+        "receipts that may wait for a source nobody can be asked for; above, 503",
+        least=1,
+        most=1_000_000,
     )
-    max_queued: int = setting(4_096, "webhooks that may wait for the writer; above, 503")
+    max_unverified_bytes: int = setting(
+        268_435_456,
+        "bytes of them, headers included; above, 503",
+        least=1_048_576,
+        most=68_719_476_736,
+    )
+    max_queued: int = setting(
+        4_096, "webhooks that may wait for the writer; above, 503", least=16, most=65_536
+    )
     confirm_seconds: float = setting(
         0.5, "a receipt whose commit takes longer goes to the spool", least=0.01, most=60
     )
@@ -38,15 +63,30 @@ class GatewayConfig(StoreConfig):
         None,
         "the SQLite file that takes receipts while the store does not; best on a volume of its own, one for each "
         "replica; by default var/gateway.spool, or beside the store where that is a file",
+        form=forms.FILE,
     )
     spool_max_bytes: int = setting(
-        1_073_741_824, "bytes of receipts that may wait in the spool; above, 503", least=0
+        1_073_741_824,
+        "bytes of receipts that may wait in the spool; above, 503",
+        least=0,
+        most=1_099_511_627_776,
     )
-    keep_rejections: int = setting(200, "rejected requests kept of each source, the latest")
+    keep_rejections: int = setting(
+        200, "rejected requests kept of each source, the latest", least=1, most=10_000
+    )
+    keep_rejections_bytes: int = setting(
+        33_554_432, "bytes of them kept of each source, headers included", least=65_536, most=1_073_741_824
+    )
     ceiling_per_second: float = setting(
-        50_000.0, "webhooks a second of one source above which it is answered 429"
+        100.0,
+        "webhooks a second of one source above which it is answered 429 with Retry-After; well under what the gateway"
+        " takes, so that one source leaves room for the others",
+        least=1,
+        most=10_000_000,
     )
-    ceiling_burst: float = setting(100_000.0, "how many may come at once before the ceiling counts")
+    ceiling_burst: float = setting(
+        500.0, "how many of one source may come at once before the ceiling counts", least=1, most=10_000_000
+    )
     http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
     http_connections_per_address: int = setting(
         1_024,
@@ -80,11 +120,14 @@ class GatewayConfig(StoreConfig):
         most=36500,
     )
     deletions_seconds: float = setting(
-        10.0, "how often deleted tenants are looked for and removed", least=0.1
+        10.0, "how often deleted tenants are looked for and removed", least=0.1, most=86_400
     )
-    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1)
+    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
     tenant_in_flight: int = setting(
-        1000, "jobs of one tenant and class that may be worked on at once, over all workers", least=1
+        1000,
+        "jobs of one tenant and class that may be worked on at once, over all workers",
+        least=1,
+        most=100_000,
     )
     contended_share: float = setting(
         0.2,
@@ -100,7 +143,7 @@ class GatewayConfig(StoreConfig):
         most=0.9,
     )
     quiet_in_flight: int = setting(
-        2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1
+        2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1, most=1_000
     )
     queue_shards: int = setting(
         1,

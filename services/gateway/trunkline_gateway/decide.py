@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import SET_ASIDE, place_of
 
-from trunkline_gateway import ids, verdicts
+from trunkline_gateway import encodings, ids, verdicts
 from trunkline_gateway.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
 from trunkline_gateway.rejections import rejection_row
+
+log = get_logger(__name__)
 
 FIRST_STAGE = "normalise"
 
@@ -36,6 +40,9 @@ class Receipt(NamedTuple):
     body: bytes
 
 
+_MOST_CALL_ID = 256
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
@@ -46,12 +53,25 @@ class Decision:
     job: NewJob | None = None
     rejection: dict[str, Any] | None = None
     undecided: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    """What takes the place of a body that came compressed, once it is verified."""
+    receipt_id: str = ""
+    """Of a receipt that is not of the batch: one whose event was cut in two."""
 
     @property
     def tenant_id(self) -> str:
         """Whose it is; empty while nobody knows."""
         row = self.event or self.rejection
         return str(row["tenant_id"]) if row else ""
+
+
+def set_aside(decision: Decision, why: str) -> Decision:
+    """Return what a decision becomes that cannot be written: a dead letter with the reason, else nothing at all."""
+    if decision.event is None or decision.job is None:
+        return Decision(decision.seq, decision.source_id)
+    plain = {"event_time": None, "warnings": None, "revises": None, "content": None, "told_at": None}
+    job = replace(decision.job, group_key=None, dead={"message": why})
+    return replace(decision, event={**decision.event, **plain}, job=job)
 
 
 def decide(
@@ -78,7 +98,13 @@ def decide(
     adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
         try:
+            if encodings.is_encoded(delivery.headers):
+                opened = encodings.verified(source, delivery).body
+                plain = row._replace(body=opened, verdict=verdicts.VERIFIED)
+                return replace(decide(plain, source, unsure, events_days, base_url), body=opened)
             adapter.verify(source, delivery)
+        except Malformed as damaged:  # signed by its sender, and damaged
+            return _unreadable(row, source, expire_at, str(damaged))
         except Rejected as rejected:
             reason = str(rejected)
             named = kept_of(source, delivery.headers)
@@ -87,16 +113,34 @@ def decide(
     try:
         identity = adapter.identify(source, row.event_type, delivery)
     except Malformed as malformed:
-        # The same unreadable body twice is one dead letter.
-        body_hash = ids.digest_id("b", (row.body.hex(),))
-        return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=str(malformed))
+        return _unreadable(row, source, expire_at, str(malformed))
+    except (
+        Exception
+    ) as error:  # what no adapter foresaw is one sender's trouble, and must not end everybody's admission
+        log.error(
+            "receipt_unreadable",
+            source=row.source_id,
+            receipt=row.receipt_id,
+            error=type(error).__name__,
+            at=place_of(error),
+        )
+        SET_ASIDE.labels("admission").inc()
+        return _unreadable(row, source, expire_at, f"the body could not be read ({type(error).__name__})")
     alias = identity.call_aliases[0] if identity.call_aliases else ""
     decision = _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
     if identity.revises and decision.event is not None:
-        changed = (source.source_id, row.event_type, alias)
+        # Of changes with different times the times say which was last; what is told again of one is a redelivery.
+        at = identity.event_time.isoformat() if identity.event_time else ""
+        changed = (source.source_id, row.event_type, alias, at)
         decision.event["revises"] = ids.digest_id("v", changed)
         decision.event["content"] = identity.revises
     return decision
+
+
+def _unreadable(row: Receipt, source: Source, expire_at: datetime | None, why: str) -> Decision:
+    """Return a dead letter; the same unreadable body twice is one."""
+    body_hash = ids.digest_id("b", (row.body.hex(),))
+    return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=why)
 
 
 def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
@@ -136,6 +180,9 @@ def _event(
         "warnings": None,
         "revises": None,
         "content": None,
+        "told_at": None,
+        "updated_at": row.received_at,
+        "provider_call_id": alias[:_MOST_CALL_ID] or None,
     }
     job = NewJob(
         job_id=event_id,

@@ -21,6 +21,7 @@ from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import TrunklineError, from_rpc_error
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.deletion import delete_all
 from trunkline_store.tombstones import bury
@@ -33,6 +34,7 @@ from trunkline_gateway.schema import (
     eventless_receipts,
     events,
     jobs,
+    kept_bytes,
     metadata,
     receipts,
     rejections,
@@ -92,9 +94,10 @@ class Deletions:
             due = [t for t in known if self._gone_through.get(t, -_AGAIN_SECONDS) <= now - _AGAIN_SECONDS]
             LEFT.set(len(due))
             for tenant in due:
-                if await self._purge(tenant):
-                    self._gone_through[tenant] = now
-                    LEFT.dec()
+                with set_aside("deletions", tenant=tenant):
+                    if await self._purge(tenant):
+                        self._gone_through[tenant] = now
+                        LEFT.dec()
 
     async def _learn(self) -> None:
         token = ""
@@ -102,7 +105,8 @@ class Deletions:
             request = tenant_service_pb2.ListTombstonesRequest(page_size=500, page_token=token)
             answer = await _asked(self._tenants.ListTombstones, request)
             for told in answer.tombstones:
-                await self._bury(told.tenant_id, told.delete_time.ToDatetime(UTC))
+                with set_aside("tombstones", tenant=told.tenant_id):
+                    await self._bury(told.tenant_id, told.delete_time.ToDatetime(UTC))
             token = answer.next_page_token
             if not token:
                 return
@@ -160,7 +164,7 @@ async def purge_here(db: Database, tenant: str) -> int:
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
     while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
         removed += gone
-    for table in (rejections, replays, event_receipts, jobs):
+    for table in (rejections, replays, event_receipts, jobs, kept_bytes):
         removed += await delete_all(db, table, table.c.tenant_id == tenant)
     turns = metadata.tables["jobs_turns"]  # losing one changes who is first, nothing more
     return removed + await delete_all(db, turns, turns.c.tenant_id == tenant)

@@ -10,9 +10,10 @@ from trunkline_jobs import JobState
 from trunkline_store import Database
 
 from trunkline_gateway.event_rows import event_conditions, joined
+from trunkline_gateway.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, jobs, receipts
 
-ENDED = (JobState.DONE.value, JobState.DEAD.value)
+ENDED = (JobState.DONE.value, JobState.DEAD.value, JobState.CANCELLED.value)
 EVENTS_A_STEP = 40  # with one receipt each 160 rows
 _LINKS_A_STEP = 80
 _PURGED_AT_ONCE = 10_000
@@ -57,13 +58,25 @@ def delete_events(
     links = conn.execute(query.limit(_LINKS_A_STEP + len(first) + 1)).all()
     if len(links) > _LINKS_A_STEP + len(first):
         spare = [link.seq for link in links if link.seq != first[link.event_id]][:_LINKS_A_STEP]
+        gone = _delete_receipts(conn, tenant, linked, spare)
         conn.execute(event_receipts.delete().where(linked, event_receipts.c.seq.in_(spare)))
-        return Deleted(0, conn.execute(receipts.delete().where(receipts.c.seq.in_(spare))).rowcount)
-    gone = conn.execute(receipts.delete().where(receipts.c.seq.in_([link.seq for link in links]))).rowcount
+        return Deleted(0, gone)
+    gone = _delete_receipts(conn, tenant, linked, [link.seq for link in links])
     conn.execute(event_receipts.delete().where(linked))
     conn.execute(jobs.delete().where(jobs.c.tenant_id == tenant, jobs.c.job_id.in_(list(first))))
     mine = (events.c.tenant_id == tenant) & events.c.event_id.in_(list(first))
     return Deleted(conn.execute(events.delete().where(mine)).rowcount, gone)
+
+
+def _delete_receipts(
+    conn: sa.Connection, tenant: str, linked: sa.ColumnElement[bool], seqs: Sequence[int]
+) -> int:
+    """Delete a tenant's receipts and count them out of what is kept of it; how many."""
+    of_them = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
+    weight = sa.select(sa.func.coalesce(sa.func.sum(WEIGHT), 0)).select_from(of_them)
+    total: int = conn.execute(weight.where(linked, event_receipts.c.seq.in_(seqs))).scalar_one()
+    add_kept(conn, {tenant: -total})
+    return conn.execute(receipts.delete().where(receipts.c.seq.in_(seqs))).rowcount
 
 
 async def count_purge(db: Database, tenant: str, filter_: str) -> Purged:
@@ -104,4 +117,4 @@ async def purge(db: Database, tenant: str, filter_: str) -> Purged:
 
 
 def _purgeable(tenant: str, filter_: str) -> list[Any]:
-    return [events.c.tenant_id == tenant, jobs.c.state.in_(ENDED), *event_conditions(filter_)]
+    return [events.c.tenant_id == tenant, jobs.c.state.in_(ENDED), *event_conditions(filter_, tenant)]

@@ -19,14 +19,24 @@ _STATES = {
     "leased": event_pb2.EVENT_STATE_PROCESSING,
     "done": event_pb2.EVENT_STATE_DONE,
     "dead": event_pb2.EVENT_STATE_DEAD_LETTER,
+    "cancelled": event_pb2.EVENT_STATE_CANCELLED,
 }
-_ASKED_STATES = {"waiting": "waiting", "processing": "leased", "done": "done", "dead_letter": "dead"}
+_ASKED_STATES = {
+    "waiting": "waiting", "processing": "leased", "done": "done", "dead_letter": "dead", "cancelled": "cancelled",
+}  # fmt: skip
 _OF_REJECTIONS = {
     "source": FieldType.STRING,
     "event_type": FieldType.STRING,
     "receive_time": FieldType.TIMESTAMP,
 }
-_OF_EVENTS = {**_OF_REJECTIONS, "state": FieldType.choice(*_ASKED_STATES)}
+_OF_EVENTS = {
+    **_OF_REJECTIONS,
+    "state": FieldType.choice(*_ASKED_STATES),
+    "update_time": FieldType.TIMESTAMP,
+    "receipt_id": FieldType.STRING,
+    "call": FieldType.STRING,
+    "provider_call_id": FieldType.STRING,
+}
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -44,14 +54,42 @@ def joined() -> sa.Join:
     return events.join(jobs, mine)
 
 
-def event_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
-    """Return a filter's conditions over `joined()`. Raises InvalidArgument("filter")."""
-    return [_over(condition, events) for condition in parse(filter_, _OF_EVENTS)]
+def event_conditions(filter_: str, tenant: str) -> list[sa.ColumnElement[bool]]:
+    """Return a filter's conditions over a tenant's `joined()`. Raises InvalidArgument("filter")."""
+    return [_of_event(condition, tenant) for condition in parse(filter_, _OF_EVENTS)]
 
 
 def rejection_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
     """Return a filter's conditions over rejections. Raises InvalidArgument("filter")."""
     return [_over(condition, rejections) for condition in parse(filter_, _OF_REJECTIONS)]
+
+
+def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
+    value, compare = str(condition.value), _COMPARE[condition.op]
+    match condition.field:
+        case "receipt_id":
+            told = sa.select(event_receipts.c.event_id)
+            told = told.where(event_receipts.c.tenant_id == tenant, event_receipts.c.receipt_id == value)
+            if (
+                condition.op == "="
+            ):  # a receipt tells of one event, which is then found by its key, not among all
+                return events.c.event_id == told.limit(1).scalar_subquery()
+            return events.c.event_id.not_in(told)
+        case "call":
+            name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
+            same: sa.ColumnElement[bool] = compare(events.c.call, name)
+            return same
+        case "provider_call_id":
+            return (
+                events.c.provider_call_id == value
+                if condition.op == "="
+                else (sa.or_(events.c.provider_call_id != value, events.c.provider_call_id.is_(None)))
+            )
+        case "update_time":
+            when: sa.ColumnElement[bool] = compare(events.c.updated_at, condition.value)
+            return when
+        case _:
+            return _over(condition, events)
 
 
 def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
@@ -78,12 +116,26 @@ def listed(tenant: str, conditions: Sequence[sa.ColumnElement[bool]], *more: Any
     return query.where(events.c.tenant_id == tenant, *conditions)
 
 
-def listed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
-    """Return the query of a tenant's rejections with as much of each body as is shown; none that is past its days."""
+def weighed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
+    """Return the query of a tenant's rejections as `weight_of` takes them; none that is past its days."""
+    shown = (rejections.c.rejection_id, rejections.c.received_at)
+    weights = (rejections.c.size_bytes, rejections.c.stored_bytes)
+    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
+    return sa.select(*shown, *weights).where(rejections.c.tenant_id == tenant, kept)
+
+
+def weight_of(row: sa.Row[Any]) -> int:
+    """Return about how many bytes a rejection takes in a list."""
+    hidden: int = max(0, row.size_bytes - _SHOWN_BODY)
+    return max(1, int(row.stored_bytes) - hidden)
+
+
+def shown_rejections(tenant: str, rejection_ids: Sequence[str]) -> sa.Select[Any]:
+    """Return the query of these rejections with as much of each body as is shown."""
     shown = [column for column in rejections.c if column is not rejections.c.body]
     body = sa.func.substr(rejections.c.body, 1, _SHOWN_BODY, type_=rejections.c.body.type).label("body")
-    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
-    return sa.select(*shown, body).where(rejections.c.tenant_id == tenant, kept)
+    mine = (rejections.c.tenant_id == tenant) & rejections.c.rejection_id.in_(rejection_ids)
+    return sa.select(*shown, body).where(mine)
 
 
 def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_pb2.Event | None:
@@ -97,7 +149,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     event = event_message(row)
     linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
     links = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
-    size = sa.func.length(receipts.c.body).label("size")
+    size = sa.func.coalesce(event_receipts.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size")
     query = (
         sa.select(receipts.c.receipt_id, receipts.c.received_at, receipts.c.verdict, size)
         .select_from(links)
@@ -117,6 +169,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
         sa.select(sa.func.count()).select_from(event_receipts).where(linked)
     ).scalar_one()
     event.warnings.extend(row.warnings or ())
+    # Reports of one job come in order; only what a lost run leaves is written when the next one begins.
     for attempt in row.history[-_MOST:]:
         event.history.add(**_attempt(attempt))
     event.checkpoint.update(row.checkpoint)
@@ -129,7 +182,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
 
 _OUTCOMES = {
     "advanced": "ok", "done": "ok", "failed": "retry", "not ready": "wait", "buried": "dead", "expired": "lost",
-    "released": "released",
+    "released": "released", "cancelled": "cancelled",
 }  # fmt: skip
 
 
@@ -150,7 +203,14 @@ def _message(error: Mapping[str, Any] | None) -> str:
     return str(error["message"]) if error else ""
 
 
-def event_message(row: sa.Row[Any]) -> event_pb2.Event:
+def receipt_counts(conn: sa.Connection, tenant: str, event_ids: Sequence[str]) -> Mapping[str, int]:
+    """Return how many receipts told of each event, those of a page."""
+    linked = (event_receipts.c.tenant_id == tenant) & event_receipts.c.event_id.in_(event_ids)
+    query = sa.select(event_receipts.c.event_id, sa.func.count().label("receipts")).where(linked)
+    return {row.event_id: row.receipts for row in conn.execute(query.group_by(event_receipts.c.event_id))}
+
+
+def event_message(row: sa.Row[Any], receipt_count: int = 0) -> event_pb2.Event:
     """Return an event as lists show it."""
     event = event_pb2.Event(
         name=f"tenants/{row.tenant_id}/events/{row.event_id}",
@@ -166,6 +226,9 @@ def event_message(row: sa.Row[Any]) -> event_pb2.Event:
         attempts=row.attempts,
         last_error=_message(row.last_error),
         generation=row.generation,
+        receipt_count=receipt_count,
+        update_time=row.updated_at or row.finished_at or row.received_at,
+        provider_call_id=row.provider_call_id or "",
     )
     if row.state == "waiting":
         event.next_attempt_time.FromDatetime(row.visible_at)

@@ -12,10 +12,11 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Queue, QueueClass
+from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
+from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
 from trunkline_gateway.schema import events, jobs, receipts
 from trunkline_gateway.shares import Shares
 
@@ -23,9 +24,20 @@ from trunkline_gateway.shares import Shares
 _LOOK_SECONDS = 0.5
 # So long slots that become free are gathered, for one claim to fill: a few per cent of what a call takes.
 _GATHER_SECONDS = 0.025
+# The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
+CLAIM_BYTES = 12 << 20
+_GONE = {"message": "its receipt is not there any more"}
 
 _ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)
+    .join(receipts, receipts.c.seq == events.c.first_seq)
+    .where(
+        events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
+        events.c.event_id.in_(sa.bindparam("events", expanding=True)),
+    )
+)
+_WEIGHTS = Hot(
+    sa.select(events.c.event_id, sa.func.length(receipts.c.body).label("weight"))
     .join(receipts, receipts.c.seq == events.c.first_seq)
     .where(
         events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
@@ -38,6 +50,7 @@ _TELL = Hot(
     .values(
         finished_at=sa.bindparam("new_finished", type_=events.c.finished_at.type),
         call=sa.bindparam("new_call"),
+        updated_at=sa.bindparam("new_updated", type_=events.c.updated_at.type),
     )
 )
 
@@ -114,17 +127,46 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
     ) -> tuple[list[pb.Job], set[str]]:
         """Return the jobs, and the tenants that were passed over for their cap."""
+        while True:
+            capped: set[str] = set()
+            jobs, buried = self._lease(conn, request, caps, capped)
+            if jobs or not buried:
+                return jobs, capped
+            # What was buried filled the claim, and others may be due.
+
+    def _lease(
+        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int], capped: set[str]
+    ) -> tuple[list[pb.Job], int]:
+        """Return the jobs that were leased, and how many were buried in place of that."""
         lease = request.lease.ToTimedelta().total_seconds()
-        room = self._shares.room(request.slots)
-        capped: set[str] = set()
+        tries = Tries(_most_attempts)
         jobs = self._queue.claim(
-            conn, request.worker, request.limit, lease, in_flight_caps=caps, room=room, capped=capped
+            conn,
+            request.worker,
+            request.limit,
+            lease,
+            in_flight_caps=caps,
+            room=self._shares.room(request.slots),
+            capped=capped,
+            load=_LOAD,
+            tries=tries,
         )
+        for ended in tries.given_up:
+            _tell_event(conn, ended, finished=False)
+        buried = len(tries.given_up)
         if not jobs:
-            return [], capped
+            return [], buried
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
-        return [_job(job, rows[job.tenant_id, job.subject]) for job in jobs], capped
+        given = []
+        for job in jobs:
+            row = rows.get((job.tenant_id, job.subject))
+            if row is None:  # such a job must not fail the claim of all the others, for ever
+                self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                buried += 1
+            else:
+                given.append(_job(job, row))
+        return given, buried
 
     async def RenewLeases(
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -160,25 +202,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
         queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
-        began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
-        made = dict(report.checkpoint)
+        ran, made = _ran(report), dict(report.checkpoint)
+        finished = False
         match report.WhichOneof("outcome"):
             case "advance":
-                queue.advance(conn, job_id, token, report.advance.next_stage, made, began)
+                job = queue.advance(conn, job_id, token, report.advance.next_stage, made, ran)
             case "done":
-                _tell_event(conn, queue.complete(conn, job_id, token, made, began), finished=True)
+                job, finished = queue.complete(conn, job_id, token, made, ran), True
             case "retry":
                 delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
-                queue.reschedule(conn, job_id, token, delay, True, error, made, began)
+                job = queue.reschedule(conn, job_id, token, delay, True, error, made, ran)
             case "wait":
                 delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
                 later = QueueClass.BACKGROUND if report.wait.background else None
-                job = queue.reschedule(conn, job_id, token, delay, False, error, made, began, later)
-                if later is not None:  # the call is there already, only not as good as it will be
-                    _tell_event(conn, job, finished=False)
-            case "dead":
-                error = {"message": report.dead.error}
-                _tell_event(conn, queue.bury(conn, job_id, token, error, made, began), finished=False)
+                job = queue.reschedule(conn, job_id, token, delay, False, error, made, ran, later)
+            case _:
+                job = queue.bury(conn, job_id, token, {"message": report.dead.error}, made, ran)
+        _tell_event(conn, job, finished=finished)
         if report.warnings:
             _warn(conn, job_id, report.warnings)
 
@@ -192,6 +232,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return pb.ReleaseLeasesResponse(released=released)
 
 
+def _most_attempts(stage: str) -> int:
+    policy = POLICIES.get(stage)
+    return policy.attempts if policy else MOST_ATTEMPTS
+
+
+def _weigh(conn: sa.Connection, chosen: Sequence[tuple[str, str]]) -> Mapping[str, int]:
+    """Return the bytes of the bodies that jobs carry; a job has the id of its event."""
+    about = {"tenants": list({tenant for tenant, _ in chosen}), "events": [job for _, job in chosen]}
+    return {row["event_id"]: row["weight"] for row in _WEIGHTS.all(conn, about)}
+
+
+_LOAD = Load(CLAIM_BYTES, _weigh)
+
+
 def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
     """Say in the event what of its body was left out."""
     job = sa.select(jobs.c.tenant_id).where(jobs.c.job_id == job_id).scalar_subquery()
@@ -199,12 +253,22 @@ def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
     conn.execute(events.update().where(mine).values(warnings=list(warnings)))
 
 
+def _ran(report: pb.JobReport) -> Ran:
+    began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
+    ended = report.end_time.ToDatetime(UTC) if report.HasField("end_time") else None
+    passed = [
+        Passed(one.stage, one.start_time.ToDatetime(UTC), one.end_time.ToDatetime(UTC))
+        for one in report.passed
+    ]
+    return Ran(began, ended, passed)
+
+
 def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
-    """Say in the event when it ended well, and which call it is about: the last stage that named one knows."""
+    """Say in the event that it changed, and which call it is about: the last stage that named one knows."""
     call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
     finish = job.at if finished else None
     about = {"tenant": job.tenant_id, "event": job.subject}
-    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish})
+    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish, "new_updated": job.at})
 
 
 def _job(job: Job, row: Row) -> pb.Job:

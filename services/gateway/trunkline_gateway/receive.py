@@ -6,10 +6,12 @@ The hot path. Nothing is parsed, nothing unique is checked and no job is made he
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Protocol, Self
 
 from prometheus_client import Counter, Histogram
@@ -22,14 +24,26 @@ from trunkline_gateway import ids, verdicts
 from trunkline_gateway.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.buckets import Buckets
 from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.headers import kept_of_anybody, pack, pack_some
-from trunkline_gateway.providers.base import Delivery, Rejected, Source
+from trunkline_gateway.json_bounds import is_long
+from trunkline_gateway.kept import GRACE, Kept
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.rejection_lines import RejectionLines
 from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.unverified import Unverified, weight_of
 
 log = get_logger(__name__)
 
 _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
+
+# Room is made by days that pass, by an operator or by another plan.
+_QUOTA_RETRY_SECONDS = 3_600
+
+# How long, on average, the answer is kept back of a webhook above its source's ceiling.
+_HELD_SECONDS = 0.5
+_GOLDEN = 0.618
 
 RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = Histogram(
@@ -92,21 +106,26 @@ class Receiver:
         *,
         public_url: str,
         max_body_bytes: int,
-        max_unverified: int,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        kept: Kept | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
         self._sources = sources
         self._inbox = inbox
         self._rejected = rejected
+        self._lines = RejectionLines()
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
-        self._max_unverified = max_unverified
-        self._unverified = 0  # since the last time that admission decided some
+        self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
+        self._kept = kept
+        self._sleep = sleep
+        self._spread = 0.0
         self._accepted = {
             value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
             for value in provider_pb2.Provider.values()
@@ -119,7 +138,9 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionLog,
+        unverified: Unverified,
         admit_soon: Callable[[], None],
+        kept: Kept | None = None,
     ) -> Self:
         """Make one as the settings say."""
         return cls(
@@ -129,8 +150,9 @@ class Receiver:
             Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
-            max_unverified=config.max_unverified,
+            unverified=unverified,
             admit_soon=admit_soon,
+            kept=kept,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,12 +163,22 @@ class Receiver:
         except ClientGone:
             return
         except Refusal as no:
-            RECEIPTS.labels(_provider(no.source), no.reason.lower()).inc()
-            await refused(send, no.status, no.reason, no.message, no.retry_after, no.allow)
+            no.__context__ = None  # it and the traceback hold the body
+            refusal = no.with_traceback(None)
+        else:
+            self._admit_soon()
+            await accepted(scope, send, receipt_id)
+            SECONDS.observe(time.perf_counter() - started)
             return
-        self._admit_soon()
-        await accepted(scope, send, receipt_id)
-        SECONDS.observe(time.perf_counter() - started)
+        RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            # A sender that is told to wait and does not is kept waiting: a flood of answers too takes the loop away.
+            # Each another while: what was refused together would come again together.
+            self._spread = (self._spread + _GOLDEN) % 1
+            await self._sleep(_HELD_SECONDS * (0.5 + self._spread))
+        await refused(
+            send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
+        )
 
     async def _take(self, scope: Scope, receive: Receive) -> str:
         """Find the source, verify, commit; return the receipt's id. Raises Refusal."""
@@ -157,6 +189,7 @@ class Receiver:
             raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
         source_id, event_type = match.groups()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        encoded = _is_encoded(headers)
         body = await self._read(headers, receive)
 
         source = self._sources.get(source_id)
@@ -169,28 +202,53 @@ class Receiver:
         if source is None or not source.accepting:
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
-        wait = self._ceiling.take(source_id)
-        if wait:
-            message = "this source sends more than the ceiling allows"
-            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
-
         delivery = self._delivery(scope, headers, body)
         adapter = adapter_for(source.provider)
         try:
-            adapter.verify(source, delivery)
+            if encoded:  # decompressing a megabyte takes longer than answering a few webhooks
+                delivery = await asyncio.to_thread(verified, source, delivery, self._max_body)
+            elif is_long(body):  # nobody has shown yet that it is a sender's: it may not hold up all others
+                await asyncio.to_thread(adapter.verify, source, delivery)
+            else:
+                adapter.verify(source, delivery)
+        except OpenedTooLarge as large:
+            raise Refusal(413, "BODY_TOO_LARGE", str(large), source) from None
+        except Malformed as damaged:
+            raise Refusal(400, "BAD_ENCODING", str(damaged), source) from None
         except Rejected as rejected:
+            self._lines.note(source, event_type, delivery, str(rejected))
+            self._below_ceiling(
+                "!" + source_id, source
+            )  # apart: what strangers send is not the sender's to answer for
             self._rejected.keep(source, event_type, delivery, str(rejected))
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
+        self._below_ceiling(source_id, source)
 
+        if source.receipts_quota and self._kept is not None:
+            self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers), body,
+            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
+            delivery.body,
         )  # fmt: skip
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
+
+    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+        """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        if kept.is_over(source, 1 if resends else GRACE):
+            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
+        kept.take(source.tenant_id, size)
+
+    def _below_ceiling(self, key: str, source: Source) -> None:
+        wait = self._ceiling.take(key)
+        if wait:
+            message = "this source sends more than the ceiling allows"
+            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
         """Return the raw body; refuse it as soon as it is known to be too large."""
@@ -229,23 +287,24 @@ class Receiver:
 
     async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
-        if self._unverified >= self._max_unverified:
+        url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
+        weight = weight_of(url, headers, delivery.body)
+        if not self._unverified.enter(weight):
             message = "the source is not known here and cannot be asked for; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
-        self._unverified += 1
         receipt_id = ids.receipt_id()
         row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
-            delivery.headers.get("content-type", "")[:128], delivery.target[:2048],
-            pack(kept_of_anybody(delivery.headers)), delivery.body,
+            delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
-        await self._commit(row, None)
+        kept = False
+        try:
+            await self._commit(row, None)
+            kept = True
+        finally:
+            self._unverified.entered(receipt_id, weight, kept=kept)
         RECEIPTS.labels("unknown", "unverified").inc()
         return receipt_id
-
-    def unverified_decided(self, still_undecided: int) -> None:
-        """Admission says how many unverified receipts still wait, which is what the bound is about."""
-        self._unverified = still_undecided
 
     async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
         try:
@@ -254,6 +313,13 @@ class Receiver:
             reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
             message = "the webhook was not stored; try again"
             raise Refusal(503, reason, message, source, retry_after=1) from error
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    try:
+        return is_encoded(headers)
+    except UnknownEncoding as unknown:
+        raise Refusal(415, "UNSUPPORTED_ENCODING", str(unknown)) from None
 
 
 def _provider(source: Source | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +21,7 @@ from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError
@@ -35,11 +38,14 @@ log = get_logger(__name__)
 REPLAYED = Counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
 DEFAULT_RATE = 10.0
+# As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.
+LEAST_RATE, MOST_RATE = 0.01, 1000.0
 _STEP_SECONDS = 0.5
 _STEP_MOST = 100
 _LOOK_SECONDS = 5.0
 _LOOK_SECONDS_RUNNING = 0.1
 _SAMPLE = 20
+_ASIDE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +85,46 @@ def revive(conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, for
     stage = FIRST_STAGE if force else None
     if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
-    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
-    conn.execute(events.update().where(mine).values(finished_at=None))
+    changed(conn, tenant, event_id, queue.now(conn))
     return True
+
+
+def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) -> None:
+    """End an event that waits or is a dead letter. Raises NotFound, FailedPrecondition."""
+    if queue.cancel(conn, event_id, tenant_id=tenant):
+        changed(conn, tenant, event_id, queue.now(conn))
+        return
+    of_event = (events.c.tenant_id == tenant, events.c.event_id == event_id)
+    state = conn.execute(sa.select(jobs.c.state).select_from(joined()).where(*of_event)).scalar()
+    if state is None:
+        raise NotFound(f"tenants/{tenant}/events/{event_id}")
+    if state == JobState.DONE:
+        raise FailedPrecondition("the event is done", reason="EVENT_DONE")
+    if state == JobState.LEASED:
+        raise FailedPrecondition(
+            "a worker holds the event; try again when it waits", reason="EVENT_PROCESSING"
+        )
+
+
+def changed(conn: sa.Connection, tenant: str, event_id: str, now: datetime) -> None:
+    """Say in an event that somebody set it going, or stopped it: it is not finished."""
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    conn.execute(events.update().where(mine).values(finished_at=None, updated_at=now))
 
 
 class Replays:
     """Replays as rows, and the loop that works on them."""
 
-    def __init__(self, db: Database, queue: Queue, jobs_ready: Callable[[], None]):
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        jobs_ready: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
         """`jobs_ready` is called after events were set going."""
+        self._monotonic = monotonic
+        self._aside: dict[tuple[str, str], float] = {}  # replays that failed, and when they are tried again
         self._db = db
         self._queue = queue
         self._jobs_ready = jobs_ready
@@ -153,11 +189,17 @@ class Replays:
             except StoreError as error:
                 log.warning("replays_store_failed", error=type(error).__name__)
                 pause = _STEP_SECONDS
+            except Exception as error:  # whatever it is, it must not end every tenant's replays
+                log.error("replays_failed", exc_info=error)
+                pause = _LOOK_SECONDS
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
 
     async def step(self) -> float:
-        """Do what is due of each replay; return in how many seconds to look again."""
+        """Do what is due of each replay; return in how many seconds to look again.
+
+        One that fails, for whatever reason that is not the store's, is left for some minutes: the others go on.
+        """
         now = self._db.clock.now()
         query = (
             by_index(sa.select(replays), replays, "replays_by_due")
@@ -165,28 +207,44 @@ class Replays:
             .order_by(replays.c.due_at)
         )
         running = await self._db.read(lambda conn: conn.execute(query).all())
-        for row in running:
-            if row.due_at <= now:
-                await self._advance(row, now)
-        return _LOOK_SECONDS_RUNNING if running else _LOOK_SECONDS
+        aside = {key: until for key, until in self._aside.items() if until > self._monotonic()}
+        self._aside = aside
+        going = [row for row in running if (row.tenant_id, row.replay_id) not in aside]
+        for row in going:
+            if row.due_at <= now and not await self._advanced(row, now):
+                aside[row.tenant_id, row.replay_id] = self._monotonic() + _ASIDE_SECONDS
+        return _LOOK_SECONDS_RUNNING if going else _LOOK_SECONDS
+
+    async def _advanced(self, row: sa.Row[Any], now: datetime) -> bool:
+        with set_aside("replays", tenant=row.tenant_id, replay=row.replay_id):
+            await self._advance(row, now)
+            return True
+        return False
 
     async def _advance(self, row: sa.Row[Any], now: datetime) -> None:
-        most = max(1, min(_STEP_MOST, int(row.rate * _STEP_SECONDS)))
+        rate = _bounded(row.rate)
+        most = max(1, min(_STEP_MOST, int(rate * _STEP_SECONDS)))
         # Found outside of the writer: among a million events that are done the few dead ones are far between.
         found = await self._db.read(lambda conn: _next(conn, row, most))
-        replayed = await self._db.write(lambda conn: self._apply(conn, row, found, most, now))
+        replayed = await self._db.write(lambda conn: self._apply(conn, row, found, most, most / rate, now))
         if replayed:
             REPLAYED.labels("yes" if row.force else "no").inc(replayed)
             self._jobs_ready()
 
     def _apply(
-        self, conn: sa.Connection, row: sa.Row[Any], found: Sequence[Any], most: int, now: datetime
+        self,
+        conn: sa.Connection,
+        row: sa.Row[Any],
+        found: Sequence[Any],
+        most: int,
+        pause: float,
+        now: datetime,
     ) -> int:
         mine = (replays.c.tenant_id == row.tenant_id) & (replays.c.replay_id == row.replay_id)
         ended = len(found) < most
         values: dict[str, Any] = {
             "steps": row.steps + 1,
-            "due_at": None if ended else now + timedelta(seconds=most / row.rate),
+            "due_at": None if ended else now + timedelta(seconds=pause),
             "finished_at": now if ended else None,
         }
         if found:
@@ -207,13 +265,19 @@ class Replays:
         return len(revived)
 
 
+def _bounded(rate: float) -> float:
+    return min(MOST_RATE, max(LEAST_RATE, rate)) if math.isfinite(rate) else DEFAULT_RATE
+
+
 def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[Any]:
-    states = [JobState.DEAD.value, JobState.DONE.value] if force else [JobState.DEAD.value]
+    states = [JobState.DEAD.value]
+    if force:  # what was cancelled goes on only when it is meant
+        states += [JobState.DONE.value, JobState.CANCELLED.value]
     return [
         events.c.tenant_id == tenant,
         events.c.received_at <= until,
         jobs.c.state.in_(states),
-        *event_conditions(filter_),
+        *event_conditions(filter_, tenant),
     ]
 
 

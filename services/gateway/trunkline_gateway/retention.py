@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from prometheus_client import Counter
 from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners
@@ -40,16 +41,20 @@ async def sweep(db: Database) -> None:
     now = db.clock.now()
     removed: dict[str, int] = defaultdict(int)
     async for tenant in owners(db, events):
-        await _sweep_events(db, tenant, now, removed)
+        with set_aside("retention", tenant=tenant, of="events"):
+            await _sweep_events(db, tenant, now, removed)
     async for tenant in owners(db, eventless_receipts):
         late = (eventless_receipts.c.tenant_id == tenant) & (eventless_receipts.c.expire_at <= now)
-        removed["receipts"] += await delete_eventless(db, late)
+        with set_aside("retention", tenant=tenant, of="receipts"):
+            removed["receipts"] += await delete_eventless(db, late)
     if not db.features.deletes_expired:
         async for tenant in owners(db, rejections):
             late = (rejections.c.tenant_id == tenant) & (rejections.c.expire_at <= now)
-            removed["rejections"] += await delete_all(db, rejections, late)
+            with set_aside("retention", tenant=tenant, of="rejections"):
+                removed["rejections"] += await delete_all(db, rejections, late)
         ended = replays.c.finished_at <= now - timedelta(days=REPLAYS_KEPT_DAYS)
-        removed["replays"] = await delete_all(db, replays, ended)
+        with set_aside("retention", of="replays"):
+            removed["replays"] = await delete_all(db, replays, ended)
     for kind, count in removed.items():
         EXPIRED.labels(kind).inc(count)
     if any(removed.values()):

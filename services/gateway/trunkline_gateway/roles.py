@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from trunkline_runtime.config import load
-from trunkline_runtime.logs import configure
+from trunkline_runtime import command
+
+if TYPE_CHECKING:
+    from trunkline_gateway.config import GatewayConfig
 
 # The loop that answers and the thread that writes take turns on the interpreter. At Python's 5 ms a turn, a commit
 # that is done waits for the loop to pause; at this, 25 to 48 % more webhooks a second were committed in paired runs.
 _SWITCH_SECONDS = 0.0005
 
 
-async def _serve() -> None:
+_PROGRAM = "python -m trunkline_gateway"
+
+
+def _serve(arguments: Sequence[str]) -> None:
     from trunkline_gateway.app import serve  # noqa: PLC0415 -- a worker needs none of it
     from trunkline_gateway.config import GatewayConfig  # noqa: PLC0415
 
-    config = load(GatewayConfig, "gateway")
-    configure("gateway", config.log_format, config.log_level)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    await serve(config)
+    async def run(config: GatewayConfig) -> None:
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        await serve(config)
+
+    command.main("gateway", GatewayConfig, run, program=f"{_PROGRAM} serve", arguments=arguments)
 
 
-async def _work() -> None:
+def _work(arguments: Sequence[str]) -> None:
     from trunkline_gateway.pipeline.app import run_worker  # noqa: PLC0415
     from trunkline_gateway.pipeline.config import WorkerConfig  # noqa: PLC0415
 
-    config = load(WorkerConfig, "worker")
-    configure("worker", config.log_format, config.log_level)
-    await run_worker(config)
+    command.main("worker", WorkerConfig, run_worker, program=f"{_PROGRAM} work", arguments=arguments)
 
 
-ROLES: Mapping[str, Callable[[], Awaitable[None]]] = {"serve": _serve, "work": _work}
+ROLES: Mapping[str, Callable[[Sequence[str]], None]] = {"serve": _serve, "work": _work}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the role that the first argument names; exits with a usage line for any other."""
+    if not arguments or arguments[0] not in ROLES:
+        sys.exit(f"usage: {_PROGRAM} serve|work [--help | --check]")
+    ROLES[arguments[0]](arguments[1:])

@@ -39,17 +39,26 @@ receipts = sa.Table(
     sa.Column("headers", Bytes, nullable=False),
     sa.Column("body", Bytes, nullable=False),
     pending_column(),
-    pending_index("receipts_pending", "received_at"),
+    pending_index("receipts_pending_by_source", "source_id", "received_at"),
     # A number is never given twice, also after the last receipts were deleted: admission's cursor stands behind it.
     sqlite_autoincrement=True,
 )
 
-# How far admission has come, on SQLite; receipts behind it that could not be decided yet stand in undecided_receipts.
+# How far admission has come, on SQLite: all up to `seq` were looked at, and behind it those in admitted_ahead. Those
+# that could not be decided yet stand in undecided_receipts. `token` is another one after each step.
 cursors = sa.Table(
     "cursors",
     metadata,
     sa.Column("name", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("token", sa.BigInteger, nullable=True),
+)
+
+# Receipts that were admitted while an older one of another source waited; the cursor passes them.
+admitted_ahead = sa.Table(
+    "admitted_ahead",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 
 undecided_receipts = sa.Table(
@@ -57,10 +66,12 @@ undecided_receipts = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (unverified.py)
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
-LISTED_OF_EVENTS = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
+_STORED_OF_EVENTS = ("source_id", "provider", "event_type", "event_time", "call", "finished_at")
+LISTED_OF_EVENTS = (*_STORED_OF_EVENTS, "updated_at", "provider_call_id")
 
 events = sa.Table(
     "events",
@@ -82,10 +93,22 @@ events = sa.Table(
     # Of an event that changes a call: which changes it is one of, and a digest of what it changed the call to.
     sa.Column("revises", Text(40), nullable=True),
     sa.Column("content", Text(64), nullable=True),
+    # When that change was received last, of several in a row; `received_at` where it is NULL.
+    sa.Column("told_at", UtcTimestamp, nullable=True),
+    # When it last changed for readers; not when a lease does, which would write an index at each claim. NULL of events
+    # of earlier releases on Spanner.
+    sa.Column("updated_at", UtcTimestamp, nullable=True),
+    sa.Column("provider_call_id", Text(256), nullable=True),  # the most lasting; NULL: it names none
+    sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
+    sa.Index("events_by_call", "tenant_id", "call", "received_at", "event_id", info=index_options()),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
-        "events_by_time", "tenant_id", "received_at", "event_id", info=index_options(storing=LISTED_OF_EVENTS)
+        "events_by_time",
+        "tenant_id",
+        "received_at",
+        "event_id",
+        info=index_options(storing=_STORED_OF_EVENTS),
     ),
     sqlite_with_rowid=False,
 )
@@ -94,21 +117,46 @@ sa.Index(
     "events_by_revised",
     events.c.tenant_id,
     events.c.revises,
-    events.c.event_time,
     events.c.received_at,
     sqlite_where=events.c.revises.is_not(None),
-    info=index_options(null_filtered=True, storing=("content", "first_seq")),
+    info=index_options(null_filtered=True, storing=("content",)),
 )
 
-# Which receipts told us of which event: a redelivery adds a row here and nothing else.
+sa.Index(
+    "events_by_provider_call",
+    events.c.tenant_id,
+    events.c.provider_call_id,
+    events.c.received_at,
+    events.c.event_id,
+    sqlite_where=events.c.provider_call_id.is_not(None),
+    info=index_options(),
+)
+
+# Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
+# event's first receipt keeps none of its own, only how large it was (redeliveries.py). The index is here and not on
+# the receipts, whose append bears none; ids of one process grow, so its writes lie side by side.
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
     sa.Column("tenant_id", Text(40), primary_key=True),
     sa.Column("event_id", Text(40), primary_key=True),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
+    # NULL of those that were admitted by an earlier release, on Spanner.
+    sa.Column("receipt_id", Text(32), nullable=True),
+    sa.Index("event_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sqlite_with_rowid=False,
     info=table_options(interleave_in="events"),
+)
+
+# Bytes of the receipts of each tenant's events (kept.py): written with what they count, in the same transaction. In
+# parts, since a row that every admission writes is one that they wait for each other at; their sum is what counts.
+kept_bytes = sa.Table(
+    "kept_bytes",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
 )
 
 # Receipts that admission found to be no event: all that says when they are to go.
@@ -118,6 +166,8 @@ eventless_receipts = sa.Table(
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("tenant_id", Text(40), nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Column("receipt_id", Text(32), nullable=True),
+    sa.Index("eventless_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
@@ -132,12 +182,23 @@ rejections = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
     sa.Column("url", Text(2048), nullable=False),  # the path and query as they came
-    sa.Column("headers", Json, nullable=False),  # all but credentials: it may be verified again
+    sa.Column("headers", Json, nullable=False),  # a few, cut: it may be verified again (headers.py)
     sa.Column("body", Bytes, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of the body as it came
     sa.Column("expire_at", UtcTimestamp, nullable=True),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # all that is kept
     sa.Index("rejections_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index("rejections_by_time", "tenant_id", "received_at", "rejection_id", info=index_options()),
+    # Each source's, the latest first, with what they weigh: trimmed and counted without a look at a body.
+    sa.Index(
+        "rejections_by_source",
+        "tenant_id",
+        "source_id",
+        "received_at",
+        "rejection_id",
+        "stored_bytes",
+        info=index_options(),
+    ),
     info=table_options(expire=("expire_at", 0)),
 )
 
@@ -162,6 +223,7 @@ replays = sa.Table(
     sa.Column("after_time", UtcTimestamp, nullable=True),
     sa.Column("after_id", Text(40), nullable=False),
     sa.Index("replays_by_due", "due_at", info=index_options(null_filtered=True)),
+    sa.Index("replays_by_time", "tenant_id", "created_at", "replay_id", info=index_options()),
     info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )
 

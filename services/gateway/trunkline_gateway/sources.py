@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Protocol
 
 from cachetools import TTLCache
-from trunkline.tenant.v1 import source_pb2, source_service_pb2
-from trunkline_runtime.errors import NotFound, TrunklineError, Unavailable
+from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
+from trunkline_runtime.errors import DeadlineExceeded, NotFound, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.logs import get_logger
 from trunkline_runtime.metrics import gauge
+from trunkline_runtime.periodic import set_aside
 
 from trunkline_gateway.providers.base import Secret, Source
 from trunkline_gateway.source_cache import SourceCache
@@ -25,6 +27,11 @@ STALE = gauge("trunkline_source_cache_stale", "1 while the sources on disk are n
 _SAVE_AGAIN_SECONDS = 5.0
 _NEGATIVE_SECONDS = 5.0
 _NEGATIVE_MOST = 10_000
+# So many are asked for side by side, and so many may wait for their turn: ids that strangers make up cost no more.
+_ASKED_AT_ONCE = 16
+_ASKED_MOST = 1_000
+# So long after the tenant service could not be reached nobody asks again: the next one would wait as long.
+_REST_SECONDS = 1.0
 # An answer that the watch has overtaken is asked for again, so many times in all.
 _ASKS = 3
 
@@ -64,6 +71,8 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         channel_roles=source.channel_roles,
         secret_form=source.secret_form,
         retention=resolved.retention,
+        quotas=resolved.quotas,
+        receipts_quota=resolved.quotas.receipts_bytes,
     )
 
 
@@ -77,14 +86,26 @@ class SourceMap:
     """Every source by its bare id. `get` is the hot path; `resolve` asks the tenant service, single flight."""
 
     def __init__(
-        self, feed: SourceFeed, cache: SourceCache | None, now: Callable[[], float] = time.monotonic
+        self,
+        feed: SourceFeed,
+        cache: SourceCache | None,
+        now: Callable[[], float] = time.monotonic,
+        rest_seconds: float = _REST_SECONDS,
     ):
-        """Start with what the cache on disk holds, so that a restart without the tenant service serves."""
+        """Start with what the cache on disk holds, so that a restart without the tenant service serves.
+
+        `rest_seconds` is how long nobody is asked after nobody could be reached.
+        """
         self._feed = feed
         self._cache = cache
         self._resolved: dict[str, source_pb2.ResolvedSource] = cache.load() if cache else {}
         self._sources = {key: source_of(value) for key, value in self._resolved.items()}
+        self._quotas: dict[str, tenant_pb2.Quotas] = {s.tenant_id: s.quotas for s in self._sources.values()}
+        self._now = now
         self._missing: TTLCache[str, None] = TTLCache(_NEGATIVE_MOST, ttl=_NEGATIVE_SECONDS, timer=now)
+        self._turns = asyncio.Semaphore(_ASKED_AT_ONCE)
+        self._rest_seconds = rest_seconds
+        self._resting_until = -math.inf
         self._flights: Flights[str, Source | None] = Flights()
         # Known from before or from an answer, and not yet seen by the watch.
         self._unconfirmed: set[str] = set()
@@ -96,6 +117,14 @@ class SourceMap:
     def get(self, source_id: str) -> Source | None:
         """Return the source, or None when it is not known here (which is not yet a 404)."""
         return self._sources.get(source_id)
+
+    def quotas_of(self, tenant_id: str) -> tenant_pb2.Quotas:
+        """Return what is known here of a tenant's quotas; all 0, which is no bound, when it never had a source."""
+        return self._quotas.get(tenant_id) or tenant_pb2.Quotas()
+
+    def count_of(self, tenant_id: str) -> int:
+        """Return how many sources of a tenant are known here."""
+        return sum(source.tenant_id == tenant_id for source in self._sources.values())
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -110,13 +139,15 @@ class SourceMap:
             return known
         if source_id in self._missing:
             return None
+        if source_id not in self._flights and len(self._flights) >= _ASKED_MOST:
+            raise Unavailable("too many unknown sources are asked for", reason="SOURCES_CROWDED")
         return await self._flights.run(source_id, lambda: self._ask(source_id))
 
     async def _ask(self, source_id: str) -> Source | None:
         for _ in range(_ASKS):
             resets = self._resets
             try:
-                resolved = await self._feed.resolve(source_id)
+                resolved = await self._ask_feed(source_id)
             except NotFound:
                 if source_id not in self._sources:  # it may have been made meanwhile
                     self._missing[source_id] = None
@@ -124,6 +155,18 @@ class SourceMap:
             if resets == self._resets and not self._overtaken(source_id, resolved):
                 return self._put(resolved)
         raise Unavailable("the source changes while it is asked for", reason="SOURCE_CHANGES")
+
+    async def _ask_feed(self, source_id: str) -> source_pb2.ResolvedSource:
+        async with self._turns:
+            if self._resting_until > self._now():
+                raise Unavailable(
+                    "the tenant service could not be reached just now", reason="SOURCES_UNKNOWN"
+                )
+            try:
+                return await self._feed.resolve(source_id)
+            except (Unavailable, DeadlineExceeded):
+                self._resting_until = self._now() + self._rest_seconds
+                raise
 
     def _overtaken(self, source_id: str, resolved: source_pb2.ResolvedSource) -> bool:
         """Whether the watch has seen what an answer tells and more, yet has no such source: it was deleted since."""
@@ -142,6 +185,7 @@ class SourceMap:
             self._unconfirmed.add(source.source_id)
         self._resolved[source.source_id] = resolved
         self._sources[source.source_id] = source
+        self._quotas[source.tenant_id] = source.quotas
         self._missing.pop(source.source_id, None)
         self._dirty.set()
         return source
@@ -155,6 +199,7 @@ class SourceMap:
             try:
                 async for message in self._feed.watch(self._revision):
                     delay = 0.2
+                    self._resting_until = -math.inf
                     self._apply(message)
             except TrunklineError as error:
                 log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
@@ -166,7 +211,8 @@ class SourceMap:
         self._revision = max(self._revision, message.revision)
         match message.WhichOneof("change"):
             case "upserted":
-                self._put(message.upserted, watched=True)
+                with set_aside("sources", source=message.upserted.source.name[:100]):
+                    self._put(message.upserted, watched=True)
             case "deleted_source_id":
                 self._forget(message.deleted_source_id)
             case "reset":

@@ -21,6 +21,7 @@ from trunkline_gateway.receive import ReceiptRow, Receiver
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.spool import Spool
 from trunkline_gateway.unready import answering
+from trunkline_gateway.unverified import Unverified
 
 log = get_logger(__name__)
 
@@ -38,7 +39,9 @@ async def standing_by(
         return
     spool = Spool(config.spool_file(), config.spool_max_bytes)
     inbox = StandbyInbox(spool, config.confirm_seconds)
-    receiver = Receiver.of(config, sources, inbox, _Forgotten(), lambda: None)
+    # Nothing is looked at before the store is there: this bounds what is spooled until then.
+    unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
+    receiver = Receiver.of(config, sources, inbox, _Forgotten(), unverified, lambda: None)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(spool.close)
         await inbox.care()
@@ -92,5 +95,4 @@ class _Forgotten:
     """Requests with a wrong signature: there is no store to keep them in, and they are answered 401 all the same."""
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
-        """Drop it."""
-        log.info("rejection_not_kept", source=source.source_id, reason=reason)
+        """Drop it; the receiver's log line tells of it."""

@@ -87,6 +87,8 @@ class Suite:
 
     async def source(self, tenant="acme", request_id="", **fields):
         fields = {"provider": provider_pb2.PROVIDER_CALLRAIL, "secret": "s3cret", **fields}
+        if fields["provider"] == provider_pb2.PROVIDER_CALLRAIL:
+            fields = {"provider_account": "ACC1", **fields}
         return await self.operator.CreateSource(
             source_service_pb2.CreateSourceRequest(
                 parent=f"tenants/{tenant}", source=source_pb2.Source(**fields), request_id=request_id

@@ -34,6 +34,7 @@ def environment(folder, **changes):
 
 def test_the_first_start_makes_the_files_for_their_owner_alone_and_the_second_reads_them(tmp_path):
     folder = tmp_path / "var"
+    folder.mkdir()
     first = load_config(environment(folder))
     assert Fernet(first.secret_keys[0].encode())
     assert first.operator_token.startswith("tl_op_")

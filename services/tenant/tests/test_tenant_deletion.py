@@ -11,7 +11,14 @@ from trunkline.tenant.v1 import (
     tenant_pb2,
     tenant_service_pb2,
 )
-from trunkline_runtime.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from trunkline_runtime.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+)
 from trunkline_tenant.schema import metadata
 
 NAME = "tenants/acme"
@@ -66,6 +73,19 @@ async def test_a_tenant_with_data_is_deleted_only_by_force(suite, raised):
     assert (type(refused), refused.reason) == (FailedPrecondition, "TENANT_HAS_DATA")
     assert isinstance(await raised(delete(suite.operator, force=True, etag="old")), Aborted)
     assert (await get(suite.operator)).state == tenant_pb2.TENANT_STATE_ACTIVE
+
+
+async def test_who_wants_its_id_again_is_told_that_it_was_deleted_and_rests(suite, raised):
+    taken = await raised(suite.tenant())
+    assert (type(taken), taken.reason, taken.message) == (
+        AlreadyExists, "ALREADY_EXISTS", f"{NAME} exists already",
+    )  # fmt: skip
+    deleted = await delete(suite.operator)
+    taken = await raised(suite.tenant())
+    when = deleted.delete_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert (type(taken), taken.reason) == (AlreadyExists, "TENANT_DELETED")
+    assert taken.message.startswith(f"{NAME} was deleted at {when}; its id rests for good")
+    assert taken.metadata == {"resource": NAME, "delete_time": when}
 
 
 async def test_after_the_purge_nothing_names_it_but_the_tombstone(suite):

@@ -26,7 +26,8 @@ from .conftest import record_request
 NOT_ABOUT_ONE = {
     "ListTenants", "CreateTenant", "ListTombstones", "ResolveSource", "WatchSources", "Authenticate",
 }  # fmt: skip
-OF_THE_GATEWAY = {"RecordCall", "PurgeTenant", "ConfirmPurge"}
+OF_THE_GATEWAY = {"RecordCall", "RecordCallState", "PurgeTenant", "ConfirmPurge"}
+OF_AUDIO = {"ForgetRecording"}
 # Tables without a tenant: one row, a number.
 SUITE_TABLES = {"source_revision"}
 # The one statement that forgets deletions of all tenants, on the way of deleting a source.
@@ -72,7 +73,7 @@ async def requests(suite):
     return [
         ("GetTenant", tenant_service_pb2.GetTenantRequest(name=parent)),
         ("CreateSource", source_service_pb2.CreateSourceRequest(
-            parent=parent, source=source_pb2.Source(provider=1, secret="s"), request_id="r1")),
+            parent=parent, source=source_pb2.Source(provider=1, provider_account="A", secret="s"), request_id="r1")),
         ("GetSource", source_service_pb2.GetSourceRequest(name=source.name)),
         ("ListSources", source_service_pb2.ListSourcesRequest(parent=parent)),
         ("UpdateSource", source_service_pb2.UpdateSourceRequest(
@@ -84,7 +85,12 @@ async def requests(suite):
         ("ListApiKeys", api_key_service_pb2.ListApiKeysRequest(parent=parent)),
         ("DeleteApiKey", api_key_service_pb2.DeleteApiKeyRequest(name=key.name)),
         ("GetLead", lead_service_pb2.GetLeadRequest(name=call.lead)),
-        ("RecordCall", record_request("e3", 3, provider_call_id="CAL766", aliases=["766", "x"], spam=True)),
+        ("RecordCall", record_request("e3", 3, provider_call_id="CAL766", aliases=["766", "x"], spam=True,
+            recording=f"{parent}/recordings/r1", state="CALL_STATE_FETCHING")),
+        ("RecordCallState", call_service_pb2.RecordCallStateRequest(
+            name=call.name, event=f"{parent}/events/e3", state="CALL_STATE_DONE", state_sequence=1)),
+        ("ForgetRecording", call_service_pb2.ForgetRecordingRequest(
+            name=call.name, recording=f"{parent}/recordings/r1")),
         ("GetCall", call_service_pb2.GetCallRequest(name=call.name)),
         ("ListCalls", call_service_pb2.ListCallsRequest(parent=parent, filter="spam = true")),
         ("ListLeads", lead_service_pb2.ListLeadsRequest(parent=parent)),
@@ -102,6 +108,7 @@ async def test_no_statement_for_a_tenant_lacks_its_tenant(suite):
     assert {method for method, _ in asked} == methods - NOT_ABOUT_ONE
     for method, request in asked:
         caller = suite.gateway if method in OF_THE_GATEWAY else suite.operator
+        caller = suite.audio if method in OF_AUDIO else caller
         with statements() as seen:
             await getattr(caller, method)(request)
         own = [statement for statement in seen if not FORGETS.search(statement)]

@@ -151,10 +151,13 @@ async def test_a_token_belongs_to_its_question(filled, raised):
         ("caller_number = 5551234", "calls_by_caller"),
         ("lead_score > 50", "calls_by_start"),
         ("kind = call", "calls_by_start"),
+        ("state = failed", "calls_by_state"),
+        ('update_time > "2026-11-01T00:00:00Z" by update_time', "calls_by_update"),
     ],
 )
 async def test_an_index_serves_each_filter_in_order(suite, text, index):
-    request = call_service_pb2.ListCallsRequest(parent="tenants/acme", filter=text)
+    text, _, order = text.partition(" by ")
+    request = call_service_pb2.ListCallsRequest(parent="tenants/acme", filter=text, order_by=order)
 
     def explain(conn):
         query = calls_module.page_of(request).query()

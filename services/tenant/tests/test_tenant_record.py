@@ -4,13 +4,16 @@ import itertools
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_service_pb2, lead_service_pb2
+from trunkline_store.hot import Hot
 from trunkline_tenant import ids
+from trunkline_tenant.schema import calls, leads
 
 from .conftest import record_request
 
@@ -314,3 +317,55 @@ async def test_a_caller_who_withholds_the_number_makes_no_lead_and_the_call_is_l
     await suite.record("e1", 100, caller_number=number)
     assert await leads_of(suite) == []
     assert len(await calls_of(suite)) == 1
+
+
+async def test_rows_of_an_earlier_version_are_counted_once_and_then_go_on(suite):
+    for n in range(3):
+        await suite.record(
+            f"e{n}", 100 + n, provider_call_id=f"C{n}", caller_number="+14045550100", lead_score=n
+        )
+    await suite.app.db.write(lambda conn: conn.execute(leads.update().where(sa.true()).values(tally=None)))
+    await suite.app.db.write(
+        lambda conn: conn.execute(calls.update().where(sa.true()).values(events_sum=None))
+    )
+    await suite.record("e9", 90, provider_call_id="C1", caller_name="Ann")
+    (lead,) = await leads_of(suite)
+    assert (lead.call_count, lead.lead_score, lead.display_name) == (3, 2, "Ann")
+    await suite.record("e10", 300, provider_call_id="C3", caller_number="+14045550100", caller_name="Bob")
+    await suite.record("e11", 310, provider_call_id="C2", spam=True)
+    (lead,) = await leads_of(suite)
+    assert (lead.call_count, lead.lead_score, lead.display_name) == (3, 1, "Bob")
+    assert lead.first_call_time.seconds == 90
+    await suite.record("e12", 320, provider_call_id="C3", mask=["caller_name"])
+    (lead,) = await leads_of(suite)
+    assert lead.display_name == "Ann", "the latest call that has a name gives it"
+
+
+async def test_how_many_calls_a_lead_and_events_a_call_have_changes_nothing_of_the_work(suite, monkeypatch):
+    """Every row that the statements of a transaction give is counted: none gives more for the many."""
+    fetched = []
+
+    def count(real):
+        def counted(self, conn, parameters):
+            rows = real(self, conn, parameters)
+            fetched.append(len(rows) if isinstance(rows, list) else 1)
+            return rows
+
+        return counted
+
+    monkeypatch.setattr(Hot, "all", count(Hot.all))
+    monkeypatch.setattr(Hot, "first", count(Hot.first))
+    seen = []
+    for n in range(30):
+        fetched.clear()
+        await suite.record(
+            f"e{n}", 100 + n, provider_call_id=f"C{n}", caller_number="+14045550100", lead_score=n
+        )
+        await suite.record(f"f{n}", 100 + n, provider_call_id="C0", note=str(n))
+        seen.append((len(fetched), sum(fetched)))
+    assert len(set(seen[2:])) == 1, seen
+
+
+async def test_a_score_outside_of_its_range_is_refused(suite, raised):
+    error = await raised(suite.gateway.RecordCall(record_request("e1", 100, lead_score=101)))
+    assert list(error.violations) == [("call.lead_score", "must be 0 to 100")]

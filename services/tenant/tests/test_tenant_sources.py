@@ -4,10 +4,13 @@ import base64
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tenant_service_pb2
+from trunkline_tenant import source_rows
+from trunkline_tenant.schema import sources
 
 CALLRAIL = provider_pb2.PROVIDER_CALLRAIL
 TWILIO = provider_pb2.PROVIDER_TWILIO
@@ -87,7 +90,11 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
         ),
         ({"provider": CALLRAIL, "hmac": HMAC}, ["source.hmac"]),
         ({"provider": TWILIO, "mapping": {"call_id": "id"}}, ["source.mapping"]),
-        ({"provider": CALLRAIL, "fetch_credential": "k"}, ["source.provider_account"]),
+        (
+            {"provider": CALLRAIL, "fetch_credential": "k", "provider_account": ""},
+            ["source.provider_account"],
+        ),
+        ({"provider": CALLRAIL, "provider_account": ""}, ["source.provider_account"]),
         (
             {"provider": CALLRAIL, "hmac": HMAC, "mapping": {"call_id": "id"}},
             ["source.hmac", "source.mapping"],
@@ -179,8 +186,30 @@ async def test_an_update_changes_the_mask_and_reaches_the_gateway(suite, raised)
     assert resolved.revision > before.revision
     error = await raised(suite.operator.UpdateSource(update(source, "provider_account")))
     assert error.violations[0][0] == "source.provider_account"
-    gone = await suite.operator.UpdateSource(update(source, "fetch_credential", "provider_account"))
-    assert (await resolve(suite, source)).fetch_credential == gone.provider_account == ""
+    await suite.operator.UpdateSource(update(source, "fetch_credential"))
+    assert (await resolve(suite, source)).fetch_credential == ""
+    error = await raised(suite.operator.UpdateSource(update(source, "provider_account")))
+    assert error.violations[0][0] == "source.provider_account"
+
+
+async def test_a_callrail_source_without_an_account_is_told_where_to_find_it(suite, raised):
+    error = await raised(suite.source(provider_account=""))
+    assert "the number behind /a/ in the URL of CallRail's pages" in error.message
+    twilio = await suite.source(provider=TWILIO)
+    assert twilio.provider_account == ""
+
+
+async def test_one_of_an_earlier_release_that_has_none_can_be_changed_in_all_else(suite):
+    source = await suite.source()
+    old = source_pb2.Source()
+    old.CopyFrom(source)
+    old.provider_account = ""
+    options = source_rows.options_of(old)
+    await suite.app.db.write(
+        lambda conn: conn.execute(sa.update(sources).where(sources.c.source_id != "").values(options=options))
+    )
+    changed = await suite.operator.UpdateSource(update(source, "display_name", display_name="new"))
+    assert (changed.display_name, changed.provider_account) == ("new", "")
 
 
 async def test_an_update_of_nothing_gives_no_revision(suite):
@@ -370,8 +399,3 @@ async def test_rotating_twice_a_day_apart_lets_go_of_the_first(suite):
     suite.clock.advance(86_400)
     await rotate(suite, source, "third")
     assert [s.value for s in (await resolve(suite, source)).secrets] == ["third", "second"]
-
-
-async def test_a_callrail_source_with_a_credential_says_where_the_account_is_found(suite, raised):
-    error = await raised(suite.source(provider=CALLRAIL, fetch_credential="k"))
-    assert "/a/ in the URL" in error.violations[0][1]

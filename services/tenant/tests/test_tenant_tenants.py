@@ -2,7 +2,7 @@
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
-from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
+from trunkline.tenant.v1 import source_service_pb2, tenant_pb2, tenant_service_pb2
 
 
 def update(*paths, name="tenants/acme", **fields):
@@ -110,3 +110,50 @@ async def test_a_key_sees_its_own_tenant_only(suite, raised):
     assert error.code is grpc.StatusCode.NOT_FOUND
     missing = await raised(key.GetTenant(tenant_service_pb2.GetTenantRequest(name="tenants/nobody")))
     assert error.message.replace("other", "X") == missing.message.replace("nobody", "X")
+
+
+async def test_a_tenants_plan_says_its_quotas_and_only_operators_change_it(suite, raised):
+    tenant = await get(suite)
+    assert tenant.plan == tenant_pb2.PLAN_STANDARD
+    assert tenant.quotas.sources == 200
+    source = await suite.source()
+    request = tenant_service_pb2.UpdateTenantRequest(
+        tenant=tenant_pb2.Tenant(name=tenant.name, plan=tenant_pb2.PLAN_TRIAL),
+        update_mask=FieldMask(paths=["plan"]),
+    )
+    changed = await suite.operator.UpdateTenant(request)
+    assert (changed.plan, changed.quotas.sources) == (tenant_pb2.PLAN_TRIAL, 10)
+    asked = source_service_pb2.ResolveSourceRequest(source_id=source.name.rpartition("/")[2])
+    resolved = await suite.gateway.ResolveSource(asked)
+    assert resolved.quotas == changed.quotas
+    assert resolved.quotas.receipts_bytes == 1 << 30
+    for _ in range(9):
+        await suite.source()
+    error = await raised(suite.source())
+    assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.reason == "SOURCES_QUOTA"
+    assert "10 sources" in error.message
+    wrong = tenant_pb2.Tenant(name=tenant.name, quotas=tenant_pb2.Quotas(sources=9))
+    mask = FieldMask(paths=["quotas"])
+    error = await raised(
+        suite.operator.UpdateTenant(tenant_service_pb2.UpdateTenantRequest(tenant=wrong, update_mask=mask))
+    )
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_change_of_plan_reaches_who_watches_sources(suite):
+    source = await suite.source()
+    seen = suite.gateway.WatchSources(source_service_pb2.WatchSourcesRequest())
+    async for message in seen:
+        if message.caught_up:
+            break
+    request = tenant_service_pb2.UpdateTenantRequest(
+        tenant=tenant_pb2.Tenant(name="tenants/acme", plan=tenant_pb2.PLAN_LARGE),
+        update_mask=FieldMask(paths=["plan"]),
+    )
+    await suite.operator.UpdateTenant(request)
+    async for message in seen:
+        if message.HasField("upserted"):
+            assert message.upserted.source.name == source.name
+            assert message.upserted.quotas.sources == 2_000
+            break

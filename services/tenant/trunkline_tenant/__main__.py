@@ -1,8 +1,9 @@
-"""Starts the tenant service: `python -m trunkline_tenant`."""
+"""Runs the tenant service: `python -m trunkline_tenant`."""
 
-from trunkline_runtime.server import run
+from trunkline_runtime import command
 
+from trunkline_tenant.config import SERVICE, TenantConfig, load_config
 from trunkline_tenant.serve import serve
 
 if __name__ == "__main__":
-    run(serve)
+    command.main(SERVICE, TenantConfig, serve, load=lambda reach: load_config(reach=reach))

@@ -29,6 +29,7 @@ def columns_of(tenant: str, said: Statement, first_event: datetime) -> dict[str,
         "field_times": {name: list(stamp) for name, stamp in said.times.items()},
         "start_time": utc(facts.start_time) if facts.HasField("start_time") else first_event,
         "kind": facts.kind,
+        "state": facts.state,
         "source_id": facts.source.rpartition("/")[2],
         "caller_number": number,
         "caller_name": _kept(facts.caller_name, 1024),
@@ -53,6 +54,9 @@ def shown(row: Mapping[Any, Any], events: list[str] | None = None) -> call_pb2.C
     """Return the call as its readers see it; `events` are bare ids, the latest first."""
     call = call_pb2.Call.FromString(row["facts"])
     tenant = row["tenant_id"]
+    call.state_sequence = 0
+    if call.recording:  # it was fetched anew
+        call.ClearField("recording_delete_time")
     call.name = f"tenants/{tenant}/calls/{row['call_id']}"
     call.provider = row["provider"]
     call.provider_account = row["provider_account"]

@@ -47,6 +47,8 @@ FILTERS = {
     "source": Filter(FieldType.STRING, calls.c.source_id, _bare_source),
     "caller_number": Filter(FieldType.STRING, calls.c.caller_number, _number),
     "start_time": Filter(FieldType.TIMESTAMP, calls.c.start_time),
+    "state": by_enum("state", calls.c.state, call_pb2.CallState, "CALL_STATE_"),
+    "update_time": Filter(FieldType.TIMESTAMP, calls.c.update_time),
 }
 
 
@@ -62,6 +64,40 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         said = said_by(request)
         row = await self._db.write(lambda conn: record.record(conn, said, self._db.clock.now()))
         return call_rows.shown(row)
+
+    async def RecordCallState(
+        self, request: call_service_pb2.RecordCallStateRequest, context: object
+    ) -> call_service_pb2.RecordCallStateResponse:
+        """Say how far an event has brought its call."""
+        name = resources.parse("tenants/{tenant}/calls/{call}", request.name)
+        event = resources.parse("tenants/{tenant}/events/{event}", request.event, field="event")["event"]
+        state = call_pb2.Call(
+            state=request.state, state_reason=request.state_reason, state_sequence=request.state_sequence
+        )
+        recorded = await self._db.write(
+            lambda conn: record.record_state(
+                conn, name["tenant"], name["call"], event, state, self._db.clock.now()
+            )
+        )
+        return call_service_pb2.RecordCallStateResponse(recorded=recorded)
+
+    async def ForgetRecording(
+        self, request: call_service_pb2.ForgetRecordingRequest, context: object
+    ) -> call_service_pb2.ForgetRecordingResponse:
+        """Take a deleted recording out of its call."""
+        name = resources.parse("tenants/{tenant}/calls/{call}", request.name)
+        now = self._db.clock.now()
+        forgotten = await self._db.write(
+            lambda conn: record.forget_recording(
+                conn,
+                name["tenant"],
+                name["call"],
+                request.recording,
+                now,
+                transcript_stays=request.transcript_stays,
+            )
+        )
+        return call_service_pb2.ForgetRecordingResponse(forgotten=forgotten)
 
     async def GetCall(self, request: call_service_pb2.GetCallRequest, context: object) -> call_pb2.Call:
         """Show a call, also by a name that it had before it was merged."""
@@ -80,13 +116,16 @@ def page_of(request: call_service_pb2.ListCallsRequest) -> Page:
     """Return the page that a request asks for. Raises InvalidArgument("filter")."""
     tenant = resources.tenant_of(request.parent, field="parent")
     where = conditions(request.filter, FILTERS)
+    field, _, direction = request.order_by.partition(" ")
+    by = calls.c.update_time if field == "update_time" else calls.c.start_time
+    shown = [*_COLUMNS, *(column for column in (by,) if column not in set(_COLUMNS))]
     return Page(
-        select=sa.select(*_COLUMNS, calls.c.start_time).where(calls.c.tenant_id == tenant, *where),
-        key=[calls.c.start_time, calls.c.call_id],
+        select=sa.select(*shown).where(calls.c.tenant_id == tenant, *where),
+        key=[by, calls.c.call_id],
         size=request.page_size,
         token=request.page_token,
         asked=("ListCalls", tenant, request.filter, request.order_by),
-        descending=request.order_by in ("", "start_time desc"),
+        descending=not field or direction == "desc",
     )
 
 
@@ -112,6 +151,8 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
     _check_time("receive_time", request.receive_time, problems)
     for field in ("start_time", "analyze_time"):
         _check_time(f"call.{field}", getattr(call, field), problems)
+    if not 0 <= call.lead_score <= 100:
+        problems.append(("call.lead_score", "must be 0 to 100"))
     if problems:
         raise InvalidArgument.many(problems)
     event = resources.parse("tenants/{tenant}/events/{event}", request.event, field="event")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
 from trunkline_tenant.api_keys import OPERATOR_PREFIX
@@ -18,6 +19,11 @@ from trunkline_tenant.crypto import SecretBox
 SERVICE = "tenant"
 _DEFAULT_STORE = f"sqlite:///var/{SERVICE}.db"
 _LEAST_OPERATOR_TOKEN = len(OPERATOR_PREFIX) + 32
+
+
+def _operator_token(token: str | None) -> None:
+    if token and (not token.startswith(OPERATOR_PREFIX) or len(token) < _LEAST_OPERATOR_TOKEN):
+        raise ValueError(f"must be {OPERATOR_PREFIX} and 32 characters or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,7 @@ class TenantConfig(StoreConfig):
         "each 32 bytes in URL-safe base64; "
         "the first start of an embedded run makes the file when it is not there",
         secret=True,
+        form=forms.Form("keys by commas", SecretBox),
     )
     operator_token: str | None = setting(
         None,
@@ -36,6 +43,7 @@ class TenantConfig(StoreConfig):
         "nobody is an operator when it is empty; "
         "the first start of an embedded run makes the file when it is not there",
         secret=True,
+        form=forms.Form(f"{OPERATOR_PREFIX} and 32 characters or more", _operator_token),
     )
     watch_poll_seconds: float = setting(
         1.0, "how often a watch of sources looks for changes made by other replicas", least=0.05, most=60
@@ -52,48 +60,50 @@ class TenantConfig(StoreConfig):
             raise ConfigError(f"{env_name(SERVICE, 'secret_keys')}: {error}") from None
 
 
-def load_config(env: Mapping[str, str] | None = None) -> TenantConfig:
-    """Return the settings. Raises ConfigError that lists what is wrong."""
+def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) -> TenantConfig:
+    """Return the settings; with `reach` nothing is made. Raises ConfigError that lists what is wrong."""
     env = os.environ if env is None else env
-    _make_first_secrets(env)
-    config = load(TenantConfig, SERVICE, env)
-    config.box()
-    token = config.operator_token
-    if token and (not token.startswith(OPERATOR_PREFIX) or len(token) < _LEAST_OPERATOR_TOKEN):
-        raise ConfigError(
-            f"{env_name(SERVICE, 'operator_token')} must be {OPERATOR_PREFIX} and 32 characters or more"
-        )
-    return config
+    first = _first_secrets(env)
+    # All else is right before anything is made.
+    files = {name + "_FILE" for name in first}
+    tried = {name: value for name, value in env.items() if name not in files} | first
+    config = load(TenantConfig, SERVICE, tried, reach=reach)
+    if reach or not first:
+        return config
+    for name, secret in first.items():
+        _make(Path(env[name + "_FILE"]), secret)
+    return load(TenantConfig, SERVICE, env)
 
 
-def _make_first_secrets(env: Mapping[str, str]) -> None:
-    """Make the files that settings name and that are not there, on an embedded run only.
+def _first_secrets(env: Mapping[str, str]) -> dict[str, str]:
+    """Return new secrets by the names of their settings, for files that are not there, on an embedded run only.
 
     Not the keys when there is a database already: then they are lost, and new ones would hide it.
     """
     try:
         url = sa.make_url(env.get(env_name(SERVICE, "store_url"), _DEFAULT_STORE))
     except sa.exc.ArgumentError:
-        return  # the store itself says what is wrong with it
+        return {}  # the settings say what is wrong with it
     if url.get_backend_name() != "sqlite" or not url.database:
-        return
+        return {}
+    made = {"operator_token": OPERATOR_PREFIX + secrets.token_urlsafe(32)}
     if not Path(url.database).exists():
-        _make(env.get(env_name(SERVICE, "secret_keys") + "_FILE"), lambda: Fernet.generate_key().decode())
-    _make(
-        env.get(env_name(SERVICE, "operator_token") + "_FILE"),
-        lambda: OPERATOR_PREFIX + secrets.token_urlsafe(32),
-    )
+        made["secret_keys"] = Fernet.generate_key().decode()
+    named = {env_name(SERVICE, field): secret for field, secret in made.items()}
+    return {
+        name: secret
+        for name, secret in named.items()
+        if name not in env and (file := env.get(name + "_FILE")) and not Path(file).exists()
+    }
 
 
-def _make(name: str | None, secret: Callable[[], str]) -> None:
+def _make(path: Path, secret: str) -> None:
     """Write a file for its owner's eyes only, whole or not at all."""
-    if not name or (path := Path(name)).exists():
-        return
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secret() + "\n")
+            file.write(secret + "\n")
             file.flush()
             os.fsync(file.fileno())
         part.rename(path)

@@ -22,6 +22,9 @@ _OF_CALLS = Hot(
         table.c.call_id.in_(sa.bindparam("calls", expanding=True)),
     )
 )
+_ONE = Hot(
+    sa.select(table.c.event_time, table.c.rank).where(*_OF_CALL, table.c.event_id == sa.bindparam("event"))
+)
 _LATEST = (
     sa.select(table.c.event_id)
     .where(*_OF_CALL)
@@ -42,6 +45,12 @@ def of_calls(conn: Connection, tenant: str, calls: Sequence[str]) -> dict[str, M
         moment = (to_microseconds(row["event_time"]) or 0, row["rank"])
         found[row["event_id"]] = max(moment, found.get(row["event_id"], moment))
     return found
+
+
+def of_call(conn: Connection, tenant: str, call: str, event: str) -> Moment | None:
+    """Return the moment of one event of a call, None when the call does not know of it."""
+    row = _ONE.first(conn, {"tenant": tenant, "call": call, "event": event})
+    return None if row is None else (to_microseconds(row["event_time"]) or 0, row["rank"])
 
 
 def latest(conn: Connection, tenant: str, call: str) -> list[str]:

@@ -32,7 +32,15 @@ class Stamp(NamedTuple):
         return cls(time, rank, received[0] if received else 0, event)
 
 
-_DERIVED = {"lead", "last_event_time", "create_time", "update_time", "etag", "events"}
+_DERIVED = {
+    "lead",
+    "last_event_time",
+    "create_time",
+    "update_time",
+    "etag",
+    "events",
+    "recording_delete_time",
+}
 # Always stated, whatever the mask says; those that make the call's identity do not merge.
 _IDENTITY = {"name", "provider", "provider_account", "provider_call_id"}
 _SOURCE = "source"
@@ -43,6 +51,10 @@ _OF_ANALYSIS = frozenset({
     "analysis", "spam", "sentiment", "intent", "lead_level", "lead_score", "summary", _DEGRADED, "analyze_time",
     "unreliable", "unreliable_reason",
 })  # fmt: skip
+
+# How far the call has come: one field and what tells which of two stands.
+_STATE = "state"
+_OF_STATE = frozenset({_STATE, "state_reason", "state_sequence"})
 
 FIELDS: Mapping[str, FieldDescriptor] = {
     field.name: field for field in call_pb2.Call.DESCRIPTOR.fields if field.name not in _DERIVED | _IDENTITY
@@ -76,6 +88,8 @@ def stated_by(call: call_pb2.Call, mask: Iterable[str], stamp: Stamp) -> Stateme
     if call.source:
         names.add(_SOURCE)
     names &= FIELDS.keys()
+    if names & _OF_STATE:
+        names |= _OF_STATE
     facts = call_pb2.Call()
     for name in names:
         _copy(FIELDS[name], call, facts)
@@ -88,11 +102,13 @@ def join(known: Statement, said: Statement) -> Statement:
     facts.CopyFrom(known.facts)
     target: Message = facts
     times = dict(known.times)
-    passed_over = _OF_ANALYSIS if _spoils(said, known) else ()
+    passed_over = _OF_ANALYSIS if _spoils(said, known) else frozenset[str]()
+    state_stands = _STATE in said.times and _place_of_state(said) >= _place_of_state(known)
     for name, stamp in said.times.items():
         if name in passed_over:
             continue
-        if name not in times or _stands(name, stamp, times[name]):
+        stands = state_stands if name in _OF_STATE else name not in times or _stands(name, stamp, times[name])
+        if stands:
             target.ClearField(name)
             _copy(FIELDS[name], said.facts, target)
             times[name] = stamp
@@ -109,6 +125,45 @@ def _spoils(said: Statement, known: Statement) -> bool:
         stamp[:2] + stamp[-1:] == before[:2] + before[-1:]
     )  # a later attempt may be the first to know `received`
     return same and said.facts.degraded and not known.facts.degraded
+
+
+def without_old_state(known: Statement, said: Statement) -> Statement:
+    """Return what is said, without a state that the same event gave the call already.
+
+    Each look for a recording that has not come yet would else write the row.
+    """
+    if _STATE not in said.times or said.times[_STATE] != known.times.get(_STATE):
+        return said
+    if said.facts.state != known.facts.state or said.facts.state_reason != known.facts.state_reason:
+        return said
+    facts = call_pb2.Call()
+    facts.CopyFrom(said.facts)
+    facts.ClearField("state")
+    facts.ClearField("state_reason")
+    facts.ClearField("state_sequence")
+    return Statement(facts, {name: stamp for name, stamp in said.times.items() if name not in _OF_STATE})
+
+
+def said_state(known: Statement, event: str, state: call_pb2.Call) -> Statement | None:
+    """Return the statement that an event has brought its call to a state, None when the call's is not that event's."""
+    stamp = known.times.get(_STATE)
+    if stamp is None or stamp.event != event:
+        return None
+    return stated_by(state, _OF_STATE, stamp)
+
+
+def _place_of_state(statement: Statement) -> tuple[bool, bool, tuple[Any, ...], int]:
+    """Return what orders states.
+
+    That of an event without stages of its own gives way to any that has some, and the first facts of a call to
+    everything; then the event's stamp decides; of one event, what its worker says is later.
+    """
+    stamp = statement.times.get(_STATE)
+    if stamp is None:
+        return (False, False, (), -1)
+    facts = statement.facts
+    received = facts.state == call_pb2.CALL_STATE_RECEIVED
+    return (facts.state_sequence > 0, not received, tuple(stamp), facts.state_sequence)
 
 
 def _stands(name: str, said: Stamp, known: Stamp) -> bool:

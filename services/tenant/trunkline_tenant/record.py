@@ -14,14 +14,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from trunkline.tenant.v1 import tenant_pb2
+from trunkline.tenant.v1 import call_pb2, tenant_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.hot import Hot
-from trunkline_store.types import from_microseconds, to_json
+from trunkline_store.types import from_microseconds, to_json, to_microseconds
 
 from trunkline_tenant import call_rows, event_rows, ids, lead_rows
-from trunkline_tenant.facts import Stamp, Statement, join
+from trunkline_tenant.facts import Stamp, Statement, join, said_state, without_old_state
 from trunkline_tenant.schema import call_aliases, calls, tenants
+from trunkline_tenant.times import timestamp
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)
@@ -49,8 +50,6 @@ _UPDATE_ALIAS = sa.update(call_aliases).where(
 )
 # Columns that never change once a call has its row.
 _FIXED = ("tenant_id", "call_id", "provider", "provider_account", "create_time")
-# A change of these may change the lead.
-_LEAD_FACTS = ("lead_id", "start_time", "caller_name", "intent", "lead_level", "lead_score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,67 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
     return _merge(conn, said, call, rows, now)
 
 
+def record_state(
+    conn: Connection, tenant: str, call_id: str, event: str, state: call_pb2.Call, now: datetime
+) -> bool:
+    """Say how far an event has brought its call; True when the call has that state now. Raises NotFound."""
+    row = found(conn, tenant, call_id)
+    known = call_rows.statement_of(row)
+    said = said_state(known, event, state)
+    if said is None:
+        return False
+    merged = join(known, said)
+    if merged.facts != known.facts:
+        _rewrite(conn, row, merged, now)
+    return merged.facts.state_sequence == state.state_sequence
+
+
+def forget_recording(
+    conn: Connection, tenant: str, call_id: str, recording: str, now: datetime, *, transcript_stays: bool
+) -> bool:
+    """Take a recording that is deleted out of its call; True when the call knew it. Raises NotFound.
+
+    The stamps stay: what an older event says of a recording does not come back, a newer one's is another.
+    """
+    row = found(conn, tenant, call_id)
+    known = call_rows.statement_of(row)
+    facts = call_pb2.Call()
+    facts.CopyFrom(known.facts)
+    knew = False
+    for file in facts.media:
+        if file.recording == recording:
+            file.recording, file.problem, knew = "", "RECORDING_DELETED", True
+    if facts.recording == recording:
+        knew = True
+        facts.recording = ""
+        if not transcript_stays:
+            facts.transcript = ""
+        facts.recording_delete_time.CopyFrom(timestamp(now))
+    if knew:
+        _rewrite(conn, row, Statement(facts, known.times), now)
+    return knew
+
+
+def found(conn: Connection, tenant: str, call_id: str) -> Mapping[Any, Any]:
+    """Return a call's row, also by a name that it had before it was merged. Raises NotFound."""
+    rows = _ROWS.all(conn, {"tenant": tenant, "calls": [call_id]})
+    if not rows:
+        aliases = _aliases(conn, _ALIASES, {"tenant": tenant, "ids": [call_id]})
+        merged = [alias.call_id for alias in aliases.values() if alias.call_id is not None]
+        rows = _ROWS.all(conn, {"tenant": tenant, "calls": merged}) if merged else []
+    if not rows:
+        raise NotFound(f"tenants/{tenant}/calls/{call_id}")
+    return rows[0]
+
+
+def _rewrite(conn: Connection, row: Mapping[Any, Any], merged: Statement, now: datetime) -> None:
+    """Write what changed of a call without an event that says so; its lead has no part in it."""
+    derived = call_rows.columns_of(row["tenant_id"], merged, row["first_event_time"])
+    etag = ids.etag(row["call_id"], derived["facts"], to_json(derived["field_times"]) or "", now.isoformat())
+    key = {"tenant": row["tenant_id"], "call": row["call_id"]}
+    _UPDATE.run(conn, key | {**derived, "etag": etag, "update_time": now})
+
+
 def _aliases(conn: Connection, statement: Hot, parameters: dict[str, Any]) -> dict[str, _Alias]:
     return {
         row["alias_id"]: _Alias(row["alias"], row["place"], row["call_id"])
@@ -131,12 +191,10 @@ def _merge(
     merged = said.statement
     for row in rows:
         # `said` is joined last: of equal stamps the later attempt of the same event stands.
-        merged = join(call_rows.statement_of(row), merged)
-    time, rank, _, event = said.stamp
-    told = event_rows.of_calls(conn, tenant, [row["call_id"] for row in rows])
-    events = {**told, event: max((time, rank), told.get(event, (time, rank)))}
-    first, last = min(events.values())[0], max(events.values())[0]
-    first_time, last_time = from_microseconds(first), from_microseconds(last)
+        known = call_rows.statement_of(row)
+        merged = join(known, without_old_state(known, merged))
+    told = _told(conn, said, call_id, rows)
+    first_time, last_time = from_microseconds(told.first), from_microseconds(told.last)
     assert first_time is not None
     derived = call_rows.columns_of(tenant, merged, first_time)
     values = {
@@ -144,7 +202,8 @@ def _merge(
         "provider_call_id": provider_call_id,
         "first_event_time": first_time,
         "last_event_time": last_time,
-        "etag": _etag(call_id, derived, sorted(events)),
+        "events_sum": told.sum,
+        "etag": _etag(call_id, derived, told.sum),
     }
     there = next((row for row in rows if row["call_id"] == call_id), None)
     if there is not None and len(rows) == 1 and all(there[name] == value for name, value in values.items()):
@@ -160,14 +219,50 @@ def _merge(
     }
     alone = there is not None and len(rows) == 1
     _write(conn, written, there is None, [] if alone else rows)
-    event_rows.write(conn, tenant, call_id, events, told if alone else {})
-    _refresh_leads(conn, tenant, rows, written, now)
+    event_rows.write(conn, tenant, call_id, told.events, told.there if alone else {})
+    _change_leads(conn, tenant, rows, written, now)
     return written
 
 
-def _etag(call_id: str, derived: Mapping[Any, Any], events: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a call's events are once this one is among them."""
+
+    events: Mapping[str, event_rows.Moment]  # those to be written, some of them `there` already
+    there: Mapping[str, event_rows.Moment]
+    first: int  # microseconds since 1970
+    last: int
+    sum: int
+
+
+def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any, Any]]) -> _Told:
+    """Add the event to those of the call.
+
+    A call may have any number of events, so only this one is looked up. All are read where several calls become one,
+    where an event moved in time, and once for a row of an earlier version.
+    """
+    time, rank, _, event = said.stamp
+    if len(rows) == 1 and rows[0]["call_id"] == call_id and rows[0]["events_sum"] is not None:
+        row = rows[0]
+        before = event_rows.of_call(conn, said.tenant, call_id, event)
+        if before is None or before >= (time, rank):
+            times = [
+                to_microseconds(row["first_event_time"]) or 0,
+                to_microseconds(row["last_event_time"]) or 0,
+            ]
+            if before is None:
+                total = ids.events_sum([event], row["events_sum"])
+                return _Told({event: (time, rank)}, {}, min(*times, time), max(*times, time), total)
+            return _Told({}, {}, times[0], times[1], row["events_sum"])
+    there = event_rows.of_calls(conn, said.tenant, [row["call_id"] for row in rows])
+    events = {**there, event: max((time, rank), there.get(event, (time, rank)))}
+    moments = events.values()
+    return _Told(events, there, min(moments)[0], max(moments)[0], ids.events_sum(events))
+
+
+def _etag(call_id: str, derived: Mapping[Any, Any], events: int) -> str:
     times = to_json(derived["field_times"]) or ""
-    return ids.etag(call_id, derived["facts"], times, *events)
+    return ids.etag(call_id, derived["facts"], times, str(events))
 
 
 def _write(conn: Connection, written: dict[str, Any], new: bool, merged: Sequence[Mapping[Any, Any]]) -> None:
@@ -184,15 +279,17 @@ def _write(conn: Connection, written: dict[str, Any], new: bool, merged: Sequenc
         _UPDATE.run(conn, key | {name: written[name] for name in written if name not in _FIXED})
 
 
-def _refresh_leads(
+def _change_leads(
     conn: Connection,
     tenant: str,
     rows: Sequence[Mapping[Any, Any]],
     written: Mapping[Any, Any],
     now: datetime,
 ) -> None:
+    """Tell each lead that the rows before and the row now count for what they contributed and what it does."""
     numbers = {row["lead_id"]: row["caller_number"] for row in (*rows, written) if row["lead_id"] is not None}
-    if len(rows) == 1 and all(rows[0][name] == written[name] for name in ("call_id", *_LEAD_FACTS)):
-        return
     for lead, number in sorted(numbers.items()):
-        lead_rows.refresh(conn, tenant, lead, number, now)
+        old = [lead_rows.part_of(row) for row in rows if row["lead_id"] == lead]
+        new = [lead_rows.part_of(row) for row in (written,) if row["lead_id"] == lead]
+        if old != new:
+            lead_rows.change(conn, tenant, lead, number, (old, new), now)

@@ -47,6 +47,7 @@ tenants = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
     sa.Column("update_time", UtcTimestamp, nullable=False),
+    sa.Column("plan", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
 sources = sa.Table(
@@ -163,6 +164,12 @@ calls = sa.Table(
     sa.Column("etag", Text(40), nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
     sa.Column("update_time", UtcTimestamp, nullable=False),
+    # The sum of its events' digests, the same in any order; NULL in rows of before, until their next event.
+    sa.Column("events_sum", sa.BigInteger),
+    # CallState; 0 of calls that an earlier release recorded.
+    sa.Column("state", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Index("calls_by_update", "tenant_id", "update_time", "call_id", info=index_options()),
+    sa.Index("calls_by_state", "tenant_id", "state", "start_time", "call_id", info=index_options()),
     sa.Index(
         "calls_by_start", "tenant_id", "start_time", "call_id", info=index_options(storing=_LISTED_CALL)
     ),
@@ -224,6 +231,9 @@ leads = sa.Table(
     sa.Column("last_call_time", UtcTimestamp, nullable=False),
     sa.Column("last_call_id", Text(40), nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
+    # How often its calls have each level and score, and which call named it (lead_rows.py); NULL in rows of before,
+    # until their next call.
+    sa.Column("tally", Json),
     sa.Index(
         "leads_by_last_call",
         "tenant_id",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from trunkline_runtime import logs
-
 from trunkline_tenant.app import build
-from trunkline_tenant.config import SERVICE, load_config
+from trunkline_tenant.config import TenantConfig
 
 
-async def serve() -> None:
+async def serve(config: TenantConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises ConfigError."""
-    config = load_config()
-    logs.configure(SERVICE, config.log_format, config.log_level)
     app = await build(config)
     try:
         await app.start()

@@ -34,17 +34,18 @@ def complete(source: source_pb2.Source) -> None:
             source.hmac.tolerance.seconds = _DEFAULT_TOLERANCE_SECONDS
 
 
-def check(source: source_pb2.Source, *, fetches: bool) -> None:
+def check(source: source_pb2.Source, *, needs_account: bool) -> None:
     """Raise InvalidArgument that names every option that does not fit the provider.
 
-    `fetches`: the source has a credential that recordings are fetched with.
+    `needs_account`: recordings are or will be fetched, so that the account must be known where the provider's API asks
+    for it. Sources of earlier releases may be without.
     """
-    problems = list(_problems(source, fetches))
+    problems = list(_problems(source, needs_account))
     if problems:
         raise InvalidArgument.many(problems)
 
 
-def _problems(source: source_pb2.Source, fetches: bool) -> Iterator[Problem]:
+def _problems(source: source_pb2.Source, needs_account: bool) -> Iterator[Problem]:
     provider = source.provider
     if provider not in _NAMES:
         yield "source.provider", "is required"
@@ -61,7 +62,7 @@ def _problems(source: source_pb2.Source, fetches: bool) -> Iterator[Problem]:
             yield from _mapping_problems(source.mapping)
         else:
             yield "source.mapping", f"is not for {name}, whose payloads are known"
-    if fetches and provider == provider_pb2.PROVIDER_CALLRAIL and not source.provider_account:
+    if needs_account and provider == provider_pb2.PROVIDER_CALLRAIL and not source.provider_account:
         yield (
             "source.provider_account",
             "is required to fetch recordings: the account's id, the number behind /a/ in the URL of CallRail's pages;"

@@ -15,6 +15,7 @@ from trunkline_runtime.errors import NotFound
 
 from trunkline_tenant import ids, secret_rows
 from trunkline_tenant.crypto import SecretBox
+from trunkline_tenant.plans import quotas_of
 from trunkline_tenant.schema import source_changes, source_secrets, sources, tenants
 from trunkline_tenant.times import timestamp
 
@@ -83,6 +84,7 @@ def resolve(
                 sources,
                 tenants.c.state.label("tenant_state"),
                 tenants.c.retention.label("tenant_retention"),
+                tenants.c.plan.label("tenant_plan"),
                 source_changes.c.revision,
             )
             .join(tenants, tenants.c.tenant_id == sources.c.tenant_id)
@@ -121,4 +123,5 @@ def _resolved(
         and row["tenant_state"] == tenant_pb2.TENANT_STATE_ACTIVE,
         revision=row["revision"],
         retention=tenant_pb2.Retention.FromString(row["tenant_retention"]),
+        quotas=quotas_of(row["tenant_plan"]),
     )

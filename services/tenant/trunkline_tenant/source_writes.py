@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime import resources
-from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.errors import InvalidArgument, ResourceExhausted
 
 from trunkline_tenant import (
     changes,
@@ -23,6 +23,7 @@ from trunkline_tenant import (
     tenant_rows,
 )
 from trunkline_tenant.crypto import SecretBox
+from trunkline_tenant.plans import quotas_of
 from trunkline_tenant.schema import source_secrets, sources
 from trunkline_tenant.secret_rows import SourceSecrets
 
@@ -54,6 +55,17 @@ class NewSource:
     made: str = field(repr=False)
 
 
+def _check_room(conn: Connection, tenant: str, most: int) -> None:
+    """Raise ResourceExhausted when a tenant has as many sources as its plan allows."""
+    mine = sa.select(sa.func.count()).select_from(sources).where(sources.c.tenant_id == tenant)
+    if conn.execute(mine).scalar_one() >= most:
+        raise ResourceExhausted(
+            f"the plan allows {most} sources; delete one, or ask the operator for a larger plan",
+            reason="SOURCES_QUOTA",
+            subject=f"tenants/{tenant}",
+        )
+
+
 def create(
     conn: Connection,
     box: SecretBox,
@@ -63,12 +75,13 @@ def create(
 ) -> source_pb2.Source:
     """Create a source, or show what the same request made. Raises NotFound when there is no such tenant."""
     tenant = resources.tenant_of(request.parent, field="parent")
-    tenant_rows.load(conn, tenant)
+    plan = tenant_rows.load(conn, tenant)["plan"]
     content = requests.content(_without_secrets(request))
     asked = requests.Asked(tenant, _CREATE, request.request_id, content)
     before = requests.earlier(conn, asked, now)
     if before is not None:
         return _created_before(conn, box, before, show_secret=bool(new.made))
+    _check_room(conn, tenant, quotas_of(plan).sources)
     row = {
         "tenant_id": tenant,
         "source_id": new.source_id,
@@ -115,7 +128,7 @@ def update(
     fetching = new if "fetch_credential" in fields else old
     masks.take([name for name in fields if name != "fetch_credential"], wanted, source)
     source_options.complete(source)
-    source_options.check(source, fetches=bool(fetching))
+    source_options.check(source, needs_account=bool(fetching) or "provider_account" in fields)
     named_changed = False
     if "named_secrets" in fields:
         clean_named(source, secrets.named())

@@ -36,7 +36,7 @@ class SourceService(source_service_pb2_grpc.SourceServiceServicer):
         wanted = source_pb2.Source()
         wanted.CopyFrom(request.source)
         source_options.complete(wanted)
-        source_options.check(wanted, fetches=bool(wanted.fetch_credential))
+        source_options.check(wanted, needs_account=True)
         made = ""
         if not wanted.secret.strip():
             made = signing_secrets.made(wanted.provider, wanted.secret_form, "source.secret")

@@ -11,6 +11,7 @@ from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.errors import NotFound
 
 from trunkline_tenant import ids
+from trunkline_tenant.plans import quotas_of
 from trunkline_tenant.schema import tenants
 from trunkline_tenant.times import timestamp
 
@@ -40,6 +41,8 @@ def shown(row: Mapping[Any, Any]) -> tenant_pb2.Tenant:
         create_time=timestamp(row["create_time"]),
         update_time=timestamp(row["update_time"]),
         etag=etag_of(row),
+        plan=row["plan"] or tenant_pb2.PLAN_STANDARD,
+        quotas=quotas_of(row["plan"]),
     )
     if row["retention"]:
         tenant.retention.ParseFromString(row["retention"])

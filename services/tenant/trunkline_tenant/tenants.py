@@ -22,7 +22,7 @@ from trunkline_tenant.tenant_rows import etag_of, load, load_any, shown
 from trunkline_tenant.times import timestamp
 
 _CREATE = "CreateTenant"
-_CHANGEABLE = ("display_name", "state", "retention")
+_CHANGEABLE = ("display_name", "state", "retention", "plan")
 
 
 class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
@@ -145,6 +145,7 @@ def _create(
         "display_name": request.tenant.display_name,
         "state": request.tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
         "retention": request.tenant.retention.SerializeToString(deterministic=True),
+        "plan": request.tenant.plan,
         "delete_time": None,
         "purge_time": None,
         "version": 1,
@@ -152,9 +153,23 @@ def _create(
         "update_time": now,
     }
     if not insert_if_absent(conn, tenants, row, ["tenant_id"]):
-        raise AlreadyExists(f"tenants/{tenant}")
+        raise _taken(load_any(conn, tenant))
     requests.remember(conn, asked, f"tenants/{tenant}", now)
     return row
+
+
+def _taken(there: Mapping[Any, Any]) -> AlreadyExists:
+    """Say why an id cannot be given: lists do not show the tombstone that has it."""
+    name = f"tenants/{there['tenant_id']}"
+    if there["state"] != tenant_pb2.TENANT_STATE_DELETED:
+        return AlreadyExists(name)
+    when = there["delete_time"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return AlreadyExists.of(
+        f"{name} was deleted at {when}; its id rests for good, so that nothing of the deleted tenant ever turns up in"
+        " another one: choose another id",
+        reason="TENANT_DELETED",
+        metadata={"resource": name, "delete_time": when},
+    )
 
 
 def _update(
@@ -170,10 +185,12 @@ def _update(
         values["state"] = wanted.state or tenant_pb2.TENANT_STATE_ACTIVE
     if "retention" in fields:
         values["retention"] = wanted.retention.SerializeToString(deterministic=True)
+    if "plan" in fields:
+        values["plan"] = wanted.plan
     if all(row[name] == value for name, value in values.items()):
         return row
     values |= {"version": row["version"] + 1, "update_time": now}
     conn.execute(sa.update(tenants).where(tenants.c.tenant_id == tenant).values(**values))
-    if any(values.get(name, row[name]) != row[name] for name in ("state", "retention")):
+    if any(values.get(name, row[name]) != row[name] for name in ("state", "retention", "plan")):
         changes.tenant_changed(conn, tenant, now)
     return row | values

@@ -83,7 +83,7 @@ class AnalysisResult:
     """What made the score, such as `asks for a price: +10`; their points sum to the score before its limits."""
     summary: str
     engine: str
-    """Name and version, such as `local/1.1.0`."""
+    """Name and version, such as `local/1.2.0`."""
     topics: tuple[str, ...] = field(default=())
     entities: tuple[Entity, ...] = field(default=())
     action_items: tuple[str, ...] = field(default=())
@@ -108,7 +108,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name and version, such as `local/1.1.0`; part of what a result says about itself."""
+        """Name and version, such as `local/1.2.0`; part of what a result says about itself."""
         ...
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:

@@ -66,7 +66,7 @@ def build_worker(config: WorkerConfig, channels: Channels, name: str) -> Worker:
     lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
     stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
     jobs = job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
-    return Worker(jobs, stages.process, config, name)
+    return Worker(jobs, stages.process, config, name, tell_dead=stages.told_dead)
 
 
 def _unique_name() -> str:

@@ -57,6 +57,7 @@ class Clients:
     fetch_method: Method[recording_pb2.Recording]
     transcribe_method: Method[transcript_pb2.Transcript]
     analyse_method: Method[analysis_pb2.Analysis]
+    record_state_method: Method[call_service_pb2.RecordCallStateResponse]
 
     @classmethod
     def over(
@@ -70,6 +71,7 @@ class Clients:
             recording_service_pb2_grpc.RecordingServiceStub(audio).FetchRecording,
             transcription_service_pb2_grpc.TranscriptionServiceStub(audio).CreateTranscript,
             analysis_service_pb2_grpc.AnalysisServiceStub(ai).AnalyzeCall,
+            call_service_pb2_grpc.CallServiceStub(tenant).RecordCallState,
         )
 
     async def resolve(self, request: source_service_pb2.ResolveSourceRequest) -> source_pb2.ResolvedSource:
@@ -79,6 +81,10 @@ class Clients:
     async def record(self, request: call_service_pb2.RecordCallRequest) -> call_pb2.Call:
         """Record what an event says."""
         return await self._ask(TENANT, self.record_method, request, POLICIES["record"].call)
+
+    async def record_state(self, request: call_service_pb2.RecordCallStateRequest) -> None:
+        """Say how far an event has brought its call."""
+        await self._ask(TENANT, self.record_state_method, request, POLICIES["record"].call)
 
     async def fetch(self, request: recording_service_pb2.FetchRecordingRequest) -> recording_pb2.Recording:
         """Fetch a recording."""

@@ -54,6 +54,7 @@ class MediaKeeper:
             url=file.url,
             headers=file.headers,
             attachment=True,
+            quota_bytes=source.quotas.recordings_bytes,
         )
         saying.keep(request.expire_time, run, source.retention.recordings_days)
         recording = await self._clients.fetch(request)

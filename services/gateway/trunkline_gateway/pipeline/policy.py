@@ -29,6 +29,7 @@ MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
 ENGINE_NOT_READY = "ENGINE_NOT_READY"
 FORBIDDEN = "RECORDING_FORBIDDEN"
+TRUNCATED = "RECORDING_TRUNCATED"
 _ERROR_MOST = 500
 
 
@@ -51,6 +52,9 @@ POLICIES = {
     RECORD: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
     MEDIA: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
 }
+
+MOST_ATTEMPTS = max(policy.attempts for policy in POLICIES.values())
+"""Of a stage that has no policy here."""
 
 
 class Unfetchable(Exception):
@@ -148,6 +152,8 @@ def _is_waited_for(error: Exception) -> bool:
     Being refused as a caller means that the suite is set up wrongly, and being refused by the provider that the
     source is: no event is lost over that.
     """
+    if isinstance(error, TrunklineError) and error.reason == TRUNCATED:
+        return False  # after a few attempts what came is taken
     return (isinstance(error, TrunklineError) and error.reason == FORBIDDEN) or isinstance(
         error,
         CircuitOpen

@@ -13,6 +13,7 @@ from trunkline_runtime import tracing
 from trunkline_runtime.metrics import histogram
 
 from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES, Dead, Retry, Wait
+from trunkline_gateway.providers.base import ANALYSE, RECORD
 
 STAGE_SECONDS = histogram(
     "trunkline_stage_seconds",
@@ -20,6 +21,7 @@ STAGE_SECONDS = histogram(
     ["stage", "outcome"],
     buckets=(0.005, 0.02, 0.05, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 1800),
 )
+_WARNINGS_MOST = 50
 _ORDER = {stage: place for place, stage in enumerate(POLICIES)}
 
 
@@ -40,7 +42,10 @@ class Run:
     task: asyncio.Task[None] | None = None
     lost: bool = False
     made: dict[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()  # what of the payload was left out
+    warnings: tuple[str, ...] = ()  # what of the payload was left out, and of the recording is missing
+    # What was gone through well and not told yet, with when each began and ended.
+    passed: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    inside: bool = False  # between a stage's beginning and its good end
     stage: str = field(init=False)
     stage_started: datetime = field(init=False)
     _told: str = field(init=False)
@@ -71,9 +76,18 @@ class Run:
         """Be at a stage, within its deadline: `async with`. Raises TimeoutError when that has passed."""
         return _At(self, stage)
 
+    def warn(self, *warnings: str) -> None:
+        """Say in the event what is not whole, before all else."""
+        self.warnings = (*warnings, *self.warnings)[:_WARNINGS_MOST]
+
     def note(self, stage: str, name: str) -> None:
         """Remember what a stage made, for the next report."""
         self.made[stage] = name
+
+    @property
+    def call(self) -> str:
+        """The call's name, as far as this run has recorded it; empty before."""
+        return self.made.get(RECORD) or self.made.get(NORMALISE) or ""
 
     @property
     def attempt(self) -> int:
@@ -95,21 +109,22 @@ class Run:
         """Return the report that the job is at its stage, none when the gateway knows it or a later one."""
         if _ORDER[self.stage] <= _ORDER[self._told]:
             return []
-        report = self._report(self._told, self._told_started)
+        report = self._report(self._told, self._told_started, self.stage_started)
         report.advance.next_stage = self.stage
         self._told, self._told_started, self._moved = self.stage, self.stage_started, True
         return [report]
 
     def done(self, call: str) -> list[pb.JobReport]:
         """Return the report that every stage is done."""
-        report = self._report(self.stage, self.stage_started)
+        report = self._report(self.stage, self.stage_started, self.now())
         report.done.call = call
         return [report]
 
     def failed(self, follow_up: Wait | Retry | Dead) -> list[pb.JobReport]:
         """Return the reports of a failure: first which stage it was, so that attempts count for that one."""
+        began = self._failed_since()
         reports = self.advanced()
-        report = self._report(self.stage, self.stage_started)
+        report = self._report(self.stage, began, self.now())
         match follow_up:
             case Wait(delay, reason, background):
                 report.wait.reason = reason
@@ -122,7 +137,26 @@ class Run:
                 report.dead.error = reason
         return [*reports, report]
 
-    def _report(self, stage: str, started: datetime) -> pb.JobReport:
+    def went_through(self) -> None:
+        """Remember that the present stage was gone through well, unless it only looked up what is known."""
+        self.inside = False
+        if _ORDER[self.stage] < min(_ORDER[self._told], _ORDER[ANALYSE]):
+            return
+        began = self.stage_started
+        if self.passed and self.passed[-1][0] == self.stage:  # a stage of two parts
+            began = self.passed.pop()[1]
+        self.passed.append((self.stage, began, self.now()))
+
+    def _failed_since(self) -> datetime:
+        """Return since when what failed was under way: a part of its stage that went well is none by itself.
+
+        What was recorded with a lesser engine's answer failed in no stage: its wait began after the last.
+        """
+        if not self.passed or self.passed[-1][0] != self.stage:
+            return self.stage_started
+        return self.passed.pop()[1] if self.inside else self.passed[-1][2]
+
+    def _report(self, stage: str, started: datetime, ended: datetime) -> pb.JobReport:
         report = pb.JobReport(
             lease=pb.Lease(job_id=self.job.job_id, lease_token=self.job.lease_token),
             stage=stage,
@@ -130,6 +164,12 @@ class Run:
             warnings=self.warnings,
         )
         report.start_time.FromDatetime(started)
+        report.end_time.FromDatetime(ended)
+        for passed, began, over in self.passed:
+            run = report.passed.add(stage=passed)
+            run.start_time.FromDatetime(began)
+            run.end_time.FromDatetime(over)
+        self.passed = []
         return report
 
 
@@ -146,6 +186,7 @@ class _At:
         run = self._run
         run.stage = self._stage
         run.stage_started = run.now()
+        run.inside = True
         loop = asyncio.get_running_loop()
         self._started = loop.time()
         self._timer = loop.call_later(run.linger_seconds, run.lingers, run)
@@ -167,6 +208,7 @@ class _At:
             self._span.__exit__(kind, error, trace)
             if kind is None:
                 outcome = "ok"
+                self._run.went_through()
         finally:
             self._timer.cancel()
             seconds = asyncio.get_running_loop().time() - self._started

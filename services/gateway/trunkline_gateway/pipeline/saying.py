@@ -11,8 +11,11 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 
+from trunkline_gateway import progress
+from trunkline_gateway.pipeline import truncation
+from trunkline_gateway.pipeline.policy import NORMALISE
 from trunkline_gateway.pipeline.run import Run
-from trunkline_gateway.providers.base import Facts, MediaRequest, Source
+from trunkline_gateway.providers.base import RECORD, Facts, MediaRequest, Source
 from trunkline_gateway.providers.scalars import timestamp
 
 _OPENING_MOST = 200
@@ -20,7 +23,9 @@ _OF_ANALYSIS: tuple[str, ...] = (
     "opening_words", "unreliable", "unreliable_reason", "analysis", "spam", "sentiment", "intent", "lead_level",
     "lead_score", "summary", "degraded", "analyze_time",
 )  # fmt: skip
-_OF_TRANSCRIPT: tuple[str, ...] = ("recording", "transcript", "recording_duration", "speakers", "language")
+_OF_TRANSCRIPT: tuple[str, ...] = (
+    "recording", "transcript", "recording_duration", "speakers", "language", "warnings",
+)  # fmt: skip
 
 
 def request(
@@ -51,6 +56,10 @@ def request(
 def facts_request(run: Run, source: Source, facts: Facts) -> call_service_pb2.RecordCallRequest:
     """Return the request that states what the payload says; of files, that they are there."""
     made = request(run, source, facts, facts.call, facts.stated)
+    # What was recorded whole already, and is run again for a better analysis, is done all the time.
+    if RECORD not in run.known:
+        state = progress.first_state(facts, run.job.stage or NORMALISE)
+        _state(made, state, run if progress.is_processed(facts) else None)
     if facts.media:
         made.call.media.extend(media(file) for file in facts.media)
         made.field_mask.paths.append("media")
@@ -91,13 +100,23 @@ def results_request(
         results.recording_duration.CopyFrom(transcript.duration)
         results.speakers = transcript.speakers
         results.language = transcript.language
+        results.warnings.extend(truncation.warnings(facts, transcript))
         results.unreliable = transcript.unreliable or analysis.unreliable
         # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
         results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason
         stated += _OF_TRANSCRIPT
     if not analysis.HasField("create_time"):
         results.analyze_time.CopyFrom(timestamp(run.now()))
-    return request(run, source, facts, results, stated)
+    made = request(run, source, facts, results, stated)
+    _state(made, call_pb2.CALL_STATE_DONE, run)
+    return made
+
+
+def _state(made: call_service_pb2.RecordCallRequest, state: progress.State, run: Run | None) -> None:
+    """Add how far the event brings its call; without a run a state that gives way to any other event's."""
+    made.call.state = state
+    made.call.state_sequence = progress.sequence(run.job.lease_token, state) if run else 0
+    made.field_mask.paths.extend(progress.FIELDS)
 
 
 def media(file: MediaRequest, recording: str = "", problem: str = "") -> call_pb2.Media:

@@ -8,6 +8,11 @@ the call, the stage, its input and the generation, and the services create or ge
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import recording_service_pb2, transcript_pb2, transcription_service_pb2
 from trunkline.tenant.v1 import call_pb2
@@ -15,7 +20,8 @@ from trunkline_runtime.channels import acting_for
 from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.ids import digest_id
-from trunkline_gateway.pipeline import saying
+from trunkline_gateway.pipeline import saying, truncation
+from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.channels import channel_speakers
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
@@ -24,6 +30,7 @@ from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Un
 from trunkline_gateway.pipeline.refusals import Refusals
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Sources
+from trunkline_gateway.progress import of_stage, told_state
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -41,8 +48,13 @@ class Stages:
         sources: Sources,
         degraded_retry_seconds: float = 30.0,
         ask: Ask | None = None,
+        tell_after_seconds: float = 1.0,
     ):
-        """Take the services and the sources, how soon a degraded analysis is asked for again, and who looks up."""
+        """Take the services and the sources, how soon a degraded analysis is asked for again, and who looks up.
+
+        A stage that lasts longer than `tell_after_seconds` is told to the call.
+        """
+        self._tell_after_seconds = tell_after_seconds
         self._degraded_retry_seconds = degraded_retry_seconds
         self._clients = clients
         self._sources = sources
@@ -65,6 +77,7 @@ class Stages:
             if FETCH in facts.stages:
                 recording = await self._fetch(run, source, facts, call.name)
                 transcript = await self._transcribe(run, source, recording, call.direction)
+                run.warn(*truncation.warnings(facts, transcript))
                 text = saying.opening(transcript)
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call.name, transcript)
@@ -125,8 +138,11 @@ class Stages:
                 url=facts.recording.url,
                 headers=facts.recording.headers,
                 url_field=facts.recording.url_field,
+                quota_bytes=source.quotas.recordings_bytes,
             )
             saying.keep(request.expire_time, run, source.retention.recordings_days)
+            if run.attempt < truncation.ATTEMPTS:
+                truncation.ask_for_whole(request, facts)
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
@@ -145,16 +161,17 @@ class Stages:
 
         An unreliable transcript, or one of silence, goes on like any other.
         """
-        async with run.at(TRANSCRIBE):
-            request = transcription_service_pb2.CreateTranscriptRequest(
-                parent=f"tenants/{run.tenant}",
-                recording=recording,
-                language=source.language,
-                channel_speakers=channel_speakers(source, direction),
-                generation=run.job.generation,
-            )
-            saying.keep(request.expire_time, run, source.retention.transcripts_days)
-            transcript = await self._clients.transcribe(request)
+        with self._telling(run, TRANSCRIBE):
+            async with run.at(TRANSCRIBE):
+                request = transcription_service_pb2.CreateTranscriptRequest(
+                    parent=f"tenants/{run.tenant}",
+                    recording=recording,
+                    language=source.language,
+                    channel_speakers=channel_speakers(source, direction),
+                    generation=run.job.generation,
+                )
+                saying.keep(request.expire_time, run, source.retention.transcripts_days)
+                transcript = await self._clients.transcribe(request)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
 
@@ -167,20 +184,53 @@ class Stages:
         transcript: transcript_pb2.Transcript | None,
     ) -> analysis_pb2.Analysis:
         """Have the conversation analysed: the transcript, or the text where there is none."""
-        async with run.at(ANALYSE):
-            request = analysis_service_pb2.AnalyzeCallRequest(
-                parent=f"tenants/{run.tenant}",
-                call=call,
-                transcript=transcript,
-                voicemail=facts.call.voicemail,
-                generation=run.job.generation,
-            )
-            saying.keep(request.expire_time, run, source.retention.analyses_days)
-            if transcript is None:
-                request.text = facts.text
-            analysis = await self._clients.analyse(request)
+        with self._telling(run, ANALYSE):
+            async with run.at(ANALYSE):
+                request = analysis_service_pb2.AnalyzeCallRequest(
+                    parent=f"tenants/{run.tenant}",
+                    call=call,
+                    transcript=transcript,
+                    voicemail=facts.call.voicemail,
+                    direction=facts.call.direction,
+                    generation=run.job.generation,
+                )
+                saying.keep(request.expire_time, run, source.retention.analyses_days)
+                if transcript is None:
+                    request.text = facts.text
+                analysis = await self._clients.analyse(request)
         run.note(ANALYSE, analysis.name)
         return analysis
+
+    async def told_dead(self, run: Run, reason: str) -> None:
+        """Say in the event's call that it cannot go on. Raises TrunklineError, CircuitOpen."""
+        if run.call:
+            with acting_for(run.tenant):
+                await self._clients.record_state(
+                    told_state(
+                        run.call, run.job.event, call_pb2.CALL_STATE_FAILED, run.job.lease_token, reason
+                    )
+                )
+
+    @contextmanager
+    def _telling(self, run: Run, stage: str) -> Iterator[None]:
+        """Say in the event's call that it is at a stage, once that has lasted for a while."""
+        telling: list[asyncio.Task[None]] = []
+
+        def lasts() -> None:
+            telling.append(asyncio.create_task(self._tell(run, stage)))
+
+        timer = asyncio.get_running_loop().call_later(self._tell_after_seconds, lasts)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for task in telling:
+                task.cancel()
+
+    async def _tell(self, run: Run, stage: str) -> None:
+        request = told_state(run.call, run.job.event, of_stage(stage), run.job.lease_token)
+        with contextlib.suppress(TrunklineError, CircuitOpen):  # what comes next says it anyway
+            await self._clients.record_state(request)
 
     async def _record_results(
         self,

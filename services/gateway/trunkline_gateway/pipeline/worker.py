@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -14,10 +14,11 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.logs import bind, get_logger
 from trunkline_runtime.metrics import counter, gauge
 
+from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Method, unary
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.leases import Leases
-from trunkline_gateway.pipeline.policy import Dead, follow_up, is_expected
+from trunkline_gateway.pipeline.policy import Dead, Wait, describe, follow_up, is_expected
 from trunkline_gateway.pipeline.reports import Reporter
 from trunkline_gateway.pipeline.run import Run
 
@@ -28,6 +29,7 @@ RUNNING = gauge("trunkline_worker_running", "Jobs that are worked on now.")
 LAST_CLAIM = gauge("trunkline_worker_last_claim_seconds", "Unix time of the last claim that was answered.")
 _CLAIM_MOST = 100
 _RELEASE_SECONDS = 1.5
+_TELL_AGAIN_SECONDS = 15.0
 
 
 class Jobs(Protocol):
@@ -72,8 +74,10 @@ class Worker:
         config: WorkerConfig,
         name: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tell_dead: Callable[[Run, str], Awaitable[None]] | None = None,
     ):
-        """`name` is unique among the workers that run."""
+        """`name` is unique among the workers that run; `tell_dead` is Stages.told_dead."""
+        self._tell_dead = tell_dead
         self._jobs = jobs
         self._process = process
         self._config = config
@@ -109,7 +113,13 @@ class Worker:
                     delay = 0.1
                     continue
             except TrunklineError as error:
-                log.warning("claim_failed", reason=error.reason, retry_seconds=delay)
+                log.warning(
+                    "claim_failed",
+                    reason=error.reason,
+                    retry_seconds=delay,
+                    address=self._config.gateway_address,
+                    setting="TRUNKLINE_WORKER_GATEWAY_ADDRESS",
+                )
             await asyncio.sleep(delay)
             delay = min(delay * 2, 3.0)
 
@@ -166,6 +176,8 @@ class Worker:
                 waited_seconds=run.waited_seconds,
                 give_up_after=self._config.recording_wait_seconds,
             )
+            if isinstance(what, Dead):
+                what = await self._told_dead(run, what)
             outcome = type(what).__name__.lower()
             JOBS.labels(outcome).inc()
             if not is_expected(error):
@@ -179,6 +191,20 @@ class Worker:
         JOBS.labels("done").inc()
         log.info("event_done", call=call, generation=run.job.generation)
         return run.done(call)
+
+    async def _told_dead(self, run: Run, dead: Dead) -> Dead | Wait:
+        """Have the call say that it failed, before the event does; where nobody can be told now, that is waited for."""
+        try:
+            if self._tell_dead is not None:
+                await self._tell_dead(run, dead.reason)
+        except (TrunklineError, CircuitOpen) as error:
+            transient = isinstance(error, CircuitOpen) or error.transient
+            if transient and run.waited_seconds < self._config.recording_wait_seconds:
+                return Wait(
+                    _TELL_AGAIN_SECONDS, f"{describe(error)} (its call is to say: {dead.reason})"[:500]
+                )
+            log.warning("call_not_told", stage=run.stage, reason=describe(error))
+        return dead
 
     def _lingers(self, run: Run) -> None:
         reports = run.advanced()

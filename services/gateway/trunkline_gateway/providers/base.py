@@ -48,6 +48,8 @@ class Source:
     channel_roles: source_pb2.ChannelRoles.ValueType = source_pb2.CHANNEL_ROLES_UNSPECIFIED
     secret_form: source_pb2.SecretForm.ValueType = source_pb2.SECRET_FORM_UNSPECIFIED
     retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
+    quotas: tenant_pb2.Quotas = field(default_factory=tenant_pb2.Quotas)
+    receipts_quota: int = 0  # of the quotas the one that every webhook is held to, in bytes; 0: no bound
 
 
 @dataclass(slots=True)  # not frozen: that would cost a microsecond a webhook
@@ -131,6 +133,8 @@ class Rejected(Exception):
 class Adapter(Protocol):
     """One provider's rules. Adapters are stateless; time comes with the delivery."""
 
+    resends: bool
+    """Whether its senders are known to send again what was answered 429."""
     identity_headers: tuple[str, ...]
     """The headers that `identify` reads, lower-case: who keeps a verified delivery keeps these too."""
 

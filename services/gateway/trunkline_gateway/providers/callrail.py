@@ -54,6 +54,7 @@ _RECORDING_CHANGES = frozenset({"recording", "recording_duration", "recording_ur
 class CallRail:
     """CallRail's rules."""
 
+    resends = False
     identity_headers: tuple[str, ...] = ()
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _media(payload: Payload) -> tuple[MediaRequest, ...]:
     """Return the files of a message: links that open themselves for a while, so no credential goes there."""
     return tuple(
         MediaRequest(hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32], url)
-        for url in payload.urls("media_urls")[:_MEDIA_MOST]
+        for url in payload.cut(payload.urls("media_urls"), "media_urls", _MEDIA_MOST)
         if url.startswith(("https://", "http://"))
     )
 

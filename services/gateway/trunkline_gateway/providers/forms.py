@@ -43,13 +43,14 @@ def read(payload: Payload, member: str) -> Form:
     words = [value for key, (_, value) in fields.items() if any(word in key for word in _MESSAGE)]
     if not words:  # no field is called a message: what else was filled in tells what is wanted
         words = [f"{label}: {value}" for label, value in fields.values()]
-    return Form(phone, email, name or None, "\n".join(words)[:CONTENT_MOST])
+    text = payload.as_text("\n".join(words), f"the text of {member}", CONTENT_MOST)
+    return Form(phone, email, name or None, text)
 
 
 def _fields(payload: Payload, members: Mapping[str, Any], member: str) -> dict[str, tuple[str, str]]:
     """Return label and value by the plain form of what a field is called."""
     found: dict[str, tuple[str, str]] = {}
-    for label, value in list(members.items())[:_FIELDS_MOST]:
+    for label, value in payload.cut(list(members.items()), member, _FIELDS_MOST):
         try:
             text = payload.as_text(_joined(value), member, _VALUE_MOST) if value is not None else ""
         except Malformed:

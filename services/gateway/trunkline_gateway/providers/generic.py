@@ -11,7 +11,7 @@ from trunkline.tenant.v1 import source_pb2
 
 from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Rejected, Source
-from trunkline_gateway.providers.bodies import parse_json
+from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.signing import (
     base64_hmac,
     formed_key,
@@ -55,6 +55,7 @@ class _Plan:
 class GenericHmac:
     """The rules that a source's HmacOptions state."""
 
+    resends = False
     identity_headers: tuple[str, ...] = ()
 
     def __init__(self) -> None:
@@ -87,14 +88,12 @@ class GenericHmac:
     def identify(self, source: Source, event_type: str, delivery: Delivery) -> Identity:
         """See `Adapter.identify`. Any event type goes: what it means is the source's mapping."""
         path = source.hmac.dedup_path if source.hmac is not None else ""
-        if path:
-            dedup = mapped.required_at(parse_json(delivery.body), path)
-        else:
-            dedup = hashlib.sha256(delivery.body).hexdigest()
+        body = JsonBody(delivery.body)
+        dedup = mapped.required_at(body.members, path) if path else hashlib.sha256(delivery.body).hexdigest()
         return Identity(
             dedup_fields=(dedup,),
-            call_aliases=mapped.call_aliases(source, delivery.body),
-            event_time=mapped.event_time(source, delivery.body),
+            call_aliases=mapped.call_aliases(source, body),
+            event_time=mapped.event_time(source, body),
         )
 
     def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:

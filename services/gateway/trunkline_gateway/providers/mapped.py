@@ -20,7 +20,7 @@ from trunkline_gateway.providers.base import (
     RecordingRequest,
     Source,
 )
-from trunkline_gateway.providers.bodies import parse_json
+from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.origins import same_origin
 from trunkline_gateway.providers.payload import Payload
 from trunkline_gateway.providers.scalars import CONTENT_MOST, as_text
@@ -52,18 +52,18 @@ def required_at(payload: dict[str, Any], path: str) -> str:
     return text
 
 
-def call_aliases(source: Source, body: bytes) -> tuple[str, ...]:
+def call_aliases(source: Source, body: JsonBody) -> tuple[str, ...]:
     """Return the sender's id of the call; none when no mapping names it."""
     if source.mapping is None or not source.mapping.call_id:
         return ()
-    return (required_at(parse_json(body), source.mapping.call_id),)
+    return (required_at(body.members, source.mapping.call_id),)
 
 
-def event_time(source: Source, body: bytes) -> datetime | None:
+def event_time(source: Source, body: JsonBody) -> datetime | None:
     """Return the event's time where the mapping says, or None."""
     if source.mapping is None or not source.mapping.event_time:
         return None
-    return _mapped(source.mapping, parse_json(body)).time(source.mapping.event_time)
+    return _mapped(source.mapping, body.members).time(source.mapping.event_time)
 
 
 def normalise(source: Source, body: bytes) -> Facts:
@@ -71,8 +71,9 @@ def normalise(source: Source, body: bytes) -> Facts:
     mapping = source.mapping
     if mapping is None:
         return Facts(call=call_pb2.Call(), stated=(), aliases=(), rank=_RANK, stages=())
-    payload = _mapped(mapping, parse_json(body))
-    aliases = call_aliases(source, body)
+    parsed = JsonBody(body)
+    payload = _mapped(mapping, parsed.members)
+    aliases = call_aliases(source, parsed)
     moment = payload.time(mapping.event_time)
     statement = Statement(source, aliases[0] if aliases else "")
     is_text = mapping.kind == source_pb2.PAYLOAD_KIND_TEXT

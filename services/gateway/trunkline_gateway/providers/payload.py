@@ -20,6 +20,7 @@ from trunkline_gateway.providers.bodies import form_members, is_form, parse_json
 from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time
 
 _LIST_MOST = 200
+_URL_MOST = 4_096
 _WARNINGS_MOST = 50
 _WARNING_MOST = 300
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -82,6 +83,12 @@ class Payload:
             self.warn(f"{name} was cut to {most} characters")
         return text[:most]
 
+    def cut(self, items: list[T], name: str, most: int = _LIST_MOST) -> list[T]:
+        """Return the first items of a list, with a warning when there are more."""
+        if len(items) > most:
+            self.warn(f"{name} was cut to {most} items")
+        return items[:most]
+
     def identifier(self, *names: str) -> str | None:
         """Return an id: 1 to 128 letters, digits, `_` and `-`, so that it can stand in a URL's path.
 
@@ -124,10 +131,9 @@ class Payload:
                 value = value.split(",", _LIST_MOST)
             if not isinstance(value, list):
                 raise Malformed(f"{name} must be a list of texts")
-            if len(value) > _LIST_MOST:
-                self.warn(f"{name} was cut to {_LIST_MOST} items")
-            items = (item.get("name") if isinstance(item, dict) else item for item in value[:_LIST_MOST])
-            return [text for item in items if item is not None and (text := as_text(item, name, 256))]
+            items = [item.get("name") if isinstance(item, dict) else item for item in self.cut(value, name)]
+            one = f"an item of {name}"
+            return [text for item in items if item is not None and (text := self.as_text(item, one, 256))]
 
         return self._first(names, read)
 
@@ -136,8 +142,12 @@ class Payload:
 
         def read(value: Any, name: str) -> list[str]:
             value = _unpacked(value, name, "[")
-            items = value if isinstance(value, list) else [value]
-            return [text for item in items[:_LIST_MOST] if (text := as_text(item, name, 4096))]
+            items = self.cut(value if isinstance(value, list) else [value], name)
+            texts = [text for item in items if (text := as_text(item, name, _URL_MOST + 1))]
+            whole = [text for text in texts if len(text) <= _URL_MOST]
+            if len(whole) < len(texts):  # half a URL leads nowhere
+                self.warn(f"an item of {name} must be at most {_URL_MOST} characters; it was left out")
+            return whole
 
         return self._first((name,), read) or []
 
@@ -147,7 +157,7 @@ class Payload:
         def read(value: Any, name: str) -> dict[str, Any]:
             value = _unpacked(value, name, "{[")
             if isinstance(value, list):
-                pairs = (item for item in value[:_LIST_MOST] if isinstance(item, dict))
+                pairs = (item for item in self.cut(value, name) if isinstance(item, dict))
                 value = {str(item.get("name", item.get("field", ""))): item.get("value") for item in pairs}
             if not isinstance(value, dict):
                 raise Malformed(f"{name} must be an object")

@@ -9,6 +9,7 @@ from trunkline.tenant.v1 import source_pb2
 
 from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Malformed, Rejected, Source
+from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.scalars import clean
 from trunkline_gateway.providers.signing import (
     base64_hmac,
@@ -25,6 +26,7 @@ TOLERANCE_SECONDS = 300
 class StandardWebhooks:
     """The rules of standardwebhooks.com, and the same under the names that Svix gives the headers."""
 
+    resends = True
     identity_headers: tuple[str, ...] = ("webhook-id", "svix-id")
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:
@@ -59,10 +61,11 @@ class StandardWebhooks:
         message_id = clean(delivery.headers.get(name, ""), 257)
         if not message_id or len(message_id) > 256:
             raise Malformed(f"the header {name} must be 1 to 256 characters")
+        body = JsonBody(delivery.body)
         return Identity(
             dedup_fields=(message_id,),
-            call_aliases=mapped.call_aliases(source, delivery.body),
-            event_time=mapped.event_time(source, delivery.body),
+            call_aliases=mapped.call_aliases(source, body),
+            event_time=mapped.event_time(source, body),
         )
 
     def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:

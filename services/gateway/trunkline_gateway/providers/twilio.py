@@ -26,6 +26,7 @@ _HINT_MOST_BYTES = 64 << 10  # larger bodies are not hashed again for a hint
 class Twilio:
     """Twilio's rules."""
 
+    resends = False
     identity_headers: tuple[str, ...] = ()
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 How JSON is read and written: proto3's JSON mapping (google.protobuf.json_format). Names are lowerCamelCase in
 answers and may be either way in requests. Answers write empty fields too, but for messages that are not set and
-empty INPUT_ONLY fields. Unknown fields and parameters are refused, never ignored. A PATCH without `updateMask`
-changes the fields that its body states, each as a whole, but for those that nobody may change (output only,
-immutable, the name, the etag). Errors are google.rpc.Status: `{"error": {code, message, status, details}}`, where
-`code` is the HTTP status, and the request's id is in the header `x-request-id` of every answer.
+empty INPUT_ONLY fields. Unknown fields and parameters are refused, never ignored; so are numbers (of 32 bits, floating
+ones, those of enums) that a body writes as texts, which the mapping would take: the OpenAPI document promises no more.
+A body is required wherever it can say something, if only as `{}`: who forgets it does not mean everything.
+A PATCH without `updateMask` changes the fields that its body states, each as a whole, but for those that nobody may
+change (output only, immutable, the name, the etag). Errors are google.rpc.Status: `{"error": {code, message,
+status, details}}`, where `code` is the HTTP status. The request's id is in the header
+`x-request-id` of every answer.
 """

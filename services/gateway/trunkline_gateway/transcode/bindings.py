@@ -44,6 +44,13 @@ class Binding:
     update_mask: Field | None
     """Made from the body's fields when a PATCH gives none."""
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether a request without a body is refused: where one can say something, `{}` says that nothing is meant."""
+        if self.whole_body:
+            return len(self.request_class.DESCRIPTOR.fields) > len(self.variables)
+        return self.body is not None
+
     def __str__(self) -> str:
         return self.rpc
 

@@ -42,8 +42,12 @@ def read(binding: Binding, values: dict[str, str], query: bytes, body: bytes) ->
 
 
 def _body(binding: Binding, request: Any, body: bytes) -> Any:
-    """Merge the body into the request, and return it as parsed; None when it is empty."""
+    """Merge the body into the request, and return it as parsed; None when it is empty and may be."""
     if not body or body.isspace():
+        if binding.needs_body:
+            raise InvalidArgument(
+                "body", "is required: a JSON object, {} where nothing is to be said", reason="BODY_REQUIRED"
+            )
         return None
     value = parse_json(body)
     field = binding.body
@@ -52,7 +56,7 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
         _merge(value, request)
         return value
     if value is None:
-        return None
+        raise InvalidArgument("body", "must not be null", reason="BODY_REQUIRED")
     if field.inside is not None and not field.repeated:
         field.inside.check(value, field.json_name)
         getattr(request, field.name).SetInParent()

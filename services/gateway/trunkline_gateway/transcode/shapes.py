@@ -20,12 +20,32 @@ _OWN_JSON = frozenset(
     )
 )  # fmt: skip
 _MOST_DEPTH = 64
+# Those whose texts proto3's JSON mapping takes too: nobody writes them so, and no schema says what they may be.
+_NUMBERS = frozenset(
+    {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_FLOAT,
+        FieldDescriptor.CPPTYPE_DOUBLE,
+    }
+)
 
 
 class Field:
     """One field: how it is named, and how a text becomes its value."""
 
-    __slots__ = ("behaviours", "convert", "is_map", "json_name", "message", "name", "oneof", "repeated")
+    __slots__ = (
+        "behaviours",
+        "choice",
+        "convert",
+        "is_map",
+        "is_number",
+        "json_name",
+        "message",
+        "name",
+        "oneof",
+        "repeated",
+    )
 
     def __init__(self, descriptor: FieldDescriptor) -> None:
         self.name = descriptor.name
@@ -35,6 +55,8 @@ class Field:
         self.is_map = self.message is not None and self.message.GetOptions().map_entry
         self.convert: Convert | None = None if self.is_map else converter(descriptor)
         """None for what cannot be given as a text."""
+        self.is_number = descriptor.cpp_type in _NUMBERS
+        self.choice = frozenset(v.name for v in descriptor.enum_type.values) if descriptor.enum_type else None
         oneof = descriptor.containing_oneof
         self.oneof = oneof.name if oneof is not None and len(oneof.fields) > 1 else ""
         self.behaviours = frozenset(descriptor.GetOptions().Extensions[field_behavior_pb2.field_behavior])
@@ -45,6 +67,16 @@ class Field:
         if self.message is None or self.is_map or self.message.full_name in _OWN_JSON:
             return None
         return shape_of(self.message)
+
+    def check_scalar(self, value: Any, path: str) -> None:
+        """Check that a JSON value is of the type that the document says. Raises InvalidArgument."""
+        if self.is_number and isinstance(value, (str, bool)):
+            raise InvalidArgument(path, "must be a number", reason="BAD_VALUE")
+        if self.choice is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return
+        if not isinstance(value, str) or value not in self.choice:
+            said = f"{str(value)[:100]!r} is not one of {', '.join(sorted(self.choice))}"
+            raise InvalidArgument(path, said, reason="BAD_VALUE")
 
     def set(self, message: Any, texts: Sequence[str], said: str) -> None:
         """Set it from texts; `said` is how the caller wrote its name. Raises InvalidArgument for `said`."""
@@ -114,7 +146,12 @@ class Shape:
             if field in seen:
                 raise InvalidArgument(place, "is given by both of its names", reason="GIVEN_TWICE")
             seen.add(field)
-            if inner is None or field.message is None:
+            if inner is None:
+                continue
+            if field.message is None:
+                items = inner if field.repeated and isinstance(inner, list) else [inner]
+                for item in items:
+                    field.check_scalar(item, place)
                 continue
             inside = field.inside
             if inside is None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
 from trunkline_runtime import guard, logs, tracing
 from trunkline_runtime.access import Rule
 from trunkline_runtime.errors import TrunklineError, to_status
+from trunkline_runtime.identity import CallerKind
 from trunkline_runtime.metrics import counter, histogram
 
 from trunkline_gateway.answers import Receive, Scope, Send
@@ -34,6 +36,8 @@ Authenticate = Callable[[bytes | None], Awaitable[Shown]]
 log = logs.get_logger(__name__)
 
 CALL_SECONDS = 30.0
+Metadata = tuple[tuple[str, str], ...]
+_TENANT_PACKAGE = "trunkline.tenant.v1"
 _LARGE_BYTES = 32 * 1024
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _JSON: Header = (b"content-type", b"application/json")
@@ -147,11 +151,28 @@ class Transcoder:
             call, write = self._calls.get(binding.rpc) or self._prepare(binding)
             metadata = (("authorization", shown.authorization), ("x-request-id", request_id.decode()))
             response = await call(request, metadata=metadata, timeout=self._call_seconds)
+            if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
+                await self._check_tenant(request.parent, metadata)
             return 200, await _aside(response.ByteSize() >= _LARGE_BYTES, write, response), ()
         except Gone:
             raise
         except Exception as error:
             return _refusal(error)
+
+    async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
+        """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
+
+        Only operators are asked about: the tenant of an API key is there.
+        """
+        get: Any = self._backend(_TENANT_PACKAGE).unary_unary(
+            f"/{_TENANT_PACKAGE}.TenantService/GetTenant",
+            request_serializer=tenant_service_pb2.GetTenantRequest.SerializeToString,
+            response_deserializer=tenant_pb2.Tenant.FromString,
+        )
+        tenant = "/".join(parent.split("/")[:2])
+        await get(
+            tenant_service_pb2.GetTenantRequest(name=tenant), metadata=metadata, timeout=self._call_seconds
+        )
 
     def _prepare(self, binding: Binding) -> tuple[Any, Write]:
         call: Any = self._backend(binding.package).unary_unary(
@@ -161,6 +182,12 @@ class Transcoder:
         )
         prepared = self._calls[binding.rpc] = (call, writer(binding))
         return prepared
+
+
+def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
+    """Say whether an answer is a list of a tenant's, with nothing in it."""
+    of_tenant = rule is not None and rule.resource == "parent"
+    return of_tenant and "/List" in binding.rpc and response.ByteSize() == 0
 
 
 async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:

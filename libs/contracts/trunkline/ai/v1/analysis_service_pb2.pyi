@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.ai.v1 import analysis_pb2 as _analysis_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
+from trunkline.common.v1 import provider_pb2 as _provider_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,6 +35,7 @@ class AnalyzeCallRequest(_message.Message):
     VOICEMAIL_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     call: _builtins.str
@@ -44,6 +46,8 @@ class AnalyzeCallRequest(_message.Message):
     """The provider says that a message was left."""
     generation: _builtins.int
     """Analyses anew when higher than that of the analysis that is there."""
+    direction: _provider_pb2.Direction.ValueType
+    """Which way the conversation went: a text of the business says nothing of what the customer wants."""
     @_builtins.property
     def transcript(self) -> _transcript_pb2.Transcript:
         """The transcript of a call. Not stored here."""
@@ -62,10 +66,11 @@ class AnalyzeCallRequest(_message.Message):
         voicemail: _builtins.bool = ...,
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        direction: _provider_pb2.Direction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input", b"input", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "direction", b"direction", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["transcript", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from trunkline.audio.v1 import admin_service_pb2 as trunkline_dot_audio_dot_v1_dot_admin__service__pb2
 from trunkline.common.v1 import purge_pb2 as trunkline_dot_common_dot_v1_dot_purge__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes and counts whole tenants. Gateway only; no HTTP.
     """
 
     def __init__(self, channel):
@@ -40,14 +41,26 @@ class AdminServiceStub:
                 request_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
                 response_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
                 _registered_method=True)
+        self.CountTenant = channel.unary_unary(
+                '/trunkline.audio.v1.AdminService/CountTenant',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes and counts whole tenants. Gateway only; no HTTP.
     """
 
     def PurgeTenant(self, request, context):
         """Removes a deleted tenant's recordings and transcripts, and refuses to make new ones for ever after; repeating it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTenant(self, request, context):
+        """Counts what is kept of a tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +74,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.FromString,
                     response_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.SerializeToString,
             ),
+            'CountTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTenant,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trunkline.audio.v1.AdminService', rpc_method_handlers)
@@ -70,7 +88,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes and counts whole tenants. Gateway only; no HTTP.
     """
 
     @staticmethod
@@ -90,6 +108,33 @@ class AdminService:
             '/trunkline.audio.v1.AdminService/PurgeTenant',
             trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
             trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.AdminService/CountTenant',
+            trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_admin__service__pb2.CountTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

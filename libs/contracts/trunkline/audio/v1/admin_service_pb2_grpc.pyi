@@ -5,6 +5,7 @@ What the gateway has this service do about whole tenants."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from trunkline.audio.v1 import admin_service_pb2 as _admin_service_pb2
 from trunkline.common.v1 import purge_pb2 as _purge_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Removes whole tenants. Gateway only; no HTTP."""
+    """Removes and counts whole tenants. Gateway only; no HTTP."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +36,21 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     PurgeTenant: _grpc.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]
     """Removes a deleted tenant's recordings and transcripts, and refuses to make new ones for ever after; repeating it changes nothing."""
+    CountTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CountTenantRequest, _admin_service_pb2.CountTenantResponse]
+    """Counts what is kept of a tenant."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Removes whole tenants. Gateway only; no HTTP."""
+    """Removes and counts whole tenants. Gateway only; no HTTP."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PurgeTenant: _aio.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]  # type: ignore[assignment]
     """Removes a deleted tenant's recordings and transcripts, and refuses to make new ones for ever after; repeating it changes nothing."""
+    CountTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CountTenantRequest, _admin_service_pb2.CountTenantResponse]  # type: ignore[assignment]
+    """Counts what is kept of a tenant."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Removes whole tenants. Gateway only; no HTTP."""
+    """Removes and counts whole tenants. Gateway only; no HTTP."""
 
     @_abc_1.abstractmethod
     def PurgeTenant(
@@ -54,5 +59,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_purge_pb2.PurgeTenantResponse, _abc.Awaitable[_purge_pb2.PurgeTenantResponse]]:
         """Removes a deleted tenant's recordings and transcripts, and refuses to make new ones for ever after; repeating it changes nothing."""
+
+    @_abc_1.abstractmethod
+    def CountTenant(
+        self,
+        request: _admin_service_pb2.CountTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.CountTenantResponse, _abc.Awaitable[_admin_service_pb2.CountTenantResponse]]:
+        """Counts what is kept of a tenant."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,6 +5,7 @@ Fetching and reading recordings."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -54,6 +55,8 @@ class FetchRecordingRequest(_message.Message):
     URL_FIELD_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ATTACHMENT_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    LEAST_DURATION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording_id: _builtins.str
@@ -68,6 +71,10 @@ class FetchRecordingRequest(_message.Message):
     """
     attachment: _builtins.bool
     """It is a picture or another file of a message: kept as it comes, not examined as sound."""
+    quota_bytes: _builtins.int
+    """The most bytes of recordings that may be kept of the tenant; above, RESOURCE_EXHAUSTED with the reason
+    RECORDINGS_QUOTA. 0 is no bound.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers to fetch with. Used, never stored, dropped on a redirect to another host."""
@@ -75,6 +82,12 @@ class FetchRecordingRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it is deleted; kept as long as the service is set to when not set."""
+
+    @_builtins.property
+    def least_duration(self) -> _duration_pb2.Duration:
+        """Sound that is shorter was cut on its way: it is not kept, and answered UNAVAILABLE with reason RECORDING_TRUNCATED.
+        Whatever comes is kept when not set.
+        """
 
     def __init__(
         self,
@@ -87,10 +100,12 @@ class FetchRecordingRequest(_message.Message):
         url_field: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         attachment: _builtins.bool = ...,
+        quota_bytes: _builtins.int = ...,
+        least_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "least_duration", b"least_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "parent", b"parent", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "least_duration", b"least_duration", "parent", b"parent", "quota_bytes", b"quota_bytes", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

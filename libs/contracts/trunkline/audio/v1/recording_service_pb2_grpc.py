@@ -88,7 +88,10 @@ class RecordingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRecording(self, request, context):
-        """Deletes a recording with its bytes and its transcripts.
+        """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
+        of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
+        DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
+        it. UNAVAILABLE while the tenant service is: then nothing is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

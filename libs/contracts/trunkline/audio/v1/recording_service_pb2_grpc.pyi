@@ -46,7 +46,11 @@ class RecordingServiceStub:
     ListRecordings: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.ListRecordingsRequest, _recording_service_pb2.ListRecordingsResponse]
     """Lists a tenant's recordings, the latest first."""
     DeleteRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]
-    """Deletes a recording with its bytes and its transcripts."""
+    """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
+    of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
+    DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
+    it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+    """
 
 @_typing.type_check_only
 class RecordingServiceAsyncStub(RecordingServiceStub):
@@ -64,7 +68,11 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     ListRecordings: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.ListRecordingsRequest, _recording_service_pb2.ListRecordingsResponse]  # type: ignore[assignment]
     """Lists a tenant's recordings, the latest first."""
     DeleteRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a recording with its bytes and its transcripts."""
+    """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
+    of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
+    DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
+    it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+    """
 
 class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Fetches, shows and deletes recordings."""
@@ -103,6 +111,10 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recording_service_pb2.DeleteRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a recording with its bytes and its transcripts."""
+        """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
+        of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
+        DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
+        it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+        """
 
 def add_RecordingServiceServicer_to_server(servicer: RecordingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.common.v1 import provider_pb2 as trunkline_dot_common_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/gateway/v1/event.proto\x12\x14trunkline.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\"\xd3\x05\n\x05\x45vent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06source\x18\x02 \x01(\t\x12/\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.Provider\x12\x12\n\nevent_type\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .trunkline.gateway.v1.EventState\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x63\x61ll\x18\t \x01(\t\x12\r\n\x05stage\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\x05\x12\x35\n\x11next_attempt_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\r \x01(\t\x12\x12\n\ngeneration\x18\x0e \x01(\x05\x12\x15\n\rreceipt_count\x18\x0f \x01(\x05\x12/\n\x08receipts\x18\x10 \x03(\x0b\x32\x1d.trunkline.gateway.v1.Receipt\x12.\n\x07history\x18\x11 \x03(\x0b\x32\x1d.trunkline.gateway.v1.Attempt\x12?\n\ncheckpoint\x18\x12 \x03(\x0b\x32+.trunkline.gateway.v1.Event.CheckpointEntry\x12\x11\n\x04\x62ody\x18\x13 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08warnings\x18\x19 \x03(\t\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12.\n\x07verdict\x18\x04 \x01(\x0e\x32\x1d.trunkline.gateway.v1.Verdict\"\xa6\x01\n\x07\x41ttempt\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\xab\x02\n\tRejection\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x30\n\x0creceive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12=\n\x07headers\x18\x06 \x03(\x0b\x32,.trunkline.gateway.v1.Rejection.HeadersEntry\x12\x11\n\x04\x62ody\x18\x07 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06target\x18\x0e \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x91\x01\n\nEventState\x12\x1b\n\x17\x45VENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_STATE_WAITING\x10\x01\x12\x1a\n\x16\x45VENT_STATE_PROCESSING\x10\x02\x12\x14\n\x10\x45VENT_STATE_DONE\x10\x03\x12\x1b\n\x17\x45VENT_STATE_DEAD_LETTER\x10\x04*f\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_VERIFIED\x10\x01\x12\x16\n\x12VERDICT_UNVERIFIED\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/gateway/v1/event.proto\x12\x14trunkline.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/provider.proto\"\x9e\x06\n\x05\x45vent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06source\x18\x02 \x01(\t\x12/\n\x08provider\x18\x03 \x01(\x0e\x32\x1d.trunkline.common.v1.Provider\x12\x12\n\nevent_type\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .trunkline.gateway.v1.EventState\x12\x30\n\x0creceive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x63\x61ll\x18\t \x01(\t\x12\r\n\x05stage\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\x05\x12\x35\n\x11next_attempt_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_error\x18\r \x01(\t\x12\x12\n\ngeneration\x18\x0e \x01(\x05\x12\x15\n\rreceipt_count\x18\x0f \x01(\x05\x12/\n\x08receipts\x18\x10 \x03(\x0b\x32\x1d.trunkline.gateway.v1.Receipt\x12.\n\x07history\x18\x11 \x03(\x0b\x32\x1d.trunkline.gateway.v1.Attempt\x12?\n\ncheckpoint\x18\x12 \x03(\x0b\x32+.trunkline.gateway.v1.Event.CheckpointEntry\x12\x11\n\x04\x62ody\x18\x13 \x01(\x0c\x42\x03\x80\x01\x01\x12\x10\n\x08warnings\x18\x19 \x03(\t\x12/\n\x0bupdate_time\x18\x1e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10provider_call_id\x18\x1f \x01(\t\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa3\x02\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x30\n\x0creceive_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12.\n\x07verdict\x18\x04 \x01(\x0e\x32\x1d.trunkline.gateway.v1.Verdict\x12\x12\n\x04name\x18\n \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06source\x18\x0b \x01(\t\x12\x12\n\nevent_type\x18\x0c \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\r \x01(\t\x12\x31\n\x05state\x18\x0e \x01(\x0e\x32\".trunkline.gateway.v1.ReceiptState\x12\r\n\x05\x65vent\x18\x0f \x01(\t\"\xa6\x01\n\x07\x41ttempt\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"\xab\x02\n\tRejection\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x30\n\x0creceive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12=\n\x07headers\x18\x06 \x03(\x0b\x32,.trunkline.gateway.v1.Rejection.HeadersEntry\x12\x11\n\x04\x62ody\x18\x07 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06target\x18\x0e \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xac\x01\n\nEventState\x12\x1b\n\x17\x45VENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_STATE_WAITING\x10\x01\x12\x1a\n\x16\x45VENT_STATE_PROCESSING\x10\x02\x12\x14\n\x10\x45VENT_STATE_DONE\x10\x03\x12\x1b\n\x17\x45VENT_STATE_DEAD_LETTER\x10\x04\x12\x19\n\x15\x45VENT_STATE_CANCELLED\x10\x05*}\n\x0cReceiptState\x12\x1d\n\x19RECEIPT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RECEIPT_STATE_WAITING\x10\x01\x12\x17\n\x13RECEIPT_STATE_EVENT\x10\x02\x12\x1a\n\x16RECEIPT_STATE_REJECTED\x10\x03*f\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_VERIFIED\x10\x01\x12\x16\n\x12VERDICT_UNVERIFIED\x10\x02\x12\x14\n\x10VERDICT_REJECTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,26 +40,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_EVENT'].fields_by_name['body']._loaded_options = None
   _globals['_EVENT'].fields_by_name['body']._serialized_options = b'\200\001\001'
+  _globals['_RECEIPT'].fields_by_name['name']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_REJECTION_HEADERSENTRY']._loaded_options = None
   _globals['_REJECTION_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_REJECTION'].fields_by_name['name']._loaded_options = None
   _globals['_REJECTION'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_REJECTION'].fields_by_name['body']._loaded_options = None
   _globals['_REJECTION'].fields_by_name['body']._serialized_options = b'\200\001\001'
-  _globals['_EVENTSTATE']._serialized_start=1508
-  _globals['_EVENTSTATE']._serialized_end=1653
-  _globals['_VERDICT']._serialized_start=1655
-  _globals['_VERDICT']._serialized_end=1757
+  _globals['_EVENTSTATE']._serialized_start=1727
+  _globals['_EVENTSTATE']._serialized_end=1899
+  _globals['_RECEIPTSTATE']._serialized_start=1901
+  _globals['_RECEIPTSTATE']._serialized_end=2026
+  _globals['_VERDICT']._serialized_start=2028
+  _globals['_VERDICT']._serialized_end=2130
   _globals['_EVENT']._serialized_start=161
-  _globals['_EVENT']._serialized_end=884
-  _globals['_EVENT_CHECKPOINTENTRY']._serialized_start=835
-  _globals['_EVENT_CHECKPOINTENTRY']._serialized_end=884
-  _globals['_RECEIPT']._serialized_start=887
-  _globals['_RECEIPT']._serialized_end=1034
-  _globals['_ATTEMPT']._serialized_start=1037
-  _globals['_ATTEMPT']._serialized_end=1203
-  _globals['_REJECTION']._serialized_start=1206
-  _globals['_REJECTION']._serialized_end=1505
-  _globals['_REJECTION_HEADERSENTRY']._serialized_start=1459
-  _globals['_REJECTION_HEADERSENTRY']._serialized_end=1505
+  _globals['_EVENT']._serialized_end=959
+  _globals['_EVENT_CHECKPOINTENTRY']._serialized_start=910
+  _globals['_EVENT_CHECKPOINTENTRY']._serialized_end=959
+  _globals['_RECEIPT']._serialized_start=962
+  _globals['_RECEIPT']._serialized_end=1253
+  _globals['_ATTEMPT']._serialized_start=1256
+  _globals['_ATTEMPT']._serialized_end=1422
+  _globals['_REJECTION']._serialized_start=1425
+  _globals['_REJECTION']._serialized_end=1724
+  _globals['_REJECTION_HEADERSENTRY']._serialized_start=1678
+  _globals['_REJECTION_HEADERSENTRY']._serialized_end=1724
 # @@protoc_insertion_point(module_scope)

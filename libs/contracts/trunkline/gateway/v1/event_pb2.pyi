@@ -37,6 +37,8 @@ class _EventStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventState
     """Every stage is done."""
     EVENT_STATE_DEAD_LETTER: _EventState.ValueType  # 4
     """It cannot go on without somebody; `last_error` says why."""
+    EVENT_STATE_CANCELLED: _EventState.ValueType  # 5
+    """Somebody cancelled it; a replay sets it going again."""
 
 class EventState(_EventState, metaclass=_EventStateEnumTypeWrapper):
     """Where an event stands."""
@@ -51,7 +53,37 @@ EVENT_STATE_DONE: EventState.ValueType  # 3
 """Every stage is done."""
 EVENT_STATE_DEAD_LETTER: EventState.ValueType  # 4
 """It cannot go on without somebody; `last_error` says why."""
+EVENT_STATE_CANCELLED: EventState.ValueType  # 5
+"""Somebody cancelled it; a replay sets it going again."""
 Global___EventState: _TypeAlias = EventState  # noqa: Y015
+
+class _ReceiptState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReceiptStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReceiptState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECEIPT_STATE_UNSPECIFIED: _ReceiptState.ValueType  # 0
+    """Unknown."""
+    RECEIPT_STATE_WAITING: _ReceiptState.ValueType  # 1
+    """It was not looked at yet."""
+    RECEIPT_STATE_EVENT: _ReceiptState.ValueType  # 2
+    """It told us of an event."""
+    RECEIPT_STATE_REJECTED: _ReceiptState.ValueType  # 3
+    """Its signature was found wrong afterwards: it is among the rejections."""
+
+class ReceiptState(_ReceiptState, metaclass=_ReceiptStateEnumTypeWrapper):
+    """What became of a receipt."""
+
+RECEIPT_STATE_UNSPECIFIED: ReceiptState.ValueType  # 0
+"""Unknown."""
+RECEIPT_STATE_WAITING: ReceiptState.ValueType  # 1
+"""It was not looked at yet."""
+RECEIPT_STATE_EVENT: ReceiptState.ValueType  # 2
+"""It told us of an event."""
+RECEIPT_STATE_REJECTED: ReceiptState.ValueType  # 3
+"""Its signature was found wrong afterwards: it is among the rejections."""
+Global___ReceiptState: _TypeAlias = ReceiptState  # noqa: Y015
 
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -127,6 +159,8 @@ class Event(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PROVIDER_CALL_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/events/{event}`; the id is a hash of what makes it the same event."""
     source: _builtins.str
@@ -138,9 +172,9 @@ class Event(_message.Message):
     state: Global___EventState.ValueType
     """Where it stands."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` it is about; empty before it was recorded."""
+    """`tenants/{tenant}/calls/{call}` it is about; empty before the gateway heard of it: at the latest when it is done."""
     stage: _builtins.str
-    """The stage it is at, such as `transcribe`."""
+    """The stage it is at, such as `transcribe`; of one that is done the last that it went through."""
     attempts: _builtins.int
     """How many attempts were spent on the stage it is at."""
     last_error: _builtins.str
@@ -151,6 +185,8 @@ class Event(_message.Message):
     """How many receipts there are."""
     body: _builtins.bytes
     """The body of the first receipt. Only on GetEvent with view FULL."""
+    provider_call_id: _builtins.str
+    """The provider's most lasting id of the call it is about; empty when it names none."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """When its first receipt was committed."""
@@ -173,7 +209,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """What was tried, the earliest first, at most 100. Only on GetEvent."""
+        """What was tried, the earliest begun first: each attempt at each stage, at most the last 100. Stages that an attempt only
+        looks up again, because an earlier one did them, are left out. Only on GetEvent.
+        """
 
     @_builtins.property
     def checkpoint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -181,7 +219,15 @@ class Event(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What of the body could not be read and was left out, a field and what is allowed each."""
+        """What of the body could not be read and was left out or cut, a field and what is allowed each; and `TRUNCATED` with
+        how much there is of a recording that never came whole.
+        """
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed for its readers: it came, an attempt ended, it was replayed or cancelled. That a worker takes it
+        up, or that it is delivered again, does not count.
+        """
 
     def __init__(
         self,
@@ -206,10 +252,12 @@ class Event(_message.Message):
         checkpoint: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         body: _builtins.bytes = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        provider_call_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "finish_time", b"finish_time", "next_attempt_time", b"next_attempt_time", "receive_time", b"receive_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "finish_time", b"finish_time", "next_attempt_time", b"next_attempt_time", "receive_time", b"receive_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "call", b"call", "checkpoint", b"checkpoint", "event_time", b"event_time", "event_type", b"event_type", "finish_time", b"finish_time", "generation", b"generation", "history", b"history", "last_error", b"last_error", "name", b"name", "next_attempt_time", b"next_attempt_time", "provider", b"provider", "receipt_count", b"receipt_count", "receipts", b"receipts", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "state", b"state", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "call", b"call", "checkpoint", b"checkpoint", "event_time", b"event_time", "event_type", b"event_type", "finish_time", b"finish_time", "generation", b"generation", "history", b"history", "last_error", b"last_error", "name", b"name", "next_attempt_time", b"next_attempt_time", "provider", b"provider", "provider_call_id", b"provider_call_id", "receipt_count", b"receipt_count", "receipts", b"receipts", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "state", b"state", "update_time", b"update_time", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,12 +273,30 @@ class Receipt(_message.Message):
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
     receipt_id: _builtins.str
     """The receipt's id, as the 202 said."""
     size_bytes: _builtins.int
     """The size of its body in bytes."""
     verdict: Global___Verdict.ValueType
     """How its signature was found."""
+    name: _builtins.str
+    """The resource name, `tenants/{tenant}/receipts/{receipt_id}`. Only on GetReceipt, as is what follows."""
+    source: _builtins.str
+    """`tenants/{tenant}/sources/{source}` it was posted to."""
+    event_type: _builtins.str
+    """The event type of the URL."""
+    content_type: _builtins.str
+    """The content type it came with."""
+    state: Global___ReceiptState.ValueType
+    """What became of it."""
+    event: _builtins.str
+    """`tenants/{tenant}/events/{event}` it told us of; empty when it told of none."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """When it was committed."""
@@ -242,10 +308,16 @@ class Receipt(_message.Message):
         receive_time: _timestamp_pb2.Timestamp | None = ...,
         size_bytes: _builtins.int = ...,
         verdict: Global___Verdict.ValueType = ...,
+        name: _builtins.str = ...,
+        source: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        state: Global___ReceiptState.ValueType = ...,
+        event: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt_id", b"receipt_id", "receive_time", b"receive_time", "size_bytes", b"size_bytes", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "event", b"event", "event_type", b"event_type", "name", b"name", "receipt_id", b"receipt_id", "receive_time", b"receive_time", "size_bytes", b"size_bytes", "source", b"source", "state", b"state", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,16 +340,16 @@ class Attempt(_message.Message):
     worker: _builtins.str
     """The worker that tried."""
     outcome: _builtins.str
-    """`ok`, `retry`, `wait`, `dead` or `lost`."""
+    """`ok`, `retry`, `wait`, `dead`, `lost`, `released` or `cancelled`."""
     error: _builtins.str
     """Why it failed; empty when it did not."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began."""
+        """When it began, by the worker's clock; not set when that is not known: its worker was lost."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended."""
+        """When it ended, by the worker's clock; of a lost one when its lease ran out."""
 
     def __init__(
         self,
@@ -352,7 +424,7 @@ class Rejection(_message.Message):
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The headers that came, without credentials."""
+        """A few of the headers that came, those that verify it again; each cut to 2,048 characters, never a credential."""
 
     def __init__(
         self,

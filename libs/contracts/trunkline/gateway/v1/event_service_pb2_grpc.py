@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.gateway.v1 import event_pb2 as trunkline_dot_gateway_dot_v1_dot_event__pb2
 from trunkline.gateway.v1 import event_service_pb2 as trunkline_dot_gateway_dot_v1_dot_event__service__pb2
 from trunkline.gateway.v1 import replay_pb2 as trunkline_dot_gateway_dot_v1_dot_replay__pb2
@@ -47,6 +48,11 @@ class EventServiceStub:
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/GetReceipt',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.FromString,
+                _registered_method=True)
         self.ListRejections = channel.unary_unary(
                 '/trunkline.gateway.v1.EventService/ListRejections',
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.SerializeToString,
@@ -71,6 +77,21 @@ class EventServiceStub:
                 '/trunkline.gateway.v1.EventService/GetReplay',
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.SerializeToString,
                 response_deserializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+                _registered_method=True)
+        self.ListReplays = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/ListReplays',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysResponse.FromString,
+                _registered_method=True)
+        self.CancelEvent = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/CancelEvent',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.CancelEventRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.FromString,
+                _registered_method=True)
+        self.DeleteRejection = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/DeleteRejection',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.DeleteRejectionRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
         self.AcceptRejection = channel.unary_unary(
                 '/trunkline.gateway.v1.EventService/AcceptRejection',
@@ -102,6 +123,13 @@ class EventServiceServicer:
 
     def ListEvents(self, request, context):
         """Lists events, the latest received first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReceipt(self, request, context):
+        """Shows a receipt by the id that the 202 said, and which event it told us of. Its headers and body are not shown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +172,29 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReplays(self, request, context):
+        """Lists replays, the latest asked for first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelEvent(self, request, context):
+        """Stops an event that waits, or is a dead letter: nothing more is tried. Its call says `FAILED` with the reason
+        `CANCELLED`, unless a later event goes on with it. Repeating it changes nothing. FAILED_PRECONDITION with reason
+        EVENT_PROCESSING while a worker holds it, EVENT_DONE when it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRejection(self, request, context):
+        """Deletes a rejected request for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AcceptRejection(self, request, context):
         """Makes a receipt of a rejected request that verifies now, after its source's secret was corrected; the rejection is
         gone then. FAILED_PRECONDITION with reason STILL_REJECTED when it does not verify.
@@ -180,6 +231,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsRequest.FromString,
                     response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsResponse.SerializeToString,
             ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.SerializeToString,
+            ),
             'ListRejections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejections,
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.FromString,
@@ -204,6 +260,21 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.GetReplay,
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.FromString,
                     response_serializer=trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.SerializeToString,
+            ),
+            'ListReplays': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReplays,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysResponse.SerializeToString,
+            ),
+            'CancelEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEvent,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.CancelEventRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.SerializeToString,
+            ),
+            'DeleteRejection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRejection,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.DeleteRejectionRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'AcceptRejection': grpc.unary_unary_rpc_method_handler(
                     servicer.AcceptRejection,
@@ -276,6 +347,33 @@ class EventService:
             '/trunkline.gateway.v1.EventService/ListEvents',
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsRequest.SerializeToString,
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/GetReceipt',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.FromString,
             options,
             channel_credentials,
             insecure,
@@ -411,6 +509,87 @@ class EventService:
             '/trunkline.gateway.v1.EventService/GetReplay',
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReplayRequest.SerializeToString,
             trunkline_dot_gateway_dot_v1_dot_replay__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReplays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/ListReplays',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReplaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/CancelEvent',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.CancelEventRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRejection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/DeleteRejection',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.DeleteRejectionRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

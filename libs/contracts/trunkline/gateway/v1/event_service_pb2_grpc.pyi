@@ -4,6 +4,7 @@ isort:skip_file
 Looking into events, and replaying them."""
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from trunkline.gateway.v1 import event_pb2 as _event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as _event_service_pb2
@@ -39,6 +40,8 @@ class EventServiceStub:
     """Shows an event with its receipts, its attempts and what its stages made."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
     """Lists events, the latest received first."""
+    GetReceipt: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetReceiptRequest, _event_pb2.Receipt]
+    """Shows a receipt by the id that the 202 said, and which event it told us of. Its headers and body are not shown."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListRejectionsRequest, _event_service_pb2.ListRejectionsResponse]
     """Lists requests that were rejected for their signature, the latest first."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListDeadLettersRequest, _event_service_pb2.ListDeadLettersResponse]
@@ -52,6 +55,15 @@ class EventServiceStub:
     """Processes many events again, behind the other work and at a rate; `dry_run` only counts them."""
     GetReplay: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetReplayRequest, _replay_pb2.Replay]
     """Shows how far a replay has come."""
+    ListReplays: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListReplaysRequest, _event_service_pb2.ListReplaysResponse]
+    """Lists replays, the latest asked for first."""
+    CancelEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.CancelEventRequest, _event_pb2.Event]
+    """Stops an event that waits, or is a dead letter: nothing more is tried. Its call says `FAILED` with the reason
+    `CANCELLED`, unless a later event goes on with it. Repeating it changes nothing. FAILED_PRECONDITION with reason
+    EVENT_PROCESSING while a worker holds it, EVENT_DONE when it is done.
+    """
+    DeleteRejection: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.DeleteRejectionRequest, _empty_pb2.Empty]
+    """Deletes a rejected request for good."""
     AcceptRejection: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.AcceptRejectionRequest, _event_service_pb2.AcceptRejectionResponse]
     """Makes a receipt of a rejected request that verifies now, after its source's secret was corrected; the rejection is
     gone then. FAILED_PRECONDITION with reason STILL_REJECTED when it does not verify.
@@ -72,6 +84,8 @@ class EventServiceAsyncStub(EventServiceStub):
     """Shows an event with its receipts, its attempts and what its stages made."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Lists events, the latest received first."""
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetReceiptRequest, _event_pb2.Receipt]  # type: ignore[assignment]
+    """Shows a receipt by the id that the 202 said, and which event it told us of. Its headers and body are not shown."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListRejectionsRequest, _event_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
     """Lists requests that were rejected for their signature, the latest first."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListDeadLettersRequest, _event_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
@@ -85,6 +99,15 @@ class EventServiceAsyncStub(EventServiceStub):
     """Processes many events again, behind the other work and at a rate; `dry_run` only counts them."""
     GetReplay: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
     """Shows how far a replay has come."""
+    ListReplays: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListReplaysRequest, _event_service_pb2.ListReplaysResponse]  # type: ignore[assignment]
+    """Lists replays, the latest asked for first."""
+    CancelEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.CancelEventRequest, _event_pb2.Event]  # type: ignore[assignment]
+    """Stops an event that waits, or is a dead letter: nothing more is tried. Its call says `FAILED` with the reason
+    `CANCELLED`, unless a later event goes on with it. Repeating it changes nothing. FAILED_PRECONDITION with reason
+    EVENT_PROCESSING while a worker holds it, EVENT_DONE when it is done.
+    """
+    DeleteRejection: _aio.UnaryUnaryMultiCallable[_event_service_pb2.DeleteRejectionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a rejected request for good."""
     AcceptRejection: _aio.UnaryUnaryMultiCallable[_event_service_pb2.AcceptRejectionRequest, _event_service_pb2.AcceptRejectionResponse]  # type: ignore[assignment]
     """Makes a receipt of a rejected request that verifies now, after its source's secret was corrected; the rejection is
     gone then. FAILED_PRECONDITION with reason STILL_REJECTED when it does not verify.
@@ -114,6 +137,14 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListEventsResponse, _abc.Awaitable[_event_service_pb2.ListEventsResponse]]:
         """Lists events, the latest received first."""
+
+    @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _event_service_pb2.GetReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Receipt, _abc.Awaitable[_event_pb2.Receipt]]:
+        """Shows a receipt by the id that the 202 said, and which event it told us of. Its headers and body are not shown."""
 
     @_abc_1.abstractmethod
     def ListRejections(
@@ -157,6 +188,33 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
         """Shows how far a replay has come."""
+
+    @_abc_1.abstractmethod
+    def ListReplays(
+        self,
+        request: _event_service_pb2.ListReplaysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ListReplaysResponse, _abc.Awaitable[_event_service_pb2.ListReplaysResponse]]:
+        """Lists replays, the latest asked for first."""
+
+    @_abc_1.abstractmethod
+    def CancelEvent(
+        self,
+        request: _event_service_pb2.CancelEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Event, _abc.Awaitable[_event_pb2.Event]]:
+        """Stops an event that waits, or is a dead letter: nothing more is tried. Its call says `FAILED` with the reason
+        `CANCELLED`, unless a later event goes on with it. Repeating it changes nothing. FAILED_PRECONDITION with reason
+        EVENT_PROCESSING while a worker holds it, EVENT_DONE when it is done.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteRejection(
+        self,
+        request: _event_service_pb2.DeleteRejectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a rejected request for good."""
 
     @_abc_1.abstractmethod
     def AcceptRejection(

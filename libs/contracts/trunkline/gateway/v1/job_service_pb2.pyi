@@ -315,6 +315,8 @@ class JobReport(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The stage that was worked on."""
     @_builtins.property
@@ -353,6 +355,14 @@ class JobReport(_message.Message):
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What of the body could not be read and was left out, a field and what is allowed each; never content."""
 
+    @_builtins.property
+    def passed(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageRun]:
+        """The stages that were gone through well since the last report, in order, when they were not told before."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When work on the stage ended; taken as now when not set."""
+
     def __init__(
         self,
         *,
@@ -366,16 +376,52 @@ class JobReport(_message.Message):
         wait: Global___JobWait | None = ...,
         dead: Global___JobDead | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        passed: _abc.Iterable[Global___StageRun] | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "dead", b"dead", "done", b"done", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "start_time", b"start_time", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "dead", b"dead", "done", b"done", "end_time", b"end_time", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "start_time", b"start_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "checkpoint", b"checkpoint", "dead", b"dead", "done", b"done", "lease", b"lease", "outcome", b"outcome", "retry", b"retry", "stage", b"stage", "start_time", b"start_time", "wait", b"wait", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "checkpoint", b"checkpoint", "dead", b"dead", "done", b"done", "end_time", b"end_time", "lease", b"lease", "outcome", b"outcome", "passed", b"passed", "retry", b"retry", "stage", b"stage", "start_time", b"start_time", "wait", b"wait", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["advance", "done", "retry", "wait", "dead"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
+
+@_typing.final
+class StageRun(_message.Message):
+    """A stage that was gone through well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The stage."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "stage", b"stage", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageRun: _TypeAlias = StageRun  # noqa: Y015
 
 @_typing.final
 class JobAdvance(_message.Message):

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trunkline.common.v1 import labels_pb2 as _labels_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 import builtins as _builtins
@@ -21,6 +22,50 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CallState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_STATE_UNSPECIFIED: _CallState.ValueType  # 0
+    """Unknown: it was recorded by an earlier release."""
+    CALL_STATE_RECEIVED: _CallState.ValueType  # 1
+    """Its first facts are here; more is to come from its provider."""
+    CALL_STATE_FETCHING: _CallState.ValueType  # 2
+    """Its recording is being fetched, or waited for."""
+    CALL_STATE_TRANSCRIBING: _CallState.ValueType  # 3
+    """Its recording is being transcribed."""
+    CALL_STATE_ANALYSING: _CallState.ValueType  # 4
+    """What was said or written is being analysed."""
+    CALL_STATE_DONE: _CallState.ValueType  # 5
+    """Everything that there is to do is done."""
+    CALL_STATE_NO_RECORDING: _CallState.ValueType  # 6
+    """It is over, and nobody has told of a recording."""
+    CALL_STATE_FAILED: _CallState.ValueType  # 7
+    """It cannot go on without somebody; `state_reason` says why."""
+
+class CallState(_CallState, metaclass=_CallStateEnumTypeWrapper):
+    """How far a call has come."""
+
+CALL_STATE_UNSPECIFIED: CallState.ValueType  # 0
+"""Unknown: it was recorded by an earlier release."""
+CALL_STATE_RECEIVED: CallState.ValueType  # 1
+"""Its first facts are here; more is to come from its provider."""
+CALL_STATE_FETCHING: CallState.ValueType  # 2
+"""Its recording is being fetched, or waited for."""
+CALL_STATE_TRANSCRIBING: CallState.ValueType  # 3
+"""Its recording is being transcribed."""
+CALL_STATE_ANALYSING: CallState.ValueType  # 4
+"""What was said or written is being analysed."""
+CALL_STATE_DONE: CallState.ValueType  # 5
+"""Everything that there is to do is done."""
+CALL_STATE_NO_RECORDING: CallState.ValueType  # 6
+"""It is over, and nobody has told of a recording."""
+CALL_STATE_FAILED: CallState.ValueType  # 7
+"""It cannot go on without somebody; `state_reason` says why."""
+Global___CallState: _TypeAlias = CallState  # noqa: Y015
 
 @_typing.final
 class Call(_message.Message):
@@ -78,6 +123,11 @@ class Call(_message.Message):
     CALLER_EXTENSION_FIELD_NUMBER: _builtins.int
     CALLER_EMAIL_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    STATE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECORDING_DELETE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/calls/{call}`; the id is a hash of what identifies the call at its provider."""
     kind: _provider_pb2.ConversationKind.ValueType
@@ -158,6 +208,12 @@ class Call(_message.Message):
     """What the customer's number is extended by within a company, such as `12`."""
     caller_email: _builtins.str
     """The customer's email address, where a form gives one."""
+    state: Global___CallState.ValueType
+    """How far it has come."""
+    state_reason: _builtins.str
+    """Why it failed, a code and a sentence such as `RECORDING_GONE: ...`; empty in every other state."""
+    state_sequence: _builtins.int
+    """Tells the later of two states of the same event: whoever states one gives it. Never shown."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the call began."""
@@ -197,6 +253,16 @@ class Call(_message.Message):
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
         """Pictures and other files that came with a message."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What of its recording is not whole, as on its event: `TRUNCATED` with how much of it there is."""
+
+    @_builtins.property
+    def recording_delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When its recording was deleted, by somebody or because its days were over; its name is gone from here. Not set while
+        there is one. Who deletes a recording deletes its transcript; analysis, summary and opening words stay.
+        """
 
     def __init__(
         self,
@@ -249,10 +315,15 @@ class Call(_message.Message):
         caller_extension: _builtins.str = ...,
         caller_email: _builtins.str = ...,
         media: _abc.Iterable[Global___Media] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___CallState.ValueType = ...,
+        state_reason: _builtins.str = ...,
+        state_sequence: _builtins.int = ...,
+        recording_delete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_delete_time", b"recording_delete_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_delete_time", b"recording_delete_time", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "state_sequence", b"state_sequence", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

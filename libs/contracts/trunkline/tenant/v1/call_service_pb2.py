@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.tenant.v1 import call_pb2 as trunkline_dot_tenant_dot_v1_dot_call__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/call_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrunkline/tenant/v1/call.proto\"\x90\x03\n\x11RecordCallRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x33\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x19.trunkline.tenant.v1.CallB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\"\n\x07\x61liases\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x08\"\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x05\x65vent\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x02\xbaH\x04r\x02\x10\x01\x12:\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x0c\n\x04rank\x18\x07 \x01(\x05\x12\x30\n\x0creceive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06region\x18\x0e \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\"Z\n\x0eGetCallRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"\xdd\x01\n\x10ListCallsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x46\n\x08order_by\x18\x05 \x01(\tB4\xbaH1r/R\x00R\x0fstart_time descR\nstart_timeR\x0estart_time asc\"V\n\x11ListCallsResponse\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.trunkline.tenant.v1.Call\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd2\x02\n\x0b\x43\x61llService\x12O\n\nRecordCall\x12&.trunkline.tenant.v1.RecordCallRequest\x1a\x19.trunkline.tenant.v1.Call\x12o\n\x07GetCall\x12#.trunkline.tenant.v1.GetCallRequest\x1a\x19.trunkline.tenant.v1.Call\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=tenants/*/calls/*}\x12\x80\x01\n\tListCalls\x12%.trunkline.tenant.v1.ListCallsRequest\x1a&.trunkline.tenant.v1.ListCallsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=tenants/*}/callsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/call_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrunkline/tenant/v1/call.proto\"\x90\x03\n\x11RecordCallRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x33\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x19.trunkline.tenant.v1.CallB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12.\n\nfield_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\"\n\x07\x61liases\x18\x04 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x08\"\x07r\x05\x10\x01\x18\x80\x02\x12\x1a\n\x05\x65vent\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x02\xbaH\x04r\x02\x10\x01\x12:\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x0c\n\x04rank\x18\x07 \x01(\x05\x12\x30\n\x0creceive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x06region\x18\x0e \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\"Z\n\x0eGetCallRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"\x8d\x02\n\x10ListCallsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12v\n\x08order_by\x18\x05 \x01(\tBd\xbaHar_R\x00R\x0fstart_time descR\nstart_timeR\x0estart_time ascR\x10update_time descR\x0bupdate_timeR\x0fupdate_time asc\"V\n\x11ListCallsResponse\x12(\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x19.trunkline.tenant.v1.Call\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xaa\x02\n\x16RecordCallStateRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12J\n\x05\x65vent\x18\x02 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\x12\x39\n\x05state\x18\x03 \x01(\x0e\x32\x1e.trunkline.tenant.v1.CallStateB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1e\n\x0cstate_reason\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd8\x04\x12\x1f\n\x0estate_sequence\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"+\n\x17RecordCallStateResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x08\"\xd0\x01\n\x16\x46orgetRecordingRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x18\n\x10transcript_stays\x18\x03 \x01(\x08\",\n\x17\x46orgetRecordingResponse\x12\x11\n\tforgotten\x18\x01 \x01(\x08\x32\xae\x04\n\x0b\x43\x61llService\x12O\n\nRecordCall\x12&.trunkline.tenant.v1.RecordCallRequest\x1a\x19.trunkline.tenant.v1.Call\x12l\n\x0fRecordCallState\x12+.trunkline.tenant.v1.RecordCallStateRequest\x1a,.trunkline.tenant.v1.RecordCallStateResponse\x12l\n\x0f\x46orgetRecording\x12+.trunkline.tenant.v1.ForgetRecordingRequest\x1a,.trunkline.tenant.v1.ForgetRecordingResponse\x12o\n\x07GetCall\x12#.trunkline.tenant.v1.GetCallRequest\x1a\x19.trunkline.tenant.v1.Call\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{name=tenants/*/calls/*}\x12\x80\x01\n\tListCalls\x12%.trunkline.tenant.v1.ListCallsRequest\x1a&.trunkline.tenant.v1.ListCallsResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=tenants/*}/callsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,7 +58,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCALLSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTCALLSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_LISTCALLSREQUEST'].fields_by_name['order_by']._loaded_options = None
-  _globals['_LISTCALLSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H1r/R\000R\017start_time descR\nstart_timeR\016start_time asc'
+  _globals['_LISTCALLSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272Har_R\000R\017start_time descR\nstart_timeR\016start_time ascR\020update_time descR\013update_timeR\017update_time asc'
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$'
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['event']._loaded_options = None
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['event']._serialized_options = b'\342A\001\002\272H4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$'
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state_reason']._loaded_options = None
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state_reason']._serialized_options = b'\272H\005r\003\030\330\004'
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state_sequence']._loaded_options = None
+  _globals['_RECORDCALLSTATEREQUEST'].fields_by_name['state_sequence']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_FORGETRECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_FORGETRECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$'
+  _globals['_FORGETRECORDINGREQUEST'].fields_by_name['recording']._loaded_options = None
+  _globals['_FORGETRECORDINGREQUEST'].fields_by_name['recording']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
   _globals['_CALLSERVICE'].methods_by_name['GetCall']._loaded_options = None
   _globals['_CALLSERVICE'].methods_by_name['GetCall']._serialized_options = b'\202\323\344\223\002\036\022\034/v1/{name=tenants/*/calls/*}'
   _globals['_CALLSERVICE'].methods_by_name['ListCalls']._loaded_options = None
@@ -68,9 +82,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCALLREQUEST']._serialized_start=657
   _globals['_GETCALLREQUEST']._serialized_end=747
   _globals['_LISTCALLSREQUEST']._serialized_start=750
-  _globals['_LISTCALLSREQUEST']._serialized_end=971
-  _globals['_LISTCALLSRESPONSE']._serialized_start=973
-  _globals['_LISTCALLSRESPONSE']._serialized_end=1059
-  _globals['_CALLSERVICE']._serialized_start=1062
-  _globals['_CALLSERVICE']._serialized_end=1400
+  _globals['_LISTCALLSREQUEST']._serialized_end=1019
+  _globals['_LISTCALLSRESPONSE']._serialized_start=1021
+  _globals['_LISTCALLSRESPONSE']._serialized_end=1107
+  _globals['_RECORDCALLSTATEREQUEST']._serialized_start=1110
+  _globals['_RECORDCALLSTATEREQUEST']._serialized_end=1408
+  _globals['_RECORDCALLSTATERESPONSE']._serialized_start=1410
+  _globals['_RECORDCALLSTATERESPONSE']._serialized_end=1453
+  _globals['_FORGETRECORDINGREQUEST']._serialized_start=1456
+  _globals['_FORGETRECORDINGREQUEST']._serialized_end=1664
+  _globals['_FORGETRECORDINGRESPONSE']._serialized_start=1666
+  _globals['_FORGETRECORDINGRESPONSE']._serialized_end=1710
+  _globals['_CALLSERVICE']._serialized_start=1713
+  _globals['_CALLSERVICE']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

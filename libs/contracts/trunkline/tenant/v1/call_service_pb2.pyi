@@ -128,10 +128,12 @@ class ListCallsRequest(_message.Message):
     """The `next_page_token` of the page before."""
     filter: _builtins.str
     """Conditions joined by AND over spam, sentiment, intent, lead_level, lead_score, kind, provider, source,
-    caller_number, start_time, such as `spam = false AND intent = quote_request AND start_time >= "2026-11-01T00:00:00Z"`.
+    caller_number, start_time, state, update_time, such as `spam = false AND intent = quote_request AND start_time >= "2026-11-01T00:00:00Z"`.
     """
     order_by: _builtins.str
-    """`start_time desc` (default) or `start_time`."""
+    """`start_time desc` (default), `start_time`, `update_time desc` or `update_time`. To follow changes ask for
+    `update_time > "..."` by `update_time`, from some seconds before the last answer: replicas commit side by side.
+    """
     def __init__(
         self,
         *,
@@ -176,3 +178,115 @@ class ListCallsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCallsResponse: _TypeAlias = ListCallsResponse  # noqa: Y015
+
+@_typing.final
+class RecordCallStateRequest(_message.Message):
+    """What RecordCallState takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    STATE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/calls/{call}`."""
+    event: _builtins.str
+    """`tenants/{tenant}/events/{event}`."""
+    state: _call_pb2.CallState.ValueType
+    """The state."""
+    state_reason: _builtins.str
+    """Why it failed, without content."""
+    state_sequence: _builtins.int
+    """As in Call."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        event: _builtins.str = ...,
+        state: _call_pb2.CallState.ValueType = ...,
+        state_reason: _builtins.str = ...,
+        state_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "name", b"name", "state", b"state", "state_reason", b"state_reason", "state_sequence", b"state_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCallStateRequest: _TypeAlias = RecordCallStateRequest  # noqa: Y015
+
+@_typing.final
+class RecordCallStateResponse(_message.Message):
+    """What RecordCallState gives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    recorded: _builtins.bool
+    """Whether the call has this state now."""
+    def __init__(
+        self,
+        *,
+        recorded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordCallStateResponse: _TypeAlias = RecordCallStateResponse  # noqa: Y015
+
+@_typing.final
+class ForgetRecordingRequest(_message.Message):
+    """What ForgetRecording takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_STAYS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/calls/{call}`."""
+    recording: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}`."""
+    transcript_stays: _builtins.bool
+    """Its transcript stays: the recording is past its days, and the transcript is not."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        recording: _builtins.str = ...,
+        transcript_stays: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "recording", b"recording", "transcript_stays", b"transcript_stays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetRecordingRequest: _TypeAlias = ForgetRecordingRequest  # noqa: Y015
+
+@_typing.final
+class ForgetRecordingResponse(_message.Message):
+    """What ForgetRecording gives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    forgotten: _builtins.bool
+    """Whether the call knew the recording."""
+    def __init__(
+        self,
+        *,
+        forgotten: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetRecordingResponse: _TypeAlias = ForgetRecordingResponse  # noqa: Y015

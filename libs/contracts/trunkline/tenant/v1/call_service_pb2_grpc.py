@@ -41,6 +41,16 @@ class CallServiceStub:
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallRequest.SerializeToString,
                 response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__pb2.Call.FromString,
                 _registered_method=True)
+        self.RecordCallState = channel.unary_unary(
+                '/trunkline.tenant.v1.CallService/RecordCallState',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateResponse.FromString,
+                _registered_method=True)
+        self.ForgetRecording = channel.unary_unary(
+                '/trunkline.tenant.v1.CallService/ForgetRecording',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.FromString,
+                _registered_method=True)
         self.GetCall = channel.unary_unary(
                 '/trunkline.tenant.v1.CallService/GetCall',
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.GetCallRequest.SerializeToString,
@@ -60,6 +70,20 @@ class CallServiceServicer:
     def RecordCall(self, request, context):
         """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
         it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordCallState(self, request, context):
+        """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetRecording(self, request, context):
+        """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +110,16 @@ def add_CallServiceServicer_to_server(servicer, server):
                     servicer.RecordCall,
                     request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallRequest.FromString,
                     response_serializer=trunkline_dot_tenant_dot_v1_dot_call__pb2.Call.SerializeToString,
+            ),
+            'RecordCallState': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordCallState,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateResponse.SerializeToString,
+            ),
+            'ForgetRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetRecording,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.SerializeToString,
             ),
             'GetCall': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCall,
@@ -126,6 +160,60 @@ class CallService:
             '/trunkline.tenant.v1.CallService/RecordCall',
             trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallRequest.SerializeToString,
             trunkline_dot_tenant_dot_v1_dot_call__pb2.Call.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordCallState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.CallService/RecordCallState',
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.RecordCallStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.CallService/ForgetRecording',
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

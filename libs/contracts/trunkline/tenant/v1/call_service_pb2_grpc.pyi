@@ -38,6 +38,10 @@ class CallServiceStub:
     """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
     it changes nothing.
     """
+    RecordCallState: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallStateRequest, _call_service_pb2.RecordCallStateResponse]
+    """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+    ForgetRecording: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]
+    """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
     GetCall: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]
     """Shows a call. NOT_FOUND when there is none, or none the caller may see."""
     ListCalls: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]
@@ -52,6 +56,10 @@ class CallServiceAsyncStub(CallServiceStub):
     """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
     it changes nothing.
     """
+    RecordCallState: _aio.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallStateRequest, _call_service_pb2.RecordCallStateResponse]  # type: ignore[assignment]
+    """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+    ForgetRecording: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]  # type: ignore[assignment]
+    """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
     GetCall: _aio.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]  # type: ignore[assignment]
     """Shows a call. NOT_FOUND when there is none, or none the caller may see."""
     ListCalls: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]  # type: ignore[assignment]
@@ -69,6 +77,22 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
         it changes nothing.
         """
+
+    @_abc_1.abstractmethod
+    def RecordCallState(
+        self,
+        request: _call_service_pb2.RecordCallStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_call_service_pb2.RecordCallStateResponse, _abc.Awaitable[_call_service_pb2.RecordCallStateResponse]]:
+        """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+
+    @_abc_1.abstractmethod
+    def ForgetRecording(
+        self,
+        request: _call_service_pb2.ForgetRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_call_service_pb2.ForgetRecordingResponse, _abc.Awaitable[_call_service_pb2.ForgetRecordingResponse]]:
+        """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
 
     @_abc_1.abstractmethod
     def GetCall(

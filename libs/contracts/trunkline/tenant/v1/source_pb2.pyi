@@ -445,6 +445,7 @@ class ResolvedSource(_message.Message):
     ACCEPTING_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     fetch_credential: _builtins.str
     """What recordings are fetched with; may be empty."""
     accepting: _builtins.bool
@@ -463,6 +464,10 @@ class ResolvedSource(_message.Message):
     def retention(self) -> _tenant_pb2.Retention:
         """How long the tenant's data is kept."""
 
+    @_builtins.property
+    def quotas(self) -> _tenant_pb2.Quotas:
+        """How much may be kept of the tenant; 0 is no bound."""
+
     def __init__(
         self,
         *,
@@ -472,10 +477,11 @@ class ResolvedSource(_message.Message):
         accepting: _builtins.bool = ...,
         revision: _builtins.int = ...,
         retention: _tenant_pb2.Retention | None = ...,
+        quotas: _tenant_pb2.Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "retention", b"retention", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "quotas", b"quotas", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

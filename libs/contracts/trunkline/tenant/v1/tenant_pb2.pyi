@@ -18,6 +18,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Plan:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlanEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Plan.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLAN_UNSPECIFIED: _Plan.ValueType  # 0
+    """As STANDARD."""
+    PLAN_TRIAL: _Plan.ValueType  # 1
+    """To try the suite: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
+    PLAN_STANDARD: _Plan.ValueType  # 2
+    """20 GiB of receipts, 200 GiB of recordings, 200 sources."""
+    PLAN_LARGE: _Plan.ValueType  # 3
+    """500 GiB of receipts, 5 TiB of recordings, 2,000 sources."""
+
+class Plan(_Plan, metaclass=_PlanEnumTypeWrapper):
+    """How much may be kept of a tenant."""
+
+PLAN_UNSPECIFIED: Plan.ValueType  # 0
+"""As STANDARD."""
+PLAN_TRIAL: Plan.ValueType  # 1
+"""To try the suite: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
+PLAN_STANDARD: Plan.ValueType  # 2
+"""20 GiB of receipts, 200 GiB of recordings, 200 sources."""
+PLAN_LARGE: Plan.ValueType  # 3
+"""500 GiB of receipts, 5 TiB of recordings, 2,000 sources."""
+Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
 class _TenantState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -61,14 +89,18 @@ class Tenant(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}`. Set by the server."""
     display_name: _builtins.str
     """A name for people, 1 to 120 characters. Required on create."""
     state: Global___TenantState.ValueType
-    """Whether the tenant's webhooks are taken."""
+    """Whether the tenant's webhooks are taken. DELETED is set by DeleteTenant only."""
     etag: _builtins.str
     """Changes with every change. Given on an update, the update is refused with ABORTED unless it fits."""
+    plan: Global___Plan.ValueType
+    """How much may be kept of it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -89,6 +121,10 @@ class Tenant(_message.Message):
     def purge_time(self) -> _timestamp_pb2.Timestamp:
         """When every service had removed its data; not set before."""
 
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """What the plan allows."""
+
     def __init__(
         self,
         *,
@@ -101,14 +137,56 @@ class Tenant(_message.Message):
         retention: Global___Retention | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         purge_time: _timestamp_pb2.Timestamp | None = ...,
+        plan: Global___Plan.ValueType = ...,
+        quotas: Global___Quotas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "purge_time", b"purge_time", "retention", b"retention", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "plan", b"plan", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """What a plan allows, and what of it is used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_BYTES_FIELD_NUMBER: _builtins.int
+    RECORDINGS_BYTES_FIELD_NUMBER: _builtins.int
+    REJECTIONS_BYTES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    REPLAYS_FIELD_NUMBER: _builtins.int
+    receipts_bytes: _builtins.int
+    """Bytes of receipts with their headers. Above, senders that resend are answered 429 and those that never do are kept
+    in the background class, up to twice as much; then all are answered 429.
+    """
+    recordings_bytes: _builtins.int
+    """Bytes of recordings. Above, jobs wait with the reason RECORDINGS_QUOTA."""
+    rejections_bytes: _builtins.int
+    """Bytes of rejected requests. Above, the oldest go."""
+    sources: _builtins.int
+    """Sources. Above, CreateSource is refused with RESOURCE_EXHAUSTED."""
+    replays: _builtins.int
+    """Bulk replays that run at once. Above, ReplayEvents is refused with RESOURCE_EXHAUSTED."""
+    def __init__(
+        self,
+        *,
+        receipts_bytes: _builtins.int = ...,
+        recordings_bytes: _builtins.int = ...,
+        rejections_bytes: _builtins.int = ...,
+        sources: _builtins.int = ...,
+        replays: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts_bytes", b"receipts_bytes", "recordings_bytes", b"recordings_bytes", "rejections_bytes", b"rejections_bytes", "replays", b"replays", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
 
 @_typing.final
 class Retention(_message.Message):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from trunkline_ai.engines.base import AnalysisResult, Context, Transcript, Turn
+from trunkline_ai.engines.base import AnalysisResult, Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
@@ -14,7 +14,7 @@ from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analy
 from trunkline_ai.engines.local.topics import TopicRules
 from trunkline_ai.labels import Intent, LeadLevel, Sentiment, Unreliable
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 """Raised with every change of a rule or a table that can change an answer."""
 
 
@@ -49,6 +49,9 @@ class LocalEngine:
         transcript = _beginning(transcript)
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
+        written = context.message and {turn.role for turn in transcript.turns} == {Role.AGENT}
+        if written and not verdict.unreliable:
+            return self._of_the_business(transcript, conversation)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
             return self._unanalysed(conversation, context, verdict)
         intent = verdict.intent
@@ -73,6 +76,26 @@ class LocalEngine:
             topics=topics,
             entities=entities,
             action_items=() if spam else action_items(transcript, intent, topics, entities),
+            engine=self.name,
+        )
+
+    def _of_the_business(self, transcript: Transcript, conversation: Conversation) -> AnalysisResult:
+        """What a message of the business is about; of the customer it says nothing."""
+        entities = find_entities(transcript)
+        return AnalysisResult(
+            intent=Intent.OTHER,
+            intent_confidence=1.0,
+            spam=False,
+            spam_score=0.0,
+            sentiment=Sentiment.NEUTRAL,
+            sentiment_score=0.0,
+            urgency=0,
+            lead_level=LeadLevel.NONE,
+            lead_score=0,
+            lead_reasons=("the business wrote it: nothing to score",),
+            summary=summarise(transcript, entities),
+            topics=self._topics.find(conversation.everything),
+            entities=entities,
             engine=self.name,
         )
 

@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_index(
         "events_by_revised",
         "events",
-        ["tenant_id", "revises", "event_time", "received_at"],
+        ["tenant_id", "revises", "received_at"],
         sqlite_where=sa.text("revises IS NOT NULL"),
-        info=index_options(null_filtered=True, storing=("content", "first_seq")),
+        info=index_options(null_filtered=True, storing=("content",)),
     )

@@ -1,0 +1,54 @@
+"""A broken rule is told in words: nobody is shown a regular expression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trunkline.tenant.v1 import (
+    api_key_service_pb2,
+    call_service_pb2,
+    source_service_pb2,
+    tenant_pb2,
+    tenant_service_pb2,
+)
+from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.validation import validator
+
+IDS = "an id is 2 to 40 of a-z, 0-9 and -"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "said"),
+    [
+        (
+            call_service_pb2.GetCallRequest(name="tenants/acme/calls/x"),
+            "name",
+            f"must be of the form tenants/{{tenant}}/calls/{{call}}: {IDS}",
+        ),
+        (
+            api_key_service_pb2.DeleteApiKeyRequest(name="tenants/acme/apiKeys/!"),
+            "name",
+            f"must be of the form tenants/{{tenant}}/apiKeys/{{apiKey}}: {IDS}",
+        ),
+        (
+            source_service_pb2.ListSourcesRequest(parent="tenants/"),
+            "parent",
+            f"must be of the form tenants/{{tenant}}, or tenants/-: {IDS}",
+        ),
+        (
+            tenant_service_pb2.UpdateTenantRequest(tenant={"state": tenant_pb2.TENANT_STATE_DELETED}),
+            "tenant.state",
+            "cannot be TENANT_STATE_DELETED",
+        ),
+        (
+            api_key_service_pb2.CreateApiKeyRequest(parent="tenants/acme", api_key={"display_name": "x"}),
+            "api_key.role",
+            "is required",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(request_: Any, field: str, said: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        validator()(request_)
+    assert error.value.violations == ((field, said),)

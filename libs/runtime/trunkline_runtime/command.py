@@ -1,0 +1,75 @@
+"""What `python -m trunkline_<service>` does: serve, or with --help list the settings, or with --check verify them."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from trunkline_runtime import config, logs, server
+
+C = TypeVar("C", bound=config.CommonConfig)
+_WIDTH = 110
+
+
+def main(
+    service: str,
+    cls: type[C],
+    serve: Callable[[C], Awaitable[None]],
+    *,
+    program: str = "",
+    arguments: Sequence[str] | None = None,
+    load: Callable[[bool], C] | None = None,
+) -> None:
+    """Run a service's process to its end; exits with 2 for wrong settings or arguments.
+
+    `load(reach)` builds the config, by default from the environment; with `reach` nothing is made, and other
+    services are connected to.
+    """
+    program = program or f"python -m trunkline_{service}"
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def read(reach: bool) -> C:
+        return load(reach) if load is not None else config.load(cls, service, reach=reach)
+
+    if given in (["--help"], ["-h"]):
+        print(usage(service, cls, program), end="")  # noqa: T201 -- asked for
+    elif given == ["--check"]:
+        _check(lambda: read(True))
+    elif given:
+        sys.exit(f"usage: {program} [--help | --check]")
+    else:
+
+        async def run() -> None:
+            told = read(False)
+            logs.configure(service, told.log_format, told.log_level)
+            await serve(told)
+
+        server.run(run)
+
+
+def usage(service: str, cls: type[config.CommonConfig], program: str) -> str:
+    """Return all settings with default, what is allowed, and meaning, as text for a terminal."""
+    lines = [
+        f"usage: {program} [--help | --check]",
+        "",
+        "  --check   verify the settings, and that the other services can be reached; open nothing, and end",
+        "",
+        "Settings are environment variables; a secret's name with _FILE names a file that holds it.",
+        "",
+    ]
+    for name, kind, default, allowed, doc in config.rows(cls, service):
+        begin = "required" if default == "required" else f"default {default or 'empty'}"
+        lines.append(f"{name}  ({'; '.join(filter(None, (kind, begin, allowed)))})")
+        lines += textwrap.wrap(doc, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    lines += [f"{name}\n    {doc}" for name, doc in config.SUITE_WIDE.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _check(read: Callable[[], object]) -> None:
+    try:
+        read()
+    except config.ConfigError as error:
+        server.tell(error)
+    print("the settings are right")  # noqa: T201 -- asked for

@@ -1,0 +1,191 @@
+"""What the text of a setting may look like: addresses, URLs, networks, keys, and places on disk.
+
+A form checks the text alone (`check`), the disk where one is named (`look`, at every start, nothing is written), and
+the network (`reach`, for `--check` only: a service that is not there yet is waited for).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_REACH_SECONDS = 3.0
+_SQLITE, _SPANNER = "sqlite:///", "spanner+spanner:///"
+_SQLITE_BEGINS = b"SQLite format 3\0"
+_STORES = ("gateway.db", "tenant.db", "audio.db", "ai.db")
+_TYPO = 2
+_LEAST_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form. Each part raises ValueError that says what is allowed, as the end of "NAME ...".
+
+    `look` gets the value and whether it is the default: the folder of a store is made for that only.
+    """
+
+    allowed: str
+    check: Callable[[Any], object]
+    look: Callable[[Any, bool], None] | None = None
+    reach: Callable[[Any], None] | None = None
+
+
+def split(address: str) -> tuple[str, int]:
+    """Return host and port of `host:port`. Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or any(c.isspace() for c in host):
+        raise ValueError("must be host:port, such as 127.0.0.1:50051")
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
+        raise ValueError("must be host:port with a port from 0 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def key_bytes(text: str) -> bytes:
+    """Return the bytes of a suite key written as hex or base64url. Raises ValueError under 32 bytes."""
+    text = text.strip()
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("must be hex or base64url text") from None
+    if len(raw) < _LEAST_KEY_BYTES:
+        raise ValueError(f"must have {_LEAST_KEY_BYTES} bytes or more, not {len(raw)}")
+    return raw
+
+
+def _target(address: str) -> tuple[str, int]:
+    host, port = split(address.removeprefix("dns:///"))
+    if not port:
+        raise ValueError("must be host:port with a port from 1 to 65535")
+    return host, port
+
+
+def _listens(address: str) -> None:
+    if address:
+        split(address)
+
+
+def _connects(address: str) -> None:
+    host, port = _target(address)
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        raise ValueError(f"cannot be reached: {error.strerror or error}") from None
+
+
+def _web(url: str) -> None:
+    say = "must be a URL with http:// or https:// and a host, without a query, such as https://hooks.example.com"
+    try:
+        parts = urlsplit(url)
+        ok = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        ok = False
+    if not ok or parts.query or parts.fragment or parts.username or any(c.isspace() for c in url):
+        raise ValueError(say)
+
+
+def _maybe_web(url: str | None) -> None:
+    if url:
+        _web(url)
+
+
+def _origins(text: str) -> None:
+    for origin in filter(None, text.split(",")):
+        _web(origin)
+
+
+def _networks(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            raise ValueError("must be networks in CIDR form, by commas, such as 10.0.0.0/8") from None
+
+
+def _store(url: str) -> None:
+    if not (url.startswith(_SQLITE) and url != _SQLITE) and not url.startswith(_SPANNER):
+        raise ValueError(
+            f"must be {_SQLITE}path, with a fourth slash before an absolute path, or {_SPANNER}..."
+        )
+
+
+def _store_is_there(url: str, default: bool) -> None:
+    if not url.startswith(_SQLITE):
+        return
+    path = Path(url.removeprefix(_SQLITE).partition("?")[0])
+    if not default and not path.absolute().parent.is_dir():
+        raise ValueError(f"must be in a folder that is there: {path.absolute().parent} is not")
+    _file(path, default)
+    if not path.exists() and (near := _meant(path)):
+        raise ValueError(f"names a database that is not there, but {near} is beside it: a typo?")
+
+
+def _meant(path: Path) -> Path | None:
+    """Return the database beside a missing one whose name is so near that it may be meant."""
+    try:
+        beside = sorted(path.parent.iterdir())
+    except OSError:
+        return None
+    for other in beside:
+        changes = SequenceMatcher(None, path.name, other.name, autojunk=False).get_opcodes()
+        far = sum(max(b - a, d - c) for tag, a, b, c, d in changes if tag != "equal")
+        if (
+            0 < far <= _TYPO
+            and (other.name not in _STORES or path.name not in _STORES)
+            and _is_database(other)
+        ):
+            return other
+    return None
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE_BEGINS)) == _SQLITE_BEGINS
+    except OSError:
+        return False
+
+
+def _file(path: Path | None, default: bool) -> None:
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError("must be a file, and is a folder")
+    _folder(path.absolute().parent, default)
+
+
+def _folder(path: Path, _default: bool) -> None:
+    at = path.absolute()
+    while not os.path.lexists(at) and at != at.parent:
+        at = at.parent
+    if not at.is_dir():
+        raise ValueError(f"must be in a folder, and {at} is none")
+    # A disk that is full, or read-only since a fault, is no wrong setting: it is waited for.
+    read_only = os.statvfs(at).f_flag & os.ST_RDONLY
+    if not read_only and not os.access(at, os.W_OK | os.X_OK):
+        raise ValueError(f"must be in a folder that this user can write, and {at} is not")
+
+
+LISTEN = Form("host:port", _listens)
+"""Where a service listens; empty where it may be turned off."""
+ADDRESS = Form("host:port", _target, reach=_connects)
+"""Where another service is."""
+WEB = Form("http(s)://host", _web)
+MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
+ORIGINS = Form("http(s)://host, by commas", _origins)
+NETWORKS = Form("networks in CIDR form, by commas", _networks)
+KEY = Form(f"hex or base64url of {_LEAST_KEY_BYTES} bytes or more", key_bytes)
+STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
+FOLDER = Form("a folder that can be written", lambda _path: None, _folder)
+FILE = Form("a file in a folder that can be written", lambda _path: None, _file)

@@ -1,0 +1,61 @@
+"""What a broken rule is called in words: whoever mistyped a name is not to read regular expressions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ID = "[a-z0-9-]{2,40}"
+_SINGULAR = {"analyses": "analysis", "apiKeys": "apiKey"}
+_LANGUAGE = "^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+_PATTERNS = {
+    f"^{_ID}$": "must be an id: 2 to 40 of a-z, 0-9 and -",
+    "^[a-z][a-z0-9-]{1,39}$": "must be 2 to 40 of a-z, 0-9 and -, and begin with a letter",
+    _LANGUAGE: "must be a BCP 47 language tag such as en-US, or empty",
+    "^([A-Z]{2})?$": "must be a region of two capital letters such as US, or empty",
+    "^https?://": "must begin with http:// or https://",
+    "^$|^https?://": "must begin with http:// or https://, or be empty",
+    "^[A-Za-z0-9-]{1,64}$": "must be the name of a header: 1 to 64 letters, digits and -",
+    "^[A-Za-z0-9-]{0,64}$": "must be the name of a header, at most 64 letters, digits and -, or empty",
+    "^[A-Za-z0-9_-]{0,32}$": "must be at most 32 letters, digits, _ and -",
+    "^[A-Za-z0-9_.-]{1,64}$": "must be 1 to 64 letters, digits, _, . and -",
+}
+
+
+def sentence(violation: Any, message: Any) -> str:
+    """Return what a violation of protovalidate's says of a message, for people."""
+    proto = violation.proto
+    if proto.rule_id == "string.pattern":
+        pattern = str(violation.rule_value)
+        return pattern_sentence(pattern) or "is not written as it must be"
+    if proto.rule_id == "enum.not_in":
+        return _refused_value(proto.field, message, violation.field_value)
+    return str(proto.message or proto.rule_id)
+
+
+def pattern_sentence(pattern: str) -> str:
+    """Return what a pattern asks for; empty for one that nobody has put into words."""
+    if pattern in _PATTERNS:
+        return _PATTERNS[pattern]
+    if not pattern.startswith("^tenants/"):
+        return ""
+    parts = pattern.removeprefix("^").removesuffix("$").split("/")
+    form: list[str] = []
+    for part in parts:
+        if _ID in part:
+            form.append("{" + _SINGULAR.get(form[-1], form[-1].removesuffix("s")) + "}")
+        else:
+            form.append(part)
+    any_tenant = ", or tenants/-" if "|-" in pattern else ""
+    return f"must be of the form {'/'.join(form)}{any_tenant}: an id is 2 to 40 of a-z, 0-9 and -"
+
+
+def _refused_value(path: Any, message: Any, value: Any) -> str:
+    field: Any = None
+    descriptor = message.DESCRIPTOR
+    for element in path.elements:
+        field = descriptor.fields_by_name[element.field_name]
+        descriptor = field.message_type or descriptor
+    names = field.enum_type.values_by_number if field is not None and field.enum_type is not None else {}
+    if not value:
+        return "is required"
+    return f"cannot be {names[value].name}" if value in names else "cannot be this value"

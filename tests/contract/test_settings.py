@@ -1,0 +1,166 @@
+"""Settings of the real processes: each mistake is one line before anything is opened; --help, --check, and the docs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from trunkline_runtime.config import env_name, rows
+
+from tools.make_settings import CONFIGS, FILES
+
+MODULES = {
+    "gateway": ("trunkline_gateway", "serve"),
+    "worker": ("trunkline_gateway", "work"),
+    "tenant": ("trunkline_tenant",),
+    "audio": ("trunkline_audio",),
+    "ai": ("trunkline_ai",),
+}
+
+
+def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a service's command in an empty folder with right secrets and these settings."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
+    env[env_name(service, "suite_key")] = "ab" * 32
+    if service == "tenant":
+        env[env_name(service, "secret_keys")] = Fernet.generate_key().decode()
+    return subprocess.run(
+        [sys.executable, "-m", *MODULES[service], *arguments],
+        env=env | settings, cwd=folder, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that a refused start leaves as it was."""
+    (tmp_path / "file").write_text("x")
+    with sqlite3.connect(tmp_path / "gateway.db") as conn:
+        conn.execute("CREATE TABLE t (x)")
+    conn.close()
+    before = sorted(tmp_path.rglob("*"))
+    yield tmp_path
+    assert sorted(tmp_path.rglob("*")) == before, "something was made"
+
+
+GATEWAY = [
+    ("HTTP_ADDRESS", "localhost", "must be host:port"),
+    ("HTTP_ADDRESS", "127.0.0.1:abc", "port from 0 to 65535"),
+    ("GRPC_ADDRESS", "127.0.0.1:65536", "port from 0 to 65535"),
+    ("METRICS_ADDRESS", "9090", "must be host:port"),
+    ("AUDIO_ADDRESS", "audio", "must be host:port"),
+    ("AI_ADDRESS", "ai:0", "port from 1 to 65535"),
+    ("PUBLIC_URL", "example.com", "must be a URL with http:// or https://"),
+    ("PUBLIC_URL", "https://", "must be a URL with http:// or https://"),
+    ("PUBLIC_URL", "https://example.com:port", "must be a URL with http:// or https://"),
+    ("PUBLIC_URL", "https://example.com/?a=1", "without a query"),
+    ("OTLP_ENDPOINT", "127.0.0.1:4317", "must be a URL with http:// or https://"),
+    ("STORE_URL", "var/gateway.db", "must be sqlite:///path"),
+    ("STORE_URL", "sqlite:///nowhere/gateway.db", "must be in a folder that is there"),
+    ("STORE_URL", "sqlite:///gatewya.db", "a typo?"),
+    ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that is there"),
+    ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
+    ("SPOOL_PATH", ".", "must be a file, and is a folder"),
+    ("SUITE_KEY", "short", "must be hex or base64url"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), GATEWAY)
+def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_got(
+    folder, name, value, allowed
+):
+    setting = env_name("gateway", name)
+    ended = run(folder, "gateway", **{setting: value})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {setting} ")
+    assert allowed in line
+    assert (value in line) != (name == "SUITE_KEY")
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "value", "allowed"),
+    [
+        ("audio", "BLOBS_FOLDER", "file", "must be in a folder, and"),
+        ("audio", "SCRATCH_FOLDER", "file/below", "must be in a folder, and"),
+        ("audio", "FETCH_ALLOWED_NETWORKS", "10.0.0.1/8", "networks in CIDR form"),
+        ("worker", "LOOKUP_ORIGINS", "127.0.0.1:9000", "must be a URL"),
+        ("worker", "GATEWAY_ADDRESS", "gateway", "must be host:port"),
+        ("tenant", "OPERATOR_TOKEN", "tl_op_short", "32 characters"),
+        ("tenant", "SECRET_KEYS", "short", ""),
+    ],
+)
+def test_so_is_one_of_another_service(folder, service, name, value, allowed):
+    setting = env_name(service, name)
+    ended = run(folder, service, **{setting: value})
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {setting} ")
+    assert allowed in line
+
+
+@pytest.mark.parametrize("service", MODULES)
+def test_a_name_of_no_service_ends_every_service(folder, service):
+    ended = run(folder, service, TRUNKLINE_GATEWAY_HTTP_ADRESS="127.0.0.1:1")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "error: TRUNKLINE_GATEWAY_HTTP_ADRESS is not a setting; did you mean TRUNKLINE_GATEWAY_HTTP_ADDRESS?\n"
+    )
+
+
+@pytest.mark.parametrize("service", MODULES)
+def test_help_lists_every_setting_with_default_and_bounds_and_starts_nothing(folder, service):
+    ended = run(folder, service, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for name, _, default, allowed, doc in rows(CONFIGS[service], service):
+        assert name in ended.stdout
+        assert default in ended.stdout
+        assert allowed in ended.stdout
+        assert doc.split()[0] in ended.stdout
+
+
+def test_an_argument_that_is_none_starts_nothing(folder):
+    for service in MODULES:
+        ended = run(folder, service, "--chekc")
+        assert ended.returncode == 1
+        assert "--help | --check" in ended.stderr
+    for arguments in ((), ("server",), ("--help",)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "trunkline_gateway", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+        )
+        assert "serve|work" in ended.stderr
+
+
+def test_check_verifies_the_settings_and_that_the_others_are_there(folder):
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        address = f"127.0.0.1:{there.getsockname()[1]}"
+        reached = {f"TRUNKLINE_WORKER_{n}_ADDRESS": address for n in ("GATEWAY", "TENANT", "AUDIO", "AI")}
+        right = run(folder, "worker", "--check", **reached)
+        assert (right.returncode, right.stdout, right.stderr) == (0, "the settings are right\n", "")
+    ended = run(folder, "worker", "--check", **reached)
+    assert ended.returncode == 2
+    assert (
+        f"error: TRUNKLINE_WORKER_GATEWAY_ADDRESS cannot be reached: Connection refused; it is {address!r}"
+        in (ended.stderr.splitlines())
+    )
+
+
+def test_check_of_a_first_start_makes_no_secrets(tmp_path):
+    settings = {"TRUNKLINE_TENANT_OPERATOR_TOKEN_FILE": str(tmp_path / "operator.token")}
+    ended = run(tmp_path, "tenant", "--check", **settings)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_is_generated_from_the_settings_is_up_to_date(path):
+    assert path.read_text() == FILES[path](), "run `make settings`"

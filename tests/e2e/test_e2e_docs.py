@@ -1,0 +1,168 @@
+"""Every command of the README and of docs/ works as it is written, against the running suite."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import World
+from tests.e2e.documented import (
+    COMMANDS,
+    DOCUMENTS,
+    OTHERS,
+    ROOT,
+    Shell,
+    blocks,
+    commands,
+    without_own_values,
+)
+from tools.suite import webhooks
+from tools.suite.seed import SeededTenant, api, seed_tenant
+from tools.suite.up import dev_facts
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """A shell in a folder that looks like the project's while `make up` runs."""
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    return Shell(tmp_path)
+
+
+def here(world: World, text: str, **names: str) -> str:
+    """Put the running suite's addresses, and names of its resources, in the place of the documented ones."""
+    ports = {"8080": world.suite.http, "9090": world.suite.metrics["gateway"]}
+    ports |= {"50050": world.suite.grpc["gateway"], "50051": world.suite.grpc["tenant"]}
+    ports |= {"50052": world.suite.grpc["audio"], "50053": world.suite.grpc["ai"]}
+    for port, address in ports.items():
+        text = re.sub(rf"127\.0\.0\.1:{port}\b", address, text)
+    for name, value in names.items():
+        text = re.sub(rf"(?<=/){name}\b", value, text)
+    return text
+
+
+def script(document: str) -> str:
+    return "".join(block.text for block in commands(ROOT / document))
+
+
+def finished(world: World, tenant: SeededTenant, number: str = "") -> dict[str, Any]:
+    payload = webhooks.callrail_call(tenant.source("callrail"), number or world.call_id(), recorded=False)
+    answer = world.post(webhooks.callrail(tenant.source("callrail"), "pre_call", payload))
+    return world.finished(tenant, answer.json()["receiptId"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
+    for block in blocks(document):
+        assert block.language in COMMANDS | OTHERS, f"{document.name}:{block.line}"
+        if block.language == "text":
+            first = block.text.split()[0] if block.text.split() else ""
+            assert first not in {"curl", "make", "grpcurl", "sudo", "export"}, f"{document.name}:{block.line}"
+
+
+def test_no_document_with_commands_is_left_out():
+    found = {document.name for document in DOCUMENTS if commands(document)}
+    assert found == {"README.md", "getting-started.md", "api.md", "operations.md", "one-server.md"}
+
+
+def test_the_readme(world, shell):
+    tenant = world.tenants[0]
+    source = tenant.source("callrail")
+    world.recordings.files["1"] = world.recordings.files["CAL1"] = ROOT / "tests/data/calls/voicemail.mp3"
+    event = finished(world, tenant)
+    values = {
+        "HOOK": source.url, "SECRET": source.secret, "KEY": tenant.api_key,
+        "EVENT": event["name"], "CALL": event["call"],
+    }  # fmt: skip
+    said = shell.run(here(world, without_own_values(script("README.md"), values)), values)
+    assert "202 Accepted" in said
+
+
+def test_getting_started(world, shell):
+    (shell.folder / "var").mkdir()
+    (shell.folder / "var" / "dev.json").write_text(json.dumps(dev_facts(world.suite, world.tenants)))
+    said = shell.run(here(world, script("docs/getting-started.md")), {})
+    assert "202 Accepted" in said
+    assert "INTENT_QUOTE_REQUEST" in said
+    assert "CREDENTIALS" not in said
+
+
+def test_the_http_api(world, shell):
+    tenant = world.tenants[0]
+    text = here(world, script("docs/api.md"), SOURCE=tenant.source("callrail").id)
+    shell.run(text, {"KEY": tenant.api_key})
+    assert json.loads((shell.folder / "openapi.json").read_text())["openapi"].startswith("3.1")
+    refused = httpx.get(
+        f"{world.suite.http_url}/v1/tenants/acme/calls/none",
+        headers={"authorization": f"Bearer {tenant.api_key}"},
+    ).json()["error"]
+    assert {"code", "status", "message", "details"} <= refused.keys()
+    assert {"reason", "domain"} <= refused["details"][0].keys()
+
+
+def test_operating(world, shell):
+    tenant = seed_tenant(world.suite.http_url, world.suite.operator_token, "documented", world.recordings.url)
+    source = tenant.source("callrail")
+    done = finished(world, tenant)
+    malformed = webhooks.callrail(source, "post_call", {"id": []})
+    dead = world.finished(tenant, world.post(malformed).json()["receiptId"], "EVENT_STATE_DEAD_LETTER")
+    refused = webhooks.callrail(source, "pre_call", {"id": "7"})
+    body = refused.body
+    signature = base64.b64encode(hmac.digest(b"the real one", body, hashlib.sha1)).decode()
+    headers = {**refused.headers, "Signature": signature}
+    assert httpx.post(refused.url, content=body, headers=headers).status_code == 401
+    with api(world.suite.http_url, world.suite.operator_token) as operator:
+        replay = operator.post(
+            "/v1/tenants/documented/events:replay", json={"filter": "state = dead_letter"}
+        ).raise_for_status()
+        rejections = world.wait(
+            lambda: operator.get("/v1/tenants/documented/rejections").json().get("rejections"),
+            "the rejection",
+        )
+    names = {
+        "DEAD_EVENT": dead["name"].rpartition("/")[2],
+        "DONE_EVENT": done["name"].rpartition("/")[2],
+        "EVENT": done["name"].rpartition("/")[2],
+        "REPLAY": replay.json()["name"].rpartition("/")[2],
+        "SOURCE": source.id,
+        "REJECTION": rejections[0]["name"].rpartition("/")[2],
+        "acme": "documented",
+    }
+    values = {"OPERATOR": f"Authorization: Bearer {world.suite.operator_token}"}
+    shell.run(here(world, without_own_values(script("docs/operations.md"), values), **names), values)
+
+
+def test_one_server(world, shell):
+    state = shell.folder / "state"
+    state.mkdir()
+    (state / "var").mkdir()
+    (state / "var" / "secrets.key").write_text("old\n")
+    settings = next(b.text for b in blocks(ROOT / "docs/one-server.md") if b.text.startswith("TRUNKLINE_"))
+    text = script("docs/one-server.md")
+    env = shell.folder / "trunkline.env"
+    tenant = "TRUNKLINE_TENANT_SECRET_KEYS_FILE"
+    env.write_text(settings.replace("/srv/trunkline", str(state)))
+    assert tenant in settings
+    # The key of an earlier server is in the way of a first start.
+    (state / "var" / "secrets.key").unlink()
+    before, check, rotating = text.partition("sudo sh -c ")
+    first, rest = rotating.split("\n", 1)
+    moved = before + check + first + "\n" + f"cp {state}/var/suite.key {state}/var/secrets.key\n" + rest
+    moved = moved.replace("/etc/trunkline.env", str(env)).replace("/srv/trunkline", str(state))
+    moved = moved.replace("cd /opt/trunkline\n", "").replace("/opt/trunkline", str(ROOT))
+    moved = re.sub(r"(?m)^sudo \.venv.*tools\.backup.*$", "", moved).replace(" -C " + str(ROOT), "")
+    said = shell.run(here(world, moved), {})
+    assert "the settings are right" in said
+    called = shell.log.read_text()
+    for name in ("tenant", "audio", "ai", "gateway", "worker"):
+        assert f"trunkline-{name}" in called

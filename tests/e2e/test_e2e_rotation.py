@@ -1,0 +1,103 @@
+"""The rotations of docs/one-server.md, by their own commands: each takes effect, and nothing is lost meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import World
+from tests.e2e.documented import ROOT, Shell, commands
+from tests.e2e.posting import small_call
+from tests.standins.recordings import Recordings
+from tools.suite.processes import Suite
+from tools.suite.seed import api, seed_tenant
+
+_RESTART = "sudo systemctl restart "
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A suite of its own: its keys change."""
+    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True)
+    with Recordings() as recordings:
+        try:
+            suite.start()
+            tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", recordings.url)
+            yield World(suite, recordings, [tenant])
+        finally:
+            codes = suite.stop()
+    assert set(codes.values()) == {0}, codes
+
+
+def rotate(world: World, folder: Path, name: str) -> None:
+    """Run the commands of the rotation that writes the file `name`; restarts are made as the supervisor would."""
+    block = next(
+        b for b in commands(ROOT / "docs/one-server.md") if f"var/{name}" in b.text and "restart" in b.text
+    )
+    shell = Shell(folder)
+    pieces = re.split(rf"(?m)^{_RESTART}(.*)\n", block.text)
+    for script, restarted in zip(pieces[::2], pieces[1::2], strict=False):
+        shell.run(script.replace("/srv/trunkline/var", str(world.suite.folder)), {})
+        names = [service.removeprefix("trunkline-") for service in restarted.split()]
+        for service in names:  # as systemd does for several: all stop, all start
+            world.suite.stop(service)
+        world.suite.start(*names)
+
+
+def operates(world: World, token: str) -> int:
+    with api(world.suite.http_url, token) as operator:
+        return operator.get("/v1/tenants").status_code
+
+
+def works(world: World) -> None:
+    """A webhook is taken and becomes a done event, with the secret that the source had from the start."""
+    tenant = world.tenants[0]
+    answer = world.wait(lambda: taken(world), "a webhook to be taken", 20)
+    assert world.finished(tenant, answer.json()["receiptId"])
+
+
+def taken(world: World) -> httpx.Response | None:
+    try:
+        answer = world.post(small_call(world, world.tenants[0].source("callrail")))
+    except httpx.TransportError:
+        return None
+    return answer if answer.status_code == 202 else None
+
+
+def test_the_operator_token(world, tmp_path):
+    old = world.suite.operator_token
+    rotate(world, tmp_path, "operator.token")
+    new = (world.suite.folder / "operator.token").read_text().strip()
+    assert new != old
+    world.wait(lambda: operates(world, new) == 200, "the new token to be known", 10)
+    world.wait(lambda: operates(world, old) == 401, "the old token to end", 10)
+    works(world)
+
+
+def test_the_secret_keys(world, tmp_path):
+    kept = world.suite.folder / "secrets.key"
+    old = kept.read_text().strip()
+    rotate(world, tmp_path, "secrets.key")
+    new = kept.read_text().strip()
+    assert old not in new
+    assert "," not in new
+    assert "secrets_resealed" in (world.suite.folder / "log" / "tenant.log").read_text()
+    # The gateway forgets what it knew, so that the tenant service must open the source's secrets anew.
+    world.suite.stop("gateway")
+    (world.suite.folder / "gateway.sources").unlink()
+    world.suite.start("gateway")
+    works(world)
+
+
+def test_the_suite_key(world, tmp_path):
+    kept = world.suite.folder / "suite.key"
+    old = kept.read_text()
+    rotate(world, tmp_path, "suite.key")
+    assert kept.read_text() != old
+    works(world)
+    key = {"authorization": f"Bearer {world.tenants[0].api_key}"}
+    assert httpx.get(f"{world.suite.http_url}/v1/tenants/acme/calls", headers=key).status_code == 200
