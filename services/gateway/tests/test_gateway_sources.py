@@ -254,7 +254,7 @@ async def test_guessed_ids_are_asked_for_a_few_at_a_time_and_remembered():
         assert await sources.resolve(f"g-{n}") is None
     assert feed.asked == 1_000
     for n in range(12_000):
-        sources._miss(f"h-{n}")
+        sources._missing[f"h-{n}"] = None
     assert len(sources._missing) == 10_000
 
 
