@@ -18,9 +18,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.base import Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.engine import LocalEngine
-from trunkline_ai.labels import Intent, LeadLevel, Sentiment
 
 from tools.packages import ROOT
 

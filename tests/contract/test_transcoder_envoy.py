@@ -19,9 +19,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf import descriptor_pb2, descriptor_pool
-from trunkline_gateway.transcode.app import PACKAGES
-from trunkline_gateway.transcode.bindings import Binding, bindings_of, services_of
-from trunkline_gateway.transcode.template import REST
+from trunkline_gateway.api.transcode.app import PACKAGES
+from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, services_of
+from trunkline_gateway.api.transcode.template import REST
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,11 +12,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from trunkline_audio.recordings import blob_key
+from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.tables import metadata as audio_metadata
 from trunkline_audio.tables import recordings
+from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.schema import metadata as gateway_metadata
-from trunkline_gateway.spool import Spool
 from trunkline_store import Database
 from trunkline_store.sqlite.lock import FileLock
 

@@ -32,17 +32,18 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_ai import app as ai_app
 from trunkline_ai.config import AiConfig
-from trunkline_audio import recordings as audio_rows
 from trunkline_audio.admin_service import AdminServicer as AudioAdmin
-from trunkline_audio.blobs import LocalBlobs
-from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.recordings import rows as audio_rows
+from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.tables import metadata as audio_metadata
-from trunkline_audio.transcripts import Transcript, Transcripts
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.admit import ADMITTED
-from trunkline_gateway.deletions import Deletions
+from trunkline_audio.transcripts.rows import Transcript, Transcripts
+from trunkline_gateway import schema
+from trunkline_gateway.events.tenant_deletion import Deletions
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.admission import ADMITTED
 from trunkline_gateway.providers.base import Delivery
-from trunkline_gateway.sources import source_of
 from trunkline_runtime.channels import Channels
 from trunkline_runtime.errors import NotFound, from_rpc_error
 from trunkline_runtime.server import Server

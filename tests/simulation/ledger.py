@@ -1,6 +1,6 @@
 """What must hold after every single commit of the gateway's store, and in every claim."""
 
-from trunkline_gateway.jobs import JobService
+from trunkline_gateway.jobs.service import JobService
 from trunkline_jobs import LeaseLost
 
 _JOBS = (

@@ -5,14 +5,16 @@ import contextlib
 from unittest import mock
 
 import sqlalchemy as sa
-from trunkline_gateway import decide, ids, schema
-from trunkline_gateway.admit import Admission
-from trunkline_gateway.backlog import ByCursor
-from trunkline_gateway.drain import Drain
-from trunkline_gateway.inbox import SpoolingInbox
+from trunkline_gateway import ids, schema
+from trunkline_gateway.intake import decision as decide
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.backlog import ByCursor
+from trunkline_gateway.intake.drain import Drain
+from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_jobs.claim import Claims
 from trunkline_jobs.queue import Queue
-from trunkline_tenant import facts, lead_rows
+from trunkline_tenant.calls import facts
+from trunkline_tenant.leads import rows as lead_rows
 
 
 @contextlib.contextmanager
@@ -192,7 +194,7 @@ def last_arrival_stands():
 
 def call_named_by_event():
     """A call is known by the event that told of it."""
-    from trunkline_tenant import calls as service
+    from trunkline_tenant.calls import service
 
     said_by = service.said_by
 

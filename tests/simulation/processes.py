@@ -8,24 +8,24 @@ from trunkline.audio.v1 import recording_pb2, transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.admit import Admission
-from trunkline_gateway.buckets import Buckets
-from trunkline_gateway.inbox import SpoolingInbox
+from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.receiver import Receiver
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.inbox import SpoolingInbox
+from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.pipeline.stages import Stages
 from trunkline_gateway.pipeline.worker import Worker
-from trunkline_gateway.receive import Receiver
-from trunkline_gateway.shares import Shares
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.spool import Spool
-from trunkline_gateway.stored import Stored
-from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime.errors import NotFound, Unavailable
-from trunkline_tenant.calls import CallService
+from trunkline_tenant.calls.service import CallService
 
 from tests.simulation.ledger import WatchedJobs
 from tests.simulation.store import SimDatabase

@@ -11,7 +11,10 @@ from pathlib import Path
 from unittest import mock
 
 import purgatory.domain.model
-from trunkline_gateway import admit, inbox, jobs, schema, spool, spool_rows
+from trunkline_gateway import schema
+from trunkline_gateway.intake import admission as admit
+from trunkline_gateway.intake import inbox, spool, spool_rows
+from trunkline_gateway.jobs import service as jobs
 from trunkline_gateway.pipeline import breakers
 from trunkline_jobs import queue
 from trunkline_runtime import logs

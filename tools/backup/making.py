@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trunkline_gateway.spool_rescue import unfinished
+from trunkline_gateway.intake.spool_rescue import unfinished
 
 from tools.backup.files import copy_database, copy_file, described, sync, write_json
 from tools.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout

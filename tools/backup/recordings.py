@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from trunkline_audio.recordings import blob_key
+from trunkline_audio.recordings.rows import blob_key
 
 from tools.backup.files import link_or_copy, sync
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import uvloop
-from trunkline_gateway.http import HttpServer
+from trunkline_gateway.edge.front import HttpServer
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'

@@ -20,7 +20,7 @@ from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, tenant_pb2
 from trunkline_store import Database
 from trunkline_tenant import schema
-from trunkline_tenant.calls import CallService
+from trunkline_tenant.calls.service import CallService
 
 from tools.bench.calls import load
 from tools.bench.report import Target, report

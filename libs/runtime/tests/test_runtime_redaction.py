@@ -317,7 +317,7 @@ def output(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_json_lines_carry_the_bound_facts_and_nothing_private(output: Any) -> None:
     logs.configure("tenant", "json", "info")
-    log = logs.get_logger("trunkline_tenant.calls")
+    log = logs.get_logger("trunkline_tenant.calls.service")
     with logs.bind(tenant="acme", event_id="e1"):
         try:
             raise ValueError("Bearer abcdef123456 from +14155554559")
@@ -334,7 +334,7 @@ def test_json_lines_carry_the_bound_facts_and_nothing_private(output: Any) -> No
         "tenant",
         "error",
     )
-    assert first["module"] == "trunkline_tenant.calls"
+    assert first["module"] == "trunkline_tenant.calls.service"
     assert "ValueError" in first["exception"]
     for private in ("abcdef", "4155554559"):
         assert private not in text

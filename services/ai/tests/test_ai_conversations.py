@@ -2,7 +2,7 @@ import pytest
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2 as audio
 from trunkline.common.v1 import provider_pb2
-from trunkline_ai.conversations import conversation_of
+from trunkline_ai.analyses.dialogue import conversation_of
 from trunkline_ai.engines.base import Role
 
 

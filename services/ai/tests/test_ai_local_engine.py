@@ -4,9 +4,9 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.base import Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.engine import LocalEngine
-from trunkline_ai.labels import EntityType, Intent, LeadLevel, Sentiment
 
 ENGINE = LocalEngine()
 AGENT, CALLER, UNKNOWN = Role.AGENT, Role.CUSTOMER, Role.UNKNOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from trunkline_ai.analyses import Analyses, StoredAnalysis
+from trunkline_ai.analyses.rows import Analyses, StoredAnalysis
 from trunkline_ai.retention import expiry, sweep
 from trunkline_ai.tables import metadata
 from trunkline_store import Database, FakeClock

@@ -16,13 +16,13 @@ from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
 from trunkline_ai.admin_service import AdminServicer
-from trunkline_ai.analyses import Analyses
-from trunkline_ai.analysing import Analysing
-from trunkline_ai.analysis_service import AnalysisServicer
+from trunkline_ai.analyses.analyser import Analysing
+from trunkline_ai.analyses.failures import domain_error
+from trunkline_ai.analyses.rows import Analyses
+from trunkline_ai.analyses.service import AnalysisServicer
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Engine
 from trunkline_ai.engines.loading import load_engine
-from trunkline_ai.failures import domain_error
 from trunkline_ai.retention import sweep
 from trunkline_ai.tables import metadata
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline_audio.admin_service import AdminServicer
-from trunkline_audio.blobs import LocalBlobs
-from trunkline_audio.recordings import Recording, Recordings
+from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.tables import metadata
-from trunkline_audio.transcripts import Transcript, Transcripts
+from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.errors import NotFound
 
 from tests.integration.conforming import StoredWorld

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from trunkline_audio.blobs import BlobNotFound, LocalBlobs
+from trunkline_audio.media.blobs import BlobNotFound, LocalBlobs
 
 
 async def pieces(*chunks, fail=False):

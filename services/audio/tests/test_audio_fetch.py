@@ -9,8 +9,8 @@ from importlib import metadata
 
 import pytest
 from audio_provider import Answer, provider
-from trunkline_audio.addresses import AddressPolicy
-from trunkline_audio.fetch import Fetcher, FetchError, FetchFailure, FetchLimits
+from trunkline_audio.media.addresses import AddressPolicy
+from trunkline_audio.media.fetch import Fetcher, FetchError, FetchFailure, FetchLimits
 
 LOOPBACK = AddressPolicy(["127.0.0.0/8"])
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from trunkline_audio.http_get import CannotConnect, NoAnswer, Place, get, tls_context
+from trunkline_audio.media.http_get import CannotConnect, NoAnswer, Place, get, tls_context
 
 NAME = "recordings.test"
 

@@ -4,7 +4,7 @@ import io
 import struct
 
 import pytest
-from trunkline_audio.preprocess import decode, plain_wav
+from trunkline_audio.media.preprocess import decode, plain_wav
 
 
 def riff(tag=1, channels=1, rate=8000, bits=16, data=b"\0" * 16000, extra=b"", declared=None, align=None):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_audio.preprocess import prepare
-from trunkline_audio.preprocess.crosstalk import without_leaks
-from trunkline_audio.preprocess.decode import FORMATS, decode
-from trunkline_audio.preprocess.speakers import voices
-from trunkline_audio.preprocess.timeline import RATE, Span, Timeline, merged, padded
-from trunkline_audio.preprocess.vad import FRAME, VoiceActivity, split
+from trunkline_audio.media.preprocess import prepare
+from trunkline_audio.media.preprocess.crosstalk import without_leaks
+from trunkline_audio.media.preprocess.decode import FORMATS, decode
+from trunkline_audio.media.preprocess.speakers import voices
+from trunkline_audio.media.preprocess.timeline import RATE, Span, Timeline, merged, padded
+from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split
 from trunkline_audio.workers.jobs import JobFailed
 
 
@@ -160,7 +160,7 @@ def test_a_playlist_reads_no_local_file(tmp_path, handle, monkeypatch, kind, def
     upload.write_text(playlists(secret)[kind])
     if defence == "closed door":
         monkeypatch.setattr(
-            "trunkline_audio.preprocess.decode.OPTIONS", {"protocol_whitelist": "file,http,tcp"}
+            "trunkline_audio.media.preprocess.decode.OPTIONS", {"protocol_whitelist": "file,http,tcp"}
         )
 
     def read():

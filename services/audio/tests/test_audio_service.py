@@ -19,11 +19,12 @@ from trunkline.audio.v1 import transcription_service_pb2 as transcription_messag
 from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
-from trunkline_audio import app, receiving
+from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
+from trunkline_audio.recordings import receiver as receiving
 from trunkline_audio.tables import metadata
-from trunkline_audio.transcribing import Wish, transcript_id
+from trunkline_audio.transcripts.transcriber import Wish, transcript_id
 from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.engines import listener, windows
 from trunkline_audio.engines.base import Utterance
-from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.media.preprocess.timeline import RATE
 
 LONGEST_UTTERANCE = 20.0
 

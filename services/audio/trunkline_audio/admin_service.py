@@ -11,9 +11,9 @@ from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all
 from trunkline_store.tombstones import bury
 
-from trunkline_audio.blobs import Blobs
+from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import TENANT
-from trunkline_audio.recordings import Recordings, blob_folder
+from trunkline_audio.recordings.rows import Recordings, blob_folder
 from trunkline_audio.tables import deleted_tenants, recordings, transcripts
 
 _A_CALL = 1_000

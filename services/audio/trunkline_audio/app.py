@@ -20,26 +20,26 @@ from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
-from trunkline_audio.addresses import AddressPolicy
 from trunkline_audio.admin_service import AdminServicer
-from trunkline_audio.blobs import LocalBlobs
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.engines.loading import load_engine
-from trunkline_audio.fetch import Fetcher, FetchLimits
-from trunkline_audio.forgetting import Forget, forgetting
-from trunkline_audio.preparation import PrepareLimits, Preparer
-from trunkline_audio.receiving import Receiving
-from trunkline_audio.recording_service import RecordingServicer
-from trunkline_audio.recordings import Recordings
+from trunkline_audio.media.addresses import AddressPolicy
+from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.media.fetch import Fetcher, FetchLimits
+from trunkline_audio.recordings.forgetting import Forget, forgetting
+from trunkline_audio.recordings.receiver import Receiving
+from trunkline_audio.recordings.rows import Recordings
+from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.tables import metadata
-from trunkline_audio.transcribing import Transcribing
-from trunkline_audio.transcription_service import TranscriptionServicer
-from trunkline_audio.transcripts import Transcripts
+from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
+from trunkline_audio.transcripts.rows import Transcripts
+from trunkline_audio.transcripts.service import TranscriptionServicer
+from trunkline_audio.transcripts.transcriber import Transcribing
 from trunkline_audio.workers.pool import WorkerPool
 
-PREPARE = "trunkline_audio.preprocess.prepare:handler"
+PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
 TRANSCRIPTION = "trunkline.audio.v1.TranscriptionService"
 
 

@@ -13,10 +13,10 @@ from trunkline_store.database import Database
 from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners
 
-from trunkline_audio.blobs import Blobs
-from trunkline_audio.forgetting import Forget
+from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import recording_name
-from trunkline_audio.recordings import blob_key
+from trunkline_audio.recordings.forgetting import Forget
+from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.tables import recordings, transcripts
 
 log = logs.get_logger(__name__)

@@ -14,10 +14,11 @@ from gateway_sources import SECRET, resolved
 from gateway_spool import Faulty, receipt
 from gateway_world import body_of
 from trunkline.gateway.v1 import event_pb2
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.drain import Drain
-from trunkline_gateway.spool import Spool
-from trunkline_gateway.stored import Stored
+from trunkline_gateway import schema
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.intake.drain import Drain
+from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.intake.stored import Stored
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import bury
 

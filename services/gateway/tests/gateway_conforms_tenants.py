@@ -14,9 +14,10 @@ from gateway_world import PARENT, body_of
 from sqlalchemy.engine import Engine
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.deletions import purge_here
-from trunkline_gateway.retention import sweep
+from trunkline_gateway import schema
+from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.events.tenant_deletion import purge_here
+from trunkline_gateway.hooks import verdicts
 from trunkline_runtime import access
 from trunkline_store.tombstones import bury
 

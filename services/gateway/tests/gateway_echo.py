@@ -19,9 +19,9 @@ import httpx
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from trunkline_gateway.transcode.bindings import bindings_of, router_of
-from trunkline_gateway.transcode.credentials import Shown
-from trunkline_gateway.transcode.transcoder import Transcoder
+from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
+from trunkline_gateway.api.transcode.credentials import Shown
+from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_runtime.errors import TrunklineError, to_status
 from trunkline_runtime.identity import OPERATOR
 from trunkline_runtime.wire import to_trailers

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.inbox import SpoolingInbox
-from trunkline_gateway.spool import Spool
-from trunkline_gateway.stored import Stored
+from trunkline_gateway import schema
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.intake.inbox import SpoolingInbox
+from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.intake.stored import Stored
 from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
 

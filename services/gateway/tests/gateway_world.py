@@ -12,16 +12,17 @@ from gateway_sources import Feed, resolved
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.accepting import Accepting
-from trunkline_gateway.admit import Admission
-from trunkline_gateway.event_service import EventService
-from trunkline_gateway.jobs import JobService
-from trunkline_gateway.rejections import Rejections
-from trunkline_gateway.replaying import Replays
-from trunkline_gateway.shares import Shares
-from trunkline_gateway.sources import SourceMap, source_of
-from trunkline_gateway.unverified import Unverified
+from trunkline_gateway import schema
+from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.rejections import Rejections
+from trunkline_gateway.events.replays import Replays
+from trunkline_gateway.events.service import EventService
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.sources import SourceMap, source_of
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.jobs.service import JobService
+from trunkline_gateway.jobs.shares import Shares
 from trunkline_jobs import Queue
 from trunkline_store import Database, FakeClock
 

@@ -14,14 +14,16 @@ import pytest
 import sqlalchemy as sa
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
-from trunkline_gateway import admit, schema, verdicts
-from trunkline_gateway.admit import Admission
-from trunkline_gateway.backlog import MOST_BYTES, Turns
-from trunkline_gateway.events import EventReader
+from trunkline_gateway import schema
+from trunkline_gateway.events.reader import EventReader
+from trunkline_gateway.events.rejections import Rejections
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake import admission as admit
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.backlog import MOST_BYTES, Turns
 from trunkline_gateway.providers.callrail import CallRail
-from trunkline_gateway.rejections import Rejections
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
@@ -237,8 +239,8 @@ async def test_a_verified_receipt_of_a_source_that_was_deleted_is_a_visible_dead
 
 
 async def test_rejections_are_bounded_per_source_and_the_latest_stay(world):
+    from trunkline_gateway.hooks.sources import source_of
     from trunkline_gateway.providers.base import Delivery
-    from trunkline_gateway.sources import source_of
 
     kept = Rejections(world.db, keep_per_source=2)
     for n in range(5):

@@ -14,7 +14,7 @@ from gateway_conformance import CHECKS, EXCLUSIONS
 from gateway_conforms_tenants import lacks_tenant
 from gateway_world import MIGRATIONS, opened
 from trunkline_gateway import schema
-from trunkline_gateway.event_rows import event_conditions, listed
+from trunkline_gateway.events.rows import event_conditions, listed
 from trunkline_store.engines import ENGINES
 from trunkline_store.migrations import migrate
 

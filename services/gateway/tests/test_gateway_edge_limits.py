@@ -9,10 +9,10 @@ import time
 
 import pytest
 from prometheus_client import REGISTRY
-from trunkline_gateway.answers import accepted
-from trunkline_gateway.edge_limits import EdgeLimits, Register
-from trunkline_gateway.edge_watch import Phase, Sight, Watch
-from trunkline_gateway.http import HttpServer
+from trunkline_gateway.edge.front import HttpServer
+from trunkline_gateway.edge.limits import EdgeLimits, Register
+from trunkline_gateway.edge.watch import Phase, Sight, Watch
+from trunkline_gateway.hooks.answers import accepted
 
 POST = b"POST /hook HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 LARGE = 8 << 20

@@ -12,9 +12,9 @@ from gateway_sources import resolved
 from gateway_world import opened
 from test_gateway_receive import NOW, World, signed
 from trunkline.gateway.v1 import event_service_pb2 as pb
-from trunkline_gateway import verdicts
-from trunkline_gateway.encodings import OpenedTooLarge, decompressed
-from trunkline_gateway.headers import pack
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.encodings import OpenedTooLarge, decompressed
+from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.providers.base import Delivery, Malformed
 
 GZIP = (b"content-encoding", b"gzip")

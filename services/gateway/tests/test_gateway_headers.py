@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.headers import kept_of, kept_of_anybody, pack, unpack
+from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, pack, unpack
 from trunkline_gateway.providers.base import Source
 
 CREDENTIALS = {

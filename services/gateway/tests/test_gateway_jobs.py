@@ -12,14 +12,15 @@ from gateway_world import opened
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
-from trunkline_gateway import schema, verdicts
-from trunkline_gateway.admit import Admission
-from trunkline_gateway.events import EventReader
-from trunkline_gateway.jobs import JobService
+from trunkline_gateway import schema
+from trunkline_gateway.events.reader import EventReader
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.jobs.service import JobService
+from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import POLICIES
-from trunkline_gateway.shares import Shares
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock

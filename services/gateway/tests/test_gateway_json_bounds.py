@@ -11,11 +11,11 @@ import gateway_echo as echo
 import pytest
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway import json_bounds
+from trunkline_gateway.api import json_bounds
+from trunkline_gateway.api.transcode import reader
 from trunkline_gateway.providers import bodies, payload
 from trunkline_gateway.providers.base import Delivery, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.transcode import reader
 from trunkline_runtime.errors import InvalidArgument
 
 JSON = {"content-type": "application/json"}
@@ -72,7 +72,7 @@ async def test_a_body_of_many_values_is_read_off_the_loop(monkeypatch):
         threads.append(threading.current_thread())
         return real(*given)
 
-    monkeypatch.setattr("trunkline_gateway.transcode.transcoder.read", noting)
+    monkeypatch.setattr("trunkline_gateway.api.transcode.transcoder.read", noting)
     async with echo.transcoding([echo.echo_service()]) as (client, _):
         for body in (b'{"tags": ["a"]}', b'{"tags": [' + b",".join([b'"a"'] * 600) + b"]}"):
             answer = await client.post("/v1/boxes/b/things", content=body, headers=JSON)

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from gateway_spool import receipt
-from trunkline_gateway.keeper import REFUSED, Keeper
-from trunkline_gateway.patience import NotConfirmed
-from trunkline_gateway.spool import SpoolFull
+from trunkline_gateway.hooks.deadlines import NotConfirmed
+from trunkline_gateway.intake.keeper import REFUSED, Keeper
+from trunkline_gateway.intake.spool import SpoolFull
 from trunkline_store.errors import StoreBusy, StoreUnavailable
 
 

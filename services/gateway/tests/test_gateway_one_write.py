@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from trunkline_gateway.one_write import OneWrite
+from trunkline_gateway.edge.one_write import OneWrite
 
 BODY = b'{"ok":true}'
 

@@ -7,11 +7,11 @@ from gateway_deliveries import TWILIO, delivery, twilio
 from gateway_world import opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway import verdicts
-from trunkline_gateway.accepting import Accepting
-from trunkline_gateway.headers import pack
+from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.headers import pack
+from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.public_urls import public_url, target_of
-from trunkline_gateway.sources import source_of
 from trunkline_runtime.errors import FailedPrecondition
 
 FORM = {"CallSid": "CA1", "CallStatus": "completed", "AccountSid": "AC1"}

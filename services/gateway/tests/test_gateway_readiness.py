@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from trunkline_gateway.api.readiness import Readiness
 from trunkline_gateway.config import GatewayConfig
-from trunkline_gateway.readiness import Readiness
 
 
 def made(lines=(), can_take=True):

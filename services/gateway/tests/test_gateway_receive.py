@@ -15,14 +15,14 @@ import pytest
 import structlog
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.common.v1 import provider_pb2
-from trunkline_gateway import verdicts
-from trunkline_gateway.buckets import Buckets
-from trunkline_gateway.headers import unpack
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.headers import unpack
+from trunkline_gateway.hooks.receiver import Receiver
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.providers.base import Rejected
 from trunkline_gateway.providers.twilio import Twilio
-from trunkline_gateway.receive import Receiver
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.unverified import Unverified
 from trunkline_store.errors import StoreBusy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

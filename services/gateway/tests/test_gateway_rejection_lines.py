@@ -7,10 +7,10 @@ import structlog
 from gateway_deliveries import TWILIO, delivery, twilio
 from gateway_sources import resolved
 from trunkline.tenant.v1 import source_pb2
+from trunkline_gateway.hooks.rejection_log import MINUTE, RejectionLines
+from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Rejected
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.rejection_lines import MINUTE, RejectionLines
-from trunkline_gateway.sources import source_of
 
 
 class Clock:
@@ -44,7 +44,7 @@ def test_a_flood_is_one_line_at_once_and_one_a_minute_with_its_count(told):
     assert told[1:] == [
         {
             "event": "webhooks_rejected", "log_level": "warning", "count": 999, "tenant": "acme", "source": "s-1",
-            "event_type": "post_call", "module": "trunkline_gateway.rejection_lines", "reason": "wrong", "url": "https://h/hooks/s-1/post_call?999",
+            "event_type": "post_call", "module": "trunkline_gateway.hooks.rejection_log", "reason": "wrong", "url": "https://h/hooks/s-1/post_call?999",
         }
     ]  # fmt: skip
     clock.minute()

@@ -13,7 +13,7 @@ from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
-from trunkline_gateway.replaying import Replays
+from trunkline_gateway.events.replays import Replays
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.periodic import SET_ASIDE
 from trunkline_runtime.validation import validator

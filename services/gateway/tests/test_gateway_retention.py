@@ -8,12 +8,14 @@ import pytest
 from gateway_sources import resolved
 from gateway_world import body_of, opened
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_gateway import retention, schema, verdicts
-from trunkline_gateway.admit import Admission
+from trunkline_gateway import schema
+from trunkline_gateway.events import retention
+from trunkline_gateway.events.rejections import Rejections
+from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.providers.base import Delivery
-from trunkline_gateway.rejections import Rejections
-from trunkline_gateway.retention import sweep
-from trunkline_gateway.sources import source_of
 
 DAY = 86_400.0
 

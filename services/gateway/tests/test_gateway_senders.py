@@ -32,7 +32,7 @@ from gateway_deliveries import (
 )
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.headers import kept_of, kept_of_anybody
+from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Rejected, Secret
 from trunkline_gateway.providers.registry import adapter_for
 

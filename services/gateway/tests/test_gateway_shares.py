@@ -1,7 +1,7 @@
 """Who is given how many of the workers' slots."""
 
 import pytest
-from trunkline_gateway.shares import Shares
+from trunkline_gateway.jobs.shares import Shares
 from trunkline_jobs import QueueClass
 
 REALTIME = int(QueueClass.REALTIME)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
-from trunkline_gateway.source_cache import SourceCache
-from trunkline_gateway.sources import SourceMap
+from trunkline_gateway.hooks.source_cache import SourceCache
+from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_runtime.errors import NotFound, Unavailable
 
 Change = source_service_pb2.WatchSourcesResponse

@@ -10,7 +10,7 @@ from gateway_deliveries import callrail
 from gateway_world import MIGRATIONS, PARENT, World, body_of
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
-from trunkline_gateway.backlog import ByShard
+from trunkline_gateway.intake.backlog import ByShard
 from trunkline_store import Database, SystemClock
 from trunkline_store.migrations import migrate
 

@@ -10,15 +10,15 @@ from contextlib import suppress
 import pytest
 from gateway_sources import SECRET, Feed, resolved
 from gateway_spool import CONFIRM_SECONDS, opened, receipt, spool_some
-from trunkline_gateway.buckets import Buckets
-from trunkline_gateway.drain import DRAINED
-from trunkline_gateway.patience import NotConfirmed, Patience
-from trunkline_gateway.receive import Receiver
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.spool import Spool, SpoolFull, SpoolUnavailable
-from trunkline_gateway.spool_rows import opened as unsealed
-from trunkline_gateway.spool_rows import sealed
-from trunkline_gateway.unverified import Unverified
+from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.deadlines import NotConfirmed, Patience
+from trunkline_gateway.hooks.receiver import Receiver
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.drain import DRAINED
+from trunkline_gateway.intake.spool import Spool, SpoolFull, SpoolUnavailable
+from trunkline_gateway.intake.spool_rows import opened as unsealed
+from trunkline_gateway.intake.spool_rows import sealed
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
 
 
@@ -115,7 +115,7 @@ async def test_a_store_that_fails_again_while_the_spool_drains_doubles_nothing(t
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr("trunkline_gateway.inbox._LOOK_SECONDS", 0.005)
+    monkeypatch.setattr("trunkline_gateway.intake.inbox._LOOK_SECONDS", 0.005)
     async with opened(tmp_path, confirm_seconds=0.02) as world:
         world.store.random = random.Random(seed)
         acknowledged = set()
@@ -134,7 +134,7 @@ async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, monkeypatch
 
 
 async def test_what_is_still_on_its_way_to_the_store_is_not_moved_there_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("trunkline_gateway.inbox._LOOK_SECONDS", 0.005)
+    monkeypatch.setattr("trunkline_gateway.intake.inbox._LOOK_SECONDS", 0.005)
     async with opened(tmp_path) as world:
         world.store.fault = "hangs"
         await world.put(1)

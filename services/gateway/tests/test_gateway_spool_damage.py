@@ -7,8 +7,8 @@ import sqlite3
 
 import pytest
 from gateway_spool import NOW, opened, receipt, spool_some, with_file
-from trunkline_gateway.spool import DAMAGED
-from trunkline_gateway.spool_rescue import set_aside
+from trunkline_gateway.intake.spool import DAMAGED
+from trunkline_gateway.intake.spool_rescue import set_aside
 from trunkline_store.errors import StoreLocked
 
 PAGE = 8192
@@ -109,7 +109,7 @@ async def test_a_rescue_that_was_interrupted_goes_on_at_the_next_start_and_doubl
 
 async def spool_some_again(folder):
     """What the interrupted rescue had already saved."""
-    from trunkline_gateway.spool_rows import metadata, sealed, spooled
+    from trunkline_gateway.intake.spool_rows import metadata, sealed, spooled
     from trunkline_store import Database
 
     async with await Database.open(f"sqlite:///{folder}/spool.db", metadata) as db:

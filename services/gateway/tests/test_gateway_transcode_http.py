@@ -13,11 +13,11 @@ import gateway_echo as echo
 import httpx
 import pytest
 from trunkline.tenant.v1 import call_service_pb2, tenant_service_pb2
-from trunkline_gateway.transcode import writer
-from trunkline_gateway.transcode.bindings import RuleError, bindings_of, router_of
-from trunkline_gateway.transcode.credentials import Credentials
-from trunkline_gateway.transcode.router import RouteConflict
-from trunkline_gateway.transcode.transcoder import Transcoder
+from trunkline_gateway.api.transcode import writer
+from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
+from trunkline_gateway.api.transcode.credentials import Credentials
+from trunkline_gateway.api.transcode.router import RouteConflict
+from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_runtime import access
 from trunkline_runtime.access import Rule
 from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable

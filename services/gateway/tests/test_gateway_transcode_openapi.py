@@ -11,11 +11,11 @@ import httpx
 import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import source_service_pb2
-from trunkline_gateway.transcode.app import PACKAGES, build_transcoder
-from trunkline_gateway.transcode.bindings import bindings_of, router_of, services_of
-from trunkline_gateway.transcode.described_rules import limits, up_to
-from trunkline_gateway.transcode.openapi import document
-from trunkline_gateway.transcode.router import Match
+from trunkline_gateway.api.transcode.app import PACKAGES, build_transcoder
+from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
+from trunkline_gateway.api.transcode.described_rules import limits, up_to
+from trunkline_gateway.api.transcode.openapi import document
+from trunkline_gateway.api.transcode.router import Match
 from trunkline_runtime.channels import Channels
 from trunkline_runtime.tokens import TokenSigner
 

@@ -6,8 +6,8 @@ import pytest
 from google.api_core import path_template
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_gateway.transcode.router import Allowed, Match, RouteConflict, Router
-from trunkline_gateway.transcode.template import TemplateError, parse
+from trunkline_gateway.api.transcode.router import Allowed, Match, RouteConflict, Router
+from trunkline_gateway.api.transcode.template import TemplateError, parse
 
 
 def routes(*templates: str) -> Router[str]:

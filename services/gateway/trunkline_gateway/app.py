@@ -25,32 +25,32 @@ from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Appender, Database
 
 from trunkline_gateway import schema
-from trunkline_gateway.accepting import Accepting
-from trunkline_gateway.admit import Admission
+from trunkline_gateway.api.conversation import ConversationService
+from trunkline_gateway.api.readiness import Readiness
+from trunkline_gateway.api.transcode.app import build_transcoder
+from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.config import GatewayConfig
-from trunkline_gateway.conversation import ConversationService
-from trunkline_gateway.deletions import Deletions
-from trunkline_gateway.event_service import EventService
-from trunkline_gateway.feed import TenantFeed
-from trunkline_gateway.http import Front, HttpServer
-from trunkline_gateway.inbox import SpoolingInbox
-from trunkline_gateway.jobs import JobService
-from trunkline_gateway.kept import REFRESH_SECONDS, Kept
-from trunkline_gateway.progress import telling
-from trunkline_gateway.readiness import Readiness
-from trunkline_gateway.receive import Receiver
-from trunkline_gateway.rejections import Rejections
-from trunkline_gateway.replaying import Replays
-from trunkline_gateway.retention import sweep
-from trunkline_gateway.shares import Shares
-from trunkline_gateway.source_cache import SourceCache
-from trunkline_gateway.sources import SourceMap
-from trunkline_gateway.spool import Spool
-from trunkline_gateway.standby import standing_by
-from trunkline_gateway.stored import Stored
-from trunkline_gateway.transcode.app import build_transcoder
-from trunkline_gateway.unverified import Unverified
-from trunkline_gateway.usage import UsageService
+from trunkline_gateway.edge.front import Front, HttpServer
+from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.progress import telling
+from trunkline_gateway.events.rejections import Rejections
+from trunkline_gateway.events.replays import Replays
+from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.events.service import EventService
+from trunkline_gateway.events.tenant_deletion import Deletions
+from trunkline_gateway.hooks.receiver import Receiver
+from trunkline_gateway.hooks.source_cache import SourceCache
+from trunkline_gateway.hooks.source_feed import TenantFeed
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.inbox import SpoolingInbox
+from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
+from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.intake.standby import standing_by
+from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.jobs.service import JobService
+from trunkline_gateway.jobs.shares import Shares
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
-from trunkline_gateway.edge_limits import EdgeLimits
+from trunkline_gateway.edge.limits import EdgeLimits
 
 MOST_BODY_BYTES = 8 << 20
 """What the whole way of a webhook was tested with: a row of the store, a claim, an answer with the body."""

@@ -13,11 +13,11 @@ from trunkline_runtime.config import ConfigError
 from trunkline_store import Database
 from trunkline_store.declare import undeclared
 from trunkline_store.migrations import differences
-from trunkline_tenant import secret_rows
 from trunkline_tenant.app import build
 from trunkline_tenant.config import load_config
 from trunkline_tenant.crypto import SecretBox, UnreadableSecret
 from trunkline_tenant.schema import metadata
+from trunkline_tenant.sources import secret_rows
 
 from .conftest import make_config, running
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from trunkline.tenant.v1 import call_service_pb2, lead_service_pb2, source_service_pb2
 from trunkline_store.engines import ENGINES
-from trunkline_tenant import lead_rows
+from trunkline_tenant.leads import rows as lead_rows
 from trunkline_tenant.schema import metadata, source_changes, source_secrets
 
 from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture

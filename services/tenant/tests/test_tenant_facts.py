@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline.tenant.v1 import call_pb2
 from trunkline_tenant import ids
-from trunkline_tenant.facts import FIELDS, Stamp, UnknownField, join, stated_by
+from trunkline_tenant.calls.facts import FIELDS, Stamp, UnknownField, join, stated_by
 
 _VALUES = {
     "note": st.text(max_size=3),

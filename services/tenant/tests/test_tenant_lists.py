@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_service_pb2, lead_service_pb2
-from trunkline_tenant import calls as calls_module
+from trunkline_tenant.calls import service as calls_module
 
 CALLS = {
     "a": {"spam": True, "intent": labels_pb2.INTENT_ROBOCALL, "sentiment": labels_pb2.SENTIMENT_NEUTRAL},

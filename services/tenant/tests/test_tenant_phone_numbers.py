@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_tenant.phone_numbers import names_a_caller, read
+from trunkline_tenant.leads.phone_numbers import names_a_caller, read
 
 ANN = "+14045550100"
 

@@ -9,8 +9,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tenant_service_pb2
-from trunkline_tenant import source_rows
 from trunkline_tenant.schema import sources
+from trunkline_tenant.sources import rows as source_rows
 
 CALLRAIL = provider_pb2.PROVIDER_CALLRAIL
 TWILIO = provider_pb2.PROVIDER_TWILIO

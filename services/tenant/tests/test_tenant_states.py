@@ -6,7 +6,7 @@ from datetime import UTC
 import grpc
 import pytest
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_tenant.facts import Stamp, join, stated_by
+from trunkline_tenant.calls.facts import Stamp, join, stated_by
 
 from .test_tenant_record import calls_of
 

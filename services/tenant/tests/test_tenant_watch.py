@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tenant_service_pb2
-from trunkline_tenant import changes
+from trunkline_tenant.sources import changes
 
 from .conftest import make_config, running
 
@@ -108,7 +108,7 @@ async def test_a_snapshot_that_was_cut_off_goes_on_without_a_gap(suite):
 
 
 async def test_a_snapshot_of_many_pages_is_whole(suite, monkeypatch):
-    monkeypatch.setattr("trunkline_tenant.watch._A_PAGE", 2)
+    monkeypatch.setattr("trunkline_tenant.sources.watch._A_PAGE", 2)
     made = {bare(await suite.source()) for _ in range(6)}
     with watching(suite) as watcher:
         told, _ = await watcher.until_caught_up()

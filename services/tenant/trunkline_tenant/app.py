@@ -22,16 +22,16 @@ from trunkline_runtime.tokens import TokenSigner
 from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Clock, Database, StoreError
 
-from trunkline_tenant import secret_rows
-from trunkline_tenant.api_keys import ApiKeyService, LocalAuthenticator
-from trunkline_tenant.calls import CallService
+from trunkline_tenant.calls.service import CallService
 from trunkline_tenant.config import SERVICE, TenantConfig
 from trunkline_tenant.crypto import UnreadableSecret
-from trunkline_tenant.leads import LeadService
+from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
+from trunkline_tenant.leads.service import LeadService
 from trunkline_tenant.schema import metadata
-from trunkline_tenant.sources import SourceService
-from trunkline_tenant.tenants import TenantService
-from trunkline_tenant.watch import Bell, Watch
+from trunkline_tenant.sources import secret_rows
+from trunkline_tenant.sources.service import SourceService
+from trunkline_tenant.sources.watch import Bell, Watch
+from trunkline_tenant.tenants.service import TenantService
 
 log = get_logger(__name__)
 

@@ -13,8 +13,8 @@ from cryptography.fernet import Fernet
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
-from trunkline_tenant.api_keys import OPERATOR_PREFIX
 from trunkline_tenant.crypto import SecretBox
+from trunkline_tenant.keys.service import OPERATOR_PREFIX
 
 SERVICE = "tenant"
 _DEFAULT_STORE = f"sqlite:///var/{SERVICE}.db"

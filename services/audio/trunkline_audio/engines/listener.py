@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trunkline_audio.engines import windows
 from trunkline_audio.engines.languages import likeliest
-from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.workers import frames
 
 Samples = NDArray[np.float32]

@@ -27,9 +27,9 @@ from trunkline_audio.engines.base import (
 from trunkline_audio.engines.repetition import without_loops
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
-from trunkline_audio.preprocess.timeline import RATE
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 

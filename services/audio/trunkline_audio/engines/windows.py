@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from trunkline_audio.engines.base import Utterance
-from trunkline_audio.preprocess.timeline import RATE
+from trunkline_audio.media.preprocess.timeline import RATE
 
 LONGEST_SECONDS = 29.8
 """Of a window, gaps included. Whisper hears 30 s at a time and pads what is shorter, at the price of 30."""

@@ -11,7 +11,7 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 
-from trunkline_gateway import progress
+from trunkline_gateway.events import progress
 from trunkline_gateway.pipeline import truncation
 from trunkline_gateway.pipeline.policy import NORMALISE
 from trunkline_gateway.pipeline.run import Run

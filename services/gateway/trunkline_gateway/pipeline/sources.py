@@ -9,8 +9,8 @@ from cachetools import TTLCache
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.flights import Flights
 
+from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.sources import source_of
 
 Resolve = Callable[[source_service_pb2.ResolveSourceRequest], Awaitable[source_pb2.ResolvedSource]]
 _MOST = 10_000

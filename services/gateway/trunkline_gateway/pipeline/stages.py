@@ -19,6 +19,7 @@ from trunkline.tenant.v1 import call_pb2
 from trunkline_runtime.channels import acting_for
 from trunkline_runtime.errors import TrunklineError
 
+from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.pipeline import saying, truncation
 from trunkline_gateway.pipeline.breakers import CircuitOpen
@@ -30,7 +31,6 @@ from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Un
 from trunkline_gateway.pipeline.refusals import Refusals
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Sources
-from trunkline_gateway.progress import of_stage, told_state
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from trunkline_ai.analyses.labels import EntityType, Intent
 from trunkline_ai.engines.base import Entity, Role, Transcript
 from trunkline_ai.engines.local.text import sentences, straightened
-from trunkline_ai.labels import EntityType, Intent
 
 LISTEN = "Have a person listen to the recording"
 """For a conversation that was not understood."""

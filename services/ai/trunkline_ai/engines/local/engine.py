@@ -2,6 +2,7 @@
 
 import asyncio
 
+from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.base import AnalysisResult, Context, Role, Transcript, Turn
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
@@ -12,7 +13,6 @@ from trunkline_ai.engines.local.sentiment import SentimentRules
 from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
 from trunkline_ai.engines.local.topics import TopicRules
-from trunkline_ai.labels import Intent, LeadLevel, Sentiment, Unreliable
 
 VERSION = "1.2.0"
 """Raised with every change of a rule or a table that can change an answer."""

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 
+from trunkline_ai.analyses.labels import EntityType
 from trunkline_ai.engines.base import Entity, Transcript
 from trunkline_ai.engines.local import cues, numbers
 from trunkline_ai.engines.local.text import straightened
-from trunkline_ai.labels import EntityType
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTHS = (

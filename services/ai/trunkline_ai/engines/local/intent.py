@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from trunkline_ai.analyses.labels import Intent, Unreliable
 from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.model import PhraseModel
-from trunkline_ai.labels import Intent, Unreliable
 
 _LEAST_SCORE = 1.2
 _LEAST_QUESTION = 0.7

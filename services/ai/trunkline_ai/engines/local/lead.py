@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel
 from trunkline_ai.engines.base import Entity
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.signals import Signals
-from trunkline_ai.labels import EntityType, Intent, LeadLevel
 
 _LEVELS = ((70, LeadLevel.HIGH), (40, LeadLevel.MEDIUM), (15, LeadLevel.LOW))
 _BASE: Mapping[Intent, tuple[int, str]] = {

@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from itertools import pairwise
 
+from trunkline_ai.analyses.labels import Intent
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical
-from trunkline_ai.labels import Intent
 
 _SMOOTHING = 0.25
 _PAIR_WEIGHT = 0.6

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from trunkline_ai.analyses.labels import Intent, Sentiment
 from trunkline_ai.engines.base import Role, Transcript
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.text import sentences, straightened
-from trunkline_ai.labels import Intent, Sentiment
 
 _NEGATIVE_FROM = -0.33
 _POSITIVE_FROM = 0.38

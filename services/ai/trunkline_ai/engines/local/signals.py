@@ -1,9 +1,9 @@
 """The signals of urgency and of a customer's readiness to buy."""
 
+from trunkline_ai.analyses.labels import Intent
 from trunkline_ai.engines.base import Role
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
-from trunkline_ai.labels import Intent
 
 _UNHURRIED = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION, Intent.OTHER,

@@ -1,0 +1,94 @@
+"""Making an analysis once: the stored one is given back, an engine that fails is stood in for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from trunkline_runtime.logs import get_logger
+from trunkline_store.clock import Clock
+
+from trunkline_ai.analyses.dialogue import Conversation
+from trunkline_ai.analyses.messages import message_of
+from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
+from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
+from trunkline_ai.naming import analysis_id, call_name
+from trunkline_ai.retention import expiry
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be analysed; a higher generation analyses the same input anew."""
+
+    tenant_id: str
+    call_id: str
+    generation: int
+    conversation: Conversation
+    expire_at: datetime | None = None
+    """When it is deleted; None: as the service is set to."""
+
+
+class Analysing:
+    """Analyses conversations, at most `at_once` at a time; `fallback` answers, degraded, when the engine cannot."""
+
+    def __init__(
+        self,
+        analyses: Analyses,
+        engine: Engine,
+        clock: Clock,
+        *,
+        fallback: Engine | None,
+        at_once: int,
+        keep_days: int = 0,
+    ) -> None:
+        self._analyses = analyses
+        self._engine = engine
+        self._fallback = fallback
+        self._clock = clock
+        self._keep_days = keep_days
+        self._turns = asyncio.Semaphore(at_once)
+
+    async def analyse(self, wish: Wish) -> StoredAnalysis:
+        """Create or get; a degraded analysis is made again as long as it is one and the engine may answer yet.
+
+        Raises EngineError when neither the engine nor a fallback answers.
+        """
+        identity = analysis_id(
+            call_name(wish.tenant_id, wish.call_id), wish.conversation.digest, wish.generation
+        )
+        found = await self._analyses.get(wish.tenant_id, identity)
+        if found is not None and found.stands:
+            return found
+        async with self._turns:
+            result = await self._ask(wish.conversation)
+        if found is not None and result.degraded and not result.final:
+            return found
+        made = StoredAnalysis(
+            tenant_id=wish.tenant_id,
+            analysis_id=identity,
+            call_id=wish.call_id,
+            generation=wish.generation,
+            engine=result.engine,
+            result=result_of(message_of(result)),
+            created_at=self._clock.now(),
+            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+        )
+        kept = found or await self._analyses.add(made)
+        if not made.stands or kept.stands:
+            return kept
+        await self._analyses.improve(made)
+        return await self._analyses.get(wish.tenant_id, identity) or made
+
+    async def _ask(self, conversation: Conversation) -> AnalysisResult:
+        try:
+            return await self._engine.analyze(conversation.transcript, conversation.context)
+        except EngineError as error:
+            if self._fallback is None:
+                raise
+            # The engine's words may quote the conversation: only that it failed is logged.
+            log.warning("engine_failed", engine=self._engine.name, transient=error.transient)
+            result = await self._fallback.analyze(conversation.transcript, conversation.context)
+            return replace(result, degraded=True, final=not error.transient)

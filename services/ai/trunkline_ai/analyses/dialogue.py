@@ -1,0 +1,114 @@
+"""From a request's transcript or text to what engines read: roles told, context kept, digest made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trunkline.ai.v1 import analysis_service_pb2
+from trunkline.audio.v1 import transcript_pb2
+from trunkline.common.v1 import provider_pb2
+from trunkline_runtime.digests import digest
+
+from trunkline_ai.analyses.labels import Unreliable
+from trunkline_ai.engines.base import Context, Role, Transcript, Turn
+from trunkline_ai.engines.local.text import canonical
+
+_TOLD: dict[int, Role] = {
+    transcript_pb2.SPEAKER_AGENT: Role.AGENT,
+    transcript_pb2.SPEAKER_CUSTOMER: Role.CUSTOMER,
+}
+_VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
+_GREETINGS = (
+    "how can i help", "how may i help", "can i help you", "thank you for calling", "thanks for calling",
+    "you have reached", "leave a message", "how may i direct", "what can i do for you",
+    "may i ask who is calling", "how can i assist",
+)  # fmt: skip
+_OFFERS = ("how can i help", "how may i help", "can i help you", "may i help you", "how can i assist")
+_SPOKEN_EARLY = 3
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """An engine's input and its digest (of what was said and by whom; not of timings)."""
+
+    transcript: Transcript
+    context: Context
+    digest: bytes
+
+
+def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Conversation:
+    """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
+    if request.WhichOneof("input") == "text":
+        outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
+        writer = Role.AGENT if outbound else Role.CUSTOMER
+        transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
+        context = Context(voicemail=request.voicemail, message=True)
+    else:
+        transcript = Transcript(_turns(request.transcript.segments))
+        context = Context(
+            language=request.transcript.language,
+            voicemail=request.voicemail,
+            unreliable=_unreliable(request.transcript),
+        )
+    parts = [part for turn in transcript.turns for part in (turn.role.value, turn.text)]
+    facts = (context.language, str(context.voicemail), context.unreliable, str(context.message))
+    return Conversation(transcript, context, digest(*facts, *parts))
+
+
+def _unreliable(transcript: transcript_pb2.Transcript) -> str:
+    """Why a transcript cannot be relied on; a reason that is not told is the usual one."""
+    return (transcript.unreliable_reason or Unreliable.LOW_CONFIDENCE.value) if transcript.unreliable else ""
+
+
+def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
+    """Turns with roles; neighbouring segments of one speaker become one turn."""
+    spoken = [(segment.speaker, segment.text.strip()) for segment in segments if segment.text.strip()]
+    roles = {**_told_roles(spoken), **_roles_of_voices(spoken)}
+    turns: list[Turn] = []
+    for speaker, text in spoken:
+        role = roles.get(speaker, Role.UNKNOWN)
+        if turns and turns[-1].role is role and role is not Role.UNKNOWN:
+            turns[-1] = Turn(role, f"{turns[-1].text} {text}")
+        else:
+            turns.append(Turn(role, text))
+    return tuple(turns)
+
+
+def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
+    """What the transcript says, the other way round when it is the customer who offers help.
+
+    Which channel is whose is a setting of the source, and easily set wrong; customers do not ask how they can help.
+    """
+    agent, customer = transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER
+    early = spoken[: 2 * _SPOKEN_EARLY]
+    if _offers_help(early, customer) and not _offers_help(early, agent):
+        return {agent: Role.CUSTOMER, customer: Role.AGENT}
+    return _TOLD
+
+
+def _offers_help(spoken: Sequence[tuple[int, str]], speaker: int) -> bool:
+    said = " ".join(canonical(text) for who, text in spoken if who == speaker)
+    return any(offer in said for offer in _OFFERS)
+
+
+def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
+    """Which of two voices is the business's: the one that greets; else whoever spoke first, as calls are answered.
+
+    A single voice that does not greet is the customer's: a message or a recorded caller.
+    """
+    voices = list(dict.fromkeys(speaker for speaker, _ in spoken if speaker in _VOICES))
+    greeter = next(
+        (
+            speaker
+            for speaker, text in spoken[:_SPOKEN_EARLY]
+            if speaker in _VOICES and any(greeting in canonical(text) for greeting in _GREETINGS)
+        ),
+        None,
+    )
+    if greeter is None and len(voices) > 1:
+        greeter = voices[0]
+    if len(voices) == 1:
+        # One voice may be two that were not told apart: a greeting then says nothing about the rest.
+        return {voices[0]: Role.UNKNOWN if greeter is not None else Role.CUSTOMER}
+    return {voice: Role.AGENT if voice == greeter else Role.CUSTOMER for voice in voices}

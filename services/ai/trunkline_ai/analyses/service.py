@@ -1,0 +1,77 @@
+"""AnalysisService over gRPC: translates, nothing more."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from google.protobuf.empty_pb2 import Empty
+from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
+from trunkline_runtime import paging, resources
+from trunkline_runtime.errors import InvalidArgument, NotFound
+
+from trunkline_ai.analyses.analyser import Analysing, Wish
+from trunkline_ai.analyses.dialogue import conversation_of
+from trunkline_ai.analyses.rows import Analyses
+from trunkline_ai.naming import ANALYSIS, CALL, TENANT
+
+
+class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
+    """Makes and shows analyses."""
+
+    def __init__(self, analyses: Analyses, analysing: Analysing) -> None:
+        self._analyses = analyses
+        self._analysing = analysing
+
+    async def AnalyzeCall(
+        self, request: analysis_service_pb2.AnalyzeCallRequest, context: Any
+    ) -> analysis_pb2.Analysis:
+        """Create or get."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        ids = resources.parse(CALL, request.call, field="call")
+        if ids["tenant"] != tenant:
+            raise InvalidArgument("call", "must belong to parent")
+        wish = Wish(
+            tenant_id=tenant,
+            call_id=ids["call"],
+            generation=request.generation,
+            conversation=conversation_of(request),
+            expire_at=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
+        )
+        return (await self._analysing.analyse(wish)).to_proto()
+
+    async def GetAnalysis(
+        self, request: analysis_service_pb2.GetAnalysisRequest, context: Any
+    ) -> analysis_pb2.Analysis:
+        """One analysis."""
+        ids = resources.parse(ANALYSIS, request.name)
+        found = await self._analyses.get(ids["tenant"], ids["analysis"])
+        if found is None:
+            raise NotFound(request.name)
+        return found.to_proto()
+
+    async def ListAnalyses(
+        self, request: analysis_service_pb2.ListAnalysesRequest, context: Any
+    ) -> analysis_service_pb2.ListAnalysesResponse:
+        """A page, the latest first."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        digest = paging.digest_of_request("analyses", request.parent)
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
+        size = paging.page_size(request.page_size)
+        found = await self._analyses.page(tenant, after, size + 1)
+        response = analysis_service_pb2.ListAnalysesResponse(
+            analyses=[analysis.to_proto() for analysis in found[:size]]
+        )
+        if len(found) > size:
+            last = found[size - 1]
+            response.next_page_token = paging.encode((last.created_at, last.analysis_id), digest)
+        return response
+
+    async def DeleteAnalysis(
+        self, request: analysis_service_pb2.DeleteAnalysisRequest, context: Any
+    ) -> Empty:
+        """Gone afterwards; NOT_FOUND when it was not there."""
+        ids = resources.parse(ANALYSIS, request.name)
+        if not await self._analyses.delete(ids["tenant"], ids["analysis"]):
+            raise NotFound(request.name)
+        return Empty()

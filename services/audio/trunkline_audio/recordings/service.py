@@ -1,0 +1,92 @@
+"""RecordingService over gRPC: translates, nothing more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from google.protobuf import empty_pb2
+from trunkline.audio.v1 import recording_pb2, recording_service_pb2, recording_service_pb2_grpc
+from trunkline_runtime import paging, resources
+from trunkline_runtime.errors import NotFound
+
+from trunkline_audio.media.blobs import Blobs
+from trunkline_audio.naming import RECORDING, TENANT, recording_name
+from trunkline_audio.recordings.forgetting import Forget
+from trunkline_audio.recordings.receiver import Order, Receiving
+from trunkline_audio.recordings.rows import Recordings, blob_key
+from trunkline_audio.retention import given_time
+
+
+class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
+    """Fetches, shows and deletes recordings."""
+
+    def __init__(self, recordings: Recordings, receiving: Receiving, blobs: Blobs, forget: Forget) -> None:
+        self._recordings = recordings
+        self._receiving = receiving
+        self._blobs = blobs
+        self._forget = forget
+
+    async def FetchRecording(
+        self, request: recording_service_pb2.FetchRecordingRequest, context: Any
+    ) -> recording_pb2.Recording:
+        """Create or get."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        order = Order(
+            tenant_id=tenant,
+            recording_id=request.recording_id,
+            call=request.call,
+            url=request.url,
+            headers=dict(request.headers),
+            url_field=request.url_field,
+            attachment=request.attachment,
+            quota_bytes=request.quota_bytes,
+            expire_at=given_time(request, "expire_time"),
+            least_seconds=request.least_duration.ToTimedelta().total_seconds(),
+            seconds=context.time_remaining(),
+        )
+        return (await self._receiving.receive(order)).to_proto()
+
+    async def GetRecording(
+        self, request: recording_service_pb2.GetRecordingRequest, context: Any
+    ) -> recording_pb2.Recording:
+        """One recording."""
+        ids = resources.parse(RECORDING, request.name)
+        found = await self._recordings.get(ids["tenant"], ids["recording"])
+        if found is None:
+            raise NotFound(request.name)
+        return found.to_proto()
+
+    async def ListRecordings(
+        self, request: recording_service_pb2.ListRecordingsRequest, context: Any
+    ) -> recording_service_pb2.ListRecordingsResponse:
+        """A page, the latest first."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        digest = paging.digest_of_request("recordings", request.parent)
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
+        size = paging.page_size(request.page_size)
+        found = await self._recordings.page(tenant, after, size + 1)
+        response = recording_service_pb2.ListRecordingsResponse(
+            recordings=[recording.to_proto() for recording in found[:size]]
+        )
+        if len(found) > size:
+            last = found[size - 1]
+            response.next_page_token = paging.encode((last.created_at, last.recording_id), digest)
+        return response
+
+    async def DeleteRecording(
+        self, request: recording_service_pb2.DeleteRecordingRequest, context: Any
+    ) -> empty_pb2.Empty:
+        """Tells its call first: whoever asks again after a failure finds the row, and tells again.
+
+        Then deletes the row: bytes without a row are unreachable, a row without bytes would lie.
+        """
+        ids = resources.parse(RECORDING, request.name)
+        found = await self._recordings.get(ids["tenant"], ids["recording"])
+        if found is not None and found.call:
+            await self._forget(found.call, request.name, False)
+        was_there = await self._recordings.delete(ids["tenant"], ids["recording"])
+        bytes_were_there = await self._blobs.delete(blob_key(ids["tenant"], ids["recording"]))
+        if not (was_there or bytes_were_there):
+            raise NotFound(recording_name(ids["tenant"], ids["recording"]))
+        return empty_pb2.Empty()

@@ -1,0 +1,174 @@
+"""Transcripts as rows: kept once, read, listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from trunkline.audio.v1 import transcript_pb2
+from trunkline_store.database import Database
+from trunkline_store.deletion import delete_keys
+from trunkline_store.hot import Hot
+from trunkline_store.inserts import insert_if_absent
+from trunkline_store.keyset import behind
+
+from trunkline_audio.engines.base import Segment
+from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name
+from trunkline_audio.recordings.rows import Recording, recording_of
+from trunkline_audio.tables import transcripts
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a recording. `segments` are plain values: see `segment`."""
+
+    tenant_id: str
+    transcript_id: str
+    recording_id: str
+    generation: int
+    language: str
+    speakers: int
+    channels: int
+    duration_us: int
+    speech_us: int
+    confidence: float
+    unreliable_reason: str
+    engine: str
+    segments: list[dict[str, Any]]
+    created_at: datetime
+    expire_at: datetime | None = None
+    language_confidence: float = 0.0
+    overruled_language: str = ""
+
+    def to_proto(self) -> transcript_pb2.Transcript:
+        """The resource."""
+        message = transcript_pb2.Transcript(
+            name=transcript_name(self.tenant_id, self.transcript_id),
+            recording=recording_name(self.tenant_id, self.recording_id),
+            language=self.language,
+            segments=[_segment(item) for item in self.segments],
+            speakers=self.speakers,
+            channels=self.channels,
+            duration=duration(self.duration_us),
+            speech_duration=duration(self.speech_us),
+            confidence=self.confidence,
+            unreliable=bool(self.unreliable_reason),
+            unreliable_reason=self.unreliable_reason,
+            engine=self.engine,
+            language_confidence=self.language_confidence,
+            overruled_language=self.overruled_language,
+        )
+        message.create_time.FromDatetime(self.created_at)
+        if self.expire_at is not None:
+            message.expire_time.FromDatetime(self.expire_at)
+        return message
+
+
+def segment(speaker: int, heard: Segment) -> dict[str, Any]:
+    """A segment as it is stored: times in microseconds, words as [text, start, end, confidence]."""
+    return {
+        "speaker": speaker,
+        "channel": heard.lane,
+        "start": microseconds(heard.start),
+        "end": microseconds(heard.end),
+        "text": heard.text,
+        "words": [
+            [word.text, microseconds(word.start), microseconds(word.end), word.confidence or 0.0]
+            for word in heard.words
+        ],
+    }
+
+
+def _segment(item: dict[str, Any]) -> transcript_pb2.Segment:
+    return transcript_pb2.Segment(
+        speaker=item["speaker"],
+        channel=item["channel"],
+        start_offset=duration(item["start"]),
+        end_offset=duration(item["end"]),
+        text=item["text"],
+        words=[
+            transcript_pb2.Word(
+                text=text, start_offset=duration(start), end_offset=duration(end), confidence=confidence
+            )
+            for text, start, end, confidence in item["words"]
+        ],
+    )
+
+
+_ONE = Hot(
+    sa.select(transcripts).where(
+        transcripts.c.tenant_id == sa.bindparam("tenant"),
+        transcripts.c.transcript_id == sa.bindparam("transcript"),
+    )
+)
+
+
+def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime) -> Transcript | None:
+    """Read one transcript; None when it is not there, or its time has come."""
+    row = _ONE.first(conn, {"tenant": tenant, "transcript": transcript})
+    if row is None or (row["expire_at"] is not None and row["expire_at"] <= now):
+        return None
+    return Transcript(**row)
+
+
+class Transcripts:
+    """The transcripts of all tenants; every call names one tenant. One whose time has come is not there any more.
+
+    `list_staleness` is how old a page may be where the engine can serve older snapshots; None is the latest.
+    """
+
+    def __init__(self, db: Database, list_staleness: timedelta | None = None) -> None:
+        self._db = db
+        self._list_staleness = list_staleness
+
+    async def get(self, tenant: str, transcript: str) -> Transcript | None:
+        """One transcript, None when it is not there."""
+        now = self._db.clock.now()
+        return await self._db.peek(lambda conn: transcript_of(conn, tenant, transcript, now))
+
+    async def find(
+        self, tenant: str, recording: str, identity: Callable[[Recording], str]
+    ) -> tuple[Recording | None, Transcript | None]:
+        """A recording, and its transcript of the id that `identity` derives from it; None what is not there."""
+
+        now = self._db.clock.now()
+
+        def work(conn: Connection) -> tuple[Recording | None, Transcript | None]:
+            of = recording_of(conn, tenant, recording)
+            return of, None if of is None else transcript_of(conn, tenant, identity(of), now)
+
+        return await self._db.peek(work)
+
+    async def add(self, transcript: Transcript) -> Transcript | None:
+        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
+        key = ["tenant_id", "transcript_id"]
+        now = self._db.clock.now()
+
+        def work(conn: Connection) -> Transcript | None:
+            if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
+                return None
+            if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
+                return transcript
+            kept = transcript_of(conn, transcript.tenant_id, transcript.transcript_id, now)
+            if kept is None:  # it waits for its deletion: the new one takes its place
+                delete_keys(conn, transcripts, [(transcript.tenant_id, transcript.transcript_id)])
+                conn.execute(transcripts.insert(), {**vars(transcript)})
+            return kept or transcript
+
+        return await self._db.write(work)
+
+    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Transcript]:
+        """Transcripts of a tenant without their segments, the latest first, behind the key `after`."""
+        table = transcripts.c
+        columns = [column for column in table if column is not table.segments]
+        lives = table.expire_at.is_(None) | (table.expire_at > self._db.clock.now())
+        query = sa.select(*columns).where(table.tenant_id == tenant, lives)
+        if after is not None:
+            query = query.where(behind((table.created_at, table.transcript_id), after, descending=True))
+        query = query.order_by(table.created_at.desc(), table.transcript_id.desc()).limit(size)
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
+        return [Transcript(segments=[], **row._mapping) for row in rows]

@@ -1,0 +1,68 @@
+"""TranscriptionService over gRPC: translates, nothing more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
+from trunkline_runtime import paging, resources
+from trunkline_runtime.errors import InvalidArgument, NotFound
+
+from trunkline_audio.naming import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.retention import given_time
+from trunkline_audio.transcripts.rows import Transcripts
+from trunkline_audio.transcripts.transcriber import Transcribing, Wish
+
+
+class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceServicer):
+    """Makes and shows transcripts."""
+
+    def __init__(self, transcripts: Transcripts, transcribing: Transcribing) -> None:
+        self._transcripts = transcripts
+        self._transcribing = transcribing
+
+    async def CreateTranscript(
+        self, request: transcription_service_pb2.CreateTranscriptRequest, context: Any
+    ) -> transcript_pb2.Transcript:
+        """Create or get."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        ids = resources.parse(RECORDING, request.recording, field="recording")
+        if ids["tenant"] != tenant:
+            raise InvalidArgument("recording", "must belong to parent")
+        wish = Wish(
+            tenant_id=tenant,
+            recording_id=ids["recording"],
+            language=request.language,
+            channel_speakers=tuple(request.channel_speakers),
+            generation=request.generation,
+            expire_at=given_time(request, "expire_time"),
+        )
+        return (await self._transcribing.transcribe(wish)).to_proto()
+
+    async def GetTranscript(
+        self, request: transcription_service_pb2.GetTranscriptRequest, context: Any
+    ) -> transcript_pb2.Transcript:
+        """One transcript."""
+        ids = resources.parse(TRANSCRIPT, request.name)
+        found = await self._transcripts.get(ids["tenant"], ids["transcript"])
+        if found is None:
+            raise NotFound(request.name)
+        return found.to_proto()
+
+    async def ListTranscripts(
+        self, request: transcription_service_pb2.ListTranscriptsRequest, context: Any
+    ) -> transcription_service_pb2.ListTranscriptsResponse:
+        """A page without segments, the latest first."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        digest = paging.digest_of_request("transcripts", request.parent)
+        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
+        size = paging.page_size(request.page_size)
+        found = await self._transcripts.page(tenant, after, size + 1)
+        response = transcription_service_pb2.ListTranscriptsResponse(
+            transcripts=[transcript.to_proto() for transcript in found[:size]]
+        )
+        if len(found) > size:
+            last = found[size - 1]
+            response.next_page_token = paging.encode((last.created_at, last.transcript_id), digest)
+        return response

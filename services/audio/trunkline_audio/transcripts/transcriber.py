@@ -1,0 +1,211 @@
+"""Makes transcripts: each once, a bounded number at a time, from an engine's answer to a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime import logs, metrics
+from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
+from trunkline_runtime.flights import Flights
+from trunkline_store.clock import Clock
+
+from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
+from trunkline_audio.media.blobs import BlobNotFound, Blobs
+from trunkline_audio.naming import derived_id, microseconds, recording_name
+from trunkline_audio.recordings.receiver import unreadable
+from trunkline_audio.recordings.rows import Recording
+from trunkline_audio.retention import expiry
+from trunkline_audio.transcripts.preparation import Preparer
+from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment
+
+log = logs.get_logger(__name__)
+
+_seconds = metrics.histogram(
+    "trunkline_audio_transcription_seconds", "Seconds a transcription took", ["engine"]
+)
+_sound = metrics.counter("trunkline_audio_sound_seconds_total", "Seconds of sound transcribed", ["engine"])
+_unreliable = metrics.counter(
+    "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
+)
+
+TENANTS_SHARE = 0.75
+"""Of the places for recordings: the rest is left to others, however many hours of sound one tenant brings."""
+LONGEST_PAUSE_SECONDS = 30.0
+AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
+VOICES = (
+    transcript_pb2.SPEAKER_UNSPECIFIED,
+    transcript_pb2.SPEAKER_VOICE_1,
+    transcript_pb2.SPEAKER_VOICE_2,
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be transcribed, and how."""
+
+    tenant_id: str
+    recording_id: str
+    language: str = ""
+    """What is said to be spoken, BCP 47; empty when nobody said so."""
+    channel_speakers: tuple[int, ...] = ()
+    generation: int = 0
+    expire_at: datetime | None = None
+    """When it is deleted; None: as the service is set to."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A kept recording as engines see it."""
+
+    tenant_id: str
+    path: Path
+    seconds: float
+    channels: int
+    preparer: Preparer
+
+    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
+        return self.preparer.prepare(self.path, self.tenant_id)
+
+
+class Transcribing:
+    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
+
+    def __init__(
+        self,
+        *,
+        transcripts: Transcripts,
+        blobs: Blobs,
+        preparer: Preparer,
+        engine: Engine,
+        clock: Clock,
+        at_once: int,
+        keep_days: int = 0,
+    ) -> None:
+        self._transcripts = transcripts
+        self._blobs = blobs
+        self._preparer = preparer
+        self._engine = engine
+        self._clock = clock
+        self._at_once = at_once
+        self._keep_days = keep_days
+        self._flights: Flights[str, Transcript] = Flights()
+        self._usual_seconds = 1.0
+
+    async def transcribe(self, wish: Wish) -> Transcript:
+        """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
+        recording, found = await self._transcripts.find(
+            wish.tenant_id, wish.recording_id, lambda of: transcript_id(wish, of.sha256)
+        )
+        if recording is None:
+            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+        if found is not None:
+            return found
+        identity = transcript_id(wish, recording.sha256)
+        key = f"{wish.tenant_id}/{identity}"
+        if key not in self._flights and self._busy(wish.tenant_id):
+            raise ResourceExhausted(
+                "as many recordings are being transcribed as there may be",
+                reason="ENGINES_BUSY",
+                subject="recordings transcribed at once",
+                retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
+            )
+        return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
+
+    def _busy(self, tenant_id: str) -> bool:
+        mine = sum(key.startswith(f"{tenant_id}/") for key in self._flights)
+        return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._flights.close()
+
+    async def _transcribe(self, wish: Wish, recording: Recording, identity: str) -> Transcript:
+        begun = self._clock.now()
+        try:
+            async with self._blobs.local(recording.blob_key) as path:
+                source = _Source(
+                    wish.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
+                )
+                heard = await self._engine.transcribe(source, wish.language)
+        except EngineError as error:
+            if error.reason.startswith("WORKER_"):
+                # A recording that ends its process each time is not tried for ever: this spends attempts.
+                raise Aborted(str(error), reason=error.reason) from None
+            raise unreadable(error) from None
+        except BlobNotFound:
+            raise FailedPrecondition(
+                "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
+            ) from None
+        made = self._made(wish, recording, identity, heard)
+        kept = await self._transcripts.add(made)
+        if kept is None:
+            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+        took = (self._clock.now() - begun).total_seconds()
+        _seconds.labels(self._engine.name).observe(took)
+        _sound.labels(self._engine.name).inc(recording.duration_us / 1e6)
+        if kept.unreliable_reason:
+            _unreliable.labels(self._engine.name, kept.unreliable_reason).inc()
+        log.info(
+            "transcribed",
+            tenant=wish.tenant_id,
+            recording=wish.recording_id,
+            seconds=round(took, 3),
+            sound_seconds=recording.duration_us / 1e6,
+            language=kept.language,
+            segments=len(kept.segments),
+            unreliable=kept.unreliable_reason,
+        )
+        self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
+        return kept
+
+    def _made(self, wish: Wish, recording: Recording, identity: str, heard: EngineResult) -> Transcript:
+        roles = wish.channel_speakers or AGENT_THEN_CUSTOMER
+        segments = [segment(_speaker(item, heard.lanes, roles), item) for item in heard.segments]
+        speakers = heard.speakers
+        if speakers is None:
+            speakers = len({(item.lane, item.voice) for item in heard.segments})
+        return Transcript(
+            tenant_id=wish.tenant_id,
+            transcript_id=identity,
+            recording_id=wish.recording_id,
+            generation=wish.generation,
+            language=heard.language,
+            speakers=speakers,
+            channels=recording.channels,
+            duration_us=recording.duration_us,
+            speech_us=microseconds(heard.speech_seconds),
+            confidence=_confidence(heard),
+            unreliable_reason=heard.unreliable,
+            engine=self._engine.name,
+            segments=segments,
+            created_at=self._clock.now(),
+            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+            language_confidence=heard.language_confidence,
+            overruled_language=heard.overruled_language,
+        )
+
+
+def transcript_id(wish: Wish, sha256: str) -> str:
+    """The id that the same bytes, language, roles and generation of a recording always have.
+
+    No language is a wish of its own: what is detected may differ from what any hint would give.
+    """
+    roles = ",".join(str(role) for role in wish.channel_speakers or AGENT_THEN_CUSTOMER)
+    return derived_id([wish.recording_id, sha256, wish.language.lower(), roles, str(wish.generation)])
+
+
+def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
+    if lanes > 1:
+        return roles[item.lane] if item.lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+    return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED
+
+
+def _confidence(heard: EngineResult) -> float:
+    known = [word.confidence for item in heard.segments for word in item.words if word.confidence is not None]
+    return round(sum(known) / len(known), 4) if known else 0.0

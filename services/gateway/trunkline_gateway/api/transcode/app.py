@@ -1,0 +1,72 @@
+"""The wiring of `/v1`: the public methods of every service, where each is served, and who may ask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Protocol
+
+import orjson
+from trunkline_runtime import access
+from trunkline_runtime.authenticator import Authenticator
+from trunkline_runtime.channels import Channels
+from trunkline_runtime.tokens import TokenSigner
+
+from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
+from trunkline_gateway.api.transcode.credentials import Credentials
+from trunkline_gateway.api.transcode.openapi import document
+from trunkline_gateway.api.transcode.transcoder import Transcoder
+
+PACKAGES = ("trunkline.tenant.v1", "trunkline.audio.v1", "trunkline.ai.v1", "trunkline.gateway.v1")
+
+
+class Addresses(Protocol):
+    """Where the other services are."""
+
+    @property
+    def tenant_address(self) -> str:
+        """The tenant service, host:port."""
+
+    @property
+    def audio_address(self) -> str:
+        """The audio service, host:port."""
+
+    @property
+    def ai_address(self) -> str:
+        """The ai service, host:port."""
+
+
+def build_transcoder(
+    channels: Channels,
+    signer: TokenSigner,
+    authenticator: Authenticator,
+    addresses: Addresses,
+    *,
+    own_address: Callable[[], str],
+) -> Transcoder:
+    """Return the ASGI application of `/v1`. `own_address` is asked at the first call: it may be bound later."""
+    where: dict[str, Callable[[], str]] = dict(
+        zip(
+            PACKAGES,
+            (
+                lambda: addresses.tenant_address,
+                lambda: addresses.audio_address,
+                lambda: addresses.ai_address,
+                own_address,
+            ),
+            strict=True,
+        )
+    )
+    bindings = bindings_of(services_of(PACKAGES))
+
+    @functools.cache
+    def described() -> bytes:
+        return orjson.dumps(document(bindings))
+
+    return Transcoder(
+        router_of(bindings),
+        lambda package: channels.get(where[package]()),
+        Credentials(authenticator, signer),
+        rules=access.TABLE,
+        documents={"/v1/openapi.json": described},
+    )

@@ -1,0 +1,93 @@
+"""Takes an HTTP request in: its headers, its path as it came, and its body, capped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import grpc
+
+from trunkline_gateway.api.transcode.problems import problem
+from trunkline_gateway.hooks.answers import Receive, Scope
+
+MOST_BODY_BYTES = 1_048_576
+MOST_URL_BYTES = 16_384
+
+_ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
+
+
+class Gone(Exception):
+    """The client hung up before its request was whole: nobody waits for an answer."""
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers by lower-case name; one that must not stand twice and does is told as malformed."""
+    found: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        found[name] = found[name] + b", " + value if name in found and name in _ONCE else value
+    return found
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as it came, percent-encoded. Raises HttpProblem 414."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    if len(raw) + len(scope["query_string"]) > MOST_URL_BYTES:
+        raise problem(
+            414, grpc.StatusCode.INVALID_ARGUMENT, "URL_TOO_LONG", f"the URL is over {MOST_URL_BYTES} bytes"
+        )
+    return raw.partition(b"?")[0].decode("ascii", "replace")
+
+
+async def content(
+    headers: Mapping[bytes, bytes], receive: Receive, *, json: bool, most: int, seconds: float
+) -> bytes:
+    """Return the body. Raises HttpProblem: 413 over `most` bytes, 415 when it is not `json`, 408 when late."""
+    length = headers.get(b"content-length")
+    if length == b"0" or (length is None and b"transfer-encoding" not in headers):
+        return b""
+    if length is not None and length.isdigit() and int(length) > most:
+        raise _too_large(most)
+    if json:
+        _check_type(headers)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _whole(receive, most)
+    except TimeoutError:
+        raise problem(
+            408, grpc.StatusCode.DEADLINE_EXCEEDED, "BODY_TOO_SLOW", "the body did not arrive in time"
+        ) from None
+
+
+async def _whole(receive: Receive, most: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > most:
+            raise _too_large(most)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _check_type(headers: Mapping[bytes, bytes]) -> None:
+    kind, _, parameters = headers.get(b"content-type", b"application/json").partition(b";")
+    charset = parameters.strip().lower().replace(b'"', b"")
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if kind.strip().lower() != b"application/json" or charset not in (b"", b"charset=utf-8"):
+        raise _unsupported("the body must be application/json in UTF-8")
+    if encoding != b"identity":
+        raise _unsupported("the body must not be compressed")
+
+
+def _unsupported(text: str) -> Exception:
+    return problem(415, grpc.StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_MEDIA_TYPE", text)
+
+
+def _too_large(most: int) -> Exception:
+    return problem(413, grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE", f"the body is over {most} bytes")

@@ -1,0 +1,212 @@
+"""The ASGI application that answers HTTP requests by calling RPCs, as their google.api.http rules say."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
+from trunkline_runtime import guard, logs, tracing
+from trunkline_runtime.access import Rule
+from trunkline_runtime.errors import TrunklineError, to_status
+from trunkline_runtime.identity import CallerKind
+from trunkline_runtime.metrics import counter, histogram
+
+from trunkline_gateway.api.json_bounds import is_heavy
+from trunkline_gateway.api.transcode.bindings import Binding
+from trunkline_gateway.api.transcode.credentials import Shown
+from trunkline_gateway.api.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
+from trunkline_gateway.api.transcode.problems import Header, HttpProblem, from_rpc, problem, render
+from trunkline_gateway.api.transcode.reader import read
+from trunkline_gateway.api.transcode.router import Allowed, Match, Router
+from trunkline_gateway.api.transcode.writer import Write, writer
+from trunkline_gateway.hooks.answers import Receive, Scope, Send
+
+Backend = Callable[[str], grpc.aio.Channel]
+"""The channel to the service of a proto package."""
+Authenticate = Callable[[bytes | None], Awaitable[Shown]]
+"""Tells who shows this Authorization header."""
+
+log = logs.get_logger(__name__)
+
+CALL_SECONDS = 30.0
+Metadata = tuple[tuple[str, str], ...]
+_TENANT_PACKAGE = "trunkline.tenant.v1"
+_LARGE_BYTES = 32 * 1024
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_JSON: Header = (b"content-type", b"application/json")
+_random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets
+
+
+class Transcoder:
+    """Answers what its router knows.
+
+    `rules` is the access table: who may not call a method is told so before the body is read; the services
+    check it again. `documents` are JSON documents by path, made when first asked for, that anybody may read.
+    `call_seconds` is the deadline of a call, and of the body to arrive.
+    """
+
+    def __init__(
+        self,
+        router: Router[Binding],
+        backend: Backend,
+        authenticate: Authenticate,
+        *,
+        rules: Mapping[str, Rule],
+        documents: Mapping[str, Callable[[], bytes]] | None = None,
+        most_body_bytes: int = MOST_BODY_BYTES,
+        call_seconds: float = CALL_SECONDS,
+    ) -> None:
+        self._router = router
+        self._backend = backend
+        self._authenticate = authenticate
+        self._rules = rules
+        self._documents = dict(documents or {})
+        self._most_body_bytes = most_body_bytes
+        self._call_seconds = call_seconds
+        self._calls: dict[str, tuple[Any, Write]] = {}
+        self._answered = counter(
+            "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
+        )
+        self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.perf_counter()
+        headers = headers_of(scope)
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % _random.getrandbits(64)
+        rpc = "none"
+        make = self._documents.get(scope["path"]) if scope["method"] == "GET" else None
+        if make is not None:
+            await self._send(send, 200, make(), request_id)
+            return
+        try:
+            binding, values = self._route(scope)
+            rpc = binding.rpc
+            trace = headers.get(b"traceparent")
+            with tracing.server_span(rpc, trace.decode("latin-1") if trace else None) as span:
+                logs.bind(request_id=request_id.decode(), trace=tracing.trace_id(), method=rpc)
+                status, body, more = await self._answer(binding, values, scope, headers, receive, request_id)
+                if span is not None and status >= 400:
+                    span.failed(str(status))
+        except Gone:
+            return
+        except Exception as error:
+            status, body, more = _refusal(error)
+        self._answered.labels(rpc, str(status)).inc()
+        self._took.labels(rpc).observe(time.perf_counter() - began)
+        await self._send(send, status, body, request_id, *more)
+
+    async def _send(self, send: Send, status: int, body: bytes, request_id: bytes, *more: Header) -> None:
+        headers = [_JSON, (b"content-length", str(len(body)).encode()), (b"x-request-id", request_id), *more]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _route(self, scope: Scope) -> tuple[Binding, dict[str, str]]:
+        found: Match[Binding] | Allowed | None
+        try:
+            found = self._router.find(scope["method"], raw_path(scope))
+        except UnicodeDecodeError:
+            raise problem(
+                400, grpc.StatusCode.INVALID_ARGUMENT, "BAD_PATH", "the path is not UTF-8"
+            ) from None
+        if found is None:
+            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", "there is no such path")
+        if isinstance(found, Allowed):
+            methods = ", ".join(found.methods)
+            raise problem(
+                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path takes {methods}",
+                (b"allow", methods.encode()),
+            )  # fmt: skip
+        return found.target, found.values
+
+    async def _answer(
+        self,
+        binding: Binding,
+        values: dict[str, str],
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        request_id: bytes,
+    ) -> tuple[int, bytes, tuple[Header, ...]]:
+        try:
+            shown = await self._authenticate(headers.get(b"authorization"))
+            rule = self._rules.get(binding.rpc)
+            if rule is not None:
+                guard.admit(shown.caller, binding.rpc, rule)
+            takes_body = binding.whole_body or binding.body is not None
+            body = await content(
+                headers, receive, json=takes_body, most=self._most_body_bytes, seconds=self._call_seconds
+            )
+            request = await _aside(is_heavy(body), read, binding, values, scope["query_string"], body)
+            if rule is not None:
+                guard.confine(shown.caller, binding.rpc, rule, request)
+            call, write = self._calls.get(binding.rpc) or self._prepare(binding)
+            metadata = (("authorization", shown.authorization), ("x-request-id", request_id.decode()))
+            response = await call(request, metadata=metadata, timeout=self._call_seconds)
+            if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
+                await self._check_tenant(request.parent, metadata)
+            return 200, await _aside(response.ByteSize() >= _LARGE_BYTES, write, response), ()
+        except Gone:
+            raise
+        except Exception as error:
+            return _refusal(error)
+
+    async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
+        """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
+
+        Only operators are asked about: the tenant of an API key is there.
+        """
+        get: Any = self._backend(_TENANT_PACKAGE).unary_unary(
+            f"/{_TENANT_PACKAGE}.TenantService/GetTenant",
+            request_serializer=tenant_service_pb2.GetTenantRequest.SerializeToString,
+            response_deserializer=tenant_pb2.Tenant.FromString,
+        )
+        tenant = "/".join(parent.split("/")[:2])
+        await get(
+            tenant_service_pb2.GetTenantRequest(name=tenant), metadata=metadata, timeout=self._call_seconds
+        )
+
+    def _prepare(self, binding: Binding) -> tuple[Any, Write]:
+        call: Any = self._backend(binding.package).unary_unary(
+            binding.rpc,
+            request_serializer=binding.request_class.SerializeToString,
+            response_deserializer=binding.response_class.FromString,
+        )
+        prepared = self._calls[binding.rpc] = (call, writer(binding))
+        return prepared
+
+
+def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
+    """Say whether an answer is a list of a tenant's, with nothing in it."""
+    of_tenant = rule is not None and rule.resource == "parent"
+    return of_tenant and "/List" in binding.rpc and response.ByteSize() == 0
+
+
+async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:
+    """Do heavy work in a thread, so that a long transcript delays no webhook, and other work here."""
+    return await asyncio.to_thread(work, *args) if heavy else work(*args)
+
+
+def _refusal(error: Exception) -> tuple[int, bytes, tuple[Header, ...]]:
+    """Return the answer to an error; one that nobody expected is logged and shows nothing."""
+    if isinstance(error, HttpProblem):
+        status, body, headers = render(to_status(error.error), error.http)
+        return status, body, (*headers, *error.headers)
+    if isinstance(error, TrunklineError):
+        log.info("api_refused", code=error.code.name, reason=error.reason, error=error.message)
+        return render(to_status(error))
+    if isinstance(error, grpc.RpcError):
+        status, body, headers = render(from_rpc(error))
+        if status >= 500:
+            log.warning("api_call_failed", code=error.code().name, error=error.details())
+        return status, body, headers
+    log.error("api_failed", exc_info=error)
+    return render(to_status(error))

@@ -1,0 +1,168 @@
+"""The gateway's HTTP front: one raw ASGI callable that sends each path to its part, and the server under it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import uvicorn
+from trunkline_runtime.config import ConfigError
+
+from trunkline_gateway.edge.limits import EdgeLimits, Register
+from trunkline_gateway.edge.listener import refuse_handshakes, room_for
+from trunkline_gateway.edge.protocol import EdgeProtocol
+from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused, text
+
+# How long a connection without a request is kept once no new ones are taken.
+_LAST_WORD_SECONDS = 0.3
+# What uvicorn itself takes to see that it is to stop, and to look whether it may.
+_UVICORN_SECONDS = 0.3
+# Uvicorn ticks every tenth of a second.
+_LOOK_TICKS = 5
+
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Front:
+    """Webhooks first: the hot path is one comparison away."""
+
+    def __init__(self, hooks: AsgiApp, api: AsgiApp, ready: Callable[[], tuple[bool, str]]):
+        """`ready` says whether webhooks may be sent here, and what only an operator should know."""
+        self._hooks = hooks
+        self._api = api
+        self._ready = ready
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Send the request to its part; not a coroutine itself, which would be one more a webhook."""
+        if scope["path"].startswith("/hooks/") and scope["type"] == "http":
+            return self._hooks(scope, receive, send)
+        return self._other(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path.startswith("/v1/"):
+            await self._api(scope, receive, send)
+        elif path == "/healthz":
+            await text(send, 200, b"ok\n")
+        elif path == "/readyz":
+            # Why is said on the metrics' address: names, paths and amounts are nothing for strangers.
+            ready = self._ready()[0]
+            await text(send, 200 if ready else 503, b"ok\n" if ready else b"not ready\n")
+        else:
+            await refused(send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz and /readyz")
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn without its own signal handling: the process has one way to stop, and it is not uvicorn's."""
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        address: str,
+        drain_seconds: float,
+        limits: EdgeLimits | None = None,
+        protocol: type[asyncio.Protocol] | None = None,
+    ):
+        """Bind at once, so that a port in use is said by name before anything else starts.
+
+        `limits` are those of the connections; the echo of the benches brings a `protocol` without any.
+        """
+        self.socket = bind(address)
+        limits = limits or EdgeLimits()
+        limits = replace(limits, connections=min(limits.connections, room_for(limits.connections)))
+        if protocol is None:
+            protocol = cast(type[asyncio.Protocol], partial(EdgeProtocol, register=Register(limits)))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                loop="none",
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                date_header=False,
+                backlog=2048,
+                timeout_graceful_shutdown=int(drain_seconds),
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that was bound."""
+        return int(self.socket.getsockname()[1])
+
+    async def run_until_stopped(self) -> None:
+        """Serve until `stop` is called, then finish what is in flight."""
+        await self.serve(sockets=[self.socket])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at every connection, twice a second: the one timer of all of them."""
+        if counter % _LOOK_TICKS == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, EdgeProtocol):
+                    connection.look(now)
+        return await super().on_tick(counter)
+
+    async def stop(self, notice_seconds: float, seconds: float) -> None:
+        """Begin to stop: `run_until_stopped` ends within `seconds`, of which the first ones serve as before.
+
+        In those, whoever asks for readiness sends new connections elsewhere, and every answer ends its connection.
+        """
+        began = time.monotonic()
+        close = (b"connection", b"close")
+        self.config.encoded_headers.append(close)
+        self.server_state.default_headers = [*self.server_state.default_headers, close]
+        for connection in list(self.server_state.connections):
+            if _is_answering(connection):
+                connection.shutdown()  # not at once: this answer ends it
+        await asyncio.sleep(notice_seconds)
+        left = seconds - (time.monotonic() - began) - _LAST_WORD_SECONDS - _UVICORN_SECONDS
+        self.config.timeout_graceful_shutdown = cast(int, max(0.0, left))  # whole seconds are too coarse here
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, hear those out that were taken, and only then close the idle ones."""
+        refuse_handshakes(self.socket)
+        # Who stands in the queue is let in, and a request may be on its way over a connection without any yet.
+        await asyncio.sleep(_LAST_WORD_SECONDS)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process."""
+        yield
+
+
+def _is_answering(connection: object) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is not None and not cycle.response_complete
+
+
+def bind(address: str) -> socket.socket:
+    """Return a listening socket. Raises ConfigError that names the address and the setting."""
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        listener.close()
+        message = (
+            f"cannot listen on {address}: {error.strerror}; set TRUNKLINE_GATEWAY_HTTP_ADDRESS to move it"
+        )
+        raise ConfigError(message) from error
+    return listener

@@ -1,0 +1,226 @@
+"""Uvicorn's HTTP protocol, bounded, and with what a webhook need not pay for left out: writes, timers and messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from trunkline_gateway.edge.limits import REFUSED, Register
+from trunkline_gateway.edge.one_write import OneWrite
+from trunkline_gateway.edge.watch import Phase, Sight, Watch
+from trunkline_gateway.hooks.answers import WHOLE, last_words
+
+_SAID = {
+    "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
+    "TOO_MANY_FIELDS": (431, "the request has more than {0.head_fields} header fields"),
+    "HEAD_TOO_SLOW": (408, "the request's head was not whole within {0.head_seconds:g} seconds"),
+    "BODY_TOO_SLOW": (408, "the request's body came too slowly"),
+    "MALFORMED": (400, "this is not an HTTP/1.1 request"),
+    "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent ahead of their answers"),
+    "TOO_MANY_CONNECTIONS": (503, "there are too many connections; try again"),
+    "TOO_MANY_CONNECTIONS_OF_ADDRESS": (503, "there are too many connections from this address; try again"),
+}  # reasons without an answer: SILENT, IDLE, OVER, ANSWER_TOO_SLOW
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One connection.
+
+    An answer leaves in one write (`OneWrite`). A request's scope has an extension, `answers.WHOLE`: a function
+    that takes an answer of known bytes, head and body, and tells whether it could be sent like this. The server
+    looks at every connection twice a second (`look`); a request sets no timer and reads no clock.
+    """
+
+    transport: OneWrite
+
+    def __init__(self, *given: Any, register: Register, **named: Any) -> None:
+        """Take what uvicorn gives, and the register that counts connections."""
+        super().__init__(*given, **named)
+        self._register = register
+        self._limits = register.limits
+        self._watch = Watch(register.limits)
+        self._over = False  # refused: what still comes is not read
+        self._requests = 0
+        self._received = 0
+        self._sent = 0
+        # Bytes since the parser last gave something whole: a head that never ends grows here, as do trailers.
+        self._unread = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection."""
+        self._answering: RequestResponseCycle | None = None
+        # The same for all requests of the connection: one of a request's own would be a circle, left to the collector.
+        self._extensions: dict[str, dict[object, object]] = {WHOLE: {"send": self._answer}}
+        super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
+        self._host = self.client[0] if self.client else ""
+        reason = self._register.enter(self._host)
+        if reason:
+            self._refuse(reason)
+            if self._register.flooded:  # one more that waits for its end would be one too many
+                self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let a connection go."""
+        self._over = True
+        self._register.leave(self._host)
+        self._extensions.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._over:
+            return
+        self._received += len(data)
+        self._unread += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # to what is not spoken here: the request is answered as any other
+        except httptools.HttpParserError:
+            if not self._over:
+                self._refuse("MALFORMED")
+            return
+        if self._unread > self._limits.head_bytes:
+            self._refuse("HEAD_TOO_LARGE")
+
+    def on_headers_complete(self) -> None:
+        """Begin a request; its application runs only after this."""
+        if self._unread > self._limits.head_bytes and self._head_bytes() > self._limits.head_bytes:
+            self._stop("HEAD_TOO_LARGE")
+        if len(self.headers) > self._limits.head_fields:
+            self._stop("TOO_MANY_FIELDS")
+        if len(self.pipeline) >= self._limits.requests_ahead:
+            self._stop("TOO_MANY_AHEAD")
+        self._requests += 1
+        self._unread = 0
+        super().on_headers_complete()
+        self.scope["extensions"] = self._extensions
+
+    @property
+    def _in_head(self) -> bool:
+        return self.scope is not None and "extensions" not in self.scope
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._unread = 0
+        super().on_body(body)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _answer(self, answer: bytes) -> bool:
+        """Send a whole answer; False, and nothing done, when it takes more than writing it."""
+        cycle = self._answering
+        if cycle is None or cycle.disconnected or cycle.response_started or self.transport.is_closing():
+            return False
+        if not cycle.keep_alive or cycle.default_headers or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        self._sent += len(answer)
+        self.transport.write_whole(answer)
+        cycle.on_response()
+        return True
+
+    def on_response_complete(self) -> None:
+        """End an answer: one to HEAD has no body to wait for. Then the next request, or waiting for one."""
+        self.transport.flush()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def look(self, now: float) -> None:
+        """See how the connection does, and end it when it holds what others need."""
+        reason = self._watch.judge(self._sight(), now, self.timeout_keep_alive)
+        if not reason:
+            return
+        if reason in ("OVER", "ANSWER_TOO_SLOW"):
+            self._count(reason)
+            self.transport.abort()  # what was written is not read: nothing to wait for
+        elif reason in _SAID:
+            self._refuse(reason)
+        elif not self.transport.is_closing():
+            self._count(reason)
+            self.transport.close()
+
+    def _sight(self) -> Sight:
+        waiting = self.transport.get_write_buffer_size()
+        if self._over or self.transport.is_closing():
+            return Sight(Phase.OVER if not waiting else Phase.ANSWER, self._requests, -waiting)
+        if waiting:
+            return Sight(Phase.ANSWER, self._requests, self._sent + self.transport.written - waiting)
+        return Sight(self._phase(), self._requests, self._received)
+
+    def _phase(self) -> Phase:
+        cycle = self.cycle
+        if self.flow.read_paused:  # a body that nobody asks for yet
+            return Phase.WORK
+        if self._in_head:
+            return Phase.HEAD
+        if cycle is None:
+            return Phase.NEW
+        if cycle.more_body:
+            return Phase.BODY
+        return Phase.IDLE if cycle.response_complete else Phase.WORK
+
+    def _stop(self, reason: str) -> None:
+        """Refuse from within the parser, and leave it."""
+        self._refuse(reason)
+        raise httptools.HttpParserError(reason)
+
+    def _refuse(self, reason: str) -> None:
+        """End the connection, with an answer where none was begun.
+
+        What the sender still writes is read and dropped until the next looks: closed at once, with bytes unread, the
+        connection would be reset and the answer lost.
+        """
+        self._count(reason)
+        self._over = True
+        may_answer = self._may_answer()
+        for cycle in (self.cycle, self._answering):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        self.flow.resume_reading()
+        if not may_answer or self.transport.is_closing():
+            self.transport.close()
+            return
+        status, message = _SAID[reason]
+        retry_after = 1.0 if status == 503 else None
+        self.transport.end(last_words(status, reason, message.format(self._limits), retry_after))
+
+    def _may_answer(self) -> bool:
+        """Tell whether what is refused is what the next answer on the connection would be about."""
+        cycle = self.cycle
+        if cycle is None:
+            return True
+        if cycle is not self._answering:  # earlier ones are still to be answered
+            return False
+        if cycle.response_complete:
+            return self._in_head or not cycle.more_body
+        return cycle.more_body and not cycle.response_started and not self._in_head
+
+    def shutdown(self) -> None:
+        """Let the server stop."""
+        if self._over:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    @staticmethod
+    def _count(reason: str) -> None:
+        if reason not in ("IDLE", "OVER"):
+            REFUSED.labels(reason.lower()).inc()

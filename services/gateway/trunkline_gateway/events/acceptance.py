@@ -1,0 +1,136 @@
+"""Accepting rejected requests: those that verify now, after a secret was corrected, become receipts, each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import Counter
+from trunkline_runtime.errors import FailedPrecondition, NotFound
+from trunkline_store import Database, insert_appended
+
+from trunkline_gateway.events.rows import rejection_conditions
+from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks.headers import pack
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.public_urls import public_url
+from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.schema import receipts, rejections
+
+ACCEPTED = Counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
+
+_A_BATCH = 20  # whole bodies are read
+
+
+class Accepting:
+    """Looks at rejections again, under the secrets of now."""
+
+    def __init__(self, db: Database, sources: SourceMap, admit_soon: Callable[[], None], base_url: str = ""):
+        """`admit_soon` is called after receipts were made; `base_url` is what providers post to, as set today."""
+        self._db = db
+        self._sources = sources
+        self._admit_soon = admit_soon
+        self._base_url = base_url
+
+    async def accept(self, tenant: str, rejection_id: str) -> str:
+        """Make a receipt of one; return the receipt's id. Raises NotFound, FailedPrecondition."""
+        name = f"tenants/{tenant}/rejections/{rejection_id}"
+        mine = (rejections.c.tenant_id == tenant) & (rejections.c.rejection_id == rejection_id)
+        query = sa.select(rejections).where(mine)
+        row = await self._db.read(lambda conn: conn.execute(query).one_or_none())
+        if row is None:
+            raise NotFound(name)
+        problem = await self._problem(row)
+        if problem:
+            raise FailedPrecondition(problem, reason="STILL_REJECTED")
+        if not await self._db.write(lambda conn: _make_receipts(conn, [row])):
+            raise NotFound(name)  # somebody else accepted it a moment ago
+        self._accepted(1)
+        return _receipt_id(row)
+
+    async def accept_all(self, tenant: str, filter_: str, dry_run: bool) -> tuple[int, int]:
+        """Make receipts of those that verify; return how many do and how many do not."""
+        conditions = rejection_conditions(filter_)
+        accepted = rejected = 0
+        after = ""
+        while True:
+            query = (
+                sa.select(rejections)
+                .where(rejections.c.tenant_id == tenant, rejections.c.rejection_id > after, *conditions)
+                .order_by(rejections.c.rejection_id)
+                .limit(_A_BATCH)
+            )
+            rows = await self._db.read(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
+            if not rows:
+                return accepted, rejected
+            after = rows[-1].rejection_id
+            good = [row for row in rows if not await self._problem(row)]
+            rejected += len(rows) - len(good)
+            if dry_run or not good:
+                accepted += len(good)
+                continue
+            made = await self._db.write(lambda conn: _make_receipts(conn, good))  # noqa: B023
+            self._accepted(made)
+            accepted += made
+
+    async def _problem(self, row: sa.Row[Any]) -> str:
+        source = await self._sources.resolve(row.source_id)
+        if encodings.is_encoded(row.headers):  # decompressing takes long enough to delay webhooks
+            return await asyncio.to_thread(_problem, row, source, self._base_url)
+        return _problem(row, source, self._base_url)
+
+    def _accepted(self, count: int) -> None:
+        ACCEPTED.inc(count)
+        self._admit_soon()
+
+
+def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
+    """Return why a rejection stays one; empty when it verifies now."""
+    if source is None or source.tenant_id != row.tenant_id:
+        return "there is no such source"
+    delivery = Delivery(row.body, row.headers, public_url(base_url, row.url), row.received_at, row.url)
+    if len(row.body) != row.size_bytes:
+        return "its body was not kept whole"
+    try:
+        # The request's age is judged as of when it came: it was kept here, not on the way.
+        if encodings.is_encoded(row.headers):
+            encodings.verified(source, delivery)
+        else:
+            adapter_for(source.provider).verify(source, delivery)
+    except (Rejected, Malformed) as still:
+        return str(still)
+    return ""
+
+
+def _make_receipts(conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> int:
+    """Move rejections to the receipts; return how many were still there."""
+    moved = 0
+    for row in rows:
+        mine = (rejections.c.tenant_id == row.tenant_id) & (rejections.c.rejection_id == row.rejection_id)
+        if conn.execute(rejections.delete().where(mine)).rowcount != 1:
+            continue
+        moved += 1
+        encoded = encodings.is_encoded(row.headers)
+        receipt = {
+            "receipt_id": _receipt_id(row),
+            "source_id": row.source_id,
+            "tenant_id": row.tenant_id,
+            "event_type": row.event_type,
+            "received_at": row.received_at,
+            "verdict": verdicts.VERIFIED,
+            "content_type": row.headers.get("content-type", "")[:128],
+            "url": "",
+            "headers": pack(row.headers),
+            # It verified a moment ago, so that it can be opened.
+            "body": encodings.decompressed(row.body, encodings.MOST_OPENED) if encoded else row.body,
+        }
+        insert_appended(conn, receipts, receipt)
+    return moved
+
+
+def _receipt_id(row: sa.Row[Any]) -> str:
+    receipt_id: str = row.rejection_id[1:]
+    return receipt_id

@@ -1,0 +1,168 @@
+"""Reading events: one event's whole story, lists of events, dead letters and rejected requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+import sqlalchemy as sa
+from trunkline.gateway.v1 import event_pb2, event_service_pb2_grpc
+from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline_runtime import paging
+from trunkline_runtime.errors import NotFound
+from trunkline_runtime.resources import parse as parse_name
+from trunkline_store import Database
+from trunkline_store.declare import by_index
+from trunkline_store.keyset import behind
+
+from trunkline_gateway.events.receipts import receipt_message
+from trunkline_gateway.events.replays import replay_message
+from trunkline_gateway.events.rows import (
+    event_conditions,
+    event_message,
+    listed,
+    receipt_counts,
+    rejection_conditions,
+    rejection_message,
+    shown_rejections,
+    story,
+    weighed_rejections,
+    weight_of,
+)
+from trunkline_gateway.schema import events, jobs, rejections, replays
+
+# A page of rejections ends when it holds so many bytes, whatever was asked for: far below what a message may have.
+_PAGE_BYTES = 4 << 20
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EventReader(event_service_pb2_grpc.EventServiceServicer):
+    """The part of EventService that only looks; event_service.py adds what changes something."""
+
+    def __init__(self, db: Database, list_staleness: timedelta | None = None):
+        """`list_staleness` is how old what lists of events show may be, where the engine can save by that."""
+        self._db = db
+        self._list_staleness = list_staleness
+
+    async def GetEvent(self, request: pb.GetEventRequest, context: _Context) -> event_pb2.Event:
+        """Show one event with its receipts and attempts."""
+        ids = parse_name("tenants/{tenant}/events/{event}", request.name)
+        full = request.view == pb.EVENT_VIEW_FULL
+        event = await self._db.read(lambda conn: story(conn, ids["tenant"], ids["event"], full))
+        if event is None:
+            raise NotFound(request.name)
+        return event
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: _Context) -> pb.ListEventsResponse:
+        """List a tenant's events, the latest received first unless asked for in another order."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        query = listed(tenant, event_conditions(request.filter, tenant))
+        field, _, direction = request.order_by.partition(" ")
+        descending = not field or direction == "desc"
+        digest = paging.digest_of_request(request.parent, request.filter, field, direction)
+        if field == "update_time":
+            key = (events.c.updated_at, events.c.event_id)
+            query = query.where(events.c.updated_at.is_not(None))
+        else:
+            key = (events.c.received_at, events.c.event_id)
+        rows, token = await self._page(query, key, request, digest, self._list_staleness, descending)
+        return pb.ListEventsResponse(events=await self._shown(tenant, rows), next_page_token=token)
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, context: _Context
+    ) -> pb.ListDeadLettersResponse:
+        """List a tenant's dead letters, the latest buried first."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        rejection_conditions(request.filter)  # the same fields: a state would be one that all of them have
+        query = listed(tenant, event_conditions(request.filter, tenant), jobs.c.buried_at)
+        # By the job's tenant, as the index of dead letters is.
+        query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
+        query = by_index(query, jobs, "jobs_dead")
+        digest = paging.digest_of_request("dead", request.parent, request.filter)
+        key = (jobs.c.buried_at, events.c.event_id)
+        rows, token = await self._page(query, key, request, digest, self._list_staleness)
+        return pb.ListDeadLettersResponse(events=await self._shown(tenant, rows), next_page_token=token)
+
+    async def ListRejections(
+        self, request: pb.ListRejectionsRequest, context: _Context
+    ) -> pb.ListRejectionsResponse:
+        """List a tenant's rejected requests, the latest first; a page ends early when it grows large."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        digest = paging.digest_of_request(request.parent)
+        key = (rejections.c.received_at, rejections.c.rejection_id)
+        query = weighed_rejections(tenant, self._db.clock.now())
+        rows, token = await self._page(query, key, request, digest)
+        fitting = _fitting([weight_of(row) for row in rows])
+        if fitting < len(rows):
+            rows = rows[:fitting]
+            token = paging.encode((rows[-1].received_at, rows[-1].rejection_id), digest)
+        shown = shown_rejections(tenant, [row.rejection_id for row in rows])
+        found = await self._db.read(lambda conn: conn.execute(shown).all())
+        found = sorted(found, key=lambda row: (row.received_at, row.rejection_id), reverse=True)
+        return pb.ListRejectionsResponse(rejections=map(rejection_message, found), next_page_token=token)
+
+    async def GetReceipt(self, request: pb.GetReceiptRequest, context: _Context) -> event_pb2.Receipt:
+        """Show one receipt and what became of it."""
+        ids = parse_name("tenants/{tenant}/receipts/{receipt}", request.name)
+        receipt = await self._db.read(lambda conn: receipt_message(conn, ids["tenant"], ids["receipt"]))
+        if receipt is None:
+            raise NotFound(request.name)
+        return receipt
+
+    async def ListReplays(self, request: pb.ListReplaysRequest, context: _Context) -> pb.ListReplaysResponse:
+        """List a tenant's replays, the latest asked for first."""
+        tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
+        query = sa.select(replays).where(replays.c.tenant_id == tenant)
+        digest = paging.digest_of_request("replays", request.parent)
+        key = (replays.c.created_at, replays.c.replay_id)
+        rows, token = await self._page(query, key, request, digest)
+        return pb.ListReplaysResponse(replays=map(replay_message, rows), next_page_token=token)
+
+    async def _shown(self, tenant: str, rows: Sequence[sa.Row[Any]]) -> list[event_pb2.Event]:
+        """Return a page's events with how many receipts each has."""
+        counts = await self._db.read(
+            lambda conn: receipt_counts(conn, tenant, [row.event_id for row in rows]),
+            staleness=self._list_staleness,
+        )
+        return [event_message(row, counts.get(row.event_id, 0)) for row in rows]
+
+    async def _page(
+        self,
+        query: sa.Select[Any],
+        key: tuple[Any, Any],
+        request: _ListRequest,
+        digest: str,
+        staleness: timedelta | None = None,
+        descending: bool = True,
+    ) -> tuple[Sequence[sa.Row[Any]], str]:
+        """Return a page in the order of time and id, and the token of the next one when there is one."""
+        time, row_id = key
+        after = paging.decode(request.page_token, digest, (datetime, str))
+        if after is not None:
+            query = query.where(behind(key, after, descending=descending))
+        size = paging.page_size(request.page_size)
+        order = (time.desc(), row_id.desc()) if descending else (time.asc(), row_id.asc())
+        query = query.order_by(*order).limit(size + 1)
+        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=staleness)
+        if len(rows) <= size:
+            return rows, ""
+        last = rows[size - 1]._mapping
+        return rows[:size], paging.encode((last[time.name], last[row_id.name]), digest)
+
+
+_ListRequest = (
+    pb.ListEventsRequest | pb.ListDeadLettersRequest | pb.ListRejectionsRequest | pb.ListReplaysRequest
+)
+
+
+def _fitting(weights: Sequence[int]) -> int:
+    """Return how many of these fit on a page, the first always."""
+    total = 0
+    for place, weight in enumerate(weights):
+        total += weight
+        if total > _PAGE_BYTES and place:
+            return place
+    return len(weights)

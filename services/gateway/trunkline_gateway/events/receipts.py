@@ -1,0 +1,90 @@
+"""Receipts as they are shown: what became of one delivery, found by the id that its 202 said.
+
+A receipt of another tenant is not found, nor one of a source that nobody could be asked for yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline.gateway.v1 import event_pb2
+from trunkline_store.declare import derived_key
+from trunkline_store.types import on_spanner
+
+from trunkline_gateway.intake.backlog import ADMISSION
+from trunkline_gateway.schema import (
+    cursors,
+    event_receipts,
+    eventless_receipts,
+    receipts,
+    undecided_receipts,
+)
+
+# On SQLite no index knows what admission has not looked at: so many of those are looked through.
+_LOOKED_THROUGH = 10_000
+# Neither headers nor the path with its query, which may hold a credential.
+_SHOWN = (
+    receipts.c.receipt_id, receipts.c.source_id, receipts.c.event_type, receipts.c.received_at, receipts.c.verdict,
+    receipts.c.content_type,
+)  # fmt: skip
+_SIZE = sa.func.length(receipts.c.body).label("size")
+
+
+def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_pb2.Receipt | None:
+    """Return one receipt of a tenant, None when it is not there."""
+    links, eventless = event_receipts, eventless_receipts
+    told = (
+        sa.select(
+            *_SHOWN,
+            # Of one that repeats another's body only its size is kept.
+            sa.func.coalesce(links.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size"),
+            links.c.event_id,
+        )
+        .select_from(links.join(receipts, receipts.c.seq == links.c.seq))
+        .where(links.c.tenant_id == tenant, links.c.receipt_id == receipt_id)
+        .limit(1)
+    )
+    refused = (
+        sa.select(*_SHOWN, _SIZE, sa.literal("").label("event_id"))
+        .select_from(eventless.join(receipts, receipts.c.seq == eventless.c.seq))
+        .where(eventless.c.tenant_id == tenant, eventless.c.receipt_id == receipt_id)
+        .limit(1)
+    )
+    for query, state in (
+        (told, event_pb2.RECEIPT_STATE_EVENT),
+        (refused, event_pb2.RECEIPT_STATE_REJECTED),
+        *((waiting, event_pb2.RECEIPT_STATE_WAITING) for waiting in _waiting(conn, tenant, receipt_id)),
+    ):
+        row = conn.execute(query).first()
+        if row is not None:
+            return _message(row, tenant, state)
+    return None
+
+
+def _waiting(conn: sa.Connection, tenant: str, receipt_id: str) -> list[sa.Select[Any]]:
+    """Return the questions for a receipt that was not looked at, or could not be judged."""
+    shown = sa.select(*_SHOWN, _SIZE, sa.literal("").label("event_id"))
+    mine = (receipts.c.receipt_id == receipt_id, receipts.c.tenant_id == tenant)
+    if on_spanner(conn.dialect):
+        return [shown.where(receipts.c.seq == derived_key(receipt_id), *mine)]
+    stands = sa.select(sa.func.coalesce(sa.func.max(cursors.c.seq), 0)).where(cursors.c.name == ADMISSION)
+    first = stands.scalar_subquery()
+    behind = shown.where(receipts.c.seq > first, receipts.c.seq <= first + _LOOKED_THROUGH, *mine)
+    undecided = receipts.join(undecided_receipts, undecided_receipts.c.seq == receipts.c.seq)
+    return [behind, shown.select_from(undecided).where(*mine)]
+
+
+def _message(row: sa.Row[Any], tenant: str, state: event_pb2.ReceiptState.ValueType) -> event_pb2.Receipt:
+    return event_pb2.Receipt(
+        name=f"tenants/{tenant}/receipts/{row.receipt_id}",
+        receipt_id=row.receipt_id,
+        source=f"tenants/{tenant}/sources/{row.source_id}",
+        event_type=row.event_type,
+        receive_time=row.received_at,
+        size_bytes=row.size,
+        verdict=row.verdict,
+        content_type=row.content_type,
+        state=state,
+        event=f"tenants/{tenant}/events/{row.event_id}" if row.event_id else "",
+    )

@@ -1,0 +1,182 @@
+"""Requests with a wrong signature: kept off the hot path, bounded per source, where an operator can look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from trunkline.tenant.v1 import tenant_pb2
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
+from trunkline_store import Database
+from trunkline_store.declare import by_index
+from trunkline_store.errors import StoreError
+from trunkline_store.keyset import behind
+from trunkline_store.tombstones import buried
+
+from trunkline_gateway.hooks.headers import kept_of
+from trunkline_gateway.intake.kept import rejected_bytes
+from trunkline_gateway.providers.base import Delivery, Source
+from trunkline_gateway.providers.public_urls import target_of
+from trunkline_gateway.schema import deleted_tenants, rejections
+
+log = get_logger(__name__)
+
+# What may wait in memory; bodies are kept whole, so that the request can be verified again.
+_QUEUE_BYTES = 16 << 20
+# What a row weighs beside its body, its headers and its path.
+_ROW_BYTES = 512
+# What is kept of each source at most, in bytes, the latest.
+KEPT_BYTES = 32 << 20
+_ALL = 1_000_000
+
+
+def rejection_row(
+    tenant_id: str,
+    source_id: str,
+    event_type: str,
+    delivery: Delivery,
+    headers: dict[str, str],
+    reason: str,
+) -> dict[str, Any]:
+    """Return the row that keeps a rejected delivery; of its headers these (headers.py cut them)."""
+    url = (delivery.target or target_of(delivery.url))[:2048]
+    of_headers = sum(len(name) + len(value) for name, value in headers.items())
+    return {
+        "tenant_id": tenant_id,
+        "rejection_id": "r" + uuid.uuid4().hex,
+        "source_id": source_id,
+        "event_type": event_type,
+        "received_at": delivery.received,
+        "reason": reason[:400],
+        "url": url,
+        "headers": headers,
+        "body": delivery.body,
+        "size_bytes": len(delivery.body),
+        "expire_at": None,
+        "stored_bytes": len(delivery.body) + of_headers + len(url) + _ROW_BYTES,
+    }
+
+
+class Rejections:
+    """A short queue in memory and a loop that writes it: a flood of bad signatures costs the store little."""
+
+    def __init__(
+        self,
+        db: Database,
+        keep_per_source: int,
+        queue: int = 200,
+        events_days: int = 0,
+        *,
+        keep_bytes: int = KEPT_BYTES,
+        quotas_of: Callable[[str], tenant_pb2.Quotas] = lambda tenant: tenant_pb2.Quotas(),
+    ):
+        """Keep of each source at most `keep_per_source` rows and `keep_bytes`, the latest, as long as events."""
+        self._db = db
+        self._keep = keep_per_source
+        self._keep_bytes = keep_bytes
+        self._quotas_of = quotas_of
+        self._queue: deque[dict[str, Any]] = deque()
+        self._most = queue
+        self._events_days = events_days
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self.dropped = 0
+
+    def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
+        """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
+        headers = kept_of(source, delivery.headers)
+        row = rejection_row(source.tenant_id, source.source_id, event_type, delivery, headers, reason)
+        days = source.retention.events_days or self._events_days
+        if days:
+            row["expire_at"] = delivery.received + timedelta(days=days)
+        self._queue.append(row)
+        self._bytes += row["stored_bytes"]
+        while len(self._queue) > self._most or self._bytes > max(_QUEUE_BYTES, row["stored_bytes"]):
+            self._bytes -= self._queue.popleft()["stored_bytes"]
+            self.dropped += 1
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what waits, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits now; what cannot be written is dropped, because it was answered 401 already."""
+        rows = [self._queue.popleft() for _ in range(len(self._queue))]
+        self._bytes = 0
+        if not rows:
+            return
+        quotas = {row["tenant_id"]: self._quotas_of(row["tenant_id"]).rejections_bytes for row in rows}
+
+        def keep(conn: sa.Connection) -> None:
+            insert_rejections(conn, rows, self._keep, self._keep_bytes)
+            for tenant, most in quotas.items():
+                if most and rejected_bytes(conn, tenant) > most:
+                    _trim(conn, [rejections.c.tenant_id == tenant], "", _ALL, most)
+
+        try:
+            await self._db.write(keep)
+        except StoreError as error:
+            if not error.transient and len(rows) > 1:
+                await self._write_each(rows)
+                return
+            self.dropped += len(rows)
+            log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
+
+    async def _write_each(self, rows: list[dict[str, Any]]) -> None:
+        """Write what can be written: one that cannot be takes none of the others along."""
+        for row in rows:
+            kept = False
+            with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
+                await self._db.write(lambda conn: insert_rejections(conn, [row], self._keep))  # noqa: B023
+                kept = True
+            self.dropped += not kept
+
+
+def insert_rejections(
+    conn: sa.Connection, rows: list[dict[str, Any]], keep_per_source: int, keep_bytes: int = KEPT_BYTES
+) -> None:
+    """Insert the rows and trim each source's to the latest that the bounds allow; none of a deleted tenant.
+
+    What was posted to sources that never were is trimmed as if it were one source's.
+    """
+    gone = buried(conn, deleted_tenants, {row["tenant_id"] for row in rows})
+    rows = [row for row in rows if row["tenant_id"] not in gone]
+    if not rows:
+        return
+    conn.execute(rejections.insert(), rows)
+    for tenant_id, source_id in {(row["tenant_id"], row["tenant_id"] and row["source_id"]) for row in rows}:
+        mine = [rejections.c.tenant_id == tenant_id]
+        if tenant_id:
+            mine.append(rejections.c.source_id == source_id)
+        _trim(conn, mine, "rejections_by_source" if tenant_id else "", keep_per_source, keep_bytes)
+
+
+def _trim(
+    conn: sa.Connection, mine: list[sa.ColumnElement[bool]], index: str, keep: int, keep_bytes: int
+) -> None:
+    """Delete the oldest that are more than so many, or more than so many bytes; the latest one stays."""
+    key = (rejections.c.received_at, rejections.c.rejection_id)
+    latest = sa.select(*key, rejections.c.stored_bytes).where(*mine)
+    if index:
+        latest = by_index(latest, rejections, index)
+    latest = latest.order_by(*(column.desc() for column in key)).limit(keep + 1)
+    weight = 0
+    for place, row in enumerate(conn.execute(latest)):
+        weight += row.stored_bytes
+        if place == keep or (weight > keep_bytes and place > 0):
+            last = (row.received_at, row.rejection_id)
+            too_old = sa.or_(
+                behind(key, last, descending=True), rejections.c.rejection_id == row.rejection_id
+            )
+            conn.execute(rejections.delete().where(*mine, too_old))
+            return

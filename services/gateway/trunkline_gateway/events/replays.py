@@ -1,0 +1,334 @@
+"""Replaying events: one at once, or many at a rate by a loop that goes on where a crash left it.
+
+A replay's row holds how far it has come; the events of a step are revived in the transaction that moves it on, so
+a replay sets no event going twice. Events that came after it was asked for are none of its business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import Counter
+from trunkline.gateway.v1 import replay_pb2
+from trunkline_jobs import JobState, Queue, QueueClass
+from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import set_aside
+from trunkline_store import Database, insert_if_absent
+from trunkline_store.declare import by_index
+from trunkline_store.errors import StoreError
+from trunkline_store.keyset import behind
+from trunkline_store.tombstones import buried
+
+from trunkline_gateway import ids
+from trunkline_gateway.events.rows import event_conditions, joined
+from trunkline_gateway.intake.decision import FIRST_STAGE
+from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
+
+log = get_logger(__name__)
+
+REPLAYED = Counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
+
+DEFAULT_RATE = 10.0
+# As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.
+LEAST_RATE, MOST_RATE = 0.01, 1000.0
+_STEP_SECONDS = 0.5
+_STEP_MOST = 100
+_LOOK_SECONDS = 5.0
+_LOOK_SECONDS_RUNNING = 0.1
+_SAMPLE = 20
+_ASIDE_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are to be replayed, and how."""
+
+    tenant: str
+    filter: str
+    force: bool
+    rate: float
+    request_id: str = ""
+
+
+def replay_event(
+    conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, force: bool, generation: int | None
+) -> bool:
+    """Set one event going; False when nothing was to be done. Raises NotFound, FailedPrecondition."""
+    query = (
+        sa.select(jobs.c.state, jobs.c.generation)
+        .select_from(joined())
+        .where(events.c.tenant_id == tenant, events.c.event_id == event_id)
+    )
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"tenants/{tenant}/events/{event_id}")
+    if generation is not None and generation != row.generation:
+        return False
+    if row.state == JobState.DONE and not force:
+        raise FailedPrecondition(
+            "the event is done; force processes it anew under the next generation", reason="EVENT_DONE"
+        )
+    return revive(conn, queue, tenant, event_id, force=force)
+
+
+def revive(conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, force: bool) -> bool:
+    """Make an event's job claimable: a dead one where it stopped, with `force` also a done one, from the start."""
+    stage = FIRST_STAGE if force else None
+    if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
+        return False
+    changed(conn, tenant, event_id, queue.now(conn))
+    return True
+
+
+def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) -> None:
+    """End an event that waits or is a dead letter. Raises NotFound, FailedPrecondition."""
+    if queue.cancel(conn, event_id, tenant_id=tenant):
+        changed(conn, tenant, event_id, queue.now(conn))
+        return
+    of_event = (events.c.tenant_id == tenant, events.c.event_id == event_id)
+    state = conn.execute(sa.select(jobs.c.state).select_from(joined()).where(*of_event)).scalar()
+    if state is None:
+        raise NotFound(f"tenants/{tenant}/events/{event_id}")
+    if state == JobState.DONE:
+        raise FailedPrecondition("the event is done", reason="EVENT_DONE")
+    if state == JobState.LEASED:
+        raise FailedPrecondition(
+            "a worker holds the event; try again when it waits", reason="EVENT_PROCESSING"
+        )
+
+
+def changed(conn: sa.Connection, tenant: str, event_id: str, now: datetime) -> None:
+    """Say in an event that somebody set it going, or stopped it: it is not finished."""
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    conn.execute(events.update().where(mine).values(finished_at=None, updated_at=now))
+
+
+class Replays:
+    """Replays as rows, and the loop that works on them."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        jobs_ready: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ):
+        """`jobs_ready` is called after events were set going."""
+        self._monotonic = monotonic
+        self._aside: dict[tuple[str, str], float] = {}  # replays that failed, and when they are tried again
+        self._db = db
+        self._queue = queue
+        self._jobs_ready = jobs_ready
+        self._wake = asyncio.Event()
+
+    async def count(self, wanted: Wanted) -> replay_pb2.Replay:
+        """Say how many events there are, and the first of them."""
+        now = self._db.clock.now()
+        total, sample = await self._db.read(lambda conn: _count(conn, wanted, now))
+        counted = replay_pb2.Replay(
+            filter=wanted.filter,
+            force=wanted.force,
+            rate_per_second=wanted.rate,
+            state=replay_pb2.REPLAY_STATE_DRY_RUN,
+            event_count=total,
+            sample=sample,
+        )
+        counted.create_time.FromDatetime(now)
+        return counted
+
+    async def start(self, wanted: Wanted) -> replay_pb2.Replay:
+        """Begin a replay, or show the one that the same request began."""
+        now = self._db.clock.now()
+        named = ("request", wanted.tenant, wanted.request_id) if wanted.request_id else (ids.receipt_id(),)
+        replay_id = ids.digest_id("p", named)
+        total, sample = await self._db.read(lambda conn: _count(conn, wanted, now))
+        row = {
+            "tenant_id": wanted.tenant,
+            "replay_id": replay_id,
+            "filter": wanted.filter,
+            "force": wanted.force,
+            "rate": wanted.rate,
+            "event_count": total,
+            "replayed_count": 0,
+            "sample": sample,
+            "created_at": now,
+            "finished_at": None,
+            "due_at": now,
+            "steps": 0,
+            "after_time": None,
+            "after_id": "",
+        }
+        await self._db.write(lambda conn: _insert(conn, row))
+        self._wake.set()
+        there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
+        if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
+            raise InvalidArgument(
+                "request_id", "was used for a request with other content", reason="REQUEST_ID_REUSED"
+            )
+        return replay_message(there)
+
+    async def get(self, tenant: str, replay_id: str) -> replay_pb2.Replay:
+        """Show a replay. Raises NotFound."""
+        return replay_message(await self._db.read(lambda conn: _load(conn, tenant, replay_id)))
+
+    async def run(self) -> None:
+        """Work on replays for ever; a store that fails is tried again."""
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self.step()
+            except StoreError as error:
+                log.warning("replays_store_failed", error=type(error).__name__)
+                pause = _STEP_SECONDS
+            except Exception as error:  # whatever it is, it must not end every tenant's replays
+                log.error("replays_failed", exc_info=error)
+                pause = _LOOK_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def step(self) -> float:
+        """Do what is due of each replay; return in how many seconds to look again.
+
+        One that fails, for whatever reason that is not the store's, is left for some minutes: the others go on.
+        """
+        now = self._db.clock.now()
+        query = (
+            by_index(sa.select(replays), replays, "replays_by_due")
+            .where(replays.c.due_at.is_not(None))
+            .order_by(replays.c.due_at)
+        )
+        running = await self._db.read(lambda conn: conn.execute(query).all())
+        aside = {key: until for key, until in self._aside.items() if until > self._monotonic()}
+        self._aside = aside
+        going = [row for row in running if (row.tenant_id, row.replay_id) not in aside]
+        for row in going:
+            if row.due_at <= now and not await self._advanced(row, now):
+                aside[row.tenant_id, row.replay_id] = self._monotonic() + _ASIDE_SECONDS
+        return _LOOK_SECONDS_RUNNING if going else _LOOK_SECONDS
+
+    async def _advanced(self, row: sa.Row[Any], now: datetime) -> bool:
+        with set_aside("replays", tenant=row.tenant_id, replay=row.replay_id):
+            await self._advance(row, now)
+            return True
+        return False
+
+    async def _advance(self, row: sa.Row[Any], now: datetime) -> None:
+        rate = _bounded(row.rate)
+        most = max(1, min(_STEP_MOST, int(rate * _STEP_SECONDS)))
+        # Found outside of the writer: among a million events that are done the few dead ones are far between.
+        found = await self._db.read(lambda conn: _next(conn, row, most))
+        replayed = await self._db.write(lambda conn: self._apply(conn, row, found, most, most / rate, now))
+        if replayed:
+            REPLAYED.labels("yes" if row.force else "no").inc(replayed)
+            self._jobs_ready()
+
+    def _apply(
+        self,
+        conn: sa.Connection,
+        row: sa.Row[Any],
+        found: Sequence[Any],
+        most: int,
+        pause: float,
+        now: datetime,
+    ) -> int:
+        mine = (replays.c.tenant_id == row.tenant_id) & (replays.c.replay_id == row.replay_id)
+        ended = len(found) < most
+        values: dict[str, Any] = {
+            "steps": row.steps + 1,
+            "due_at": None if ended else now + timedelta(seconds=pause),
+            "finished_at": now if ended else None,
+        }
+        if found:
+            values |= {"after_time": found[-1].received_at, "after_id": found[-1].event_id}
+        moved = replays.update().where(mine, replays.c.steps == row.steps).values(values)
+        if conn.execute(moved).rowcount != 1:
+            return 0  # it was worked on meanwhile, or its tenant was deleted
+        revived = [
+            event.event_id
+            for event in found
+            if revive(conn, self._queue, row.tenant_id, event.event_id, force=row.force)
+        ]
+        if revived:
+            behind = jobs.update().where(jobs.c.tenant_id == row.tenant_id, jobs.c.job_id.in_(revived))
+            conn.execute(behind.values(queue_class=int(QueueClass.BATCH)))
+            count = replays.c.replayed_count + len(revived)
+            conn.execute(replays.update().where(mine).values(replayed_count=count))
+        return len(revived)
+
+
+def _bounded(rate: float) -> float:
+    return min(MOST_RATE, max(LEAST_RATE, rate)) if math.isfinite(rate) else DEFAULT_RATE
+
+
+def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[Any]:
+    states = [JobState.DEAD.value]
+    if force:  # what was cancelled goes on only when it is meant
+        states += [JobState.DONE.value, JobState.CANCELLED.value]
+    return [
+        events.c.tenant_id == tenant,
+        events.c.received_at <= until,
+        jobs.c.state.in_(states),
+        *event_conditions(filter_, tenant),
+    ]
+
+
+def _count(conn: sa.Connection, wanted: Wanted, now: datetime) -> tuple[int, list[str]]:
+    where = _fitting(wanted.tenant, wanted.filter, wanted.force, now)
+    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
+    first = (
+        sa.select(events.c.event_id)
+        .select_from(joined())
+        .where(*where)
+        .order_by(events.c.received_at, events.c.event_id)
+        .limit(_SAMPLE)
+    )
+    return total, [f"tenants/{wanted.tenant}/events/{event}" for event in conn.execute(first).scalars()]
+
+
+def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:
+    where = _fitting(row.tenant_id, row.filter, row.force, row.created_at)
+    time, event_id = events.c.received_at, events.c.event_id
+    if row.after_time is not None:
+        where.append(behind((time, event_id), (row.after_time, row.after_id), descending=False))
+    query = sa.select(time, event_id).select_from(joined()).where(*where)
+    return conn.execute(query.order_by(time, event_id).limit(most)).all()
+
+
+def _insert(conn: sa.Connection, row: dict[str, Any]) -> None:
+    if buried(conn, deleted_tenants, [row["tenant_id"]]):
+        raise NotFound(f"tenants/{row['tenant_id']}")
+    insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"])
+
+
+def _load(conn: sa.Connection, tenant: str, replay_id: str) -> sa.Row[Any]:
+    query = sa.select(replays).where(replays.c.tenant_id == tenant, replays.c.replay_id == replay_id)
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"tenants/{tenant}/replays/{replay_id}")
+    return row
+
+
+def replay_message(row: sa.Row[Any]) -> replay_pb2.Replay:
+    """Return a replay as it is shown."""
+    done = row.due_at is None
+    return replay_pb2.Replay(
+        name=f"tenants/{row.tenant_id}/replays/{row.replay_id}",
+        filter=row.filter,
+        force=row.force,
+        rate_per_second=row.rate,
+        state=replay_pb2.REPLAY_STATE_DONE if done else replay_pb2.REPLAY_STATE_RUNNING,
+        event_count=row.event_count,
+        replayed_count=row.replayed_count,
+        sample=row.sample,
+        create_time=row.created_at,
+        finish_time=row.finished_at,
+    )

@@ -1,0 +1,327 @@
+"""Receive: POST /hooks/{source_id}/{event_type}, from the raw request to a committed receipt and its 202.
+
+The hot path. Nothing is parsed, nothing unique is checked and no job is made here: that is admission's work
+(admit.py). Read `Receiver._take` top-down; it is the first six steps of docs/architecture.md's way of a webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Protocol, Self
+
+from prometheus_client import Counter, Histogram
+from trunkline.common.v1 import provider_pb2
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.logs import get_logger
+from trunkline_store.errors import StoreBusy, StoreError
+
+from trunkline_gateway import ids
+from trunkline_gateway.api.json_bounds import is_long
+from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
+from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
+from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
+from trunkline_gateway.hooks.rejection_log import RejectionLines
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified, weight_of
+from trunkline_gateway.intake.kept import GRACE, Kept
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.registry import adapter_for
+
+log = get_logger(__name__)
+
+_PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
+
+# Room is made by days that pass, by an operator or by another plan.
+_QUOTA_RETRY_SECONDS = 3_600
+
+# How long, on average, the answer is kept back of a webhook above its source's ceiling.
+_HELD_SECONDS = 0.5
+_GOLDEN = 0.618
+
+RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = Histogram(
+    "trunkline_receive_seconds",
+    "From the first byte of a webhook to its 202.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+
+ReceiptRow = tuple[str, str, str, str, datetime, int, str, str, bytes, bytes]
+
+
+class ClientGone(Exception):
+    """The sender hung up before its body was whole: there is nobody to answer and nothing to keep."""
+
+
+class Refusal(Exception):
+    """A webhook that is not taken: how it is answered, and whose it was when that is known."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        source: Source | None = None,
+        *,
+        retry_after: float | None = None,
+        allow: str | None = None,
+    ):
+        """`retry_after` in seconds; `allow` names the method that is allowed."""
+        super().__init__(message)
+        self.status, self.reason, self.message, self.source = status, reason, message, source
+        self.retry_after, self.allow = retry_after, allow
+
+
+class Inbox(Protocol):
+    """Where receipts are committed: resolves when the row is on disk."""
+
+    def append(self, row: ReceiptRow, size: int) -> Awaitable[None]:
+        """Commit one row of `schema.receipts` without its seq, `size` bytes heavy. Raises StoreBusy when full."""
+        ...
+
+
+class RejectionLog(Protocol):
+    """Where requests with a wrong signature are kept, bounded, off the hot path."""
+
+    def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
+        """Keep one for inspection; may drop it when too many come at once."""
+        ...
+
+
+class Receiver:
+    """The ASGI callable of /hooks."""
+
+    def __init__(
+        self,
+        sources: SourceMap,
+        inbox: Inbox,
+        rejected: RejectionLog,
+        ceiling: Buckets,
+        *,
+        public_url: str,
+        max_body_bytes: int,
+        unverified: Unverified,
+        admit_soon: Callable[[], None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        kept: Kept | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ):
+        """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
+        self._sources = sources
+        self._inbox = inbox
+        self._rejected = rejected
+        self._lines = RejectionLines()
+        self._ceiling = ceiling
+        self._public_url = public_url.rstrip("/")
+        self._max_body = max_body_bytes
+        self._unverified = unverified
+        self._admit_soon = admit_soon
+        self._now = now
+        self._kept = kept
+        self._sleep = sleep
+        self._spread = 0.0
+        self._accepted = {
+            value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
+            for value in provider_pb2.Provider.values()
+        }
+
+    @classmethod
+    def of(
+        cls,
+        config: GatewayConfig,
+        sources: SourceMap,
+        inbox: Inbox,
+        rejected: RejectionLog,
+        unverified: Unverified,
+        admit_soon: Callable[[], None],
+        kept: Kept | None = None,
+    ) -> Self:
+        """Make one as the settings say."""
+        return cls(
+            sources,
+            inbox,
+            rejected,
+            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            public_url=config.public_url,
+            max_body_bytes=config.max_body_bytes,
+            unverified=unverified,
+            admit_soon=admit_soon,
+            kept=kept,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one webhook and answer it."""
+        started = time.perf_counter()
+        try:
+            receipt_id = await self._take(scope, receive)
+        except ClientGone:
+            return
+        except Refusal as no:
+            no.__context__ = None  # it and the traceback hold the body
+            refusal = no.with_traceback(None)
+        else:
+            self._admit_soon()
+            await accepted(scope, send, receipt_id)
+            SECONDS.observe(time.perf_counter() - started)
+            return
+        RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            # A sender that is told to wait and does not is kept waiting: a flood of answers too takes the loop away.
+            # Each another while: what was refused together would come again together.
+            self._spread = (self._spread + _GOLDEN) % 1
+            await self._sleep(_HELD_SECONDS * (0.5 + self._spread))
+        await refused(
+            send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
+        )
+
+    async def _take(self, scope: Scope, receive: Receive) -> str:
+        """Find the source, verify, commit; return the receipt's id. Raises Refusal."""
+        match = _PATH.fullmatch(scope["path"])
+        if match is None:
+            raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
+        if scope["method"] != "POST":
+            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
+        source_id, event_type = match.groups()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        encoded = _is_encoded(headers)
+        body = await self._read(headers, receive)
+
+        source = self._sources.get(source_id)
+        if source is None:
+            try:
+                source = await self._sources.resolve(source_id)
+            except TrunklineError:
+                delivery = self._delivery(scope, headers, body)
+                return await self._keep_unverified(source_id, event_type, delivery)
+        if source is None or not source.accepting:
+            raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
+
+        delivery = self._delivery(scope, headers, body)
+        adapter = adapter_for(source.provider)
+        try:
+            if encoded:  # decompressing a megabyte takes longer than answering a few webhooks
+                delivery = await asyncio.to_thread(verified, source, delivery, self._max_body)
+            elif is_long(body):  # nobody has shown yet that it is a sender's: it may not hold up all others
+                await asyncio.to_thread(adapter.verify, source, delivery)
+            else:
+                adapter.verify(source, delivery)
+        except OpenedTooLarge as large:
+            raise Refusal(413, "BODY_TOO_LARGE", str(large), source) from None
+        except Malformed as damaged:
+            raise Refusal(400, "BAD_ENCODING", str(damaged), source) from None
+        except Rejected as rejected:
+            self._lines.note(source, event_type, delivery, str(rejected))
+            self._below_ceiling(
+                "!" + source_id, source
+            )  # apart: what strangers send is not the sender's to answer for
+            self._rejected.keep(source, event_type, delivery, str(rejected))
+            raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
+        self._below_ceiling(source_id, source)
+
+        if source.receipts_quota and self._kept is not None:
+            self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
+        receipt_id = ids.receipt_id()
+        content_type = headers.get("content-type", "")[:128]
+        row = (
+            receipt_id, source_id, source.tenant_id, event_type, delivery.received,
+            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
+            delivery.body,
+        )  # fmt: skip
+        await self._commit(row, source)
+        self._accepted[source.provider].inc()
+        return receipt_id
+
+    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+        """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        if kept.is_over(source, 1 if resends else GRACE):
+            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
+        kept.take(source.tenant_id, size)
+
+    def _below_ceiling(self, key: str, source: Source) -> None:
+        wait = self._ceiling.take(key)
+        if wait:
+            message = "this source sends more than the ceiling allows"
+            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
+
+    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """Return the raw body; refuse it as soon as it is known to be too large."""
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_body:
+            raise self._too_large()
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            if len(body) > self._max_body:
+                raise self._too_large()
+            return body
+        chunks = [body]
+        size = len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":  # half a body is nobody's webhook
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._max_body:
+                raise self._too_large()
+        return b"".join(chunks)
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "BODY_TOO_LARGE", f"the body is larger than {self._max_body} bytes")
+
+    def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        target: str = raw_path.decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        return Delivery(body, headers, self._public_url + target, self._now(), target)
+
+    async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
+        """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
+        url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
+        weight = weight_of(url, headers, delivery.body)
+        if not self._unverified.enter(weight):
+            message = "the source is not known here and cannot be asked for; try again"
+            raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
+        receipt_id = ids.receipt_id()
+        row = (
+            receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
+            delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
+        )  # fmt: skip
+        kept = False
+        try:
+            await self._commit(row, None)
+            kept = True
+        finally:
+            self._unverified.entered(receipt_id, weight, kept=kept)
+        RECEIPTS.labels("unknown", "unverified").inc()
+        return receipt_id
+
+    async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
+        try:
+            await self._inbox.append(row, len(row[-1]))
+        except StoreError as error:
+            reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
+            message = "the webhook was not stored; try again"
+            raise Refusal(503, reason, message, source, retry_after=1) from error
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    try:
+        return is_encoded(headers)
+    except UnknownEncoding as unknown:
+        raise Refusal(415, "UNSUPPORTED_ENCODING", str(unknown)) from None
+
+
+def _provider(source: Source | None) -> str:
+    return provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"

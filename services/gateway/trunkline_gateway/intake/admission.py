@@ -1,0 +1,394 @@
+"""Admit: a loop behind the writer that decides what each receipt is: an event, a redelivery, or a dead letter.
+
+Receipts are taken in batches, each source's in order and the sources in turns (backlog.py). For each batch ONE
+transaction inserts the events that are new, their first jobs and the links of receipts to events, and takes the
+receipts out of the backlog; so a crash anywhere repeats the batch or has done it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from prometheus_client import Counter, Gauge
+from trunkline_jobs import Queue, QueueClass
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import SET_ASIDE
+from trunkline_store import BulkInsert, Database
+from trunkline_store.errors import StoreError
+from trunkline_store.tombstones import buried
+
+from trunkline_gateway.api.json_bounds import is_heavy
+from trunkline_gateway.events.rejections import KEPT_BYTES, insert_rejections
+from trunkline_gateway.hooks.encodings import HEADER
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified, weight_of
+from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
+from trunkline_gateway.intake.decision import Decision, Receipt, decide, set_aside
+from trunkline_gateway.intake.kept import add_kept
+from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
+from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.providers.base import Source
+from trunkline_gateway.schema import (
+    deleted_tenants,
+    event_receipts,
+    eventless_receipts,
+    events,
+    receipts,
+    undecided_receipts,
+)
+
+log = get_logger(__name__)
+
+LAG = Gauge(
+    "trunkline_admission_lag_seconds",
+    "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
+)
+ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
+
+_ENCODED = HEADER.encode()
+_SLICE = 32
+# As long as so few come at a time they are read without a trip to a thread.
+_FEW = 32
+# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 2 ms, and
+# rests this many times as long as it worked. Often and little: a quiet source's webhook is in the next lot.
+_CROWDED_BATCH = 16
+_PAUSE = 24.0
+_LONGEST_PAUSE = 0.1
+_LOOK_SECONDS = 30.0
+# How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
+_PATIENCE_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
+
+
+class Admitted(NamedTuple):
+    """What became of a batch, and whose the new events are."""
+
+    new: int
+    redelivered: int
+    dropped: int
+    tenants: AbstractSet[str]
+
+
+class _Undone(Exception):
+    """Ends a trial."""
+
+
+class Admission:
+    """The loop. One runs per process; each takes what no other took, so several on one store are harmless."""
+
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        sources: SourceMap,
+        *,
+        keep_rejections: int,
+        jobs_ready: Callable[[AbstractSet[str]], None],
+        unverified: Unverified,
+        busy: Callable[[], bool] = lambda: False,
+        batch: int = 256,
+        retry_undecided_seconds: float = 2.0,
+        events_days: int = 0,
+        base_url: str = "",
+        keep_rejections_bytes: int = KEPT_BYTES,
+        is_over: Callable[[Source], bool] = lambda source: False,
+    ):
+        """Take every dependency.
+
+        `jobs_ready` is told the tenants for whom jobs were made; `unverified` counts the receipts that nobody can
+        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
+        what providers post to; `is_over` says that a source's tenant has more than its quota: its new jobs go behind
+        those of the others; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
+        share of it.
+        """
+        self._db = db
+        self._queue = queue
+        self._sources = sources
+        self._keep_rejections = (keep_rejections, keep_rejections_bytes)
+        self._jobs_ready = jobs_ready
+        self._unverified = unverified
+        self._busy = busy
+        self._batch = batch
+        self._backlog = backlog_of(db)
+        self._undecided = Undecided()
+        self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
+        self._insert_links = BulkInsert(event_receipts)
+        self._retry_seconds = retry_undecided_seconds
+        self._events_days = events_days
+        self._base_url = base_url
+        self._is_over = is_over
+        self._wake = asyncio.Event()
+        self._last = 0  # how many the last look found
+        self._crowded = False  # when it looked
+        self._any_undecided = True  # until the first look says otherwise
+        # Where several admissions share the store, what one leaves undecided and dies is another's to find.
+        self._shared = db.features.shared
+        self._look_due = 0.0
+
+    def soon(self) -> None:
+        """Say that a receipt was committed. Called once a webhook: it must cost nothing."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Admit for ever, and look again at what could not be judged; a store that fails is tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._admit_for_ever())
+            group.create_task(self._retry_for_ever())
+
+    async def _admit_for_ever(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
+            self._wake.clear()
+            try:
+                began = time.monotonic()
+                while await self.step():
+                    if self._crowded:
+                        await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
+                    began = time.monotonic()
+            except StoreError as error:
+                log.warning("admission_store_failed", error=str(error))
+                await asyncio.sleep(0.5)
+            except Exception as error:  # whatever it is, it must not end every source's admission
+                log.error("admission_failed", exc_info=error)
+                await asyncio.sleep(0.5)
+
+    async def _retry_for_ever(self) -> None:
+        """Look again by the clock, however many webhooks come, and beside the loop that admits them."""
+        while True:
+            try:
+                if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
+                    self._look_due = time.monotonic() + _LOOK_SECONDS
+                    await self.retry_undecided()
+            except StoreError as error:
+                log.warning("undecided_not_looked_at", error=str(error))
+            await asyncio.sleep(self._retry_seconds)
+
+    async def step(self) -> bool:
+        """Admit one batch; True when there may be more."""
+        self._crowded = self._busy()
+        came_before = self._unverified.waiting()
+        if self._last < _FEW and not self._crowded:
+            most = min(_FEW, self._batch)
+            batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
+        else:
+            most = _CROWDED_BATCH if self._crowded else self._batch
+            batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
+        self._last = most if batch.more else len(batch.rows)
+        if not batch.rows:
+            LAG.set(0)
+            self._unverified.looked_at(came_before, ())  # another process did
+            return False
+        decisions = await self._decide(batch.rows)
+        self._count(await self._write(decisions, self._backlog, batch))
+        undecided = {d.seq for d in decisions if d.undecided}
+        self._any_undecided |= bool(undecided)
+        if undecided or came_before:
+            weights = [_weight(row) for row in batch.rows if row.seq in undecided]
+            self._unverified.looked_at([row.receipt_id for row in batch.rows], weights)
+        LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
+        return batch.more
+
+    async def retry_undecided(self) -> None:
+        """Look again at receipts whose source could not be asked for when they came."""
+        after = ""
+        while sources := await self._db.read(lambda conn: self._undecided.sources(conn, after, self._batch)):  # noqa: B023
+            after = sources[-1]
+            known, _ = await self._known(sources, _RETRY_SECONDS)
+            while known:
+                batch = await self._db.read(lambda conn: self._undecided.read(conn, known, self._batch))  # noqa: B023
+                if not batch.rows:
+                    break
+                decided = {d.seq: d for d in await self._decide(batch.rows) if not d.undecided}
+                if not decided:
+                    break
+                done = Batch([row for row in batch.rows if row.seq in decided])
+                self._count(await self._write(list(decided.values()), self._undecided, done))
+        waiting, weight = await self._db.read(self._undecided.count)
+        self._any_undecided = bool(waiting)
+        self._unverified.recount(waiting, weight)
+
+    def _count(self, admitted: Admitted) -> None:
+        """Count outside the transaction, which may run more than once."""
+        new, redelivered, dropped, tenants = admitted
+        ADMITTED.labels("tenant_deleted").inc(dropped)
+        ADMITTED.labels("new").inc(new)
+        ADMITTED.labels("redelivery").inc(redelivered)
+        if new:
+            self._jobs_ready(tenants)
+
+    async def _decide(self, rows: Sequence[Receipt]) -> list[Decision]:
+        known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
+        decisions: list[Decision] = []
+        for start in range(0, len(rows), _SLICE):
+            for row in rows[start : start + _SLICE]:
+                source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
+                given = (row, source, unsure_of_it, self._events_days, self._base_url)
+                heavy = is_heavy(row.body) or _ENCODED in row.headers
+                decision = await asyncio.to_thread(decide, *given) if heavy else decide(*given)
+                if source is not None and decision.job is not None and self._is_over(source):
+                    later = replace(decision.job, queue_class=QueueClass.BACKGROUND)
+                    decision = replace(decision, job=later)
+                decisions.append(decision)
+            # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
+            await asyncio.sleep(0)
+        return decisions
+
+    async def _known(
+        self, source_ids: Iterable[str], seconds: float
+    ) -> tuple[dict[str, Source | None], set[str]]:
+        """Return the sources, None for one that is not there, and the ids of those of which nobody can tell in time.
+
+        Unknown ones are asked for side by side; an answer that comes later is there the next time.
+        """
+        known: dict[str, Source | None] = {}
+        asked: dict[str, asyncio.Task[Source | None]] = {}
+        for source_id in source_ids:
+            source = self._sources.get(source_id)
+            if source is None:
+                asked[source_id] = asyncio.ensure_future(self._sources.resolve(source_id))
+            else:
+                known[source_id] = source
+        if asked:
+            await asyncio.wait(asked.values(), timeout=seconds)
+        unsure: set[str] = set()
+        for source_id, task in asked.items():
+            try:
+                if task.done():
+                    known[source_id] = task.result()
+                    continue
+                task.cancel()
+            except TrunklineError:
+                pass
+            unsure.add(source_id)
+        return known, unsure
+
+    async def _write(self, decisions: list[Decision], backlog: Looked, batch: Batch) -> Admitted:
+        """Write the decisions about a batch. One that cannot be written becomes a dead letter: the others go on."""
+        try:
+            return await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            failing = {d.seq: why for d in decisions if (why := await self._fails(d, batch.rows))}
+            if not failing:
+                raise
+        aside = [
+            set_aside(d, f"it could not be kept ({failing[d.seq]})") if d.seq in failing else d
+            for d in decisions
+        ]
+        lost = {d.seq for d in aside if d.seq in failing and await self._fails(d, batch.rows)}
+        aside = [Decision(d.seq, d.source_id) if d.seq in lost else d for d in aside]
+        admitted = await self._db.write(lambda conn: self._apply(conn, aside, backlog, batch))
+        for seq, why in failing.items():
+            SET_ASIDE.labels("admission").inc()
+            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=seq not in lost)
+        return admitted
+
+    async def _fails(self, decision: Decision, rows: Sequence[Receipt]) -> str:
+        """Try to write one decision, and undo it; the name of what went wrong, else nothing."""
+
+        def trial(conn: sa.Connection) -> None:
+            self._enter(conn, [decision], rows)
+            raise _Undone
+
+        try:
+            await self._db.write(trial)
+        except _Undone:
+            return ""
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            return type(error).__name__
+        return ""
+
+    def _apply(
+        self, conn: sa.Connection, decisions: list[Decision], backlog: Looked, batch: Batch
+    ) -> Admitted:
+        """Write the decisions about a batch in the open transaction."""
+        taken = backlog.take(conn, batch)
+        if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
+            decisions = [d for d in decisions if d.seq in taken]
+        return self._enter(conn, decisions, batch.rows)
+
+    def _enter(self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]) -> Admitted:
+        undecided = [d for d in decisions if d.undecided]
+        if undecided:
+            weights = {row.seq: _weight(row) for row in rows}
+            waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
+            conn.execute(undecided_receipts.insert(), waiting)
+        decisions, dropped = _without_deleted_tenants(conn, decisions)
+        ids = {row.seq: row.receipt_id for row in rows}
+        eventless = [
+            {
+                "seq": d.seq,
+                "tenant_id": d.rejection["tenant_id"],
+                "expire_at": d.rejection["expire_at"],
+                "receipt_id": ids[d.seq],
+            }
+            for d in decisions
+            if d.rejection
+        ]
+        if eventless:
+            conn.execute(eventless_receipts.insert(), eventless)
+            empty_bodies(conn, [row["seq"] for row in eventless])  # the rejection holds it
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
+        decisions = [d for d in decisions if d.event]
+        for opened in (d for d in decisions if d.body is not None):
+            itself = receipts.c.seq == opened.seq
+            conn.execute(receipts.update().where(itself).values(body=opened.body))
+        decisions = told_apart(conn, decisions)
+        new = self._admit_events(conn, decisions, rows) if decisions else set()
+        return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
+
+    def _admit_events(
+        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
+    ) -> set[tuple[str, str]]:
+        """Insert the events with their jobs and links; tenants and ids of those that are new.
+
+        Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
+        """
+        now = self._db.clock.now()
+        ids = {row.seq: row.receipt_id for row in rows} | {
+            d.seq: d.receipt_id for d in decisions if d.receipt_id
+        }
+        opened = {d.seq: d.body for d in decisions if d.body is not None}
+        bodies = {row.seq: row.body for row in rows} | opened
+        weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
+        found = [d.event | {"updated_at": now} for d in decisions if d.event]
+        columns = self._insert_events.columns
+        new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])
+        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
+        self._queue.enqueue_many(conn, jobs.values())
+        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
+        sizes = drop_repeated(conn, links, new, bodies)
+        self._insert_links.run(conn, [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links])
+        kept: dict[str, int] = defaultdict(int)
+        for (tenant, _), seq in links:
+            kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)
+        add_kept(conn, kept)
+        return new
+
+
+def _weight(row: Receipt) -> int:
+    return weight_of(row.url, row.headers, row.body)
+
+
+def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
+    """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
+    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
+    if not gone:
+        return decisions, 0
+    late = [d.seq for d in decisions if d.tenant_id in gone]
+    conn.execute(receipts.delete().where(receipts.c.seq.in_(late)))
+    return [d for d in decisions if d.tenant_id not in gone], len(late)

@@ -1,0 +1,197 @@
+"""Decide: what one receipt is, as a pure function of the receipt and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from trunkline.common.v1 import provider_pb2
+from trunkline_jobs import NewJob
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.periodic import SET_ASIDE, place_of
+
+from trunkline_gateway import ids
+from trunkline_gateway.events.rejections import rejection_row
+from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, unpack
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.public_urls import public_url
+from trunkline_gateway.providers.registry import adapter_for
+
+log = get_logger(__name__)
+
+FIRST_STAGE = "normalise"
+
+
+class Receipt(NamedTuple):
+    """A receipt as admission reads it: the columns of `schema.receipts`, but for an engine's mark."""
+
+    seq: int
+    receipt_id: str
+    source_id: str
+    tenant_id: str
+    event_type: str
+    received_at: datetime
+    verdict: int
+    content_type: str
+    url: str
+    headers: bytes
+    body: bytes
+
+
+_MOST_CALL_ID = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
+
+    seq: int
+    source_id: str
+    event: dict[str, Any] | None = None  # a row of `events`
+    job: NewJob | None = None
+    rejection: dict[str, Any] | None = None
+    undecided: bool = False
+    body: bytes | None = field(default=None, repr=False)
+    """What takes the place of a body that came compressed, once it is verified."""
+    receipt_id: str = ""
+    """Of a receipt that is not of the batch: one whose event was cut in two."""
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose it is; empty while nobody knows."""
+        row = self.event or self.rejection
+        return str(row["tenant_id"]) if row else ""
+
+
+def set_aside(decision: Decision, why: str) -> Decision:
+    """Return what a decision becomes that cannot be written: a dead letter with the reason, else nothing at all."""
+    if decision.event is None or decision.job is None:
+        return Decision(decision.seq, decision.source_id)
+    plain = {"event_time": None, "warnings": None, "revises": None, "content": None, "told_at": None}
+    job = replace(decision.job, group_key=None, dead={"message": why})
+    return replace(decision, event={**decision.event, **plain}, job=job)
+
+
+def decide(
+    row: Receipt, source: Source | None, unsure: bool, events_days: int = 0, base_url: str = ""
+) -> Decision:
+    """Say what a receipt is. Pure: the same receipt, source and settings always give the same decision.
+
+    `base_url` is what providers post to, as it is set today; `events_days` is how long events are kept whose tenant's
+    retention says nothing, 0 for good.
+    """
+    if unsure:  # the tenant service cannot be asked: a verified receipt waits for its source's adapter too
+        return Decision(row.seq, row.source_id, undecided=True)
+    days = (source.retention.events_days if source else 0) or events_days
+    expire_at = row.received_at + timedelta(days=days) if days else None
+    if source is None or (row.verdict == verdicts.UNVERIFIED and not source.accepting):
+        return _without_source(row, expire_at)
+    delivery = Delivery(
+        row.body,
+        {"content-type": row.content_type, **(unpack(row.headers) if row.headers else {})},
+        public_url(base_url, row.url),
+        row.received_at,
+        row.url,
+    )
+    adapter = adapter_for(source.provider)
+    if row.verdict == verdicts.UNVERIFIED:
+        try:
+            if encodings.is_encoded(delivery.headers):
+                opened = encodings.verified(source, delivery).body
+                plain = row._replace(body=opened, verdict=verdicts.VERIFIED)
+                return replace(decide(plain, source, unsure, events_days, base_url), body=opened)
+            adapter.verify(source, delivery)
+        except Malformed as damaged:  # signed by its sender, and damaged
+            return _unreadable(row, source, expire_at, str(damaged))
+        except Rejected as rejected:
+            reason = str(rejected)
+            named = kept_of(source, delivery.headers)
+            kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, named, reason)
+            return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
+    try:
+        identity = adapter.identify(source, row.event_type, delivery)
+    except Malformed as malformed:
+        return _unreadable(row, source, expire_at, str(malformed))
+    except (
+        Exception
+    ) as error:  # what no adapter foresaw is one sender's trouble, and must not end everybody's admission
+        log.error(
+            "receipt_unreadable",
+            source=row.source_id,
+            receipt=row.receipt_id,
+            error=type(error).__name__,
+            at=place_of(error),
+        )
+        SET_ASIDE.labels("admission").inc()
+        return _unreadable(row, source, expire_at, f"the body could not be read ({type(error).__name__})")
+    alias = identity.call_aliases[0] if identity.call_aliases else ""
+    decision = _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
+    if identity.revises and decision.event is not None:
+        # Of changes with different times the times say which was last; what is told again of one is a redelivery.
+        at = identity.event_time.isoformat() if identity.event_time else ""
+        changed = (source.source_id, row.event_type, alias, at)
+        decision.event["revises"] = ids.digest_id("v", changed)
+        decision.event["content"] = identity.revises
+    return decision
+
+
+def _unreadable(row: Receipt, source: Source, expire_at: datetime | None, why: str) -> Decision:
+    """Return a dead letter; the same unreadable body twice is one."""
+    body_hash = ids.digest_id("b", (row.body.hex(),))
+    return _event(row, source, ("malformed", body_hash), None, "", expire_at, dead=why)
+
+
+def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
+    """Keep a receipt of no source: of a verified one its tenant sees a dead letter, of another only operators know."""
+    if row.verdict == verdicts.VERIFIED:
+        gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
+        why = "the source was deleted"
+        return _event(row, gone, ("deleted", row.receipt_id), None, "", expire_at, dead=why)
+    delivery = Delivery(row.body, unpack(row.headers), row.url, row.received_at, row.url)
+    named, why = kept_of_anybody(delivery.headers), "there is no such source"
+    kept = rejection_row(row.tenant_id, row.source_id, row.event_type, delivery, named, why)
+    return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
+
+
+def _event(
+    row: Receipt,
+    source: Source,
+    dedup_fields: Iterable[str],
+    event_time: datetime | None,
+    alias: str,
+    expire_at: datetime | None,
+    dead: str | None = None,
+) -> Decision:
+    event_id = ids.event_id(source.source_id, row.event_type, dedup_fields)
+    event = {
+        "tenant_id": source.tenant_id,
+        "event_id": event_id,
+        "source_id": source.source_id,
+        "provider": int(source.provider),
+        "event_type": row.event_type,
+        "received_at": row.received_at,
+        "event_time": event_time,
+        "first_seq": row.seq,
+        "call": "",
+        "finished_at": None,
+        "expire_at": expire_at,
+        "warnings": None,
+        "revises": None,
+        "content": None,
+        "told_at": None,
+        "updated_at": row.received_at,
+        "provider_call_id": alias[:_MOST_CALL_ID] or None,
+    }
+    job = NewJob(
+        job_id=event_id,
+        tenant_id=source.tenant_id,
+        subject=event_id,
+        kind="event",
+        stage=FIRST_STAGE,
+        group_key=ids.group_key(source.tenant_id, source.source_id, alias) if alias else None,
+        dead={"message": dead} if dead else None,
+    )
+    return Decision(row.seq, row.source_id, event=event, job=job)

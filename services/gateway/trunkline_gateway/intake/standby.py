@@ -1,0 +1,98 @@
+"""Standby: while a gateway cannot open its store, as on a full disk, webhooks go to the spool all the same.
+
+On a file as its store nobody else can take them. On Spanner other replicas do, and one that waits for a migration
+must not seem ready: it refuses (unready.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from trunkline_runtime.logs import get_logger
+from trunkline_runtime.metrics import Ready
+from trunkline_store.errors import StoreError
+
+from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.edge.unready import answering
+from trunkline_gateway.hooks.receiver import ReceiptRow, Receiver
+from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, Keeper
+from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.providers.base import Delivery, Source
+
+log = get_logger(__name__)
+
+_LOOK_SECONDS = 0.25
+
+
+@asynccontextmanager
+async def standing_by(
+    config: GatewayConfig, sources: SourceMap, why: Callable[[], str]
+) -> AsyncIterator[Ready]:
+    """Answer at the HTTP address while the block lasts, and spool webhooks; /readyz tells operators `why`."""
+    if not config.store_is_a_file:
+        async with answering(config.http_address, why) as ready:
+            yield ready
+        return
+    spool = Spool(config.spool_file(), config.spool_max_bytes)
+    inbox = StandbyInbox(spool, config.confirm_seconds)
+    # Nothing is looked at before the store is there: this bounds what is spooled until then.
+    unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
+    receiver = Receiver.of(config, sources, inbox, _Forgotten(), unverified, lambda: None)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(spool.close)
+        await inbox.care()
+        for loop in (inbox.run(), sources.follow()):
+            stack.callback(asyncio.create_task(loop).cancel)
+        yield await stack.enter_async_context(answering(config.http_address, why, receiver, inbox))
+
+
+class StandbyInbox:
+    """An Inbox (receive.py) that has a spool only. No receipt here was ever handed to the store: its floor is 0."""
+
+    def __init__(self, spool: Spool, confirm_seconds: float):
+        """The spool is opened by `care`."""
+        self._spool = spool
+        self._keeper = Keeper(spool, confirm_seconds)
+
+    async def append(self, row: ReceiptRow, size: int) -> None:
+        """Commit one row of `receipts`. Raises StoreError."""
+        await self._keeper.keep(row, 0, "no_store")
+
+    @property
+    def can_take(self) -> bool:
+        """Whether a webhook that comes now is kept."""
+        return not self._spool.trouble and not self._keeper.refusing
+
+    def describe(self) -> list[str]:
+        """Return lines for an operator."""
+        return [*self._keeper.describe(), *self._spool.describe()]
+
+    async def care(self) -> None:
+        """Open the spool where that is due. One that another gateway uses is as good as none."""
+        try:
+            await self._spool.care()
+        except StoreError as error:
+            log.warning("spool_not_open", error=str(error))
+        GOES_TO.set(SPOOL if self.can_take else NOWHERE)
+
+    async def run(self) -> None:
+        """Care for the spool, for ever."""
+        due = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._keeper.tick_seconds)
+            self._keeper.tick()
+            if clock() > due:
+                due = clock() + _LOOK_SECONDS
+                await self.care()
+
+
+class _Forgotten:
+    """Requests with a wrong signature: there is no store to keep them in, and they are answered 401 all the same."""
+
+    def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
+        """Drop it; the receiver's log line tells of it."""

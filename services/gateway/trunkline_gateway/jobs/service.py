@@ -1,0 +1,297 @@
+"""JobService: hands jobs to workers under leases and takes their reports; every write compares the lease token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, timedelta
+from typing import Any
+
+import grpc
+import sqlalchemy as sa
+from trunkline.gateway.v1 import job_service_pb2 as pb
+from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
+from trunkline_store import Database
+from trunkline_store.hot import Hot, Row
+
+from trunkline_gateway.jobs.shares import Shares
+from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
+from trunkline_gateway.schema import events, jobs, receipts
+
+# A job that becomes due by time alone (a retry) is found by looking again this often.
+_LOOK_SECONDS = 0.5
+# So long slots that become free are gathered, for one claim to fill: a few per cent of what a call takes.
+_GATHER_SECONDS = 0.025
+# The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
+CLAIM_BYTES = 12 << 20
+_GONE = {"message": "its receipt is not there any more"}
+
+_ABOUT = Hot(
+    sa.select(events, receipts.c.body, receipts.c.content_type)
+    .join(receipts, receipts.c.seq == events.c.first_seq)
+    .where(
+        events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
+        events.c.event_id.in_(sa.bindparam("events", expanding=True)),
+    )
+)
+_WEIGHTS = Hot(
+    sa.select(events.c.event_id, sa.func.length(receipts.c.body).label("weight"))
+    .join(receipts, receipts.c.seq == events.c.first_seq)
+    .where(
+        events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
+        events.c.event_id.in_(sa.bindparam("events", expanding=True)),
+    )
+)
+_TELL = Hot(
+    sa.update(events)
+    .where(events.c.tenant_id == sa.bindparam("tenant"), events.c.event_id == sa.bindparam("event"))
+    .values(
+        finished_at=sa.bindparam("new_finished", type_=events.c.finished_at.type),
+        call=sa.bindparam("new_call"),
+        updated_at=sa.bindparam("new_updated", type_=events.c.updated_at.type),
+    )
+)
+
+
+class JobService(job_service_pb2_grpc.JobServiceServicer):
+    """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
+
+    def __init__(self, db: Database, queue: Queue, shares: Shares):
+        """Take the store, its queue, and who is given how much of it."""
+        self._db = db
+        self._queue = queue
+        self._shares = shares
+        # Tenants that a claim found to have all they may have in work, and nothing was given back since.
+        self._capped: AbstractSet[str] = frozenset()
+        self._gathering: asyncio.TimerHandle | None = None
+        self._ready = asyncio.Event()
+        self._stopping = False
+
+    def jobs_ready(self, tenants: AbstractSet[str] | None = None) -> None:
+        """Say that jobs were made or became free; `tenants` whose they are, where that is known.
+
+        More jobs for tenants that have as many in work as they may wake nobody: under a flood that would be a
+        claim for nothing after every batch that is admitted.
+        """
+        if tenants is None:
+            self._capped = frozenset()
+        if tenants is None or not tenants <= self._capped:
+            self._ready.set()
+
+    def _leases_ended(self) -> None:
+        """Wake claims in a moment: one then fills all the slots that are free by that time.
+
+        A claim for each would cost as much as a stage. Nobody quiet waits for it: new jobs wake claims at once.
+        """
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self.jobs_ready()
+
+    def stop(self) -> None:
+        """Answer every waiting claim, and give out nothing more."""
+        self._stopping = True
+        self._ready.set()
+
+    async def ClaimJobs(
+        self, request: pb.ClaimJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ClaimJobsResponse:
+        """Lease jobs, waiting up to `wait` for the first; a worker without a free slot waits for one too."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
+        while not self._stopping:
+            self._ready.clear()
+            self._shares.claims(request.worker, request.slots or request.limit, loop.time())
+            caps = self._shares.caps()
+            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
+            if jobs:
+                self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
+                if len(jobs) == request.limit:
+                    self._ready.set()  # there may be more for the next worker
+                return pb.ClaimJobsResponse(jobs=jobs)
+            self._capped = capped
+            left = deadline - loop.time()
+            if left <= 0:
+                break
+            try:
+                await asyncio.wait_for(self._ready.wait(), min(left, _LOOK_SECONDS))
+            except TimeoutError:
+                continue
+        return pb.ClaimJobsResponse()
+
+    def _claim(
+        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
+    ) -> tuple[list[pb.Job], set[str]]:
+        """Return the jobs, and the tenants that were passed over for their cap."""
+        while True:
+            capped: set[str] = set()
+            jobs, buried = self._lease(conn, request, caps, capped)
+            if jobs or not buried:
+                return jobs, capped
+            # What was buried filled the claim, and others may be due.
+
+    def _lease(
+        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int], capped: set[str]
+    ) -> tuple[list[pb.Job], int]:
+        """Return the jobs that were leased, and how many were buried in place of that."""
+        lease = request.lease.ToTimedelta().total_seconds()
+        tries = Tries(_most_attempts)
+        jobs = self._queue.claim(
+            conn,
+            request.worker,
+            request.limit,
+            lease,
+            in_flight_caps=caps,
+            room=self._shares.room(request.slots),
+            capped=capped,
+            load=_LOAD,
+            tries=tries,
+        )
+        for ended in tries.given_up:
+            _tell_event(conn, ended, finished=False)
+        buried = len(tries.given_up)
+        if not jobs:
+            return [], buried
+        about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
+        rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
+        given = []
+        for job in jobs:
+            row = rows.get((job.tenant_id, job.subject))
+            if row is None:  # such a job must not fail the claim of all the others, for ever
+                self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                buried += 1
+            else:
+                given.append(_job(job, row))
+        return given, buried
+
+    async def RenewLeases(
+        self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.RenewLeasesResponse:
+        """Lengthen leases; name those that are lost."""
+        lease = request.lease.ToTimedelta()
+        lost = await asyncio.gather(*(self._renew(held, lease) for held in request.leases))
+        return pb.RenewLeasesResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+
+    async def _renew(self, held: pb.Lease, lease: timedelta) -> str | None:
+        try:
+            await self._db.write(
+                lambda conn: self._queue.renew(conn, held.job_id, held.lease_token, lease.total_seconds())
+            )
+        except LeaseLost:
+            return held.job_id
+        return None
+
+    async def ReportJobs(
+        self, request: pb.ReportJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReportJobsResponse:
+        """Apply each report in a transaction of its own; the writer commits them together."""
+        lost = await asyncio.gather(*(self._report(report) for report in request.reports))
+        self._leases_ended()
+        return pb.ReportJobsResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+
+    async def _report(self, report: pb.JobReport) -> str | None:
+        try:
+            await self._db.write(lambda conn: self._apply(conn, report))
+        except LeaseLost:
+            return report.lease.job_id
+        return None
+
+    def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
+        queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
+        ran, made = _ran(report), dict(report.checkpoint)
+        finished = False
+        match report.WhichOneof("outcome"):
+            case "advance":
+                job = queue.advance(conn, job_id, token, report.advance.next_stage, made, ran)
+            case "done":
+                job, finished = queue.complete(conn, job_id, token, made, ran), True
+            case "retry":
+                delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
+                job = queue.reschedule(conn, job_id, token, delay, True, error, made, ran)
+            case "wait":
+                delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
+                later = QueueClass.BACKGROUND if report.wait.background else None
+                job = queue.reschedule(conn, job_id, token, delay, False, error, made, ran, later)
+            case _:
+                job = queue.bury(conn, job_id, token, {"message": report.dead.error}, made, ran)
+        _tell_event(conn, job, finished=finished)
+        if report.warnings:
+            _warn(conn, job_id, report.warnings)
+
+    async def ReleaseLeases(
+        self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ReleaseLeasesResponse:
+        """Give back every lease of a worker that stops."""
+        released = await self._db.write(lambda conn: self._queue.release(conn, request.worker))
+        self._shares.leaves(request.worker)
+        self.jobs_ready()
+        return pb.ReleaseLeasesResponse(released=released)
+
+
+def _most_attempts(stage: str) -> int:
+    policy = POLICIES.get(stage)
+    return policy.attempts if policy else MOST_ATTEMPTS
+
+
+def _weigh(conn: sa.Connection, chosen: Sequence[tuple[str, str]]) -> Mapping[str, int]:
+    """Return the bytes of the bodies that jobs carry; a job has the id of its event."""
+    about = {"tenants": list({tenant for tenant, _ in chosen}), "events": [job for _, job in chosen]}
+    return {row["event_id"]: row["weight"] for row in _WEIGHTS.all(conn, about)}
+
+
+_LOAD = Load(CLAIM_BYTES, _weigh)
+
+
+def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
+    """Say in the event what of its body was left out."""
+    job = sa.select(jobs.c.tenant_id).where(jobs.c.job_id == job_id).scalar_subquery()
+    mine = (events.c.event_id == job_id) & (events.c.tenant_id == job)
+    conn.execute(events.update().where(mine).values(warnings=list(warnings)))
+
+
+def _ran(report: pb.JobReport) -> Ran:
+    began = report.start_time.ToDatetime(UTC) if report.HasField("start_time") else None
+    ended = report.end_time.ToDatetime(UTC) if report.HasField("end_time") else None
+    passed = [
+        Passed(one.stage, one.start_time.ToDatetime(UTC), one.end_time.ToDatetime(UTC))
+        for one in report.passed
+    ]
+    return Ran(began, ended, passed)
+
+
+def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
+    """Say in the event that it changed, and which call it is about: the last stage that named one knows."""
+    call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
+    finish = job.at if finished else None
+    about = {"tenant": job.tenant_id, "event": job.subject}
+    _TELL.run(conn, {**about, "new_call": call, "new_finished": finish, "new_updated": job.at})
+
+
+def _job(job: Job, row: Row) -> pb.Job:
+    message = pb.Job(
+        job_id=job.job_id,
+        lease_token=job.lease_token,
+        event=f"tenants/{job.tenant_id}/events/{job.subject}",
+        source=f"tenants/{job.tenant_id}/sources/{row['source_id']}",
+        provider=row["provider"],
+        event_type=row["event_type"],
+        receive_time=row["received_at"],
+        stage=job.stage,
+        attempts=job.attempts,
+        generation=job.generation,
+        checkpoint=job.checkpoint,
+        body=row["body"],
+        content_type=row["content_type"],
+        group_key=job.group_key or "",
+    )
+    for field, when in (
+        (message.lease_expire_time, job.lease_until),
+        (message.stage_start_time, job.stage_began_at),
+    ):
+        if when is not None:
+            field.FromDatetime(when)
+    return message
