@@ -1,4 +1,4 @@
-"""A local token bucket per source: the abuse ceiling, above what a sender of calls reaches and well below what the gateway takes."""
+"""A local token bucket per source: the abuse ceiling, above what callers fill and well below what the gateway takes."""
 
 from __future__ import annotations
 
