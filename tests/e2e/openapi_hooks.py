@@ -36,6 +36,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return
     if case.query and "requestId" in case.query:
         case.query["requestId"] = uuid.uuid4().hex  # one that was used belongs to another request
+    if body.get("requestId"):
+        body["requestId"] = uuid.uuid4().hex
     if case.operation.method.upper() == "PATCH":
         case.body = body = {k: v for k, v in body.items() if k not in (*_OPTIONS, "provider", "etag")}
     if case.operation.path.endswith("/apiKeys") and body.get("expireTime"):

@@ -114,27 +114,44 @@ def test_operating(world, shell):
     tenant = seed_tenant(world.suite.http_url, world.suite.operator_token, "documented", world.recordings.url)
     source = tenant.source("callrail")
     done = finished(world, tenant)
+    world.recordings.tokens.add(source.credential)
+    number = world.call_id()
+    sound = ROOT / "tests/data/calls/voicemail.mp3"
+    world.recordings.files[number] = world.recordings.files[f"CAL{number}"] = sound
+    recorded = webhooks.callrail(source, "post_call", webhooks.callrail_call(source, number, recorded=True))
+    world.finished(tenant, world.post(recorded).json()["receiptId"])
     malformed = webhooks.callrail(source, "post_call", {"id": []})
     dead = world.finished(tenant, world.post(malformed).json()["receiptId"], "EVENT_STATE_DEAD_LETTER")
-    refused = webhooks.callrail(source, "pre_call", {"id": "7"})
-    body = refused.body
-    signature = base64.b64encode(hmac.digest(b"the real one", body, hashlib.sha1)).decode()
-    headers = {**refused.headers, "Signature": signature}
-    assert httpx.post(refused.url, content=body, headers=headers).status_code == 401
+    stopped = webhooks.callrail(source, "post_call", {"id": {}})
+    stopped_event = world.finished(tenant, world.post(stopped).json()["receiptId"], "EVENT_STATE_DEAD_LETTER")
+    for number in ("7", "8"):
+        refused = webhooks.callrail(source, "pre_call", {"id": number})
+        body = refused.body
+        signature = base64.b64encode(hmac.digest(b"the real one", body, hashlib.sha1)).decode()
+        headers = {**refused.headers, "Signature": signature}
+        assert httpx.post(refused.url, content=body, headers=headers).status_code == 401
     with api(world.suite.http_url, world.suite.operator_token) as operator:
         replay = operator.post(
             "/v1/tenants/documented/events:replay", json={"filter": "state = dead_letter"}
         ).raise_for_status()
         rejections = world.wait(
-            lambda: operator.get("/v1/tenants/documented/rejections").json().get("rejections"),
-            "the rejection",
+            lambda: (
+                operator.get("/v1/tenants/documented/rejections").json().get("rejections", [])[1:]
+                and operator.get("/v1/tenants/documented/rejections").json()["rejections"]
+            ),
+            "the rejections",
         )
+        recordings = operator.get("/v1/tenants/documented/recordings").json()["recordings"]
     names = {
         "DEAD_EVENT": dead["name"].rpartition("/")[2],
         "DONE_EVENT": done["name"].rpartition("/")[2],
         "EVENT": done["name"].rpartition("/")[2],
         "REPLAY": replay.json()["name"].rpartition("/")[2],
         "SOURCE": source.id,
+        "WAITING_EVENT": stopped_event["name"].rpartition("/")[2],
+        "RECEIPT": done["receipts"][0]["receiptId"],
+        "RECORDING": recordings[0]["name"].rpartition("/")[2],
+        "OLD_REJECTION": rejections[1]["name"].rpartition("/")[2],
         "REJECTION": rejections[0]["name"].rpartition("/")[2],
         "acme": "documented",
     }

@@ -250,7 +250,7 @@ TOMBSTONES = {"tenant.tenants", "gateway.deleted_tenants", "audio.deleted_tenant
 EVERYWHERE = {
     "tenant.tenants", "tenant.sources", "tenant.source_secrets", "tenant.source_changes", "tenant.api_keys",
     "tenant.requests", "tenant.calls", "tenant.call_aliases", "tenant.call_events", "tenant.leads",
-    "gateway.receipts", "gateway.events", "gateway.event_receipts", "gateway.eventless_receipts",
+    "gateway.kept_bytes", "gateway.receipts", "gateway.events", "gateway.event_receipts", "gateway.eventless_receipts",
     "gateway.rejections", "gateway.replays", "gateway.jobs", "gateway.jobs_turns",
     "audio.recordings", "audio.transcripts", "blobs", "ai.analyses",
 }  # fmt: skip

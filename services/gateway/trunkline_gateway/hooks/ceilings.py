@@ -1,4 +1,4 @@
-"""A local token bucket per source: the abuse ceiling, far above what any honest sender reaches."""
+"""A local token bucket per source: the abuse ceiling, above what callers fill and well below what the gateway takes."""
 
 from __future__ import annotations
 

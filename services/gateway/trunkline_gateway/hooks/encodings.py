@@ -31,7 +31,7 @@ def is_encoded(headers: Mapping[str, str]) -> bool:
     encoding = headers.get(HEADER)
     if not encoding:
         return False
-    encoding = encoding.strip().lower()
+    encoding = encoding.strip(" \t").lower()  # HTTP's own spaces: what is kept of a header must mean the same
     if encoding in _GZIP:
         return True
     if encoding == "identity":

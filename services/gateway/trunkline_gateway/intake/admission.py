@@ -172,6 +172,8 @@ class Admission:
                     await self.retry_undecided()
             except StoreError as error:
                 log.warning("undecided_not_looked_at", error=str(error))
+            except Exception as error:  # whatever it is, it must not end every source's admission
+                log.error("undecided_failed", exc_info=error)
             await asyncio.sleep(self._retry_seconds)
 
     async def step(self) -> bool:
