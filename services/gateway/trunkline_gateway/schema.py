@@ -66,7 +66,7 @@ undecided_receipts = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
-    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (unverified.py)
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (hooks/unverified.py)
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
@@ -171,7 +171,7 @@ eventless_receipts = sa.Table(
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
-# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (rejections.py).
+# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (events/rejections.py).
 rejections = sa.Table(
     "rejections",
     metadata,
@@ -182,7 +182,7 @@ rejections = sa.Table(
     sa.Column("received_at", UtcTimestamp, nullable=False),
     sa.Column("reason", Text(400), nullable=False),
     sa.Column("url", Text(2048), nullable=False),  # the path and query as they came
-    sa.Column("headers", Json, nullable=False),  # a few, cut: it may be verified again (headers.py)
+    sa.Column("headers", Json, nullable=False),  # a few, cut: it may be verified again (hooks/headers.py)
     sa.Column("body", Bytes, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),  # of the body as it came
     sa.Column("expire_at", UtcTimestamp, nullable=True),
@@ -204,7 +204,7 @@ rejections = sa.Table(
 
 REPLAYS_KEPT_DAYS = 30
 
-# Replays of many events, and how far each has come (replaying.py); `due_at` is set while it runs.
+# Replays of many events, and how far each has come (events/replays.py); `due_at` is set while it runs.
 replays = sa.Table(
     "replays",
     metadata,

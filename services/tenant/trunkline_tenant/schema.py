@@ -231,7 +231,7 @@ leads = sa.Table(
     sa.Column("last_call_time", UtcTimestamp, nullable=False),
     sa.Column("last_call_id", Text(40), nullable=False),
     sa.Column("create_time", UtcTimestamp, nullable=False),
-    # How often its calls have each level and score, and which call named it (lead_rows.py); NULL in rows of before,
+    # How often its calls have each level and score, and which call named it (leads/rows.py); NULL in rows of before,
     # until their next call.
     sa.Column("tally", Json),
     sa.Index(

@@ -1,0 +1,1 @@
+"""Analyses: made once from a conversation and a generation."""

@@ -1,0 +1,1 @@
+"""A recording's bytes: fetched, kept, decoded, its speech found."""

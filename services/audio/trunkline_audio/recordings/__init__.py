@@ -1,0 +1,1 @@
+"""Recordings: fetched once, kept within a tenant's quota, deleted."""

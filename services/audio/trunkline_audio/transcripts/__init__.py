@@ -1,0 +1,1 @@
+"""Transcripts: made once from a recording, a language and a generation."""

@@ -1,0 +1,1 @@
+"""The HTTP API: every RPC transcoded, conversations, usage, readiness."""

@@ -1,0 +1,1 @@
+"""Events, rejections and replays as operators and tenants see, repeat and delete them."""

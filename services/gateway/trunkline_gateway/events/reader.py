@@ -40,7 +40,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EventReader(event_service_pb2_grpc.EventServiceServicer):
-    """The part of EventService that only looks; event_service.py adds what changes something."""
+    """The part of EventService that only looks; service.py adds what changes something."""
 
     def __init__(self, db: Database, list_staleness: timedelta | None = None):
         """`list_staleness` is how old what lists of events show may be, where the engine can save by that."""

@@ -44,7 +44,7 @@ def rejection_row(
     headers: dict[str, str],
     reason: str,
 ) -> dict[str, Any]:
-    """Return the row that keeps a rejected delivery; of its headers these (headers.py cut them)."""
+    """Return the row that keeps a rejected delivery; of its headers these (hooks/headers.py cut them)."""
     url = (delivery.target or target_of(delivery.url))[:2048]
     of_headers = sum(len(name) + len(value) for name, value in headers.items())
     return {

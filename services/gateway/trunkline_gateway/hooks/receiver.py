@@ -1,7 +1,7 @@
 """Receive: POST /hooks/{source_id}/{event_type}, from the raw request to a committed receipt and its 202.
 
 The hot path. Nothing is parsed, nothing unique is checked and no job is made here: that is admission's work
-(admit.py). Read `Receiver._take` top-down; it is the first six steps of docs/architecture.md's way of a webhook.
+(intake/admission.py). Read `Receiver._take` top-down; it is the first steps of docs/architecture.md's way of a webhook.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""From a receipt to its event: committed or spooled, then admitted in batches."""

@@ -38,7 +38,7 @@ _STILL_TICKS = 2
 
 
 class SpoolingInbox:
-    """An Inbox (receive.py) that does not lose what the store cannot take."""
+    """An Inbox (hooks/receiver.py) that does not lose what the store cannot take."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Standby: while a gateway cannot open its store, as on a full disk, webhooks go to the spool all the same.
 
 On a file as its store nobody else can take them. On Spanner other replicas do, and one that waits for a migration
-must not seem ready: it refuses (unready.py).
+must not seem ready: it refuses (edge/unready.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def standing_by(
 
 
 class StandbyInbox:
-    """An Inbox (receive.py) that has a spool only. No receipt here was ever handed to the store: its floor is 0."""
+    """An Inbox (hooks/receiver.py) with a spool only. No receipt here was ever handed to the store: its floor is 0."""
 
     def __init__(self, spool: Spool, confirm_seconds: float):
         """The spool is opened by `care`."""

@@ -1,0 +1,1 @@
+"""Jobs as workers claim, report and lose them, and each tenant's share of the workers."""

@@ -1,0 +1,1 @@
+"""Calls: what events state of them, merged by field."""

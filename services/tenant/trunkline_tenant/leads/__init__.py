@@ -1,0 +1,1 @@
+"""Leads: who called, derived from their calls."""

@@ -1,0 +1,1 @@
+"""Webhook sources, their secrets, and the stream of their changes."""

@@ -1,0 +1,1 @@
+"""Tenants: plans, states, deletion."""
