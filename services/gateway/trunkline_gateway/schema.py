@@ -66,7 +66,7 @@ undecided_receipts = sa.Table(
     metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("source_id", Text(40), nullable=False),
-    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (hooks/unverified.py)
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # bytes (unverified.py)
 )
 
 # What lists show of an event beside its key: stored with the index that they go by.
