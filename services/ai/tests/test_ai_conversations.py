@@ -2,33 +2,33 @@ import pytest
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2 as audio
 from trunkline.common.v1 import provider_pb2
-from trunkline_ai.analyses.dialogue import conversation_of
-from trunkline_ai.engines.base import Role
+from trunkline_ai.analyses.dialogue import dialogue_of
+from trunkline_ai.engines.base import SpeakerRole
 
 
 def roles(*segments):
     request = analysis_service_pb2.AnalyzeCallRequest(
         transcript=audio.Transcript(segments=[audio.Segment(speaker=s, text=t) for s, t in segments])
     )
-    return [turn.role for turn in conversation_of(request).transcript.turns]
+    return [turn.role for turn in dialogue_of(request).transcript.turns]
 
 
 def test_the_voice_that_greets_is_the_business():
     greeted = roles(
         (audio.SPEAKER_VOICE_1, "uh hi"), (audio.SPEAKER_VOICE_2, "Thank you for calling, how can I help?")
     )
-    assert greeted == [Role.CUSTOMER, Role.AGENT]
+    assert greeted == [SpeakerRole.CUSTOMER, SpeakerRole.AGENT]
 
 
 def test_without_a_greeting_the_first_voice_is_the_business():
     assert roles((audio.SPEAKER_VOICE_2, "carters"), (audio.SPEAKER_VOICE_1, "i need a tow")) == [
-        Role.AGENT, Role.CUSTOMER,
+        SpeakerRole.AGENT, SpeakerRole.CUSTOMER,
     ]  # fmt: skip
 
 
 def test_one_voice_is_the_customer_unless_it_greets():
-    assert roles((audio.SPEAKER_VOICE_1, "press one now")) == [Role.CUSTOMER]
-    assert roles((audio.SPEAKER_VOICE_1, "thank you for calling i need a quote")) == [Role.UNKNOWN]
+    assert roles((audio.SPEAKER_VOICE_1, "press one now")) == [SpeakerRole.CUSTOMER]
+    assert roles((audio.SPEAKER_VOICE_1, "thank you for calling i need a quote")) == [SpeakerRole.UNKNOWN]
 
 
 def test_neighbouring_segments_of_a_speaker_are_one_turn():
@@ -36,25 +36,25 @@ def test_neighbouring_segments_of_a_speaker_are_one_turn():
         (audio.SPEAKER_AGENT, "hello"),
         (audio.SPEAKER_CUSTOMER, "hi"),
         (audio.SPEAKER_CUSTOMER, "a quote please"),
-    ) == [Role.AGENT, Role.CUSTOMER]
+    ) == [SpeakerRole.AGENT, SpeakerRole.CUSTOMER]
 
 
 def test_a_text_is_one_turn_of_the_customer():
-    made = conversation_of(analysis_service_pb2.AnalyzeCallRequest(text="how much is a roof"))
-    assert [turn.role for turn in made.transcript.turns] == [Role.CUSTOMER]
+    made = dialogue_of(analysis_service_pb2.AnalyzeCallRequest(text="how much is a roof"))
+    assert [turn.role for turn in made.transcript.turns] == [SpeakerRole.CUSTOMER]
     assert made.context.message
 
 
 @pytest.mark.parametrize(
     ("direction", "role"),
     [
-        (provider_pb2.DIRECTION_OUTBOUND, Role.AGENT),
-        (provider_pb2.DIRECTION_INBOUND, Role.CUSTOMER),
-        (provider_pb2.DIRECTION_UNSPECIFIED, Role.CUSTOMER),
+        (provider_pb2.DIRECTION_OUTBOUND, SpeakerRole.AGENT),
+        (provider_pb2.DIRECTION_INBOUND, SpeakerRole.CUSTOMER),
+        (provider_pb2.DIRECTION_UNSPECIFIED, SpeakerRole.CUSTOMER),
     ],
 )
 def test_a_text_is_of_whoever_sent_it(direction, role):
-    made = conversation_of(
+    made = dialogue_of(
         analysis_service_pb2.AnalyzeCallRequest(text="Sure, we will call", direction=direction)
     )
     assert [turn.role for turn in made.transcript.turns] == [role]
@@ -62,7 +62,7 @@ def test_a_text_is_of_whoever_sent_it(direction, role):
 
 def context_of(**facts):
     request = analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(**facts))
-    return conversation_of(request).context
+    return dialogue_of(request).context
 
 
 def test_the_transcripts_language_and_its_reason_are_passed_on():
@@ -77,7 +77,7 @@ def test_the_transcripts_language_and_its_reason_are_passed_on():
 def test_what_changes_the_answer_is_in_the_digest_and_what_does_not_is_not():
     def digest(**facts):
         request = analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(**facts))
-        return conversation_of(request).digest
+        return dialogue_of(request).digest
 
     unreliable = {"unreliable": True, "unreliable_reason": "low_confidence"}
     different = [
@@ -93,8 +93,8 @@ def test_what_changes_the_answer_is_in_the_digest_and_what_does_not_is_not():
 def test_channels_that_are_the_wrong_way_round_are_turned():
     assert roles(
         (audio.SPEAKER_CUSTOMER, "acme plumbing how can i help you"), (audio.SPEAKER_AGENT, "i need a quote")
-    ) == [Role.AGENT, Role.CUSTOMER]
+    ) == [SpeakerRole.AGENT, SpeakerRole.CUSTOMER]
     told = roles(
         (audio.SPEAKER_AGENT, "how can i help you"), (audio.SPEAKER_CUSTOMER, "can i help you with that")
     )
-    assert told == [Role.AGENT, Role.CUSTOMER]
+    assert told == [SpeakerRole.AGENT, SpeakerRole.CUSTOMER]

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel, Sentiment
-from trunkline_ai.engines.base import Context, Role, Transcript, Turn
+from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.local.engine import LocalEngine
 
 ENGINE = LocalEngine()
-AGENT, CALLER, UNKNOWN = Role.AGENT, Role.CUSTOMER, Role.UNKNOWN
+AGENT, CALLER, UNKNOWN = SpeakerRole.AGENT, SpeakerRole.CUSTOMER, SpeakerRole.UNKNOWN
 
 
 def analyze(*turns, **context):
@@ -323,7 +323,9 @@ def test_unknown_speakers_are_read_as_both():
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(list(Role)), st.text(max_size=200)), max_size=8), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from(list(SpeakerRole)), st.text(max_size=200)), max_size=8), st.booleans()
+)
 def test_any_text_gets_an_answer_within_its_ranges(turns, voicemail):
     result = analyze(*turns, voicemail=voicemail)
     assert 0.0 <= result.intent_confidence <= 1.0

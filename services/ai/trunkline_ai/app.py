@@ -16,7 +16,7 @@ from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
 from trunkline_ai.admin_service import AdminServicer
-from trunkline_ai.analyses.analyser import Analysing
+from trunkline_ai.analyses.analyser import Analyser
 from trunkline_ai.analyses.failures import domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
@@ -42,7 +42,7 @@ async def running(
             await opened(lambda: _open(config), MAY_PASS, config, service="ai", signer=signer)
         )
         analyses = Analyses(db, config.list_staleness)
-        analysing = Analysing(
+        analyser = Analyser(
             analyses,
             language,
             db.clock,
@@ -52,7 +52,7 @@ async def running(
         )
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
-            AnalysisServicer(analyses, analysing),
+            AnalysisServicer(analyses, analyser),
             "trunkline.ai.v1.AnalysisService",
         )
         server.add(

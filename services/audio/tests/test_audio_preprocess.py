@@ -14,7 +14,7 @@ from trunkline_audio.media.preprocess.decode import FORMATS, decode
 from trunkline_audio.media.preprocess.speakers import voices
 from trunkline_audio.media.preprocess.timeline import RATE, Span, Timeline, merged, padded
 from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split
-from trunkline_audio.workers.jobs import JobFailed
+from trunkline_audio.workers.handlers import HandlerFailed
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_sound_that_is_no_number_becomes_silence():
 def test_a_small_file_of_endless_silence_is_cut_off():
     body = sounds.encoded("flac", "flac", np.zeros(16_000 * 120, np.float32), rate=16_000)
     assert len(body) < 100_000
-    with pytest.raises(JobFailed) as failure:
+    with pytest.raises(HandlerFailed) as failure:
         lanes_of(body, max_seconds=60)
     assert failure.value.reason == "TOO_LONG"
 
@@ -132,7 +132,7 @@ NOT_SOUND = {
 
 @pytest.mark.parametrize("body", NOT_SOUND.values(), ids=NOT_SOUND)
 def test_what_is_no_sound_is_refused(body):
-    with pytest.raises(JobFailed) as failure:
+    with pytest.raises(HandlerFailed) as failure:
         lanes_of(body)
     assert failure.value.reason in {"NOT_AUDIO", "NO_SOUND"}
 
@@ -169,7 +169,7 @@ def test_a_playlist_reads_no_local_file(tmp_path, handle, monkeypatch, kind, def
         with upload.open("rb") as source:
             return decode(source, [], 60)
 
-    with pytest.raises(JobFailed) as failure:
+    with pytest.raises(HandlerFailed) as failure:
         read()
     assert failure.value.reason in {"NOT_AUDIO", "NO_SOUND"}
 

@@ -5,7 +5,7 @@ import signal
 import socket
 
 import pytest
-from trunkline_audio.workers.jobs import JobFailed
+from trunkline_audio.workers.handlers import HandlerFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=5, memory_bytes=64 << 20, file_bytes=1 << 20)
@@ -21,7 +21,7 @@ def test_a_job_cannot_open_a_file_once_the_door_is_closed():
         with open("/etc/hostname") as file:
             return {"leaked": file.read()}
 
-    with pytest.raises(JobFailed, match="Too many open files"):
+    with pytest.raises(HandlerFailed, match="Too many open files"):
         run_limited(job, LIMITS)
 
 
@@ -31,7 +31,7 @@ def test_a_job_cannot_reach_the_network_once_the_door_is_closed():
         socket.create_connection(("127.0.0.1", 9))
         return {}
 
-    with pytest.raises(JobFailed, match=r"Too many open files|OSError"):
+    with pytest.raises(HandlerFailed, match=r"Too many open files|OSError"):
         run_limited(job, LIMITS)
 
 
@@ -77,13 +77,13 @@ def end(how):
     ids=["processor", "time", "memory", "crash", "kill", "silent"],
 )
 def test_each_limit_is_told_by_its_own_reason(job, limits, reason):
-    with pytest.raises(JobFailed) as failure:
+    with pytest.raises(HandlerFailed) as failure:
         run_limited(job, limits)
     assert failure.value.reason == reason
 
 
 def test_a_job_that_writes_too_much_is_stopped(tmp_path):
-    with pytest.raises(JobFailed) as failure:
+    with pytest.raises(HandlerFailed) as failure:
         run_limited(write(tmp_path), LIMITS)
     assert failure.value.reason == "OUTPUT_LIMIT"
     assert (tmp_path / "out").stat().st_size == LIMITS.file_bytes
@@ -91,8 +91,8 @@ def test_a_job_that_writes_too_much_is_stopped(tmp_path):
 
 def test_what_a_job_raises_is_passed_on():
     def job(close):
-        raise JobFailed("NOT_AUDIO", "a picture")
+        raise HandlerFailed("NOT_AUDIO", "a picture")
 
-    with pytest.raises(JobFailed, match="a picture") as failure:
+    with pytest.raises(HandlerFailed, match="a picture") as failure:
         run_limited(job, LIMITS)
     assert failure.value.reason == "NOT_AUDIO"

@@ -22,9 +22,9 @@ from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServi
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
-from trunkline_audio.recordings import receiver as receiving
+from trunkline_audio.recordings import receiver
 from trunkline_audio.tables import metadata
-from trunkline_audio.transcripts.transcriber import Wish, transcript_id
+from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
 from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error
@@ -240,7 +240,7 @@ async def test_a_web_page_in_place_of_the_address_is_told_too(tmp_path):
 
 
 async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(receiving, "_MARGIN_SECONDS", 1.0)
+    monkeypatch.setattr(receiver, "_MARGIN_SECONDS", 1.0)
 
     async def trickle(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -386,7 +386,7 @@ def test_the_ids_of_transcripts_are_the_same_in_every_version():
         ("en-US", "hy6d3twi2f7le6owpoixrr52u4gqlqr6"),
         ("EN-us", "hy6d3twi2f7le6owpoixrr52u4gqlqr6"),
     ):
-        assert transcript_id(Wish("acme", "rec-1", language), "0" * 64) == identity
+        assert transcript_id(TranscriptionTask("acme", "rec-1", language), "0" * 64) == identity
 
 
 async def test_a_transcript_is_made_once_and_again_for_a_new_generation(tmp_path):

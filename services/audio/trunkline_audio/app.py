@@ -28,7 +28,7 @@ from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
 from trunkline_audio.recordings.forgetting import Forget, forgetting
-from trunkline_audio.recordings.receiver import Receiving
+from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
@@ -36,7 +36,7 @@ from trunkline_audio.tables import metadata
 from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
-from trunkline_audio.transcripts.transcriber import Transcribing
+from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
@@ -76,7 +76,7 @@ async def running(
         stack.push_async_callback(channels.close)
         forget = forget or forgetting(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
-        receiving = Receiving(
+        receiver = RecordingReceiver(
             recordings=recordings,
             blobs=blobs,
             fetcher=fetcher,
@@ -85,7 +85,7 @@ async def running(
             at_once=config.fetches_at_once,
             keep_days=config.recordings_days,
         )
-        transcribing = Transcribing(
+        transcriber = Transcriber(
             transcripts=transcripts,
             blobs=blobs,
             preparer=preparer,
@@ -96,12 +96,12 @@ async def running(
         )
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
-            RecordingServicer(recordings, receiving, blobs, forget),
+            RecordingServicer(recordings, receiver, blobs, forget),
             "trunkline.audio.v1.RecordingService",
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcribing),
+            TranscriptionServicer(transcripts, transcriber),
             TRANSCRIPTION,
         )
         server.add(
@@ -125,8 +125,8 @@ async def running(
         server.health.depend("engine", engine_ready, services=(TRANSCRIPTION,))
         stack.push_async_callback(speech.close)
         stack.push_async_callback(preparer.close)
-        stack.push_async_callback(receiving.close)
-        stack.push_async_callback(transcribing.close)
+        stack.push_async_callback(receiver.close)
+        stack.push_async_callback(transcriber.close)
         await server.start()
         stack.push_async_callback(server.stop)
         preparer.start()

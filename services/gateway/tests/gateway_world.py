@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
-from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import Replays
 from trunkline_gateway.events.service import EventService
@@ -47,8 +47,8 @@ class World:
         self.unverified = Unverified(10_000, 1 << 30)
         self.admission = self.new_admission()
         self.replays = Replays(db, self.queue, self.jobs.jobs_ready)
-        accepting = Accepting(db, self.sources, self.admission.soon, BASE)
-        self.events = EventService(db, self.queue, self.replays, accepting, self.jobs.jobs_ready)
+        acceptance = Acceptance(db, self.sources, self.admission.soon, BASE)
+        self.events = EventService(db, self.queue, self.replays, acceptance, self.jobs.jobs_ready)
         self.inbox = db.appender(schema.receipts)
         self.receipts = 0
 

@@ -7,7 +7,7 @@ from gateway_deliveries import TWILIO, delivery, twilio
 from gateway_world import opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import source_of
@@ -41,12 +41,12 @@ async def test_a_request_is_accepted_after_the_public_url_was_corrected(tmp_path
         assert kept.target == TARGET
         accept = pb.AcceptRejectionRequest(name=kept.name)
         service = world.events
-        service._accepting = Accepting(
+        service._acceptance = Acceptance(
             world.db, world.sources, world.admission.soon, "http://hooks.example.com"
         )
         with pytest.raises(FailedPrecondition, match=r"fits below https://hooks\.example\.com"):
             await service.AcceptRejection(accept, None)
-        service._accepting = Accepting(
+        service._acceptance = Acceptance(
             world.db, world.sources, world.admission.soon, "https://hooks.example.com/"
         )
         await service.AcceptRejection(accept, None)

@@ -7,7 +7,7 @@ import structlog
 from gateway_deliveries import TWILIO, delivery, twilio
 from gateway_sources import resolved
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.hooks.rejection_log import MINUTE, RejectionLines
+from trunkline_gateway.hooks.rejection_log import MINUTE, RejectionLog
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Rejected
 from trunkline_gateway.providers.registry import adapter_for
@@ -35,7 +35,7 @@ def told():
 
 def test_a_flood_is_one_line_at_once_and_one_a_minute_with_its_count(told):
     clock = Clock()
-    lines = RejectionLines(clock.later)
+    lines = RejectionLog(clock.later)
     source = source_of(resolved())
     for number in range(1000):
         lines.note(source, "post_call", delivery(b"", f"https://h/hooks/s-1/post_call?{number}"), "wrong")

@@ -11,7 +11,7 @@ import pytest
 from gateway_sources import SECRET, Feed, resolved
 from gateway_spool import CONFIRM_SECONDS, opened, receipt, spool_some
 from trunkline_gateway.hooks.ceilings import Buckets
-from trunkline_gateway.hooks.deadlines import NotConfirmed, Patience
+from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
@@ -265,7 +265,7 @@ async def test_a_row_that_no_store_takes_is_its_sender_s_fault_and_no_outage(tmp
 
 
 async def test_many_webhooks_are_given_up_by_one_timer():
-    patience = Patience(0.1)
+    patience = Deadlines(0.1)
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(3)]
     for future in futures:

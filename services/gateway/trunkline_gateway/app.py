@@ -31,7 +31,7 @@ from trunkline_gateway.api.transcode.app import build_transcoder
 from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.edge.front import Front, HttpServer
-from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.progress import telling
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import Replays
@@ -109,12 +109,12 @@ async def serve(config: GatewayConfig) -> None:
 
         server = Server(config, service="gateway", signer=signer, authenticator=authenticator)
         replays = Replays(db, queue, jobs.jobs_ready)
-        accepting = Accepting(db, sources, admission.soon, config.public_url)
+        acceptance = Acceptance(db, sources, admission.soon, config.public_url)
         event_service = EventService(
             db,
             queue,
             replays,
-            accepting,
+            acceptance,
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,

@@ -9,7 +9,7 @@ from datetime import datetime
 from trunkline_runtime.logs import get_logger
 from trunkline_store.clock import Clock
 
-from trunkline_ai.analyses.dialogue import Conversation
+from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
@@ -20,18 +20,18 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Wish:
+class AnalysisTask:
     """What is to be analysed; a higher generation analyses the same input anew."""
 
     tenant_id: str
     call_id: str
     generation: int
-    conversation: Conversation
+    conversation: Dialogue
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
 
 
-class Analysing:
+class Analyser:
     """Analyses conversations, at most `at_once` at a time; `fallback` answers, degraded, when the engine cannot."""
 
     def __init__(
@@ -51,38 +51,38 @@ class Analysing:
         self._keep_days = keep_days
         self._turns = asyncio.Semaphore(at_once)
 
-    async def analyse(self, wish: Wish) -> StoredAnalysis:
+    async def analyse(self, task: AnalysisTask) -> StoredAnalysis:
         """Create or get; a degraded analysis is made again as long as it is one and the engine may answer yet.
 
         Raises EngineError when neither the engine nor a fallback answers.
         """
         identity = analysis_id(
-            call_name(wish.tenant_id, wish.call_id), wish.conversation.digest, wish.generation
+            call_name(task.tenant_id, task.call_id), task.conversation.digest, task.generation
         )
-        found = await self._analyses.get(wish.tenant_id, identity)
+        found = await self._analyses.get(task.tenant_id, identity)
         if found is not None and found.stands:
             return found
         async with self._turns:
-            result = await self._ask(wish.conversation)
+            result = await self._ask(task.conversation)
         if found is not None and result.degraded and not result.final:
             return found
         made = StoredAnalysis(
-            tenant_id=wish.tenant_id,
+            tenant_id=task.tenant_id,
             analysis_id=identity,
-            call_id=wish.call_id,
-            generation=wish.generation,
+            call_id=task.call_id,
+            generation=task.generation,
             engine=result.engine,
             result=result_of(message_of(result)),
             created_at=self._clock.now(),
-            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+            expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
         )
         kept = found or await self._analyses.add(made)
         if not made.stands or kept.stands:
             return kept
         await self._analyses.improve(made)
-        return await self._analyses.get(wish.tenant_id, identity) or made
+        return await self._analyses.get(task.tenant_id, identity) or made
 
-    async def _ask(self, conversation: Conversation) -> AnalysisResult:
+    async def _ask(self, conversation: Dialogue) -> AnalysisResult:
         try:
             return await self._engine.analyze(conversation.transcript, conversation.context)
         except EngineError as error:

@@ -11,12 +11,12 @@ from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
 
 from trunkline_ai.analyses.labels import Unreliable
-from trunkline_ai.engines.base import Context, Role, Transcript, Turn
+from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.local.text import canonical
 
-_TOLD: dict[int, Role] = {
-    transcript_pb2.SPEAKER_AGENT: Role.AGENT,
-    transcript_pb2.SPEAKER_CUSTOMER: Role.CUSTOMER,
+_TOLD: dict[int, SpeakerRole] = {
+    transcript_pb2.SPEAKER_AGENT: SpeakerRole.AGENT,
+    transcript_pb2.SPEAKER_CUSTOMER: SpeakerRole.CUSTOMER,
 }
 _VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
 _GREETINGS = (
@@ -29,7 +29,7 @@ _SPOKEN_EARLY = 3
 
 
 @dataclass(frozen=True)
-class Conversation:
+class Dialogue:
     """An engine's input and its digest (of what was said and by whom; not of timings)."""
 
     transcript: Transcript
@@ -37,11 +37,11 @@ class Conversation:
     digest: bytes
 
 
-def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Conversation:
+def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Dialogue:
     """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
     if request.WhichOneof("input") == "text":
         outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
-        writer = Role.AGENT if outbound else Role.CUSTOMER
+        writer = SpeakerRole.AGENT if outbound else SpeakerRole.CUSTOMER
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
         context = Context(voicemail=request.voicemail, message=True)
     else:
@@ -53,7 +53,7 @@ def conversation_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Convers
         )
     parts = [part for turn in transcript.turns for part in (turn.role.value, turn.text)]
     facts = (context.language, str(context.voicemail), context.unreliable, str(context.message))
-    return Conversation(transcript, context, digest(*facts, *parts))
+    return Dialogue(transcript, context, digest(*facts, *parts))
 
 
 def _unreliable(transcript: transcript_pb2.Transcript) -> str:
@@ -67,15 +67,15 @@ def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
     roles = {**_told_roles(spoken), **_roles_of_voices(spoken)}
     turns: list[Turn] = []
     for speaker, text in spoken:
-        role = roles.get(speaker, Role.UNKNOWN)
-        if turns and turns[-1].role is role and role is not Role.UNKNOWN:
+        role = roles.get(speaker, SpeakerRole.UNKNOWN)
+        if turns and turns[-1].role is role and role is not SpeakerRole.UNKNOWN:
             turns[-1] = Turn(role, f"{turns[-1].text} {text}")
         else:
             turns.append(Turn(role, text))
     return tuple(turns)
 
 
-def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
+def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, SpeakerRole]:
     """What the transcript says, the other way round when it is the customer who offers help.
 
     Which channel is whose is a setting of the source, and easily set wrong; customers do not ask how they can help.
@@ -83,7 +83,7 @@ def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
     agent, customer = transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER
     early = spoken[: 2 * _SPOKEN_EARLY]
     if _offers_help(early, customer) and not _offers_help(early, agent):
-        return {agent: Role.CUSTOMER, customer: Role.AGENT}
+        return {agent: SpeakerRole.CUSTOMER, customer: SpeakerRole.AGENT}
     return _TOLD
 
 
@@ -92,7 +92,7 @@ def _offers_help(spoken: Sequence[tuple[int, str]], speaker: int) -> bool:
     return any(offer in said for offer in _OFFERS)
 
 
-def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
+def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, SpeakerRole]:
     """Which of two voices is the business's: the one that greets; else whoever spoke first, as calls are answered.
 
     A single voice that does not greet is the customer's: a message or a recorded caller.
@@ -110,5 +110,5 @@ def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, Role]:
         greeter = voices[0]
     if len(voices) == 1:
         # One voice may be two that were not told apart: a greeting then says nothing about the rest.
-        return {voices[0]: Role.UNKNOWN if greeter is not None else Role.CUSTOMER}
-    return {voice: Role.AGENT if voice == greeter else Role.CUSTOMER for voice in voices}
+        return {voices[0]: SpeakerRole.UNKNOWN if greeter is not None else SpeakerRole.CUSTOMER}
+    return {voice: SpeakerRole.AGENT if voice == greeter else SpeakerRole.CUSTOMER for voice in voices}

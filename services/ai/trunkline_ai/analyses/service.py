@@ -10,8 +10,8 @@ from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service
 from trunkline_runtime import paging, resources
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
-from trunkline_ai.analyses.analyser import Analysing, Wish
-from trunkline_ai.analyses.dialogue import conversation_of
+from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
+from trunkline_ai.analyses.dialogue import dialogue_of
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.naming import ANALYSIS, CALL, TENANT
 
@@ -19,9 +19,9 @@ from trunkline_ai.naming import ANALYSIS, CALL, TENANT
 class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     """Makes and shows analyses."""
 
-    def __init__(self, analyses: Analyses, analysing: Analysing) -> None:
+    def __init__(self, analyses: Analyses, analyser: Analyser) -> None:
         self._analyses = analyses
-        self._analysing = analysing
+        self._analyser = analyser
 
     async def AnalyzeCall(
         self, request: analysis_service_pb2.AnalyzeCallRequest, context: Any
@@ -31,14 +31,14 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
         ids = resources.parse(CALL, request.call, field="call")
         if ids["tenant"] != tenant:
             raise InvalidArgument("call", "must belong to parent")
-        wish = Wish(
+        task = AnalysisTask(
             tenant_id=tenant,
             call_id=ids["call"],
             generation=request.generation,
-            conversation=conversation_of(request),
+            conversation=dialogue_of(request),
             expire_at=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
         )
-        return (await self._analysing.analyse(wish)).to_proto()
+        return (await self._analyser.analyse(task)).to_proto()
 
     async def GetAnalysis(
         self, request: analysis_service_pb2.GetAnalysisRequest, context: Any

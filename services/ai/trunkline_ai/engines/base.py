@@ -7,7 +7,7 @@ from typing import Protocol
 from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel, Sentiment
 
 
-class Role(StrEnum):
+class SpeakerRole(StrEnum):
     """Who spoke a turn; `UNKNOWN` when the voices were not told apart."""
 
     AGENT = "agent"
@@ -19,7 +19,7 @@ class Role(StrEnum):
 class Turn:
     """One stretch of speech by one speaker, as the recogniser or a writer gave it."""
 
-    role: Role
+    role: SpeakerRole
     text: str
 
 

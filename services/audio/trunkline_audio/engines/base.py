@@ -35,7 +35,7 @@ class PreparedAudio:
         return Path(f"{self.scratch}.{index}")
 
 
-class Source(Protocol):
+class EngineInput(Protocol):
     """A recording as an engine gets it; decoding happens only for an engine that asks."""
 
     @property
@@ -122,7 +122,7 @@ class Engine(Protocol):
     def start(self) -> None:
         """Begins to warm up; returns at once."""
 
-    async def transcribe(self, source: Source, language: str) -> EngineResult:
+    async def transcribe(self, source: EngineInput, language: str) -> EngineResult:
         """Transcribes a recording; `language` (BCP 47) is what its speakers are said to use, or empty.
 
         Raises EngineError.

@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
-from trunkline_audio.workers.jobs import resolve
+from trunkline_audio.workers.handlers import resolve
 
 NAMES = {"whisper": "trunkline_audio.engines.whisper:create"}
 

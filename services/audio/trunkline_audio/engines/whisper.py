@@ -17,10 +17,10 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import languages, windows
 from trunkline_audio.engines.base import (
     EngineError,
+    EngineInput,
     EngineResult,
     PreparedAudio,
     Segment,
-    Source,
     Utterance,
     Word,
 )
@@ -119,7 +119,7 @@ class WhisperEngine:
         if self._pool is not None:
             await self._pool.close()
 
-    async def transcribe(self, source: Source, language: str) -> EngineResult:
+    async def transcribe(self, source: EngineInput, language: str) -> EngineResult:
         """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
         await self._looked.wait()
         if self._pool is None or not self._pool.ready:  # before a recording is decoded for nothing
@@ -197,7 +197,7 @@ class _Listening:
     """One recording on its way through the model."""
 
     def __init__(
-        self, pool: WorkerPool, fair: FairLanes, source: Source, audio: PreparedAudio, language: str
+        self, pool: WorkerPool, fair: FairLanes, source: EngineInput, audio: PreparedAudio, language: str
     ) -> None:
         self._pool = pool
         self._fair = fair

@@ -22,7 +22,7 @@ from trunkline_audio.models.pins import PINS, Pin
 from trunkline_audio.models.staging import settle, staging
 
 Say = Callable[[str], None]
-Source = Callable[[Path], None]
+Supplier = Callable[[Path], None]
 
 
 def fetch(model: str, folder: Path, say: Say) -> Path:
@@ -60,7 +60,7 @@ def whole(model: str, folder: Path) -> bool:
     return True
 
 
-def _sources(model: str, repository: str) -> dict[str, Source]:
+def _sources(model: str, repository: str) -> dict[str, Supplier]:
     """Where a model is looked for, in order."""
     pin = PINS.get(model)
     if pin is None:
@@ -71,7 +71,7 @@ def _sources(model: str, repository: str) -> dict[str, Source]:
     }
 
 
-def _first(model: str, sources: dict[str, Source], stage: Path) -> Path:
+def _first(model: str, sources: dict[str, Supplier], stage: Path) -> Path:
     """The model from the first source that has it. Raises NotFetched with the reason of each."""
     reasons = []
     for name, source in sources.items():

@@ -65,7 +65,7 @@ class Order:
     """How long the caller waits; None: for ever. It is told what happened before it has gone."""
 
 
-class Receiving:
+class RecordingReceiver:
     """Fetches recordings, each once, `at_once` of them at a time."""
 
     def __init__(

@@ -13,7 +13,7 @@ from trunkline_runtime.errors import NotFound
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.forgetting import Forget
-from trunkline_audio.recordings.receiver import Order, Receiving
+from trunkline_audio.recordings.receiver import Order, RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings, blob_key
 from trunkline_audio.retention import given_time
 
@@ -21,9 +21,11 @@ from trunkline_audio.retention import given_time
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     """Fetches, shows and deletes recordings."""
 
-    def __init__(self, recordings: Recordings, receiving: Receiving, blobs: Blobs, forget: Forget) -> None:
+    def __init__(
+        self, recordings: Recordings, receiver: RecordingReceiver, blobs: Blobs, forget: Forget
+    ) -> None:
         self._recordings = recordings
-        self._receiving = receiving
+        self._receiver = receiver
         self._blobs = blobs
         self._forget = forget
 
@@ -45,7 +47,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             least_seconds=request.least_duration.ToTimedelta().total_seconds(),
             seconds=context.time_remaining(),
         )
-        return (await self._receiving.receive(order)).to_proto()
+        return (await self._receiver.receive(order)).to_proto()
 
     async def GetRecording(
         self, request: recording_service_pb2.GetRecordingRequest, context: Any

@@ -12,15 +12,15 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_audio.naming import RECORDING, TENANT, TRANSCRIPT
 from trunkline_audio.retention import given_time
 from trunkline_audio.transcripts.rows import Transcripts
-from trunkline_audio.transcripts.transcriber import Transcribing, Wish
+from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
 
 
 class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceServicer):
     """Makes and shows transcripts."""
 
-    def __init__(self, transcripts: Transcripts, transcribing: Transcribing) -> None:
+    def __init__(self, transcripts: Transcripts, transcriber: Transcriber) -> None:
         self._transcripts = transcripts
-        self._transcribing = transcribing
+        self._transcriber = transcriber
 
     async def CreateTranscript(
         self, request: transcription_service_pb2.CreateTranscriptRequest, context: Any
@@ -30,7 +30,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         ids = resources.parse(RECORDING, request.recording, field="recording")
         if ids["tenant"] != tenant:
             raise InvalidArgument("recording", "must belong to parent")
-        wish = Wish(
+        task = TranscriptionTask(
             tenant_id=tenant,
             recording_id=ids["recording"],
             language=request.language,
@@ -38,7 +38,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             generation=request.generation,
             expire_at=given_time(request, "expire_time"),
         )
-        return (await self._transcribing.transcribe(wish)).to_proto()
+        return (await self._transcriber.transcribe(task)).to_proto()
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any

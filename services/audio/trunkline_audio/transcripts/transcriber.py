@@ -46,7 +46,7 @@ VOICES = (
 
 
 @dataclass(frozen=True)
-class Wish:
+class TranscriptionTask:
     """What is to be transcribed, and how."""
 
     tenant_id: str
@@ -73,7 +73,7 @@ class _Source:
         return self.preparer.prepare(self.path, self.tenant_id)
 
 
-class Transcribing:
+class Transcriber:
     """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
 
     def __init__(
@@ -97,25 +97,25 @@ class Transcribing:
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
 
-    async def transcribe(self, wish: Wish) -> Transcript:
+    async def transcribe(self, task: TranscriptionTask) -> Transcript:
         """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
         recording, found = await self._transcripts.find(
-            wish.tenant_id, wish.recording_id, lambda of: transcript_id(wish, of.sha256)
+            task.tenant_id, task.recording_id, lambda of: transcript_id(task, of.sha256)
         )
         if recording is None:
-            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
         if found is not None:
             return found
-        identity = transcript_id(wish, recording.sha256)
-        key = f"{wish.tenant_id}/{identity}"
-        if key not in self._flights and self._busy(wish.tenant_id):
+        identity = transcript_id(task, recording.sha256)
+        key = f"{task.tenant_id}/{identity}"
+        if key not in self._flights and self._busy(task.tenant_id):
             raise ResourceExhausted(
                 "as many recordings are being transcribed as there may be",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
-        return await self._flights.run(key, lambda: self._transcribe(wish, recording, identity))
+        return await self._flights.run(key, lambda: self._transcribe(task, recording, identity))
 
     def _busy(self, tenant_id: str) -> bool:
         mine = sum(key.startswith(f"{tenant_id}/") for key in self._flights)
@@ -125,14 +125,14 @@ class Transcribing:
         """Gives up what is under way."""
         await self._flights.close()
 
-    async def _transcribe(self, wish: Wish, recording: Recording, identity: str) -> Transcript:
+    async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
         begun = self._clock.now()
         try:
             async with self._blobs.local(recording.blob_key) as path:
                 source = _Source(
-                    wish.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
+                    task.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
                 )
-                heard = await self._engine.transcribe(source, wish.language)
+                heard = await self._engine.transcribe(source, task.language)
         except EngineError as error:
             if error.reason.startswith("WORKER_"):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
@@ -142,10 +142,10 @@ class Transcribing:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
             ) from None
-        made = self._made(wish, recording, identity, heard)
+        made = self._made(task, recording, identity, heard)
         kept = await self._transcripts.add(made)
         if kept is None:
-            raise NotFound(recording_name(wish.tenant_id, wish.recording_id))
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
         took = (self._clock.now() - begun).total_seconds()
         _seconds.labels(self._engine.name).observe(took)
         _sound.labels(self._engine.name).inc(recording.duration_us / 1e6)
@@ -153,8 +153,8 @@ class Transcribing:
             _unreliable.labels(self._engine.name, kept.unreliable_reason).inc()
         log.info(
             "transcribed",
-            tenant=wish.tenant_id,
-            recording=wish.recording_id,
+            tenant=task.tenant_id,
+            recording=task.recording_id,
             seconds=round(took, 3),
             sound_seconds=recording.duration_us / 1e6,
             language=kept.language,
@@ -164,17 +164,19 @@ class Transcribing:
         self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
         return kept
 
-    def _made(self, wish: Wish, recording: Recording, identity: str, heard: EngineResult) -> Transcript:
-        roles = wish.channel_speakers or AGENT_THEN_CUSTOMER
+    def _made(
+        self, task: TranscriptionTask, recording: Recording, identity: str, heard: EngineResult
+    ) -> Transcript:
+        roles = task.channel_speakers or AGENT_THEN_CUSTOMER
         segments = [segment(_speaker(item, heard.lanes, roles), item) for item in heard.segments]
         speakers = heard.speakers
         if speakers is None:
             speakers = len({(item.lane, item.voice) for item in heard.segments})
         return Transcript(
-            tenant_id=wish.tenant_id,
+            tenant_id=task.tenant_id,
             transcript_id=identity,
-            recording_id=wish.recording_id,
-            generation=wish.generation,
+            recording_id=task.recording_id,
+            generation=task.generation,
             language=heard.language,
             speakers=speakers,
             channels=recording.channels,
@@ -185,19 +187,19 @@ class Transcribing:
             engine=self._engine.name,
             segments=segments,
             created_at=self._clock.now(),
-            expire_at=expiry(wish.expire_at, self._keep_days, self._clock.now()),
+            expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
         )
 
 
-def transcript_id(wish: Wish, sha256: str) -> str:
+def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     """The id that the same bytes, language, roles and generation of a recording always have.
 
-    No language is a wish of its own: what is detected may differ from what any hint would give.
+    No language is a task of its own: what is detected may differ from what any hint would give.
     """
-    roles = ",".join(str(role) for role in wish.channel_speakers or AGENT_THEN_CUSTOMER)
-    return derived_id([wish.recording_id, sha256, wish.language.lower(), roles, str(wish.generation)])
+    roles = ",".join(str(role) for role in task.channel_speakers or AGENT_THEN_CUSTOMER)
+    return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
 
 
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, cast
 
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.jobs import Handler, answer, resolve
+from trunkline_audio.workers.handlers import Handler, answer, resolve
 
 
 def main() -> None:

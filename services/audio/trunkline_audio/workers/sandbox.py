@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.jobs import JobFailed, answer
+from trunkline_audio.workers.handlers import HandlerFailed, answer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
     """Runs `job` in a fork; it opens its files, then calls the function it was given to close the door.
 
     From then on no further file can be opened (no descriptors are left), so media that names local files or
-    addresses reaches none. Raises JobFailed with the job's reason, or CPU_LIMIT, OUT_OF_MEMORY, OUTPUT_LIMIT,
+    addresses reaches none. Raises HandlerFailed with the job's reason, or CPU_LIMIT, OUT_OF_MEMORY, OUTPUT_LIMIT,
     DECODER_CRASHED, WORKER_TIMEOUT, WORKER_KILLED.
     """
     read_end, write_end = os.pipe()
@@ -59,7 +59,7 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
     if reply_or_none is None:
         raise _death(status, limits)
     if (error := reply_or_none.get("error")) is not None:
-        raise JobFailed(str(error["reason"]), str(error["message"]))
+        raise HandlerFailed(str(error["reason"]), str(error["message"]))
     return dict(reply_or_none["ok"])
 
 
@@ -86,18 +86,18 @@ def _address_space() -> int:
         return 4 << 30
 
 
-def _death(status: int, limits: Limits) -> JobFailed:
+def _death(status: int, limits: Limits) -> HandlerFailed:
     if os.WIFSIGNALED(status):
         died_of = os.WTERMSIG(status)
         if died_of == signal.SIGXCPU:
-            return JobFailed(
+            return HandlerFailed(
                 "CPU_LIMIT", f"decoding needs more than {limits.cpu_seconds} s of processor time"
             )
         if died_of == signal.SIGXFSZ:
-            return JobFailed("OUTPUT_LIMIT", "the decoded audio is longer than is allowed")
+            return HandlerFailed("OUTPUT_LIMIT", "the decoded audio is longer than is allowed")
         if died_of == signal.SIGALRM:
-            return JobFailed("WORKER_TIMEOUT", f"decoding took more than {limits.wall_seconds:g} s")
+            return HandlerFailed("WORKER_TIMEOUT", f"decoding took more than {limits.wall_seconds:g} s")
         if died_of in {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}:
-            return JobFailed("DECODER_CRASHED", f"the decoder crashed ({signal.Signals(died_of).name})")
-        return JobFailed("WORKER_KILLED", f"the decoder was killed ({signal.Signals(died_of).name})")
-    return JobFailed("WORKER_FAILED", "the decoder ended without a result")
+            return HandlerFailed("DECODER_CRASHED", f"the decoder crashed ({signal.Signals(died_of).name})")
+        return HandlerFailed("WORKER_KILLED", f"the decoder was killed ({signal.Signals(died_of).name})")
+    return HandlerFailed("WORKER_FAILED", "the decoder ended without a result")

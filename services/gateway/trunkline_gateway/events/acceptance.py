@@ -1,4 +1,4 @@
-"""Accepting rejected requests: those that verify now, after a secret was corrected, become receipts, each once."""
+"""Acceptance of rejected requests: those that verify now, after a secret was corrected, become receipts, each once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACCEPTED = Counter("trunkline_rejections_accepted_total", "Rejected requests tha
 _A_BATCH = 20  # whole bodies are read
 
 
-class Accepting:
+class Acceptance:
     """Looks at rejections again, under the secrets of now."""
 
     def __init__(self, db: Database, sources: SourceMap, admit_soon: Callable[[], None], base_url: str = ""):

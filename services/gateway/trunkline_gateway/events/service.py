@@ -17,7 +17,7 @@ from trunkline_runtime.errors import NotFound, ResourceExhausted
 from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
 
-from trunkline_gateway.events.acceptance import Accepting
+from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.deletion import count_purge, purge
 from trunkline_gateway.events.progress import TellCall, cancelled_state
 from trunkline_gateway.events.reader import EventReader
@@ -48,7 +48,7 @@ class EventService(EventReader):
         db: Database,
         queue: Queue,
         replays: Replays,
-        accepting: Accepting,
+        acceptance: Acceptance,
         jobs_ready: Callable[[], None],
         list_staleness: timedelta | None = None,
         quotas_of: Callable[[str], tenant_pb2.Quotas] = lambda tenant: tenant_pb2.Quotas(),
@@ -62,7 +62,7 @@ class EventService(EventReader):
         super().__init__(db, list_staleness)
         self._queue = queue
         self._replays = replays
-        self._accepting = accepting
+        self._acceptance = acceptance
         self._jobs_ready = jobs_ready
         self._quotas_of = quotas_of
         self._tell_call = tell_call or _nobody
@@ -144,7 +144,7 @@ class EventService(EventReader):
     ) -> pb.AcceptRejectionResponse:
         """Make a receipt of a rejected request that verifies now."""
         ids = parse_name("tenants/{tenant}/rejections/{rejection}", request.name)
-        receipt_id = await self._accepting.accept(ids["tenant"], ids["rejection"])
+        receipt_id = await self._acceptance.accept(ids["tenant"], ids["rejection"])
         return pb.AcceptRejectionResponse(receipt_id=receipt_id)
 
     async def AcceptRejections(
@@ -152,7 +152,7 @@ class EventService(EventReader):
     ) -> pb.AcceptRejectionsResponse:
         """Make receipts of all that verify now."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
-        accepted, rejected = await self._accepting.accept_all(tenant, request.filter, request.dry_run)
+        accepted, rejected = await self._acceptance.accept_all(tenant, request.filter, request.dry_run)
         return pb.AcceptRejectionsResponse(accepted_count=accepted, rejected_count=rejected)
 
     async def PurgeEvents(self, request: pb.PurgeEventsRequest, context: _Context) -> pb.PurgeEventsResponse:

@@ -1,4 +1,4 @@
-"""Patience: gives up on futures that are not done in time, with one timer for all of them.
+"""Deadlines of futures: what is not done in time is given up, with one timer for all of them.
 
 A timer for each webhook would cost more than the webhook's own handling. Here it is one append to a list; ten
 times in the given span the lists move on by one, and what is not done when its list falls off the end gets an
@@ -22,7 +22,7 @@ class NotConfirmed(StoreUnavailable):
     reason = "STORE_NOT_CONFIRMED"
 
 
-class Patience:
+class Deadlines:
     """Watches futures; whoever owns it calls `tick` every `tick_seconds`."""
 
     def __init__(self, seconds: float):

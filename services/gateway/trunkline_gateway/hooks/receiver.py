@@ -28,7 +28,7 @@ from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refu
 from trunkline_gateway.hooks.ceilings import Buckets
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
-from trunkline_gateway.hooks.rejection_log import RejectionLines
+from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified, weight_of
 from trunkline_gateway.intake.kept import GRACE, Kept
@@ -87,7 +87,7 @@ class Inbox(Protocol):
         ...
 
 
-class RejectionLog(Protocol):
+class RejectionStore(Protocol):
     """Where requests with a wrong signature are kept, bounded, off the hot path."""
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
@@ -102,7 +102,7 @@ class Receiver:
         self,
         sources: SourceMap,
         inbox: Inbox,
-        rejected: RejectionLog,
+        rejected: RejectionStore,
         ceiling: Buckets,
         *,
         public_url: str,
@@ -117,7 +117,7 @@ class Receiver:
         self._sources = sources
         self._inbox = inbox
         self._rejected = rejected
-        self._lines = RejectionLines()
+        self._lines = RejectionLog()
         self._ceiling = ceiling
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -138,7 +138,7 @@ class Receiver:
         config: GatewayConfig,
         sources: SourceMap,
         inbox: Inbox,
-        rejected: RejectionLog,
+        rejected: RejectionStore,
         unverified: Unverified,
         admit_soon: Callable[[], None],
         kept: Kept | None = None,

@@ -18,7 +18,7 @@ _MOST_URL = 500
 Later = Callable[[float, Callable[[], None]], object]
 
 
-class RejectionLines:
+class RejectionLog:
     """Counts by source; a flood costs the log as little as one mistake."""
 
     def __init__(self, later: Later | None = None):

@@ -17,7 +17,7 @@ from trunkline_runtime.metrics import gauge
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
 
-from trunkline_gateway.hooks.deadlines import NotConfirmed, Patience
+from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
 from trunkline_gateway.hooks.receiver import ReceiptRow
 from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, STORE, Keeper
@@ -55,7 +55,7 @@ class SpoolingInbox:
         self._stored = stored
         self._spool = spool
         self._drain = Drain(spool, store, stored, admit_soon)
-        self._patience = Patience(confirm_seconds)
+        self._deadlines = Deadlines(confirm_seconds)
         self._keeper = Keeper(spool, confirm_seconds)
         self._down = False
         self._why = ""
@@ -75,7 +75,7 @@ class SpoolingInbox:
                 self._keeper.refused(error)
                 raise
             return await self._keeper.keep(row, floor, "stalled")
-        self._patience.watch(future)
+        self._deadlines.watch(future)
         try:
             await future
         except (InvalidValue, Conflict):
@@ -113,13 +113,13 @@ class SpoolingInbox:
     async def watch(self) -> None:
         """Give up on rows that are not confirmed in time; runs for as long as webhooks are taken."""
         while True:
-            await asyncio.sleep(self._patience.tick_seconds)
-            stands = self._patience.waiting and not self._confirmed
+            await asyncio.sleep(self._deadlines.tick_seconds)
+            stands = self._deadlines.waiting and not self._confirmed
             self._still = self._still + 1 if stands else 0
             if self._confirmed:
                 self._keeper.kept()
             self._confirmed = False
-            self._patience.tick()
+            self._deadlines.tick()
             self._keeper.tick()
             GOES_TO.set(NOWHERE if self.refusing else SPOOL if self._down else STORE)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from trunkline_runtime.metrics import counter, gauge
 from trunkline_store.errors import StoreBusy, StoreError
 
-from trunkline_gateway.hooks.deadlines import NotConfirmed, Patience
+from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
 from trunkline_gateway.hooks.receiver import ReceiptRow
 from trunkline_gateway.intake.spool import Spool
 
@@ -38,10 +38,10 @@ class Keeper:
         """`confirm_seconds` is what the store is given."""
         self._spool = spool
         self._now = now
-        self._patience = Patience(confirm_seconds * _SPOOL_PATIENCE)
+        self._deadlines = Deadlines(confirm_seconds * _SPOOL_PATIENCE)
         self._why = ""
         self._until = 0.0
-        self.tick_seconds = self._patience.tick_seconds
+        self.tick_seconds = self._deadlines.tick_seconds
 
     @property
     def refusing(self) -> str:
@@ -52,7 +52,7 @@ class Keeper:
         """Commit one row of `receipts`. Raises what the spool raises when it cannot."""
         try:
             future = self._spool.append(row, floor)
-            self._patience.watch(future)
+            self._deadlines.watch(future)
             await future
         except StoreError as error:
             self.refused(error)
@@ -77,4 +77,4 @@ class Keeper:
 
     def tick(self) -> None:
         """Let time pass for receipts that are not confirmed."""
-        self._patience.tick()
+        self._deadlines.tick()

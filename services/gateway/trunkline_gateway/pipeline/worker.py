@@ -17,7 +17,7 @@ from trunkline_runtime.metrics import counter, gauge
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Method, unary
 from trunkline_gateway.pipeline.config import WorkerConfig
-from trunkline_gateway.pipeline.leases import Leases
+from trunkline_gateway.pipeline.lease_keeper import LeaseKeeper
 from trunkline_gateway.pipeline.policy import Dead, Wait, describe, follow_up, is_expected
 from trunkline_gateway.pipeline.reports import Reporter
 from trunkline_gateway.pipeline.run import Run
@@ -83,7 +83,7 @@ class Worker:
         self._config = config
         self.name = name
         self._now = now
-        self._leases = Leases(jobs.RenewLeases, config.lease_seconds)
+        self._leases = LeaseKeeper(jobs.RenewLeases, config.lease_seconds)
         self._reporter = Reporter(jobs.ReportJobs, name, self._leases.lose, config.lease_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0

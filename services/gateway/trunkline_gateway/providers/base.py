@@ -11,7 +11,7 @@ from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
 if TYPE_CHECKING:
-    from trunkline_gateway.providers.stating import Statement
+    from trunkline_gateway.providers.call_facts import CallFacts
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
 FETCH = "fetch_recording"
@@ -154,6 +154,6 @@ class Adapter(Protocol):
         """State the facts of a verified payload. Raises `Malformed`."""
         ...
 
-    def looked_up(self, source: Source, body: bytes) -> Statement:
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """State what the answer to a `Lookup` says of the call. Raises `Malformed`."""
         ...

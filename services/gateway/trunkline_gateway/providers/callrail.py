@@ -22,10 +22,10 @@ from trunkline_gateway.providers.base import (
     Rejected,
     Source,
 )
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.payload import Payload, parse
 from trunkline_gateway.providers.scalars import CONTENT_MOST
 from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, usable
-from trunkline_gateway.providers.stating import Statement
 
 API = "https://api.callrail.com"
 _ALL = (FETCH, TRANSCRIBE, ANALYSE, RECORD)
@@ -119,9 +119,9 @@ class CallRail:
             warnings=payload.warnings,
         )
 
-    def looked_up(self, source: Source, body: bytes) -> Statement:
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """See `Adapter.looked_up`: CallRail's events say all that its API does."""
-        return Statement(source, "")
+        return CallFacts(source, "")
 
 
 def _check(event_type: str) -> None:

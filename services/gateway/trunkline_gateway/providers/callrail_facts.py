@@ -5,9 +5,9 @@ from __future__ import annotations
 from trunkline.common.v1 import provider_pb2
 
 from trunkline_gateway.providers.base import Source
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.forms import Form
 from trunkline_gateway.providers.payload import Payload
-from trunkline_gateway.providers.stating import Statement
 
 _DIRECTIONS = {
     "inbound": provider_pb2.DIRECTION_INBOUND,
@@ -23,9 +23,9 @@ def state(
     form: Form | None,
     *,
     states_recording: bool,
-) -> Statement:
+) -> CallFacts:
     """Return what the payload says of the conversation; every member may be missing."""
-    statement = Statement(source, provider_call_id)
+    statement = CallFacts(source, provider_call_id)
     if event_type.startswith("text_message_"):
         _text_message(statement, payload, sent=event_type == "text_message_sent")
     elif form is not None:
@@ -39,7 +39,7 @@ def state(
     return statement
 
 
-def _call(statement: Statement, event_type: str, payload: Payload) -> None:
+def _call(statement: CallFacts, event_type: str, payload: Payload) -> None:
     statement.put("kind", provider_pb2.CONVERSATION_KIND_CALL)
     statement.put("direction", _direction(event_type, payload))
     statement.put("caller_number", payload.text("customer_phone_number", "callernum", most=64))
@@ -52,7 +52,7 @@ def _call(statement: Statement, event_type: str, payload: Payload) -> None:
     statement.put("voicemail", payload.flag("voicemail"))
 
 
-def _text_message(statement: Statement, payload: Payload, *, sent: bool) -> None:
+def _text_message(statement: CallFacts, payload: Payload, *, sent: bool) -> None:
     statement.put("kind", provider_pb2.CONVERSATION_KIND_TEXT_MESSAGE)
     statement.put("direction", _DIRECTIONS["outbound" if sent else "inbound"])
     customer, business = "source_number", "destination_number"
@@ -64,7 +64,7 @@ def _text_message(statement: Statement, payload: Payload, *, sent: bool) -> None
     statement.put("start_time", payload.time("timestamp", "sent_at", "created_at"))
 
 
-def _form(statement: Statement, payload: Payload, form: Form) -> None:
+def _form(statement: CallFacts, payload: Payload, form: Form) -> None:
     statement.put("kind", provider_pb2.CONVERSATION_KIND_FORM)
     statement.put("direction", provider_pb2.DIRECTION_INBOUND)
     statement.put(
@@ -75,7 +75,7 @@ def _form(statement: Statement, payload: Payload, form: Form) -> None:
     statement.put("start_time", payload.time("submitted_at", "timestamp", "created_at"))
 
 
-def _marketing(statement: Statement, payload: Payload) -> None:
+def _marketing(statement: CallFacts, payload: Payload) -> None:
     origin = payload.text("source_name", "formatted_tracking_source", "source", "utm_source")
     statement.put("marketing_source", origin)
     statement.put("marketing_medium", payload.text("medium", "utm_medium"))
@@ -83,7 +83,7 @@ def _marketing(statement: Statement, payload: Payload) -> None:
     statement.put("landing_page_url", payload.text("landing_page_url", "landingpage"))
 
 
-def _edited(statement: Statement, payload: Payload) -> None:
+def _edited(statement: CallFacts, payload: Payload) -> None:
     """State what people edit afterwards: here empty is a statement too, since a note can be taken away."""
     if payload.has("tags"):
         taken_away = str(payload.raw("tags") or "").strip() == ""

@@ -12,6 +12,7 @@ from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Rejected, Source
 from trunkline_gateway.providers.bodies import JsonBody
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.signing import (
     base64_hmac,
     formed_key,
@@ -20,7 +21,6 @@ from trunkline_gateway.providers.signing import (
     unix_time,
     usable,
 )
-from trunkline_gateway.providers.stating import Statement
 
 _DEFAULT_TOLERANCE_SECONDS = 300.0
 _PLANS_MOST = 16_384
@@ -100,9 +100,9 @@ class GenericHmac:
         """See `Adapter.normalise`."""
         return mapped.normalise(source, body)
 
-    def looked_up(self, source: Source, body: bytes) -> Statement:
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """See `Adapter.looked_up`: nothing is ever asked for."""
-        return Statement(source, "")
+        return CallFacts(source, "")
 
     def _plan(self, source: Source) -> _Plan:
         options = source.hmac

@@ -21,10 +21,10 @@ from trunkline_gateway.providers.base import (
     Source,
 )
 from trunkline_gateway.providers.bodies import JsonBody
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.origins import same_origin
 from trunkline_gateway.providers.payload import Payload
 from trunkline_gateway.providers.scalars import CONTENT_MOST, as_text
-from trunkline_gateway.providers.stating import Statement
 
 _RANK = 30
 
@@ -75,7 +75,7 @@ def normalise(source: Source, body: bytes) -> Facts:
     payload = _mapped(mapping, parsed.members)
     aliases = call_aliases(source, parsed)
     moment = payload.time(mapping.event_time)
-    statement = Statement(source, aliases[0] if aliases else "")
+    statement = CallFacts(source, aliases[0] if aliases else "")
     is_text = mapping.kind == source_pb2.PAYLOAD_KIND_TEXT
     kind = provider_pb2.CONVERSATION_KIND_TEXT_MESSAGE if is_text else provider_pb2.CONVERSATION_KIND_CALL
     statement.put("kind", kind)

@@ -10,6 +10,7 @@ from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Malformed, Rejected, Source
 from trunkline_gateway.providers.bodies import JsonBody
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.scalars import clean
 from trunkline_gateway.providers.signing import (
     base64_hmac,
@@ -18,7 +19,6 @@ from trunkline_gateway.providers.signing import (
     unix_time,
     usable,
 )
-from trunkline_gateway.providers.stating import Statement
 
 TOLERANCE_SECONDS = 300
 
@@ -72,9 +72,9 @@ class StandardWebhooks:
         """See `Adapter.normalise`."""
         return mapped.normalise(source, body)
 
-    def looked_up(self, source: Source, body: bytes) -> Statement:
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """See `Adapter.looked_up`: nothing is ever asked for."""
-        return Statement(source, "")
+        return CallFacts(source, "")
 
 
 def _family(headers: Mapping[str, str]) -> str:

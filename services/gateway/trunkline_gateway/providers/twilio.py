@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 from trunkline_gateway.providers import twilio_facts
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Malformed, Rejected, Source
 from trunkline_gateway.providers.bodies import is_form, parse_form, parse_json
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.payload import Payload, parse
 from trunkline_gateway.providers.public_urls import elsewhere, origin_of, with_and_without_port
 from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, usable
-from trunkline_gateway.providers.stating import Statement
 
 RECORDING_STATUS = "recording_status"
 EVENT_TYPES = (RECORDING_STATUS, "record_action", "call_status", "dial_action", "message", "message_status")
@@ -65,7 +65,7 @@ class Twilio:
         """See `Adapter.normalise`."""
         return twilio_facts.facts_of(source, _payload(event_type, body, content_type))
 
-    def looked_up(self, source: Source, body: bytes) -> Statement:
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """See `Adapter.looked_up`."""
         return twilio_facts.looked_up(source, Payload(parse_json(body)))
 

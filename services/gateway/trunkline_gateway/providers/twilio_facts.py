@@ -10,9 +10,9 @@ from trunkline.common.v1 import provider_pb2
 
 from trunkline_gateway.providers import twilio_api
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
+from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.payload import Payload
 from trunkline_gateway.providers.scalars import CONTENT_MOST
-from trunkline_gateway.providers.stating import Statement
 
 _INBOUND, _OUTBOUND = provider_pb2.DIRECTION_INBOUND, provider_pb2.DIRECTION_OUTBOUND
 _DIRECTIONS = {"inbound": _INBOUND, "incoming": _INBOUND, "outbound": _OUTBOUND}
@@ -101,9 +101,9 @@ def facts_of(source: Source, payload: Payload) -> Facts:
     )
 
 
-def looked_up(source: Source, payload: Payload) -> Statement:
+def looked_up(source: Source, payload: Payload) -> CallFacts:
     """State what Twilio's API says of a call."""
-    statement = Statement(source, payload.identifier("sid") or "", payload.identifier("account_sid") or "")
+    statement = CallFacts(source, payload.identifier("sid") or "", payload.identifier("account_sid") or "")
     _parties(statement, payload, "direction", "from", "to", "caller_name")
     statement.put("start_time", payload.time("start_time"))
     statement.put("duration", payload.duration("duration"))
@@ -114,7 +114,7 @@ def looked_up(source: Source, payload: Payload) -> Statement:
 def _message(source: Source, payload: Payload, subject: Subject) -> Facts:
     """State a text message: one that came in, or the delivery of one that was sent."""
     incoming = subject.status in ("", "received", "receiving")
-    statement = Statement(source, subject.message, payload.identifier("AccountSid") or "")
+    statement = CallFacts(source, subject.message, payload.identifier("AccountSid") or "")
     statement.put("kind", provider_pb2.CONVERSATION_KIND_TEXT_MESSAGE)
     statement.put("direction", _INBOUND if incoming else _OUTBOUND)
     customer, business = ("From", "To") if incoming else ("To", "From")
@@ -135,8 +135,8 @@ def _message(source: Source, payload: Payload, subject: Subject) -> Facts:
     )
 
 
-def _statement(source: Source, payload: Payload, call_id: str) -> Statement:
-    statement = Statement(source, call_id, payload.identifier("AccountSid") or "")
+def _statement(source: Source, payload: Payload, call_id: str) -> CallFacts:
+    statement = CallFacts(source, call_id, payload.identifier("AccountSid") or "")
     statement.put("kind", provider_pb2.CONVERSATION_KIND_CALL)
     if not payload.text("ParentCallSid"):
         _parties(statement, payload, "Direction", "From", "To", "CallerName")
@@ -144,7 +144,7 @@ def _statement(source: Source, payload: Payload, call_id: str) -> Statement:
     return statement
 
 
-def _parties(statement: Statement, payload: Payload, *names: str) -> None:
+def _parties(statement: CallFacts, payload: Payload, *names: str) -> None:
     direction_name, caller, called, caller_name = names
     direction = _DIRECTIONS.get((payload.text(direction_name) or "").lower().partition("-")[0])
     statement.put("direction", direction)
@@ -154,7 +154,7 @@ def _parties(statement: Statement, payload: Payload, *names: str) -> None:
     statement.put("caller_name", payload.text(caller_name, most=256))
 
 
-def _call(statement: Statement, payload: Payload, status: str) -> None:
+def _call(statement: CallFacts, payload: Payload, status: str) -> None:
     """State how far a call came. At its end it began as long before as it lasted."""
     statement.put("answered", _ANSWERED.get(status))
     moment = payload.time("Timestamp")
@@ -166,7 +166,7 @@ def _call(statement: Statement, payload: Payload, status: str) -> None:
         payload.warn(f"CallStatus must be one of {', '.join([*_CALL_RANKS, *sorted(_ENDED)])}")
 
 
-def _leg(statement: Statement, payload: Payload, status: str) -> None:
+def _leg(statement: CallFacts, payload: Payload, status: str) -> None:
     """State what the business's leg of a forwarded call says: where it rang, and that somebody answered.
 
     Of several phones that ring at once most are not answered, which says nothing of the call.

@@ -20,7 +20,7 @@ from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_json, to_microseconds
 
 from trunkline_tenant import ids
-from trunkline_tenant.calls import event_rows
+from trunkline_tenant.calls import call_events
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.calls.facts import Stamp, Statement, join, said_state, without_old_state
 from trunkline_tenant.leads import rows as lead_rows
@@ -222,7 +222,7 @@ def _merge(
     }
     alone = there is not None and len(rows) == 1
     _write(conn, written, there is None, [] if alone else rows)
-    event_rows.write(conn, tenant, call_id, told.events, told.there if alone else {})
+    call_events.write(conn, tenant, call_id, told.events, told.there if alone else {})
     _change_leads(conn, tenant, rows, written, now)
     return written
 
@@ -231,8 +231,8 @@ def _merge(
 class _Told:
     """What a call's events are once this one is among them."""
 
-    events: Mapping[str, event_rows.Moment]  # those to be written, some of them `there` already
-    there: Mapping[str, event_rows.Moment]
+    events: Mapping[str, call_events.Moment]  # those to be written, some of them `there` already
+    there: Mapping[str, call_events.Moment]
     first: int  # microseconds since 1970
     last: int
     sum: int
@@ -247,7 +247,7 @@ def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any
     time, rank, _, event = said.stamp
     if len(rows) == 1 and rows[0]["call_id"] == call_id and rows[0]["events_sum"] is not None:
         row = rows[0]
-        before = event_rows.of_call(conn, said.tenant, call_id, event)
+        before = call_events.of_call(conn, said.tenant, call_id, event)
         if before is None or before >= (time, rank):
             times = [
                 to_microseconds(row["first_event_time"]) or 0,
@@ -257,7 +257,7 @@ def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any
                 total = ids.events_sum([event], row["events_sum"])
                 return _Told({event: (time, rank)}, {}, min(*times, time), max(*times, time), total)
             return _Told({}, {}, times[0], times[1], row["events_sum"])
-    there = event_rows.of_calls(conn, said.tenant, [row["call_id"] for row in rows])
+    there = call_events.of_calls(conn, said.tenant, [row["call_id"] for row in rows])
     events = {**there, event: max((time, rank), there.get(event, (time, rank)))}
     moments = events.values()
     return _Told(events, there, min(moments)[0], max(moments)[0], ids.events_sum(events))
@@ -272,7 +272,7 @@ def _write(conn: Connection, written: dict[str, Any], new: bool, merged: Sequenc
     """Write a call's row; those of `merged` are in it now, and their events are written anew."""
     for row in merged:
         key = {"tenant": written["tenant_id"], "call": row["call_id"]}
-        event_rows.delete(conn, written["tenant_id"], row["call_id"])
+        call_events.delete(conn, written["tenant_id"], row["call_id"])
         if row["call_id"] != written["call_id"]:
             conn.execute(_DELETE, key)
     if new:

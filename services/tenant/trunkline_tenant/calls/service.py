@@ -15,7 +15,7 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
-from trunkline_tenant.calls import event_rows, facts, record
+from trunkline_tenant.calls import call_events, facts, record
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.lists import Filter, Page, by_enum, conditions
@@ -209,4 +209,4 @@ def _get(conn: Connection, tenant: str, call_id: str) -> call_pb2.Call:
         row = conn.execute(select.where(calls.c.call_id == now_called)).mappings().first()
     if row is None:
         raise NotFound(f"tenants/{tenant}/calls/{call_id}")
-    return call_rows.shown(row, event_rows.latest(conn, tenant, row["call_id"]))
+    return call_rows.shown(row, call_events.latest(conn, tenant, row["call_id"]))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from trunkline_ai.analyses.labels import EntityType, Intent
-from trunkline_ai.engines.base import Entity, Role, Transcript
+from trunkline_ai.engines.base import Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.local.text import sentences, straightened
 
 LISTEN = "Have a person listen to the recording"
@@ -60,7 +60,7 @@ def action_items(
         promised = [
             sentence
             for turn in transcript.turns
-            if turn.role is Role.AGENT
+            if turn.role is SpeakerRole.AGENT
             for sentence in sentences(turn.text)
             if _PROMISE.search(straightened(sentence))
         ]

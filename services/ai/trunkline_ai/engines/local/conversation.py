@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from trunkline_ai.engines.base import Role, Transcript, Turn
+from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.local import cues, language
 from trunkline_ai.engines.local.text import canonical
 
@@ -28,18 +28,18 @@ class Conversation:
         turns = tuple(Turn(role, text) for role, text in spoken if text)
         return cls(turns, language.foreign(tag, transcript.text))
 
-    def _of(self, *roles: Role) -> str:
+    def _of(self, *roles: SpeakerRole) -> str:
         return "\n".join(turn.text for turn in self.turns if turn.role in roles)
 
     @cached_property
     def customer(self) -> str:
         """What the customer said, a turn a line."""
-        return self._of(Role.CUSTOMER, Role.UNKNOWN)
+        return self._of(SpeakerRole.CUSTOMER, SpeakerRole.UNKNOWN)
 
     @cached_property
     def agent(self) -> str:
         """What the business said, a turn a line."""
-        return self._of(Role.AGENT, Role.UNKNOWN)
+        return self._of(SpeakerRole.AGENT, SpeakerRole.UNKNOWN)
 
     @cached_property
     def everything(self) -> str:
@@ -50,7 +50,9 @@ class Conversation:
     def is_dialogue(self) -> bool:
         """The business answered the customer at least once."""
         roles = [turn.role for turn in self.turns]
-        return Role.CUSTOMER in roles and Role.AGENT in roles[roles.index(Role.CUSTOMER) :]
+        return (
+            SpeakerRole.CUSTOMER in roles and SpeakerRole.AGENT in roles[roles.index(SpeakerRole.CUSTOMER) :]
+        )
 
     @cached_property
     def content_words(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 
 from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment, Unreliable
-from trunkline_ai.engines.base import AnalysisResult, Context, Role, Transcript, Turn
+from trunkline_ai.engines.base import AnalysisResult, Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
@@ -49,7 +49,7 @@ class LocalEngine:
         transcript = _beginning(transcript)
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
-        written = context.message and {turn.role for turn in transcript.turns} == {Role.AGENT}
+        written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
         if written and not verdict.unreliable:
             return self._of_the_business(transcript, conversation)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:

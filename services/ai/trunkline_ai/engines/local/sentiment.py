@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from trunkline_ai.analyses.labels import Intent, Sentiment
-from trunkline_ai.engines.base import Role, Transcript
+from trunkline_ai.engines.base import SpeakerRole, Transcript
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.text import sentences, straightened
@@ -65,7 +65,7 @@ class SentimentRules:
         compounds = [
             float(self._vader.polarity_scores(sentence)["compound"])
             for turn in transcript.turns
-            if turn.role is not Role.AGENT
+            if turn.role is not SpeakerRole.AGENT
             for sentence in sentences(straightened(turn.text))
         ]
         if not compounds:

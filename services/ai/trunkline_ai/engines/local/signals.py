@@ -1,7 +1,7 @@
 """The signals of urgency and of a customer's readiness to buy."""
 
 from trunkline_ai.analyses.labels import Intent
-from trunkline_ai.engines.base import Role
+from trunkline_ai.engines.base import SpeakerRole
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 
@@ -43,9 +43,9 @@ class Signals:
         """The business offers a time or a visit and the customer's next, short turn accepts it."""
         offered = False
         for turn in conversation.turns:
-            if turn.role is Role.AGENT:
+            if turn.role is SpeakerRole.AGENT:
                 offered = self._lead.score("offer", turn.text) > 0
-            elif offered or turn.role is Role.UNKNOWN:
+            elif offered or turn.role is SpeakerRole.UNKNOWN:
                 short = len(turn.text.split()) <= _LONGEST_ACCEPTANCE
                 if (
                     short

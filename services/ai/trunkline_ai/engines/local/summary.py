@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trunkline_ai.engines.base import Context, Entity, Role, Transcript
+from trunkline_ai.engines.base import Context, Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.language import name_of
 from trunkline_ai.engines.local.text import canonical, sentences
@@ -30,7 +30,9 @@ def not_analysed(language: str, context: Context) -> str:
 
 def summarise(transcript: Transcript, entities: tuple[Entity, ...]) -> str:
     """A few sentences of the customer (of everybody when the customer is not told apart), verbatim."""
-    spoken = [turn for turn in transcript.turns if turn.role is not Role.AGENT] or list(transcript.turns)
+    spoken = [turn for turn in transcript.turns if turn.role is not SpeakerRole.AGENT] or list(
+        transcript.turns
+    )
     lines = [sentence for turn in spoken for sentence in sentences(turn.text)]
     frequency: dict[str, int] = {}
     content = [frozenset(canonical(line).split()) - _STOP for line in lines]

@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from trunkline_audio.media.preprocess.timeline import RATE
-from trunkline_audio.workers.jobs import JobFailed
+from trunkline_audio.workers.handlers import HandlerFailed
 
 FORMATS = "wav,w64,aiff,au,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr"
 """Containers that hold sound and name no other file: no concat, hls, dash, playlist or image formats."""
@@ -67,20 +67,20 @@ class Decoded:
 def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float) -> Decoded:
     """Decodes `source` into `sinks` (one per lane, two at most; none: only counts).
 
-    Two channels stay apart; more than two become one. Raises JobFailed: NOT_AUDIO, NO_SOUND, TOO_LONG.
+    Two channels stay apart; more than two become one. Raises HandlerFailed: NOT_AUDIO, NO_SOUND, TOO_LONG.
     """
     try:
         with av.open(source, mode="r", options=OPTIONS, **TOLERANT) as container:
             return _decode(container, sinks, max_seconds)
     except (av.error.FFmpegError, ValueError) as error:
-        raise JobFailed(
+        raise HandlerFailed(
             "NOT_AUDIO", f"the bytes are no audio that can be read: {type(error).__name__}"
         ) from None
 
 
 def _decode(container: av.container.InputContainer, sinks: list[BinaryIO], max_seconds: float) -> Decoded:
     if not container.streams.audio:
-        raise JobFailed("NOT_AUDIO", "the bytes hold no audio stream")
+        raise HandlerFailed("NOT_AUDIO", "the bytes hold no audio stream")
     stream = container.streams.audio[0]
     stream.codec_context.thread_type = "NONE"
     found = Decoded(format=f"{container.format.name.split(',')[0]}/{stream.codec_context.name}")
@@ -96,7 +96,7 @@ def _decode(container: av.container.InputContainer, sinks: list[BinaryIO], max_s
             shape = (rate, len(block))
         lanes.write(_arranged(block, found.lanes))
     if lanes is None:
-        raise JobFailed("NOT_AUDIO" if found.bad_packets else "NO_SOUND", "no sample could be decoded")
+        raise HandlerFailed("NOT_AUDIO" if found.bad_packets else "NO_SOUND", "no sample could be decoded")
     lanes.finish()
     return found
 
@@ -166,7 +166,7 @@ class _Lanes:
         ]
         self._found.samples += len(done[0])
         if self._found.samples > self._max:
-            raise JobFailed("TOO_LONG", f"the sound is longer than {self._max / RATE:g} s")
+            raise HandlerFailed("TOO_LONG", f"the sound is longer than {self._max / RATE:g} s")
         self._found.note(done)
         for sink, lane in zip(self._sinks, done, strict=False):
             sink.write(np.clip(np.rint(lane * 32768.0), -32768, 32767).astype("<i2").tobytes())

@@ -18,7 +18,7 @@ from trunkline_audio.media.preprocess.speakers import voices
 from trunkline_audio.media.preprocess.timeline import RATE, Span, merged
 from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.jobs import JobFailed
+from trunkline_audio.workers.handlers import HandlerFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited
 
 Samples = NDArray[np.int16]
@@ -124,5 +124,5 @@ def _warm(activity: VoiceActivity) -> None:
     voices(lanes[0], [Span(0, RATE // 2), Span(RATE // 2, RATE)])
     try:
         decoding.decode(io.BytesIO(b"no sound"), [], 1)
-    except JobFailed:
+    except HandlerFailed:
         return

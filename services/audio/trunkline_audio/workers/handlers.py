@@ -11,7 +11,7 @@ from trunkline_audio.workers import frames
 Handler = Callable[[frames.Message], frames.Message]
 
 
-class JobFailed(Exception):
+class HandlerFailed(Exception):
     """What a handler raises when the job cannot be done: `reason` is told to the service as it is."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -31,7 +31,7 @@ def answer(handler: Handler, request: frames.Message) -> frames.Message:
     """Runs one job and turns its outcome into a reply."""
     try:
         return {"ok": handler(request)}
-    except JobFailed as failure:
+    except HandlerFailed as failure:
         return {"error": {"reason": failure.reason, "message": str(failure)}}
     except MemoryError:
         return {"error": {"reason": "OUT_OF_MEMORY", "message": "the job needs more memory than it may use"}}

@@ -17,7 +17,7 @@ log = get_logger(__name__)
 _CALL_MOST = 1000
 
 
-class Leases:
+class LeaseKeeper:
     """The runs under lease, by job id."""
 
     def __init__(self, renew: Method[pb.RenewLeasesResponse], seconds: float):

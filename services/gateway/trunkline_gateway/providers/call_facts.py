@@ -12,7 +12,7 @@ from trunkline_gateway.providers.base import Source
 from trunkline_gateway.providers.scalars import timestamp
 
 
-class Statement:
+class CallFacts:
     """A call's facts as one event states them. What is None is not stated."""
 
     def __init__(self, source: Source, provider_call_id: str, account: str = ""):
