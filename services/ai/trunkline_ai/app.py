@@ -16,8 +16,7 @@ from trunkline_runtime.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
 from trunkline_ai.admin_service import AdminServicer
-from trunkline_ai.analyses.analyser import Analyser
-from trunkline_ai.analyses.failures import domain_error
+from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
 from trunkline_ai.config import AiConfig

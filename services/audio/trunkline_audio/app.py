@@ -27,7 +27,7 @@ from trunkline_audio.engines.loading import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
-from trunkline_audio.recordings.forgetting import Forget, forgetting
+from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
@@ -74,7 +74,7 @@ async def running(
         staleness = config.list_staleness
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
-        forget = forget or forgetting(channels, config.tenant_address)
+        forget = forget or deletion_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         receiver = RecordingReceiver(
             recordings=recordings,

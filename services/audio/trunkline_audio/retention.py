@@ -15,7 +15,7 @@ from trunkline_store.deletion import delete_all, delete_keys, owners
 
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import recording_name
-from trunkline_audio.recordings.forgetting import Forget
+from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.tables import recordings, transcripts
 

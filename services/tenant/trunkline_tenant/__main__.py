@@ -2,8 +2,8 @@
 
 from trunkline_runtime import command
 
+from trunkline_tenant.app import serve
 from trunkline_tenant.config import SERVICE, TenantConfig, load_config
-from trunkline_tenant.serve import serve
 
 if __name__ == "__main__":
     command.main(SERVICE, TenantConfig, serve, load=lambda reach: load_config(reach=reach))

@@ -134,6 +134,16 @@ def _serve(
     server.health.depend("store", store_answers, at_drain=db.hurry)
 
 
+async def serve(config: TenantConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError."""
+    app = await build(config)
+    try:
+        await app.start()
+        await app.serve_until_stopped()
+    finally:
+        await app.close()
+
+
 async def _end_watches(server: Server, bell: Bell) -> None:
     """End the streams that would otherwise use up the whole drain."""
     await server.stopping.wait()

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.logs import get_logger
 from trunkline_store.clock import Clock
 
@@ -92,3 +93,12 @@ class Analyser:
             log.warning("engine_failed", engine=self._engine.name, transient=error.transient)
             result = await self._fallback.analyze(conversation.transcript, conversation.context)
             return replace(result, degraded=True, final=not error.transient)
+
+
+def domain_error(error: BaseException) -> TrunklineError | None:
+    """The domain error for an error of an engine; None for anything else."""
+    if not isinstance(error, EngineError):
+        return None
+    if error.transient:
+        return Unavailable("the engine cannot answer now", reason="ENGINE_UNAVAILABLE", retry_after=1.0)
+    return Internal("the engine cannot answer this", reason="ENGINE_FAILED")

@@ -26,8 +26,8 @@ from trunkline_audio.engines.base import EngineError
 from trunkline_audio.media.blobs import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
 from trunkline_audio.naming import microseconds
-from trunkline_audio.recordings.looks import HEAD_BYTES, what_it_is
-from trunkline_audio.recordings.room import Room
+from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
+from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
 from trunkline_audio.retention import expiry
 from trunkline_audio.transcripts.preparation import Examined, Preparer
@@ -80,7 +80,7 @@ class RecordingReceiver:
         keep_days: int = 0,
     ) -> None:
         self._recordings = recordings
-        self._room = Room(recordings)
+        self._quota = Quota(recordings)
         self._blobs = blobs
         self._fetcher = fetcher
         self._preparer = preparer
@@ -94,7 +94,7 @@ class RecordingReceiver:
         found = await self._recordings.get(order.tenant_id, order.recording_id)
         if found is not None:
             return found
-        await self._room.check(order.tenant_id, order.quota_bytes)
+        await self._quota.check(order.tenant_id, order.quota_bytes)
         key = blob_key(order.tenant_id, order.recording_id)
         if key not in self._flights and len(self._flights) >= self._at_once:
             raise ResourceExhausted(
@@ -168,7 +168,7 @@ class RecordingReceiver:
             created_at=self._clock.now(),
             expire_at=expiry(order.expire_at, self._keep_days, self._clock.now()),
         )
-        self._room.add(order.tenant_id, kept.size)
+        self._quota.add(order.tenant_id, kept.size)
         try:
             return await self._recordings.add(made)
         except NotFound:  # the tenant was deleted meanwhile: its bytes are to go as well

@@ -12,7 +12,7 @@ from trunkline_runtime.errors import NotFound
 
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import RECORDING, TENANT, recording_name
-from trunkline_audio.recordings.forgetting import Forget
+from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings, blob_key
 from trunkline_audio.retention import given_time

@@ -15,7 +15,7 @@ _TENANTS = 10_000
 _RETRY_SECONDS = 900.0
 
 
-class Room:
+class Quota:
     """Holds fetches to a tenant's quota; it may be passed by the recordings that are being fetched."""
 
     def __init__(self, recordings: Recordings, now: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ Forget = Callable[[str, str, bool], Awaitable[None]]
 """Takes the names of call and recording, and whether the transcript stays. Raises TrunklineError."""
 
 
-def forgetting(channels: Channels, tenant_address: str) -> Forget:
+def deletion_notice(channels: Channels, tenant_address: str) -> Forget:
     """Return what tells the tenant service, as audio's own identity. A call that is gone names nothing."""
     stub = call_service_pb2_grpc.CallServiceStub(channels.get(tenant_address))
 
