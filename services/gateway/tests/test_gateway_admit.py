@@ -23,7 +23,7 @@ from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, Turns
-from trunkline_gateway.providers.callrail import CallRail
+from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_jobs import Queue
 from trunkline_runtime import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound

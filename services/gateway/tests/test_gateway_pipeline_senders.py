@@ -14,9 +14,9 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.hooks.sources import region_of
-from trunkline_gateway.pipeline.channels import channel_speakers
 from trunkline_gateway.pipeline.lookups import Lookups
-from trunkline_gateway.pipeline.refusals import REFUSED, Refusals
+from trunkline_gateway.pipeline.sources import REFUSED, Refusals
+from trunkline_gateway.pipeline.speakers import channel_speakers
 from trunkline_gateway.providers.base import Lookup, Source
 from trunkline_runtime.errors import FailedPrecondition, Unavailable
 

@@ -10,7 +10,7 @@ import pytest
 from gateway_deliveries import CALLRAIL, FORM, callrail, source
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed
-from trunkline_gateway.providers.callrail import RANKS
+from trunkline_gateway.providers.callrail.adapter import RANKS
 from trunkline_gateway.providers.registry import adapter_for
 
 ADAPTER = adapter_for(CALLRAIL)

@@ -22,7 +22,7 @@ from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.providers.base import Rejected
-from trunkline_gateway.providers.twilio import Twilio
+from trunkline_gateway.providers.twilio.adapter import Twilio
 from trunkline_store.errors import StoreBusy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

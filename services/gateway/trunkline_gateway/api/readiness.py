@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
-class Health(Protocol):
+class ServerHealth(Protocol):
     """What the gRPC server knows of itself."""
 
     @property
@@ -18,7 +18,7 @@ class Health(Protocol):
         """What is not there."""
 
 
-class Keeper(Protocol):
+class InboxState(Protocol):
     """The inbox."""
 
     @property
@@ -35,7 +35,7 @@ class Readiness:
     gRPC's own health says NOT_SERVING then: whoever needs the store should ask elsewhere.
     """
 
-    def __init__(self, health: Health, inbox: Keeper, refusing: Callable[[], str] = lambda: ""):
+    def __init__(self, health: ServerHealth, inbox: InboxState, refusing: Callable[[], str] = lambda: ""):
         """Not ready before the first look at the health, nor while webhooks are refused: `refusing` says why.
 
         A store on a full disk can be read, so that health alone would not tell.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from trunkline_runtime.metrics import Ready
 
-from trunkline_gateway.api.readiness import Keeper
+from trunkline_gateway.api.readiness import InboxState
 from trunkline_gateway.edge.front import AsgiApp, Front, HttpServer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused
 
@@ -18,7 +18,7 @@ _LAST_SECONDS = 1.0
 
 @asynccontextmanager
 async def answering(
-    address: str, why: Callable[[], str], hooks: AsgiApp | None = None, keeper: Keeper | None = None
+    address: str, why: Callable[[], str], hooks: AsgiApp | None = None, keeper: InboxState | None = None
 ) -> AsyncIterator[Ready]:
     """Answer at `address` while the block lasts; /readyz tells `why`. Raises ConfigError for a port in use.
 

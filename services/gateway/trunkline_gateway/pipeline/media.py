@@ -7,7 +7,7 @@ from trunkline.tenant.v1 import call_pb2
 from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.ids import digest_id
-from trunkline_gateway.pipeline import saying
+from trunkline_gateway.pipeline import call_requests
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.policy import FORBIDDEN, MEDIA, NOT_READY
 from trunkline_gateway.pipeline.run import Run
@@ -35,14 +35,14 @@ class MediaKeeper:
                 except TrunklineError as error:
                     if not _is_final(error, file, run.waited_seconds):
                         waits = waits or error
-                    kept.append(saying.media(file, problem=error.reason))
+                    kept.append(call_requests.media(file, problem=error.reason))
             stated = call_pb2.Call(
                 source=run.job.source,
                 provider=facts.call.provider,
                 provider_account=facts.call.provider_account,
                 media=kept,
             )
-            await self._clients.record(saying.request(run, source, facts, stated, ("media",)))
+            await self._clients.record(call_requests.request(run, source, facts, stated, ("media",)))
             if waits is not None:
                 raise waits
 
@@ -56,9 +56,9 @@ class MediaKeeper:
             attachment=True,
             quota_bytes=source.quotas.recordings_bytes,
         )
-        saying.keep(request.expire_time, run, source.retention.recordings_days)
+        call_requests.keep(request.expire_time, run, source.retention.recordings_days)
         recording = await self._clients.fetch(request)
-        shown = saying.media(file, recording=recording.name)
+        shown = call_requests.media(file, recording=recording.name)
         shown.content_type = shown.content_type or recording.format
         return shown
 

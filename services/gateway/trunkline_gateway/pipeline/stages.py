@@ -21,16 +21,15 @@ from trunkline_runtime.errors import TrunklineError
 
 from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
-from trunkline_gateway.pipeline import saying, truncation
+from trunkline_gateway.pipeline import call_requests, truncation
 from trunkline_gateway.pipeline.breakers import CircuitOpen
-from trunkline_gateway.pipeline.channels import channel_speakers
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
 from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Unfetchable
-from trunkline_gateway.pipeline.refusals import Refusals
 from trunkline_gateway.pipeline.run import Run
-from trunkline_gateway.pipeline.sources import Sources
+from trunkline_gateway.pipeline.sources import Refusals, Sources
+from trunkline_gateway.pipeline.speakers import channel_speakers
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -78,7 +77,7 @@ class Stages:
                 recording = await self._fetch(run, source, facts, call.name)
                 transcript = await self._transcribe(run, source, recording, call.direction)
                 run.warn(*truncation.warnings(facts, transcript))
-                text = saying.opening(transcript)
+                text = call_requests.opening(transcript)
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call.name, transcript)
                 await self._record_results(run, source, facts, transcript, analysis, text)
@@ -102,7 +101,7 @@ class Stages:
         """Record what the payload says, and what the provider's API says where nobody knows the caller."""
         stage = NORMALISE if ANALYSE in facts.stages else RECORD
         async with run.at(stage):
-            recorded = await self._clients.record(saying.facts_request(run, source, facts))
+            recorded = await self._clients.record(call_requests.facts_request(run, source, facts))
             if facts.lookup is not None and self._ask is not None and not recorded.caller_number:
                 recorded = await self._record_looked_up(run, source, facts) or recorded
         run.note(stage, recorded.name)
@@ -120,7 +119,7 @@ class Stages:
         except Malformed:
             return None
         added = [field for field in found.stated if field not in facts.stated]
-        return await self._clients.record(saying.request(run, source, facts, found.call, added))
+        return await self._clients.record(call_requests.request(run, source, facts, found.call, added))
 
     async def _fetch(self, run: Run, source: Source, facts: Facts, call: str) -> str:
         """Have the recording fetched and return its name."""
@@ -140,7 +139,7 @@ class Stages:
                 url_field=facts.recording.url_field,
                 quota_bytes=source.quotas.recordings_bytes,
             )
-            saying.keep(request.expire_time, run, source.retention.recordings_days)
+            call_requests.keep(request.expire_time, run, source.retention.recordings_days)
             if run.attempt < truncation.ATTEMPTS:
                 truncation.ask_for_whole(request, facts)
             try:
@@ -170,7 +169,7 @@ class Stages:
                     channel_speakers=channel_speakers(source, direction),
                     generation=run.job.generation,
                 )
-                saying.keep(request.expire_time, run, source.retention.transcripts_days)
+                call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
                 transcript = await self._clients.transcribe(request)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
@@ -194,7 +193,7 @@ class Stages:
                     direction=facts.call.direction,
                     generation=run.job.generation,
                 )
-                saying.keep(request.expire_time, run, source.retention.analyses_days)
+                call_requests.keep(request.expire_time, run, source.retention.analyses_days)
                 if transcript is None:
                     request.text = facts.text
                 analysis = await self._clients.analyse(request)
@@ -242,7 +241,7 @@ class Stages:
         text: str,
     ) -> None:
         """Record what the stages found, under the same event."""
-        request = saying.results_request(run, source, facts, transcript, analysis, text)
+        request = call_requests.results_request(run, source, facts, transcript, analysis, text)
         async with run.at(RECORD):
             recorded = await self._clients.record(request)
         run.note(RECORD, recorded.name)

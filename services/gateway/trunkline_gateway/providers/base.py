@@ -1,17 +1,13 @@
-"""What the gateway asks of an adapter: verify a delivery, say which event it is, state the facts."""
+"""What the gateway and the adapters speak of: sources, deliveries, identities, facts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
 
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
-
-if TYPE_CHECKING:
-    from trunkline_gateway.providers.call_facts import CallFacts
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
 FETCH = "fetch_recording"
@@ -128,32 +124,3 @@ class Malformed(Exception):
 
 class Rejected(Exception):
     """The signature is wrong or missing; the text says which, without any secret."""
-
-
-class Adapter(Protocol):
-    """One provider's rules. Adapters are stateless; time comes with the delivery."""
-
-    resends: bool
-    """Whether its senders are known to send again what was answered 429."""
-    identity_headers: tuple[str, ...]
-    """The headers that `identify` reads, lower-case: who keeps a verified delivery keeps these too."""
-
-    def signature_headers(self, source: Source) -> tuple[str, ...]:
-        """Return the headers that `verify` reads, lower-case: who keeps a delivery to verify it later keeps these."""
-        ...
-
-    def verify(self, source: Source, delivery: Delivery) -> None:
-        """Raise `Rejected` unless one of the source's secrets signed the delivery (constant-time)."""
-        ...
-
-    def identify(self, source: Source, event_type: str, delivery: Delivery) -> Identity:
-        """Say which event a verified delivery is. Raises `Malformed`."""
-        ...
-
-    def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
-        """State the facts of a verified payload. Raises `Malformed`."""
-        ...
-
-    def looked_up(self, source: Source, body: bytes) -> CallFacts:
-        """State what the answer to a `Lookup` says of the call. Raises `Malformed`."""
-        ...

@@ -10,13 +10,13 @@ import hashlib
 import hmac
 from urllib.parse import parse_qs, urlsplit
 
-from trunkline_gateway.providers import twilio_facts
 from trunkline_gateway.providers.base import Delivery, Facts, Identity, Malformed, Rejected, Source
 from trunkline_gateway.providers.bodies import is_form, parse_form, parse_json
 from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.payload import Payload, parse
 from trunkline_gateway.providers.public_urls import elsewhere, origin_of, with_and_without_port
 from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, usable
+from trunkline_gateway.providers.twilio import facts
 
 RECORDING_STATUS = "recording_status"
 EVENT_TYPES = (RECORDING_STATUS, "record_action", "call_status", "dial_action", "message", "message_status")
@@ -58,16 +58,16 @@ class Twilio:
     def identify(self, source: Source, event_type: str, delivery: Delivery) -> Identity:
         """See `Adapter.identify`."""
         payload = _payload(event_type, delivery.body, delivery.headers.get("content-type", ""))
-        subject = twilio_facts.subject_of(payload)
-        return Identity(subject.dedup_fields, subject.aliases, twilio_facts.event_time(payload))
+        subject = facts.subject_of(payload)
+        return Identity(subject.dedup_fields, subject.aliases, facts.event_time(payload))
 
     def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
         """See `Adapter.normalise`."""
-        return twilio_facts.facts_of(source, _payload(event_type, body, content_type))
+        return facts.facts_of(source, _payload(event_type, body, content_type))
 
     def looked_up(self, source: Source, body: bytes) -> CallFacts:
         """See `Adapter.looked_up`."""
-        return twilio_facts.looked_up(source, Payload(parse_json(body)))
+        return facts.looked_up(source, Payload(parse_json(body)))
 
 
 def _fits(url: str, signed: str, secrets: tuple[str, ...], given: bytes) -> bool:

@@ -6,7 +6,7 @@ from trunkline.common.v1 import provider_pb2
 
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.providers.call_facts import CallFacts
-from trunkline_gateway.providers.forms import Form
+from trunkline_gateway.providers.callrail.forms import Form
 from trunkline_gateway.providers.payload import Payload
 
 _DIRECTIONS = {

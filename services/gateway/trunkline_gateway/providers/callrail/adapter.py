@@ -7,7 +7,6 @@ import hmac
 from datetime import datetime
 from urllib.parse import quote
 
-from trunkline_gateway.providers import callrail_facts, forms
 from trunkline_gateway.providers.base import (
     ANALYSE,
     FETCH,
@@ -23,6 +22,7 @@ from trunkline_gateway.providers.base import (
     Source,
 )
 from trunkline_gateway.providers.call_facts import CallFacts
+from trunkline_gateway.providers.callrail import facts, forms
 from trunkline_gateway.providers.payload import Payload, parse
 from trunkline_gateway.providers.scalars import CONTENT_MOST
 from trunkline_gateway.providers.signing import base64_hmac, signature_bytes, text_key, usable
@@ -90,9 +90,7 @@ class CallRail:
         aliases = _aliases(event_type, payload)
         fetch = event_type in _WITH_RECORDING and _has_new_recording(event_type, payload)
         form = forms.read(payload, "form_data") if event_type == "form_submission" else None
-        statement = callrail_facts.state(
-            source, event_type, payload, aliases[0], form, states_recording=fetch
-        )
+        statement = facts.state(source, event_type, payload, aliases[0], form, states_recording=fetch)
         stages: tuple[str, ...] = (RECORD,)
         text, recording, problem = "", None, ""
         if event_type in _TEXTS:

@@ -8,11 +8,11 @@ from datetime import datetime
 from google.protobuf.duration_pb2 import Duration
 from trunkline.common.v1 import provider_pb2
 
-from trunkline_gateway.providers import twilio_api
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.payload import Payload
 from trunkline_gateway.providers.scalars import CONTENT_MOST
+from trunkline_gateway.providers.twilio import api
 
 _INBOUND, _OUTBOUND = provider_pb2.DIRECTION_INBOUND, provider_pb2.DIRECTION_OUTBOUND
 _DIRECTIONS = {"inbound": _INBOUND, "incoming": _INBOUND, "outbound": _OUTBOUND}
@@ -80,7 +80,7 @@ def facts_of(source: Source, payload: Payload) -> Facts:
         statement.put("start_time", payload.time("RecordingStartTime"))
         if subject.status in ("completed", _ACTION):
             stages = (FETCH, TRANSCRIBE, ANALYSE, RECORD)
-            recording, problem = twilio_api.recording(source, payload, subject.recording)
+            recording, problem = api.recording(source, payload, subject.recording)
     elif not payload.text("ParentCallSid"):
         _call(statement, payload, subject.status)
     else:
@@ -96,7 +96,7 @@ def facts_of(source: Source, payload: Payload) -> Facts:
         recording_pending=bool(subject.recording) and subject.status in ("in-progress", _ACTION),
         recording_problem=problem,
         event_time=event_time(payload),
-        lookup=twilio_api.call(source, payload, subject.aliases[0]) if unknown and recording else None,
+        lookup=api.call(source, payload, subject.aliases[0]) if unknown and recording else None,
         warnings=payload.warnings,
     )
 
@@ -129,7 +129,7 @@ def _message(source: Source, payload: Payload, subject: Subject) -> Facts:
         rank=30 if incoming else 20,
         stages=(ANALYSE, RECORD) if text else (RECORD,),
         text=text,
-        media=twilio_api.media(source, payload),
+        media=api.media(source, payload),
         event_time=event_time(payload),
         warnings=payload.warnings,
     )

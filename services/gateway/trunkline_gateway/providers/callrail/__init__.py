@@ -1,0 +1,1 @@
+"""CallRail: signatures, event types, facts."""

@@ -1,0 +1,1 @@
+"""Twilio: signatures, callbacks, facts, and its API."""
