@@ -9,8 +9,8 @@ import pytest
 import trunkline
 from google.api import annotations_pb2
 from google.protobuf import descriptor, descriptor_pool
-from trunkline_runtime.access import ANY_SERVICE, GATEWAY, TABLE, Rule
-from trunkline_runtime.identity import Role
+from trunkline_runtime.identity.access import ANY_SERVICE, GATEWAY, TABLE, Rule
+from trunkline_runtime.identity.callers import Role
 
 
 def methods() -> dict[str, descriptor.MethodDescriptor]:

@@ -13,8 +13,8 @@ from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 from trunkline_gateway.api.transcode.app import PACKAGES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
-from trunkline_runtime import access
-from trunkline_runtime.sentences import pattern_sentence
+from trunkline_runtime.api.sentences import pattern_sentence
+from trunkline_runtime.identity import access
 
 INTERNAL = {
     "/trunkline.tenant.v1.ApiKeyService/Authenticate": "services only",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from trunkline_ai.engines.local.engine import LocalEngine
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 
 from tests.contract import adversaries, patterns
 
@@ -126,7 +126,7 @@ def test_a_slow_pattern_would_be_found():
 
 def test_patterns_are_compiled_where_the_walk_finds_them():
     """In a module's own names: `re.search(...)` and a pattern made inside of a function would be missed."""
-    made_elsewhere = {"trunkline_ai.engines.local.cues", "trunkline_runtime.resources"}  # see _all
+    made_elsewhere = {"trunkline_ai.engines.local.cues", "trunkline_runtime.api.resources"}  # see _all
     for module in patterns.modules():
         tree = patterns.tree_of(module)
         inside = {

@@ -92,6 +92,9 @@ def test_metrics_and_reasons_are_off_the_public_address(world: World) -> None:
 
 
 def test_the_start_of_a_process_sets_its_umask(tmp_path: Path) -> None:
-    script = "import os; from trunkline_runtime.server import run\nasync def main(): print(oct(os.umask(0)))\nrun(main)"
+    script = (
+        "import os; from trunkline_runtime.rpc.server import run\n"
+        "async def main(): print(oct(os.umask(0)))\nrun(main)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ})
     assert done.stdout.strip() == "0o77", done.stderr

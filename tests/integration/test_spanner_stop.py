@@ -15,7 +15,7 @@ from trunkline.audio.v1 import recording_service_pb2, recording_service_pb2_grpc
 from trunkline.gateway.v1 import event_service_pb2, event_service_pb2_grpc
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime.errors import from_rpc_error
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_store.migrations import migrate
 
 from tests.e2e.posting import posting

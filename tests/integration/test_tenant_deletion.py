@@ -44,10 +44,10 @@ from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.intake.admission import ADMITTED
 from trunkline_gateway.providers.base import Delivery
-from trunkline_runtime.channels import Channels
 from trunkline_runtime.errors import NotFound, from_rpc_error
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.server import Server
 from trunkline_store import Database
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig

@@ -17,8 +17,8 @@ from trunkline_gateway.intake import inbox, spool, spool_rows
 from trunkline_gateway.jobs import service as jobs
 from trunkline_gateway.pipeline import breakers
 from trunkline_jobs import queue
-from trunkline_runtime import logs
 from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.observe import logs
 from trunkline_tenant import schema as tenant_schema
 
 from tests.simulation import processes

@@ -19,8 +19,8 @@ from pathlib import Path
 import grpc
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
 
 from tools.bench.calls import Bench, load, percentile, processor_ms, running
 from tools.bench.report import Target, report

@@ -12,13 +12,13 @@ import grpc.aio
 import pytest
 from google.protobuf import empty_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_runtime.access import Rule
-from trunkline_runtime.channels import Channels
 from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.access import Rule
+from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.server import Server
 
 SERVICE = "trunkline.test.v1.EchoService"
 KEYS = {

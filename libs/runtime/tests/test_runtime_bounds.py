@@ -10,8 +10,8 @@ import grpc
 import grpc.aio
 import pytest
 from trunkline.tenant.v1 import call_service_pb2
-from trunkline_runtime import access
 from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.identity import access
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 SERVICE = "trunkline.test.v1.EchoService"

@@ -11,12 +11,12 @@ import grpc
 import grpc.aio
 import pytest
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_runtime import metrics, tracing
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.client_interceptors import DEADLINE_SECONDS, STREAM_DEADLINE_SECONDS
 from trunkline_runtime.errors import Unavailable, from_rpc_error
-from trunkline_runtime.rpc import current_rpc
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe import metrics, tracing
+from trunkline_runtime.rpc.call import current_rpc
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.client_interceptors import DEADLINE_SECONDS, STREAM_DEADLINE_SECONDS
 
 C = grpc.StatusCode
 METHOD = "/trunkline.test.v1.EchoService/{}"

@@ -15,8 +15,8 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
 
 KEY = "0b" * 32
 DRAIN_SECONDS = 5.0
@@ -24,10 +24,10 @@ PROCESS = """
 import asyncio, sys
 from pathlib import Path
 from trunkline.tenant.v1 import call_pb2, call_service_pb2_grpc as rpc
-from trunkline_runtime import logs
+from trunkline_runtime.observe import logs
 from trunkline_runtime.config import CommonConfig, load
-from trunkline_runtime.server import Server, run
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.rpc.server import Server, run
+from trunkline_runtime.identity.tokens import TokenSigner
 
 class Calls(rpc.CallServiceServicer):
     async def GetCall(self, request, context):
@@ -170,8 +170,8 @@ async def test_an_embedded_start_loads_no_exporter_and_no_cloud_library(tmp_path
     script = (
         "import sys, asyncio\n"
         "from trunkline_runtime.config import CommonConfig\n"
-        "from trunkline_runtime.server import Server\n"
-        "from trunkline_runtime.tokens import TokenSigner\n"
+        "from trunkline_runtime.rpc.server import Server\n"
+        "from trunkline_runtime.identity.tokens import TokenSigner\n"
         "async def main():\n"
         f"    signer = TokenSigner('{KEY}', 'tenant')\n"
         f"    server = Server(CommonConfig(suite_key='{KEY}'), service='tenant', signer=signer)\n"

@@ -12,12 +12,12 @@ import jwt
 import pytest
 import structlog
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
-from trunkline_runtime.channels import Channels, acting_as, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import NotFound, TrunklineError, Unauthenticated, Unavailable, from_rpc_error
-from trunkline_runtime.identity import ANONYMOUS, OPERATOR, Caller, CallerKind, Role, current_caller
-from trunkline_runtime.tokens import LIFETIME_SECONDS, TokenSigner, key_bytes
+from trunkline_runtime.identity.callers import ANONYMOUS, OPERATOR, Caller, CallerKind, Role, current_caller
+from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner, key_bytes
+from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.rpc.channels import Channels, acting_as, acting_for, unconfined
 
 KEY = "0f" * 32
 MINE = "tenants/acme/calls/abc"
@@ -394,7 +394,7 @@ class FakeApiKeys:
 async def test_the_tenant_service_is_asked_by_default() -> None:
     from trunkline.tenant.v1 import api_key_service_pb2_grpc
     from trunkline_runtime.config import CommonConfig
-    from trunkline_runtime.server import Server
+    from trunkline_runtime.rpc.server import Server
 
     keys = FakeApiKeys()
     server = Server(

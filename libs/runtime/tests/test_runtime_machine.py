@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-from trunkline_runtime import logs
 from trunkline_runtime.errors import from_rpc_error
-from trunkline_runtime.machine import unavailable
+from trunkline_runtime.observe import logs
+from trunkline_runtime.process.machine import unavailable
 
 
 @pytest.mark.parametrize(("code", "reason"), [

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_runtime import filters, paging, resources
+from trunkline_runtime.api import filters, paging, resources
+from trunkline_runtime.api.filters import Condition, FieldType
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.filters import Condition, FieldType
 
 IDS = st.from_regex(r"[a-z0-9-]{2,40}", fullmatch=True)
 CALL = "tenants/{tenant}/calls/{call}"

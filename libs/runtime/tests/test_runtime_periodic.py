@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from trunkline_runtime.periodic import every
+from trunkline_runtime.process.periodic import every
 
 
 async def test_work_is_done_now_and_again_also_after_a_failure():

@@ -13,8 +13,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline.tenant.v1 import call_pb2
-from trunkline_runtime import logs
-from trunkline_runtime.redact import clean, redact
+from trunkline_runtime.observe import logs
+from trunkline_runtime.observe.redact import clean, redact
 
 DIGITS = "0123456789"
 NATIONAL = st.text(alphabet=DIGITS, min_size=10, max_size=10).filter(lambda d: d[0] not in "01")

@@ -12,8 +12,8 @@ from trunkline.tenant.v1 import (
     tenant_pb2,
     tenant_service_pb2,
 )
+from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.validation import validator
 
 IDS = "an id is 2 to 40 of a-z, 0-9 and -"
 

@@ -14,13 +14,13 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_runtime import logs, metrics
 from trunkline_runtime.config import CommonConfig, ConfigError
 from trunkline_runtime.errors import Aborted, InvalidArgument, from_rpc_error
-from trunkline_runtime.health import Health
-from trunkline_runtime.rpc import current_rpc
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.rpc.call import current_rpc
+from trunkline_runtime.rpc.health import Health
+from trunkline_runtime.rpc.server import Server
 
 C = grpc.StatusCode
 SERVICE = "trunkline.test.v1.EchoService"

@@ -11,9 +11,9 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
-from trunkline_runtime import tracing
 from trunkline_runtime.errors import Aborted
-from trunkline_runtime.otel import OtelExporter
+from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.otel import OtelExporter
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 ONE = "trunkline.test.v1.EchoService/One"

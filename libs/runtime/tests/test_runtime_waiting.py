@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.errors import Unavailable, from_rpc_error
-from trunkline_runtime.signals import StoppedWaiting
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.waiting import opened
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.signals import StoppedWaiting
+from trunkline_runtime.rpc.waiting import opened
 
 KEY = "0a" * 32
 

@@ -7,7 +7,9 @@ import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from trunkline_runtime import config, logs, server
+from trunkline_runtime import config
+from trunkline_runtime.observe import logs
+from trunkline_runtime.rpc import server
 
 C = TypeVar("C", bound=config.CommonConfig)
 _WIDTH = 110

@@ -10,7 +10,7 @@ from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import EngineError
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
 
 KEY = "5f" * 32
 CALL = "tenants/acme/calls/call-1"

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.ai.v1 import admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all
 from trunkline_store.tombstones import bury

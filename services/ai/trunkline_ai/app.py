@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
-from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.periodic import every
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.waiting import opened
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.periodic import every
+from trunkline_runtime.rpc.authenticator import Authenticator
+from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
 from trunkline_ai.admin_service import AdminServicer

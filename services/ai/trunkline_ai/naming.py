@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.digests import digest, letters
 
 TENANT = "tenants/{tenant}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from trunkline_runtime import logs, metrics
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.deletion import delete_all, owners
 

@@ -25,10 +25,10 @@ from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Wor
 from trunkline_audio.recordings import receiver
 from trunkline_audio.tables import metadata
 from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
-from trunkline_runtime.channels import Channels, acting_for, unconfined
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
 from trunkline_store import migrations
 from trunkline_store.database import Database
 

@@ -11,13 +11,13 @@ from trunkline.audio.v1 import (
     recording_service_pb2_grpc,
     transcription_service_pb2_grpc,
 )
-from trunkline_runtime.authenticator import Authenticator
-from trunkline_runtime.channels import Channels
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.periodic import every
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.waiting import opened
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.periodic import every
+from trunkline_runtime.rpc.authenticator import Authenticator
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, Database
 
 from trunkline_audio.admin_service import AdminServicer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.digests import digest, letters
 
 RECORDING = "tenants/{tenant}/recordings/{recording}"

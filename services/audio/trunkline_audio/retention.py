@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners

@@ -18,7 +18,7 @@ from trunkline_gateway import schema
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_gateway.hooks import verdicts
-from trunkline_runtime import access
+from trunkline_runtime.identity import access
 from trunkline_store.tombstones import bury
 
 DAY = 86_400.0

@@ -23,7 +23,7 @@ from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_runtime.errors import TrunklineError, to_status
-from trunkline_runtime.identity import OPERATOR
+from trunkline_runtime.identity.callers import OPERATOR
 from trunkline_runtime.wire import to_trailers
 
 HERE = Path(__file__).resolve().parent

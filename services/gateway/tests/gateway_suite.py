@@ -30,9 +30,9 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_gateway.pipeline.app import build_worker
 from trunkline_gateway.pipeline.config import WorkerConfig
-from trunkline_runtime.channels import Channels
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.wire import to_status, to_trailers
 
 KEY = "00" * 32

@@ -25,7 +25,7 @@ from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, Turns
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_jobs import Queue
-from trunkline_runtime import paging
+from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.migrations import differences

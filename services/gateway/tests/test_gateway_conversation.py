@@ -25,12 +25,12 @@ from trunkline.gateway.v1 import conversation_service_pb2_grpc
 from trunkline.tenant.v1 import call_pb2, call_service_pb2_grpc
 from trunkline_gateway.api.conversation import ConversationService
 from trunkline_gateway.api.transcode.app import build_transcoder
-from trunkline_runtime.channels import Channels, acting_for
 from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable
-from trunkline_runtime.identity import Caller, CallerKind, Role, current_caller
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.callers import Caller, CallerKind, Role, current_caller
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels, acting_for
+from trunkline_runtime.rpc.server import Server
 
 SUITE_KEY = "cd" * 32
 CALL = "tenants/acme/calls/call-1"

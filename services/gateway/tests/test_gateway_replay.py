@@ -14,9 +14,9 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
 from trunkline_gateway.events.replays import Replays
+from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
-from trunkline_runtime.periodic import SET_ASIDE
-from trunkline_runtime.validation import validator
+from trunkline_runtime.process.periodic import SET_ASIDE
 
 WAITING, DONE = event_pb2.EVENT_STATE_WAITING, event_pb2.EVENT_STATE_DONE
 DEAD = event_pb2.EVENT_STATE_DEAD_LETTER

@@ -18,11 +18,11 @@ from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, rou
 from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.router import RouteConflict
 from trunkline_gateway.api.transcode.transcoder import Transcoder
-from trunkline_runtime import access
-from trunkline_runtime.access import Rule
 from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable
-from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity import access
+from trunkline_runtime.identity.access import Rule
+from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.identity.tokens import TokenSigner
 
 JSON = {"content-type": "application/json"}
 World = tuple[httpx.AsyncClient, echo.Backend]

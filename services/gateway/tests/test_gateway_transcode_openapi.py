@@ -16,8 +16,8 @@ from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, ser
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
 from trunkline_gateway.api.transcode.openapi import document
 from trunkline_gateway.api.transcode.router import Match
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
 
 BINDINGS = bindings_of(services_of(PACKAGES))
 

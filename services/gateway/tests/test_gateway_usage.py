@@ -10,9 +10,9 @@ from trunkline.gateway.v1 import usage_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.intake.kept import Kept
-from trunkline_runtime.channels import Channels
 from trunkline_runtime.errors import Unavailable
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.channels import Channels
 
 NAME = "tenants/acme/usage"
 QUOTAS = tenant_pb2.Quotas(

@@ -15,13 +15,13 @@ from trunkline.gateway.v1 import (
     usage_service_pb2_grpc,
 )
 from trunkline_jobs import Queue
-from trunkline_runtime.authenticator import CachingAuthenticator, TenantServiceAuthenticator
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.periodic import every
-from trunkline_runtime.server import Server
-from trunkline_runtime.signals import stop_requested
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.waiting import opened
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.periodic import every
+from trunkline_runtime.process.signals import stop_requested
+from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, Appender, Database
 
 from trunkline_gateway import schema

@@ -27,7 +27,7 @@ from trunkline.tenant.v1 import (
     tenant_service_pb2_grpc,
 )
 from trunkline_runtime.errors import from_rpc_error
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_store import FakeClock
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig

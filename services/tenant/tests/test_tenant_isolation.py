@@ -18,7 +18,7 @@ from trunkline.tenant.v1 import (
     tenant_pb2,
     tenant_service_pb2,
 )
-from trunkline_runtime import access
+from trunkline_runtime.identity import access
 
 from .conftest import record_request
 

@@ -16,10 +16,10 @@ from trunkline.tenant.v1 import (
     tenant_service_pb2_grpc,
 )
 from trunkline_runtime.config import ConfigError, env_name
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.server import Server
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.waiting import opened
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, Clock, Database, StoreError
 
 from trunkline_tenant.calls.service import CallService

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
-from trunkline_runtime import filters, paging
+from trunkline_runtime.api import filters, paging
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_store import UtcTimestamp
 from trunkline_store.keyset import behind

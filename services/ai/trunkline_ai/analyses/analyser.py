@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.observe.logs import get_logger
 from trunkline_store.clock import Clock
 
 from trunkline_ai.analyses.dialogue import Dialogue

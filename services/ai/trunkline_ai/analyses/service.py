@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from google.protobuf.empty_pb2 import Empty
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
-from trunkline_runtime import paging, resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask

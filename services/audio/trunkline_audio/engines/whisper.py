@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trunkline_runtime import logs
+from trunkline_runtime.observe import logs
 
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import languages, windows

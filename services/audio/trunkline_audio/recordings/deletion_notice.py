@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import NotFound, from_rpc_error
+from trunkline_runtime.rpc.channels import Channels, unconfined
 
 _SECONDS = 5.0
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import (
     FailedPrecondition,
     NotFound,
@@ -20,6 +19,7 @@ from trunkline_runtime.errors import (
     Unavailable,
 )
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
 
 from trunkline_audio.engines.base import EngineError

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from google.protobuf import empty_pb2
 from trunkline.audio.v1 import recording_pb2, recording_service_pb2, recording_service_pb2_grpc
-from trunkline_runtime import paging, resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.errors import NotFound
 
 from trunkline_audio.media.blobs import Blobs

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trunkline_runtime import logs
+from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Utterance
 from trunkline_audio.media.preprocess import plain_wav

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
-from trunkline_runtime import paging, resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.naming import RECORDING, TENANT, TRANSCRIPT

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
-from trunkline_runtime import logs, metrics
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
 
 from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment

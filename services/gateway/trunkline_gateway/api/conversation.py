@@ -17,11 +17,11 @@ from trunkline.audio.v1 import (
 from trunkline.gateway.v1 import conversation_service_pb2 as pb
 from trunkline.gateway.v1 import conversation_service_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.channels import Channels, acting_for
+from trunkline_runtime.api.resources import tenant_of
 from trunkline_runtime.errors import Unavailable
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.resources import tenant_of
-from trunkline_runtime.rpc import current_rpc
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.rpc.call import current_rpc
+from trunkline_runtime.rpc.channels import Channels, acting_for
 
 log = get_logger(__name__)
 

@@ -10,9 +10,9 @@ from trunkline.audio.v1 import admin_service_pb2, admin_service_pb2_grpc
 from trunkline.gateway.v1 import usage_service_pb2 as pb
 from trunkline.gateway.v1 import usage_service_pb2_grpc
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
-from trunkline_runtime.channels import Channels, unconfined
+from trunkline_runtime.api.resources import parse
 from trunkline_runtime.errors import from_rpc_error
-from trunkline_runtime.resources import parse
+from trunkline_runtime.rpc.channels import Channels, unconfined
 from trunkline_store import Database
 
 from trunkline_gateway.hooks.sources import SourceMap

@@ -6,7 +6,7 @@ import ipaddress
 from collections import Counter
 from dataclasses import dataclass
 
-from trunkline_runtime.metrics import counter, gauge
+from trunkline_runtime.observe.metrics import counter, gauge
 
 REFUSED = counter(
     "trunkline_http_refused_total", "HTTP requests and connections that were ended at the edge", ["reason"]

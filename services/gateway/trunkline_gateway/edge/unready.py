@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from trunkline_runtime.metrics import Ready
+from trunkline_runtime.observe.metrics import Ready
 
 from trunkline_gateway.api.readiness import InboxState
 from trunkline_gateway.edge.front import AsgiApp, Front, HttpServer

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import grpc
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.rpc.channels import Channels, unconfined
 
 from trunkline_gateway.pipeline.policy import NORMALISE
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts

@@ -10,9 +10,9 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2, event_service_pb2_grpc
 from trunkline.gateway.v1 import event_service_pb2 as pb
-from trunkline_runtime import paging
+from trunkline_runtime.api import paging
+from trunkline_runtime.api.resources import parse as parse_name
 from trunkline_runtime.errors import NotFound
-from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.keyset import behind

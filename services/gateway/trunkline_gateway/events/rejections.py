@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError

@@ -20,8 +20,8 @@ from prometheus_client import Counter
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from prometheus_client import Counter
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.deletion import delete_all, delete_keys, owners

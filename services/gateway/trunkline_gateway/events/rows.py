@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
-from trunkline_runtime.filters import Condition, FieldType, parse
+from trunkline_runtime.api.filters import Condition, FieldType, parse
 
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections

@@ -13,8 +13,8 @@ from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import call_service_pb2, tenant_pb2
 from trunkline_jobs import Queue
+from trunkline_runtime.api.resources import parse as parse_name
 from trunkline_runtime.errors import NotFound, ResourceExhausted
-from trunkline_runtime.resources import parse as parse_name
 from trunkline_store import Database
 
 from trunkline_gateway.events.acceptance import Acceptance

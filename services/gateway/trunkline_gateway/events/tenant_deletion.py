@@ -18,10 +18,10 @@ from trunkline.ai.v1 import admin_service_pb2_grpc as ai_grpc
 from trunkline.audio.v1 import admin_service_pb2_grpc as audio_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
-from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import TrunklineError, from_rpc_error
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import set_aside
+from trunkline_runtime.rpc.channels import Channels, unconfined
 from trunkline_store import Database
 from trunkline_store.deletion import delete_all
 from trunkline_store.tombstones import bury

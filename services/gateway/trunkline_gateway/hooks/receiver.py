@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.observe.logs import get_logger
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids

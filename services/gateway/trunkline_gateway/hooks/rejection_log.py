@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.observe.logs import get_logger
 
 from trunkline_gateway.providers.base import Delivery, Source
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken
 from google.protobuf.message import DecodeError
 from trunkline.tenant.v1 import source_pb2
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.observe.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, source_service_pb2_grpc
-from trunkline_runtime.channels import Channels, unconfined
 from trunkline_runtime.errors import from_rpc_error
+from trunkline_runtime.rpc.channels import Channels, unconfined
 
 # A webhook waits for this answer: better kept unverified than answered late.
 _RESOLVE_SECONDS = 0.5

@@ -13,9 +13,9 @@ from cachetools import TTLCache
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
 from trunkline_runtime.errors import DeadlineExceeded, NotFound, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import gauge
-from trunkline_runtime.periodic import set_aside
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import gauge
+from trunkline_runtime.process.periodic import set_aside
 
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.providers.base import Secret, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trunkline_runtime.metrics import gauge
+from trunkline_runtime.observe.metrics import gauge
 
 WAITING = gauge("trunkline_unverified_waiting", "Receipts that wait for a source nobody can be asked for.")
 

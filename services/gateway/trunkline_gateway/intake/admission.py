@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import SET_ASIDE
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.tombstones import buried

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.periodic import SET_ASIDE, place_of
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.periodic import SET_ASIDE, place_of
 
 from trunkline_gateway import ids
 from trunkline_gateway.events.rejections import rejection_row

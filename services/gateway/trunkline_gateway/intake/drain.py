@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import counter
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreError, StoreUnavailable
 

@@ -12,8 +12,8 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import gauge
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import gauge
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from trunkline_runtime.metrics import counter, gauge
+from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed

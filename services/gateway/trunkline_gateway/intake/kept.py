@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import sqlalchemy as sa
-from trunkline_runtime.metrics import gauge
+from trunkline_runtime.observe.metrics import gauge
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.hot import Hot

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import counter, gauge
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_store import Database
 from trunkline_store.errors import SchemaMismatch, StoreDamaged, StoreError, StoreUnavailable
 

@@ -8,11 +8,12 @@ import socket
 from contextlib import AsyncExitStack
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_runtime import garbage, logs, tracing
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.metrics import MetricsEndpoint
-from trunkline_runtime.signals import stop_requested
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe.metrics import MetricsEndpoint
+from trunkline_runtime.process import garbage
+from trunkline_runtime.process.signals import stop_requested
+from trunkline_runtime.rpc.channels import Channels
 
 from trunkline_gateway.pipeline.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 from trunkline_runtime.errors import DeadlineExceeded, Unavailable
-from trunkline_runtime.metrics import gauge
+from trunkline_runtime.observe.metrics import gauge
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import counter
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 
 from trunkline_gateway.providers.base import Lookup
 from trunkline_gateway.providers.origins import has_host_of, same_origin

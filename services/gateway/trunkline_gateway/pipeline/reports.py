@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.observe.logs import get_logger
 
 from trunkline_gateway.pipeline.clients import Method, unary
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
-from trunkline_runtime import tracing
-from trunkline_runtime.metrics import histogram
+from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.metrics import histogram
 
 from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES, Dead, Retry, Wait
 from trunkline_gateway.providers.base import ANALYSE, RECORD

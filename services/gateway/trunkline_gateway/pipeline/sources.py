@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from cachetools import TTLCache
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.flights import Flights
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import gauge
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import gauge
 
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Source

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import recording_service_pb2, transcript_pb2, transcription_service_pb2
 from trunkline.tenant.v1 import call_pb2
-from trunkline_runtime.channels import acting_for
 from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.rpc.channels import acting_for
 
 from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
-from trunkline_runtime import tracing
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.logs import bind, get_logger
-from trunkline_runtime.metrics import counter, gauge
+from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.logs import bind, get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
 
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Method, unary

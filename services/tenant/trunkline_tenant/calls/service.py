@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
+from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.errors import InvalidArgument, NotFound
-from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
 from trunkline_tenant.calls import call_events, facts, record

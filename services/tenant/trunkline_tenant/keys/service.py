@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from google.protobuf import empty_pb2
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc, tenant_pb2
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
-from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
 
 from trunkline_tenant.lists import Page

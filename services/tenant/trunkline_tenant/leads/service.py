@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2, lead_service_pb2, lead_service_pb2_grpc
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
+from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.errors import NotFound
-from trunkline_runtime.filters import FieldType, Value
 from trunkline_store import Database
 
 from trunkline_tenant.leads import phone_numbers

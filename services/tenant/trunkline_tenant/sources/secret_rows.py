@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2
-from trunkline_runtime.resources import new_id
+from trunkline_runtime.api.resources import new_id
 from trunkline_store import Database
 
 from trunkline_tenant.crypto import SecretBox

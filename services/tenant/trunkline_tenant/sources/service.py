@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import sqlalchemy as sa
 from google.protobuf import empty_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, source_service_pb2_grpc
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
 

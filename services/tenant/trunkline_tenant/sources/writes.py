@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.errors import InvalidArgument, ResourceExhausted
 
 from trunkline_tenant import masks, requests

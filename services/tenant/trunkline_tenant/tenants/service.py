@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
-from trunkline_runtime import resources
+from trunkline_runtime.api import resources
 from trunkline_runtime.errors import AlreadyExists, InvalidArgument
-from trunkline_runtime.identity import CallerKind, current_caller
+from trunkline_runtime.identity.callers import CallerKind, current_caller
 from trunkline_store import Database, insert_if_absent
 
 from trunkline_tenant import masks, requests

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import orjson
-from trunkline_runtime import access
-from trunkline_runtime.authenticator import Authenticator
-from trunkline_runtime.channels import Channels
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity import access
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.authenticator import Authenticator
+from trunkline_runtime.rpc.channels import Channels
 
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
 from trunkline_gateway.api.transcode.credentials import Credentials

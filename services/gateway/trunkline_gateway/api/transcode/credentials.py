@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from trunkline_runtime.authenticator import Authenticator
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.identity import Caller, CallerKind
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.rpc.authenticator import Authenticator
 
 _TOKEN = re.compile(rb"tl_[A-Za-z0-9._~+/=-]{1,253}")
 

@@ -12,11 +12,12 @@ from typing import Any
 import grpc
 import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
-from trunkline_runtime import guard, logs, tracing
-from trunkline_runtime.access import Rule
 from trunkline_runtime.errors import TrunklineError, to_status
-from trunkline_runtime.identity import CallerKind
-from trunkline_runtime.metrics import counter, histogram
+from trunkline_runtime.identity.access import Rule
+from trunkline_runtime.identity.callers import CallerKind
+from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe.metrics import counter, histogram
+from trunkline_runtime.rpc import guard
 
 from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.api.transcode.bindings import Binding

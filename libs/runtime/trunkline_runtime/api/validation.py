@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trunkline_runtime.api.sentences import sentence
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.sentences import sentence
 
 
 def validator() -> Callable[[Any], None]:

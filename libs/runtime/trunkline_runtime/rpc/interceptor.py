@@ -19,8 +19,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from trunkline_runtime import coded, guard, logs, machine, tracing
-from trunkline_runtime.access import OPEN_PREFIXES, Rule
+from trunkline_runtime import coded
 from trunkline_runtime.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -31,10 +30,14 @@ from trunkline_runtime.errors import (
     Unavailable,
     from_rpc_error,
 )
-from trunkline_runtime.identity import Caller, set_caller
+from trunkline_runtime.identity.access import OPEN_PREFIXES, Rule
+from trunkline_runtime.identity.callers import Caller, set_caller
 from trunkline_runtime.limits import MOST_REQUEST_BYTES
-from trunkline_runtime.metrics import RpcMetrics
-from trunkline_runtime.rpc import Rpc, set_rpc
+from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe.metrics import RpcMetrics
+from trunkline_runtime.process import machine
+from trunkline_runtime.rpc import guard
+from trunkline_runtime.rpc.call import Rpc, set_rpc
 from trunkline_runtime.wire import to_status, to_trailers
 
 log = logs.get_logger(__name__)

@@ -62,7 +62,7 @@ def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
     """Start exporting when there is an endpoint; return what ends it. Per process, as OpenTelemetry is."""
     if not otlp_endpoint:
         return _nothing
-    from trunkline_runtime.otel import OtelExporter  # noqa: PLC0415 -- costs time and memory only where it is used
+    from trunkline_runtime.observe.otel import OtelExporter  # noqa: PLC0415 -- costs time and memory only where it is used
 
     exporter: Exporter = OtelExporter(service, otlp_endpoint)
     _exporter[:] = [exporter]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline_runtime import resources
-from trunkline_runtime.access import ANY_SERVICE, Rule
+from trunkline_runtime.api import resources
 from trunkline_runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
-from trunkline_runtime.identity import Caller, CallerKind
-from trunkline_runtime.logs import get_logger
+from trunkline_runtime.identity.access import ANY_SERVICE, Rule
+from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.observe.logs import get_logger
 
 log = get_logger(__name__)
 

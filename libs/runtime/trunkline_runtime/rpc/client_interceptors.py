@@ -15,9 +15,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from trunkline_runtime import tracing
-from trunkline_runtime.metrics import RpcMetrics
-from trunkline_runtime.rpc import current_rpc
+from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.metrics import RpcMetrics
+from trunkline_runtime.rpc.call import current_rpc
 
 DEADLINE_SECONDS = 10.0
 STREAM_DEADLINE_SECONDS = 600.0

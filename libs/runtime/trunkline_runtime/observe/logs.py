@@ -12,7 +12,7 @@ from typing import Any, Self, TextIO, cast
 
 import structlog
 
-from trunkline_runtime import metrics, redact
+from trunkline_runtime.observe import metrics, redact
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _QUIET = ("grpc", "asyncio", "hypercorn", "httpx", "httpcore", "sqlalchemy.engine", "alembic")

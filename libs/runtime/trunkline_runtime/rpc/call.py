@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from trunkline_runtime.identity import ANONYMOUS, Caller
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets

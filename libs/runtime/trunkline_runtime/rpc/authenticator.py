@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 import grpc
 from cachetools import TLRUCache
 
-from trunkline_runtime.channels import Channels, unconfined
+from trunkline_runtime.api.resources import tenant_of
 from trunkline_runtime.errors import Unauthenticated, Unavailable, from_rpc_error
 from trunkline_runtime.flights import Flights
-from trunkline_runtime.identity import OPERATOR, Caller, CallerKind, Role
-from trunkline_runtime.resources import tenant_of
+from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.rpc.channels import Channels, unconfined
 
 # A revoked key has to stop within 5 s everywhere, also where the answer was on its way for a moment.
 KNOWN_SECONDS = 4.0

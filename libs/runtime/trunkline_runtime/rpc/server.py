@@ -17,19 +17,26 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from trunkline_runtime import access, addresses, garbage, logs, tracing
-from trunkline_runtime.authenticator import Authenticator, CachingAuthenticator, TenantServiceAuthenticator
-from trunkline_runtime.channels import Channels
+from trunkline_runtime import addresses
+from trunkline_runtime.api.validation import validator
 from trunkline_runtime.config import CommonConfig, ConfigError, env_name
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.health import Health, HealthServicer
-from trunkline_runtime.identity import Caller
-from trunkline_runtime.interceptor import ServerInterceptor, Translate
+from trunkline_runtime.identity import access
+from trunkline_runtime.identity.callers import Caller
+from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
-from trunkline_runtime.metrics import MetricsEndpoint, Ready
-from trunkline_runtime.signals import StoppedWaiting, stop_requested
-from trunkline_runtime.tokens import TokenSigner
-from trunkline_runtime.validation import validator
+from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
+from trunkline_runtime.process import garbage
+from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
+from trunkline_runtime.rpc.authenticator import (
+    Authenticator,
+    CachingAuthenticator,
+    TenantServiceAuthenticator,
+)
+from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.health import Health, HealthServicer
+from trunkline_runtime.rpc.interceptor import ServerInterceptor, Translate
 
 log = logs.get_logger(__name__)
 

@@ -7,8 +7,8 @@ import contextlib
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
-from trunkline_runtime.logs import get_logger
-from trunkline_runtime.metrics import counter
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 
 log = get_logger(__name__)
 

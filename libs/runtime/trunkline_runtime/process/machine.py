@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from trunkline_runtime.errors import Unavailable
-from trunkline_runtime.metrics import counter
+from trunkline_runtime.observe.metrics import counter
 
 FAULTS = counter("trunkline_machine_faults_total", "Calls refused over a fault of the machine.", ["fault"])
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from trunkline_runtime.client_interceptors import UnaryUnary, stream_interceptors
-from trunkline_runtime.identity import Caller, CallerKind
+from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
-from trunkline_runtime.metrics import RpcMetrics
-from trunkline_runtime.tokens import TokenSigner
+from trunkline_runtime.observe.metrics import RpcMetrics
+from trunkline_runtime.rpc.client_interceptors import UnaryUnary, stream_interceptors
 
 _ANY_METHOD: list[dict[str, str]] = [{}]
 SERVICE_CONFIG = json.dumps(

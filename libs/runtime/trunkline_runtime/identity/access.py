@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trunkline_runtime.identity import Role
+from trunkline_runtime.identity.callers import Role
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 GATEWAY = frozenset({"gateway"})

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.identity import Caller, CallerKind, Role
+from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 
 LIFETIME_SECONDS = 300
 _RENEW_BEFORE_SECONDS = 60

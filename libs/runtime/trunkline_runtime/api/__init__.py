@@ -1,0 +1,1 @@
+"""What every API shares: resource names, paging, filters, validation."""

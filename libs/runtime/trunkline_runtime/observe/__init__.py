@@ -1,0 +1,1 @@
+"""Logs, metrics and traces, without what is personal or secret."""

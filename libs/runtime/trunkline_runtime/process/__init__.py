@@ -1,0 +1,1 @@
+"""The process: signals, periodic work, garbage collection, faults of its machine."""
