@@ -13,8 +13,8 @@ from trunkline_audio import tables as audio
 from trunkline_gateway import schema as gateway
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_store import Database
-from trunkline_store.deletion import delete_all
-from trunkline_store.tombstones import bury
+from trunkline_store.records.deletion import delete_all
+from trunkline_store.records.tombstones import bury
 from trunkline_store.types import from_microseconds
 from trunkline_tenant import schema as tenant
 from trunkline_tenant.tenants import deletion

@@ -2,7 +2,7 @@
 
 import pytest
 from trunkline_store import Database
-from trunkline_store.conformance import METADATA
+from trunkline_store.testing.conformance import METADATA
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import sys
 
 from trunkline_store import Database
-from trunkline_store.conformance import ENTRIES, METADATA, add, thing
+from trunkline_store.testing.conformance import ENTRIES, METADATA, add, thing
 
 
 async def main(url):

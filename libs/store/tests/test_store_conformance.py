@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from trunkline_store import Database
-from trunkline_store.conformance import CHECKS, EXCLUSIONS, METADATA
 from trunkline_store.engines import ENGINES
+from trunkline_store.testing.conformance import CHECKS, EXCLUSIONS, METADATA
 
 from tests.integration.spanner_emulator import require_emulator
 

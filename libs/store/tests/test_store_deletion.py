@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, Text, UtcTimestamp
-from trunkline_store.deletion import delete_all, delete_some
+from trunkline_store.records.deletion import delete_all, delete_some
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 metadata = sa.MetaData()

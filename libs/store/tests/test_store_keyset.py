@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import sqlalchemy as sa
-from trunkline_store.keyset import behind
+from trunkline_store.records.keyset import behind
 
 TABLE = sa.Table(
     "t",

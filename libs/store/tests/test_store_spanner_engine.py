@@ -16,8 +16,18 @@ from trunkline_store import (
     Text,
     insert_if_absent,
 )
-from trunkline_store.conformance import ENTRIES, METADATA, MOMENT, THINGS, add, ids, labels, refusal, thing
 from trunkline_store.declare import by_index
+from trunkline_store.testing.conformance import (
+    ENTRIES,
+    METADATA,
+    MOMENT,
+    THINGS,
+    add,
+    ids,
+    labels,
+    refusal,
+    thing,
+)
 
 from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
 

@@ -73,7 +73,7 @@ def test_an_embedded_run_loads_nothing_of_google_cloud(tmp_path):
     script = f"""
 import asyncio, sys
 from trunkline_store import Database
-from trunkline_store.conformance import ENTRIES, METADATA, thing, add, ids
+from trunkline_store.testing.conformance import ENTRIES, METADATA, thing, add, ids
 import trunkline_store.spanner
 async def main():
     async with await Database.open("sqlite:///{tmp_path}/x.db", METADATA) as db:

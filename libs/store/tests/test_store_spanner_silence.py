@@ -7,7 +7,7 @@ import time
 
 import pytest
 from trunkline_store import Database, StoreUnavailable
-from trunkline_store.conformance import ENTRIES, METADATA, add, ids, refusal, thing
+from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, refusal, thing
 
 from tests.integration.spanner_emulator import require_emulator
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from trunkline_store import Database
-from trunkline_store.conformance import METADATA, ids, labels
+from trunkline_store.testing.conformance import METADATA, ids, labels
 
 CHILD = Path(__file__).with_name("store_crash_child.py")
 

@@ -14,8 +14,8 @@ from trunkline_store import (
     StoreUnavailable,
     StoreUnsupported,
 )
-from trunkline_store.conformance import ENTRIES, METADATA, add, ids, labels, thing
 from trunkline_store.sqlite.errors import translate
+from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
 
 
 async def run_by_writer(db, fn):

@@ -4,8 +4,8 @@ import errno
 import os
 
 from trunkline_store import Database
-from trunkline_store.conformance import METADATA, add, thing
 from trunkline_store.sqlite.lock import FileLock
+from trunkline_store.testing.conformance import METADATA, add, thing
 
 
 def modes(folder):

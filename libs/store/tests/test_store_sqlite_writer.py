@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, closing
 import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, StoreLocked
-from trunkline_store.conformance import ENTRIES, METADATA, add, ids, labels, thing
 from trunkline_store.sqlite import appender, checkpoint, writer
+from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ from trunkline.ai.v1 import admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.api import resources
 from trunkline_store.database import Database
-from trunkline_store.deletion import delete_all
-from trunkline_store.tombstones import bury
+from trunkline_store.records.deletion import delete_all
+from trunkline_store.records.tombstones import bury
 
 from trunkline_ai.naming import TENANT
 from trunkline_ai.tables import analyses, deleted_tenants

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
-from trunkline_store.deletion import delete_all, owners
+from trunkline_store.records.deletion import delete_all, owners
 
 from trunkline_ai.tables import analyses
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_store.declare import index_options, table_options
-from trunkline_store.tombstones import tombstones_table
+from trunkline_store.records.tombstones import tombstones_table
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()

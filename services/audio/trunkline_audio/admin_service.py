@@ -8,8 +8,8 @@ from trunkline.audio.v1 import admin_service_pb2, admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.api import resources
 from trunkline_store.database import Database
-from trunkline_store.deletion import delete_all
-from trunkline_store.tombstones import bury
+from trunkline_store.records.deletion import delete_all
+from trunkline_store.records.tombstones import bury
 
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import TENANT

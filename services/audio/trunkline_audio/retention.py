@@ -11,7 +11,7 @@ from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.declare import by_index
-from trunkline_store.deletion import delete_all, delete_keys, owners
+from trunkline_store.records.deletion import delete_all, delete_keys, owners
 
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.naming import recording_name

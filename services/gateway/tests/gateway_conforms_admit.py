@@ -20,7 +20,7 @@ from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
 from trunkline_store.errors import StoreError
-from trunkline_store.tombstones import bury
+from trunkline_store.records.tombstones import bury
 
 UNVERIFIED = {"tenant": "", "verdict": verdicts.UNVERIFIED}
 

@@ -19,7 +19,7 @@ from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_gateway.hooks import verdicts
 from trunkline_runtime.identity import access
-from trunkline_store.tombstones import bury
+from trunkline_store.records.tombstones import bury
 
 DAY = 86_400.0
 BY_KEY = {"receipts", "eventless_receipts", "undecided_receipts", "jobs", "jobs_turns"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from trunkline_jobs import jobs_table
 from trunkline_store.declare import index_options, key_from, pending_column, pending_index, table_options
-from trunkline_store.tombstones import tombstones_table
+from trunkline_store.records.tombstones import tombstones_table
 from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from trunkline_runtime.api import filters, paging
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_store import UtcTimestamp
-from trunkline_store.keyset import behind
+from trunkline_store.records.keyset import behind
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq, "!=": operator.ne,

@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection, Row
 from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
-from trunkline_store.deletion import delete_keys
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
-from trunkline_store.keyset import behind
-from trunkline_store.tombstones import buried
+from trunkline_store.records.deletion import delete_keys
+from trunkline_store.records.keyset import behind
+from trunkline_store.records.tombstones import buried
 
 from trunkline_ai.naming import analysis_name, call_name
 from trunkline_ai.tables import analyses, deleted_tenants

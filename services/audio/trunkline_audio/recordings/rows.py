@@ -12,8 +12,8 @@ from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
-from trunkline_store.keyset import behind
-from trunkline_store.tombstones import buried
+from trunkline_store.records.keyset import behind
+from trunkline_store.records.tombstones import buried
 
 from trunkline_audio.naming import duration, recording_name
 from trunkline_audio.tables import deleted_tenants, recordings, transcripts

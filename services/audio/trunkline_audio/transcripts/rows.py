@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_store.database import Database
-from trunkline_store.deletion import delete_keys
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
-from trunkline_store.keyset import behind
+from trunkline_store.records.deletion import delete_keys
+from trunkline_store.records.keyset import behind
 
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name

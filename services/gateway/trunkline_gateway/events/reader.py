@@ -15,7 +15,7 @@ from trunkline_runtime.api.resources import parse as parse_name
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
 from trunkline_store.declare import by_index
-from trunkline_store.keyset import behind
+from trunkline_store.records.keyset import behind
 
 from trunkline_gateway.events.receipts import receipt_message
 from trunkline_gateway.events.replays import replay_message

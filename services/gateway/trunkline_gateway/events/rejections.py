@@ -16,8 +16,8 @@ from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError
-from trunkline_store.keyset import behind
-from trunkline_store.tombstones import buried
+from trunkline_store.records.keyset import behind
+from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.hooks.headers import kept_of
 from trunkline_gateway.intake.kept import rejected_bytes

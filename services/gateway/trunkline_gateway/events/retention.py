@@ -15,7 +15,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
-from trunkline_store.deletion import delete_all, delete_keys, owners
+from trunkline_store.records.deletion import delete_all, delete_keys, owners
 
 from trunkline_gateway.events.deletion import ENDED, EVENTS_A_STEP, delete_events
 from trunkline_gateway.events.rows import joined

@@ -23,8 +23,8 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.rpc.channels import Channels, unconfined
 from trunkline_store import Database
-from trunkline_store.deletion import delete_all
-from trunkline_store.tombstones import bury
+from trunkline_store.records.deletion import delete_all
+from trunkline_store.records.tombstones import bury
 
 from trunkline_gateway.events.deletion import EVENTS_A_STEP, delete_events
 from trunkline_gateway.events.retention import delete_eventless

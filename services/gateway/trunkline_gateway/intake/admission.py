@@ -25,7 +25,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
-from trunkline_store.tombstones import buried
+from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.rejections import KEPT_BYTES, insert_rejections

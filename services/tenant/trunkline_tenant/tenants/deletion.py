@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_store import Database, insert_if_absent
-from trunkline_store.deletion import delete_all
+from trunkline_store.records.deletion import delete_all
 
 from trunkline_tenant import masks
 from trunkline_tenant.schema import (

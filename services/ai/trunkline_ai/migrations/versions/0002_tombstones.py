@@ -1,7 +1,7 @@
 """Tombstones of deleted tenants."""
 
 from alembic import op
-from trunkline_store.tombstones import TABLE, tombstones_columns
+from trunkline_store.records.tombstones import TABLE, tombstones_columns
 
 revision = "0002"
 down_revision = "0001"
