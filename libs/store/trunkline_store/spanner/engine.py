@@ -84,11 +84,11 @@ class SpannerDatabase(Database):
         """
         if staleness is not None:
             staleness = min(staleness, timedelta(seconds=time.monotonic() - self._opened))
-        return await self._readers.run(fn, staleness)
+        return await self._readers.call(fn, staleness)
 
     async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
         """Run a callback in a read-write transaction of its own; lanes are SQLite's, with its one writer."""
-        return await self._writers.run(fn)
+        return await self._writers.call(fn)
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
         """Return the append path into a table."""

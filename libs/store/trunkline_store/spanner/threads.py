@@ -112,7 +112,7 @@ class Threads:
         if self._closed:
             raise StoreClosed("the database is closed")
 
-    async def run(self, fn: Callable[[Connection], T], staleness: timedelta | None = None) -> T:
+    async def call(self, fn: Callable[[Connection], T], staleness: timedelta | None = None) -> T:
         """Run a callback on one of the threads."""
         self.check_open()
         if self._waiting >= self._max_waiting:

@@ -75,11 +75,11 @@ class SqliteDatabase(Database):
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over a snapshot; always the latest here."""
-        return await self._readers.run(fn)
+        return await self._readers.call(fn)
 
     async def peek(self, fn: Callable[[Connection], T]) -> T:
         """Run a short callback over a snapshot, here and now."""
-        return self._readers.run_here(fn)
+        return self._readers.call_here(fn)
 
     async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
         """Run a callback in the writer's transaction."""

@@ -32,13 +32,13 @@ class Readers:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="store-reader")
         self._closed = False
 
-    async def run(self, fn: Callable[[Connection], T]) -> T:
+    async def call(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback on a reader's thread."""
         if self._closed:
             raise StoreClosed("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, fn)
 
-    def run_here(self, fn: Callable[[Connection], T]) -> T:
+    def call_here(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback on the caller's thread, over a connection of its own."""
         if self._closed:
             raise StoreClosed("the database is closed")

@@ -25,7 +25,7 @@ class Call:
         self._value: Any = None
         self._error: BaseException | None = None
 
-    def run(self, tx: Transaction) -> None:
+    def apply(self, tx: Transaction) -> None:
         """Run inside the open transaction; a failure undoes this callback's work only."""
         # The first in a transaction needs no savepoint: what it would protect is not there yet.
         alone = not tx.active
@@ -50,12 +50,12 @@ class Call:
             tx.execute("ROLLBACK TO unit")
             tx.execute("RELEASE unit")
 
-    def run_alone(self, tx: Transaction) -> None:
+    def apply_alone(self, tx: Transaction) -> None:
         """Run again in a transaction of its own, whose failure is the awaiter's."""
         if isinstance(self._error, Exception) and not isinstance(self._error, StoreUnavailable):
             return  # it had failed by itself, before the group was lost
         try:
-            self.run(tx)
+            self.apply(tx)
             tx.commit()
         except GroupLost:
             if self._error is None:
@@ -112,7 +112,7 @@ class Batch:
         """Whether one statement holds it: then it needs no BEGIN and no COMMIT around it."""
         return len(self.entries) <= self._rows_a_statement
 
-    def run(self, tx: Transaction) -> None:
+    def apply(self, tx: Transaction) -> None:
         """Insert all; rows that are refused are found one by one and do not harm the others."""
         self._errors.clear()
         for start in range(0, len(self.entries), self._rows_a_statement):
@@ -124,11 +124,11 @@ class Batch:
             except Exception:  # one row's value; which one is seen row by row
                 self._row_by_row(tx, start, part)
 
-    def run_alone(self, tx: Transaction) -> None:
+    def apply_alone(self, tx: Transaction) -> None:
         """Insert in transactions of its own: together, else row by row until the store itself gives up."""
         try:
             tx.begin()
-            self.run(tx)
+            self.apply(tx)
             tx.commit()
             return
         except (GroupLost, StoreError):

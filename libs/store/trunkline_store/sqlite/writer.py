@@ -179,19 +179,19 @@ class Writer:
         for batch in batches:
             if len(batches) > 1 or not batch.single:
                 self._tx.begin()
-            batch.run(self._tx)
+            batch.apply(self._tx)
         return len(units) > before
 
     def _run_call(self, call: Call, units: list[Unit]) -> None:
         if call.future.cancelled():
             return  # nobody waits and nothing was done
         units.append(call)
-        call.run(self._tx)
+        call.apply(self._tx)
 
     def _one_by_one(self, units: list[Unit]) -> None:
         self._tx.rollback()
         for unit in units:
-            unit.run_alone(self._tx)
+            unit.apply_alone(self._tx)
 
     def _settle(self, units: list[Unit]) -> None:
         # A loop that was closed has nobody waiting on it.
