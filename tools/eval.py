@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment
-from trunkline_ai.engines.base import Context, Role, Transcript, Turn
+from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.local.engine import LocalEngine
 
 from tools.packages import ROOT
@@ -74,9 +74,9 @@ class Tally:
 def transcript_of(text: str) -> Transcript:
     """Turns by their marks, on lines of their own or not; text before the first mark is of an unknown speaker."""
     parts = _MARK.split(text)
-    turns = [Turn(Role.UNKNOWN, parts[0].strip())]
+    turns = [Turn(SpeakerRole.UNKNOWN, parts[0].strip())]
     for mark, said in zip(parts[1::2], parts[2::2], strict=True):
-        turns.append(Turn(Role.AGENT if mark == "A" else Role.CUSTOMER, said.strip()))
+        turns.append(Turn(SpeakerRole.AGENT if mark == "A" else SpeakerRole.CUSTOMER, said.strip()))
     return Transcript(tuple(turn for turn in turns if turn.text))
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import pytest
 from trunkline_audio.recordings.rows import blob_key
-from trunkline_audio.tables import metadata as audio_metadata
-from trunkline_audio.tables import recordings
+from trunkline_audio.schema import metadata as audio_metadata
+from trunkline_audio.schema import recordings
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.schema import metadata as gateway_metadata
 from trunkline_store import Database

@@ -11,8 +11,8 @@ from tests.integration.spanner_emulator import spanner_url  # noqa: F401 - a fix
 TABLES = {
     "gateway": "trunkline_gateway.schema",
     "tenant": "trunkline_tenant.schema",
-    "audio": "trunkline_audio.tables",
-    "ai": "trunkline_ai.tables",
+    "audio": "trunkline_audio.schema",
+    "ai": "trunkline_ai.schema",
 }
 
 

@@ -36,7 +36,7 @@ from trunkline_audio.admin_service import AdminServicer as AudioAdmin
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.recordings import rows as audio_rows
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.tables import metadata as audio_metadata
+from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import Deletions

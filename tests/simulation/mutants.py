@@ -123,8 +123,8 @@ def spool_forgets_first():
 def _claims(change):
     make = Claims.__init__
 
-    def made(self, *args):
-        make(self, *args)
+    def made(self, *args, **named):
+        make(self, *args, **named)
         change(self, self._table.c)
 
     return mock.patch.object(Claims, "__init__", made)

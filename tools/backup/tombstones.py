@@ -8,8 +8,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trunkline_ai import tables as ai
-from trunkline_audio import tables as audio
+from trunkline_ai import schema as ai
+from trunkline_audio import schema as audio
 from trunkline_gateway import schema as gateway
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_store import Database

@@ -11,7 +11,7 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.retention import sweep
-from trunkline_ai.tables import metadata
+from trunkline_ai.schema import metadata
 from trunkline_runtime.errors import NotFound
 
 from tests.integration.conforming import StoredWorld

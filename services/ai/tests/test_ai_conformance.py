@@ -1,7 +1,7 @@
 """The ai service's conformance suite on every engine."""
 
 from ai_conformance import CHECKS, EXCLUSIONS, World
-from trunkline_ai.tables import metadata
+from trunkline_ai.schema import metadata
 
 from tests.integration.conforming import Conformance
 

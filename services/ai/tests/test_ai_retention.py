@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis
 from trunkline_ai.retention import expiry, sweep
-from trunkline_ai.tables import metadata
+from trunkline_ai.schema import metadata
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

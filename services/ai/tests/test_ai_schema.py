@@ -1,6 +1,6 @@
 """Revisions make what the tables declare, on each engine."""
 
-from trunkline_ai.tables import metadata
+from trunkline_ai.schema import metadata
 from trunkline_store import Database
 from trunkline_store.declare import undeclared
 from trunkline_store.migrations import differences, head_revision

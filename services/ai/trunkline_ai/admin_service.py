@@ -11,8 +11,8 @@ from trunkline_store.database import Database
 from trunkline_store.records.deletion import delete_all
 from trunkline_store.records.tombstones import bury
 
-from trunkline_ai.naming import TENANT
-from trunkline_ai.tables import analyses, deleted_tenants
+from trunkline_ai.names import TENANT
+from trunkline_ai.schema import analyses, deleted_tenants
 
 _A_CALL = 1_000
 

@@ -21,9 +21,9 @@ from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Engine
-from trunkline_ai.engines.loading import load_engine
+from trunkline_ai.engines.loader import load_engine
 from trunkline_ai.retention import sweep
-from trunkline_ai.tables import metadata
+from trunkline_ai.schema import metadata
 
 
 @asynccontextmanager

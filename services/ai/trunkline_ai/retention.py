@@ -9,7 +9,7 @@ from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.records.deletion import delete_all, owners
 
-from trunkline_ai.tables import analyses
+from trunkline_ai.schema import analyses
 
 log = logs.get_logger(__name__)
 

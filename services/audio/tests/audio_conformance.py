@@ -11,7 +11,7 @@ from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.tables import metadata
+from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.errors import NotFound
 

@@ -2,7 +2,7 @@
 
 import pytest
 from audio_conformance import CHECKS, EXCLUSIONS, World
-from trunkline_audio.tables import metadata
+from trunkline_audio.schema import metadata
 
 from tests.integration.conforming import Conformance
 from tests.integration.inspection import lacks_tenant

@@ -11,7 +11,7 @@ from trunkline.audio.v1 import recording_service_pb2
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper, expiry, given_time
-from trunkline_audio.tables import metadata, recordings, transcripts
+from trunkline_audio.schema import metadata, recordings, transcripts
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.errors import Internal, Unavailable
 from trunkline_store import Database, FakeClock

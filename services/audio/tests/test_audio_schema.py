@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 from audio_conformance import transcript
-from trunkline_audio.tables import metadata, transcripts
+from trunkline_audio.schema import metadata, transcripts
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_store import Database
 from trunkline_store.declare import undeclared

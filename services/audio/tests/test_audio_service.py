@@ -23,7 +23,7 @@ from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
 from trunkline_audio.recordings import receiver
-from trunkline_audio.tables import metadata
+from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error

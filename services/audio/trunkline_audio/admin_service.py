@@ -12,9 +12,9 @@ from trunkline_store.records.deletion import delete_all
 from trunkline_store.records.tombstones import bury
 
 from trunkline_audio.media.blobs import Blobs
-from trunkline_audio.naming import TENANT
+from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
-from trunkline_audio.tables import deleted_tenants, recordings, transcripts
+from trunkline_audio.schema import deleted_tenants, recordings, transcripts
 
 _A_CALL = 1_000
 

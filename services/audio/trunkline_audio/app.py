@@ -23,7 +23,7 @@ from trunkline_store import MAY_PASS, Database
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
-from trunkline_audio.engines.loading import load_engine
+from trunkline_audio.engines.loader import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
@@ -32,7 +32,7 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.tables import metadata
+from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer

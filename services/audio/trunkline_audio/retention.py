@@ -14,10 +14,10 @@ from trunkline_store.declare import by_index
 from trunkline_store.records.deletion import delete_all, delete_keys, owners
 
 from trunkline_audio.media.blobs import Blobs
-from trunkline_audio.naming import recording_name
+from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
-from trunkline_audio.tables import recordings, transcripts
+from trunkline_audio.schema import recordings, transcripts
 
 log = logs.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
-from trunkline_ai.naming import analysis_id, call_name
+from trunkline_ai.names import analysis_id, call_name
 from trunkline_ai.retention import expiry
 
 log = get_logger(__name__)

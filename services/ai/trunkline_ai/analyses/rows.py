@@ -18,8 +18,8 @@ from trunkline_store.records.deletion import delete_keys
 from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
-from trunkline_ai.naming import analysis_name, call_name
-from trunkline_ai.tables import analyses, deleted_tenants
+from trunkline_ai.names import analysis_name, call_name
+from trunkline_ai.schema import analyses, deleted_tenants
 
 _ONE = Hot(
     sa.select(analyses).where(

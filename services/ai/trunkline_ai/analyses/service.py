@@ -13,7 +13,7 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
 from trunkline_ai.analyses.dialogue import dialogue_of
 from trunkline_ai.analyses.rows import Analyses
-from trunkline_ai.naming import ANALYSIS, CALL, TENANT
+from trunkline_ai.names import ANALYSIS, CALL, TENANT
 
 
 class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):

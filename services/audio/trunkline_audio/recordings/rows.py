@@ -15,8 +15,8 @@ from trunkline_store.inserts import insert_if_absent
 from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
-from trunkline_audio.naming import duration, recording_name
-from trunkline_audio.tables import deleted_tenants, recordings, transcripts
+from trunkline_audio.names import duration, recording_name
+from trunkline_audio.schema import deleted_tenants, recordings, transcripts
 
 
 @dataclass(frozen=True)

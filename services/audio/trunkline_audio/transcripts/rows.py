@@ -17,9 +17,9 @@ from trunkline_store.records.deletion import delete_keys
 from trunkline_store.records.keyset import behind
 
 from trunkline_audio.engines.base import Segment
-from trunkline_audio.naming import duration, microseconds, recording_name, transcript_name
+from trunkline_audio.names import duration, microseconds, recording_name, transcript_name
 from trunkline_audio.recordings.rows import Recording, recording_of
-from trunkline_audio.tables import transcripts
+from trunkline_audio.schema import transcripts
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from trunkline_store.clock import Clock
 
 from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
-from trunkline_audio.naming import derived_id, microseconds, recording_name
+from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
 from trunkline_audio.retention import expiry
