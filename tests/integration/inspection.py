@@ -51,7 +51,7 @@ class RunAgain:
 
     def __init__(self, db):
         self._db = db
-        self.clock, self.engine = db.clock, db.engine
+        self.clock, self.engine, self.features = db.clock, db.engine, db.features
         self.undone = 0
 
     async def read(self, fn: Callable[[Any], Any], *, staleness: timedelta | None = None) -> Any:

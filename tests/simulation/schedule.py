@@ -35,7 +35,7 @@ from tools.suite.seed import SeededSource, SeededTenant
 SPOOL = Path("/nonexistent/simulation/spool.db")
 _PATIENCE_SECONDS = 3_000.0  # of virtual time, from the last fault until nothing waits
 TENANTS = ("acme", "globex")
-_LOGS = ("inbox", "pipeline.worker", "pipeline.reports")
+_LOGS = ("intake.inbox", "pipeline.worker", "pipeline.reports")
 
 
 def _tenant(name):
@@ -158,9 +158,9 @@ class Simulation:
             yield self
 
     def _once(self, make):
-        def made(*args):
+        def made(*args, **named):
             if make not in self._statements:
-                self._statements[make] = make(*args)
+                self._statements[make] = make(*args, **named)
             return self._statements[make]
 
         return made

@@ -7,6 +7,7 @@ from sqlalchemy.dialects import sqlite as sqlite_dialect
 from trunkline_store.appender import Appender, row_columns
 from trunkline_store.database import Database
 from trunkline_store.errors import StoreBusy, StoreUnavailable
+from trunkline_store.sqlite.engine import SqliteDatabase
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.transaction import Transaction
@@ -67,6 +68,7 @@ class SimDatabase(Database):
     """A Database as one life of one process holds it."""
 
     engine = "sqlite"
+    features = SqliteDatabase.features
 
     def __init__(self, disk, life, world, name):
         self.disk, self._life, self._world, self._name = disk, life, world, name
