@@ -10,12 +10,11 @@ from collections.abc import Iterable
 
 def digest_id(prefix: str, fields: Iterable[str]) -> str:
     """Return `prefix` and 30 hexadecimal digits: 120 bits of SHA-256 over the fields, each led by its length."""
-    digest = hashlib.sha256()
+    parts: list[bytes] = []
     for value in fields:
         raw = value.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return prefix + digest.hexdigest()[:30]
+        parts += (len(raw).to_bytes(4, "big"), raw)
+    return prefix + hashlib.sha256(b"".join(parts)).hexdigest()[:30]
 
 
 def event_id(source_id: str, event_type: str, dedup_fields: Iterable[str]) -> str:
