@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -20,6 +21,10 @@ from trunkline_jobs.table import through
 
 P = ParamSpec("P")
 T = TypeVar("T")
+# What most jobs begin with: the same objects, which a bulk insert writes as text once.
+_EMPTY: dict[str, Any] = {}
+_NO_HISTORY: list[Any] = []
+
 _DATABASE_TIME: sa.Select[datetime] = sa.select(sa.func.current_timestamp(type_=UtcTimestamp))
 
 
@@ -42,6 +47,7 @@ class Queue:
         self._claims = Claims(table, shards, recursive_queries=db.features.recursive_queries)
         self._leases = Leases(table)
         self._bulk = BulkInsert(table, if_absent=["job_id"])
+        self._row = itemgetter(*self._bulk.columns)
 
     async def run(
         self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -51,13 +57,13 @@ class Queue:
 
     def enqueue(self, conn: Connection, job: NewJob) -> bool:
         """Add a job unless one with its id is there, in whatever state; True when this call added it."""
-        return insert_if_absent(conn, self._table, self._values(job), key=["job_id"])
+        values = self._values(job, self._clock.now())
+        return insert_if_absent(conn, self._table, values, key=["job_id"])
 
     def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[str]:
         """Add many by one statement; the ids that this call added."""
-        columns = self._bulk.columns
-        rows = [tuple(values[name] for name in columns) for values in map(self._values, jobs)]
-        return self._bulk.run(conn, rows)
+        now = self._clock.now()
+        return self._bulk.run(conn, [self._row(self._values(job, now)) for job in jobs])
 
     def claim(
         self,
@@ -275,8 +281,8 @@ class Queue:
             return conn.execute(_DATABASE_TIME).scalar_one()
         return self._clock.now()
 
-    def _values(self, job: NewJob) -> dict[str, Any]:
-        now = self._clock.now()  # not worth a question to the database: it only says when to look first
+    def _values(self, job: NewJob, now: datetime) -> dict[str, Any]:
+        """Return a job's row; `now`, not worth a question to the database, only says when to look first."""
         if not job.job_id or not job.tenant_id:
             raise StoreError("a job needs an id and a tenant")
         return {
@@ -296,9 +302,9 @@ class Queue:
             "lease_until": None,
             "stage_began_at": None,
             "generation": job.generation,
-            "checkpoint": dict(job.checkpoint or {}),
+            "checkpoint": dict(job.checkpoint) if job.checkpoint else _EMPTY,
             "last_error": job.dead,
-            "history": [],
+            "history": _NO_HISTORY,
             "buried_at": now if job.dead is not None else None,
             "created_at": now,
             "updated_at": now,

@@ -40,7 +40,7 @@ class Hot:
         form = self._form(conn, parameters)
         if form is None:
             return [dict(row) for row in conn.execute(self._statement, parameters).mappings()]
-        return [form.row(values) for values in form.run(conn, parameters, _all)]
+        return list(map(form.row, form.run(conn, parameters, _all)))
 
     def first(self, conn: Connection, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of a select, None when there is none."""
@@ -84,7 +84,9 @@ class _Form:
     """Where each bind comes from: the parameter, its member when it is a list, and what the type does to it."""
     constants: Mapping[str, Any]
     """Binds that stand in the statement itself."""
-    columns: tuple[tuple[str, _Process], ...]
+    columns: tuple[str, ...]
+    processes: tuple[tuple[str, Callable[[Any], Any]], ...]
+    """What the types do to the columns that they do anything to."""
 
     def run(self, conn: Connection, parameters: Mapping[str, Any], take: Callable[[Any], Any]) -> Any:
         values = {**self.constants, **parameters} if self.constants else parameters
@@ -95,10 +97,10 @@ class _Form:
         return statements_of(conn.dialect).drive(conn, self.text, binds, take)
 
     def row(self, values: Sequence[Any]) -> Row:
-        return {
-            name: value if process is None else process(value)
-            for (name, process), value in zip(self.columns, values, strict=True)
-        }
+        row = dict(zip(self.columns, values, strict=True))
+        for name, process in self.processes:
+            row[name] = process(row[name])
+        return row
 
 
 def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _Form:
@@ -112,10 +114,9 @@ def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], re
     named = [members.get(bind, (bind, None)) for bind in state.positiontup or ()]
     places = tuple((name, member, _bind(compiled.binds[name].type, dialect)) for name, member in named)
     constants = {name: compiled.binds[name].effective_value for name, _ in named if name not in parameters}
-    columns = tuple(
-        (str(column.key), _result(column.type, dialect)) for column in _selected(statement, reads)
-    )
-    return _Form(state.statement, places, constants, columns)
+    selected = [(str(column.key), column.type) for column in _selected(statement, reads)]
+    processes = tuple((name, process) for name, kind in selected if (process := _result(kind, dialect)))
+    return _Form(state.statement, places, constants, tuple(name for name, _ in selected), processes)
 
 
 def _selected(statement: Any, reads: bool) -> Sequence[sa.ColumnElement[Any]]:

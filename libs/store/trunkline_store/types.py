@@ -176,6 +176,8 @@ def to_json(value: Any) -> str | None:
     """Return the one way this value is written as JSON."""
     if value is None:
         return None
+    if not value and isinstance(value, (dict, list)):
+        return "{}" if isinstance(value, dict) else "[]"
     try:
         return checked_text(
             json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))

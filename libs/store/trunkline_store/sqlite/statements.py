@@ -104,9 +104,21 @@ class RowForm:
         """Return the parameters of all rows, one after another, as the driver takes them."""
         flat = list(chain.from_iterable(rows))
         for index, convert in self._converters:
-            flat[index :: self.width] = map(convert, flat[index :: self.width])
+            flat[index :: self.width] = _converted(flat[index :: self.width], convert)
         return flat
 
 
 def _converter(column: sa.Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _converted(values: Iterable[Any], convert: Callable[[Any], Any]) -> list[Any]:
+    """Convert a column's values; the same object in row after row (a tenant, a moment, None) is converted once."""
+    made: list[Any] = []
+    last: Any = made  # no value is it
+    converted: Any = None
+    for value in values:
+        if value is not last:
+            last, converted = value, convert(value)
+        made.append(converted)
+    return made

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -122,6 +123,7 @@ class Admission:
         self._backlog = backlog_of(db)
         self._undecided = Undecided()
         self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
+        self._event_row = itemgetter(*self._insert_events.columns)
         self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
@@ -368,8 +370,7 @@ class Admission:
         bodies = {row.seq: row.body for row in rows} | opened
         weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
         found = [d.event | {"updated_at": now} for d in decisions if d.event]
-        columns = self._insert_events.columns
-        new = self._insert_events.run(conn, [tuple(event[name] for name in columns) for event in found])
+        new = self._insert_events.run(conn, list(map(self._event_row, found)))
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
