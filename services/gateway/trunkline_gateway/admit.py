@@ -374,7 +374,14 @@ class Admission:
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
         sizes = drop_repeated(conn, links, new, bodies)
-        self._insert_links.run(conn, [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links])
+        moved = [
+            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
+            for d in decisions
+            if d.event
+            for seq, receipt_id, repeated in d.moved
+        ]
+        told = [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links]
+        self._insert_links.run(conn, [*told, *moved])
         kept: dict[str, int] = defaultdict(int)
         for (tenant, _), seq in links:
             kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -57,6 +57,8 @@ class Decision:
     """What takes the place of a body that came compressed, once it is verified."""
     receipt_id: str = ""
     """Of a receipt that is not of the batch: one whose event was cut in two."""
+    moved: Sequence[tuple[int, str, int | None]] = ()
+    """Further such receipts of the event: number, id, and the size of a body that repeats the first's."""
 
     @property
     def tenant_id(self) -> str:
