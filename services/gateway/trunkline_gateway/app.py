@@ -27,6 +27,7 @@ from trunkline_store import MAY_PASS, Appender, Database
 from trunkline_gateway import schema
 from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.admit import Admission
+from trunkline_gateway.burials import TELL_SECONDS, Burials
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.conversation import ConversationService
 from trunkline_gateway.deletions import Deletions
@@ -78,7 +79,9 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = JobService(db, queue, _shares(config))
+        tell_call = telling(channels, config.tenant_address)
+        burials = Burials(tell_call)
+        jobs = JobService(db, queue, _shares(config), burials)
 
         rejections = Rejections(
             db,
@@ -118,7 +121,7 @@ async def serve(config: GatewayConfig) -> None:
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,
-            tell_call=telling(channels, config.tenant_address),
+            tell_call=tell_call,
         )
         server.add(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
@@ -164,6 +167,7 @@ async def serve(config: GatewayConfig) -> None:
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
                 every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
+                every(TELL_SECONDS, "burials", burials.tell),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:
