@@ -320,7 +320,7 @@ async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(
         told.append(request)
 
     call = "tenants/acme/calls/c"
-    world.jobs._burials = burials = Burials(tell)
+    world.jobs.burials = burials = Burials(tell)
     await world.event(1)
     (job,) = await world.claim(lease=10)
     lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
@@ -338,4 +338,6 @@ async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(
     (state,) = told
     assert (state.name, state.event, state.state) == (call, job.event, call_pb2.CALL_STATE_FAILED)
     assert state.state_reason == (await world.story(job)).last_error
-    assert state.state_sequence > sequence(job.lease_token, call_pb2.CALL_STATE_FAILED), "later than its worker"
+    assert state.state_sequence > sequence(job.lease_token, call_pb2.CALL_STATE_FAILED), (
+        "later than its worker"
+    )

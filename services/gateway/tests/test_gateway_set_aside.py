@@ -49,14 +49,10 @@ async def test_a_bug_in_a_verifier_sets_one_receipt_aside_which_can_be_accepted_
             assert len(await world.listed()) == 2
             (kept,) = await world.rejected()
             assert kept.reason == "it could not be verified (ZeroDivisionError)"
-            for accept in (
-                world.events.AcceptRejection(pb.AcceptRejectionRequest(name=kept.name), None),
-                world.events.AcceptRejections(pb.AcceptRejectionsRequest(parent="tenants/acme"), None),
-            ):
-                try:
-                    assert (await accept).accepted_count == 0
-                except FailedPrecondition as still:
-                    assert "ZeroDivisionError" in str(still)
+            with pytest.raises(FailedPrecondition, match="ZeroDivisionError"):
+                await world.events.AcceptRejection(pb.AcceptRejectionRequest(name=kept.name), None)
+            every_one = pb.AcceptRejectionsRequest(parent="tenants/acme")
+            assert (await world.events.AcceptRejections(every_one, None)).accepted_count == 0
         await world.events.AcceptRejection(pb.AcceptRejectionRequest(name=kept.name), None)
         await world.admit()
         assert len(await world.listed()) == 3

@@ -285,7 +285,9 @@ class Admission:
             failing = {d.seq: why for d in decisions if (why := await self._fails(d, batch.rows))}
             if not failing:
                 raise
-        aside = {d.seq: await self._aside(d, failing[d.seq], batch.rows) for d in decisions if d.seq in failing}
+        aside = {
+            d.seq: await self._aside(d, failing[d.seq], batch.rows) for d in decisions if d.seq in failing
+        }
         whole = [aside.get(d.seq, d) for d in decisions]
         admitted = await self._db.write(lambda conn: self._apply(conn, whole, backlog, batch))
         for seq, why in failing.items():

@@ -79,9 +79,7 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        tell_call = telling(channels, config.tenant_address)
-        burials = Burials(tell_call)
-        jobs = JobService(db, queue, _shares(config), burials)
+        jobs = JobService(db, queue, _shares(config), Burials(telling(channels, config.tenant_address)))
 
         rejections = Rejections(
             db,
@@ -121,7 +119,7 @@ async def serve(config: GatewayConfig) -> None:
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,
-            tell_call=tell_call,
+            tell_call=telling(channels, config.tenant_address),
         )
         server.add(
             event_service_pb2_grpc.add_EventServiceServicer_to_server,
@@ -167,7 +165,7 @@ async def serve(config: GatewayConfig) -> None:
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
                 every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
-                every(TELL_SECONDS, "burials", burials.tell),
+                every(TELL_SECONDS, "burials", jobs.burials.tell),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:

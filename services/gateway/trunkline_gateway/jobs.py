@@ -57,12 +57,16 @@ _TELL = Hot(
 )
 
 
+async def _nobody(request: RecordCallStateRequest) -> None:
+    """Tell nobody."""
+
+
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
     def __init__(self, db: Database, queue: Queue, shares: Shares, burials: Burials | None = None):
         """Take the store, its queue, who is given how much of it, and what tells calls of jobs that claims bury."""
-        self._burials = burials
+        self.burials = burials or Burials(_nobody)
         self._db = db
         self._queue = queue
         self._shares = shares
@@ -111,8 +115,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
             caps = self._shares.caps()
             jobs, capped, buried = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
-            if self._burials is not None:
-                self._burials.add(buried)
+            self.burials.add(buried)
             if jobs:
                 self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
                 if len(jobs) == request.limit:
