@@ -15,7 +15,7 @@ from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.tenant.v1 import call_pb2
 from trunkline_gateway import schema, verdicts
 from trunkline_gateway.admit import Admission
-from trunkline_gateway.burials import Burials
+from trunkline_gateway.burials import Burials, buried_state
 from trunkline_gateway.events import EventReader
 from trunkline_gateway.jobs import JobService
 from trunkline_gateway.pipeline.policy import POLICIES
@@ -24,7 +24,7 @@ from trunkline_gateway.shares import Shares
 from trunkline_gateway.sources import SourceMap
 from trunkline_gateway.unverified import Unverified
 from trunkline_jobs import Queue
-from trunkline_runtime.errors import Unavailable
+from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
 
@@ -341,3 +341,20 @@ async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(
     assert state.state_sequence > sequence(job.lease_token, call_pb2.CALL_STATE_FAILED), (
         "later than its worker"
     )
+
+
+async def test_a_call_that_cannot_be_told_does_not_keep_the_others_from_being_told():
+    told = []
+
+    async def tell(request):
+        if request.name.endswith("gone"):
+            raise NotFound(request.name)
+        told.append(request.name)
+
+    burials = Burials(tell)
+    names = [f"tenants/acme/calls/{call}" for call in ("gone", "c")]
+    burials.add(buried_state("acme", "e", {"normalise": name}, 1, "lost") for name in names)
+    await burials.tell()
+    await burials.tell()
+    assert told == names[1:]
+    assert buried_state("acme", "e", {}, 1, "lost") is None, "it has no call yet"

@@ -59,6 +59,6 @@ class Burials:
             except TrunklineError as error:
                 if error.transient:
                     return
-                log.warning("call_not_told", call=request.name, event=request.event, reason=error.reason)
+                log.warning("call_not_told", call=request.name, of=request.event, reason=error.reason)
             if self._waiting and self._waiting[0] is request:
                 self._waiting.popleft()

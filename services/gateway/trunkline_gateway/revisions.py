@@ -153,6 +153,7 @@ class _Runs:
 
     def _last_told(self, run: _Run, at: datetime) -> datetime:
         """Return when a run's words were told last until then."""
+        left: datetime | None
         if _key(run) in self._cut_off:
             left = self._cut_off[_key(run)][1][-1].received_at
         else:
@@ -199,7 +200,9 @@ def _key(run: _Run) -> tuple[str, str]:
 
 
 def _of_run(run: _Run) -> sa.ColumnElement[bool]:
-    return (event_receipts.c.tenant_id == run["tenant_id"]) & (event_receipts.c.event_id == run["event_id"])
+    return sa.and_(
+        event_receipts.c.tenant_id == run["tenant_id"], event_receipts.c.event_id == run["event_id"]
+    )
 
 
 def _event(decision: Decision) -> _Run:
