@@ -13,6 +13,8 @@ from trunkline_gateway import schema
 from trunkline_gateway.event_deletion import delete_events
 from trunkline_gateway.kept import WEIGHT
 
+from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
+
 
 def modified(note, second=0):
     """A change as CallRail tells of it: by itself a change carries the call's own time."""
@@ -145,7 +147,7 @@ async def runs_of(world):
     query = (
         sa.select(events.c.received_at, events.c.told_at, sa.func.count())
         .select_from(events.join(links, of_it))
-        .group_by(events.c.event_id)
+        .group_by(events.c.event_id, events.c.received_at, events.c.told_at)
         .order_by(events.c.received_at)
     )
     rows = await world.db.read(lambda conn: conn.execute(query).all())
@@ -218,3 +220,12 @@ async def test_receipts_that_no_release_counted_are_not_counted_out(tmp_path):
         names = [event.name.rsplit("/", 1)[1] for event in await world.listed()]
         await world.db.write(lambda conn: delete_events(conn, "acme", names))
         assert (await kept_and_there(world))[0] == 0
+
+
+async def test_on_spanner_a_run_is_cut_twice_by_one_batch(spanner_url, tmp_path):  # noqa: F811
+    migrate(spanner_url, "trunkline_gateway.migrations")
+    async with opened(tmp_path, url=spanner_url) as world:
+        await told_at(world, "a0 a2 a4 a6 a8", "b1 c5")
+        assert await runs_of(world) == [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]
+        kept, there = await kept_and_there(world)
+        assert kept == there
