@@ -27,6 +27,7 @@ from trunkline_store import MAY_PASS, Appender, Database
 from trunkline_gateway import schema
 from trunkline_gateway.accepting import Accepting
 from trunkline_gateway.admit import Admission
+from trunkline_gateway.burials import TELL_SECONDS, Burials
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.conversation import ConversationService
 from trunkline_gateway.deletions import Deletions
@@ -78,7 +79,7 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = JobService(db, queue, _shares(config))
+        jobs = JobService(db, queue, _shares(config), Burials(telling(channels, config.tenant_address)))
 
         rejections = Rejections(
             db,
@@ -164,6 +165,7 @@ async def serve(config: GatewayConfig) -> None:
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
                 every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
+                every(TELL_SECONDS, "burials", jobs.burials.tell),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:
