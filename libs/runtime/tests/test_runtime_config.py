@@ -111,6 +111,8 @@ def test_settings_of_other_services_do_not_disturb() -> None:
         ("TRUNKLINE_GATWAY_HTTP_ADDRESS", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
         ("TRUNKLINE_GATEWAY_SUITE_KEY_FIEL", "TRUNKLINE_GATEWAY_SUITE_KEY_FILE"),
         ("TRUNKLINE_MODEL_FOLDER", "TRUNKLINE_MODELS_FOLDER"),
+        ("trunkline_tenant_hooks", "TRUNKLINE_TENANT_HOOKS"),
+        ("Trunkline_Gateway_Http_Address", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
     ],
 )
 def test_a_name_of_no_service_is_an_error_with_what_may_be_meant(name: str, meant: str) -> None:
