@@ -52,6 +52,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 GATEWAY = [
     ("HTTP_ADDRESS", "localhost", "must be host:port"),
+    ("HTTP_ADDRESS", "", "must be host:port"),
+    ("GRPC_ADDRESS", "", "must be host:port"),
+    ("SOURCE_CACHE", '"var/cache"', "without quotes"),
+    ("STORE_URL", "sqlite:///gateway.db ", "without quotes and spaces around it"),
     ("HTTP_ADDRESS", "127.0.0.1:abc", "port from 0 to 65535"),
     ("HTTP_ADDRESS", "192.0.2.1:8080", "with a host of this machine"),
     ("GRPC_ADDRESS", "192.0.2.1:50050", "with a host of this machine"),

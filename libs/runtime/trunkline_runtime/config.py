@@ -67,7 +67,7 @@ class CommonConfig:
             "audio": "127.0.0.1:9092",
             "ai": "127.0.0.1:9093",
         },
-        form=forms.LISTEN,
+        form=forms.MAYBE_LISTEN,
     )
     store_url: str = setting(
         "sqlite://",

@@ -72,7 +72,7 @@ def _target(address: str) -> tuple[str, int]:
     return host, port
 
 
-def _listens(address: str) -> None:
+def _maybe_listens(address: str) -> None:
     if address:
         split(address)
 
@@ -194,8 +194,10 @@ def _folder(path: Path, _default: bool) -> None:
         raise ValueError(f"must be in a folder that this user can write, and {at} is not")
 
 
-LISTEN = Form("host:port", _listens, _is_here)
-"""Where a service listens; empty where it may be turned off."""
+LISTEN = Form("host:port", split, _is_here)
+"""Where a service listens."""
+MAYBE_LISTEN = Form("host:port, or empty", _maybe_listens, _is_here)
+"""The same, where it may be turned off."""
 ADDRESS = Form("host:port", _target, reach=_connects)
 """Where another service is."""
 WEB = Form("http(s)://host", _web)
