@@ -72,6 +72,11 @@ GATEWAY = [
     ("STORE_URL", "var/gateway.db", "must be sqlite:///path"),
     ("STORE_URL", "sqlite:///nowhere/gateway.db", "must be in a folder that is there"),
     ("STORE_URL", "sqlite:///gatewya.db", "a typo?"),
+    (
+        "STORE_URL",
+        "spanner+spanner:///projects/p/instances/i",
+        "projects/PROJECT/instances/INSTANCE/databases/DATABASE",
+    ),
     ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that is there"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
     ("SPOOL_PATH", ".", "must be a file, and is a folder"),

@@ -11,6 +11,7 @@ import binascii
 import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 _REACH_SECONDS = 3.0
 _SQLITE, _SPANNER = "sqlite:///", "spanner+spanner:///"
 _SQLITE_BEGINS = b"SQLite format 3\0"
+_DATABASE = re.compile(r"projects/[^/?#]++/instances/[^/?#]++/databases/[^/?#]++(?=[?#]|$)")
 _STORES = ("gateway.db", "tenant.db", "audio.db", "ai.db")
 _TYPO = 2
 _LEAST_KEY_BYTES = 32
@@ -135,6 +137,8 @@ def _store(url: str) -> None:
         raise ValueError(
             f"must be {_SQLITE}path, with a fourth slash before an absolute path, or {_SPANNER}..."
         )
+    if url.startswith(_SPANNER) and not _DATABASE.match(url, len(_SPANNER)):
+        raise ValueError(f"must be {_SPANNER}projects/PROJECT/instances/INSTANCE/databases/DATABASE")
 
 
 def _store_is_there(url: str, default: bool) -> None:
