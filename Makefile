@@ -90,5 +90,8 @@ alone: setup ## Each service by itself: its own lock, started, asked for its hea
 tools: setup ## grpcurl where Go is on the PATH, kept in .tools/
 	@$(RUN) tools.install
 
-clean: ## Remove what was built and what ran; the virtual environment too
+clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too
+	@[ ! -f var/up.lock ] || $(PYTHON) -c \
+	"import fcntl; fcntl.flock(open('var/up.lock'), fcntl.LOCK_EX | fcntl.LOCK_NB)" 2>/dev/null || \
+	{ echo "make up is running here ($$(cat var/up.lock)): stop it first" >&2; exit 1; }
 	rm -rf build var .tools $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
