@@ -198,10 +198,10 @@ def processor_seconds(pid):
 
 
 async def test_a_process_that_is_killed_once_costs_nobody_a_word(world):
-    alone = await world.hear(file_of(MINUTE))
+    alone = await world.heard(file_of(ENGLISH))
     (pid,) = world.engine.pids
     used = processor_seconds(pid)
-    asker = asyncio.create_task(world.hear(file_of(MINUTE)))
+    asker = asyncio.create_task(world.hear(file_of(ENGLISH)))
     async with asyncio.timeout(30):
         while processor_seconds(pid) < used + 0.1:
             await asyncio.sleep(0.01)

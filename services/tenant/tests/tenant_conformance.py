@@ -9,14 +9,15 @@ from trunkline_store import Database
 from trunkline_store.migrations import migrate
 from trunkline_tenant.schema import metadata
 
+from tests.integration.migrated_file import migrated_file
 from tests.integration.spanner_emulator import require_emulator
 
 MIGRATIONS = "trunkline_tenant.migrations"
 
 
 async def sqlite_store(folder):
-    """A file that is not there yet."""
-    return f"sqlite:///{folder}/tenant.db"
+    """A file of the test's own."""
+    return await migrated_file(folder / "tenant.db", metadata, MIGRATIONS)
 
 
 async def spanner_store(_folder):
