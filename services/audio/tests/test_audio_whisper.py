@@ -172,6 +172,7 @@ async def test_recordings_are_heard_side_by_side_as_they_are_alone(world):
     assert await asyncio.gather(world.hear(world.sentence), world.hear(spanish, "en-US")) == alone
 
 
+@pytest.mark.alone
 async def test_the_event_loop_goes_on_while_a_minute_is_transcribed(world):
     gaps, busy = [], []
 

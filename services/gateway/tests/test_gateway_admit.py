@@ -369,6 +369,7 @@ async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_
     assert await world.rows(schema.undecided_receipts) == 0
 
 
+@pytest.mark.alone
 async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_nobody_up(world):
     asked, most = 0, 0
 
