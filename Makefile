@@ -40,7 +40,7 @@ up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; 
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
-	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile -m "not alone" || failed=1; \
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" || failed=1; \
 	$(RUN) pytest -m alone || failed=1; \
 	exit $$failed
 
