@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import pytest
 import sqlalchemy as sa
 from trunkline_store import Database
 from trunkline_store.migrations import migrate
@@ -41,6 +42,9 @@ def empty(conn):
 
 
 ENROLLED = {"sqlite": sqlite_store, "spanner": spanner_store}
+
+on_one_engine = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""For rules of what a request may say, which the service keeps before it asks its store."""
 
 EXCLUSIONS = {
     ("sqlite", "test_replicas_over_one_database_lose_nothing_of_each_other"): (
