@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from gateway_sources import Feed, resolved
-from gateway_world import opened
+from gateway_world import MIGRATIONS, new_file, opened
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
@@ -83,10 +83,8 @@ class World:
 @pytest.fixture
 async def world(tmp_path):
     clock = FakeClock(NOW)
-    url = f"sqlite:///{tmp_path}/gateway.db"
-    async with await Database.open(
-        url, schema.metadata, migrations="trunkline_gateway.migrations", clock=clock
-    ) as db:
+    url = await new_file(tmp_path)
+    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
         yield World(db, clock)
 
 
