@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Where `python -m trunkline_audio.models` keeps speech models.
 MODELS := $(or $(TRUNKLINE_MODELS_FOLDER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkline/models)
 INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) requirements/dev.txt
+# How many processes run the tests: many tests wait for processes, and a second worker works meanwhile.
+WORKERS ?= 2
 
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -36,8 +38,11 @@ demo: setup ## Every sample call from webhook to analysis, through the real proc
 up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner
 	@$(RUN) tools.suite.up $(if $(STORE),--store $(STORE))
 
-test: setup tools ## All tests
-	$(RUN) pytest
+test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
+	@failed=0; \
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" || failed=1; \
+	$(RUN) pytest -m alone || failed=1; \
+	exit $$failed
 
 lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated code as committed
 	$(BIN)/ruff check .
@@ -90,5 +95,8 @@ alone: setup ## Each service by itself: its own lock, started, asked for its hea
 tools: setup ## grpcurl where Go is on the PATH, kept in .tools/
 	@$(RUN) tools.install
 
-clean: ## Remove what was built and what ran; the virtual environment too
+clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too
+	@[ ! -f var/up.lock ] || $(PYTHON) -c \
+	"import fcntl; fcntl.flock(open('var/up.lock'), fcntl.LOCK_EX | fcntl.LOCK_NB)" 2>/dev/null || \
+	{ echo "make up is running here ($$(cat var/up.lock)): stop it first" >&2; exit 1; }
 	rm -rf build var .tools $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

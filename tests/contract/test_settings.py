@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -51,7 +52,14 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 GATEWAY = [
     ("HTTP_ADDRESS", "localhost", "must be host:port"),
+    ("HTTP_ADDRESS", "", "must be host:port"),
+    ("GRPC_ADDRESS", "", "must be host:port"),
+    ("SOURCE_CACHE", '"var/cache"', "without quotes"),
+    ("STORE_URL", "sqlite:///gateway.db ", "without quotes and spaces around it"),
     ("HTTP_ADDRESS", "127.0.0.1:abc", "port from 0 to 65535"),
+    ("HTTP_ADDRESS", "192.0.2.1:8080", "with a host of this machine"),
+    ("GRPC_ADDRESS", "192.0.2.1:50050", "with a host of this machine"),
+    ("METRICS_ADDRESS", "nowhere.invalid:9090", "with a host that is known"),
     ("GRPC_ADDRESS", "127.0.0.1:65536", "port from 0 to 65535"),
     ("METRICS_ADDRESS", "9090", "must be host:port"),
     ("AUDIO_ADDRESS", "audio", "must be host:port"),
@@ -60,10 +68,15 @@ GATEWAY = [
     ("PUBLIC_URL", "https://", "must be a URL with http:// or https://"),
     ("PUBLIC_URL", "https://example.com:port", "must be a URL with http:// or https://"),
     ("PUBLIC_URL", "https://example.com/?a=1", "without a query"),
-    ("OTLP_ENDPOINT", "127.0.0.1:4317", "must be a URL with http:// or https://"),
+    ("OTLP_ENDPOINT", "127.0.0.1:4317", "such as http://127.0.0.1:4317"),
     ("STORE_URL", "var/gateway.db", "must be sqlite:///path"),
     ("STORE_URL", "sqlite:///nowhere/gateway.db", "must be in a folder that is there"),
     ("STORE_URL", "sqlite:///gatewya.db", "a typo?"),
+    (
+        "STORE_URL",
+        "spanner+spanner:///projects/p/instances/i",
+        "projects/PROJECT/instances/INSTANCE/databases/DATABASE",
+    ),
     ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that is there"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
     ("SPOOL_PATH", ".", "must be a file, and is a folder"),
@@ -71,17 +84,27 @@ GATEWAY = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "allowed"), GATEWAY)
-def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_got(
-    folder, name, value, allowed
-):
-    setting = env_name("gateway", name)
-    ended = run(folder, "gateway", **{setting: value})
+def starts() -> list[dict[str, tuple[str, str]]]:
+    """The mistakes above in as few starts as can be: each has one mistake of a setting, of as many as are left."""
+    found: list[dict[str, tuple[str, str]]] = []
+    for name, value, allowed in GATEWAY:
+        start = next((start for start in found if name not in start), None)
+        if start is None:
+            found.append(start := {})
+        start[name] = (value, allowed)
+    return found
+
+
+@pytest.mark.parametrize("wrong", starts(), ids=lambda wrong: ",".join(value for value, _ in wrong.values()))
+def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_got(folder, wrong):
+    ended = run(folder, "gateway", **{env_name("gateway", name): value for name, (value, _) in wrong.items()})
     assert (ended.returncode, ended.stdout) == (2, "")
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"error: {setting} ")
-    assert allowed in line
-    assert (value in line) != (name == "SUITE_KEY")
+    lines = ended.stderr.splitlines()
+    assert len(lines) == len(wrong)
+    for name, (value, allowed) in wrong.items():
+        (line,) = [line for line in lines if line.startswith(f"error: {env_name('gateway', name)} ")]
+        assert allowed in line
+        assert (value in line) != (name == "SUITE_KEY")
 
 
 @pytest.mark.parametrize(
@@ -128,16 +151,28 @@ def test_help_lists_every_setting_with_default_and_bounds_and_starts_nothing(fol
 def test_an_argument_that_is_none_starts_nothing(folder):
     for service in MODULES:
         ended = run(folder, service, "--chekc")
-        assert ended.returncode == 1
-        assert "--help | --check" in ended.stderr
-    for arguments in ((), ("server",), ("--help",)):
+        assert ended.returncode == 2
+        assert "--help | --check | --version" in ended.stderr
+    for arguments in ((), ("server",), ("--check",)):
         ended = subprocess.run(
             [sys.executable, "-m", "trunkline_gateway", *arguments],
             capture_output=True,
             text=True,
             cwd=folder,
         )
+        assert ended.returncode == 2
         assert "serve|work" in ended.stderr
+
+
+def test_help_without_a_role_is_that_of_both_and_every_command_tells_its_version(folder):
+    command = [sys.executable, "-m", "trunkline_gateway"]
+    ended = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=folder)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "TRUNKLINE_GATEWAY_HTTP_ADDRESS" in ended.stdout
+    assert "TRUNKLINE_WORKER_LEASE_SECONDS" in ended.stdout
+    told = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=folder).stdout
+    assert re.fullmatch(r"trunkline \d+\.\d+\.\d+\n", told)
+    assert all(run(folder, service, "--version").stdout == told for service in MODULES)
 
 
 def test_check_verifies_the_settings_and_that_the_others_are_there(folder):

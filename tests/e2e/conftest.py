@@ -1,4 +1,4 @@
-"""The real processes, started once for all end-to-end tests."""
+"""The real processes, started once for all end-to-end tests that one process runs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def samples() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Start gateway, worker, tenant, audio and ai; stop them cleanly at the end."""
+    """Start gateway, worker, tenant, audio and ai, once a worker of the tests; stop them cleanly at the end."""
     settings = {
         "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
         "TRUNKLINE_GATEWAY_MAX_BODY_BYTES": "100000",

@@ -11,6 +11,7 @@ from trunkline_store import Database, FakeClock
 from trunkline_store.engines import ENGINES
 from trunkline_store.migrations import migrate
 
+from tests.integration.migrated_file import migrated_file
 from tests.integration.spanner_emulator import require_emulator
 
 
@@ -22,11 +23,16 @@ def migrated_database(migrations):
     return url
 
 
+async def in_a_file(folder, metadata, migrations):
+    return await migrated_file(folder / "conformance.db", metadata, migrations)
+
+
+async def on_the_emulator(_folder, _metadata, migrations):
+    return migrated_database(migrations)
+
+
 # Each gives the URL of a database for these migrations.
-ENROLLED = {
-    "sqlite": lambda folder, migrations: f"sqlite:///{folder}/conformance.db",
-    "spanner": lambda folder, migrations: migrated_database(migrations),
-}
+ENROLLED = {"sqlite": in_a_file, "spanner": on_the_emulator}
 
 
 class StoredWorld:
@@ -74,7 +80,7 @@ class Conformance:
     async def test_engine_conforms(self, engine, name, tmp_path):
         if reason := self.exclusions.get((engine, name)):
             pytest.skip(f"{engine} is let off {name}: {reason}")
-        url, clock = ENROLLED[engine](tmp_path, self.migrations), FakeClock()
+        url, clock = await ENROLLED[engine](tmp_path, self.metadata, self.migrations), FakeClock()
         async with await Database.open(url, self.metadata, migrations=self.migrations, clock=clock) as db:
             await db.write(self.empty)
             await self.checks[name](self.world(db, clock, tmp_path))

@@ -95,6 +95,15 @@ def test_a_second_one_is_refused_by_name_and_touches_nothing(up, addresses, tmp_
     assert httpx.get(f"http://{addresses['TRUNKLINE_GATEWAY_HTTP_ADDRESS']}/readyz").status_code == 200
 
 
+def test_cleaning_up_beside_a_running_one_is_refused_and_removes_nothing(up):
+    before = state(up.folder)
+    command = ["make", "-f", ROOT / "Makefile", f"PYTHON={sys.executable}", "clean"]
+    ended = subprocess.run(command, cwd=up.folder, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert f"make up is running here (pid {up.process.pid}, since 20" in ended.stderr
+    assert state(up.folder) == before
+
+
 def test_a_process_that_dies_is_started_again_and_said(up, addresses):
     found = subprocess.run(
         ["pgrep", "-P", str(up.process.pid), "-f", "trunkline_ai"], capture_output=True, text=True
@@ -110,6 +119,22 @@ def test_a_process_that_dies_is_started_again_and_said(up, addresses):
         except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError(up.text())
+
+
+def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
+    suite = Suite(tmp_path / "addresses", free_ports=True)
+    env = {"TRUNKLINE_GATEWAY_HTTP_ADDRESS": suite.http}
+    env |= {f"TRUNKLINE_{n.upper()}_GRPC_ADDRESS": a for n, a in suite.grpc.items()}
+    env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
+    closed = Up(tmp_path, env)
+    try:
+        closed.wait("Ctrl-C stops")
+        closed.process.send_signal(signal.SIGHUP)
+        assert closed.process.wait(60) == 0
+        addresses_are_free(suite)
+        assert not (tmp_path / "var" / "dev.json").exists()
+    finally:
+        closed.stop()
 
 
 class Ended:

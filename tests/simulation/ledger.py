@@ -99,10 +99,10 @@ class WatchedJobs(JobService):
         at_work = {row[1] for row in rows if row[3] == "leased" and row[6] > now}
         due = {row[1] for row in rows if row[7] is not None and row[7] <= now} - at_work
         if not any(row[7] is not None and row[7] <= now for row in rows):
-            return [], set()  # what the claim would find too, after ten statements
-        jobs, capped = super()._claim(conn, request, caps)
+            return [], set(), []  # what the claim would find too, after ten statements
+        jobs, capped, told = super()._claim(conn, request, caps)
         self._ledger.claimed(due, {job.event.split("/")[1] for job in jobs})
-        return jobs, capped
+        return jobs, capped, told
 
     def _apply(self, conn, report, *more):
         job_id, shown = report.lease.job_id, report.lease.lease_token

@@ -87,7 +87,7 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
 def main() -> int:
     """Serve until a signal; a process that ends by itself is started again."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
         signal.signal(number, lambda *_: stop.set())
     told = spanner.with_store(argparse.ArgumentParser(prog="make up", description=__doc__)).parse_args()
     with ExitStack() as stack:

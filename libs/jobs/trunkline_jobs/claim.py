@@ -326,7 +326,15 @@ class Claims:
         }
         job = self._table.c.job_id == row["job_id"]
         conn.execute(sa.update(self._table).where(job).values(**values))
-        return Ended(row["tenant_id"], row["kind"], row["subject"], row["checkpoint"], now)
+        return Ended(
+            row["tenant_id"],
+            row["kind"],
+            row["subject"],
+            row["checkpoint"],
+            now,
+            values["lease_token"],
+            error,
+        )
 
 
 class _Left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +38,8 @@ class Ended:
     subject: str
     checkpoint: Mapping[str, Any]
     at: datetime
+    lease_token: int = 0  # of one that a claim gave up: its token since then
+    error: Mapping[str, Any] = field(default_factory=dict)  # and why
 
 
 _FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}

@@ -99,6 +99,14 @@ def test_bounds_hold(value: str, said: str) -> None:
         load(Config, "tenant", env(HOOKS=value))
 
 
+@pytest.mark.parametrize("text", ["/srv/x\r", " /srv/x", "'/srv/x'", '"/srv/x"', "/srv/\nx", "/srv/x\x00"])
+def test_what_a_file_of_settings_leaves_around_a_value_is_no_part_of_it(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(Config, "tenant", env(FOLDER=text))
+    said = "must be without quotes and spaces around it, and without line ends"
+    assert error.value.problems == [f"TRUNKLINE_TENANT_FOLDER {said}; it is {text!r}"]
+
+
 def test_settings_of_other_services_do_not_disturb() -> None:
     others = {"TRUNKLINE_AUDIO_WHISPER_MODEL": "small", "TRUNKLINE_MODELS_FOLDER": "/m", "PATH": "x"}
     assert load(Config, "tenant", env() | others).hooks == 3
@@ -111,6 +119,8 @@ def test_settings_of_other_services_do_not_disturb() -> None:
         ("TRUNKLINE_GATWAY_HTTP_ADDRESS", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
         ("TRUNKLINE_GATEWAY_SUITE_KEY_FIEL", "TRUNKLINE_GATEWAY_SUITE_KEY_FILE"),
         ("TRUNKLINE_MODEL_FOLDER", "TRUNKLINE_MODELS_FOLDER"),
+        ("trunkline_tenant_hooks", "TRUNKLINE_TENANT_HOOKS"),
+        ("Trunkline_Gateway_Http_Address", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
     ],
 )
 def test_a_name_of_no_service_is_an_error_with_what_may_be_meant(name: str, meant: str) -> None:

@@ -13,6 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline.tenant.v1 import call_pb2
+from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 from trunkline_runtime.observe import logs
 from trunkline_runtime.observe.redact import clean, redact
 
@@ -139,6 +140,7 @@ def test_what_is_no_number_of_a_person_stays_readable(text: str) -> None:
         ("from", "2026-11-21T10:40:00Z"),
         ("to", "2026-11-21"),
         ("caller", "tenants/acme/apiKeys/3f9a1c0d2b7e"),
+        ("caller_tenant", "shop-2024-00123"),
     ],
 )
 def test_what_is_about_a_secret_or_a_person_and_is_none_stays_readable(key: str, value: Any) -> None:
@@ -159,6 +161,14 @@ def test_what_is_about_a_secret_or_a_person_and_is_none_stays_readable(key: str,
 )
 def test_what_is_one_does_not(key: str, value: Any) -> None:
     assert str(value) not in str(clean(key, value))
+
+
+@pytest.mark.parametrize("key", ["e27utsyrzblcsrwthvbqmf", "2345672abcd23456723456", "2125550123"])
+def test_a_line_says_which_key_called(key: str) -> None:
+    caller = Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, key_id=key)
+    assert redact(dict(caller.facts())) == {"caller": "api_key", "api_key_id": key}
+    gateway = Caller(CallerKind.SERVICE, service="gateway")
+    assert redact(dict(gateway.facts())) == {"caller": "service:gateway"}
 
 
 def test_a_text_full_of_numbers_costs_little() -> None:

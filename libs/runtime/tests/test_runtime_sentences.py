@@ -44,7 +44,20 @@ IDS = "an id is 2 to 40 of a-z, 0-9 and -"
         (
             api_key_service_pb2.CreateApiKeyRequest(parent="tenants/acme", api_key={"display_name": "x"}),
             "api_key.role",
-            "is required",
+            "is required: one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN",
+        ),
+        (
+            api_key_service_pb2.CreateApiKeyRequest(
+                parent="tenants/acme", api_key={"display_name": "x", "role": 9}
+            ),
+            "api_key.role",
+            "must be one of ROLE_VIEWER, ROLE_MEMBER, ROLE_ADMIN",
+        ),
+        (
+            call_service_pb2.ListCallsRequest(parent="tenants/acme", order_by="name"),
+            "order_by",
+            "must be one of: start_time desc, start_time, start_time asc, update_time desc, update_time, "
+            "update_time asc, empty",
         ),
     ],
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from importlib import metadata
+from typing import NoReturn, TypeVar
 
 from trunkline_runtime import config
 from trunkline_runtime.observe import logs
@@ -37,10 +38,12 @@ def main(
 
     if given in (["--help"], ["-h"]):
         print(usage(service, cls, program), end="")  # noqa: T201 -- asked for
+    elif given == ["--version"]:
+        print(f"trunkline {metadata.version('trunkline-runtime')}")  # noqa: T201 -- asked for
     elif given == ["--check"]:
         _check(lambda: read(True))
     elif given:
-        sys.exit(f"usage: {program} [--help | --check]")
+        refuse(program)
     else:
 
         async def run() -> None:
@@ -51,10 +54,20 @@ def main(
         server.run(run)
 
 
+def refuse(program: str) -> NoReturn:
+    """End with a usage line and the code of wrong arguments and settings, 2."""
+    print(_line(program), file=sys.stderr)  # noqa: T201 -- nothing logs yet
+    raise SystemExit(2)
+
+
+def _line(program: str) -> str:
+    return f"usage: {program} [--help | --check | --version]"
+
+
 def usage(service: str, cls: type[config.CommonConfig], program: str) -> str:
     """Return all settings with default, what is allowed, and meaning, as text for a terminal."""
     lines = [
-        f"usage: {program} [--help | --check]",
+        _line(program),
         "",
         "  --check   verify the settings, and that the other services can be reached; open nothing, and end",
         "",

@@ -67,7 +67,7 @@ class CommonConfig:
             "audio": "127.0.0.1:9092",
             "ai": "127.0.0.1:9093",
         },
-        form=forms.LISTEN,
+        form=forms.MAYBE_LISTEN,
     )
     store_url: str = setting(
         "sqlite://",
@@ -233,12 +233,13 @@ def _text(env: Mapping[str, str], name: str, secret: bool) -> str | None:
 def _unknown(env: Mapping[str, str], prefix: str, known: set[str]) -> Iterator[str]:
     """Say which names are no setting of any service; of this one's own the class knows best."""
     others = {name for name in NAMES if not name.startswith(prefix)} | SUITE_WIDE.keys()
-    for name in sorted(n for n in env if n.startswith("TRUNKLINE_") and n not in known | others):
+    # In small letters it is no setting either, but meant as one.
+    for name in sorted(n for n in env if n.upper().startswith("TRUNKLINE_") and n not in known | others):
         if _SERVICE_LINK.fullmatch(name) and (
             name.endswith("_HOST") or env[name][:1].isdigit() or "://" in env[name]
         ):
             continue
-        near = difflib.get_close_matches(name, sorted(known) + sorted(others), n=1)
+        near = difflib.get_close_matches(name.upper(), sorted(known) + sorted(others), n=1)
         yield f"{name[:_MOST_SHOWN]} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
 
 

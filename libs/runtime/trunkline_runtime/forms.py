@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from urllib.parse import urlsplit
 _REACH_SECONDS = 3.0
 _SQLITE, _SPANNER = "sqlite:///", "spanner+spanner:///"
 _SQLITE_BEGINS = b"SQLite format 3\0"
+_DATABASE = re.compile(r"projects/[^/?#]++/instances/[^/?#]++/databases/[^/?#]++(?=[?#]|$)")
 _STORES = ("gateway.db", "tenant.db", "audio.db", "ai.db")
 _TYPO = 2
 _LEAST_KEY_BYTES = 32
@@ -71,9 +74,25 @@ def _target(address: str) -> tuple[str, int]:
     return host, port
 
 
-def _listens(address: str) -> None:
+def _maybe_listens(address: str) -> None:
     if address:
         split(address)
+
+
+def _is_here(address: str, _default: bool) -> None:
+    """Look whether the host is one of this machine's. A port in use is no wrong setting: `--check` runs beside it."""
+    if not address:
+        return
+    host, _ = split(address)
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.bind(where)
+    except socket.gaierror as error:
+        raise ValueError(f"must be host:port with a host that is known: {error.strerror}") from None
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError("must be host:port with a host of this machine") from None
 
 
 def _connects(address: str) -> None:
@@ -84,8 +103,8 @@ def _connects(address: str) -> None:
         raise ValueError(f"cannot be reached: {error.strerror or error}") from None
 
 
-def _web(url: str) -> None:
-    say = "must be a URL with http:// or https:// and a host, without a query, such as https://hooks.example.com"
+def _web(url: str, such_as: str = "https://hooks.example.com") -> None:
+    say = f"must be a URL with http:// or https:// and a host, without a query, such as {such_as}"
     try:
         parts = urlsplit(url)
         ok = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
@@ -97,12 +116,12 @@ def _web(url: str) -> None:
 
 def _maybe_web(url: str | None) -> None:
     if url:
-        _web(url)
+        _web(url, "http://127.0.0.1:4317")
 
 
 def _origins(text: str) -> None:
     for origin in filter(None, text.split(",")):
-        _web(origin)
+        _web(origin, "http://127.0.0.1:9000")
 
 
 def _networks(texts: tuple[str, ...]) -> None:
@@ -118,6 +137,8 @@ def _store(url: str) -> None:
         raise ValueError(
             f"must be {_SQLITE}path, with a fourth slash before an absolute path, or {_SPANNER}..."
         )
+    if url.startswith(_SPANNER) and not _DATABASE.match(url, len(_SPANNER)):
+        raise ValueError(f"must be {_SPANNER}projects/PROJECT/instances/INSTANCE/databases/DATABASE")
 
 
 def _store_is_there(url: str, default: bool) -> None:
@@ -177,8 +198,10 @@ def _folder(path: Path, _default: bool) -> None:
         raise ValueError(f"must be in a folder that this user can write, and {at} is not")
 
 
-LISTEN = Form("host:port", _listens)
-"""Where a service listens; empty where it may be turned off."""
+LISTEN = Form("host:port", split, _is_here)
+"""Where a service listens."""
+MAYBE_LISTEN = Form("host:port, or empty", _maybe_listens, _is_here)
+"""The same, where it may be turned off."""
 ADDRESS = Form("host:port", _target, reach=_connects)
 """Where another service is."""
 WEB = Form("http(s)://host", _web)

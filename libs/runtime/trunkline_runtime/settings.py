@@ -84,6 +84,8 @@ def of_field(field: dataclasses.Field[Any]) -> Setting:
 
 def convert(text: str, kind: Any, facts: Setting) -> Any:
     """Return the value that a text stands for. Raises ValueError that says what is allowed."""
+    if not facts.secret:
+        _check_bare(text)
     value = _typed(text, kind)
     if facts.choices and value not in facts.choices:
         raise ValueError(f"must be one of {', '.join(facts.choices)}")
@@ -94,6 +96,13 @@ def convert(text: str, kind: Any, facts: Setting) -> Any:
     if facts.form is not None:
         facts.form.check(value)
     return value
+
+
+def _check_bare(text: str) -> None:
+    """Refuse what a file of settings may leave around a value: a path would be made by that name."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if quoted or text != text.strip() or not text.isprintable():
+        raise ValueError("must be without quotes and spaces around it, and without line ends")
 
 
 def _typed(text: str, kind: Any) -> Any:

@@ -336,6 +336,7 @@ def test_any_text_gets_an_answer_within_its_ranges(turns, voicemail):
     assert result.spam == (result.spam_score >= 0.5)
 
 
+@pytest.mark.alone
 async def test_a_long_call_does_not_hold_up_the_event_loop():
     turn = "so the water heater is leaking again and i called on tuesday about the invoice for two hundred dollars "
     transcript = Transcript(tuple(Turn(CALLER if n % 2 else AGENT, turn * 5) for n in range(120)))

@@ -61,7 +61,7 @@ class Sweeper:
             late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
             with set_aside("retention", tenant=tenant, of="recordings"):
                 removed["recordings"] += await delete_recordings(
-                    self._db, self._blobs, late, forget=self._forget
+                    self._db, self._blobs, late, forget=self._forget, index="recordings_by_expiry"
                 )
         if not self._db.features.deletes_expired:
             async for tenant in owners(self._db, transcripts):
@@ -80,15 +80,19 @@ async def delete_recordings(
     condition: sa.ColumnElement[bool],
     most: int | None = None,
     forget: Forget | None = None,
+    index: str = "",
 ) -> int:
     """Delete the recordings that fit, `most` at most; how many.
 
+    `index` is what Spanner finds them by, where the condition is one that the index has every row of: that by expiry
+    has none of a recording that never expires, and Spanner refuses a query that might mean one.
     Their calls are told first, then the bytes go: after a crash in between the row still says what is to go. While
     nobody can be told, they stay until the next pass. A recording whose bytes cannot be deleted keeps
     its row too, and does not stand in the way of the others.
     """
     query = sa.select(recordings.c.tenant_id, recordings.c.recording_id, recordings.c.call).where(condition)
-    query = by_index(query, recordings, "recordings_by_expiry")
+    if index:
+        query = by_index(query, recordings, index)
     total = 0
     left: set[tuple[str, str]] = set()
     while (most is None or total < most) and len(left) < _MOST_LEFT:

@@ -6,6 +6,7 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy as sa
 from gateway_sources import Feed, resolved
@@ -25,6 +26,8 @@ from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_jobs import Queue
 from trunkline_store import Database, FakeClock
+
+from tests.integration.migrated_file import migrated_file
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PARENT = "tenants/acme"
@@ -139,10 +142,15 @@ class World:
         )
 
 
+async def new_file(folder):
+    """The URL of an empty file, migrated; one that is there already stays as it is."""
+    return await migrated_file(Path(folder) / "gateway.db", schema.metadata, MIGRATIONS)
+
+
 @asynccontextmanager
 async def opened(folder, *sources, url=None):
     """Open a database, by default a file in the folder; one on Spanner must have been migrated."""
     clock = FakeClock(NOW)
-    url = url or f"sqlite:///{folder}/gateway.db"
+    url = url or await new_file(folder)
     async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
         yield World(db, clock, *sources)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from gateway_sources import SECRET, Feed, resolved
+from gateway_world import MIGRATIONS, new_file
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events.reader import EventReader
@@ -105,8 +106,8 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path):
-    url = f"sqlite:///{tmp_path}/gateway.db"
-    async with await Database.open(url, schema.metadata, migrations="trunkline_gateway.migrations") as db:
+    url = await new_file(tmp_path)
+    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS) as db:
         yield World(db, resolved())
 
 
@@ -370,6 +371,7 @@ async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_
     assert await world.rows(schema.undecided_receipts) == 0
 
 
+@pytest.mark.alone
 async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_nobody_up(world):
     asked, most = 0, 0
 

@@ -243,6 +243,7 @@ async def test_a_name_of_another_tenant_in_a_call_leads_nowhere(world: World) ->
     assert whole["missing"] == ["recording"]
 
 
+@pytest.mark.alone
 async def test_a_part_that_hangs_is_left_out_within_the_callers_time(world: World) -> None:
     world.things.hang.add("analysis")
     began = time.monotonic()

@@ -99,6 +99,7 @@ async def test_a_connection_that_is_silent_until_the_listener_is_closing_is_hear
         await asyncio.wait_for(task, 5)
 
 
+@pytest.mark.alone
 async def test_a_request_that_never_ends_holds_nothing_up():
     async with serving() as (server, hooks, task):
         _, writer = await connect(server)

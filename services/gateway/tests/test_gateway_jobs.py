@@ -8,20 +8,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from gateway_sources import Feed, resolved
-from gateway_world import opened
+from gateway_world import MIGRATIONS, new_file, opened
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
+from trunkline.tenant.v1 import call_pb2
 from trunkline_gateway import schema
+from trunkline_gateway.events.progress import sequence
 from trunkline_gateway.events.reader import EventReader
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.jobs.burials import Burials, buried_state
 from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_jobs import Queue
+from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
 
@@ -80,10 +84,8 @@ class World:
 @pytest.fixture
 async def world(tmp_path):
     clock = FakeClock(NOW)
-    url = f"sqlite:///{tmp_path}/gateway.db"
-    async with await Database.open(
-        url, schema.metadata, migrations="trunkline_gateway.migrations", clock=clock
-    ) as db:
+    url = await new_file(tmp_path)
+    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
         yield World(db, clock)
 
 
@@ -306,3 +308,52 @@ async def test_a_job_without_its_receipt_is_buried_and_the_others_are_given_out(
     (job,) = await world.claim()
     assert b'"id": 2' in job.body
     assert await world.claim() == []
+
+
+async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(world):
+    told, down = [], [Unavailable("the tenant service went away")]
+
+    async def tell(request):
+        if down:
+            raise down.pop()
+        told.append(request)
+
+    call = "tenants/acme/calls/c"
+    world.jobs.burials = burials = Burials(tell)
+    await world.event(1)
+    (job,) = await world.claim(lease=10)
+    lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+    report = pb.JobReport(lease=lease, stage="normalise", checkpoint={"normalise": call})
+    report.advance.next_stage = "analyse"
+    await world.jobs.ReportJobs(pb.ReportJobsRequest(worker="w1", reports=[report]), None)
+    world.clock.advance(11)
+    while again := await world.claim(lease=10):
+        (job,) = again
+        world.clock.advance(11)
+    await burials.tell()
+    assert told == [], "nobody could be told"
+    await burials.tell()
+    await burials.tell()
+    (state,) = told
+    assert (state.name, state.event, state.state) == (call, job.event, call_pb2.CALL_STATE_FAILED)
+    assert state.state_reason == (await world.story(job)).last_error
+    assert state.state_sequence > sequence(job.lease_token, call_pb2.CALL_STATE_FAILED), (
+        "later than its worker"
+    )
+
+
+async def test_a_call_that_cannot_be_told_does_not_keep_the_others_from_being_told():
+    told = []
+
+    async def tell(request):
+        if request.name.endswith("gone"):
+            raise NotFound(request.name)
+        told.append(request.name)
+
+    burials = Burials(tell)
+    names = [f"tenants/acme/calls/{call}" for call in ("gone", "c")]
+    burials.add(buried_state("acme", "e", {"normalise": name}, 1, "lost") for name in names)
+    await burials.tell()
+    await burials.tell()
+    assert told == names[1:]
+    assert buried_state("acme", "e", {}, 1, "lost") is None, "it has no call yet"

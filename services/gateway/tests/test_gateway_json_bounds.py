@@ -110,3 +110,13 @@ def test_a_body_is_parsed_once_to_be_admitted_and_once_to_be_processed(monkeypat
     assert len(parsed) == 1
     adapter.normalise(source, "call", body, "application/json")
     assert len(parsed) == 2
+
+
+@pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_json_inside_of_a_text_is_held_to_the_same_bounds(body):
+    bound = "at most 64 deep" if body is DEEP else "at most 10000 values"
+    outer = payload.parse(json.dumps({"tags": f"[{body.decode()}]", "fields": body.decode()}).encode(), "")
+    assert outer.texts("tags") is None
+    assert outer.members("fields") == {}
+    assert [warning.split(" ", 1)[0] for warning in outer.warnings] == ["tags", "fields"]
+    assert all(bound in warning for warning in outer.warnings)

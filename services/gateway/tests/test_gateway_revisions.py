@@ -7,8 +7,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from gateway_world import opened
 from trunkline_gateway import schema
+from trunkline_gateway.events.deletion import delete_events
+from trunkline_gateway.intake.kept import WEIGHT
+
+from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
 
 
 def modified(note, second=0):
@@ -121,3 +126,106 @@ async def test_in_whatever_order_they_are_admitted_the_last_received_is_the_last
 def is_within(some, all_):
     rest = iter(all_)
     return all(note in rest for note in some)
+
+
+def at(second):
+    return datetime(2026, 11, 20, 12, 0, second, tzinfo=UTC)
+
+
+async def told_at(world, *batches):
+    """Tell changes, a batch at a time: "a0 b2" is "a" as received at the full minute, and "b" two seconds later."""
+    for batch in batches:
+        for note, second in batch.split():
+            await world.receipt(modified(note), event_type="call_modified", received_at=at(int(second)))
+        await world.admit()
+
+
+async def runs_of(world):
+    """When each event was received first and last, and how many receipts tell of it."""
+    links, events = schema.event_receipts, schema.events
+    of_it = (links.c.tenant_id == events.c.tenant_id) & (links.c.event_id == events.c.event_id)
+    query = (
+        sa.select(events.c.received_at, events.c.told_at, sa.func.count())
+        .select_from(events.join(links, of_it))
+        .group_by(events.c.event_id, events.c.received_at, events.c.told_at)
+        .order_by(events.c.received_at)
+    )
+    rows = await world.db.read(lambda conn: conn.execute(query).all())
+    return [(first.second, last.second, count) for first, last, count in rows]
+
+
+async def kept_and_there(world):
+    """The bytes that are counted, and those that are there."""
+    links, receipts = schema.event_receipts, schema.receipts
+    there = sa.select(sa.func.sum(WEIGHT)).select_from(links.join(receipts, receipts.c.seq == links.c.seq))
+    kept = sa.select(sa.func.sum(schema.kept_bytes.c.bytes))
+    return await world.db.read(lambda conn: (conn.execute(kept).scalar(), conn.execute(there).scalar()))
+
+
+async def test_told_twice_in_one_batch_a_change_was_told_last_by_the_second(tmp_path):
+    async with opened(tmp_path) as world:
+        await told_at(world, "a0 a2", "b1")
+        assert await runs_of(world) == [(0, 0, 1), (1, 1, 1), (2, 2, 1)]
+        assert await notes_of(world) == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("batches", "runs"),
+    [
+        (["a0", "a2", "a4", "a6", "b1"], [(0, 0, 1), (1, 1, 1), (2, 6, 3)]),
+        (["a0 a2 a4 a6", "b3"], [(0, 2, 2), (3, 3, 1), (4, 6, 2)]),
+        (["a0 a2 a4 a6 a8", "b1 c5"], [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]),
+        (["a0 a2 a4 a6 a8", "c5", "b1"], [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]),
+        (["a0 a4 a8", "a2 b3 a5"], [(0, 2, 2), (3, 3, 1), (4, 8, 3)]),
+    ],
+)
+async def test_a_run_that_is_cut_gives_away_all_that_came_after(tmp_path, batches, runs):
+    async with opened(tmp_path) as world:
+        await told_at(world, *batches)
+        assert await runs_of(world) == runs
+        kept, there = await kept_and_there(world)
+        assert kept == there, "what is kept is counted, bodies that were given back included"
+        names = [event.name.rsplit("/", 1)[1] for event in await world.listed()]
+        assert len(await notes_of(world)) == len(runs), "each event has a body"
+        await world.db.write(lambda conn: delete_events(conn, "acme", names))
+        assert (await kept_and_there(world))[0] == 0
+
+
+async def test_a_cut_leaves_no_receipt_without_its_body(tmp_path):
+    """Of two that tell the same in other bytes each keeps its own; what repeats the run's first gets that back."""
+    other = b" " + modified("a")
+    async with opened(tmp_path) as world:
+        for body, second in ((modified("a"), 0), (other, 2), (modified("a"), 4), (modified("b"), 1)):
+            await world.receipt(body, event_type="call_modified", received_at=at(second))
+            await world.admit()
+        receipts = schema.receipts
+        query = sa.select(receipts.c.received_at, receipts.c.body).order_by(receipts.c.received_at)
+        bodies = await world.db.read(lambda conn: conn.execute(query).all())
+        assert [body for _, body in bodies] == [modified("a"), modified("b"), other, modified("a")]
+        kept, there = await kept_and_there(world)
+        assert kept == there
+
+
+async def test_receipts_that_no_release_counted_are_not_counted_out(tmp_path):
+    """On Spanner the links of those name no receipt, and the count began after them."""
+    links = schema.event_receipts
+    async with opened(tmp_path) as world:
+        await told_at(world, "a0 a2", "b4")
+        await world.db.write(lambda conn: conn.execute(links.update().values(receipt_id=None)))
+        await world.db.write(lambda conn: conn.execute(schema.kept_bytes.update().values(bytes=0)))
+        await told_at(world, "a6", "c1")
+        kept, there = await kept_and_there(world)
+        assert 0 < kept < there
+        await notes_of(world)
+        names = [event.name.rsplit("/", 1)[1] for event in await world.listed()]
+        await world.db.write(lambda conn: delete_events(conn, "acme", names))
+        assert (await kept_and_there(world))[0] == 0
+
+
+async def test_on_spanner_a_run_is_cut_twice_by_one_batch(spanner_url, tmp_path):  # noqa: F811
+    migrate(spanner_url, "trunkline_gateway.migrations")
+    async with opened(tmp_path, url=spanner_url) as world:
+        await told_at(world, "a0 a2 a4 a6 a8", "b1 c5")
+        assert await runs_of(world) == [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]
+        kept, there = await kept_and_there(world)
+        assert kept == there

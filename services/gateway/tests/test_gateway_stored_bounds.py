@@ -9,7 +9,7 @@ from gateway_world import NOW, PARENT, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
 from trunkline_gateway.config import MOST_BODY_BYTES, GatewayConfig
-from trunkline_gateway.events.rejections import Rejections, insert_rejections, rejection_row
+from trunkline_gateway.events.rejections import Bounds, Rejections, insert_rejections, rejection_row
 from trunkline_gateway.hooks.headers import MOST_KEPT, MOST_VALUE, kept_of_anybody, pack_some
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Delivery
@@ -68,7 +68,7 @@ async def test_what_was_posted_to_sources_that_never_were_is_bounded_over_all_of
             rejection_row("", f"guess-{n}", "x", with_headers(), {}, "there is no such source")
             for n in range(30)
         ]
-        await world.db.write(lambda conn: insert_rejections(conn, rows, 7))
+        await world.db.write(lambda conn: insert_rejections(conn, rows, Bounds(7)))
         assert await world.rows(schema.rejections) == 7
 
 

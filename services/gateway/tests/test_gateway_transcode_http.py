@@ -155,6 +155,21 @@ async def test_an_unknown_path_is_404_and_needs_no_key(guarded: World) -> None:
     assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
 
 
+async def test_a_path_that_ends_with_a_slash_is_told_what_is_wrong_with_it(world: World) -> None:
+    client, _ = world
+    for path in ("/v1/things/", "/v1/boxes/b/things/"):
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert "no path ends with a /" in answer.json()["error"]["message"]
+    assert "/" not in (await client.get("/v1/nothing")).json()["error"]["message"]
+
+
+async def test_a_wrong_parameter_is_told_which_there_are(world: World) -> None:
+    client, _ = world
+    named, said = violation(await client.get("/v1/things/a?nope=1"))
+    assert (named, said.partition(": ")[0]) == ("nope", "there is no such parameter; allowed")
+
+
 async def test_a_wrong_method_is_405_and_says_which_are_right(world: World) -> None:
     client, _ = world
     answer = await client.put("/v1/things/a")
@@ -202,12 +217,15 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"parts": [{}, {"nope": 1}]}', "thing.parts[1].nope", "no such field"),
         (b'{"parts": {}}', "thing.parts", "JSON array"),
         (b'{"inner": []}', "thing.inner", "JSON object"),
-        (b'{"displayName": 5}', "thing.displayName", ""),
-        (b'{"inner": {"displayName": 5}}', "thing.inner.displayName", ""),
+        (b'{"nope": 1}', "thing.nope", "; allowed: "),
+        (b'{"displayName": 5}', "thing.displayName", "must be a string"),
+        (b'{"displayName": {}}', "thing.displayName", "must be a string"),
+        (b'{"inner": {"displayName": true}}', "thing.inner.displayName", "must be a string"),
         (b'{"kind": "KIND_OVAL"}', "thing.kind", "KIND_OVAL"),
         (b'{"displayName": "\\ud800"}', "thing.displayName", "surrogate"),
         (b'{"displayName": "a", "display_name": "b"}', "thing.display_name", "both of its names"),
-        (b'{"createTime": "yesterday"}', "thing.createTime", "timestamp"),
+        (b'{"createTime": "yesterday"}', "thing.createTime", "must be a time such as 2026-"),
+        (b'{"createTime": 5}', "thing.createTime", "must be a time such as 2026-"),
         (b'{"etag": "a", "etag": "b"}', "body", "'etag' stands twice"),
         (b'"text"', "thing", "JSON object"),
         (b"", "body", "is required"),

@@ -49,6 +49,7 @@ from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.standby import standing_by
 from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.jobs.burials import TELL_SECONDS, Burials
 from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
 
@@ -78,7 +79,7 @@ async def serve(config: GatewayConfig) -> None:
         )
         stack.push_async_callback(db.close)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = JobService(db, queue, _shares(config))
+        jobs = JobService(db, queue, _shares(config), Burials(telling(channels, config.tenant_address)))
 
         rejections = Rejections(
             db,
@@ -164,6 +165,7 @@ async def serve(config: GatewayConfig) -> None:
                 inbox.watch(), inbox.recover(),
                 every(config.sweep_seconds, "retention", lambda: sweep(db)),
                 every(REFRESH_SECONDS, "kept_bytes", kept.refresh),
+                every(TELL_SECONDS, "burials", jobs.burials.tell),
                 every(config.deletions_seconds, "deletions", _deletions(db, channels, config).step),
             ]  # fmt: skip
             async with asyncio.TaskGroup() as group:

@@ -22,7 +22,7 @@ class GatewayConfig(StoreConfig):
     metrics_address: str = setting(
         "127.0.0.1:9090",
         "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off",
-        form=forms.LISTEN,
+        form=forms.MAYBE_LISTEN,
     )
     store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database", form=forms.STORE)
     http_address: str = setting(

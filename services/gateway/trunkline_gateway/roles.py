@@ -41,7 +41,17 @@ ROLES: Mapping[str, Callable[[Sequence[str]], None]] = {"serve": _serve, "work":
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the role that the first argument names; exits with a usage line for any other."""
+    """Run the role that the first argument names; exits with a usage line for any other.
+
+    Without a role, --help lists the settings of both.
+    """
+    if arguments in (["--help"], ["-h"]):
+        for role in ROLES.values():
+            role(["--help"])
+        return
+    if arguments == ["--version"]:
+        _work(arguments)
+        return
     if not arguments or arguments[0] not in ROLES:
-        sys.exit(f"usage: {_PROGRAM} serve|work [--help | --check]")
+        command.refuse(f"{_PROGRAM} serve|work")
     ROLES[arguments[0]](arguments[1:])

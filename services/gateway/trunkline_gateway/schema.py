@@ -159,7 +159,7 @@ kept_bytes = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
 )
 
-# Receipts that admission found to be no event: all that says when they are to go.
+# Receipts that admission found to be no event, or could not write as one: all that says when they are to go.
 eventless_receipts = sa.Table(
     "eventless_receipts",
     metadata,
@@ -167,6 +167,8 @@ eventless_receipts = sa.Table(
     sa.Column("tenant_id", Text(40), nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=True),
     sa.Column("receipt_id", Text(32), nullable=True),
+    # Of the body as it came, which a rejection holds now. NULL of those of earlier releases.
+    sa.Column("size_bytes", sa.BigInteger, nullable=True),
     sa.Index("eventless_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 
+import pytest
 import sqlalchemy as sa
 from trunkline_store import Database
 from trunkline_store.migrations import migrate
 from trunkline_tenant.schema import metadata
 
+from tests.integration.migrated_file import migrated_file
 from tests.integration.spanner_emulator import require_emulator
 
 MIGRATIONS = "trunkline_tenant.migrations"
 
 
 async def sqlite_store(folder):
-    """A file that is not there yet."""
-    return f"sqlite:///{folder}/tenant.db"
+    """A file of the test's own."""
+    return await migrated_file(folder / "tenant.db", metadata, MIGRATIONS)
 
 
 async def spanner_store(_folder):
@@ -40,6 +42,9 @@ def empty(conn):
 
 
 ENROLLED = {"sqlite": sqlite_store, "spanner": spanner_store}
+
+on_one_engine = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""For rules of what a request may say, which the service keeps before it asks its store."""
 
 EXCLUSIONS = {
     ("sqlite", "test_replicas_over_one_database_lose_nothing_of_each_other"): (

@@ -12,6 +12,8 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tena
 from trunkline_tenant.schema import sources
 from trunkline_tenant.sources import rows as source_rows
 
+from .tenant_conformance import on_one_engine
+
 CALLRAIL = provider_pb2.PROVIDER_CALLRAIL
 TWILIO = provider_pb2.PROVIDER_TWILIO
 STANDARD = provider_pb2.PROVIDER_STANDARD_WEBHOOKS
@@ -122,6 +124,7 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
         ({"provider": GENERIC, "hmac": HMAC, "mapping": {"call_id": "a..b"}}, ["source.mapping.call_id"]),
     ],
 )
+@on_one_engine
 async def test_options_that_do_not_fit_are_named(suite, raised, fields, wrong):
     error = await raised(suite.source(**fields))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -232,6 +235,7 @@ async def test_an_update_of_nothing_gives_no_revision(suite):
         (["hmac"], {"hmac": HMAC}, "source.hmac"),
     ],
 )
+@on_one_engine
 async def test_an_update_that_cannot_be_names_why(suite, raised, paths, fields, field):
     source = await suite.source()
     error = await raised(suite.operator.UpdateSource(update(source, *paths, **fields)))
@@ -362,6 +366,7 @@ async def test_secrets_go_to_the_gateway_alone(suite, raised):
         ),
     ],
 )
+@on_one_engine
 async def test_secrets_are_taken_as_people_paste_them(suite, fields, kept):
     source = await suite.source(**fields)
     assert [s.value for s in (await resolve(suite, source)).secrets] == [kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _ID = "[a-z0-9-]{2,40}"
@@ -28,7 +29,11 @@ def sentence(violation: Any, message: Any) -> str:
         pattern = str(violation.rule_value)
         return pattern_sentence(pattern) or "is not written as it must be"
     if proto.rule_id == "enum.not_in":
-        return _refused_value(proto.field, message, violation.field_value)
+        return _refused_value(proto, message, violation.field_value, violation.rule_value)
+    if proto.rule_id == "enum.defined_only":
+        return _refused_value(proto, message, violation.field_value, ())
+    if proto.rule_id == "string.in":
+        return f"must be one of: {_listed(violation.rule_value)}"
     return str(proto.message or proto.rule_id)
 
 
@@ -49,13 +54,18 @@ def pattern_sentence(pattern: str) -> str:
     return f"must be of the form {'/'.join(form)}{any_tenant}: an id is 2 to 40 of a-z, 0-9 and -"
 
 
-def _refused_value(path: Any, message: Any, value: Any) -> str:
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(value or "empty" for value in sorted(values, key=lambda value: not value))
+
+
+def _refused_value(proto: Any, message: Any, value: Any, refused: Iterable[int]) -> str:
     field: Any = None
     descriptor = message.DESCRIPTOR
-    for element in path.elements:
+    for element in proto.field.elements:
         field = descriptor.fields_by_name[element.field_name]
         descriptor = field.message_type or descriptor
     names = field.enum_type.values_by_number if field is not None and field.enum_type is not None else {}
-    if not value:
-        return "is required"
-    return f"cannot be {names[value].name}" if value in names else "cannot be this value"
+    if value in names and value:
+        return f"cannot be {names[value].name}"
+    left = [v.name for number, v in names.items() if number and number not in refused]
+    return f"{'must be' if value else 'is required:'} one of {', '.join(left)}"

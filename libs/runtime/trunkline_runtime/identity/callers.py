@@ -38,6 +38,12 @@ class Caller:
         who = self.service or self.key_id
         return f"{self.kind.value}:{who}" if who else self.kind.value
 
+    def facts(self) -> dict[str, str]:
+        """Return what log lines say of it: an API key's id stands by itself, since `api_key:...` is masked."""
+        if self.kind is CallerKind.API_KEY and self.key_id:
+            return {"caller": self.kind.value, "api_key_id": self.key_id}
+        return {"caller": str(self)}
+
 
 ANONYMOUS = Caller(CallerKind.ANONYMOUS)
 OPERATOR = Caller(CallerKind.OPERATOR)

@@ -40,7 +40,7 @@ _CONTENT_KEY = re.compile(
     re.IGNORECASE,
 )
 _PHONE_KEY = re.compile(
-    r"phone|caller|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$"
+    r"phone|caller(?!_tenant$)|callee|msisdn|(^|_)(from|to|ani|dnis|tel|mobile)$"
     r"|(?:^|_)(?<!sequence_)(?<!serial_)(?<!build_)(?<!line_)(?<!page_)(?<!version_)number$",
     re.IGNORECASE,
 )

@@ -71,7 +71,7 @@ def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None
 
 def _deny(caller: Caller, method: str, name: str) -> None:
     log.warning(
-        "cross_tenant_denied", caller=str(caller), caller_tenant=caller.tenant, resource=name, method=method
+        "cross_tenant_denied", **caller.facts(), caller_tenant=caller.tenant, resource=name, method=method
     )
     raise NotFound(name)
 

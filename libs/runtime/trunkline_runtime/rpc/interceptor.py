@@ -162,7 +162,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         def check(message: Any) -> None:
             tenant = guard.confine(rpc.caller, rpc.method, rule, message)
-            logs.bind(caller=str(rpc.caller), tenant=tenant)
+            logs.bind(**rpc.caller.facts(), tenant=tenant)
             self._validate(message)
 
         if handler.request_streaming:

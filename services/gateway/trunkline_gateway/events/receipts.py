@@ -46,7 +46,12 @@ def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_
         .limit(1)
     )
     refused = (
-        sa.select(*_SHOWN, _SIZE, sa.literal("").label("event_id"))
+        sa.select(
+            *_SHOWN,
+            # The rejection has the body.
+            sa.func.coalesce(eventless.c.size_bytes, sa.func.length(receipts.c.body)).label("size"),
+            sa.literal("").label("event_id"),
+        )
         .select_from(eventless.join(receipts, receipts.c.seq == eventless.c.seq))
         .where(eventless.c.tenant_id == tenant, eventless.c.receipt_id == receipt_id)
         .limit(1)

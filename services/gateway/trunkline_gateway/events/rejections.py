@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from trunkline.tenant.v1 import tenant_pb2
@@ -34,6 +34,18 @@ _ROW_BYTES = 512
 # What is kept of each source at most, in bytes, the latest.
 KEPT_BYTES = 32 << 20
 _ALL = 1_000_000
+
+
+def _no_quotas(tenant: str) -> tenant_pb2.Quotas:
+    return tenant_pb2.Quotas()
+
+
+class Bounds(NamedTuple):
+    """What is kept of each source at most, in rows and bytes, and what each tenant's plan allows."""
+
+    keep_per_source: int
+    keep_bytes: int = KEPT_BYTES
+    quotas_of: Callable[[str], tenant_pb2.Quotas] = _no_quotas
 
 
 def rejection_row(
@@ -74,7 +86,7 @@ class Rejections:
         events_days: int = 0,
         *,
         keep_bytes: int = KEPT_BYTES,
-        quotas_of: Callable[[str], tenant_pb2.Quotas] = lambda tenant: tenant_pb2.Quotas(),
+        quotas_of: Callable[[str], tenant_pb2.Quotas] = _no_quotas,
     ):
         """Keep of each source at most `keep_per_source` rows and `keep_bytes`, the latest, as long as events."""
         self._db = db
@@ -115,37 +127,30 @@ class Rejections:
         self._bytes = 0
         if not rows:
             return
-        quotas = {row["tenant_id"]: self._quotas_of(row["tenant_id"]).rejections_bytes for row in rows}
-
-        def keep(conn: sa.Connection) -> None:
-            insert_rejections(conn, rows, self._keep, self._keep_bytes)
-            for tenant, most in quotas.items():
-                if most and rejected_bytes(conn, tenant) > most:
-                    _trim(conn, [rejections.c.tenant_id == tenant], "", _ALL, most)
-
+        bounds = Bounds(self._keep, self._keep_bytes, self._quotas_of)
         try:
-            await self._db.write(keep)
+            await self._db.write(lambda conn: insert_rejections(conn, rows, bounds))
         except StoreError as error:
             if not error.transient and len(rows) > 1:
-                await self._write_each(rows)
+                await self._write_each(rows, bounds)
                 return
             self.dropped += len(rows)
             log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
 
-    async def _write_each(self, rows: list[dict[str, Any]]) -> None:
+    async def _write_each(self, rows: list[dict[str, Any]], bounds: Bounds) -> None:
         """Write what can be written: one that cannot be takes none of the others along."""
         for row in rows:
             kept = False
             with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
-                await self._db.write(lambda conn: insert_rejections(conn, [row], self._keep))  # noqa: B023
+                await self._db.write(lambda conn: insert_rejections(conn, [row], bounds))  # noqa: B023
                 kept = True
             self.dropped += not kept
 
 
-def insert_rejections(
-    conn: sa.Connection, rows: list[dict[str, Any]], keep_per_source: int, keep_bytes: int = KEPT_BYTES
-) -> None:
-    """Insert the rows and trim each source's to the latest that the bounds allow; none of a deleted tenant.
+def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: Bounds) -> None:
+    """Insert the rows and trim each source's and tenant's to the latest that the bounds allow.
+
+    None of a deleted tenant is kept.
 
     What was posted to sources that never were is trimmed as if it were one source's.
     """
@@ -158,7 +163,11 @@ def insert_rejections(
         mine = [rejections.c.tenant_id == tenant_id]
         if tenant_id:
             mine.append(rejections.c.source_id == source_id)
-        _trim(conn, mine, "rejections_by_source" if tenant_id else "", keep_per_source, keep_bytes)
+        _trim(conn, mine, "rejections_by_source" if tenant_id else "", *bounds[:2])
+    for tenant_id in {row["tenant_id"] for row in rows}:
+        most = bounds.quotas_of(tenant_id).rejections_bytes
+        if most and rejected_bytes(conn, tenant_id) > most:
+            _trim(conn, [rejections.c.tenant_id == tenant_id], "", _ALL, most)
 
 
 def _trim(

@@ -29,12 +29,12 @@ from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.api.json_bounds import is_heavy
-from trunkline_gateway.events.rejections import KEPT_BYTES, insert_rejections
+from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
 from trunkline_gateway.hooks.encodings import HEADER
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified, weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
-from trunkline_gateway.intake.decision import Decision, Receipt, decide, set_aside
+from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, set_aside
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
@@ -115,7 +115,7 @@ class Admission:
         self._db = db
         self._queue = queue
         self._sources = sources
-        self._keep_rejections = (keep_rejections, keep_rejections_bytes)
+        self._keep_rejections = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
         self._jobs_ready = jobs_ready
         self._unverified = unverified
         self._busy = busy
@@ -287,17 +287,23 @@ class Admission:
             failing = {d.seq: why for d in decisions if (why := await self._fails(d, batch.rows))}
             if not failing:
                 raise
-        aside = [
-            set_aside(d, f"it could not be kept ({failing[d.seq]})") if d.seq in failing else d
-            for d in decisions
-        ]
-        lost = {d.seq for d in aside if d.seq in failing and await self._fails(d, batch.rows)}
-        aside = [Decision(d.seq, d.source_id) if d.seq in lost else d for d in aside]
-        admitted = await self._db.write(lambda conn: self._apply(conn, aside, backlog, batch))
+        aside = {
+            d.seq: await self._aside(d, failing[d.seq], batch.rows) for d in decisions if d.seq in failing
+        }
+        whole = [aside.get(d.seq, d) for d in decisions]
+        admitted = await self._db.write(lambda conn: self._apply(conn, whole, backlog, batch))
         for seq, why in failing.items():
             SET_ASIDE.labels("admission").inc()
-            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=seq not in lost)
+            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=aside[seq].event is not None)
         return admitted
+
+    async def _aside(self, decision: Decision, why: str, rows: Sequence[Receipt]) -> Decision:
+        """Return the best of what a decision can become that cannot be written; at worst its receipt just stays."""
+        dead_letter = set_aside(decision, f"it could not be kept ({why})")
+        for lesser in (dead_letter, *(bare(decision, row) for row in rows if row.seq == decision.seq)):
+            if lesser is not None and not await self._fails(lesser, rows):
+                return lesser
+        return Decision(decision.seq, decision.source_id)
 
     async def _fails(self, decision: Decision, rows: Sequence[Receipt]) -> str:
         """Try to write one decision, and undo it; the name of what went wrong, else nothing."""
@@ -333,20 +339,22 @@ class Admission:
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
         ids = {row.seq: row.receipt_id for row in rows}
+        sizes = {row.seq: len(row.body) for row in rows}
         eventless = [
             {
                 "seq": d.seq,
-                "tenant_id": d.rejection["tenant_id"],
-                "expire_at": d.rejection["expire_at"],
+                "tenant_id": left["tenant_id"],
+                "expire_at": left["expire_at"],
                 "receipt_id": ids[d.seq],
+                "size_bytes": sizes[d.seq],
             }
             for d in decisions
-            if d.rejection
+            if (left := d.rejection or d.bare)
         ]
         if eventless:
             conn.execute(eventless_receipts.insert(), eventless)
-            empty_bodies(conn, [row["seq"] for row in eventless])  # the rejection holds it
-        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], *self._keep_rejections)
+            empty_bodies(conn, [d.seq for d in decisions if d.rejection])  # the rejection holds it
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         for opened in (d for d in decisions if d.body is not None):
             itself = receipts.c.seq == opened.seq
@@ -375,7 +383,14 @@ class Admission:
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
         sizes = drop_repeated(conn, links, new, bodies)
-        self._insert_links.run(conn, [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links])
+        moved = [
+            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
+            for d in decisions
+            if d.event
+            for seq, receipt_id, repeated in d.moved
+        ]
+        told = [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links]
+        self._insert_links.run(conn, [*told, *moved])
         kept: dict[str, int] = defaultdict(int)
         for (tenant, _), seq in links:
             kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -46,33 +46,44 @@ _MOST_CALL_ID = 256
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one receipt is found to be: exactly one of event, rejection, unknown (no such source) or undecided."""
+    """What one receipt is found to be: exactly one of event, rejection, bare, unknown or undecided."""
 
     seq: int
     source_id: str
     event: dict[str, Any] | None = None  # a row of `events`
     job: NewJob | None = None
     rejection: dict[str, Any] | None = None
+    bare: dict[str, Any] | None = None
+    """Whose a receipt is that could become nothing else, and when it goes: it can be looked at, and no more."""
     undecided: bool = False
     body: bytes | None = field(default=None, repr=False)
     """What takes the place of a body that came compressed, once it is verified."""
     receipt_id: str = ""
     """Of a receipt that is not of the batch: one whose event was cut in two."""
+    moved: Sequence[tuple[int, str, int | None]] = ()
+    """Further such receipts of the event: number, id, and the size of a body that repeats the first's."""
 
     @property
     def tenant_id(self) -> str:
         """Whose it is; empty while nobody knows."""
-        row = self.event or self.rejection
+        row = self.event or self.rejection or self.bare
         return str(row["tenant_id"]) if row else ""
 
 
-def set_aside(decision: Decision, why: str) -> Decision:
-    """Return what a decision becomes that cannot be written: a dead letter with the reason, else nothing at all."""
+def set_aside(decision: Decision, why: str) -> Decision | None:
+    """Return the dead letter that an event becomes that cannot be written, with the reason; None for anything else."""
     if decision.event is None or decision.job is None:
-        return Decision(decision.seq, decision.source_id)
+        return None
     plain = {"event_time": None, "warnings": None, "revises": None, "content": None, "told_at": None}
     job = replace(decision.job, group_key=None, dead={"message": why})
     return replace(decision, event={**decision.event, **plain}, job=job)
+
+
+def bare(decision: Decision, row: Receipt) -> Decision:
+    """Return what becomes of a receipt that cannot be written in any other way: a row by which it is found."""
+    left = decision.event or decision.rejection or {"tenant_id": row.tenant_id, "expire_at": None}
+    kept = {name: left[name] for name in ("tenant_id", "expire_at")}
+    return Decision(decision.seq, decision.source_id, bare=kept)
 
 
 def decide(
@@ -96,37 +107,25 @@ def decide(
         row.received_at,
         row.url,
     )
-    adapter = adapter_for(source.provider)
     if row.verdict == verdicts.UNVERIFIED:
         try:
-            if encodings.is_encoded(delivery.headers):
-                opened = encodings.verified(source, delivery).body
-                plain = row._replace(body=opened, verdict=verdicts.VERIFIED)
-                return replace(decide(plain, source, unsure, events_days, base_url), body=opened)
-            adapter.verify(source, delivery)
+            verified = encodings.verified_as_written(source, delivery)
         except Malformed as damaged:  # signed by its sender, and damaged
             return _unreadable(row, source, expire_at, str(damaged))
-        except Rejected as rejected:
-            reason = str(rejected)
-            named = kept_of(source, delivery.headers)
-            kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, named, reason)
-            return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
+        except (Rejected, encodings.UnknownEncoding) as rejected:
+            return _rejected(row, source, delivery, expire_at, str(rejected))
+        except Exception as error:  # nobody knows whose it is: it can be accepted when the fault is mended
+            why = f"it could not be verified ({_note(row, error)})"
+            return _rejected(row, source, delivery, expire_at, why)
+        if verified is not delivery:
+            plain = row._replace(body=verified.body, verdict=verdicts.VERIFIED)
+            return replace(decide(plain, source, unsure, events_days, base_url), body=verified.body)
     try:
-        identity = adapter.identify(source, row.event_type, delivery)
+        identity = adapter_for(source.provider).identify(source, row.event_type, delivery)
     except Malformed as malformed:
         return _unreadable(row, source, expire_at, str(malformed))
-    except (
-        Exception
-    ) as error:  # what no adapter foresaw is one sender's trouble, and must not end everybody's admission
-        log.error(
-            "receipt_unreadable",
-            source=row.source_id,
-            receipt=row.receipt_id,
-            error=type(error).__name__,
-            at=place_of(error),
-        )
-        SET_ASIDE.labels("admission").inc()
-        return _unreadable(row, source, expire_at, f"the body could not be read ({type(error).__name__})")
+    except Exception as error:
+        return _unreadable(row, source, expire_at, f"the body could not be read ({_note(row, error)})")
     alias = identity.call_aliases[0] if identity.call_aliases else ""
     decision = _event(row, source, identity.dedup_fields, identity.event_time, alias, expire_at)
     if identity.revises and decision.event is not None:
@@ -136,6 +135,24 @@ def decide(
         decision.event["revises"] = ids.digest_id("v", changed)
         decision.event["content"] = identity.revises
     return decision
+
+
+def _note(row: Receipt, error: Exception) -> str:
+    """Log what no adapter foresaw, and name it: it is one sender's trouble, and must not end everybody's admission."""
+    kind = type(error).__name__
+    log.error(
+        "receipt_unreadable", source=row.source_id, receipt=row.receipt_id, error=kind, at=place_of(error)
+    )
+    SET_ASIDE.labels("admission").inc()
+    return kind
+
+
+def _rejected(
+    row: Receipt, source: Source, delivery: Delivery, expire_at: datetime | None, reason: str
+) -> Decision:
+    named = kept_of(source, delivery.headers)
+    kept = rejection_row(source.tenant_id, source.source_id, row.event_type, delivery, named, reason)
+    return Decision(row.seq, row.source_id, rejection=kept | {"expire_at": expire_at})
 
 
 def _unreadable(row: Receipt, source: Source, expire_at: datetime | None, why: str) -> Decision:

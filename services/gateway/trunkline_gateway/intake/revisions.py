@@ -12,17 +12,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from trunkline_store.declare import by_index
 
 from trunkline_gateway import ids
 from trunkline_gateway.intake.decision import Decision
-from trunkline_gateway.intake.kept import add_kept
+from trunkline_gateway.intake.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, receipts
 
 _Run = dict[str, Any]  # the row of its event
+
+
+class _Link(NamedTuple):
+    """That a receipt tells of an event."""
+
+    received_at: datetime
+    seq: int
+    receipt_id: str
+    repeated_bytes: int | None
 
 
 def told_apart(conn: sa.Connection, decisions: list[Decision]) -> list[Decision]:
@@ -35,7 +44,9 @@ def told_apart(conn: sa.Connection, decisions: list[Decision]) -> list[Decision]
         return decisions
     runs = _Runs(conn, [d.event for d in changes if d.event])
     placed = {d.seq: runs.place(d) for d in sorted(changes, key=lambda d: (_event(d)["received_at"], d.seq))}
-    return [placed.get(d.seq, d) for d in decisions] + runs.cut
+    # Only now: what comes later in a batch may lengthen a run, or cut it.
+    told = [_as(d, placed[d.seq]) if d.seq in placed else d for d in decisions]
+    return told + runs.cut()
 
 
 class _Runs:
@@ -45,22 +56,23 @@ class _Runs:
         self._conn = conn
         self._seen = _known(conn, changes)
         self._begun: dict[tuple[str, str], list[_Run]] = {}
-        self.cut: list[Decision] = []
+        self._told: dict[tuple[str, str], datetime] = {}  # of an event: when the batch told of it last so far
+        # Of an event that was made by a cut: its decision without links, and its receipts, the first included.
+        self._cut_off: dict[tuple[str, str], tuple[Decision, list[_Link]]] = {}
 
-    def place(self, decision: Decision) -> Decision:
-        """Return the decision as an event of its own, or as a redelivery of the run that it belongs to."""
+    def place(self, decision: Decision) -> _Run:
+        """Return the run that a decision belongs to: one of its own, or the one that it tells of again."""
         change = _event(decision)
         key, at = (change["tenant_id"], change["revises"]), change["received_at"]
         before, after = self._before(key, at), self._after(key, at)
         if before is not None and before["content"] == change["content"]:
             self._tell(before, at)
-            return _as(decision, before)
+            return before
         if after is not None and after["content"] == change["content"]:
-            return _as(decision, after)
+            return after
         if before is not None and _told(before) > at:
             self._cut(before, at, decision)
-        run = self._begin({**change, "told_at": at}, decision.seq)
-        return _as(decision, run)
+        return self._begin({**change, "told_at": at}, decision.seq)
 
     def _begin(self, run: _Run, seq: int) -> _Run:
         event_id = run["event_id"]
@@ -88,55 +100,109 @@ class _Runs:
 
     def _tell(self, run: _Run, at: datetime) -> None:
         """Note that a run's words were told again then, if they were not told later."""
-        if _told(run) >= at:
-            return
+        self._told[_key(run)] = at  # changes are placed by their times
+        if _told(run) < at:
+            self._set_told(run, at)
+
+    def _set_told(self, run: _Run, at: datetime) -> None:
         run["told_at"] = at
         mine = (events.c.tenant_id == run["tenant_id"]) & (events.c.event_id == run["event_id"])
         self._conn.execute(events.update().where(mine).values(told_at=at))
 
+    def cut(self) -> list[Decision]:
+        """Return the events that were made of what was cut off, each with the receipts that tell of it."""
+        return [
+            replace(decision, event=dict(_event(decision)), moved=tuple(link[1:] for link in links[1:]))
+            for decision, links in self._cut_off.values()
+        ]
+
     def _cut(self, run: _Run, at: datetime, cutting: Decision) -> None:
         """Make an event of what was told of a run after something else came between."""
-        links = (event_receipts.c.tenant_id == run["tenant_id"]) & (
-            event_receipts.c.event_id == run["event_id"]
-        )
-        query = (
-            sa.select(
-                receipts.c.seq, receipts.c.received_at, receipts.c.receipt_id, event_receipts.c.repeated_bytes
-            )
-            .join_from(event_receipts, receipts, receipts.c.seq == event_receipts.c.seq)
-            .where(links, receipts.c.received_at > at)
-            .order_by(receipts.c.received_at, receipts.c.seq)
-        )
-        later = self._conn.execute(query.limit(1)).one_or_none()
-        if later is None or cutting.job is None:
+        links = self._links(run, at)
+        if cutting.job is None or not links:
             return
-        self._seen.add((run["tenant_id"], run["event_id"]))
-        self._give_body(run, later.seq, later.repeated_bytes)
-        made = self._begin({**run, **_FRESH, "received_at": later.received_at}, later.seq)
-        self._conn.execute(event_receipts.delete().where(links, event_receipts.c.seq == later.seq))
+        first = links[0]
+        self._seen.add(_key(run))
+        links = self._with_bodies(run, links)
+        times = {"received_at": first.received_at, "told_at": _told(run)}
+        made = self._begin({**run, **_FRESH, **times}, first.seq)
+        self._set_told(run, self._last_told(run, at))
         job = replace(cutting.job, job_id=made["event_id"], subject=made["event_id"])
-        self.cut.append(
-            Decision(later.seq, made["source_id"], event=made, job=job, receipt_id=later.receipt_id)
-        )
+        decision = Decision(first.seq, made["source_id"], event=made, job=job, receipt_id=first.receipt_id)
+        self._cut_off[_key(made)] = (decision, links)
 
-    def _give_body(self, run: _Run, seq: int, dropped: int | None) -> None:
-        """Give a receipt back the body that was dropped when it repeated the run's first."""
-        if not dropped:
-            return
+    def _links(self, run: _Run, at: datetime) -> list[_Link]:
+        """Take away what told of a run after then, in its order."""
+        if _key(run) in self._cut_off:
+            links = self._cut_off[_key(run)][1]
+            later = [link for link in links if link.received_at > at]
+            links[:] = [link for link in links if link.received_at <= at]
+            return later
+        rows = self._conn.execute(
+            sa.select(*_LINK, event_receipts.c.receipt_id.label("counted"), WEIGHT.label("weight"))
+            .select_from(_LINKED)
+            .where(_of_run(run), receipts.c.received_at > at)
+            .order_by(receipts.c.received_at, receipts.c.seq)
+            .limit(_MOVED_MOST)
+        ).all()
+        seqs = [row.seq for row in rows]
+        self._conn.execute(event_receipts.delete().where(_of_run(run), event_receipts.c.seq.in_(seqs)))
+        # Those of an earlier release were not counted; that they are is what their new links say.
+        add_kept(self._conn, {run["tenant_id"]: sum(row.weight for row in rows if row.counted is None)})
+        return [_Link(*row[:4]) for row in rows]
+
+    def _last_told(self, run: _Run, at: datetime) -> datetime:
+        """Return when a run's words were told last until then."""
+        left: datetime | None
+        if _key(run) in self._cut_off:
+            left = self._cut_off[_key(run)][1][-1].received_at
+        else:
+            latest = sa.select(sa.func.max(receipts.c.received_at)).select_from(_LINKED)
+            left = self._conn.execute(latest.where(_of_run(run), receipts.c.received_at <= at)).scalar()
+        known = (run["received_at"], left, self._told.get(_key(run)))
+        return max(time for time in known if time is not None)
+
+    def _with_bodies(self, run: _Run, links: list[_Link]) -> list[_Link]:
+        """Give receipts back the bodies that were dropped when they repeated the run's first; return their links.
+
+        Where the first of those that move is one of them, the others repeat that one from now on.
+        """
+        bare = [link for link in links if link.repeated_bytes]
+        if links[0].repeated_bytes:
+            bare = bare[:1]
         first = sa.select(receipts.c.body).where(receipts.c.seq == run["first_seq"])
-        body = self._conn.execute(first).scalar_one_or_none()
-        if body is not None:
-            self._conn.execute(receipts.update().where(receipts.c.seq == seq).values(body=body))
-            add_kept(self._conn, {run["tenant_id"]: dropped})
+        body = self._conn.execute(first).scalar_one_or_none() if bare else None
+        if body is None:
+            return links
+        seqs = {link.seq for link in bare}
+        self._conn.execute(receipts.update().where(receipts.c.seq.in_(seqs)).values(body=body))
+        add_kept(self._conn, {run["tenant_id"]: len(body) * len(seqs)})
+        return [link._replace(repeated_bytes=None) if link.seq in seqs else link for link in links]
 
 
 _FRESH = {"call": "", "finished_at": None}
+_LINK = (receipts.c.received_at, receipts.c.seq, receipts.c.receipt_id, event_receipts.c.repeated_bytes)
+_LINKED = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
+# Of a run that is cut so many links move at most; more of them stay where they are, which costs no event.
+_MOVED_MOST = 400
 
 
 def _as(decision: Decision, run: _Run) -> Decision:
-    event, event_id = _event(decision), run["event_id"]
+    """Return a decision as one that tells of a run: whichever of a batch is written first begins it rightly."""
+    event_id = run["event_id"]
     job = replace(decision.job, job_id=event_id, subject=event_id) if decision.job else None
-    return replace(decision, event={**event, "event_id": event_id, "told_at": _told(run)}, job=job)
+    begun = {name: run[name] for name in ("event_id", "received_at", "first_seq")}
+    return replace(decision, event={**_event(decision), **begun, "told_at": _told(run)}, job=job)
+
+
+def _key(run: _Run) -> tuple[str, str]:
+    return run["tenant_id"], run["event_id"]
+
+
+def _of_run(run: _Run) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        event_receipts.c.tenant_id == run["tenant_id"], event_receipts.c.event_id == run["event_id"]
+    )
 
 
 def _event(decision: Decision) -> _Run:

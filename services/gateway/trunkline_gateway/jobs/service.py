@@ -12,10 +12,12 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline.tenant.v1.call_service_pb2 import RecordCallStateRequest
 from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
+from trunkline_gateway.jobs.burials import Burials, buried_state, call_of
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
 from trunkline_gateway.schema import events, jobs, receipts
@@ -55,11 +57,16 @@ _TELL = Hot(
 )
 
 
+async def _nobody(request: RecordCallStateRequest) -> None:
+    """Tell nobody."""
+
+
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
-    def __init__(self, db: Database, queue: Queue, shares: Shares):
-        """Take the store, its queue, and who is given how much of it."""
+    def __init__(self, db: Database, queue: Queue, shares: Shares, burials: Burials | None = None):
+        """Take the store, its queue, who is given how much of it, and what tells calls of jobs that claims bury."""
+        self.burials = burials or Burials(_nobody)
         self._db = db
         self._queue = queue
         self._shares = shares
@@ -107,7 +114,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             self._ready.clear()
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
             caps = self._shares.caps()
-            jobs, capped = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
+            jobs, capped, buried = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
+            self.burials.add(buried)
             if jobs:
                 self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
                 if len(jobs) == request.limit:
@@ -125,17 +133,23 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _claim(
         self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
-    ) -> tuple[list[pb.Job], set[str]]:
-        """Return the jobs, and the tenants that were passed over for their cap."""
+    ) -> tuple[list[pb.Job], set[str], list[RecordCallStateRequest]]:
+        """Return the jobs, the tenants that were passed over for their cap, and what calls of buried jobs are told."""
+        told: list[RecordCallStateRequest] = []
         while True:
             capped: set[str] = set()
-            jobs, buried = self._lease(conn, request, caps, capped)
+            jobs, buried = self._lease(conn, request, caps, capped, told)
             if jobs or not buried:
-                return jobs, capped
+                return jobs, capped, told
             # What was buried filled the claim, and others may be due.
 
     def _lease(
-        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int], capped: set[str]
+        self,
+        conn: sa.Connection,
+        request: pb.ClaimJobsRequest,
+        caps: Mapping[int, int],
+        capped: set[str],
+        told: list[RecordCallStateRequest],
     ) -> tuple[list[pb.Job], int]:
         """Return the jobs that were leased, and how many were buried in place of that."""
         lease = request.lease.ToTimedelta().total_seconds()
@@ -153,6 +167,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         )
         for ended in tries.given_up:
             _tell_event(conn, ended, finished=False)
+            _add(told, ended, ended.lease_token, str(ended.error.get("message", "")))
         buried = len(tries.given_up)
         if not jobs:
             return [], buried
@@ -162,7 +177,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         for job in jobs:
             row = rows.get((job.tenant_id, job.subject))
             if row is None:  # such a job must not fail the claim of all the others, for ever
-                self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                _add(told, ended, job.lease_token, _GONE["message"])
                 buried += 1
             else:
                 given.append(_job(job, row))
@@ -265,10 +281,16 @@ def _ran(report: pb.JobReport) -> Ran:
 
 def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
     """Say in the event that it changed, and which call it is about: the last stage that named one knows."""
-    call = job.checkpoint.get("record") or job.checkpoint.get("normalise") or ""
+    call = call_of(job.checkpoint)
     finish = job.at if finished else None
     about = {"tenant": job.tenant_id, "event": job.subject}
     _TELL.run(conn, {**about, "new_call": call, "new_finished": finish, "new_updated": job.at})
+
+
+def _add(told: list[RecordCallStateRequest], job: Ended, lease_token: int, reason: str) -> None:
+    state = buried_state(job.tenant_id, job.subject, job.checkpoint, lease_token, reason)
+    if state is not None:
+        told.append(state)
 
 
 def _job(job: Job, row: Row) -> pb.Job:

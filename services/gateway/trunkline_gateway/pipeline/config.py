@@ -18,7 +18,7 @@ class WorkerConfig(CommonConfig):
     metrics_address: str = setting(
         "127.0.0.1:9094",
         "host:port that serves /metrics over HTTP; empty or port 0 turns it off",
-        form=forms.LISTEN,
+        form=forms.MAYBE_LISTEN,
     )
     gateway_address: str = setting(
         "127.0.0.1:50050", "where the gateway's gRPC is, which hands out the jobs", form=forms.ADDRESS

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from google.protobuf.duration_pb2 import Duration
 
+from trunkline_gateway.api.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
 from trunkline_gateway.providers.bodies import form_members, is_form, parse_json
 from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time
@@ -188,6 +189,10 @@ def _unpacked(value: Any, name: str, begins: str) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in tuple(begins):
         return value
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
+        found = orjson.loads(value)
+        check(found, value.encode())
+    except TooMuch as error:
+        raise Malformed(f"{name} {error}") from None
+    except ValueError:  # also text that is no Unicode
         raise Malformed(f"{name} is no JSON") from None
+    return found

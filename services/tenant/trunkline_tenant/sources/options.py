@@ -48,7 +48,10 @@ def check(source: source_pb2.Source, *, needs_account: bool) -> None:
 def _problems(source: source_pb2.Source, needs_account: bool) -> Iterator[Problem]:
     provider = source.provider
     if provider not in _NAMES:
-        yield "source.provider", "is required"
+        yield (
+            "source.provider",
+            f"is required: one of {', '.join(map(provider_pb2.Provider.Name, sorted(_NAMES)))}",
+        )
         return
     name = _NAMES[provider]
     if provider == provider_pb2.PROVIDER_GENERIC_HMAC:

@@ -120,7 +120,10 @@ def _query(binding: Binding, request: Any, query: bytes) -> bool:
     for name, texts in _parameters(query).items():
         fields = shape.path(name)
         if fields is None:
-            raise InvalidArgument(name[:200], "there is no such parameter", reason="UNKNOWN_PARAMETER")
+            taken = {binding.body, *(fields[0] for fields in binding.variables.values())}
+            others = [n for n in shape.names() if not binding.whole_body and shape[n] not in taken]
+            said = f"there is no such parameter; allowed: {', '.join(others) or 'none'}"
+            raise InvalidArgument(name[:200], said, reason="UNKNOWN_PARAMETER")
         if binding.whole_body or fields[0] is binding.body:
             raise InvalidArgument(name, "belongs in the body", reason="NOT_A_PARAMETER")
         if fields in binding.variables.values():

@@ -6,11 +6,14 @@ import base64
 import binascii
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+from trunkline_runtime.errors import InvalidArgument
 
 Convert = Callable[[str], Any]
 """Raises ValueError with what is allowed."""
@@ -28,6 +31,7 @@ _WRAPPERS = frozenset(
     for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
 _CAPITAL = re.compile("[A-Z]")
+_OWN: dict[str, Any] = {"google.protobuf.Timestamp": Timestamp, "google.protobuf.Duration": Duration}
 _MOST_FLOAT = 3.4028234663852886e38
 
 
@@ -38,7 +42,7 @@ def converter(field: FieldDescriptor) -> Convert | None:
         return _scalar(field)
     name = message.full_name
     if name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
-        return _from_json(GetMessageClass(message), name.rpartition(".")[2])
+        return _from_json(GetMessageClass(message), name)
     if name == "google.protobuf.FieldMask":
         mask: Any = GetMessageClass(message)
         return lambda text: mask(paths=snake_paths(text))
@@ -115,7 +119,7 @@ def _integer(least: int, most: int) -> Convert:
 def _enum(enum: EnumDescriptor) -> Convert:
     numbers = {value.name: value.number for value in enum.values}
     known = frozenset(numbers.values())
-    choice = ", ".join(numbers)
+    choice = ", ".join(stated(numbers))
 
     def convert(text: str) -> int:
         if text in numbers:
@@ -127,11 +131,14 @@ def _enum(enum: EnumDescriptor) -> Convert:
     return convert
 
 
-def _from_json(cls: Any, kind: str) -> Convert:
-    wanted = {
-        "Timestamp": "must be a time such as 2026-11-01T00:00:00Z (a + in a URL is written %2B)",
-        "Duration": "must be seconds such as 90s or 1.5s",
-    }[kind]
+_WANTED = {
+    "google.protobuf.Timestamp": "must be a time such as 2026-11-01T00:00:00Z",
+    "google.protobuf.Duration": "must be seconds such as 90s or 1.5s",
+}
+
+
+def _from_json(cls: Any, name: str) -> Convert:
+    wanted = _WANTED[name] + (" (a + in a URL is written %2B)" if name.endswith("Timestamp") else "")
 
     def convert(text: str) -> Any:
         value = cls()
@@ -142,3 +149,17 @@ def _from_json(cls: Any, kind: str) -> Convert:
         return value
 
     return convert
+
+
+def check_own(name: str, value: Any, path: str) -> None:
+    """Check a JSON value of a time or a duration. Raises InvalidArgument that shows how one is written."""
+    if name in _WANTED:
+        try:
+            _OWN[name]().FromJsonString(value)
+        except (ValueError, TypeError, AttributeError):
+            raise InvalidArgument(path, _WANTED[name], reason="BAD_VALUE") from None
+
+
+def stated(names: Iterable[str]) -> list[str]:
+    """Return an enum's values that say something: who names the one that says nothing leaves the field out."""
+    return [name for name in names if not name.endswith("_UNSPECIFIED")]

@@ -9,7 +9,7 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_gateway.api.transcode.scalars import Convert, converter
+from trunkline_gateway.api.transcode.scalars import Convert, check_own, converter, stated
 
 # Their JSON is not an object of their fields.
 _OWN_JSON = frozenset(
@@ -31,6 +31,9 @@ _NUMBERS = frozenset(
 )
 
 
+OUTPUT_ONLY = field_behavior_pb2.OUTPUT_ONLY
+
+
 class Field:
     """One field: how it is named, and how a text becomes its value."""
 
@@ -40,6 +43,8 @@ class Field:
         "convert",
         "is_map",
         "is_number",
+        "is_text",
+        "is_truth",
         "json_name",
         "message",
         "name",
@@ -56,7 +61,9 @@ class Field:
         self.convert: Convert | None = None if self.is_map else converter(descriptor)
         """None for what cannot be given as a text."""
         self.is_number = descriptor.cpp_type in _NUMBERS
-        self.choice = frozenset(v.name for v in descriptor.enum_type.values) if descriptor.enum_type else None
+        self.choice = tuple(v.name for v in descriptor.enum_type.values) if descriptor.enum_type else None
+        self.is_text = descriptor.type == FieldDescriptor.TYPE_STRING
+        self.is_truth = descriptor.cpp_type == FieldDescriptor.CPPTYPE_BOOL
         oneof = descriptor.containing_oneof
         self.oneof = oneof.name if oneof is not None and len(oneof.fields) > 1 else ""
         self.behaviours = frozenset(descriptor.GetOptions().Extensions[field_behavior_pb2.field_behavior])
@@ -72,10 +79,14 @@ class Field:
         """Check that a JSON value is of the type that the document says. Raises InvalidArgument."""
         if self.is_number and isinstance(value, (str, bool)):
             raise InvalidArgument(path, "must be a number", reason="BAD_VALUE")
+        if self.is_text and not isinstance(value, str):
+            raise InvalidArgument(path, "must be a string", reason="BAD_VALUE")
+        if self.is_truth and not isinstance(value, bool):
+            raise InvalidArgument(path, "must be true or false", reason="BAD_VALUE")
         if self.choice is None or (isinstance(value, int) and not isinstance(value, bool)):
             return
         if not isinstance(value, str) or value not in self.choice:
-            said = f"{str(value)[:100]!r} is not one of {', '.join(sorted(self.choice))}"
+            said = f"{str(value)[:100]!r} is not one of {', '.join(stated(self.choice))}"
             raise InvalidArgument(path, said, reason="BAD_VALUE")
 
     def set(self, message: Any, texts: Sequence[str], said: str) -> None:
@@ -116,6 +127,10 @@ class Shape:
     def __getitem__(self, name: str) -> Field:
         return self._fields[name]
 
+    def names(self) -> list[str]:
+        """Return the JSON names of the fields that a caller may give."""
+        return [n for n, f in self._fields.items() if n == f.json_name and OUTPUT_ONLY not in f.behaviours]
+
     def path(self, dotted: str) -> tuple[Field, ...] | None:
         """Return the fields along a dotted path, None when there is no such path."""
         found: list[Field] = []
@@ -134,7 +149,7 @@ class Shape:
 
     def _check(self, value: Any, path: str, depth: int) -> None:
         if not isinstance(value, dict):
-            raise InvalidArgument(path, "must be a JSON object", reason="BAD_VALUE")
+            raise InvalidArgument(path or "body", "must be a JSON object", reason="BAD_VALUE")
         if not depth:
             raise InvalidArgument(path, "is nested too deeply", reason="BAD_VALUE")
         seen: set[Field] = set()
@@ -142,7 +157,8 @@ class Shape:
             place = f"{path}.{name}" if path else name
             field = self._fields.get(name)
             if field is None:
-                raise InvalidArgument(place[:200], "there is no such field", reason="UNKNOWN_FIELD")
+                said = f"there is no such field; allowed: {', '.join(self.names())}"
+                raise InvalidArgument(place[:200], said, reason="UNKNOWN_FIELD")
             if field in seen:
                 raise InvalidArgument(place, "is given by both of its names", reason="GIVEN_TWICE")
             seen.add(field)
@@ -155,6 +171,8 @@ class Shape:
                 continue
             inside = field.inside
             if inside is None:
+                if not field.repeated and not field.is_map:
+                    check_own(field.message.full_name, inner, place)
                 continue
             if not field.repeated:
                 inside._check(inner, place, depth - 1)

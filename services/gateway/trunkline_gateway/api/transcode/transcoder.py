@@ -84,8 +84,8 @@ class Transcoder:
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % _random.getrandbits(64)
         rpc = "none"
-        make = self._documents.get(scope["path"]) if scope["method"] == "GET" else None
-        if make is not None:
+        make = self._documents.get(scope["path"])
+        if make is not None and scope["method"] == "GET":
             await self._send(send, 200, make(), request_id)
             return
         try:
@@ -118,8 +118,11 @@ class Transcoder:
             raise problem(
                 400, grpc.StatusCode.INVALID_ARGUMENT, "BAD_PATH", "the path is not UTF-8"
             ) from None
+        if found is None and scope["path"] in self._documents:
+            found = Allowed(("GET",))
         if found is None:
-            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", "there is no such path")
+            slash = "; no path ends with a /" if scope["path"].endswith("/") else ""
+            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", f"there is no such path{slash}")
         if isinstance(found, Allowed):
             methods = ", ".join(found.methods)
             raise problem(
