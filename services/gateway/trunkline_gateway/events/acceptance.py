@@ -13,6 +13,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import place_of
 from trunkline_store import Database, insert_appended
 
+from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.events.rows import rejection_conditions
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
@@ -81,7 +82,8 @@ class Acceptance:
 
     async def _problem(self, row: sa.Row[Any]) -> str:
         source = await self._sources.resolve(row.source_id)
-        if row.headers.get(encodings.HEADER):  # decompressing takes long enough to delay webhooks
+        # Opening a compressed body and signing a long one take long enough to delay webhooks.
+        if row.headers.get(encodings.HEADER) or is_long(row.body):
             return await asyncio.to_thread(_problem, row, source, self._base_url)
         return _problem(row, source, self._base_url)
 
