@@ -141,8 +141,13 @@ async def test_a_recording_whose_bytes_cannot_be_deleted_stands_in_nobodys_way(w
 async def test_the_index_by_expiry_is_asked_only_for_what_has_one(world, monkeypatch):
     """It has no row of what never expires: Spanner refuses a query that might mean one. Its emulator is told not to."""
     asked = []
-    forced = retention.force_index
-    monkeypatch.setattr(retention, "force_index", lambda name: asked.append(name) or forced(name))
+    by_index = retention.by_index
+
+    def noted(query, table, name):
+        asked.append(name)
+        return by_index(query, table, name)
+
+    monkeypatch.setattr(retention, "by_index", noted)
     await world.keep("r1", NOW - DAY)
     await world.keep("r2", None)
     await world.sweeper.sweep()
