@@ -317,9 +317,9 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     read, sleep = admission._backlog.read, asyncio.sleep
     asked, rested, empty = [], [], asyncio.Event()
 
-    def noted(conn, limit):
+    def noted(conn, limit, *behind):
         asked.append(limit)
-        batch = read(conn, limit)
+        batch = read(conn, limit, *behind)
         if len(batch.rows) < limit:
             empty.set()
         return batch
