@@ -274,7 +274,9 @@ async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wh
         answers.append((await world.post(f"/hooks/s-{n}/post_call"))[0])
         if n % 100 == 99:  # admission looks at all that came, and can judge none of it
             rows = world.inbox.rows
-            world.unverified.looked_at([row.receipt_id for row in rows[-100:]], [600] * (len(rows) - world.looked))
+            world.unverified.looked_at(
+                [row.receipt_id for row in rows[-100:]], [600] * (len(rows) - world.looked)
+            )
             world.looked = len(rows)
         if n % 200 == 199:  # and by and by counts what the store holds
             world.unverified.recount(len(world.inbox.rows), 600 * len(world.inbox.rows))

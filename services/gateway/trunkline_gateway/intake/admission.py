@@ -203,7 +203,7 @@ class Admission:
         """Admit one batch; True when there may be more. The next one is read and decided while this one is written."""
         lot, self._next = self._next or await self._lot(), None
         batch = lot.batch
-        self._pause = _pause(batch.left) if lot.crowded else 0.0
+        self._pause = crowded_share(batch.left)[1] if lot.crowded else 0.0
         if not batch.rows:
             LAG.set(0)
             self._unverified.looked_at(lot.came_before, ())  # another process did
@@ -228,7 +228,7 @@ class Admission:
             most = min(_FEW, self._batch)
             batch = await self._db.peek(lambda conn: self._backlog.read(conn, most, behind))
         else:
-            most = min(self._batch, _crowded_batch(self._left)) if crowded else self._batch
+            most = min(self._batch, crowded_share(self._left)[0]) if crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most, behind))
         self._last = most if batch.more else len(batch.rows)
         self._left = batch.left
@@ -437,13 +437,12 @@ class Admission:
         return new
 
 
-def _pause(left: int) -> float:
-    """Return how long admission rests while webhooks crowd, in times of its work, by how many more wait."""
-    return _PAUSE * min(1.0, max(0.0, 2 - left / _BURST))
+def crowded_share(left: int) -> tuple[int, float]:
+    """Return what admission takes while webhooks crowd: how many at a time, and how long it rests, by how many wait.
 
-
-def _crowded_batch(left: int) -> int:
-    return _CROWDED_BATCH if left <= _BURST else _LONG_BATCH
+    It rests in times of its work.
+    """
+    return _CROWDED_BATCH if left <= _BURST else _LONG_BATCH, _PAUSE * min(1.0, max(0.0, 2 - left / _BURST))
 
 
 def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
