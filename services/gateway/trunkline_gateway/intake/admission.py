@@ -66,9 +66,9 @@ _FEW = 32
 _CROWDED_BATCH = 16
 _PAUSE = 24.0
 _LONGEST_PAUSE = 0.1
-# That is for bursts. Of a backlog that is longer it takes more, and rests less; from twice as many on it does not rest,
-# so that what is acknowledged for long is admitted as fast as it comes.
-_BURST = 100_000
+# That is for bursts. Whenever admission has been behind for so long it takes more and rests less; for twice as long, it
+# does not rest, so that what is acknowledged for long is admitted as fast as it comes.
+_BURST_SECONDS = 10.0
 _LONG_BATCH = 128
 _LOOK_SECONDS = 30.0
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
@@ -151,7 +151,7 @@ class Admission:
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._next: _Lot | None = None  # decided while the last one was written
-        self._left = 0  # how many the last look left
+        self._even_at = time.monotonic()  # when the last look left none
         self._pause = 0.0  # how long to rest, in times of the work
         self._any_undecided = True  # until the first look says otherwise
         # Where several admissions share the store, what one leaves undecided and dies is another's to find.
@@ -203,7 +203,7 @@ class Admission:
         """Admit one batch; True when there may be more. The next one is read and decided while this one is written."""
         lot, self._next = self._next or await self._lot(), None
         batch = lot.batch
-        self._pause = crowded_share(batch.left)[1] if lot.crowded else 0.0
+        self._pause = self._share()[1] if lot.crowded else 0.0
         if not batch.rows:
             LAG.set(0)
             self._unverified.looked_at(lot.came_before, ())  # another process did
@@ -228,11 +228,15 @@ class Admission:
             most = min(_FEW, self._batch)
             batch = await self._db.peek(lambda conn: self._backlog.read(conn, most, behind))
         else:
-            most = min(self._batch, crowded_share(self._left)[0]) if crowded else self._batch
+            most = min(self._batch, self._share()[0]) if crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most, behind))
         self._last = most if batch.more else len(batch.rows)
-        self._left = batch.left
+        if not batch.more:
+            self._even_at = time.monotonic()
         return _Lot(batch, await self._decide(batch.rows), crowded, came_before)
+
+    def _share(self) -> tuple[int, float]:
+        return crowded_share(time.monotonic() - self._even_at)
 
     def _admitted(self, lot: _Lot, admitted: Admitted) -> None:
         """Tell of a batch whose transaction is committed."""
@@ -437,12 +441,13 @@ class Admission:
         return new
 
 
-def crowded_share(left: int) -> tuple[int, float]:
-    """Return what admission takes while webhooks crowd: how many at a time, and how long it rests, by how many wait.
+def crowded_share(behind: float) -> tuple[int, float]:
+    """Return how many receipts admission takes at a time while webhooks crowd, and how many times as long it rests.
 
-    It rests in times of its work.
+    `behind` is for how many seconds some have waited without end.
     """
-    return _CROWDED_BATCH if left <= _BURST else _LONG_BATCH, _PAUSE * min(1.0, max(0.0, 2 - left / _BURST))
+    most = _CROWDED_BATCH if behind <= _BURST_SECONDS else _LONG_BATCH
+    return most, _PAUSE * min(1.0, max(0.0, 2 - behind / _BURST_SECONDS))
 
 
 def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
