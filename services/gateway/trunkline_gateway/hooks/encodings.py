@@ -51,7 +51,7 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
     when that makes more than `most` bytes.
     """
     adapter = adapter_for(source.provider)
-    as_sent: Rejected | None = None
+    as_sent = ""
     try:
         adapter.verify(source, delivery)
     except Rejected as rejected:
