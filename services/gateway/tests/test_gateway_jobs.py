@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from gateway_sources import Feed, resolved
 from gateway_world import MIGRATIONS, new_file, opened
 from google.protobuf.duration_pb2 import Duration
@@ -305,9 +306,12 @@ async def test_a_job_without_its_receipt_is_buried_and_the_others_are_given_out(
     await world.db.write(
         lambda conn: conn.execute(schema.receipts.delete().where(schema.receipts.c.seq == 1))
     )
+    world.clock.advance(60)
     (job,) = await world.claim()
     assert b'"id": 2' in job.body
     assert await world.claim() == []
+    changed = sa.select(schema.events.c.updated_at).where(schema.events.c.first_seq == 1)
+    assert await world.db.read(lambda conn: conn.execute(changed).scalar_one()) == world.clock.now()
 
 
 async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(world):

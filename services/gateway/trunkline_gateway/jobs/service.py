@@ -178,6 +178,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             row = rows.get((job.tenant_id, job.subject))
             if row is None:  # such a job must not fail the claim of all the others, for ever
                 ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                _tell_event(conn, ended, finished=False)
                 _add(told, ended, job.lease_token, _GONE["message"])
                 buried += 1
             else:
