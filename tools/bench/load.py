@@ -43,41 +43,13 @@ class Load:
     errors: int  # answers that were not 2xx or 3xx, and sockets that failed
 
 
-@dataclass(frozen=True)
-class Fresh:
-    """As many different webhooks as are asked for: the client makes and signs each as it sends it.
-
-    Each is the sample with an id of its own, counted from `first`, and signed as CallRail signs.
-    """
-
-    sample: Webhook
-    sample_id: str  # of as many digits as all others
-    secret: str
-    first: int
-
-    def recipe(self, target: str) -> dict[str, object]:
-        """Return what the client makes requests of."""
-        raw = raw_request(self.sample, target).decode("latin-1")
-        head, body = raw.split("\r\n\r\n", 1)
-        return {
-            "head": head.split(self.sample.headers["signature"]),
-            "body": body.split(self.sample_id),
-            "secret": self.secret,
-            "first": self.first,
-        }
-
-
 def saturate(
-    webhooks: Sequence[Webhook] | Fresh,
-    connections: int,
-    seconds: float,
-    scratch: Path,
-    url: str | None = None,
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, url: str | None = None
 ) -> Load:
     """Send the webhooks in turn over `connections` as fast as they are answered; `url` sends them elsewhere."""
-    target = url or (webhooks.sample if isinstance(webhooks, Fresh) else webhooks[0]).url
+    target = url or webhooks[0].url
     scratch.mkdir(parents=True, exist_ok=True)
-    if shutil.which("wrk") and not isinstance(webhooks, Fresh):
+    if shutil.which("wrk"):
         return _wrk(webhooks, connections, seconds, scratch, target)
     return _sockets(webhooks, connections, seconds, scratch, target)
 
@@ -126,20 +98,17 @@ def _ms(match: re.Match[str] | None) -> float:
 
 
 def _sockets(
-    webhooks: Sequence[Webhook] | Fresh, connections: int, seconds: float, scratch: Path, target: str
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
 ) -> Load:
     command = _sockets_command(webhooks, connections, seconds, scratch, target)
     return Load(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
 def _sockets_command(
-    webhooks: Sequence[Webhook] | Fresh, connections: int, seconds: float, scratch: Path, target: str
+    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
 ) -> list[str]:
     requests = scratch / "requests.json"
-    if isinstance(webhooks, Fresh):
-        requests.write_text(json.dumps(webhooks.recipe(target)))
-    else:
-        requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
+    requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)
     return [
         sys.executable, "-m", "tools.bench.sockets", str(parts.hostname), str(parts.port), str(connections),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
 import itertools
 import json
 import sys
@@ -12,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tools.bench.load import Load
 
@@ -64,41 +61,25 @@ class Connection(asyncio.Protocol):
         self.closed.set_result(None)
 
 
-def made(recipe: dict[str, Any]) -> Iterator[bytes]:
-    """Make requests without end by a recipe of load.Fresh."""
-    before, after = (part.encode("latin-1") for part in recipe["head"])
-    pieces = [part.encode("latin-1") for part in recipe["body"]]
-    secret = recipe["secret"].encode()
-    for number in itertools.count(recipe["first"]):
-        body = (b"%d" % number).join(pieces)
-        signature = base64.b64encode(hmac.digest(secret, body, "sha1"))
-        yield b"".join((before, signature, after, b"\r\n\r\n", body))
-
-
 async def main() -> None:
-    """Load, and print what was seen as JSON; `once` as the last argument sends each request a single time.
-
-    The file holds the requests, or the recipe of as many as are sent.
-    """
+    """Load, and print what was seen as JSON; `once` as the last argument sends each request a single time."""
     host, port, connections, seconds, file, *once = sys.argv[1:]
-    given = json.loads(Path(file).read_text())
-    recipe = given if isinstance(given, dict) else None
-    requests = [] if recipe else [raw.encode("latin-1") for raw in given]
+    requests = [raw.encode("latin-1") for raw in json.loads(Path(file).read_text())]
     times: list[float] = []
     errors: list[str] = []
     loop = asyncio.get_running_loop()
     begun = time.perf_counter()
-    closed = []
-    shared = made(recipe) if recipe else iter(requests)
+    made = []
+    shared = iter(requests)
     for number in range(int(connections)):
         start = number * len(requests) // int(connections)
-        mine = shared if once or recipe else itertools.cycle(requests[start:] + requests[:start])
+        mine = shared if once else itertools.cycle(requests[start:] + requests[:start])
         until = begun + float(seconds)
         _, connection = await loop.create_connection(
             lambda m=mine, u=until: Connection(m, u, times, errors), host, int(port)
         )
-        closed.append(connection.closed)
-    await asyncio.gather(*closed)
+        made.append(connection.closed)
+    await asyncio.gather(*made)
     taken = time.perf_counter() - begun
     times.sort()
     load = Load(

@@ -45,6 +45,7 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
         sqlite_where=table.c.lease_owner.is_not(None),
         info=index_options(null_filtered=True),
     )
+    sa.Index(f"{name}_subjects", table.c.tenant_id, table.c.subject, info=index_options())
     sa.Index(
         f"{name}_dead",
         table.c.tenant_id,
@@ -73,7 +74,6 @@ def create_v1(op: Any, name: str = "jobs") -> None:
     """
     metadata = sa.MetaData()
     table = jobs_table(metadata, name)
-    sa.Index(f"{name}_subjects", table.c.tenant_id, table.c.subject, info=index_options())  # dropped since
     for made, columns in ((table, _columns()), (turns_of(table), _turn_columns())):
         op.create_table(made.name, *columns)
         for index in sorted(made.indexes, key=lambda one: str(one.name)):

@@ -42,14 +42,6 @@ class Hot:
             return [dict(row) for row in conn.execute(self._statement, parameters).mappings()]
         return list(map(form.row, form.run(conn, parameters, _all)))
 
-    def tuples(self, conn: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Return the rows of a select as tuples: for many rows, whose dicts would cost more than reading them."""
-        form = self._form(conn, parameters)
-        if form is None:
-            return [tuple(row) for row in conn.execute(self._statement, parameters)]
-        rows: list[tuple[Any, ...]] = form.run(conn, parameters, _all)
-        return form.tuples(rows)
-
     def first(self, conn: Connection, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of a select, None when there is none."""
         form = self._form(conn, parameters)
@@ -109,15 +101,6 @@ class _Form:
         for name, process in self.processes:
             row[name] = process(row[name])
         return row
-
-    def tuples(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        if not self.processes or not rows:
-            return rows
-        by_column: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        for name, process in self.processes:
-            place = self.columns.index(name)
-            by_column[place] = [process(value) for value in by_column[place]]
-        return list(zip(*by_column, strict=True))
 
 
 def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _Form:

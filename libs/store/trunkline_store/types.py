@@ -7,7 +7,7 @@ swallow is not found out in production. None is NULL for all of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -170,20 +170,6 @@ def checked_text(value: Any) -> str | None:
         except UnicodeEncodeError:
             raise InvalidValue("text must not contain lone surrogates") from None
     return value
-
-
-def passes_unchanged(values: Sequence[Any], processor: Processor) -> bool:
-    """Say whether a bind processor gives all of these values back as they are: told of many in one step.
-
-    False says nothing: then each is to be processed.
-    """
-    if processor is checked_text:
-        try:
-            whole = "".join(values)
-        except TypeError:
-            return False
-        return whole.isascii() and "\0" not in whole
-    return processor is _checked_bytes and set(map(type, values)) == {bytes}
 
 
 def to_json(value: Any) -> str | None:

@@ -22,14 +22,13 @@ from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake import admission as admit
-from trunkline_gateway.intake.admission import Admission, crowded_share
-from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.backlog import MOST_BYTES, Turns
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_jobs import Queue
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_store import Database
-from trunkline_store.errors import StoreUnavailable
 from trunkline_store.migrations import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -318,9 +317,9 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     read, sleep = admission._backlog.read, asyncio.sleep
     asked, rested, empty = [], [], asyncio.Event()
 
-    def noted(conn, limit, *behind):
+    def noted(conn, limit):
         asked.append(limit)
-        batch = read(conn, limit, *behind)
+        batch = read(conn, limit)
         if len(batch.rows) < limit:
             empty.set()
         return batch
@@ -558,50 +557,3 @@ async def test_each_sources_receipts_come_in_their_order_and_the_sources_in_turn
     for source in "abc":
         mine = [seq for seq in seen if ("abc"[seq % 3] if seq < 20 else "a") == source]
         assert mine == sorted(mine)
-
-
-async def test_a_batch_read_behind_another_is_taken_only_when_that_one_was(world):
-    for number in range(6):
-        await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
-    backlog = ByCursor()
-    first = await world.db.read(lambda conn: backlog.read(conn, 2))
-    second = await world.db.read(lambda conn: backlog.read(conn, 2, first))
-    assert [row.seq for row in (*first.rows, *second.rows)] == [1, 2, 3, 4]
-    assert not await world.db.write(lambda conn: backlog.take(conn, second)), "the first was not admitted"
-    again = await world.db.read(lambda conn: backlog.read(conn, 2))
-    assert again.rows == first.rows
-    behind = await world.db.read(lambda conn: backlog.read(conn, 9, again))
-    for batch in (again, behind):
-        assert set(await world.db.write(lambda conn, b=batch: backlog.take(conn, b))) == {
-            r.seq for r in batch.rows
-        }
-    assert not (await world.db.read(lambda conn: backlog.read(conn, 2))).rows
-
-
-async def test_the_next_batch_is_decided_while_one_is_written_and_not_written_when_that_fails(world):
-    for number in range(80):
-        await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
-    admission = world.new_admission(batch=20)
-    real = world.db.write
-    tried = []
-
-    async def refuse(fn, **kwargs):
-        tried.append(len(tried))
-        raise StoreUnavailable("the disk is gone")
-
-    world.db.write = refuse
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable):
-            await admission.step()
-    assert len(tried) == 3
-    world.db.write = real
-    while await admission.step():
-        pass
-    assert (await world.rows(schema.event_receipts), await world.rows(schema.jobs)) == (80, 1)
-
-
-@pytest.mark.parametrize(
-    ("behind", "lot", "rest"), [(0, 16, 24), (10, 16, 24), (15, 128, 12), (20, 128, 0), (900, 128, 0)]
-)
-def test_a_burst_rests_for_webhooks_and_a_long_backlog_takes_its_share(behind, lot, rest):
-    assert crowded_share(behind) == (lot, rest)

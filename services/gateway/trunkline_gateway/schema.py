@@ -100,6 +100,9 @@ events = sa.Table(
     sa.Column("updated_at", UtcTimestamp, nullable=True),
     sa.Column("provider_call_id", Text(256), nullable=True),  # the most lasting; NULL: it names none
     sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
+    sa.Index("events_by_call", "tenant_id", "call", "received_at", "event_id", info=index_options()),
+    # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
+    sa.Index("events_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "events_by_time",
         "tenant_id",
@@ -108,28 +111,6 @@ events = sa.Table(
         info=index_options(storing=_STORED_OF_EVENTS),
     ),
     sqlite_with_rowid=False,
-)
-
-# A new event has no call yet, and most stay for good: neither is written to an index as it is admitted. Who asks by the
-# call says too that it has one (events/rows.py).
-HAS_CALL = events.c.call != sa.literal_column("''")
-sa.Index(
-    "events_by_call",
-    events.c.tenant_id,
-    events.c.call,
-    events.c.received_at,
-    events.c.event_id,
-    sqlite_where=HAS_CALL,
-    info=index_options(),
-)
-
-# By tenant, though a sweep is for all: an index that leads with a time has one hot end.
-sa.Index(
-    "events_by_expiry",
-    events.c.tenant_id,
-    events.c.expire_at,
-    sqlite_where=events.c.expire_at.is_not(None),
-    info=index_options(null_filtered=True),
 )
 
 sa.Index(

@@ -12,10 +12,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
 from trunkline_store.sqlite.errors import translate
-from trunkline_store.types import passes_unchanged
 
 T = TypeVar("T")
-_Converter = Callable[[Any], Any]
 
 # Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
 PARAMETERS_A_STATEMENT = 32_766
@@ -68,73 +66,54 @@ class RowForm:
         key: tuple[str, ...] | None = None,
     ) -> None:
         quote = dialect.identifier_preparer
-        self._names = [quote.quote(name) for name in columns]
+        names = ", ".join(quote.quote(name) for name in columns)
         self.width = len(columns)
         self.rows_a_statement = max(1, PARAMETERS_A_STATEMENT // self.width)
         self._returns = key is not None
-        self._head = f"INSERT INTO {quote.format_table(table)}"
+        self._head = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES "  # noqa: S608 - names of ours
+        self._row = f"({', '.join('?' * self.width)})"
         self._tail = ""
         if key is not None:
             listed = ", ".join(quote.quote(name) for name in key)
             self._tail = f" ON CONFLICT ({listed}) DO NOTHING RETURNING {listed}"
-        self._every = tuple(range(self.width))
-        self._texts: dict[tuple[int, tuple[int, ...]], str] = {}
-        self._converters = [_converter(table.columns[name], dialect) for name in columns]
-        self._optional = [_is_optional(table.columns[name]) for name in columns]
+        self._texts: dict[int, str] = {}
+        self._converters = [
+            (index, convert)
+            for index, name in enumerate(columns)
+            if (convert := _converter(table.columns[name], dialect)) is not None
+        ]
 
-    def sql(self, rows: int, places: tuple[int, ...] | None = None) -> str:
-        """Return the text for that many rows; the same one each time, so the driver finds it prepared.
-
-        `places` are those of the columns that are named; None: all.
-        """
-        shape = (rows, places or self._every)
-        text = self._texts.get(shape)
+    def sql(self, rows: int) -> str:
+        """Return the text for that many rows; the same one each time, so the driver finds it prepared."""
+        text = self._texts.get(rows)
         if text is None:
             if len(self._texts) >= 512:
                 self._texts.clear()
-            names = ", ".join(self._names[place] for place in shape[1])
-            row = f"({', '.join('?' * len(shape[1]))})"
-            text = f"{self._head} ({names}) VALUES {', '.join([row] * rows)}{self._tail}"
-            self._texts[shape] = text
+            text = self._texts[rows] = self._head + ", ".join([self._row] * rows) + self._tail
         return text
 
     def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
-        """Insert the rows through a connection; columns that are NULL in all of them are not even named."""
-        columns = list(zip(*rows, strict=True))
-        places = tuple(
-            place
-            for place, column in enumerate(columns)
-            if not (self._optional[place] and column.count(None) == len(rows))
-        )
-        text = self.sql(len(rows), places)
-        binds = self._bound((columns[place], self._converters[place]) for place in places)
+        """Insert the rows through a connection."""
+        text, binds = self.sql(len(rows)), self.flatten(rows)
         if past_sqlalchemy(conn):
             return drive(conn, text, binds, sqlite3.Cursor.fetchall)
         done = conn.exec_driver_sql(text, tuple(binds))
         return done.all() if self._returns else ()
 
-    def flatten(self, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Return the parameters of all rows, one after another, as the driver takes them."""
-        return self._bound(zip(zip(*rows, strict=True), self._converters, strict=True))
-
-    @staticmethod
-    def _bound(columns: Iterable[tuple[Sequence[Any], _Converter | None]]) -> list[Any]:
-        converted = [_converted(values, convert) if convert else values for values, convert in columns]
-        return list(chain.from_iterable(zip(*converted, strict=True)))
+        flat = list(chain.from_iterable(rows))
+        for index, convert in self._converters:
+            flat[index :: self.width] = _converted(flat[index :: self.width], convert)
+        return flat
 
 
-def _converter(column: sa.Column[Any], dialect: Dialect) -> _Converter | None:
+def _converter(column: sa.Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _is_optional(column: sa.Column[Any]) -> bool:
-    return bool(column.nullable) and column.server_default is None
-
-
-def _converted(values: Sequence[Any], convert: _Converter) -> Sequence[Any]:
+def _converted(values: Iterable[Any], convert: Callable[[Any], Any]) -> list[Any]:
     """Convert a column's values; the same object in row after row (a tenant, a moment, None) is converted once."""
-    if passes_unchanged(values, convert):
-        return values
     made: list[Any] = []
     last: Any = made  # no value is it
     converted: Any = None

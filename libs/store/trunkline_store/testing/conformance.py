@@ -389,31 +389,6 @@ async def a_bulk_insert_tells_which_were_new(open_database: Factory) -> None:
 
 
 @check
-async def a_bulk_insert_keeps_null_where_it_is(open_database: Factory) -> None:
-    """In all rows, in some, in none; and one value that no engine keeps refuses them all."""
-    bulk = BulkInsert(THINGS, ["tenant_id", "thing_id", "label", "at", "facts"])
-    moment = datetime(2026, 11, 20, tzinfo=UTC)
-    lots: list[list[tuple[Any, ...]]] = [
-        [("acme", "1", "x", None, None), ("acme", "2", "x", None, None)],
-        [("acme", "3", "x", moment, None), ("acme", "4", "x", None, {"n": 1})],
-        [("acme", "5", "\u00e4", moment, {"n": 1}), ("acme", "6", "x", moment, {"n": 2})],
-    ]
-
-    def insertion(rows: list[tuple[Any, ...]]) -> Callable[[Connection], object]:
-        return lambda conn: bulk.run(conn, rows)
-
-    async with open_database() as db:
-        for lot in lots:
-            await db.write(insertion(lot))
-        for bad in ("a\0b", 7, None):
-            rows: list[tuple[Any, ...]] = [("acme", "7", "x", None, None), ("acme", "8", bad, None, None)]
-            assert isinstance(await refusal(db.write(insertion(rows))), InvalidValue), bad
-        stored = sa.select(*[THINGS.c[name] for name in bulk.columns]).order_by(THINGS.c.thing_id)
-        found = await db.read(lambda conn: [tuple(row) for row in conn.execute(stored)])
-        assert found == [row for lot in lots for row in lot]
-
-
-@check
 async def a_read_sees_one_moment(open_database: Factory) -> None:
     """A commit that comes between its statements stays unseen."""
     async with open_database() as db:

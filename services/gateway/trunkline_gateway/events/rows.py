@@ -12,15 +12,7 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
 
 from trunkline_gateway.providers.public_urls import target_of
-from trunkline_gateway.schema import (
-    HAS_CALL,
-    LISTED_OF_EVENTS,
-    event_receipts,
-    events,
-    jobs,
-    receipts,
-    rejections,
-)
+from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
 
 _STATES = {
     "waiting": event_pb2.EVENT_STATE_WAITING,
@@ -86,7 +78,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
         case "call":
             name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
             same: sa.ColumnElement[bool] = compare(events.c.call, name)
-            return HAS_CALL & same if condition.op == "=" else same
+            return same
         case "provider_call_id":
             return (
                 events.c.provider_call_id == value

@@ -30,11 +30,10 @@ from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, i
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.hooks.unverified import Unverified, weight_of
 from trunkline_gateway.intake.kept import GRACE, Kept
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.receipts import NewReceipt, weight_of
 
 log = get_logger(__name__)
 
@@ -53,6 +52,8 @@ SECONDS = Histogram(
     "From the first byte of a webhook to its 202.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
+
+ReceiptRow = tuple[str, str, str, str, datetime, int, str, str, bytes, bytes]
 
 
 class ClientGone(Exception):
@@ -81,7 +82,7 @@ class Refusal(Exception):
 class Inbox(Protocol):
     """Where receipts are committed: resolves when the row is on disk."""
 
-    def append(self, row: NewReceipt, size: int) -> Awaitable[None]:
+    def append(self, row: ReceiptRow, size: int) -> Awaitable[None]:
         """Commit one row of `schema.receipts` without its seq, `size` bytes heavy. Raises StoreBusy when full."""
         ...
 
@@ -228,7 +229,7 @@ class Receiver:
             self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
-        row = NewReceipt(
+        row = (
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
             verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
             delivery.body,
@@ -293,7 +294,7 @@ class Receiver:
             message = "the source is not known here and cannot be asked for; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         receipt_id = ids.receipt_id()
-        row = NewReceipt(
+        row = (
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
@@ -306,9 +307,9 @@ class Receiver:
         RECEIPTS.labels("unknown", "unverified").inc()
         return receipt_id
 
-    async def _commit(self, row: NewReceipt, source: Source | None) -> None:
+    async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
         try:
-            await self._inbox.append(row, len(row.body))
+            await self._inbox.append(row, len(row[-1]))
         except StoreError as error:
             reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
             message = "the webhook was not stored; try again"

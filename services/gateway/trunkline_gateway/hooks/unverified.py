@@ -9,6 +9,14 @@ from trunkline_runtime.observe.metrics import gauge
 
 WAITING = gauge("trunkline_unverified_waiting", "Receipts that wait for a source nobody can be asked for.")
 
+# What a receipt weighs beside its body, its headers and its path.
+ROW_BYTES = 512
+
+
+def weight_of(url: str, headers: bytes, body: bytes) -> int:
+    """Return the bytes that a receipt counts for."""
+    return len(body) + len(headers) + len(url) + ROW_BYTES
+
 
 @dataclass
 class Unverified:

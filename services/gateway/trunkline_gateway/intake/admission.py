@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,14 +32,13 @@ from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
 from trunkline_gateway.hooks.encodings import HEADER
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
+from trunkline_gateway.hooks.unverified import Unverified, weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
-from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
+from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, set_aside
 from trunkline_gateway.intake.kept import add_kept
-from trunkline_gateway.intake.redeliveries import EventKey, drop_repeated, empty_bodies
+from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import (
     deleted_tenants,
     event_receipts,
@@ -66,10 +65,6 @@ _FEW = 32
 _CROWDED_BATCH = 16
 _PAUSE = 24.0
 _LONGEST_PAUSE = 0.1
-# That is for bursts. Whenever admission has been behind for so long it takes more and rests less; for twice as long, it
-# does not rest, so that what is acknowledged for long is admitted as fast as it comes.
-_BURST_SECONDS = 10.0
-_LONG_BATCH = 128
 _LOOK_SECONDS = 30.0
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
@@ -87,17 +82,6 @@ class Admitted(NamedTuple):
 
 class _Undone(Exception):
     """Ends a trial."""
-
-
-class _Lot(NamedTuple):
-    """A batch, and what it was found to be."""
-
-    batch: Batch
-    decisions: list[Decision]
-    crowded: bool
-    """Whether webhooks crowded when it was read."""
-    came_before: Sequence[str]
-    """Ids of the unverified receipts that had come by then."""
 
 
 class Admission:
@@ -138,11 +122,8 @@ class Admission:
         self._batch = batch
         self._backlog = backlog_of(db)
         self._undecided = Undecided()
-        decided = [column.name for column in events.columns if column.name != "updated_at"]
-        self._insert_events = BulkInsert(
-            events, [*decided, "updated_at"], if_absent=["tenant_id", "event_id"]
-        )
-        self._event_row = itemgetter(*decided)
+        self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
+        self._event_row = itemgetter(*self._insert_events.columns)
         self._insert_links = BulkInsert(event_receipts)
         self._retry_seconds = retry_undecided_seconds
         self._events_days = events_days
@@ -150,9 +131,7 @@ class Admission:
         self._is_over = is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
-        self._next: _Lot | None = None  # decided while the last one was written
-        self._even_at = time.monotonic()  # when the last look left none
-        self._pause = 0.0  # how long to rest, in times of the work
+        self._crowded = False  # when it looked
         self._any_undecided = True  # until the first look says otherwise
         # Where several admissions share the store, what one leaves undecided and dies is another's to find.
         self._shared = db.features.shared
@@ -176,8 +155,8 @@ class Admission:
             try:
                 began = time.monotonic()
                 while await self.step():
-                    if self._pause:
-                        await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * self._pause))
+                    if self._crowded:
+                        await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
                     began = time.monotonic()
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
@@ -200,54 +179,29 @@ class Admission:
             await asyncio.sleep(self._retry_seconds)
 
     async def step(self) -> bool:
-        """Admit one batch; True when there may be more. The next one is read and decided while this one is written."""
-        lot, self._next = self._next or await self._lot(), None
-        batch = lot.batch
-        self._pause = self._share()[1] if lot.crowded else 0.0
+        """Admit one batch; True when there may be more."""
+        self._crowded = self._busy()
+        came_before = self._unverified.waiting()
+        if self._last < _FEW and not self._crowded:
+            most = min(_FEW, self._batch)
+            batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
+        else:
+            most = _CROWDED_BATCH if self._crowded else self._batch
+            batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
+        self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
             LAG.set(0)
-            self._unverified.looked_at(lot.came_before, ())  # another process did
+            self._unverified.looked_at(came_before, ())  # another process did
             return False
-        writing = asyncio.ensure_future(self._write(lot.decisions, self._backlog, batch))
-        try:
-            if batch.more and self._backlog.reads_on and not self._pause:
-                self._next = await self._lot(behind=batch)
-        finally:
-            try:
-                admitted = await writing
-            except BaseException:
-                self._next = None  # it stands behind what was not admitted
-                raise
-            self._admitted(lot, admitted)
-        return batch.more
-
-    async def _lot(self, behind: Batch | None = None) -> _Lot:
-        crowded = self._busy()
-        came_before = self._unverified.waiting()
-        if self._last < _FEW and not crowded:
-            most = min(_FEW, self._batch)
-            batch = await self._db.peek(lambda conn: self._backlog.read(conn, most, behind))
-        else:
-            most = min(self._batch, self._share()[0]) if crowded else self._batch
-            batch = await self._db.read(lambda conn: self._backlog.read(conn, most, behind))
-        self._last = most if batch.more else len(batch.rows)
-        if not batch.more:
-            self._even_at = time.monotonic()
-        return _Lot(batch, await self._decide(batch.rows), crowded, came_before)
-
-    def _share(self) -> tuple[int, float]:
-        return crowded_share(time.monotonic() - self._even_at)
-
-    def _admitted(self, lot: _Lot, admitted: Admitted) -> None:
-        """Tell of a batch whose transaction is committed."""
-        self._count(admitted)
-        rows = lot.batch.rows
-        undecided = {d.seq for d in lot.decisions if d.undecided}
+        decisions = await self._decide(batch.rows)
+        self._count(await self._write(decisions, self._backlog, batch))
+        undecided = {d.seq for d in decisions if d.undecided}
         self._any_undecided |= bool(undecided)
-        if undecided or lot.came_before:
-            weights = [row.weight for row in rows if row.seq in undecided]
-            self._unverified.looked_at([row.receipt_id for row in rows], weights)
-        LAG.set((datetime.now(UTC) - rows[0].received_at).total_seconds())
+        if undecided or came_before:
+            weights = [_weight(row) for row in batch.rows if row.seq in undecided]
+            self._unverified.looked_at([row.receipt_id for row in batch.rows], weights)
+        LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
+        return batch.more
 
     async def retry_undecided(self) -> None:
         """Look again at receipts whose source could not be asked for when they came."""
@@ -380,18 +334,19 @@ class Admission:
     def _enter(self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]) -> Admitted:
         undecided = [d for d in decisions if d.undecided]
         if undecided:
-            weights = {row.seq: row.weight for row in rows}
+            weights = {row.seq: _weight(row) for row in rows}
             waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
-        by_seq = {row.seq: row for row in rows}
+        ids = {row.seq: row.receipt_id for row in rows}
+        sizes = {row.seq: len(row.body) for row in rows}
         eventless = [
             {
                 "seq": d.seq,
                 "tenant_id": left["tenant_id"],
                 "expire_at": left["expire_at"],
-                "receipt_id": by_seq[d.seq].receipt_id,
-                "size_bytes": len(by_seq[d.seq].body),
+                "receipt_id": ids[d.seq],
+                "size_bytes": sizes[d.seq],
             }
             for d in decisions
             if (left := d.rejection or d.bare)
@@ -405,54 +360,51 @@ class Admission:
             itself = receipts.c.seq == opened.seq
             conn.execute(receipts.update().where(itself).values(body=opened.body))
         decisions = told_apart(conn, decisions)
-        new = self._admit_events(conn, decisions, by_seq) if decisions else set()
+        new = self._admit_events(conn, decisions, rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
     def _admit_events(
-        self, conn: sa.Connection, decisions: list[Decision], rows: Mapping[int, Receipt]
-    ) -> set[EventKey]:
-        """Insert the events with their jobs and links; the keys of those that are new. `rows` are by number.
+        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
+    ) -> set[tuple[str, str]]:
+        """Insert the events with their jobs and links; tenants and ids of those that are new.
 
         Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
         """
         now = self._db.clock.now()
-        told = [((d.event["tenant_id"], d.event["event_id"]), d.event, d) for d in decisions if d.event]
-        new = self._insert_events.run(conn, [(*self._event_row(event), now) for _, event, _ in told])
-        jobs = {key: d.job for key, _, d in told if d.job and key in new}
-        self._queue.enqueue_many(conn, jobs.values())
-        links = [(key, d.seq) for key, _, d in told]
-        bodies = {seq: row.body for seq, row in rows.items()} | {
-            d.seq: d.body for d in decisions if d.body is not None
+        ids = {row.seq: row.receipt_id for row in rows} | {
+            d.seq: d.receipt_id for d in decisions if d.receipt_id
         }
+        opened = {d.seq: d.body for d in decisions if d.body is not None}
+        bodies = {row.seq: row.body for row in rows} | opened
+        weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
+        found = [d.event | {"updated_at": now} for d in decisions if d.event]
+        new = self._insert_events.run(conn, list(map(self._event_row, found)))
+        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
+        self._queue.enqueue_many(conn, jobs.values())
+        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
         sizes = drop_repeated(conn, links, new, bodies)
-        linked: list[tuple[str, str, int, int | None, str]] = []
+        moved = [
+            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
+            for d in decisions
+            if d.event
+            for seq, receipt_id, repeated in d.moved
+        ]
+        told = [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links]
+        self._insert_links.run(conn, [*told, *moved])
         kept: dict[str, int] = defaultdict(int)
-        for (tenant, event_id), _, d in told:
-            repeated = sizes.get(d.seq)
-            # What was cut off a run comes with a receipt of its own, which was counted when it was admitted.
-            row = rows.get(d.seq)
-            linked.append((tenant, event_id, d.seq, repeated, d.receipt_id or rows[d.seq].receipt_id))
-            linked += [(tenant, event_id, seq, size, receipt_id) for seq, receipt_id, size in d.moved]
-            if row is not None:
-                kept[tenant] += row.weight - len(row.body) + len(bodies[d.seq])
-            kept[tenant] -= repeated or 0
-        self._insert_links.run(conn, linked)
+        for (tenant, _), seq in links:
+            kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)
         add_kept(conn, kept)
         return new
 
 
-def crowded_share(behind: float) -> tuple[int, float]:
-    """Return how many receipts admission takes at a time while webhooks crowd, and how many times as long it rests.
-
-    `behind` is for how many seconds some have waited without end.
-    """
-    most = _CROWDED_BATCH if behind <= _BURST_SECONDS else _LONG_BATCH
-    return most, _PAUSE * min(1.0, max(0.0, 2 - behind / _BURST_SECONDS))
+def _weight(row: Receipt) -> int:
+    return weight_of(row.url, row.headers, row.body)
 
 
 def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
     """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
-    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions} - {""})
+    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
     if not gone:
         return decisions, 0
     late = [d.seq for d in decisions if d.tenant_id in gone]

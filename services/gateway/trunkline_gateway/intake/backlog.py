@@ -20,7 +20,7 @@ from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.receipts import Receipt
+from trunkline_gateway.intake.decision import Receipt
 from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecided_receipts
 
 MOST_BYTES = 1 << 20
@@ -88,8 +88,8 @@ class Batch(NamedTuple):
     """Receipts to be decided, the oldest first."""
 
     rows: Sequence[Receipt]
-    left: int = 0
-    """How many others are known to wait."""
+    more: bool = False
+    """Whether others wait."""
     cursor: int = 0
     """What they stand behind, where that means anything; and so for the rest."""
     held: int = 0
@@ -100,11 +100,6 @@ class Batch(NamedTuple):
     """Where the cursor stands then: all up to it are taken."""
     ahead: bool = False
     """Whether any behind the cursor were taken already."""
-
-    @property
-    def more(self) -> bool:
-        """Whether others wait."""
-        return self.left > 0
 
 
 class Looked(Protocol):
@@ -117,11 +112,8 @@ class Looked(Protocol):
 class Backlog(Looked, Protocol):
     """How an engine tells the receipts that nobody has looked at. Its methods join the caller's transaction."""
 
-    reads_on: bool
-    """Whether it can be read on behind a batch whose transaction is not committed yet."""
-
-    def read(self, conn: sa.Connection, limit: int, behind: Batch | None = None) -> Batch:
-        """Return up to `limit` of them. Where it `reads_on`, `behind` is a batch that is taken to be admitted."""
+    def read(self, conn: sa.Connection, limit: int) -> Batch:
+        """Return up to `limit` of them; `more` says whether there are others."""
 
 
 def backlog_of(db: Database) -> Backlog:
@@ -141,10 +133,7 @@ class Turns:
 
     def add(self, source: str, seq: int, size: int) -> None:
         """Put a receipt behind the others of its source."""
-        queue = self._waiting.get(source)
-        if queue is None:
-            queue = self._waiting[source] = deque()
-        queue.append(seq << _SIZE_BITS | (size if size < _SIZE_MOST else _SIZE_MOST))
+        self._waiting.setdefault(source, deque()).append(seq << _SIZE_BITS | min(size, _SIZE_MOST))
         self._count += 1
 
     def chosen(self, limit: int) -> list[int]:
@@ -152,13 +141,6 @@ class Turns:
         queues = list(islice(self._waiting.values(), limit))
         found: list[int] = []
         room = MOST_BYTES
-        if len(queues) == 1:  # nobody to take turns with
-            for packed in islice(queues[0], limit):
-                room -= packed & _SIZE_MOST
-                if room < 0 and found:
-                    break
-                found.append(packed >> _SIZE_BITS)
-            return found
         place = 0
         while queues and len(found) < limit:
             queues = [queue for queue in queues if len(queue) > place]
@@ -208,8 +190,6 @@ class ByCursor:
     moved the cursor, or at the start.
     """
 
-    reads_on = True
-
     def __init__(self) -> None:
         self._turns = Turns()
         self._stands: tuple[int, int] | None = None  # the cursor and its token when `_turns` was right
@@ -218,24 +198,18 @@ class ByCursor:
         self._ahead: set[int] = set()  # taken, and not looked at here yet
         self._last_ahead = 0
 
-    def read(self, conn: sa.Connection, limit: int, behind: Batch | None = None) -> Batch:
-        """Return receipts behind the cursor.
-
-        What is read behind a batch that is then not committed cannot be taken: the cursor stands elsewhere.
-        """
-        if behind is None:
-            self._agree(conn)
-        else:
-            self._passed(behind)
+    def read(self, conn: sa.Connection, limit: int) -> Batch:
+        """Return receipts behind the cursor."""
+        self._agree(conn)
         self._look_ahead(conn, limit)
         chosen = self._turns.chosen(limit)
-        rows = _receipts(_CHOSEN, conn, {"chosen_": sorted(chosen)}) if chosen else []
+        rows = _receipts(_CHOSEN.all(conn, {"chosen_": sorted(chosen)})) if chosen else []
         assert self._stands is not None  # since they agree
         cursor, held = self._stands
         first = self._turns.first_but(chosen)
         batch = Batch(
             rows,
-            left=len(self._turns) - len(chosen),
+            more=len(self._turns) > len(chosen),
             cursor=cursor,
             held=held,
             token=secrets.randbits(62) + 1,
@@ -263,24 +237,15 @@ class ByCursor:
         if stands == self._stands:
             return
         if self._offered is not None and stands == (self._offered[0].after, self._offered[0].token):
-            self._passed(self._offered[0])
-            return
-        self._turns = Turns()
-        self._looked = stands[0]
-        self._ahead = {seq for (seq,) in _AHEAD.tuples(conn, {"behind_": stands[0]})}
-        self._last_ahead = max(self._ahead, default=0)
-        self._offered = None
+            batch, chosen = self._offered
+            self._turns.remove(chosen)
+            self._last_ahead = max([self._last_ahead, *(seq for seq in chosen if seq > batch.after)])
+        else:
+            self._turns = Turns()
+            self._looked = stands[0]
+            self._ahead = {ahead["seq"] for ahead in _AHEAD.all(conn, {"behind_": stands[0]})}
+            self._last_ahead = max(self._ahead, default=0)
         self._stands = stands
-
-    def _passed(self, batch: Batch) -> None:
-        """Take the batch that was given out last for admitted."""
-        assert self._offered is not None
-        offered, chosen = self._offered
-        assert offered is batch
-        self._offered = None
-        self._turns.remove(chosen)
-        self._last_ahead = max([self._last_ahead, *(seq for seq in chosen if seq > batch.after)])
-        self._stands = (batch.after, batch.token)
 
     def _look_ahead(self, conn: sa.Connection, limit: int) -> None:
         """Read what came since: a few while nothing waits, when the caller may hold the event loop."""
@@ -288,12 +253,12 @@ class ByCursor:
         most = min(limit + 1 if few else _LOOK_AHEAD, _MOST_AHEAD - len(self._turns))
         if most <= 0:
             return
-        for seq, source, verdict, size in _BEHIND.tuples(conn, {"behind_": self._looked, "limit_": most}):
-            self._looked = seq
-            if seq in self._ahead:
-                self._ahead.discard(seq)
+        for row in _BEHIND.all(conn, {"behind_": self._looked, "limit_": most}):
+            self._looked = row["seq"]
+            if row["seq"] in self._ahead:
+                self._ahead.discard(row["seq"])
             else:
-                self._turns.add(_queue_of(source, verdict), seq, size)
+                self._turns.add(_queue_of(row), row["seq"], row["size"])
 
 
 class ByShard:
@@ -303,8 +268,6 @@ class ByShard:
     there is much, each batch is of one shard and the admissions of several replicas rarely want the same one. A shard
     that holds more than there is room for gives some of each of a few sources, from one chosen at random on.
     """
-
-    reads_on = False
 
     def __init__(self) -> None:
         self._shards = range(shards_of(receipts.c.pending) or 1)
@@ -322,17 +285,17 @@ class ByShard:
             .limit(1)
         )
 
-    def read(self, conn: sa.Connection, limit: int, behind: Batch | None = None) -> Batch:
+    def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return marked receipts."""
         turns = Turns()
         for shard in random.sample(self._shards, len(self._shards)):
             for key in self._keys(conn, shard, limit + 1 - len(turns)):
-                turns.add(_queue_of(key["source_id"], key["verdict"]), key["seq"], key["size"])
+                turns.add(_queue_of(key), key["seq"], key["size"])
             if len(turns) > limit:
                 break
         chosen = turns.chosen(limit)
-        rows = _receipts(_CHOSEN, conn, {"chosen_": chosen}) if chosen else []
-        return Batch(sorted(rows, key=lambda row: (row.received_at, row.seq)), left=len(turns) - len(chosen))
+        rows = _receipts(_CHOSEN.all(conn, {"chosen_": chosen})) if chosen else []
+        return Batch(sorted(rows, key=lambda row: (row.received_at, row.seq)), more=len(turns) > len(chosen))
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Clear the marks of those that have one still."""
@@ -388,7 +351,7 @@ class Undecided:
             if left < 0 and seqs:
                 break
             seqs.append(row["seq"])
-        return Batch(_receipts(_THESE, conn, {"seqs_": seqs}) if seqs else [])
+        return Batch(_receipts(_THESE.all(conn, {"seqs_": seqs})) if seqs else [])
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
         """Forget that they are undecided."""
@@ -397,12 +360,12 @@ class Undecided:
         return set(conn.execute(gone).scalars())
 
 
-def _queue_of(source: str, verdict: int) -> str:
-    return source if verdict == verdicts.VERIFIED else ""
+def _queue_of(row: Row) -> str:
+    return str(row["source_id"]) if row["verdict"] == verdicts.VERIFIED else ""
 
 
-def _receipts(query: Hot, conn: sa.Connection, about: Mapping[str, object]) -> list[Receipt]:
-    return list(map(Receipt._make, query.tuples(conn, about)))
+def _receipts(rows: list[Row]) -> list[Receipt]:
+    return [Receipt._make(row.values()) for row in rows]
 
 
 def _move_cursor(conn: sa.Connection, batch: Batch) -> bool:

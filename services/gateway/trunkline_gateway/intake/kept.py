@@ -16,8 +16,8 @@ from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.hot import Hot
 
+from trunkline_gateway.hooks.unverified import ROW_BYTES
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.receipts import ROW_BYTES
 from trunkline_gateway.schema import kept_bytes, receipts, rejections, replays
 
 OVER = gauge("trunkline_tenants_over_quota", "Tenants whose receipts are more than their plan allows.")

@@ -25,9 +25,7 @@ _NO_OBJECT = "the body must be a JSON object"
 def is_form(content_type: str, body: bytes) -> bool:
     """Say whether a body is form-encoded: as its type says, or, of another type, by not looking like JSON."""
     kind = content_type.split(";", 1)[0].strip().lower()
-    begin = body[:1]
-    if begin not in (b"{", b"["):
-        begin = body.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    begin = body.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if kind == FORM:
         return begin != b"{"  # some accounts post JSON under the form's type
     return "json" not in kind and begin not in (b"{", b"[", b"")

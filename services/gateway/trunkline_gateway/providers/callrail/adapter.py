@@ -73,8 +73,8 @@ class CallRail:
         """See `Adapter.identify`."""
         _check(event_type)
         payload = parse(delivery.body, delivery.headers.get("content-type", ""))
-        aliases, own_id = _ids(event_type, payload)
-        dedup: tuple[str, ...] = (own_id or aliases[0],)
+        aliases = _aliases(event_type, payload)
+        dedup: tuple[str, ...] = (payload.identifier("resource_id", "id") or aliases[0],)
         # A call is modified many times: only the same words are the same event, and not after other ones.
         content = hashlib.sha256(delivery.body).hexdigest() if event_type in _MODIFIED else ""
         if content:
@@ -87,7 +87,7 @@ class CallRail:
         """See `Adapter.normalise`."""
         _check(event_type)
         payload = parse(body, content_type)
-        aliases, _ = _ids(event_type, payload)
+        aliases = _aliases(event_type, payload)
         fetch = event_type in _WITH_RECORDING and _has_new_recording(event_type, payload)
         form = forms.read(payload, "form_data") if event_type == "form_submission" else None
         statement = facts.state(source, event_type, payload, aliases[0], form, states_recording=fetch)
@@ -127,8 +127,8 @@ def _check(event_type: str) -> None:
         raise Malformed(f"the event type in the URL must be one of {', '.join(RANKS)}")
 
 
-def _ids(event_type: str, payload: Payload) -> tuple[tuple[str, ...], str | None]:
-    """Return the ids of the conversation, the lasting one first, and the event's own id where it has one.
+def _aliases(event_type: str, payload: Payload) -> tuple[str, ...]:
+    """Return the ids of the conversation, the lasting one first.
 
     Texts and forms have numbers of their own, so a numeric id is told apart from a call's.
     """
@@ -142,9 +142,7 @@ def _ids(event_type: str, payload: Payload) -> tuple[tuple[str, ...], str | None
         aliases.append(prefix + numeric if numeric.isdigit() else numeric)
     if not aliases:
         raise Malformed(f"one of {names[0]} and {names[1]} is required")
-    if names[0] == "resource_id":
-        return tuple(aliases), lasting or numeric
-    return tuple(aliases), payload.identifier("resource_id", "id")
+    return tuple(aliases)
 
 
 def _event_time(payload: Payload) -> datetime | None:
