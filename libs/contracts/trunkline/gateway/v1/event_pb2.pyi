@@ -70,7 +70,9 @@ class _ReceiptStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReceiptS
     RECEIPT_STATE_EVENT: _ReceiptState.ValueType  # 2
     """It told us of an event."""
     RECEIPT_STATE_REJECTED: _ReceiptState.ValueType  # 3
-    """Its signature was found wrong afterwards: it is among the rejections."""
+    """It became no event. Either its signature was found wrong afterwards, and it is among the rejections, or the gateway
+    could not write it as an event.
+    """
 
 class ReceiptState(_ReceiptState, metaclass=_ReceiptStateEnumTypeWrapper):
     """What became of a receipt."""
@@ -82,7 +84,9 @@ RECEIPT_STATE_WAITING: ReceiptState.ValueType  # 1
 RECEIPT_STATE_EVENT: ReceiptState.ValueType  # 2
 """It told us of an event."""
 RECEIPT_STATE_REJECTED: ReceiptState.ValueType  # 3
-"""Its signature was found wrong afterwards: it is among the rejections."""
+"""It became no event. Either its signature was found wrong afterwards, and it is among the rejections, or the gateway
+could not write it as an event.
+"""
 Global___ReceiptState: _TypeAlias = ReceiptState  # noqa: Y015
 
 class _Verdict:
