@@ -8,7 +8,7 @@ from trunkline.audio.v1 import recording_pb2, transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified

@@ -16,7 +16,7 @@ import structlog
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.hooks.headers import unpack
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from gateway_sources import SECRET, Feed, resolved
 from gateway_spool import CONFIRM_SECONDS, opened, receipt, spool_some
-from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap

@@ -25,7 +25,7 @@ from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
-from trunkline_gateway.hooks.ceilings import Buckets
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.rejection_log import RejectionLog
