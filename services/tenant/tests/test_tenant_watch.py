@@ -165,7 +165,7 @@ async def test_a_drain_ends_the_watches_instead_of_waiting_for_them(store_url):
         with watching(suite) as watcher:
             await watcher.until_caught_up()
             async with asyncio.timeout(5):
-                await suite.app.stop()
+                await suite.app.server.stop()
             assert await watcher.call.read() is grpc.aio.EOF
 
 
