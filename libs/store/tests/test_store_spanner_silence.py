@@ -120,12 +120,11 @@ def _running(before):
     return names
 
 
-def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed(monkeypatch):
+def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed():
     from trunkline_store.spanner import deadline
 
     now = [100.0]
-    monkeypatch.setattr(deadline.time, "monotonic", lambda: now[0])
-    line = deadline.Line()
+    line = deadline.Line(lambda: now[0])
 
     def after(seconds):
         now[0] += seconds
