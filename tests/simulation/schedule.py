@@ -7,15 +7,11 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from unittest import mock
 
 import purgatory.domain.model
 from trunkline_gateway import schema
-from trunkline_gateway.intake import admission as admit
-from trunkline_gateway.intake import inbox, spool, spool_rows
-from trunkline_gateway.jobs import service as jobs
-from trunkline_gateway.pipeline import breakers
+from trunkline_gateway.intake import spool, spool_rows
 from trunkline_jobs import queue
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
@@ -32,7 +28,6 @@ from tools.chaos.stored import Stored, of_gateway, of_tenant, still_waiting
 from tools.chaos.verdict import judge
 from tools.suite.seed import SeededSource, SeededTenant
 
-SPOOL = Path("/nonexistent/simulation/spool.db")
 _PATIENCE_SECONDS = 3_000.0  # of virtual time, from the last fault until nothing waits
 TENANTS = ("acme", "globex")
 _LOGS = ("intake.inbox", "pipeline.worker", "pipeline.reports")
@@ -74,8 +69,8 @@ class World:
         self.rng = random.Random(f"simulation {seed}")
         random.seed(seed)  # production code's jitter
         self.gateway_disk, self.tenant_disk, self.spool_disk = disks
-        self.spool_path = SPOOL
         self.spool_life = None
+        self.unclosed = []
         self.violations = []
         self.background = set()
         self.stops = {}
@@ -134,8 +129,7 @@ class Simulation:
 
     @contextlib.contextmanager
     def installed(self):
-        """Put virtual time and the simulated spool where production code looks for the machine's."""
-        shim = LoopTime(time)
+        """Put the simulated spool, and virtual time for the breakers' library, where they are looked for."""
 
         async def open_database(url, metadata, **options):
             return self._world.open_spool()
@@ -143,14 +137,10 @@ class Simulation:
         with contextlib.ExitStack() as stack:
             for disk in self._disks:
                 stack.callback(disk.close)
-            for module in (purgatory.domain.model, breakers, inbox, admit):
-                stack.enter_context(mock.patch.object(module, "time", shim))
+            stack.enter_context(mock.patch.object(purgatory.domain.model, "time", LoopTime(time)))
             stack.enter_context(mock.patch.object(spool.Database, "open", open_database))
             for name in ("Claims", "Leases"):  # stateless, but for statements that take milliseconds to build
                 stack.enter_context(mock.patch.object(queue, name, self._once(getattr(queue, name))))
-            # A retry that is due by time alone: looked for less often, for speed.
-            stack.enter_context(mock.patch.object(jobs, "_LOOK_SECONDS", 2.0))
-            stack.enter_context(mock.patch.object(inbox, "_LOOK_SECONDS", 1.5))
             for quiet in _LOGS:
                 stack.enter_context(mock.patch(f"trunkline_gateway.{quiet}.log", _Unheard()))
             gc.disable()  # a run's rubbish is collected in one go, see `run`

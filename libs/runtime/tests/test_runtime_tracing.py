@@ -20,18 +20,18 @@ ONE = "trunkline.test.v1.EchoService/One"
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def spans() -> Iterator[Any]:
     """Export to memory; calling it gives what was exported."""
     memory = InMemorySpanExporter()
     exporter = OtelExporter("tenant", "", exporter=memory)
-    monkeypatch.setattr(tracing, "_exporter", [exporter])
+    end = tracing.export(exporter)
 
     def finished() -> list[Any]:
         exporter._provider.force_flush()
         return list(memory.get_finished_spans())
 
     yield finished
-    exporter.shutdown()
+    end()
 
 
 @pytest.mark.parametrize(

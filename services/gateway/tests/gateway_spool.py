@@ -13,6 +13,7 @@ from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
+from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
 
@@ -102,13 +103,13 @@ class Faulty:
 
 
 class World:
-    def __init__(self, db, spool, confirm_seconds):
+    def __init__(self, db, spool, confirm_seconds, pace):
         self.db, self.spool = db, spool
         self.store = Faulty(db.appender(schema.receipts))
         self.stored = Stored(db)
         self.admitted = 0
         self.inbox = SpoolingInbox(
-            self.store, self.stored, spool, confirm_seconds=confirm_seconds, admit_soon=self._admit
+            self.store, self.stored, spool, confirm_seconds=confirm_seconds, admit_soon=self._admit, pace=pace
         )
 
     def _admit(self):
@@ -138,11 +139,18 @@ class World:
 
 
 @asynccontextmanager
-async def opened(folder, max_bytes=1 << 20, confirm_seconds=CONFIRM_SECONDS, running=True, spool_path=None):
+async def opened(
+    folder,
+    max_bytes=1 << 20,
+    confirm_seconds=CONFIRM_SECONDS,
+    running=True,
+    spool_path=None,
+    look_seconds=0.25,
+):
     """Run until the end of the block; leaving it is a clean stop, but of a spool that holds what it holds."""
     async with await Database.open(f"sqlite:///{folder}/gateway.db", schema.metadata) as db:
         spool = Spool(spool_path or folder / "spool.db", max_bytes, now=lambda: NOW)
-        world = World(db, spool, confirm_seconds)
+        world = World(db, spool, confirm_seconds, Pace(intervals={"inbox.look": look_seconds}))
         await world.inbox.open()
         loops = [asyncio.create_task(world.inbox.watch())]
         if running:

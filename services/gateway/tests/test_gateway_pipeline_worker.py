@@ -686,8 +686,8 @@ class TestStopping:
 
 START = """
 import asyncio
-from trunkline_gateway.pipeline.app import run_worker
+from trunkline_gateway.pipeline.app import serve
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.config import load
-asyncio.run(run_worker(load(WorkerConfig, "worker")))
+asyncio.run(serve(load(WorkerConfig, "worker")))
 """

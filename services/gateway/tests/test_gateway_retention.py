@@ -14,7 +14,6 @@ from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
-from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.providers.base import Delivery
 
 DAY = 86_400.0
@@ -28,11 +27,7 @@ def kept(days, source_id="s-1"):
 
 @pytest.fixture
 async def world(tmp_path):
-    async with opened(tmp_path, kept(3), kept(0, "s-2")) as world:
-        world.admission = Admission(
-            world.db, world.queue, world.sources, keep_rejections=50, jobs_ready=lambda tenants: None,
-            unverified=world.unverified, events_days=10,
-        )  # fmt: skip
+    async with opened(tmp_path, kept(3), kept(0, "s-2"), events_days=10) as world:
         yield world
 
 

@@ -64,7 +64,11 @@ def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
         return _nothing
     from trunkline_runtime.observe.otel import OtelExporter  # noqa: PLC0415 -- costs time and memory only where it is used
 
-    exporter: Exporter = OtelExporter(service, otlp_endpoint)
+    return export(OtelExporter(service, otlp_endpoint))
+
+
+def export(exporter: Exporter) -> Callable[[], None]:
+    """Export spans through `exporter` from now on; return what ends it."""
     _exporter[:] = [exporter]
 
     def end() -> None:

@@ -8,9 +8,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
@@ -120,6 +120,16 @@ class Server:
             self._stack = self._stack.pop_all()
         garbage.settle()
         log.info("started", address=self.address, seconds=round(time.perf_counter() - began, 3))
+
+    @asynccontextmanager
+    async def running(self, *loops: Coroutine[Any, Any, None]) -> AsyncIterator[Self]:
+        """Serve, with these loops beside it, while the block lasts; then drain. Raises ConfigError."""
+        async with AsyncExitStack() as stack:
+            for loop in loops:
+                stack.callback(asyncio.create_task(loop).cancel)
+            await self.start()
+            stack.push_async_callback(self.stop)
+            yield self
 
     async def serve_until_stopped(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""

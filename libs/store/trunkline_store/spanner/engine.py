@@ -43,8 +43,17 @@ class SpannerDatabase(Database):
         recursive_queries=False,
     )
 
-    def __init__(self, client: Client, sessions: Sessions, *, readers: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        sessions: Sessions,
+        *,
+        readers: int,
+        clock: Clock,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self.clock = clock
+        self._silence_seconds = silence_seconds
         self.address: Address = client.address
         self._client = client
         self._sessions = sessions
@@ -65,9 +74,19 @@ class SpannerDatabase(Database):
 
     @classmethod
     async def open_url(
-        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+        cls,
+        url: URL,
+        metadata: sa.MetaData,
+        *,
+        migrations: str | None,
+        readers: int,
+        clock: Clock,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> SpannerDatabase:
-        """Connect, warm the sessions, check the schema; nothing is migrated here."""
+        """Connect, warm the sessions, check the schema; nothing is migrated here.
+
+        A Spanner that owes an answer for `silence_seconds` is given up by a process that stops.
+        """
         address = parse_address(url)
         client = await asyncio.to_thread(Client, address)
         try:
@@ -75,7 +94,7 @@ class SpannerDatabase(Database):
         except asyncio.CancelledError:
             client.cut()  # its thread would hold up the end of the process
             raise
-        return cls(client, sessions, readers=readers, clock=clock)
+        return cls(client, sessions, readers=readers, clock=clock, silence_seconds=silence_seconds)
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over one snapshot, exactly that old if told, but no older than this object.
@@ -146,7 +165,7 @@ class SpannerDatabase(Database):
             self._hurrying.cancel()
 
     async def _cut_when_silent(self) -> None:
-        while self._client.silent_for() < SILENCE_SECONDS:  # noqa: ASYNC110 - silence is no event
+        while self._client.silent_for() < self._silence_seconds:  # noqa: ASYNC110 - silence is no event
             await asyncio.sleep(_LOOK_SECONDS)
         self._client.cut()
 

@@ -19,7 +19,7 @@ from trunkline_store.database import Database, Lane, StoreStats
 from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
-from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.checkpoint import RESET_BYTES, Checkpointer
 from trunkline_store.sqlite.connect import connect_writer, make_private
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.lock import FileLock
@@ -46,7 +46,14 @@ class SqliteDatabase(Database):
     )
 
     def __init__(
-        self, path: Path, lock: FileLock, raw: sqlite3.Connection, *, readers: int, clock: Clock
+        self,
+        path: Path,
+        lock: FileLock,
+        raw: sqlite3.Connection,
+        *,
+        readers: int,
+        clock: Clock,
+        log_bytes: int = RESET_BYTES,
     ) -> None:
         self.path = path
         self.clock = clock
@@ -57,18 +64,27 @@ class SqliteDatabase(Database):
         self._tx = Transaction(raw)
         self._writer = Writer(self._tx, self._loop, max_calls=CALLS_THAT_WAIT)
         self._readers = Readers(path, readers)
-        self._checkpointer = Checkpointer(path, raw, lambda: self._writer.commits, self._writer.between_turns)
+        self._checkpointer = Checkpointer(
+            path, raw, lambda: self._writer.commits, self._writer.between_turns, log_bytes
+        )
         self._appenders: dict[str, SqliteAppender] = {}
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open_url(
-        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+        cls,
+        url: URL,
+        metadata: sa.MetaData,
+        *,
+        migrations: str | None,
+        readers: int,
+        clock: Clock,
+        log_bytes: int = RESET_BYTES,
     ) -> SqliteDatabase:
-        """Lock, open, bring the schema up to date, start the threads."""
+        """Lock, open, bring the schema up to date, start the threads; a log of `log_bytes` is reset."""
         path = _file_of(url)
         lock, raw = await asyncio.to_thread(_open, path, metadata, migrations)
-        database = cls(path, lock, raw, readers=readers, clock=clock)
+        database = cls(path, lock, raw, readers=readers, clock=clock, log_bytes=log_bytes)
         database._writer.start()
         database._checkpointer.start()
         return database

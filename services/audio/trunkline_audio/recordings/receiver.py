@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 
 from trunkline_audio.engines.base import EngineError
@@ -66,7 +66,10 @@ class Order:
 
 
 class RecordingReceiver:
-    """Fetches recordings, each once, `at_once` of them at a time."""
+    """Fetches recordings, each once, `at_once` of them at a time.
+
+    Intervals: `fetch.margin`, what is left of a caller's time once the bytes are there.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class RecordingReceiver:
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
+        pace: Pace = MACHINE,
     ) -> None:
         self._recordings = recordings
         self._quota = Quota(recordings)
@@ -87,6 +91,8 @@ class RecordingReceiver:
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
+        self._pace = pace
+        self._margin_seconds = pace.interval("fetch.margin", _MARGIN_SECONDS)
         self._flights: Flights[str, Recording] = Flights()
 
     async def receive(self, order: Order) -> Recording:
@@ -178,11 +184,13 @@ class RecordingReceiver:
     @asynccontextmanager
     async def _opened(self, order: Order) -> AsyncIterator[Fetched]:
         until = (
-            None if order.seconds is None else time.monotonic() + max(1.0, order.seconds - _MARGIN_SECONDS)
+            None
+            if order.seconds is None
+            else self._pace.clock() + max(1.0, order.seconds - self._margin_seconds)
         )
 
         def left() -> float | None:
-            return None if until is None else max(0.1, until - time.monotonic())
+            return None if until is None else max(0.1, until - self._pace.clock())
 
         if not order.url_field:
             async with self._fetcher.fetch(order.url, order.headers, left()) as fetched:

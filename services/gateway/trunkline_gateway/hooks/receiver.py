@@ -25,13 +25,12 @@ from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
-from trunkline_gateway.hooks.ceilings import Buckets
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
+from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified, weight_of
-from trunkline_gateway.intake.kept import GRACE, Kept
+from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -103,14 +102,12 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
-        ceiling: Buckets,
+        limits: Limits,
         *,
         public_url: str,
         max_body_bytes: int,
-        unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        kept: Kept | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
@@ -118,13 +115,13 @@ class Receiver:
         self._inbox = inbox
         self._rejected = rejected
         self._lines = RejectionLog()
-        self._ceiling = ceiling
+        self._limits = limits
+        self._ceiling = limits.ceiling
+        self._unverified = limits.unverified
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
-        self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
-        self._kept = kept
         self._sleep = sleep
         self._spread = 0.0
         self._accepted = {
@@ -139,21 +136,23 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
-        unverified: Unverified,
+        limits: Limits,
         admit_soon: Callable[[], None],
-        kept: Kept | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> Self:
         """Make one as the settings say."""
         return cls(
             sources,
             inbox,
             rejected,
-            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            limits,
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
-            unverified=unverified,
             admit_soon=admit_soon,
-            kept=kept,
+            now=now,
+            sleep=sleep,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,8 +224,8 @@ class Receiver:
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
         self._below_ceiling(source_id, source)
 
-        if source.receipts_quota and self._kept is not None:
-            self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
+        if source.receipts_quota:
+            self._hold_to_quota(source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
@@ -238,8 +237,11 @@ class Receiver:
         self._accepted[source.provider].inc()
         return receipt_id
 
-    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+    def _hold_to_quota(self, source: Source, size: int, resends: bool) -> None:
         """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        kept = self._limits.kept
+        if kept is None:
+            return
         if kept.is_over(source, 1 if resends else GRACE):
             message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
             raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)

@@ -190,7 +190,7 @@ class SourceMap:
         self._dirty.set()
         return source
 
-    async def follow(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def follow(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Follow the tenant service for ever; what is known goes on serving while it cannot be reached."""
         delay = 0.2
         while True:
@@ -239,7 +239,7 @@ class SourceMap:
         self._sources.pop(source_id, None)
         self._dirty.set()
 
-    async def persist(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def persist(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Write the cache on disk after changes, for ever; several changes make one write.
 
         It is there for a restart without the tenant service: one that cannot be written is tried again, no more.
