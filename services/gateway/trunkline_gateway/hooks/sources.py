@@ -112,7 +112,6 @@ class SourceMap:
         self._revision = 0  # all changes up to it were seen by the watch
         self._resets = 0
         self._dirty = asyncio.Event()
-        self.caught_up = False  # a watch is connected and its snapshot is complete
 
     def get(self, source_id: str) -> Source | None:
         """Return the source, or None when it is not known here (which is not yet a 404)."""
@@ -203,7 +202,6 @@ class SourceMap:
                     self._apply(message)
             except TrunklineError as error:
                 log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
-            self.caught_up = False
             await sleep(delay)
             delay = min(delay * 2, 5.0)
 
@@ -225,7 +223,6 @@ class SourceMap:
                     s for s in self._unconfirmed if self._resolved[s].revision <= self._revision
                 ]:
                     self._forget(source_id)
-                self.caught_up = True
 
     def _doubt_all(self) -> None:
         """Whatever the snapshot that comes does not hold will be forgotten when it is complete."""

@@ -109,7 +109,6 @@ class Facts:
     rank: int  # see RecordCallRequest.rank
     stages: tuple[str, ...]  # of FETCH, TRANSCRIBE, ANALYSE, RECORD
     recording: RecordingRequest | None = None
-    recording_pending: bool = False  # the event promises a recording that is not there yet
     recording_problem: str = ""  # why the recording that the event names cannot be asked for
     text: str = field(default="", repr=False)  # to analyse in place of a transcript
     event_time: datetime | None = None

@@ -109,7 +109,6 @@ class CallRail:
             rank=RANKS[event_type],
             stages=stages,
             recording=recording,
-            recording_pending=fetch and payload.text("recording") is None,
             recording_problem=problem,
             text=text,
             event_time=_event_time(payload),
