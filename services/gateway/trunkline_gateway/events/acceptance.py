@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import place_of
 from trunkline_store import Database, insert_appended
 
@@ -23,7 +23,7 @@ from trunkline_gateway.schema import receipts, rejections
 
 log = get_logger(__name__)
 
-ACCEPTED = Counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
+ACCEPTED = counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
 
 _A_BATCH = 20  # whole bodies are read
 

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
@@ -35,7 +35,7 @@ from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
 log = get_logger(__name__)
 
-REPLAYED = Counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
+REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
 DEFAULT_RATE = 10.0
 # As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.

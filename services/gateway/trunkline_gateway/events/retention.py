@@ -10,8 +10,8 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
@@ -31,7 +31,7 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-EXPIRED = Counter("trunkline_expired_total", "What was deleted when its days were over.", ["kind"])
+EXPIRED = counter("trunkline_expired_total", "What was deleted when its days were over.", ["kind"])
 
 _RECEIPTS_A_STEP = 100  # each with its mark
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol, Self
 
-from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids
@@ -46,8 +46,8 @@ _QUOTA_RETRY_SECONDS = 3_600
 _HELD_SECONDS = 0.5
 _GOLDEN = 0.618
 
-RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
-SECONDS = Histogram(
+RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = histogram(
     "trunkline_receive_seconds",
     "From the first byte of a webhook to its 202.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),

@@ -19,10 +19,10 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
@@ -50,11 +50,11 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-LAG = Gauge(
+LAG = gauge(
     "trunkline_admission_lag_seconds",
     "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
-ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
+ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _ENCODED = HEADER.encode()
 _SLICE = 32
