@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trunkline.tenant.v1 import call_service_pb2
 from trunkline_runtime.api import filters, paging, resources
 from trunkline_runtime.api.filters import Condition, FieldType
 from trunkline_runtime.errors import InvalidArgument
@@ -121,6 +122,16 @@ def test_page_sizes() -> None:
     assert [paging.page_size(n) for n in (0, 1, 500, 10_000)] == [50, 1, 500, 500]
     with pytest.raises(InvalidArgument, match="page_size"):
         paging.page_size(-1)
+
+
+def test_a_place_holds_the_size_and_finds_its_key_only_for_the_same_question() -> None:
+    asked = call_service_pb2.ListCallsRequest(page_size=7)
+    place = paging.place_of(asked, "ListCalls", "acme", "spam = true")
+    assert (place.size, place.after((str,))) == (7, None)
+    asked.page_token = place.next(["abc"])
+    assert paging.place_of(asked, "ListCalls", "acme", "spam = true").after((str,)) == ("abc",)
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.place_of(asked, "ListCalls", "acme", "spam = false").after((str,))
 
 
 FIELDS = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -37,9 +36,6 @@ _OF_EVENTS = {
     "call": FieldType.STRING,
     "provider_call_id": FieldType.STRING,
 }
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 _MOST = 100
 _SHOWN_BODY = 64 * 1024
 
@@ -65,7 +61,7 @@ def rejection_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
-    value, compare = str(condition.value), _COMPARE[condition.op]
+    value = str(condition.value)
     match condition.field:
         case "receipt_id":
             told = sa.select(event_receipts.c.event_id)
@@ -77,7 +73,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
             return events.c.event_id.not_in(told)
         case "call":
             name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
-            same: sa.ColumnElement[bool] = compare(events.c.call, name)
+            same: sa.ColumnElement[bool] = condition.over(events.c.call, name)
             return same
         case "provider_call_id":
             return (
@@ -86,7 +82,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
                 else (sa.or_(events.c.provider_call_id != value, events.c.provider_call_id.is_(None)))
             )
         case "update_time":
-            when: sa.ColumnElement[bool] = compare(events.c.updated_at, condition.value)
+            when: sa.ColumnElement[bool] = condition.over(events.c.updated_at, condition.value)
             return when
         case _:
             return _over(condition, events)
@@ -105,7 +101,7 @@ def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
         case _:
             column = jobs.c.state
             value = _ASKED_STATES[value]
-    compared: sa.ColumnElement[bool] = _COMPARE[condition.op](column, value)
+    compared: sa.ColumnElement[bool] = condition.over(column, value)
     return compared
 
 
