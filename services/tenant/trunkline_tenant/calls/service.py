@@ -12,6 +12,7 @@ from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.filters import FieldType, Value
+from trunkline_runtime.api.times import utc
 from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.records.keyset import Page
@@ -21,7 +22,6 @@ from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import call_aliases, calls
-from trunkline_tenant.times import utc
 
 _MOST_ID = 256
 _SURELY_GOOD = 253_000_000_000  # seconds since 1970, in the year 9987: what lies beyond is looked at closely

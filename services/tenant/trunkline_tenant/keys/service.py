@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc, tenant_pb2
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import timestamp, utc
 from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
@@ -21,7 +22,6 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.schema import api_keys, tenants
 from trunkline_tenant.tenants import rows as tenant_rows
-from trunkline_tenant.times import timestamp, utc
 
 PREFIX = "tl_"
 OPERATOR_PREFIX = "tl_op_"

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2
 from trunkline_runtime.api.resources import new_id
+from trunkline_runtime.api.times import timestamp
 from trunkline_store import Database
 
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_secrets as table
-from trunkline_tenant.times import timestamp
 
 SIGNING = "signing"
 FETCHING = "fetching"

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import AlreadyExists, InvalidArgument
 from trunkline_runtime.identity.callers import CallerKind, current_caller
 from trunkline_store import Database, insert_if_absent
@@ -21,7 +22,6 @@ from trunkline_tenant.schema import tenants
 from trunkline_tenant.sources import changes
 from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
-from trunkline_tenant.times import timestamp
 
 _CREATE = "CreateTenant"
 _CHANGEABLE = ("display_name", "state", "retention", "plan")
