@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline.tenant.v1 import call_service_pb2
-from trunkline_runtime.api import filters, paging, resources
+from trunkline.tenant.v1 import call_pb2, call_service_pb2
+from trunkline_runtime.api import filters, paging, resources, times
 from trunkline_runtime.api.filters import Condition, FieldType
 from trunkline_runtime.errors import InvalidArgument
 
@@ -262,3 +262,10 @@ def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
         resources.parse(CALL, f"tenants/acme/calls/{huge}")
     assert not resources.is_id(huge)
     assert time.thread_time() - began < 0.2  # of the processor, however busy the machine is
+
+
+def test_a_time_that_a_request_leaves_out_is_none() -> None:
+    call = call_pb2.Call()
+    assert times.given_time(call, "start_time") is None
+    call.start_time.FromDatetime(datetime(2026, 11, 20, tzinfo=UTC))
+    assert times.given_time(call, "start_time") == datetime(2026, 11, 20, tzinfo=UTC)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
@@ -36,7 +36,7 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
             call_id=ids["call"],
             generation=request.generation,
             conversation=dialogue_of(request),
-            expire_at=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
+            expire_at=given_time(request, "expire_time"),
         )
         return (await self._analyser.analyse(task)).to_proto()
 

@@ -21,6 +21,7 @@ from trunkline_runtime.errors import (
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
+from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import EngineError
 from trunkline_audio.media.blobs import Blobs, BlobStat
@@ -29,7 +30,6 @@ from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
-from trunkline_audio.retention import expiry
 from trunkline_audio.transcripts.preparation import Examined, Preparer
 
 log = logs.get_logger(__name__)

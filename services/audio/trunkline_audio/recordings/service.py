@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 from trunkline.audio.v1 import recording_pb2, recording_service_pb2, recording_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import NotFound
 
 from trunkline_audio.media.blobs import Blobs
@@ -14,7 +15,6 @@ from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings, blob_key
-from trunkline_audio.retention import given_time
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):

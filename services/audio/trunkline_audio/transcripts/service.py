@@ -6,10 +6,10 @@ from typing import Any
 
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
-from trunkline_audio.retention import given_time
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
+from trunkline_store.records.expiry import lives
 
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
@@ -116,7 +117,7 @@ def weighed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
     """Return the query of a tenant's rejections as `weight_of` takes them; none that is past its days."""
     shown = (rejections.c.rejection_id, rejections.c.received_at)
     weights = (rejections.c.size_bytes, rejections.c.stored_bytes)
-    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
+    kept = lives(rejections.c.expire_at, now)
     return sa.select(*shown, *weights).where(rejections.c.tenant_id == tenant, kept)
 
 

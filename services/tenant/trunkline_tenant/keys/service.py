@@ -18,6 +18,7 @@ from trunkline_runtime.api.times import timestamp, utc
 from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
+from trunkline_store.records.expiry import is_over
 from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.schema import api_keys, tenants
@@ -49,7 +50,7 @@ class LocalAuthenticator:
         known = bytes(row["secret_hash"]) if row is not None else bytes(hashlib.sha256().digest_size)
         if not hmac.compare_digest(_hash(secret), known) or row is None:
             raise _nobody()
-        if row["expire_time"] is not None and row["expire_time"] <= self._db.clock.now():
+        if is_over(row["expire_time"], self._db.clock.now()):
             raise Unauthenticated("the API key has expired", reason="API_KEY_EXPIRED")
         if row["tenant_state"] != tenant_pb2.TENANT_STATE_ACTIVE:
             raise Unauthenticated("the tenant is suspended", reason="TENANT_SUSPENDED")
