@@ -16,6 +16,7 @@ from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_runtime.process.periodic import set_aside
+from trunkline_runtime.resilience import Pauses
 
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.providers.base import Secret, Source
@@ -191,19 +192,18 @@ class SourceMap:
 
     async def follow(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Follow the tenant service for ever; what is known goes on serving while it cannot be reached."""
-        delay = 0.2
+        pauses = Pauses(0.2, 5.0)
         while True:
             if self._revision == 0:
                 self._doubt_all()
             try:
                 async for message in self._feed.watch(self._revision):
-                    delay = 0.2
+                    pauses.reset()
                     self._resting_until = -math.inf
                     self._apply(message)
             except TrunklineError as error:
-                log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
-            await sleep(delay)
-            delay = min(delay * 2, 5.0)
+                log.warning("sources_watch_lost", reason=error.reason, retry_seconds=pauses.seconds)
+            await pauses.rest(sleep)
 
     def _apply(self, message: source_service_pb2.WatchSourcesResponse) -> None:
         self._revision = max(self._revision, message.revision)
