@@ -28,7 +28,6 @@ from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
 from trunkline_gateway.hooks.encodings import HEADER
 from trunkline_gateway.hooks.sources import SourceMap
@@ -38,6 +37,7 @@ from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, s
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.schema import (
     deleted_tenants,

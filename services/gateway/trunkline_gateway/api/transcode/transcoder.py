@@ -18,7 +18,6 @@ from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
@@ -28,6 +27,7 @@ from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.writer import Write, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.http_errors import Header
+from trunkline_gateway.json_bounds import is_heavy
 
 Backend = Callable[[str], grpc.aio.Channel]
 """The channel to the service of a proto package."""
