@@ -18,10 +18,10 @@ from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
+from trunkline_audio.media.preparation import Preparer
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.transcripts.preparation import Preparer
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment
 
 log = logs.get_logger(__name__)
