@@ -29,7 +29,7 @@ from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rows import event_conditions, joined
+from trunkline_gateway.events.rows import counted, event_conditions, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
 from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
@@ -44,7 +44,6 @@ _STEP_SECONDS = 0.5
 _STEP_MOST = 100
 _LOOK_SECONDS = 5.0
 _LOOK_SECONDS_RUNNING = 0.1
-_SAMPLE = 20
 _ASIDE_SECONDS = 300.0
 
 
@@ -282,16 +281,7 @@ def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[An
 
 
 def _count(conn: sa.Connection, wanted: Wanted, now: datetime) -> tuple[int, list[str]]:
-    where = _fitting(wanted.tenant, wanted.filter, wanted.force, now)
-    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
-    first = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .where(*where)
-        .order_by(events.c.received_at, events.c.event_id)
-        .limit(_SAMPLE)
-    )
-    return total, [f"tenants/{wanted.tenant}/events/{event}" for event in conn.execute(first).scalars()]
+    return counted(conn, wanted.tenant, _fitting(wanted.tenant, wanted.filter, wanted.force, now))
 
 
 def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:

@@ -38,6 +38,7 @@ _OF_EVENTS = {
     "provider_call_id": FieldType.STRING,
 }
 _MOST = 100
+_SAMPLE = 20
 _SHOWN_BODY = 64 * 1024
 
 _JOB_COLUMNS = (
@@ -49,6 +50,21 @@ def joined() -> sa.Join:
     """Return events with their jobs."""
     mine = (jobs.c.job_id == events.c.event_id) & (jobs.c.tenant_id == events.c.tenant_id)
     return events.join(jobs, mine)
+
+
+def counted(
+    conn: sa.Connection, tenant: str, where: Sequence[sa.ColumnElement[bool]]
+) -> tuple[int, list[str]]:
+    """Return how many of `joined()` fit, and the names of the first 20 as a sample."""
+    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
+    first = conn.execute(oldest(where, _SAMPLE)).scalars()
+    return total, [f"tenants/{tenant}/events/{event}" for event in first]
+
+
+def oldest(where: Sequence[sa.ColumnElement[bool]], most: int) -> sa.Select[Any]:
+    """Return the query of the ids of those of `joined()` that fit, the oldest first."""
+    query = sa.select(events.c.event_id).select_from(joined()).where(*where)
+    return query.order_by(events.c.received_at, events.c.event_id).limit(most)
 
 
 def event_conditions(filter_: str, tenant: str) -> list[sa.ColumnElement[bool]]:

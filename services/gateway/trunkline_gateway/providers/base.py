@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -79,6 +80,11 @@ class RecordingRequest:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     url_field: str = ""  # see FetchRecordingRequest.url_field
+
+
+def link_key(url: str) -> str:
+    """Return what tells a file by its link. Signed links change with every sending: what is before the query stays."""
+    return hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
