@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_runtime.api import filters, paging, resources
+from trunkline.tenant.v1 import call_pb2, call_service_pb2
+from trunkline_runtime.api import filters, paging, resources, times
 from trunkline_runtime.api.filters import Condition, FieldType
 from trunkline_runtime.errors import InvalidArgument
 
@@ -121,6 +122,16 @@ def test_page_sizes() -> None:
     assert [paging.page_size(n) for n in (0, 1, 500, 10_000)] == [50, 1, 500, 500]
     with pytest.raises(InvalidArgument, match="page_size"):
         paging.page_size(-1)
+
+
+def test_a_place_holds_the_size_and_finds_its_key_only_for_the_same_question() -> None:
+    asked = call_service_pb2.ListCallsRequest(page_size=7)
+    place = paging.place_of(asked, "ListCalls", "acme", "spam = true")
+    assert (place.size, place.after((str,))) == (7, None)
+    asked.page_token = place.next(["abc"])
+    assert paging.place_of(asked, "ListCalls", "acme", "spam = true").after((str,)) == ("abc",)
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.place_of(asked, "ListCalls", "acme", "spam = false").after((str,))
 
 
 FIELDS = {
@@ -251,3 +262,10 @@ def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
         resources.parse(CALL, f"tenants/acme/calls/{huge}")
     assert not resources.is_id(huge)
     assert time.thread_time() - began < 0.2  # of the processor, however busy the machine is
+
+
+def test_a_time_that_a_request_leaves_out_is_none() -> None:
+    call = call_pb2.Call()
+    assert times.given_time(call, "start_time") is None
+    call.start_time.FromDatetime(datetime(2026, 11, 20, tzinfo=UTC))
+    assert times.given_time(call, "start_time") == datetime(2026, 11, 20, tzinfo=UTC)

@@ -36,9 +36,9 @@ def busy(conn):
 
 
 async def commits_until(db, work):
-    before = db.stats().commits
+    before = db._writer.commits
     await work()
-    return db.stats().commits - before
+    return db._writer.commits - before
 
 
 async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
@@ -130,28 +130,11 @@ async def test_the_normal_lane_rests_while_rows_are_appended():
     assert turns._normal_from == 0.0
 
 
-async def test_the_append_lane_goes_first(db):
-    order = []
-    gate = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def holds(conn):
-        loop.call_soon_threadsafe(gate.set)
-        time.sleep(writer.NORMAL_SECONDS * 2)  # uses up the normal lane's time of this turn
-
-    first = asyncio.ensure_future(db.write(holds))
-    await gate.wait()
-    normal = [asyncio.ensure_future(db.write(lambda conn: order.append("normal"))) for _ in range(3)]
-    urgent = asyncio.ensure_future(db.write(lambda conn: order.append("append"), lane="append"))
-    await asyncio.gather(first, *normal, urgent)
-    assert order == ["append", "normal", "normal", "normal"]
-
-
 async def test_many_share_one_commit(db):
     await db.appender(ENTRIES).append(("warm", None, None))
-    before = db.stats().commits
+    before = db._writer.commits
     await asyncio.gather(*[db.appender(ENTRIES).append((str(n), None, None)) for n in range(400)])
-    assert db.stats().commits - before <= 10
+    assert db._writer.commits - before <= 10
 
 
 async def test_the_log_is_reset_under_saturation(url, tmp_path):
@@ -175,7 +158,7 @@ async def test_the_log_is_reset_under_saturation(url, tmp_path):
 async def test_an_idle_store_folds_its_log_into_the_file(db):
     await db.write(add(**thing("one", raw=b"x" * 200_000)))
     async with asyncio.timeout(30):
-        while db._checkpointer.idle_at != db.stats().commits:
+        while db._checkpointer.idle_at != db._writer.commits:
             await asyncio.sleep(0.01)
 
 

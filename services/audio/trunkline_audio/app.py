@@ -28,13 +28,13 @@ from trunkline_audio.engines.loader import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata
-from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber

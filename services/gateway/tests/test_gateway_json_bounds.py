@@ -11,7 +11,7 @@ import gateway_echo as echo
 import pytest
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.api import json_bounds
+from trunkline_gateway import json_bounds
 from trunkline_gateway.api.transcode import reader
 from trunkline_gateway.providers import bodies, payload
 from trunkline_gateway.providers.base import Delivery, Malformed, Source

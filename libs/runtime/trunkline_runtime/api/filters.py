@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import enum
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trunkline_runtime.errors import InvalidArgument
 
-EQUALITY = ("=", "!=")
-COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
+_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+COMPARISON = tuple(_COMPARE)
+EQUALITY = COMPARISON[:2]
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
 _MOST_CHARACTERS = 2_000
@@ -78,6 +83,10 @@ class Condition:
     field: str
     op: str
     value: Value
+
+    def over(self, column: Any, value: Any) -> Any:
+        """Return the comparison of a column (anything with operators) with `value`, the column's own form of ours."""
+        return _COMPARE[self.op](column, value)
 
 
 @dataclass(frozen=True, slots=True)

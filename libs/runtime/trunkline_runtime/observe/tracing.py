@@ -117,11 +117,6 @@ def new_span_id() -> str:
     return f"{_random.getrandbits(64) or 1:016x}"
 
 
-def exporting() -> bool:
-    """Tell whether spans are exported at all."""
-    return bool(_exporter)
-
-
 def server_span(method: str, traceparent: str | None) -> AbstractContextManager[Span | None]:
     """Open the span of a call that is served, in the caller's trace or a new one."""
     parent = incoming(traceparent)

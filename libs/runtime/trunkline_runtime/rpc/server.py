@@ -81,7 +81,6 @@ class Server:
         self.ready: Ready = self.health.told
         """Whether the service serves, and why not: what /readyz of the metrics' address tells."""
         self.port = 0
-        self.metrics_port = 0
 
     @property
     def address(self) -> str:
@@ -108,7 +107,6 @@ class Server:
                 lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )
             self._stack.callback(metrics.close)
-            self.metrics_port = metrics.port
             server = self._build()
             self.port = self._bind(server)
             await server.start()

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
-from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.database import Database
 from trunkline_store.features import Features
 from trunkline_store.spanner.address import Address, parse_address
 from trunkline_store.spanner.appender import RowForm, SpannerAppender
@@ -67,7 +67,6 @@ class SpannerDatabase(Database):
         )
         self._append_pool = ThreadPoolExecutor(self.address.appends, thread_name_prefix="spanner-append")
         self._appenders: dict[str, SpannerAppender] = {}
-        self._batches = 0
         self._opened = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
         self._hurrying: asyncio.Task[None] | None = None
@@ -105,8 +104,8 @@ class SpannerDatabase(Database):
             staleness = min(staleness, timedelta(seconds=time.monotonic() - self._opened))
         return await self._readers.call(fn, staleness)
 
-    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
-        """Run a callback in a read-write transaction of its own; lanes are SQLite's, with its one writer."""
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run a callback in a read-write transaction of its own."""
         return await self._writers.call(fn)
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
@@ -119,7 +118,6 @@ class SpannerDatabase(Database):
                 self._sessions,
                 self._append_pool,
                 self._writers.check_open,
-                self._count_batch,
                 max_rows=max_rows,
                 max_bytes=max_bytes,
             )
@@ -128,15 +126,6 @@ class SpannerDatabase(Database):
     async def check(self) -> None:
         """Return if Spanner answers."""
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
-
-    def stats(self) -> StoreStats:
-        """Return figures for metrics."""
-        return StoreStats(
-            commits=self._writers.done + self._batches,
-            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
-            waiting_calls=self._writers.waiting,
-            log_bytes=0,
-        )
 
     @property
     def repeated(self) -> int:
@@ -175,9 +164,6 @@ class SpannerDatabase(Database):
         self._append_pool.shutdown(wait=True)
         self._sessions.close()
         self._client.close()
-
-    def _count_batch(self) -> None:
-        self._batches += 1
 
 
 def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers: int) -> Sessions:

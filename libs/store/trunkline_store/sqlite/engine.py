@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
-from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.database import Database
 from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
@@ -97,9 +97,9 @@ class SqliteDatabase(Database):
         """Run a short callback over a snapshot, here and now."""
         return self._readers.call_here(fn)
 
-    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+    async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback in the writer's transaction."""
-        value: T = await self._writer.submit(fn, lane)
+        value: T = await self._writer.submit(fn, "normal")
         return value
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
@@ -122,15 +122,6 @@ class SqliteDatabase(Database):
         """Return if both a read and the writer answer."""
         self._writer.check_open()
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
-
-    def stats(self) -> StoreStats:
-        """Return figures for metrics."""
-        return StoreStats(
-            commits=self._writer.commits,
-            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
-            waiting_calls=self._writer.waiting,
-            log_bytes=self._checkpointer.wal_bytes,
-        )
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the file, free the lock."""

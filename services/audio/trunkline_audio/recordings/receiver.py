@@ -21,16 +21,16 @@ from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
+from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import EngineError
 from trunkline_audio.media.blobs import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
+from trunkline_audio.media.preparation import Examined, Preparer
 from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
-from trunkline_audio.retention import expiry
-from trunkline_audio.transcripts.preparation import Examined, Preparer
 
 log = logs.get_logger(__name__)
 

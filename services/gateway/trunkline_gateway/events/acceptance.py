@@ -7,24 +7,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import place_of
 from trunkline_store import Database, insert_appended
 
-from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.events.rows import rejection_conditions
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.schema import receipts, rejections
 
 log = get_logger(__name__)
 
-ACCEPTED = Counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
+ACCEPTED = counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
 
 _A_BATCH = 20  # whole bodies are read
 

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
@@ -29,13 +29,13 @@ from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rows import event_conditions, joined
+from trunkline_gateway.events.rows import counted, event_conditions, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
 from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
 log = get_logger(__name__)
 
-REPLAYED = Counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
+REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
 DEFAULT_RATE = 10.0
 # As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.
@@ -44,7 +44,6 @@ _STEP_SECONDS = 0.5
 _STEP_MOST = 100
 _LOOK_SECONDS = 5.0
 _LOOK_SECONDS_RUNNING = 0.1
-_SAMPLE = 20
 _ASIDE_SECONDS = 300.0
 
 
@@ -282,16 +281,7 @@ def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[An
 
 
 def _count(conn: sa.Connection, wanted: Wanted, now: datetime) -> tuple[int, list[str]]:
-    where = _fitting(wanted.tenant, wanted.filter, wanted.force, now)
-    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
-    first = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .where(*where)
-        .order_by(events.c.received_at, events.c.event_id)
-        .limit(_SAMPLE)
-    )
-    return total, [f"tenants/{wanted.tenant}/events/{event}" for event in conn.execute(first).scalars()]
+    return counted(conn, wanted.tenant, _fitting(wanted.tenant, wanted.filter, wanted.force, now))
 
 
 def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:

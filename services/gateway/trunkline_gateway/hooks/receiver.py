@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol, Self
 
-from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids
-from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
@@ -31,6 +30,7 @@ from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
+from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -45,8 +45,8 @@ _QUOTA_RETRY_SECONDS = 3_600
 _HELD_SECONDS = 0.5
 _GOLDEN = 0.618
 
-RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
-SECONDS = Histogram(
+RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = histogram(
     "trunkline_receive_seconds",
     "From the first byte of a webhook to its 202.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),

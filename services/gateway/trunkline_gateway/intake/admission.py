@@ -18,17 +18,16 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
 from trunkline_gateway.hooks.encodings import HEADER
 from trunkline_gateway.hooks.limits import Limits
@@ -39,6 +38,7 @@ from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, s
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.schema import (
     deleted_tenants,
@@ -51,11 +51,11 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-LAG = Gauge(
+LAG = gauge(
     "trunkline_admission_lag_seconds",
     "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
-ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
+ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _ENCODED = HEADER.encode()
 _SLICE = 32

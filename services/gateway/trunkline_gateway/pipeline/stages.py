@@ -19,9 +19,9 @@ from trunkline.tenant.v1 import call_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.rpc.channels import acting_for
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.pipeline import call_requests, truncation
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients

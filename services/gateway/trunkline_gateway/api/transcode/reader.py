@@ -12,9 +12,9 @@ from google.api import field_behavior_pb2
 from google.protobuf import json_format
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_gateway.api.json_bounds import MOST_DEPTH, TooMuch, check
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.shapes import leaf, shape_of
+from trunkline_gateway.json_bounds import MOST_DEPTH, TooMuch, check
 
 _MOST_PARAMETERS = 200
 _FAILED_FIELD = re.compile(r"Failed to parse (\w+) field: ")
