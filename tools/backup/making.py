@@ -25,11 +25,11 @@ def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
     The folder appears under its name when all is in it and on the disk.
     """
     if target.exists():
-        raise BackupError(f"{target} is there already")
+        raise BackupError(f"{target} exists already")
     if missing := [str(layout.databases[name]) for name in SERVICES if not layout.databases[name].exists()]:
         raise BackupError(f"nothing to copy: {', '.join(missing)} missing")
     if layout.plan.exists():
-        raise BackupError("a restore was interrupted: finish it first, by make restore")
+        raise BackupError("a restore was interrupted; finish it first with make restore")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -90,7 +90,7 @@ def _copy_spool(source: Path, target: Path) -> None:
     if source.exists():
         copy_database(source, target)
     if unfinished(source) or _wrecks(source) != before:
-        raise BackupError(f"a damaged {source.name} is being saved by the gateway: try again when it is done")
+        raise BackupError(f"a damaged {source.name} is being rescued by the gateway; try again later")
 
 
 def _wrecks(spool: Path) -> set[str]:

@@ -214,13 +214,13 @@ LOGIN = b"\n<!DOCTYPE html><title>Sign in</title>"
 @pytest.mark.parametrize(
     ("body", "content_type", "said"),
     [
-        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: most likely its login"),
-        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: most likely its login"),
-        (LOGIN, "", "of a type that it does not name, a web page"),
-        (b'{"error": "expired"}', "application/json", "a JSON document: most likely an error"),
-        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: most likely an error"),
-        (b"no sound", "audio/mpeg", "most likely the file is damaged"),
-        (b"no sound", "text/plain", "most likely the URL is not that of a recording"),
+        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: probably a login"),
+        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: probably a login"),
+        (LOGIN, "", "of an unnamed type, a web page"),
+        (b'{"error": "expired"}', "application/json", "a JSON document: probably an error"),
+        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: probably an error"),
+        (b"no sound", "audio/mpeg", "the file is probably damaged"),
+        (b"no sound", "text/plain", "the URL is probably not that of a recording"),
     ],
 )
 async def test_what_is_no_sound_is_told_with_its_type_and_the_likely_reason(
@@ -240,7 +240,7 @@ async def test_a_web_page_in_place_of_the_address_is_told_too(tmp_path):
         suite.there.answers["/r.json"] = Answer(body=LOGIN, headers={"Content-Type": "text/html"})
         error = await failing(suite.fetch("/r.json", url_field="url"))
         assert error.reason == "RECORDING_BAD_ANSWER"
-        assert "is no JSON: the provider sent 38 bytes of text/html, a web page" in error.message
+        assert "is not JSON: the provider sent 38 bytes of text/html, a web page" in error.message
 
 
 async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path):

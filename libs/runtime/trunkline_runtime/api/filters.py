@@ -143,7 +143,7 @@ def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Conditi
     if tokens[0].kind != "value" or not tokens[0].bare:
         raise _bad(f"expected a field before {name!r}")
     if name in ("OR", "NOT", "AND"):
-        raise _bad(f"{name} is not understood here; conditions are joined by AND only")
+        raise _bad(f"{name} is not valid in a filter; only AND joins conditions")
     if name not in fields:
         raise _bad(f"unknown field {name!r}; allowed: {', '.join(sorted(fields))}")
     kind = fields[name]

@@ -98,7 +98,7 @@ def decode(token: str, digest_of_request: str, kinds: Sequence[type]) -> tuple[K
         if [type(v) for v in key] != list(kinds):
             raise TypeError(kinds)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise InvalidArgument("page_token", "is not a token that a list gave") from None
+        raise InvalidArgument("page_token", "is not a valid page token") from None
     if digest != digest_of_request:
         raise InvalidArgument(
             "page_token", "belongs to another parent, filter or order_by; start at the first page"

@@ -104,7 +104,7 @@ class RecordingReceiver:
         key = blob_key(order.tenant_id, order.recording_id)
         if key not in self._flights and len(self._flights) >= self._at_once:
             raise ResourceExhausted(
-                f"{self._at_once} recordings are being fetched already",
+                f"{self._at_once} recordings are already being fetched",
                 reason="FETCHES_BUSY",
                 subject="recordings fetched at once",
                 retry_after=1.0,
@@ -213,7 +213,7 @@ def _member(index: Fetched, body: bytes, name: str) -> str:
         document = json.loads(body)
     except (ValueError, RecursionError):
         looks = what_it_is(body[:HEAD_BYTES], index.content_type, len(body))
-        said = f"the provider's answer is no JSON: {looks}"
+        said = f"the provider's answer is not JSON: {looks}"
         raise FetchError(FetchFailure.BAD_ANSWER, said) from None
     value = document.get(name) if isinstance(document, dict) else None
     if not isinstance(value, str) or not value:

@@ -110,7 +110,7 @@ class Transcriber:
         key = f"{task.tenant_id}/{identity}"
         if key not in self._flights and self._busy(task.tenant_id):
             raise ResourceExhausted(
-                "as many recordings are being transcribed as there may be",
+                "the limit of recordings that are transcribed at once is reached",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),

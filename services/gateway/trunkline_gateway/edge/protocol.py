@@ -17,11 +17,11 @@ from trunkline_gateway.hooks.answers import WHOLE, last_words
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
     "TOO_MANY_FIELDS": (431, "the request has more than {0.head_fields} header fields"),
-    "HEAD_TOO_SLOW": (408, "the request's head was not whole within {0.head_seconds:g} seconds"),
-    "BODY_TOO_SLOW": (408, "the request's body came too slowly"),
-    "TOO_MANY_PIECES": (400, "the body came in too many too small chunks"),
+    "HEAD_TOO_SLOW": (408, "the request's head was not complete within {0.head_seconds:g} seconds"),
+    "BODY_TOO_SLOW": (408, "the request's body arrived too slowly"),
+    "TOO_MANY_PIECES": (400, "the body arrived in too many small chunks"),
     "MALFORMED": (400, "this is not an HTTP/1.1 request"),
-    "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent ahead of their answers"),
+    "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent before their answers"),
     "TOO_MANY_CONNECTIONS": (503, "there are too many connections; try again"),
     "TOO_MANY_CONNECTIONS_OF_ADDRESS": (503, "there are too many connections from this address; try again"),
 }  # reasons without an answer: SILENT, IDLE, OVER, ANSWER_TOO_SLOW

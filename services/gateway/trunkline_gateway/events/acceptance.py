@@ -98,7 +98,7 @@ def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
         return "there is no such source"
     delivery = Delivery(row.body, row.headers, public_url(base_url, row.url), row.received_at, row.url)
     if len(row.body) != row.size_bytes:
-        return "its body was not kept whole"
+        return "its body was not stored completely"
     try:
         # The request's age is judged as of when it came: it was kept here, not on the way.
         encodings.verified_as_written(source, delivery)

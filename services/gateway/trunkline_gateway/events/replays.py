@@ -74,7 +74,7 @@ def replay_event(
         return False
     if row.state == JobState.DONE and not force:
         raise FailedPrecondition(
-            "the event is done; force processes it anew under the next generation", reason="EVENT_DONE"
+            "the event is done; to process it again under the next generation, set force", reason="EVENT_DONE"
         )
     return revive(conn, queue, tenant, event_id, force=force)
 
@@ -101,7 +101,7 @@ def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) 
         raise FailedPrecondition("the event is done", reason="EVENT_DONE")
     if state == JobState.LEASED:
         raise FailedPrecondition(
-            "a worker holds the event; try again when it waits", reason="EVENT_PROCESSING"
+            "a worker is processing the event; try again later", reason="EVENT_PROCESSING"
         )
 
 
@@ -171,7 +171,7 @@ class Replays:
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
         if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
             raise InvalidArgument(
-                "request_id", "was used for a request with other content", reason="REQUEST_ID_REUSED"
+                "request_id", "was used for a request with different content", reason="REQUEST_ID_REUSED"
             )
         return replay_message(there)
 

@@ -186,7 +186,7 @@ class Receiver:
         if match is None:
             raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
         if scope["method"] != "POST":
-            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
+            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks must be sent with POST", allow="POST")
         source_id, event_type = match.groups()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         encoded = _is_encoded(headers)
@@ -243,14 +243,14 @@ class Receiver:
         if kept is None:
             return
         if kept.is_over(source, 1 if resends else GRACE):
-            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            message = "the tenant has reached its plan's quota of receipts"
             raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
         kept.take(source.tenant_id, size)
 
     def _below_ceiling(self, key: str, source: Source) -> None:
         wait = self._ceiling.take(key)
         if wait:
-            message = "this source sends more than the ceiling allows"
+            message = "this source exceeds its rate limit"
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
@@ -293,7 +293,7 @@ class Receiver:
         url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
         weight = weight_of(url, headers, delivery.body)
         if not self._unverified.enter(weight):
-            message = "the source is not known here and cannot be asked for; try again"
+            message = "the source cannot be looked up; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         receipt_id = ids.receipt_id()
         row = (

@@ -29,7 +29,7 @@ _LOOK_SECONDS = 0.5
 _GATHER_SECONDS = 0.025
 # The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
 CLAIM_BYTES = 12 << 20
-_GONE = {"message": "its receipt is not there any more"}
+_GONE = {"message": "its receipt was deleted"}
 
 _ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)

@@ -22,7 +22,7 @@ class CircuitOpen(Exception):
     """The service failed too often and is left alone for `retry_after` more seconds."""
 
     def __init__(self, service: str, retry_after: float):
-        super().__init__(f"the {service} service is left alone after failures in a row")
+        super().__init__(f"the {service} service is not called for a while after consecutive failures")
         self.service = service
         self.retry_after = retry_after
 

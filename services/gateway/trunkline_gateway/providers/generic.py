@@ -94,7 +94,7 @@ class GenericHmac(mapped.Mapped):
     def _plan(self, source: Source) -> _Plan:
         options = source.hmac
         if options is None or not options.header:
-            raise Rejected("the source does not say how its sender signs (hmac.header)")
+            raise Rejected("the source does not configure its sender's signature (hmac.header)")
         plan = self._plans.get(id(options))
         if plan is None:
             if len(self._plans) >= _PLANS_MOST:  # sources were changed that often: start over

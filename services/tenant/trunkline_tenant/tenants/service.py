@@ -169,8 +169,7 @@ def _taken(there: Mapping[Any, Any]) -> AlreadyExists:
         return AlreadyExists(name)
     when = there["delete_time"].strftime("%Y-%m-%dT%H:%M:%SZ")
     return AlreadyExists.of(
-        f"{name} was deleted at {when}; its id rests for good, so that nothing of the deleted tenant ever turns up in"
-        " another one: choose another id",
+        f"{name} was deleted at {when}; its id cannot be used again; choose another id",
         reason="TENANT_DELETED",
         metadata={"resource": name, "delete_time": when},
     )

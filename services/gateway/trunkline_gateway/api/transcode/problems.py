@@ -36,11 +36,11 @@ HTTP_STATUS = {
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # What gRPC itself says without our details names addresses and internals: this is said instead.
 _UNSAID = {
-    grpc.StatusCode.CANCELLED: "the service that answers this gave it up: try again",
-    grpc.StatusCode.UNAVAILABLE: "the service that answers this cannot be reached now: try again",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "it took too long",
+    grpc.StatusCode.CANCELLED: "the service cancelled the request; try again",
+    grpc.StatusCode.UNAVAILABLE: "the service is temporarily unreachable; try again",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the request took too long",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is too large",
-    grpc.StatusCode.UNIMPLEMENTED: "the service that answers this does not have this method",
+    grpc.StatusCode.UNIMPLEMENTED: "the service does not have this method",
 }
 # These only a handler says, so that its words are meant for the caller.
 _SAID = frozenset(

@@ -119,12 +119,12 @@ class Transcoder:
         if found is None and scope["path"] in self._documents:
             found = Allowed(("GET",))
         if found is None:
-            slash = "; no path ends with a /" if scope["path"].endswith("/") else ""
-            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", f"there is no such path{slash}")
+            slash = "; paths do not end with a /" if scope["path"].endswith("/") else ""
+            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", f"the path does not exist{slash}")
         if isinstance(found, Allowed):
             methods = ", ".join(found.methods)
             raise problem(
-                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path takes {methods}",
+                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path allows {methods}",
                 (b"allow", methods.encode()),
             )  # fmt: skip
         return found.target, found.values
