@@ -1,4 +1,4 @@
-"""Every RPC of the contracts has its row in the access table, the row fits its messages, and there is no other row."""
+"""Every RPC of the contracts has one row in the access table, the row fits its messages, and there is no other row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import trunkline
 from google.api import annotations_pb2
 from google.protobuf import descriptor, descriptor_pool
-from trunkline_runtime.identity.access import ANY_SERVICE, GATEWAY, TABLE, Rule
+from trunkline_runtime.identity.access import ANY_SERVICE, GATEWAY, TABLE, Rule, ai, audio, gateway, tenant
 from trunkline_runtime.identity.callers import Role
 
 
@@ -39,6 +39,14 @@ def public(method: descriptor.MethodDescriptor) -> bool:
 def test_every_rpc_has_exactly_one_row() -> None:
     assert len(METHODS) >= 40
     assert set(TABLE) == set(METHODS)
+
+
+def test_each_package_has_the_rules_of_its_own_rpcs_in_its_file() -> None:
+    files = {"tenant": tenant, "audio": audio, "ai": ai, "gateway": gateway}
+    for package, file in files.items():
+        own = {name for name in METHODS if name.startswith(f"/trunkline.{package}.v1.")}
+        assert set(file.RULES) == own
+    assert sum(len(file.RULES) for file in files.values()) == len(TABLE), "one file replaces another's row"
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))

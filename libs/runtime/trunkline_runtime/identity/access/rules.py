@@ -1,12 +1,10 @@
-"""THE one table: who may call which RPC, and which field of the request says whose data it is.
-
-An RPC that is not here is denied to everybody.
-"""
+"""What a row of the access table says, and the five rights that rows grant."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from trunkline_runtime.identity.callers import Role
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
@@ -29,10 +27,10 @@ class Rule:
     """
 
     role: Role | None
-    services: frozenset[str] = GATEWAY
-    operators: bool = True
     resource: str = ""
     also: tuple[str, ...] = ()
+    services: frozenset[str] = GATEWAY
+    operators: bool = True
     large: bool = False
 
     @property
@@ -41,101 +39,19 @@ class Rule:
         return MOST_MESSAGE_BYTES if self.large else MOST_REQUEST_BYTES
 
 
-def _read(resource: str = "name") -> Rule:
-    return Rule(Role.VIEWER, resource=resource)
+# Each is made with the field that names the resource, and with further names. Operators and the gateway may call
+# all of them but the internal ones.
+read = partial(Rule, Role.VIEWER)
+write = partial(Rule, Role.MEMBER)
+manage = partial(Rule, Role.ADMIN)
+operate = partial(Rule, None)
+internal = partial(Rule, None, operators=False)
 
 
-def _list() -> Rule:
-    return _read("parent")
-
-
-def _write(resource: str = "name", *also: str) -> Rule:
-    return Rule(Role.MEMBER, resource=resource, also=also)
-
-
-def _manage(resource: str = "name", *also: str) -> Rule:
-    return Rule(Role.ADMIN, resource=resource, also=also)
-
-
-def _operate(resource: str = "") -> Rule:
-    return Rule(None, resource=resource)
-
-
-def _pipeline(resource: str, *also: str, large: bool = False) -> Rule:
-    return Rule(None, resource=resource, also=also, large=large)
-
-
-def _internal(resource: str = "", *, services: frozenset[str] = GATEWAY) -> Rule:
-    return Rule(None, services=services, operators=False, resource=resource)
-
-
-_TENANT = "/trunkline.tenant.v1."
-_AUDIO = "/trunkline.audio.v1."
-_AI = "/trunkline.ai.v1."
-_GATEWAY = "/trunkline.gateway.v1."
-
-TABLE: Mapping[str, Rule] = {
-    _TENANT + "TenantService/CreateTenant": _operate(),
-    _TENANT + "TenantService/GetTenant": _read(),
-    _TENANT + "TenantService/ListTenants": _operate(),
-    _TENANT + "TenantService/UpdateTenant": _operate("tenant.name"),
-    _TENANT + "TenantService/DeleteTenant": _operate("name"),
-    _TENANT + "TenantService/ListTombstones": _internal(),
-    _TENANT + "TenantService/PurgeTenant": _internal("name"),
-    _TENANT + "TenantService/ConfirmPurge": _internal("name"),
-    _TENANT + "SourceService/CreateSource": _manage("parent"),
-    _TENANT + "SourceService/GetSource": _read(),
-    _TENANT + "SourceService/ListSources": _list(),
-    _TENANT + "SourceService/UpdateSource": _manage("source.name"),
-    _TENANT + "SourceService/DeleteSource": _manage(),
-    _TENANT + "SourceService/RotateSourceSecret": _manage(),
-    _TENANT + "SourceService/ResolveSource": _internal(),
-    _TENANT + "SourceService/WatchSources": _internal(),
-    _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
-    _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
-    _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
-    _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
-    _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
-    _TENANT + "CallService/RecordCallState": Rule(None, operators=False, resource="name", also=("event",)),
-    _TENANT + "CallService/ForgetRecording": Rule(
-        None, services=AUDIO, operators=False, resource="name", also=("recording",)
-    ),
-    _TENANT + "CallService/GetCall": _read(),
-    _TENANT + "CallService/ListCalls": _list(),
-    _TENANT + "LeadService/GetLead": _read(),
-    _TENANT + "LeadService/ListLeads": _list(),
-    _AUDIO + "RecordingService/FetchRecording": _pipeline("parent", "call"),
-    _AUDIO + "RecordingService/GetRecording": _read(),
-    _AUDIO + "RecordingService/ListRecordings": _list(),
-    _AUDIO + "RecordingService/DeleteRecording": _write(),
-    _AUDIO + "TranscriptionService/CreateTranscript": _write("parent", "recording"),
-    _AUDIO + "TranscriptionService/GetTranscript": _read(),
-    _AUDIO + "TranscriptionService/ListTranscripts": _list(),
-    _AUDIO + "AdminService/PurgeTenant": _internal("name"),
-    _AUDIO + "AdminService/CountTenant": _internal("name"),
-    _AI + "AdminService/PurgeTenant": _internal("name"),
-    _AI + "AnalysisService/AnalyzeCall": _pipeline("parent", "call", large=True),  # a transcript
-    _AI + "AnalysisService/GetAnalysis": _read(),
-    _AI + "AnalysisService/ListAnalyses": _list(),
-    _AI + "AnalysisService/DeleteAnalysis": _write(),
-    _GATEWAY + "EventService/GetEvent": _read(),
-    _GATEWAY + "EventService/ListEvents": _list(),
-    _GATEWAY + "EventService/GetReceipt": _read(),
-    _GATEWAY + "EventService/ListReplays": _list(),
-    _GATEWAY + "EventService/CancelEvent": _write(),
-    _GATEWAY + "EventService/DeleteRejection": _manage(),
-    _GATEWAY + "EventService/ListRejections": _manage("parent"),
-    _GATEWAY + "EventService/ListDeadLetters": _list(),
-    _GATEWAY + "EventService/ReplayEvent": _write(),
-    _GATEWAY + "EventService/ReplayEvents": _manage("parent"),
-    _GATEWAY + "EventService/GetReplay": _read(),
-    _GATEWAY + "EventService/AcceptRejection": _manage(),
-    _GATEWAY + "EventService/AcceptRejections": _manage("parent"),
-    _GATEWAY + "EventService/PurgeEvents": _manage("parent"),
-    _GATEWAY + "JobService/ClaimJobs": _internal(),
-    _GATEWAY + "JobService/RenewLeases": _internal(),
-    _GATEWAY + "JobService/ReportJobs": _internal(),
-    _GATEWAY + "JobService/ReleaseLeases": _internal(),
-    _GATEWAY + "ConversationService/GetConversation": _read(),
-    _GATEWAY + "UsageService/GetUsage": _read(),
-}
+def package(name: str, **services: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Return the rules of a proto package's services by full method name."""
+    return {
+        f"/{name}.{service}/{method}": rule
+        for service, methods in services.items()
+        for method, rule in methods.items()
+    }
