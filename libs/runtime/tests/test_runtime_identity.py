@@ -14,10 +14,12 @@ import structlog
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import NotFound, TrunklineError, Unauthenticated, Unavailable, from_rpc_error
+from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, OPERATOR, Caller, CallerKind, Role, current_caller
 from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner, key_bytes
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
+from trunkline_runtime.rpc.guard import confine
 
 KEY = "0f" * 32
 MINE = "tenants/acme/calls/abc"
@@ -199,27 +201,59 @@ async def test_a_foreign_name_looks_as_if_it_were_not_there(suite: Any, method: 
     assert [(d["resource"], d["caller_tenant"]) for d in denied] == [(MINE, "other")]
 
 
-async def test_a_foreign_name_in_a_stream_of_requests_is_refused_in_either_style(suite: Any) -> None:
-    async def read_by_context(_requests: Any, context: Any) -> Any:
-        names = []
-        while (message := await context.read()) is not grpc.aio.EOF:
-            names.append(message.name)
-        return call_pb2.Call(name=",".join(names))
+async def read_by_context(_requests: Any, context: Any) -> Any:
+    names = []
+    while (message := await context.read()) is not grpc.aio.EOF:
+        names.append(message.name)
+    return call_pb2.Call(name=",".join(names))
 
-    async def call() -> str:
-        async with grpc.aio.insecure_channel(suite.server.address) as channel:
-            requests = [call_service_pb2.GetCallRequest(name=n) for n in (MINE, "tenants/other/calls/abc")]
-            answer = await suite.method("Gather", channel)(
-                iter(requests), metadata=(("authorization", "Bearer tl_viewer"),), timeout=5
-            )
-            return answer.name
 
-    for handler in (None, read_by_context):
-        if handler is not None:
-            suite.handlers["Gather"] = handler
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call()
-        assert raised.value.code() is C.NOT_FOUND
+async def stream(suite: Any, method: str, who: str, *names: str) -> list[str]:
+    """Send messages with these names in a stream, and return the names that came back."""
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = suite.method(method, channel)(
+            iter([call_service_pb2.GetCallRequest(name=name) for name in names]),
+            metadata=(("authorization", f"Bearer {who}"),),
+            timeout=5,
+        )
+        return (await call).name.split(",") if method == "Gather" else [answer.name async for answer in call]
+
+
+@pytest.fixture(params=["Gather", "Chat", "read by context"])
+def streaming(suite: Any, request: Any) -> str:
+    """A method that takes a stream of requests, in either style of handler."""
+    if request.param != "read by context":
+        return request.param
+    suite.handlers["Gather"] = read_by_context
+    return "Gather"
+
+
+FOREIGN = "tenants/other/calls/abc"
+
+
+def test_a_later_message_of_a_stream_may_leave_the_name_out() -> None:
+    rule = Rule(Role.VIEWER, "name")
+    assert confine(OPERATOR, "m", rule, call_service_pb2.GetCallRequest(), tenant="acme") == "acme"
+
+
+@pytest.mark.parametrize(
+    ("who", "names", "code"),
+    [
+        ("tl_viewer", (MINE, FOREIGN), C.NOT_FOUND),
+        ("tl_viewer", (FOREIGN, MINE), C.NOT_FOUND),
+        ("tl_operator", (MINE, FOREIGN), C.INVALID_ARGUMENT),
+        ("tl_operator", (FOREIGN, FOREIGN, MINE), C.INVALID_ARGUMENT),
+        ("tl_viewer", ("", MINE), C.INVALID_ARGUMENT),
+        ("tl_viewer", (), C.INVALID_ARGUMENT),
+    ],
+)
+async def test_a_stream_of_requests_is_confined_by_its_first_message(
+    suite: Any, streaming: str, who: str, names: tuple[str, ...], code: grpc.StatusCode
+) -> None:
+    assert await stream(suite, streaming, who, MINE, MINE) == [MINE, MINE]
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stream(suite, streaming, who, *names)
+    assert raised.value.code() is code
 
 
 @pytest.mark.parametrize(

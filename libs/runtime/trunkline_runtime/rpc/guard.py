@@ -49,23 +49,27 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
     return rule
 
 
-def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None:
+def confine(
+    caller: Caller, method: str, rule: Rule, request: Any, *, tenant: str | None = None
+) -> str | None:
     """Check that every name in a request is of the caller's tenant, and of one tenant; return that one.
 
-    Raises NotFound for a foreign name, as if it were not there; InvalidArgument for what is no name.
+    `tenant` is what the first message of a stream was confined to: a later one names that tenant, or none. Raises
+    NotFound for a foreign name, as if it were not there; InvalidArgument for what is no name.
     """
     if not rule.resource:
         return None
-    name = _value(request, rule.resource)
-    tenant = resources.tenant_of(name, field=rule.resource)
-    if caller.tenant is not None and tenant != caller.tenant:
-        _deny(caller, method, name)
-    for path in rule.also:
-        other = _value(request, path)
-        if other and resources.tenant_of(other, field=path) != tenant:
-            if caller.tenant is not None:
-                _deny(caller, method, other)
-            raise InvalidArgument(path, f"belongs to another tenant than {rule.resource}")
+    for path in (rule.resource, *rule.also):
+        name = _value(request, path)
+        if not name and tenant is not None:
+            continue
+        named = resources.tenant_of(name, field=path)
+        tenant = named if tenant is None else tenant
+        if caller.tenant is not None and named != caller.tenant:
+            _deny(caller, method, name)
+        if named != tenant:
+            first = "the first message" if path == rule.resource else rule.resource
+            raise InvalidArgument(path, f"belongs to another tenant than {first}")
     return tenant
 
 
