@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 from trunkline_runtime.config import env_name, rows
+from trunkline_runtime.testing import KEY_FOLDER
 
 from tools.make_settings import CONFIGS, FILES
 
@@ -29,7 +30,7 @@ MODULES = {
 def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a service's command in an empty folder with right secrets and these settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
-    env[env_name(service, "suite_key")] = "ab" * 32
+    env[env_name(service, "keys")] = str(KEY_FOLDER)
     if service == "tenant":
         env[env_name(service, "secret_keys")] = Fernet.generate_key().decode()
     return subprocess.run(
@@ -80,7 +81,7 @@ GATEWAY = [
     ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that exists"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
     ("SPOOL_PATH", ".", "must be a file, not a folder"),
-    ("SUITE_KEY", "short", "must be hex or base64url"),
+    ("KEYS", "file", "must be a folder with trusted.json"),
 ]
 
 
@@ -104,7 +105,7 @@ def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_g
     for name, (value, allowed) in wrong.items():
         (line,) = [line for line in lines if line.startswith(f"error: {env_name('gateway', name)} ")]
         assert allowed in line
-        assert (value in line) != (name == "SUITE_KEY")
+        assert value in line
 
 
 @pytest.mark.parametrize(

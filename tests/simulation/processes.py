@@ -25,7 +25,6 @@ IN_FLIGHT = 2
 LEASE_SECONDS = 4.0
 SPOOL = Path("/nonexistent/simulation/spool.db")
 _GATEWAY = GatewayConfig(
-    suite_key="0" * 64,
     public_url="http://gateway",
     source_cache=SPOOL.with_name("sources"),
     spool_path=SPOOL,
@@ -45,7 +44,6 @@ _GATEWAY = GatewayConfig(
 # A retry that is due by time alone is looked for less often, for speed.
 _INTERVALS = {"jobs.look": 2.0, "inbox.look": 1.5}
 _WORKER = WorkerConfig(
-    suite_key="0" * 64,
     tenant_address="",
     worker_concurrency=3,
     lease_seconds=LEASE_SECONDS,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import time
+from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,17 +15,19 @@ import grpc.aio
 import jwt
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import NotFound, TrunklineError, Unauthenticated, Unavailable, from_rpc_error
+from trunkline_runtime.identity import keys
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, OPERATOR, Caller, CallerKind, Role, current_caller
-from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner, key_bytes
+from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
 from trunkline_runtime.rpc.guard import confine
+from trunkline_runtime.testing import KEY_FOLDER
 
-KEY = "0f" * 32
 MINE = "tenants/acme/calls/abc"
 C = grpc.StatusCode
 
@@ -35,20 +41,20 @@ class Clock:
 
 
 def test_a_service_token_says_the_service_and_its_tenant() -> None:
-    signer = TokenSigner(KEY, "gateway")
+    signer = TokenSigner(KEY_FOLDER, "gateway")
     assert signer.verify(signer.service_token()) == Caller(CallerKind.SERVICE, service="gateway")
     assert signer.verify(signer.service_token("acme")).tenant == "acme"
 
 
 def test_a_tenant_token_is_an_api_key_of_that_tenant_and_role() -> None:
-    signer = TokenSigner(KEY, "gateway")
-    caller = TokenSigner(KEY, "audio").verify(signer.tenant_token("acme", Role.MEMBER, key_id="k1"))
+    signer = TokenSigner(KEY_FOLDER, "gateway")
+    caller = TokenSigner(KEY_FOLDER, "audio").verify(signer.tenant_token("acme", Role.MEMBER, key_id="k1"))
     assert caller == Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k1")
 
 
 def test_tokens_are_kept_until_they_are_near_their_end() -> None:
     clock = Clock()
-    signer = TokenSigner(KEY, "gateway", clock=clock)
+    signer = TokenSigner(KEY_FOLDER, "gateway", clock=clock)
     first = signer.service_token()
     clock.now += LIFETIME_SECONDS / 2
     assert signer.service_token() == first
@@ -59,7 +65,7 @@ def test_tokens_are_kept_until_they_are_near_their_end() -> None:
 
 def test_an_expired_token_is_refused_even_where_it_was_seen_before() -> None:
     clock = Clock()
-    signer = TokenSigner(KEY, "gateway", clock=clock)
+    signer = TokenSigner(KEY_FOLDER, "gateway", clock=clock)
     token = signer.service_token()
     assert signer.verify(token).service == "gateway"
     clock.now += LIFETIME_SECONDS + 31
@@ -68,18 +74,22 @@ def test_an_expired_token_is_refused_even_where_it_was_seen_before() -> None:
     assert error.value.reason == "TOKEN_EXPIRED"
 
 
-def forged(**changes: Any) -> dict[str, Any]:
+def forged(by: str = "gateway", *, kid: str | None = None, **changes: Any) -> str:
+    """A token with these claims, rightly signed with a service's key."""
     now = int(time.time())
-    claims = {
-        "kind": "service",
-        "sub": "gateway",
-        "tenant": "",
-        "iss": "trunkline",
-        "iat": now,
-        "exp": now + 100,
-        **changes,
-    }
-    return {k: v for k, v in claims.items() if v is not None}
+    claims = {"kind": "service", "sub": by, "tenant": "", "iss": by, "iat": now, "exp": now + 100, **changes}
+    key = jwt.PyJWK(json.loads((KEY_FOLDER / f"{by}.key").read_text()))
+    kept = {k: v for k, v in claims.items() if v is not None}
+    return jwt.encode(kept, key.key, algorithm="EdDSA", headers={"kid": kid or key.key_id})
+
+
+def unsigned(algorithm: str, key: Any) -> str:
+    kid = json.loads((KEY_FOLDER / "gateway.key").read_text())["kid"]
+    claims = {"kind": "service", "sub": "gateway", "iss": "gateway", "exp": int(time.time()) + 100}
+    return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid})
+
+
+PUBLIC = b64decode(json.loads((KEY_FOLDER / "gateway.key").read_text())["x"] + "=", altchars=b"-_")
 
 
 @pytest.mark.parametrize(
@@ -87,37 +97,45 @@ def forged(**changes: Any) -> dict[str, Any]:
     [
         "",
         "x.y.z",
-        jwt.encode(forged(), b"another key of thirty-two bytes!!", algorithm="HS256"),
-        jwt.encode(forged(), None, algorithm="none"),
-        jwt.encode(forged(), bytes.fromhex(KEY) * 2, algorithm="HS512"),
-        jwt.encode(forged(iss="somebody"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="operator"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="tenant"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="tenant", tenant="acme", role="OWNER"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(exp=None), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(exp=1), bytes.fromhex(KEY), algorithm="HS256"),
+        unsigned("EdDSA", Ed25519PrivateKey.generate()),
+        unsigned("none", None),
+        unsigned("HS256", PUBLIC),
+        forged(kid="gateway-0"),
+        forged(iss="trunkline"),
+        forged(kind="operator"),
+        forged(kind="tenant"),
+        forged(kind="tenant", tenant="acme", role="OWNER"),
+        forged("audio", sub="gateway"),
+        forged("audio", sub="gateway", iss="gateway"),
+        forged("tenant", kind="tenant", tenant="acme", role="ADMIN"),
+        forged(exp=None),
+        forged(exp=1),
     ],
     ids=[
         "empty",
         "garbage",
         "other-key",
         "none",
-        "hs512",
+        "public-key",
+        "unknown-key",
         "issuer",
         "kind",
         "no-tenant",
         "role",
+        "another-service",
+        "another-issuer",
+        "vouches",
         "no-exp",
         "expired",
     ],
 )
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        TokenSigner(KEY, "tenant").verify(token)
+        TokenSigner(KEY_FOLDER, "tenant").verify(token)
 
 
 def test_a_changed_token_is_refused() -> None:
-    signer = TokenSigner(KEY, "gateway")
+    signer = TokenSigner(KEY_FOLDER, "gateway")
     head, body, signature = signer.service_token("acme").split(".")
     other = signer.service_token("other").split(".")[1]
     with pytest.raises(Unauthenticated):
@@ -125,12 +143,59 @@ def test_a_changed_token_is_refused() -> None:
     assert signer.verify(".".join([head, body, signature])).tenant == "acme"
 
 
-def test_suite_keys_are_long_enough_and_readable() -> None:
-    assert key_bytes("ab" * 32) == b"\xab" * 32
-    assert key_bytes("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s") == b"\xab" * 32
-    for bad in ("", "ab" * 31, "not a key!", "short"):
-        with pytest.raises(ConfigError, match="suite key"):
-            TokenSigner(bad, "gateway")
+def test_a_service_needs_its_own_private_key_and_public_keys_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"audio\.key"):
+        TokenSigner(tmp_path, "audio")
+    for name in ("audio.key", "trusted.json"):
+        shutil.copy(KEY_FOLDER / name, tmp_path)
+    assert '"d"' not in (tmp_path / "trusted.json").read_text()
+    audio = TokenSigner(tmp_path, "audio")
+    assert TokenSigner(KEY_FOLDER, "tenant").verify(audio.service_token()).service == "audio"
+    assert audio.verify(TokenSigner(KEY_FOLDER, "gateway").service_token()).service == "gateway"
+    for text in ("", "{}", '{"keys": [{}]}', (tmp_path / "audio.key").read_text()):
+        (tmp_path / "trusted.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"trusted\.json must hold Ed25519 keys"):
+            TokenSigner(tmp_path, "audio")
+    shutil.copy(KEY_FOLDER / "trusted.json", tmp_path / "audio.key")
+    with pytest.raises(ConfigError, match=r"audio\.key must hold"):
+        TokenSigner(tmp_path, "audio")
+
+
+def test_a_key_is_rotated_while_services_run(tmp_path: Path) -> None:
+    folder = keys.create(tmp_path / "keys")
+    clock = Clock()
+    gateway, tenant = (TokenSigner(folder, name, clock=clock) for name in ("gateway", "tenant"))
+    before, kept = gateway.service_token(), tenant.service_token()
+    keys.rotate(folder, "gateway")
+    after = gateway.service_token("acme")
+    assert jwt.get_unverified_header(after)["kid"] != jwt.get_unverified_header(before)["kid"]
+    for token in (before, after):
+        assert tenant.verify(token).service == "gateway"
+    keys.rotate(folder, "gateway")
+    assert tenant.verify(gateway.service_token("other")).tenant == "other"
+    with pytest.raises(Unauthenticated):
+        tenant.verify(before)  # two rotations back, though it was verified once
+    assert gateway.verify(kept).service == "tenant"
+
+
+def test_a_broken_file_of_keys_leaves_those_that_were_read(tmp_path: Path) -> None:
+    folder = keys.create(tmp_path / "keys")
+    gateway, tenant = (TokenSigner(folder, name) for name in ("gateway", "tenant"))
+    for path in folder.iterdir():
+        path.write_text("{")
+    assert tenant.verify(gateway.service_token()).service == "gateway"
+
+
+def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:
+    assert keys.main([str(tmp_path / "keys")]) == 0
+    made = {path.name: path.read_text() for path in (tmp_path / "keys").iterdir()}
+    assert made.keys() == {"trusted.json", *(f"{service}.key" for service in keys.SERVICES)}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
+    keys.main([str(tmp_path / "keys")])
+    assert made == {path.name: path.read_text() for path in (tmp_path / "keys").iterdir()}
+    keys.main([str(tmp_path / "keys"), "--rotate", "audio"])
+    changed = [name for name in made if made[name] != (tmp_path / "keys" / name).read_text()]
+    assert sorted(changed) == ["audio.key", "trusted.json"]
 
 
 # What a server makes of callers
@@ -419,25 +484,27 @@ class FakeApiKeys:
         raise Unauthenticated("nobody", reason="UNKNOWN_KEY")
 
 
-async def test_the_tenant_service_is_asked_by_default() -> None:
+async def test_the_tenant_service_is_asked_by_default(tmp_path: Path) -> None:
     from trunkline.tenant.v1 import api_key_service_pb2_grpc
     from trunkline_runtime.config import CommonConfig
     from trunkline_runtime.rpc.server import Server
 
-    keys = FakeApiKeys()
+    asked = FakeApiKeys()
     server = Server(
-        CommonConfig(suite_key=KEY, drain_seconds=0.5), service="tenant", signer=TokenSigner(KEY, "tenant")
+        CommonConfig(keys=KEY_FOLDER, drain_seconds=0.5),
+        service="tenant",
+        signer=TokenSigner(KEY_FOLDER, "tenant"),
     )
     server.add(
         api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server,
-        keys,
+        asked,
         "trunkline.tenant.v1.ApiKeyService",
     )
     # The rest of the servicer's methods are not called here.
     for name in ("CreateApiKey", "ListApiKeys", "DeleteApiKey"):
-        setattr(keys, name, keys.Authenticate)
+        setattr(asked, name, asked.Authenticate)
     await server.start()
-    channels = Channels(TokenSigner(KEY, "audio"))
+    channels = Channels(TokenSigner(KEY_FOLDER, "audio"))
     authenticator = TenantServiceAuthenticator(channels, server.address)
     try:
         with acting_for("acme"):
@@ -447,9 +514,9 @@ async def test_the_tenant_service_is_asked_by_default() -> None:
         )
         with pytest.raises(Unauthenticated):
             await authenticator.authenticate("tl_nobody")
-        assert set(keys.callers) == {Caller(CallerKind.SERVICE, service="audio")}
+        assert set(asked.callers) == {Caller(CallerKind.SERVICE, service="audio")}
         # Refused for our own token, it says nothing about the key.
-        wrong = Channels(TokenSigner("ee" * 32, "audio"))
+        wrong = Channels(TokenSigner(keys.create(tmp_path / "other"), "audio"))
         with pytest.raises(Unavailable):
             await TenantServiceAuthenticator(wrong, server.address).authenticate("tl_operator")
         await wrong.close()

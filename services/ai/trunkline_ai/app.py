@@ -58,7 +58,7 @@ async def build(
     """
     language = engine or _engine(config)
     fallback = None if config.engine == "local" and engine is None else load_engine("local")
-    signer = TokenSigner(config.suite_key, "ai")
+    signer = TokenSigner(config.keys, "ai")
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(language.close)

@@ -16,9 +16,9 @@ from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
+from trunkline_runtime.testing import KEY_FOLDER
 
 SECOND = 16_000
-KEY = "5a" * 32
 
 
 class FakePool:
@@ -620,15 +620,15 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engine(AudioConfig(suite_key=KEY, whisper_model=model))
+    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper_model=model))
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
 
 
 def test_an_engine_is_found_by_name_or_by_module_and_factory():
-    assert isinstance(loader.load_engine(AudioConfig(suite_key=KEY)), WhisperEngine)
-    mine = AudioConfig(suite_key=KEY, engine="trunkline_audio.engines.whisper:create")
+    assert isinstance(loader.load_engine(AudioConfig(keys=KEY_FOLDER)), WhisperEngine)
+    mine = AudioConfig(keys=KEY_FOLDER, engine="trunkline_audio.engines.whisper:create")
     assert isinstance(loader.load_engine(mine), WhisperEngine)
 
 
@@ -638,4 +638,4 @@ def test_an_engine_is_found_by_name_or_by_module_and_factory():
 )
 def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(ValueError, match="allowed are whisper or module:factory"):
-        loader.load_engine(AudioConfig(suite_key=KEY, engine=setting))
+        loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))

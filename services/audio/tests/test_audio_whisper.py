@@ -20,6 +20,7 @@ from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_audio.workers.pool import WorkerPool
+from trunkline_runtime.testing import KEY_FOLDER
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -57,7 +58,7 @@ class World:
     def __init__(self, folder):
         decoders = WorkerPool(PREPARE, size=1, name="decoder")
         self.preparer = Preparer(decoders, folder / "scratch", PrepareLimits())
-        self.engine = whisper.create(AudioConfig(suite_key="5a" * 32))
+        self.engine = whisper.create(AudioConfig(keys=KEY_FOLDER))
         self.kept = {}
         # One sentence, for what does not need a whole call.
         self.sentence = folder / "sentence.wav"

@@ -23,10 +23,11 @@ from trunkline_runtime.identity import access
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.testing import KEY_FOLDER
 
 JSON = {"content-type": "application/json"}
 World = tuple[httpx.AsyncClient, echo.Backend]
-SIGNER = TokenSigner("ab" * 32, "gateway")
+SIGNER = TokenSigner(KEY_FOLDER, "gateway")
 
 
 class Keys:

@@ -64,7 +64,7 @@ async def build(
     """
     async with AsyncExitStack() as stack:
         box = config.box()
-        signer = _signer(config)
+        signer = TokenSigner(config.keys, SERVICE)
         db = await _open(config, clock, signer)
         stack.push_async_callback(db.close)
         try:
@@ -161,10 +161,3 @@ async def _open(config: TenantConfig, clock: Clock | None, signer: TokenSigner) 
         return await opened(attempt, MAY_PASS, config, service=SERVICE, signer=signer)
     except StoreError as error:
         raise ConfigError(f"{env_name(SERVICE, 'store_url')}: {error}") from error
-
-
-def _signer(config: TenantConfig) -> TokenSigner:
-    try:
-        return TokenSigner(config.suite_key, SERVICE)
-    except ValueError as error:
-        raise ConfigError(f"{env_name(SERVICE, 'suite_key')}: {error}") from error

@@ -59,7 +59,7 @@ async def build(
     `name` is unique among the workers that run. `jobs` and `make_clients` stand in for the gateway and for the other
     services.
     """
-    channels = Channels(TokenSigner(config.suite_key, IDENTITY))
+    channels = Channels(TokenSigner(config.keys, IDENTITY))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channels.close)
         breakers = Breakers(
