@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
+from trunkline_cli.suite.up import dev_facts
 
 from tests.e2e.conftest import World
 from tests.e2e.documented import (
@@ -25,9 +28,6 @@ from tests.e2e.documented import (
     commands,
     without_own_values,
 )
-from tools.suite import webhooks
-from tools.suite.seed import SeededTenant, api, seed_tenant
-from tools.suite.up import dev_facts
 
 
 @pytest.fixture

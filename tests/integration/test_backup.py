@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,18 +14,18 @@ import pytest
 from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.schema import recordings
+from trunkline_cli.backup import making, swapping
+from trunkline_cli.backup.files import copy_database
+from trunkline_cli.backup.layout import SERVICES, SPOOL, BackupError, layout_of
+from trunkline_cli.backup.making import make_backup
+from trunkline_cli.backup.restoring import restore_backup
+from trunkline_cli.backup.tombstones import bring_up
+from trunkline_cli.suite import up
+from trunkline_cli.suite.processes import SuiteError
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.schema import metadata as gateway_metadata
 from trunkline_store import Database
 from trunkline_store.sqlite.lock import FileLock
-
-from tools.backup import making, swapping
-from tools.backup.files import copy_database
-from tools.backup.layout import SERVICES, SPOOL, BackupError, layout_of
-from tools.backup.making import make_backup
-from tools.backup.restoring import restore_backup
-from tools.backup.tombstones import bring_up
-from tools.suite import up
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -314,9 +313,9 @@ def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_p
         with pytest.raises(BackupError, match="interrupted"):
             make_backup(layout, tmp_path / "half")
         monkeypatch.setattr(up, "FOLDER", layout.folder)
-        monkeypatch.setattr(sys, "argv", ["up"])
         monkeypatch.setattr(up.signal, "signal", lambda *_: None)
-        assert up.main() == 1, "nobody serves a state that is half of one time"
+        with pytest.raises(SuiteError, match="a restore was interrupted"):  # half of one time is not served
+            up.up("sqlite")
         restored = restore(layout, tmp_path / "b")
         assert "finished first" in restored.remarks[0]
         assert ids(layout) == [("acme", "r1")]

@@ -15,10 +15,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from tools.suite.alone import addresses_are_free, only_one
-from tools.suite.keeping import FIRST_SECONDS, MOST_SECONDS, OLD_LOGS, SOUND_SECONDS, Restarts, rotate_logs
-from tools.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.alone import addresses_are_free, only_one
+from trunkline_cli.suite.keeping import (
+    FIRST_SECONDS,
+    MOST_SECONDS,
+    OLD_LOGS,
+    SOUND_SECONDS,
+    Restarts,
+    rotate_logs,
+)
+from trunkline_cli.suite.processes import Suite, SuiteError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,7 +38,7 @@ class Up:
         (folder / "tests").is_symlink() or (folder / "tests").symlink_to(ROOT / "tests")
         self.said = (folder / f"said-{time.monotonic_ns()}").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tools.suite.up"], cwd=folder, stdout=self.said, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "trunkline_cli", "up"], cwd=folder, stdout=self.said, stderr=subprocess.STDOUT,
             env={**own, **env, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
@@ -66,7 +72,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def up(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> Iterator[Up]:
     first = Up(tmp_path_factory.mktemp("up"), addresses)
     try:
-        first.wait("Ctrl-C stops")
+        first.wait("Ctrl-C to stop")
         yield first
     finally:
         first.stop()
@@ -128,7 +134,7 @@ def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
     env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
     closed = Up(tmp_path, env)
     try:
-        closed.wait("Ctrl-C stops")
+        closed.wait("Ctrl-C to stop")
         closed.process.send_signal(signal.SIGHUP)
         assert closed.process.wait(60) == 0
         addresses_are_free(suite)

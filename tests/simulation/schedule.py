@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 import purgatory.domain.model
+from trunkline_cli.suite.seed import SeededSource, SeededTenant
 from trunkline_gateway import schema
 from trunkline_gateway.intake import spool, spool_rows
 from trunkline_jobs import queue
@@ -26,7 +27,6 @@ from tests.simulation.virtual import LoopTime, VirtualLoop
 from tools.chaos.conversations import Conversations
 from tools.chaos.stored import Stored, of_gateway, of_tenant, still_waiting
 from tools.chaos.verdict import judge
-from tools.suite.seed import SeededSource, SeededTenant
 
 _PATIENCE_SECONDS = 3_000.0  # of virtual time, from the last fault until nothing waits
 TENANTS = ("acme", "globex")

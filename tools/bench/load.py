@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tools.suite.webhooks import Webhook
+from trunkline_cli.suite.webhooks import Webhook
 
 _LUA = """
 local file = io.open("{bodies}", "r")

@@ -1,59 +1,59 @@
-"""`make backup [TO=folder]`, `make restore FROM=folder`; 1: it was not done, and nothing changed."""
+"""What `trunkline backup` and `trunkline restore` print. A failure raises BackupError, and nothing has changed."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tools.backup.layout import BackupError, Layout, layout_of
-from tools.backup.making import make_backup
-from tools.backup.restoring import restore_backup
+from trunkline_cli.backup.layout import BackupError, Layout, layout_of
+from trunkline_cli.backup.making import make_backup
+from trunkline_cli.backup.restoring import restore_backup
+from trunkline_cli.screen import waiting
 
 
-def main() -> int:
-    """Do one of the two."""
-    parser = argparse.ArgumentParser(prog="tools.backup", description=__doc__)
-    parser.add_argument("--state", type=Path, default=Path("var"), help="the folder that `make up` uses")
-    commands = parser.add_subparsers(dest="command", required=True)
-    making = commands.add_parser("make")
-    making.add_argument("--to", type=Path, default=None)
-    restoring = commands.add_parser("restore")
-    restoring.add_argument("--from", type=Path, required=True, dest="source")
-    asked = parser.parse_args()
+def backup(state: Path, to: Path | None) -> None:
+    """Copy the state of a folder. Raises BackupError."""
+    os.umask(0o077)
+    os.nice(10)  # webhooks go first
+    began = time.monotonic()
+    try:
+        layout = layout_of(state)
+        _make(layout, (to or layout.backups / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute())
+    except OSError as error:
+        raise BackupError(f"backup: {error}") from None
+    print(f"{time.monotonic() - began:.1f} s")
+
+
+def restore(state: Path, source: Path) -> None:
+    """Put a backup in the place of the state of a folder. Raises BackupError."""
     os.umask(0o077)
     began = time.monotonic()
     try:
-        layout = layout_of(asked.state)
-        if asked.command == "make":
-            _make(layout, asked.to)
-        else:
-            _restore(layout, asked.source)
-    except (BackupError, OSError) as error:
-        print(f"{asked.command}: {error}", file=sys.stderr)
-        return 1
+        _restore(layout_of(state), source)
+    except OSError as error:
+        raise BackupError(f"restore: {error}") from None
     print(f"{time.monotonic() - began:.1f} s")
-    return 0
 
 
-def _make(layout: Layout, to: Path | None) -> None:
-    os.nice(10)  # webhooks go first
-    to = (to or layout.backups / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
-    manifest = make_backup(layout, to)
+def _make(layout: Layout, to: Path) -> None:
+    with waiting() as say:
+        manifest = make_backup(layout, to, lambda text: say(text, passing=True))
     for name in manifest["order"]:
         told = manifest["databases"].get(name) or manifest["recordings"]
         rows = f"{sum(told['rows'].values())} rows" if "rows" in told else f"{told['count']} recordings"
         print(f"{name:14} {told['bytes'] / 1e6:10.1f} MB  {rows:>18}  {manifest['seconds'][name]:.2f} s")
     print(f"secrets        {', '.join(manifest['secrets']) or 'none'}: keep the folder as safe as var/")
-    print(f"\nrestore it with: make restore FROM={to}")
+    print(f"\nrestore it with: trunkline restore {to}")
 
 
 def _restore(layout: Layout, source: Path) -> None:
-    restored = asyncio.run(restore_backup(layout, source.absolute()))
+    with waiting() as say:
+        restored = asyncio.run(
+            restore_backup(layout, source.absolute(), lambda text: say(text, passing=True))
+        )
     manifest = restored.manifest
     print(f"the state of {manifest['began']} is back: {', '.join(manifest['order'])}")
     for name, told in manifest["databases"].items():
@@ -69,7 +69,3 @@ def _restore(layout: Layout, source: Path) -> None:
     for folder in sorted({path.parent for path in restored.aside}):
         print(f"the replaced state is in {folder}")
     print("took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in restored.seconds.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tools.backup.layout import BackupError
+from trunkline_cli.backup.layout import BackupError
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES}
 _WAIT_SECONDS = 30.0

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from trunkline_cli.screen import Failure
+
 SPOOL = "gateway.spool"
 PLAN = Path("restoring", "plan.json")
 """In the folder of the state: what a restore that was interrupted has still to do; see swapping.py."""
@@ -17,7 +19,7 @@ SERVICES = ("gateway", "audio", "ai", "tenant")
 DATABASES = (SPOOL, *SERVICES)
 
 
-class BackupError(Exception):
+class BackupError(Failure):
     """Nothing was done, or nothing that counts; the text says why."""
 
 
@@ -29,7 +31,7 @@ class Layout:
     databases: Mapping[str, Path]  # by the names of DATABASES
     blobs: Path
     source_cache: Path
-    seed: Path  # what `make up` knows of the tenants that it made
+    seed: Path  # what `trunkline up` knows of the tenants that it made
     secret_keys: Path
     kept_keys: Mapping[str, Path]  # those that any value would do for
 
@@ -45,7 +47,7 @@ class Layout:
 
 
 def layout_of(folder: Path, env: Mapping[str, str] | None = None) -> Layout:
-    """Return where `make up` over this folder keeps things. Raises BackupError for a store that is no file."""
+    """Return where `trunkline up` over this folder keeps things. Raises BackupError for a store that is no file."""
     env = os.environ if env is None else env
     folder = folder.absolute()
 

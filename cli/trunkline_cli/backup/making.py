@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from trunkline_gateway.intake.spool_rescue import unfinished
 
-from tools.backup.files import copy_database, copy_file, described, sync, write_json
-from tools.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
-from tools.backup.recordings import forget, gather
+from trunkline_cli.backup.files import copy_database, copy_file, described, sync, write_json
+from trunkline_cli.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
+from trunkline_cli.backup.recordings import forget, gather
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 _SPARE_BYTES = 64 << 20
 
 
-def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
+def make_backup(layout: Layout, target: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Copy the state into a folder that is not there yet; return its manifest. Raises BackupError.
+
+    `tell` gets each step before it begins.
 
     The folder appears under its name when all is in it and on the disk.
     """
@@ -29,14 +32,14 @@ def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
     if missing := [str(layout.databases[name]) for name in SERVICES if not layout.databases[name].exists()]:
         raise BackupError(f"nothing to copy: {', '.join(missing)} missing")
     if layout.plan.exists():
-        raise BackupError("a restore was interrupted; finish it first with make restore")
+        raise BackupError("a restore was interrupted; finish it first with trunkline restore")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
     try:
         _check_space(layout, part)
-        manifest = _fill(layout, part)
+        manifest = _fill(layout, part, tell)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -45,12 +48,13 @@ def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
     return manifest
 
 
-def _fill(layout: Layout, part: Path) -> dict[str, Any]:
+def _fill(layout: Layout, part: Path, tell: Callable[[str], None]) -> dict[str, Any]:
     began = datetime.now(UTC)
     seconds: dict[str, float] = {}
     copied: dict[str, Path] = {}
     for name in DATABASES:
         source, since = layout.databases[name], time.monotonic()
+        tell(f"copying {name}")
         if name == SPOOL:
             _copy_spool(source, part / f"{name}.db")
         else:
@@ -59,6 +63,7 @@ def _fill(layout: Layout, part: Path) -> dict[str, Any]:
             copied[name] = part / f"{name}.db"
         seconds[name] = round(time.monotonic() - since, 3)
     since = time.monotonic()
+    tell("copying the recordings")
     recordings = gather(copied["audio"], layout.blobs, part / "blobs")
     # Bytes are deleted before their rows: these were being deleted while the backup ran.
     forget(copied["audio"], recordings.missing)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from trunkline_audio.recordings.rows import blob_key
 
-from tools.backup.files import link_or_copy, sync
+from trunkline_cli.backup.files import link_or_copy, sync
 
 
 class Gathered(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,12 +15,12 @@ from typing import Any
 from trunkline_store.errors import StoreError, StoreLocked
 from trunkline_store.sqlite.lock import FileLock
 
-from tools.backup.files import copy_file, digest, sync
-from tools.backup.layout import DATABASES, SERVICES, BackupError, Layout
-from tools.backup.making import FORMAT, MANIFEST
-from tools.backup.recordings import gather
-from tools.backup.swapping import Move, begin, finish
-from tools.backup.tombstones import bring_up, known_tombstones
+from trunkline_cli.backup.files import copy_file, digest, sync
+from trunkline_cli.backup.layout import DATABASES, SERVICES, BackupError, Layout
+from trunkline_cli.backup.making import FORMAT, MANIFEST
+from trunkline_cli.backup.recordings import gather
+from trunkline_cli.backup.swapping import Move, begin, finish
+from trunkline_cli.backup.tombstones import bring_up, known_tombstones
 
 
 @dataclass
@@ -36,8 +36,10 @@ class Restored:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-async def restore_backup(layout: Layout, source: Path) -> Restored:
-    """Put a backup in the place of the present state, which is moved aside.
+async def restore_backup(
+    layout: Layout, source: Path, tell: Callable[[str], None] = lambda _: None
+) -> Restored:
+    """Put a backup in the place of the present state, which is moved aside. `tell` gets each step.
 
     Raises BackupError, also while a service has its database open; then everything is as it was.
     """
@@ -49,7 +51,7 @@ async def restore_backup(layout: Layout, source: Path) -> Restored:
             restored.aside += finish(layout.plan)
             restored.remarks.append("an interrupted restore was finished first")
         try:
-            moves = await _prepare(layout, source, restored)
+            moves = await _prepare(layout, source, restored, tell)
         except BaseException:
             _clear(layout)
             raise
@@ -59,7 +61,9 @@ async def restore_backup(layout: Layout, source: Path) -> Restored:
     return restored
 
 
-async def _prepare(layout: Layout, source: Path, restored: Restored) -> list[Move]:
+async def _prepare(
+    layout: Layout, source: Path, restored: Restored, tell: Callable[[str], None]
+) -> list[Move]:
     stamp = f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     _clear(layout)
     for folder in _folders(layout):
@@ -72,9 +76,11 @@ async def _prepare(layout: Layout, source: Path, restored: Restored) -> list[Mov
         aside = place.parent / stamp / place.name
         return Move(str(_beside(place)) if prepared else None, str(place), str(aside))
 
+    tell("copying the databases")
     with _timed(restored, "databases"):
         for name, told in restored.manifest["databases"].items():
             _copy_checked(source / f"{name}.db", _beside(layout.databases[name]), told["sha256"])
+    tell("migrating them, and removing deleted tenants")
     with _timed(restored, "deleted_tenants"):
         for name in SERVICES:
             file = _beside(layout.databases[name])
@@ -83,6 +89,7 @@ async def _prepare(layout: Layout, source: Path, restored: Restored) -> list[Mov
             except StoreError as error:
                 raise BackupError(f"{name}.db of the backup cannot be used: {error}") from None
             file.with_name(file.name + ".lock").unlink()
+    tell("copying the recordings")
     with _timed(restored, "blobs"):
         gathered = gather(_beside(layout.databases["audio"]), source / "blobs", _beside(layout.blobs))
     if gathered.missing:

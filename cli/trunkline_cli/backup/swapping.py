@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.backup.files import sync, write_json
+from trunkline_cli.backup.files import sync, write_json
 
 _DATABASE_FILES = ("-wal", "-shm", "")  # the file itself last: it says whether the others were seen to
 

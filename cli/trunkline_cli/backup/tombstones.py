@@ -19,8 +19,8 @@ from trunkline_store.types import from_microseconds
 from trunkline_tenant import schema as tenant
 from trunkline_tenant.tenants import deletion
 
-from tools.backup.files import connect
-from tools.backup.layout import SERVICES
+from trunkline_cli.backup.files import connect
+from trunkline_cli.backup.layout import SERVICES
 
 _KEPT = "SELECT tenant_id, deleted_at FROM deleted_tenants"
 _QUERIES = {
@@ -51,7 +51,7 @@ def known_tombstones(databases: Mapping[str, Path]) -> tuple[dict[str, datetime]
             unread.append(f"{databases[name]}: {error}")
             continue
         for deleted, at in rows:
-            time = from_microseconds(at) if at is not None else datetime.now(UTC)
+            time = from_microseconds(at) or datetime.now(UTC)
             found[deleted] = min(time, found.get(deleted, time))
     return found, unread
 

@@ -1,1 +1,1 @@
-"""Runs the whole suite as separate processes on one machine: for `make up`, `make demo`, the e2e tests and benches."""
+"""Runs the whole suite as separate processes on one machine: for `up`, `demo`, the end-to-end tests, and benches."""

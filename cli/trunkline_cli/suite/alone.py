@@ -1,4 +1,4 @@
-"""One `make up` in a folder, on addresses that are free: told before anything of a running one is touched."""
+"""One `trunkline up` in a folder, on addresses that are free: told before anything of a running one is touched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from tools.suite.processes import PORTS, Suite, SuiteError
+from trunkline_cli.suite.processes import PORTS, Suite, SuiteError
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def addresses_are_free(suite: Suite) -> None:
     if taken:
         listed = "\n".join(taken)
         raise SuiteError(
-            f"addresses in use, perhaps by another `make up`; stop it, or set other addresses:\n{listed}"
+            f"addresses in use, perhaps by another `trunkline up`; stop it, or set other addresses:\n{listed}"
         )
 
 

@@ -1,10 +1,10 @@
-"""`make demo`: every sample call, from a provider's signed webhook to an analysed call, through the real processes."""
+"""`trunkline demo`: every sample call, from a signed webhook to an analysed call, through the real processes."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -14,10 +14,11 @@ from typing import Any
 
 import httpx
 
-from tests.standins.recordings import Recordings
-from tools.suite import spanner, webhooks
-from tools.suite.processes import Suite, SuiteError
-from tools.suite.seed import SeededTenant, api, seed_tenant
+from trunkline_cli.screen import Say, waiting
+from trunkline_cli.suite import spanner, webhooks
+from trunkline_cli.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 FOLDER = Path("var/demo")
 CALLS = Path("tests/data/calls")
@@ -42,19 +43,17 @@ class Posted:
     analysed_s: float = 0.0
 
 
-def main() -> int:
-    """Run the demo; 0 only when every call got there."""
-    told = spanner.with_store(argparse.ArgumentParser(prog="make demo", description=__doc__)).parse_args()
+def demo(store: str) -> int:
+    """Run the demo on a store (sqlite, spanner); 0 only when every call got there. Raises SuiteError."""
+    if not (CALLS / "calls.json").exists():
+        raise SuiteError(f"{CALLS} is missing: run the demo in the folder of the project")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the processes stop first
     with ExitStack() as stack:
-        try:
-            stores = spanner.stores(stack, told.store, FOLDER, _say)
-        except SuiteError as error:
-            print(f"\ndemo failed: {error}", file=sys.stderr)
-            return 1
-        return run(stores)
+        say = stack.enter_context(waiting())
+        return run(spanner.stores(stack, store, FOLDER, say), say)
 
 
-def run(stores: dict[str, str]) -> int:
+def run(stores: dict[str, str], say: Say) -> int:
     """Run the demo with these settings of the stores."""
     samples = json.loads((CALLS / "calls.json").read_text())
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -62,22 +61,20 @@ def run(stores: dict[str, str]) -> int:
     suite = Suite(FOLDER, free_ports=True, env={**networks, **stores})
     with Recordings() as recordings:
         try:
-            _say("starting gateway, worker, tenant, audio, and ai")
+            say("starting gateway, worker, tenant, audio, and ai")
             suite.start()
-            _say("creating two tenants with a CallRail and a Twilio source each")
+            say("creating two tenants with a CallRail and a Twilio source each")
             tenants = [
                 seed_tenant(suite.http_url, suite.operator_token, name, recordings.url, spanish=True)
                 for name in ("acme", "globex")
             ]
-            posted = post_all(samples, tenants, recordings)
-            late = wait_all(posted, suite)
-            _say("")
+            posted = post_all(samples, tenants, recordings, say)
+            late = wait_all(posted, suite, say)
             print_table(posted)
             for item in late:
                 print(f"not analysed: {item.sample['id']}: {_reason(item, suite)}", file=sys.stderr)
-        except (SuiteError, httpx.HTTPError) as error:
-            print(f"\ndemo failed: {error}", file=sys.stderr)
-            return 1
+        except httpx.HTTPError as error:
+            raise SuiteError(f"the demo failed: {error}") from error
         finally:
             codes = suite.stop()
     unclean = {name: code for name, code in codes.items() if code != 0}
@@ -87,7 +84,7 @@ def run(stores: dict[str, str]) -> int:
 
 
 def post_all(
-    samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: Recordings
+    samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: Recordings, say: Say
 ) -> list[Posted]:
     """Post each sample's webhook with its provider's signature."""
     for tenant in tenants:
@@ -99,7 +96,7 @@ def post_all(
         for index, sample in enumerate(samples):
             tenant = tenants[index % len(tenants)]
             call_id, webhook = webhook_of(sample, index, tenant, recordings)
-            _say(f"posting {index + 1}/{len(samples)} {sample['id']}")
+            say(f"posting {index + 1}/{len(samples)} {sample['id']}")
             begun = time.perf_counter()
             answer = client.post(webhook.url, content=webhook.body, headers=webhook.headers)
             taken = (time.perf_counter() - begun) * 1000
@@ -141,28 +138,27 @@ def webhook_of(
     return f"CAL{call_id}", webhooks.callrail(source, "post_call", payload)
 
 
-def wait_all(posted: list[Posted], suite: Suite) -> list[Posted]:
+def wait_all(posted: list[Posted], suite: Suite, say: Say) -> list[Posted]:
     """Wait until each call is analysed; return those that are not."""
     until = time.monotonic() + ANALYSED_SECONDS
-    waiting = list(posted)
-    while waiting and time.monotonic() < until:
-        for tenant in {item.tenant.name: item.tenant for item in waiting}.values():
+    left = list(posted)
+    while left and time.monotonic() < until:
+        for tenant in {item.tenant.name: item.tenant for item in left}.values():
             with api(suite.http_url, tenant.api_key) as client:
                 answer = client.get(f"/v1/tenants/{tenant.name}/calls", params={"pageSize": 500})
             calls = {c["providerCallId"]: c for c in answer.raise_for_status().json().get("calls", [])}
-            for item in [i for i in waiting if i.tenant is tenant]:
+            for item in [i for i in left if i.tenant is tenant]:
                 call = calls.get(item.provider_call_id)
                 if call and call.get("analyzeTime"):
                     item.call = call
                     item.analysed_s = time.monotonic() - item.posted
-                    waiting.remove(item)
-        if _dead(waiting, suite):
+                    left.remove(item)
+        if _dead(left, suite):
             break
-        _say(
-            f"analysed {len(posted) - len(waiting)}/{len(posted)}, {time.monotonic() - posted[0].posted:.0f} s"
-        )
+        done = len(posted) - len(left)
+        say(f"analysed {done}/{len(posted)}, {time.monotonic() - posted[0].posted:.0f} s", passing=True)
         time.sleep(0.2)
-    return waiting
+    return left
 
 
 def _dead(waiting: list[Posted], suite: Suite) -> bool:
@@ -213,7 +209,7 @@ def _as_labelled(item: Posted) -> bool:
     call, expected = item.call or {}, item.sample["expected"]
     if call.get("unreliable") or expected.get("unreliable"):
         return bool(call.get("unreliable")) == bool(expected.get("unreliable"))
-    return _label(call, "intent") == expected["intent"]
+    return bool(_label(call, "intent") == expected["intent"])
 
 
 def _label(call: dict[str, Any], field: str) -> str:
@@ -223,15 +219,3 @@ def _label(call: dict[str, Any], field: str) -> str:
 
 def _fit(value: str, width: int) -> str:
     return value.ljust(width) if len(value) <= width else value[: width - 1] + "…"
-
-
-def _say(text: str) -> None:
-    """Rewrite the progress line; on a pipe, a line each time it says something new."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif text and not text.startswith("analysed"):
-        print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

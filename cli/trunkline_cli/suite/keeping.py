@@ -1,4 +1,4 @@
-"""What `make up` does while it serves: starts a process again that ended, and keeps the logs on disk bounded."""
+"""What `trunkline up` does while it serves: starts a process again that ended, and keeps the logs on disk bounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.suite.processes import Suite
+from trunkline_cli.suite.processes import Suite
 
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 30.0

@@ -20,13 +20,9 @@ import httpx
 from cryptography.fernet import Fernet
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-COMMANDS = {
-    "tenant": ("trunkline_tenant",),
-    "audio": ("trunkline_audio",),
-    "ai": ("trunkline_ai",),
-    "gateway": ("trunkline_gateway", "serve"),
-    "worker": ("trunkline_gateway", "work"),
-}
+from trunkline_cli.screen import Failure
+from trunkline_cli.services import COMMANDS
+
 # name in an environment variable, standard port of gRPC and of metrics
 PORTS = {
     "gateway": ("GATEWAY", 50050, 9090),
@@ -38,7 +34,7 @@ PORTS = {
 READY_SECONDS = 60.0
 
 
-class SuiteError(Exception):
+class SuiteError(Failure):
     """A process did not start or did not stay; the text says which and shows the end of its log."""
 
 

@@ -17,7 +17,7 @@ from typing import cast
 try:
     from uvloop import new_event_loop
 except ImportError:  # uvloop has no wheel everywhere
-    from asyncio import new_event_loop
+    from asyncio import new_event_loop  # type: ignore[assignment]
 
 _CALLRAIL = re.compile(r"/v3/a/[^/]+/calls/([^/]+)/recording\.json")
 _TWILIO = re.compile(r"/2010-04-01/Accounts/([^/]+)/Recordings/([^/.]+)\.(?:wav|mp3)")
@@ -39,7 +39,7 @@ class Recordings:
         """Serve on a free loopback port, from a thread of its own."""
         self._loop = new_event_loop()
         serving = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
-        self._server = self._loop.run_until_complete(serving)
+        self._server = cast(asyncio.Server, self._loop.run_until_complete(serving))
         self._port = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,15 +9,9 @@ from pathlib import Path
 from trunkline_store import StoreError
 from trunkline_store.spanner.emulator import Emulator
 
-from tools.suite.processes import SuiteError
-
-SERVICES = ("gateway", "tenant", "audio", "ai")
-
-
-def with_store(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the choice of the stores' engine."""
-    parser.add_argument("--store", choices=("sqlite", "spanner"), default="sqlite")
-    return parser
+from trunkline_cli.services import STORES as SERVICES
+from trunkline_cli.services import migrate_one
+from trunkline_cli.suite.processes import SuiteError
 
 
 def stores(stack: ExitStack, engine: str, folder: Path, say: Callable[[str], None]) -> dict[str, str]:
@@ -44,7 +35,7 @@ def emulated(folder: Path) -> Iterator[dict[str, str]]:
         emulator = Emulator()
         emulator.start()
     except (StoreError, ImportError) as error:
-        raise SuiteError(f"STORE=spanner: {error}") from error
+        raise SuiteError(f"cannot use the store spanner: {error}") from error
     try:
         urls = {name: emulator.create_database(f"trunkline-{name}") for name in SERVICES}
         yield settings(urls, folder)
@@ -61,12 +52,6 @@ def settings(urls: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def migrate(settings: Mapping[str, str]) -> None:
-    """Bring every database to its service's newest revision. Raises SuiteError."""
+    """Bring every database to its service's newest revision. Raises Failure."""
     for name in SERVICES:
-        command = [
-            sys.executable, "-m", "trunkline_store.migrate",
-            settings[f"TRUNKLINE_{name.upper()}_STORE_URL"], f"trunkline_{name}.migrations",
-        ]  # fmt: skip
-        ended = subprocess.run(command, capture_output=True, text=True)
-        if ended.returncode != 0:
-            raise SuiteError(f"{' '.join(command[1:])} ended with {ended.returncode}:\n{ended.stderr}")
+        migrate_one(name, settings[f"TRUNKLINE_{name.upper()}_STORE_URL"])

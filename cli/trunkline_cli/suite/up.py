@@ -1,8 +1,7 @@
-"""`make up`: serve the suite until Ctrl-C, with two tenants to try it on; the facts stand in var/dev.json."""
+"""`trunkline up`: serve the suite until Ctrl-C, with two tenants to try it on; the facts stand in var/dev.json."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -13,13 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.standins.recordings import Recordings
-from tools.backup.layout import PLAN
-from tools.suite import spanner
-from tools.suite.alone import addresses_are_free, only_one
-from tools.suite.keeping import Restarts, rotate_logs
-from tools.suite.processes import Suite, SuiteError
-from tools.suite.seed import SeededSource, SeededTenant, api, seed_tenant
+from trunkline_cli.backup.layout import PLAN
+from trunkline_cli.screen import waiting
+from trunkline_cli.suite import spanner
+from trunkline_cli.suite.alone import addresses_are_free, only_one
+from trunkline_cli.suite.keeping import Restarts, rotate_logs
+from trunkline_cli.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import SeededSource, SeededTenant, api, seed_tenant
 
 FOLDER = Path("var")
 CALLS = Path("tests/data/calls")
@@ -84,23 +84,22 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
     return tenants
 
 
-def main() -> int:
-    """Serve until a signal; a process that ends by itself is started again."""
+def up(store: str) -> int:
+    """Serve on a store (sqlite, spanner) until a signal; a process that ends by itself is started again.
+
+    Returns the exit code. Raises SuiteError.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
         signal.signal(number, lambda *_: stop.set())
-    told = spanner.with_store(argparse.ArgumentParser(prog="make up", description=__doc__)).parse_args()
     with ExitStack() as stack:
-        try:
-            stack.enter_context(only_one(FOLDER))
-            # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
-            folder = FOLDER if told.store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
-            if (folder / PLAN).exists():
-                raise SuiteError("a restore was interrupted; to finish it, run make restore FROM=...")
-            stores = spanner.stores(stack, told.store, folder, lambda text: print(text, file=sys.stderr))
-        except SuiteError as error:
-            print(f"\n{error}", file=sys.stderr)
-            return 1
+        stack.enter_context(only_one(FOLDER))
+        # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
+        folder = FOLDER if store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
+        if (folder / PLAN).exists():
+            raise SuiteError("a restore was interrupted; to finish it, run trunkline restore")
+        with waiting() as say:
+            stores = spanner.stores(stack, store, folder, say)
         return serve(folder, stores, stop)
 
 
@@ -112,8 +111,10 @@ def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
         try:
             addresses_are_free(suite)
             rotate_logs(folder / "log")
-            suite.start()
-            tenants = seed_once(suite, recordings)
+            with waiting() as say:
+                say("starting gateway, worker, tenant, audio, and ai", passing=True)
+                suite.start()
+                tenants = seed_once(suite, recordings)
             _write_private(facts, json.dumps(dev_facts(suite, tenants), indent=2) + "\n")
             written = True
             _print(suite, tenants)
@@ -121,9 +122,6 @@ def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
             while not stop.wait(0.5):
                 restarts.step()
                 rotate_logs(folder / "log")
-        except SuiteError as error:
-            print(f"\n{error}", file=sys.stderr)
-            return 1
         finally:
             if written:
                 facts.unlink(missing_ok=True)
@@ -158,7 +156,3 @@ def _write_private(path: Path, text: str) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         print(f"{path} was not written: {error.strerror}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tools.suite.seed import SeededSource
+from trunkline_cli.suite.seed import SeededSource
 
 
 @dataclass(frozen=True)

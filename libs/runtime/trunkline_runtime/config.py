@@ -28,7 +28,13 @@ _MOST_SHOWN = 200
 # Defaults that name nothing: a store in memory, for what has no store.
 _NOWHERE = ("sqlite://", "", None)
 
-SUITE_WIDE = {"TRUNKLINE_MODELS_FOLDER": "the folder for speech models"}
+SUITE_WIDE = {
+    "TRUNKLINE_MODELS_FOLDER": "the folder for speech models",
+    "TRUNKLINE_CLI_URL": "where the command `trunkline` finds the gateway, such as https://hooks.example.com",
+    "TRUNKLINE_CLI_KEY": "the API key or operator's token that the command shows",
+    "TRUNKLINE_CLI_KEY_FILE": "the file of that key",
+    "TRUNKLINE_CLI_TENANT": "the tenant of `trunkline tail`, `replay`, and `send`",
+}
 """Names of no one service, with their meaning."""
 
 # What Kubernetes puts into every container of a namespace that has a service called trunkline-...
