@@ -45,12 +45,13 @@ class Posted:
 
 def demo(store: str) -> int:
     """Run the demo on a store (sqlite, spanner); 0 only when every call got there. Raises SuiteError."""
-    if not (CALLS / "calls.json").exists():
-        raise SuiteError(f"{CALLS} is missing: run the demo in the folder of the project")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the processes stop first
     with ExitStack() as stack:
         say = stack.enter_context(waiting())
-        return run(spanner.stores(stack, store, FOLDER, say), say)
+        stores = spanner.stores(stack, store, FOLDER, say)
+        if not (CALLS / "calls.json").exists():
+            raise SuiteError(f"{CALLS} is missing: run the demo in the folder of the project")
+        return run(stores, say)
 
 
 def run(stores: dict[str, str], say: Say) -> int:
