@@ -36,6 +36,7 @@ def shell(world: World, tmp_path: Path) -> Shell:
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "dev.json").write_text(json.dumps(dev_facts(world.suite, world.tenants)))
     return Shell(tmp_path)
@@ -69,7 +70,15 @@ def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
         assert block.language in COMMANDS | OTHERS, f"{document.name}:{block.line}"
         if block.language == "text":
             first = block.text.split()[0] if block.text.split() else ""
-            assert first not in {"curl", "make", "grpcurl", "sudo", "export", "trunkline", ".venv/bin/trunkline"}, f"{document.name}:{block.line}"
+            assert first not in {
+                "curl",
+                "make",
+                "grpcurl",
+                "sudo",
+                "export",
+                "trunkline",
+                ".venv/bin/trunkline",
+            }, f"{document.name}:{block.line}"
 
 
 def test_no_document_with_commands_is_left_out():
