@@ -79,7 +79,7 @@ GATEWAY = [
     ),
     ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that is there"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
-    ("SPOOL_PATH", ".", "must be a file, and is a folder"),
+    ("SPOOL_PATH", "file/spool", "must be in a folder, and"),
     ("SUITE_KEY", "short", "must be hex or base64url"),
 ]
 

@@ -28,7 +28,7 @@ from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_tenant.calls.service import CallService
 
 from tests.simulation.ledger import WatchedJobs
-from tests.simulation.store import SimDatabase
+from tests.simulation.store import SimDatabase, SpoolDisk
 
 IN_FLIGHT = 2
 LEASE_SECONDS = 4.0
@@ -99,7 +99,9 @@ def gateway(world):
     """Role `serve`: receive, inbox and spool, admission, the queue."""
 
     async def build(life):
-        world.spool_life = life
+        if world.spool is not None:
+            world.spool.log.close()  # as the kernel does for one that was killed
+        world.spool = Spool(world.spool_folder, 1 << 20, SpoolDisk(life, world))
         db = SimDatabase(world.gateway_disk, life, world, "gateway")
         queue = Queue(db, schema.jobs)
         jobs = WatchedJobs(db, queue, Shares(tenant_in_flight=IN_FLIGHT)).watch(world, world.ledger)
@@ -120,7 +122,7 @@ def gateway(world):
         inbox = SpoolingInbox(
             appender,
             stored,
-            Spool(world.spool_path, 1 << 20, now=world.loop.wall),
+            world.spool,
             confirm_seconds=1.0,
             admit_soon=admission.soon,
         )

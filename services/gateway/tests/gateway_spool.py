@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -141,7 +140,7 @@ class World:
 async def opened(folder, max_bytes=1 << 20, confirm_seconds=CONFIRM_SECONDS, running=True, spool_path=None):
     """Run until the end of the block; leaving it is a clean stop, but of a spool that holds what it holds."""
     async with await Database.open(f"sqlite:///{folder}/gateway.db", schema.metadata) as db:
-        spool = Spool(spool_path or folder / "spool.db", max_bytes, now=lambda: NOW)
+        spool = Spool(spool_path or folder / "spool", max_bytes)
         world = World(db, spool, confirm_seconds)
         await world.inbox.open()
         loops = [asyncio.create_task(world.inbox.watch())]
@@ -164,9 +163,3 @@ async def spool_some(folder, numbers):
         world.store.fault = "fails"
         await world.put(*numbers)
         assert world.spool.rows == len(numbers)
-
-
-def with_file(path, statement, *parameters):
-    with sqlite3.connect(path) as conn:
-        conn.execute(statement, parameters)
-    conn.close()

@@ -212,7 +212,7 @@ async def _open_inbox(
     admit_soon: Callable[[], None],
 ) -> SpoolingInbox:
     """Open the spool beside the store's append path."""
-    spool = Spool(config.spool_file(), config.spool_max_bytes)
+    spool = Spool(config.spool_folder(), config.spool_max_bytes)
     stack.push_async_callback(spool.close)
     inbox = SpoolingInbox(
         appender, Stored(db), spool, confirm_seconds=config.confirm_seconds, admit_soon=admit_soon

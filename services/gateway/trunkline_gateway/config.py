@@ -61,9 +61,9 @@ class GatewayConfig(StoreConfig):
     )
     spool_path: Path | None = setting(
         None,
-        "the SQLite file that takes receipts while the store does not; best on a volume of its own, one for each "
+        "the folder that takes receipts while the store does not; best on a volume of its own, one for each "
         "replica; by default var/gateway.spool, or beside the store where that is a file",
-        form=forms.FILE,
+        form=forms.PLACE,
     )
     spool_max_bytes: int = setting(
         1_073_741_824,
@@ -169,7 +169,7 @@ class GatewayConfig(StoreConfig):
             body_seconds=self.http_body_seconds,
         )
 
-    def spool_file(self) -> Path:
+    def spool_folder(self) -> Path:
         """Where the spool is."""
         if self.spool_path is not None:
             return self.spool_path
