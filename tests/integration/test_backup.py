@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
@@ -22,7 +23,7 @@ from trunkline_store import Database
 from trunkline_store.sqlite.lock import FileLock
 
 from tools.backup import making, swapping
-from tools.backup.files import copy_database
+from tools.backup.files import copy_database, described
 from tools.backup.layout import SERVICES, SPOOL, BackupError, layout_of
 from tools.backup.making import make_backup
 from tools.backup.restoring import restore_backup
@@ -160,6 +161,18 @@ def test_a_backup_whose_spool_was_changed_is_refused(layout, tmp_path):
     copy.write_bytes(copy.read_bytes()[:-1] + b"?")
     with pytest.raises(BackupError, match="SHA-256"):
         restore(layout, tmp_path / "b")
+
+
+def test_a_backup_of_an_earlier_release_puts_back_the_spool_of_that_release(layout, tmp_path):
+    make_backup(layout, tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    del manifest["spool"]
+    execute(tmp_path / "b" / f"{SPOOL}.db", "CREATE TABLE receipts (seq INTEGER PRIMARY KEY)")
+    manifest["format"], manifest["databases"][SPOOL] = 1, described(tmp_path / "b" / f"{SPOOL}.db")
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    spooled(layout, ("rcp-1", "s", "acme", "post_call", NOW, 1, "", "", b"", b"body"))
+    restore(layout, tmp_path / "b")
+    assert execute(layout.databases[SPOOL], "SELECT count(*) FROM receipts") == [(0,)]
 
 
 def test_gateway_is_copied_before_what_its_jobs_make(layout, tmp_path):
