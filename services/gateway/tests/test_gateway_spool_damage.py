@@ -97,11 +97,12 @@ async def test_where_the_disk_cannot_read_a_block_the_frames_around_it_are_read(
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     """A segment's name, its bytes, where each frame begins, and the payloads."""
-    log = Log(tmp_path_factory.mktemp("sample") / "spool")
+    folder = tmp_path_factory.mktemp("sample") / "spool"
+    log = Log(folder)
     log.open()
     wanted = [bytes([n]) * (1 + n * 7 % 40) for n in range(20)]
     log.append(wanted)
-    (path,) = log._folder.glob("*.log")
+    (path,) = folder.glob("*.log")
     found = list(frames(path))
     log.close()
     return path.name, path.read_bytes(), [at for at, _ in found], wanted
