@@ -18,8 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.local.engine import LocalEngine
 
 from tools.packages import ROOT

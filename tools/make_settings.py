@@ -31,15 +31,16 @@ COMMANDS = {
 }
 _HEAD = """# Settings
 
-Every setting is an environment variable, read once at start. This page is generated from the code by `make settings`.
+Every setting is an environment variable, which a service reads once, at start. `make settings` generates this page
+from the code.
 
-- A wrong value, a missing one, and a name that is no setting of any service end the start with code 2. Each is one
-  line: the name, what is allowed, what was given.
-- `--help` after a service's command prints its settings; `--check` verifies them, and that the other services can be
-  reached, opens nothing, and ends.
-- A secret can also be given as a file, by its name with `_FILE`.
-- A store's file must be in a folder that is there, apart from the default's `var/`, and is made when it is missing,
-  unless a database with nearly the same name is beside it: then that one was meant.
+- A service refuses to start, with exit code 2, if a setting is wrong or missing, or if a `TRUNKLINE_` name is not a
+  setting of any service. It prints one line for each, with the name, the allowed values, and the given value.
+- To print a service's settings, add `--help` to its command. To check the settings, and that the other services can
+  be reached, add `--check`: the service then opens nothing, and exits.
+- To read a secret from a file, set the secret's name followed by `_FILE` to the path.
+- The folder of a store's file must exist, except for the default `var/`. The service creates the file if it is
+  missing, unless a database with nearly the same name is beside it, because the setting then probably has a typo.
 """
 
 
@@ -49,7 +50,7 @@ def page() -> str:
     for service, config in CONFIGS.items():
         parts.append(f"## {service}\n\n`{COMMANDS[service]}`\n\n{describe(config, service)}")
     wide = "\n".join(f"| `{name}` | {doc} |" for name, doc in SUITE_WIDE.items())
-    parts.append(f"## Of the whole suite\n\n| setting | meaning |\n|---|---|\n{wide}\n")
+    parts.append(f"## The whole suite\n\n| setting | meaning |\n|---|---|\n{wide}\n")
     return "\n".join(parts)
 
 

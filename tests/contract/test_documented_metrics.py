@@ -16,7 +16,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("services/*/README.md")),
 ]
 CODE = sorted(p for top in ("libs", "services") for p in ROOT.glob(f"{top}/*/trunkline_*/**/*.py"))
-MAKERS = {"counter", "gauge", "histogram", "Counter", "Gauge", "Histogram"}
+MAKERS = {"counter", "gauge", "histogram"}
 
 _NAMED = re.compile(r"(?<![\w./-])(trunkline_[a-z0-9_]+)(\{[^}]*\})?(?![\w./-])")
 _LABEL = re.compile(r"([a-z_]+)(?:=~?\"([^\"]*)\")?")
@@ -39,7 +39,7 @@ def made() -> dict[str, set[str]]:
             labels += [
                 n.value
                 for word in node.keywords
-                if word.arg in ("labels", "labelnames")
+                if word.arg == "labels"
                 for n in ast.walk(word.value)
                 if isinstance(n, ast.Constant)
             ]

@@ -54,12 +54,12 @@ GATEWAY = [
     ("HTTP_ADDRESS", "localhost", "must be host:port"),
     ("HTTP_ADDRESS", "", "must be host:port"),
     ("GRPC_ADDRESS", "", "must be host:port"),
-    ("SOURCE_CACHE", '"var/cache"', "without quotes"),
-    ("STORE_URL", "sqlite:///gateway.db ", "without quotes and spaces around it"),
+    ("SOURCE_CACHE", '"var/cache"', "must not have quotes"),
+    ("STORE_URL", "sqlite:///gateway.db ", "must not have quotes or spaces around it"),
     ("HTTP_ADDRESS", "127.0.0.1:abc", "port from 0 to 65535"),
     ("HTTP_ADDRESS", "192.0.2.1:8080", "with a host of this machine"),
     ("GRPC_ADDRESS", "192.0.2.1:50050", "with a host of this machine"),
-    ("METRICS_ADDRESS", "nowhere.invalid:9090", "with a host that is known"),
+    ("METRICS_ADDRESS", "nowhere.invalid:9090", "with a host that can be resolved"),
     ("GRPC_ADDRESS", "127.0.0.1:65536", "port from 0 to 65535"),
     ("METRICS_ADDRESS", "9090", "must be host:port"),
     ("AUDIO_ADDRESS", "audio", "must be host:port"),
@@ -70,14 +70,14 @@ GATEWAY = [
     ("PUBLIC_URL", "https://example.com/?a=1", "without a query"),
     ("OTLP_ENDPOINT", "127.0.0.1:4317", "such as http://127.0.0.1:4317"),
     ("STORE_URL", "var/gateway.db", "must be sqlite:///path"),
-    ("STORE_URL", "sqlite:///nowhere/gateway.db", "must be in a folder that is there"),
+    ("STORE_URL", "sqlite:///nowhere/gateway.db", "must be in a folder that exists"),
     ("STORE_URL", "sqlite:///gatewya.db", "a typo?"),
     (
         "STORE_URL",
         "spanner+spanner:///projects/p/instances/i",
         "projects/PROJECT/instances/INSTANCE/databases/DATABASE",
     ),
-    ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that is there"),
+    ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that exists"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
     ("SPOOL_PATH", "file/spool", "must be in a folder, and"),
     ("SUITE_KEY", "short", "must be hex or base64url"),
@@ -180,7 +180,7 @@ def test_check_verifies_the_settings_and_that_the_others_are_there(folder):
         address = f"127.0.0.1:{there.getsockname()[1]}"
         reached = {f"TRUNKLINE_WORKER_{n}_ADDRESS": address for n in ("GATEWAY", "TENANT", "AUDIO", "AI")}
         right = run(folder, "worker", "--check", **reached)
-        assert (right.returncode, right.stdout, right.stderr) == (0, "the settings are right\n", "")
+        assert (right.returncode, right.stdout, right.stderr) == (0, "the settings are correct\n", "")
     ended = run(folder, "worker", "--check", **reached)
     assert ended.returncode == 2
     assert (

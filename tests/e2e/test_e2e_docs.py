@@ -173,7 +173,7 @@ def test_one_server(world, shell):
     moved = moved.replace("cd /opt/trunkline\n", "").replace("/opt/trunkline", str(ROOT))
     moved = re.sub(r"(?m)^sudo \.venv.*tools\.backup.*$", "", moved).replace(" -C " + str(ROOT), "")
     said = shell.run(here(world, moved), {})
-    assert "the settings are right" in said
+    assert "the settings are correct" in said
     called = shell.log.read_text()
     for name in ("tenant", "audio", "ai", "gateway", "worker"):
         assert f"trunkline-{name}" in called

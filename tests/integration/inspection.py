@@ -58,7 +58,7 @@ class RunAgain:
         """As the database does."""
         return await self._db.read(fn, staleness=staleness)
 
-    async def write(self, fn: Callable[[Any], Any], *, lane: Any = "normal") -> Any:
+    async def write(self, fn: Callable[[Any], Any]) -> Any:
         """Twice, the first time for nothing."""
 
         def undone(conn):
@@ -69,4 +69,4 @@ class RunAgain:
             await self._db.write(undone)
         except Again:
             self.undone += 1
-        return await self._db.write(fn, lane=lane)
+        return await self._db.write(fn)

@@ -100,17 +100,17 @@ class Suite:
             "metrics_address": "",
             "drain_seconds": 0.1,
         }
-        tenant = await build(
+        parts = build(
             TenantConfig(
                 store_url=self.url("tenant"), operator_token=OPERATOR,
                 secret_keys=(Fernet.generate_key().decode(),), drain_notice_seconds=0.0, **common,
             )
         )  # fmt: skip
-        stack.push_async_callback(tenant.close)
-        await tenant.start()
-        stack.push_async_callback(tenant.stop, 0)
+        tenant = await stack.enter_async_context(parts)
+        await stack.enter_async_context(tenant.running())
         config = AiConfig(store_url=self.url("ai"), drain_notice_seconds=0.0, **common)
-        ai = await stack.enter_async_context(ai_app.running(config))
+        ai = await stack.enter_async_context(ai_app.build(config))
+        await stack.enter_async_context(ai.running())
         audio_db = await stack.enter_async_context(
             await Database.open(self.url("audio"), audio_metadata, migrations="trunkline_audio.migrations")
         )
@@ -124,9 +124,9 @@ class Suite:
         await server.start()
         stack.push_async_callback(server.stop, 0)
         self.addresses = {
-            "tenant_address": f"127.0.0.1:{tenant.server.port}",
+            "tenant_address": tenant.server.address,
             "audio_address": server.address,
-            "ai_address": ai.address,
+            "ai_address": ai.server.address,
         }
         self.channels = Channels(TokenSigner(self.key, "gateway"))
         stack.push_async_callback(self.channels.close)

@@ -109,8 +109,8 @@ def test_a_process_that_dies_is_started_again_and_said(up, addresses):
         ["pgrep", "-P", str(up.process.pid), "-f", "trunkline_ai"], capture_output=True, text=True
     )
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
-    said = up.wait("ai was started again", 20)
-    assert "ai was ended by signal 9; it is started again in 1 s" in said
+    said = up.wait("ai was restarted", 20)
+    assert "ai was ended by signal 9; it restarts in 1 s" in said
     until = time.monotonic() + 30
     while time.monotonic() < until:
         try:

@@ -2,29 +2,21 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 from trunkline.ai.v1 import analysis_pb2
 from trunkline.audio.v1 import recording_pb2, transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
-from trunkline_gateway import schema
-from trunkline_gateway.hooks.ceilings import Buckets
-from trunkline_gateway.hooks.receiver import Receiver
-from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
-from trunkline_gateway.intake.admission import Admission
-from trunkline_gateway.intake.inbox import SpoolingInbox
+from trunkline_gateway import app as gateway_app
+from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.intake.spool import Spool
-from trunkline_gateway.intake.stored import Stored
-from trunkline_gateway.jobs.shares import Shares
-from trunkline_gateway.pipeline.breakers import Breakers
-from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
+from trunkline_gateway.pipeline import app as worker_app
+from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
-from trunkline_gateway.pipeline.sources import Sources
-from trunkline_gateway.pipeline.stages import Stages
-from trunkline_gateway.pipeline.worker import Worker
-from trunkline_jobs import Queue
 from trunkline_runtime.errors import NotFound, Unavailable
+from trunkline_runtime.process.pace import Pace
 from trunkline_tenant.calls.service import CallService
 
 from tests.simulation.ledger import WatchedJobs
@@ -32,6 +24,25 @@ from tests.simulation.store import SimDatabase, SpoolDisk
 
 IN_FLIGHT = 2
 LEASE_SECONDS = 4.0
+_NOWHERE = Path("/nonexistent/simulation")
+_GATEWAY = GatewayConfig(
+    suite_key="0" * 64,
+    public_url="http://gateway",
+    source_cache=_NOWHERE / "sources",
+    confirm_seconds=1.0,
+    max_queued=50,
+    max_body_bytes=1 << 20,
+    max_unverified=100,
+    max_unverified_bytes=1 << 30,
+    keep_rejections=100,
+    ceiling_per_second=1e9,
+    ceiling_burst=1e9,
+    events_days=0,
+    tenant_in_flight=IN_FLIGHT,
+    list_staleness_seconds=0.0,
+)
+# A retry that is due by time alone is looked for less often, for speed.
+_INTERVALS = {"jobs.look": 2.0, "inbox.look": 1.5}
 _WORKER = WorkerConfig(
     suite_key="0" * 64,
     tenant_address="",
@@ -95,6 +106,21 @@ class Feed:
         raise Unavailable("the tenant service went away")
 
 
+def _pace(world):
+    return Pace(clock=world.loop.time, intervals=_INTERVALS)
+
+
+async def _entered(world, parts):
+    """Enter a wiring that nobody leaves: a process that is killed closes nothing."""
+    stack = AsyncExitStack()
+    world.unclosed.append(stack)
+    return await stack.enter_async_context(parts)
+
+
+async def _nobody(request):
+    """Tell nobody: the calls of buried jobs are not looked at here."""
+
+
 def gateway(world):
     """Role `serve`: receive, inbox and spool, admission, the queue."""
 
@@ -102,55 +128,33 @@ def gateway(world):
         if world.spool is not None:
             world.spool.log.close()  # as the kernel does for one that was killed
         world.spool = Spool(world.spool_folder, 1 << 20, SpoolDisk(life, world))
-        db = SimDatabase(world.gateway_disk, life, world, "gateway")
-        queue = Queue(db, schema.jobs)
-        jobs = WatchedJobs(db, queue, Shares(tenant_in_flight=IN_FLIGHT)).watch(world, world.ledger)
-        sources = SourceMap(Feed(world, life), None, now=world.loop.time)
-        unverified = Unverified(100, 1 << 30)
-        admission = Admission(
-            db,
-            queue,
-            sources,
-            keep_rejections=100,
-            jobs_ready=jobs.jobs_ready,
-            unverified=unverified,
+
+        def watched(*parts):
+            return WatchedJobs(*parts).watch(world, world.ledger)
+
+        parts = gateway_app.build(
+            _GATEWAY,
+            pace=_pace(world),
+            db=SimDatabase(world.gateway_disk, life, world, "gateway"),
+            feed=Feed(world, life),
+            tell_call=_nobody,
+            spool=world.spool,
+            make_jobs=watched,
+            busy=lambda: False,
             batch=world.batch,
-            retry_undecided_seconds=2.0,
         )
-        appender = db.appender(schema.receipts, max_rows=50)
-        stored = Stored(db)
-        inbox = SpoolingInbox(
-            appender,
-            stored,
-            world.spool,
-            confirm_seconds=1.0,
-            admit_soon=admission.soon,
-        )
-        receiver = Receiver(
-            sources,
-            inbox,
-            None,
-            Buckets(1e9, 1e9, world.loop.time),
-            public_url="http://gateway",
-            max_body_bytes=1 << 20,
-            unverified=unverified,
-            admit_soon=admission.soon,
-            now=world.loop.wall,
-        )
-        http = Http(receiver)
+        served = await _entered(world, parts)
+        jobs = ("ClaimJobs", "RenewLeases", "ReportJobs", "ReleaseLeases")
         handlers = {
-            "post": http.post,
-            **{
-                name: _served(getattr(jobs, name))
-                for name in ("ClaimJobs", "RenewLeases", "ReportJobs", "ReleaseLeases")
-            },
+            "post": Http(served.receiver).post,
+            **{name: _served(getattr(served.jobs, name)) for name in jobs},
         }
 
         async def with_spool():
-            await inbox.open()
-            await asyncio.gather(inbox.watch(), inbox.recover())
+            await served.inbox.open()
+            await asyncio.gather(served.inbox.watch(), served.inbox.recover())
 
-        return [admission.run(), with_spool(), sources.follow()], handlers
+        return [served.admission.run(), with_spool(), served.sources.follow()], handlers
 
     return build
 
@@ -173,35 +177,33 @@ def worker(world, number):
         def ask(target, name):
             return world.wire.method(life, target, name)
 
-        breakers = Breakers(
-            _WORKER.breaker_failures, _WORKER.breaker_seconds, (TENANT, AUDIO, AI), slow=(AUDIO,)
-        )
-        clients = Clients(
-            breakers,
-            ask(world.tenant, "ResolveSource"),
-            ask(world.tenant, "RecordCall"),
-            ask(world.media, "FetchRecording"),
-            ask(world.media, "CreateTranscript"),
-            ask(world.media, "AnalyzeCall"),
-            ask(world.tenant, "RecordCallState"),
-        )
-        stages = Stages(clients, Sources(clients.resolve, _WORKER.source_seconds, now=world.loop.time))
-
         class Jobs:
             ClaimJobs = staticmethod(ask(world.gateway, "ClaimJobs"))
             RenewLeases = staticmethod(ask(world.gateway, "RenewLeases"))
             ReportJobs = staticmethod(ask(world.gateway, "ReportJobs"))
             ReleaseLeases = staticmethod(ask(world.gateway, "ReleaseLeases"))
 
-        work = Worker(
-            Jobs(),
-            stages.process,
+        def clients(breakers):
+            return Clients(
+                breakers,
+                ask(world.tenant, "ResolveSource"),
+                ask(world.tenant, "RecordCall"),
+                ask(world.media, "FetchRecording"),
+                ask(world.media, "CreateTranscript"),
+                ask(world.media, "AnalyzeCall"),
+                ask(world.tenant, "RecordCallState"),
+            )
+
+        parts = worker_app.build(
             _WORKER,
-            f"worker-{number}-{world.started}",
+            name=f"worker-{number}-{world.started}",
             now=world.loop.wall,
-            tell_dead=stages.told_dead,
+            pace=_pace(world),
+            jobs=Jobs(),
+            make_clients=clients,
         )
-        return [work.run(stop)], {}
+        work = await _entered(world, parts)
+        return [work.worker.run(stop)], {}
 
     return build
 

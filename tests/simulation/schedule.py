@@ -14,10 +14,6 @@ from unittest import mock
 
 import purgatory.domain.model
 from trunkline_gateway import schema
-from trunkline_gateway.intake import admission as admit
-from trunkline_gateway.intake import inbox
-from trunkline_gateway.jobs import service as jobs
-from trunkline_gateway.pipeline import breakers
 from trunkline_jobs import queue
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
@@ -81,7 +77,9 @@ class World:
         random.seed(seed)  # production code's jitter
         self.gateway_disk, self.tenant_disk = disks
         self.spool_folder = spool_folder
+        self.unclosed = []
         self.spool = None  # of the gateway's last life
+        self.unclosed = []
         self.violations = []
         self.background = set()
         self.stops = {}
@@ -136,20 +134,14 @@ class Simulation:
 
     @contextlib.contextmanager
     def installed(self):
-        """Put virtual time where production code looks for the machine's, and make a folder for the spools."""
-        shim = LoopTime(time)
-
+        """Put virtual time where the breakers' library looks for it, and make a folder for the spools."""
         with contextlib.ExitStack() as stack:
             for disk in self._disks:
                 stack.callback(disk.close)
-            for module in (purgatory.domain.model, breakers, inbox, admit):
-                stack.enter_context(mock.patch.object(module, "time", shim))
+            stack.enter_context(mock.patch.object(purgatory.domain.model, "time", LoopTime(time)))
             self._spool_folder = Path(stack.enter_context(TemporaryDirectory(dir=_memory())))
             for name in ("Claims", "Leases"):  # stateless, but for statements that take milliseconds to build
                 stack.enter_context(mock.patch.object(queue, name, self._once(getattr(queue, name))))
-            # A retry that is due by time alone: looked for less often, for speed.
-            stack.enter_context(mock.patch.object(jobs, "_LOOK_SECONDS", 2.0))
-            stack.enter_context(mock.patch.object(inbox, "_LOOK_SECONDS", 1.5))
             for quiet in _LOGS:
                 stack.enter_context(mock.patch(f"trunkline_gateway.{quiet}.log", _Unheard()))
             gc.disable()  # a run's rubbish is collected in one go, see `run`

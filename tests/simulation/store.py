@@ -86,7 +86,7 @@ class SimDatabase(Database):
         finally:
             self.disk.tx.rollback()
 
-    async def write(self, fn, *, lane="normal"):
+    async def write(self, fn):
         # Work that was taken goes on when its awaiter is cancelled.
         return await asyncio.shield(self._life.spawn(self._write(fn)))
 

@@ -5,8 +5,8 @@ TRUNKLINE_AI_ENGINE=tests.standins.instant_ai:create, started from the repositor
 
 import asyncio
 
-from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.base import AnalysisResult
+from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment
 
 
 class InstantEngine:

@@ -69,7 +69,7 @@ def _restore(layout: Layout, source: Path) -> None:
     for remark in restored.remarks:
         print(f"note: {remark}")
     for folder in sorted({path.parent for path in restored.aside}):
-        print(f"what was there before is in {folder}")
+        print(f"the replaced state is in {folder}")
     print("took: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in restored.seconds.items()))
 
 

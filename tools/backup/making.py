@@ -26,11 +26,11 @@ def make_backup(layout: Layout, target: Path) -> dict[str, Any]:
     The folder appears under its name when all is in it and on the disk.
     """
     if target.exists():
-        raise BackupError(f"{target} is there already")
+        raise BackupError(f"{target} exists already")
     if missing := [str(layout.databases[name]) for name in SERVICES if not layout.databases[name].exists()]:
         raise BackupError(f"nothing to copy: {', '.join(missing)} missing")
     if layout.plan.exists():
-        raise BackupError("a restore was interrupted: finish it first, by make restore")
+        raise BackupError("a restore was interrupted; finish it first with make restore")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -86,7 +86,8 @@ def _fill(layout: Layout, part: Path) -> dict[str, Any]:
 def _copy_spool(source: Path, target: Path) -> dict[str, Any]:
     """Copy the segments of the spool's log; return their bytes, receipts and digests.
 
-    One that is drained meanwhile need not be there: its receipts are in the gateway's store, which is copied later.
+    A segment that drains in the meantime can be missing: its receipts are in the gateway's store, which is copied
+    later.
     Raises BackupError for the spool of an earlier release.
     """
     if source.is_file():

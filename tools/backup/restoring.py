@@ -47,7 +47,7 @@ async def restore_backup(layout: Layout, source: Path) -> Restored:
             _lock(stack, file)
         if layout.plan.exists():
             restored.aside += finish(layout.plan)
-            restored.remarks.append("a restore that was interrupted before was finished first")
+            restored.remarks.append("an interrupted restore was finished first")
         try:
             moves = await _prepare(layout, source, restored)
         except BaseException:
@@ -135,8 +135,11 @@ def _manifest(source: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise BackupError(f"{source} is no whole backup: {error}") from None
-    if manifest.get("format") not in (1, FORMAT):  # of 1 the spool is a database, which the gateway tells of
+        raise BackupError(f"{source} is not a complete backup: {error}") from None
+    if manifest.get("format") not in (
+        1,
+        FORMAT,
+    ):  # in format 1 the spool is a database; the gateway reports it
         raise BackupError(f"{source} has format {manifest.get('format')}, this is for format {FORMAT}")
     if missing := set(SERVICES) - manifest["databases"].keys():
         raise BackupError(f"{source} lacks {', '.join(sorted(missing))}")
@@ -157,7 +160,7 @@ def _copy_checked(source: Path, target: Path, sha256: str) -> None:
         raise BackupError(f"{source} is missing")
     copy_file(source, target)
     if digest(target) != sha256:
-        raise BackupError(f"{source} is not what was written: its SHA-256 differs from the manifest's")
+        raise BackupError(f"{source} has changed: its SHA-256 differs from the manifest's")
 
 
 def _beside(place: Path) -> Path:

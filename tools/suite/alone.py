@@ -48,7 +48,7 @@ def addresses_are_free(suite: Suite) -> None:
     if taken:
         listed = "\n".join(taken)
         raise SuiteError(
-            f"addresses in use, perhaps by another `make up`; stop that one, or set other ones:\n{listed}"
+            f"addresses in use, perhaps by another `make up`; stop it, or set other addresses:\n{listed}"
         )
 
 

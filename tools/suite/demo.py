@@ -62,7 +62,7 @@ def run(stores: dict[str, str]) -> int:
     suite = Suite(FOLDER, free_ports=True, env={**networks, **stores})
     with Recordings() as recordings:
         try:
-            _say("starting gateway, worker, tenant, audio and ai")
+            _say("starting gateway, worker, tenant, audio, and ai")
             suite.start()
             _say("creating two tenants with a CallRail and a Twilio source each")
             tenants = [

@@ -40,7 +40,7 @@ class Restarts:
                     del self._due[name]
                     self._suite.spawn(name)
                     self._began[name] = self._now()
-                    self._say(f"{name} was started again")
+                    self._say(f"{name} was restarted")
             elif process.poll() is not None:
                 self._ended(name, process.returncode)
 
@@ -52,7 +52,7 @@ class Restarts:
         self._due[name] = self._now() + pause
         how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
         log = self._suite.folder / "log" / f"{name}.log"
-        self._say(f"{name} {how}; it is started again in {pause:.0f} s. Its last words ({log}):")
+        self._say(f"{name} {how}; it restarts in {pause:.0f} s. Its last lines ({log}):")
         self._say(self._suite.log_end(name, 3))
 
 

@@ -96,7 +96,7 @@ def main() -> int:
             # An emulator forgets everything when it stops, so that nothing of an earlier run may be kept beside it.
             folder = FOLDER if told.store == "sqlite" else Path(stack.enter_context(TemporaryDirectory()))
             if (folder / PLAN).exists():
-                raise SuiteError("a restore was interrupted: make restore FROM=... finishes it")
+                raise SuiteError("a restore was interrupted; to finish it, run make restore FROM=...")
             stores = spanner.stores(stack, told.store, folder, lambda text: print(text, file=sys.stderr))
         except SuiteError as error:
             print(f"\n{error}", file=sys.stderr)
@@ -133,7 +133,7 @@ def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
 
 def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
     print(f"HTTP      {suite.http_url}  (webhooks, /v1, /healthz, /readyz)")
-    print(f"metrics   {suite.metrics_url()}  (/metrics, /readyz and why)")
+    print(f"metrics   {suite.metrics_url()}  (/metrics, /readyz with reasons)")
     for name, address in suite.grpc.items():
         print(f"gRPC      {address}  {name}")
     print(f"operator  {suite.operator_token}")
@@ -141,7 +141,10 @@ def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
         print(f"\ntenant    {tenant.name}\n  API key {tenant.api_key}")
         for source in tenant.sources:
             print(f"  {source.provider:9} {source.url}/<event_type>\n            secret {source.secret}")
-    print(f"\nThe same facts are in var/dev.json, logs in {suite.folder}/log/. Ctrl-C stops.", flush=True)
+    print(
+        f"\nThese facts are also in var/dev.json. Logs are in {suite.folder}/log/. Press Ctrl-C to stop.",
+        flush=True,
+    )
 
 
 def _write_private(path: Path, text: str) -> None:

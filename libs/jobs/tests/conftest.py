@@ -3,6 +3,7 @@
 import pytest
 import sqlalchemy as sa
 from trunkline_jobs import Queue, jobs_table
+from trunkline_jobs.rows import to_job
 from trunkline_store import Database, FakeClock
 from trunkline_store.engines import ENGINES
 
@@ -48,6 +49,18 @@ async def db(url, clock):
 @pytest.fixture
 def queue(db):
     return Queue(db, JOBS)
+
+
+@pytest.fixture
+def stored(db):
+    """Read a job as it is kept; None when it is not there."""
+
+    async def find(job_id="a"):
+        found = sa.select(JOBS).where(JOBS.c.job_id == job_id)
+        row = await db.read(lambda conn: conn.execute(found).mappings().first())
+        return None if row is None else to_job(dict(row))
+
+    return find
 
 
 @pytest.fixture

@@ -30,8 +30,7 @@ def names(jobs):
 
 
 async def test_a_job_is_enqueued_once(queue):
-    assert await queue.run(queue.enqueue, new("a", checkpoint={"recording": "tenants/acme/recordings/1"}))
-    assert not await queue.run(queue.enqueue, new("a"))
+    assert await add(queue, new("a", checkpoint={"recording": "tenants/acme/recordings/1"})) == {"a"}
     assert await add(queue, new("a"), new("b")) == {"b"}
     job, other = await claim(queue)
     assert (job.job_id, other.job_id) == ("a", "b")
@@ -39,11 +38,11 @@ async def test_a_job_is_enqueued_once(queue):
     assert (job.state, job.attempts, job.lease_owner, job.lease_token) == ("leased", 1, "w1", 1)
 
 
-async def test_what_is_claimed_is_what_is_stored(queue, db):
+async def test_what_is_claimed_is_what_is_stored(queue, stored):
     await add(queue, new("a", group_key="call-1", generation=2))
     [job] = await claim(queue)
-    assert await db.read(lambda conn: queue.get(conn, "a")) == job
-    assert await db.read(lambda conn: queue.get(conn, "nothing")) is None
+    assert await stored("a") == job
+    assert await stored("nothing") is None
 
 
 async def test_no_job_is_claimed_twice_by_many_workers(queue):
@@ -250,9 +249,7 @@ async def test_no_statement_of_the_queue_scans_the_jobs(only_sqlite, queue, db):
         queue.bury(conn, c.job_id, c.lease_token, {"reason": "Y"})
         queue.revive(conn, c.job_id)
         queue.bury(conn, d.job_id, d.lease_token, {"reason": "Y"})
-        queue.dead_letters(conn, d.tenant_id, 10)
-        queue.of_subject(conn, d.tenant_id, d.subject)
-        queue.enqueue(conn, new("one-more"))
+        queue.enqueue_many(conn, [new("one-more")])
         return queue.release(conn, "w1")
 
     spied, issued = statements_of(db, life)
@@ -352,7 +349,7 @@ async def test_a_job_that_is_heavier_than_a_claim_may_be_goes_alone(queue):
     assert [names(await claim(queue, 10, load=weighed)) for _ in range(3)] == [["a"], ["b"], ["later"]]
 
 
-async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queue, clock, db):
+async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queue, stored, clock):
     await add(queue, new("killer"), new("other", tenant="b"))
     tries = Tries(lambda stage: 3)
     for attempt in range(1, 4):
@@ -364,7 +361,7 @@ async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queu
     assert await claim(queue, tries=tries) == []
     (ended,) = tries.given_up
     assert (ended.tenant_id, ended.subject) == ("acme", "event-killer")
-    (dead,) = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    dead = await stored("killer")
     assert "3 attempts" in dead.last_error["message"]
     assert [entry["outcome"] for entry in dead.history] == ["expired", "expired", "expired", "buried"]
     clock.advance(1_000)

@@ -17,13 +17,9 @@ V1 = "b984b6d5862c82e134fc0b25ef91293113b725c116fc2142f7e3d7de9c3e5e41"
 @pytest.fixture
 async def held(queue):
     job = NewJob("a", "acme", "pipeline", "event-1", stage="normalise")
-    await queue.run(queue.enqueue, job)
+    await queue.run(queue.enqueue_many, [job])
     [job] = await queue.run(queue.claim, "w1", 1, 30.0)
     return job
-
-
-async def stored(db, queue, job_id="a"):
-    return await db.read(lambda conn: queue.get(conn, job_id))
 
 
 WRITES = {
@@ -37,7 +33,7 @@ WRITES = {
 
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("how", ["claimed again", "released", "done", "never held", "wrong token"])
-async def test_a_lost_lease_writes_nothing(db, queue, clock, held, name, how):
+async def test_a_lost_lease_writes_nothing(db, queue, stored, clock, held, name, how):
     job_id, token = "a", held.lease_token
     if how == "claimed again":
         clock.advance(31)
@@ -50,17 +46,17 @@ async def test_a_lost_lease_writes_nothing(db, queue, clock, held, name, how):
         job_id = "unknown"
     else:
         token += 1
-    before = await stored(db, queue)
+    before = await stored()
     with pytest.raises(LeaseLost):
         await db.write(lambda conn: WRITES[name](queue, conn, job_id, token))
-    assert await stored(db, queue) == before
+    assert await stored() == before
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_an_expired_lease_that_nobody_claimed_still_holds(db, queue, clock, held, name):
+async def test_an_expired_lease_that_nobody_claimed_still_holds(db, queue, stored, clock, held, name):
     clock.advance(300)
     await db.write(lambda conn: WRITES[name](queue, conn, "a", held.lease_token))
-    assert await stored(db, queue) != held
+    assert await stored() != held
 
 
 async def test_a_renewed_lease_lasts(db, queue, clock, held):
@@ -76,7 +72,7 @@ async def test_a_renewed_lease_lasts(db, queue, clock, held):
 async def test_an_expired_lease_is_not_renewed_beside_another_of_its_group(db, queue, clock):
     for job_id in ("a", "b"):
         job = NewJob(job_id, "acme", "pipeline", job_id, stage="normalise", group_key="call-1")
-        await queue.run(queue.enqueue, job)
+        await queue.run(queue.enqueue_many, [job])
     [first] = await queue.run(queue.claim, "w1", 1, 30.0)
     clock.advance(31)
     [second] = await queue.run(queue.claim, "w2", 1, 30.0)
@@ -87,33 +83,33 @@ async def test_an_expired_lease_is_not_renewed_beside_another_of_its_group(db, q
     await queue.run(queue.renew, first.job_id, first.lease_token, 30)
 
 
-async def test_a_stage_begins_with_fresh_attempts(db, queue, clock, held):
+async def test_a_stage_begins_with_fresh_attempts(queue, stored, clock, held):
     await queue.run(queue.reschedule, "a", held.lease_token, 0, error={"reason": "X"})
     [job] = await queue.run(queue.claim, "w1", 1, 30.0)
     assert job.attempts == 2
     names = {"recording": "tenants/acme/recordings/1"}
     await queue.run(queue.advance, "a", job.lease_token, "transcribe", names)
-    now = await stored(db, queue)
+    now = await stored()
     assert (now.stage, now.attempts, now.checkpoint, now.state) == ("transcribe", 1, names, JobState.LEASED)
     assert [entry["outcome"] for entry in now.history] == ["failed", "advanced"]
     assert now.last_error is None
 
 
-async def test_what_a_run_made_is_merged_and_when_it_began_is_told(db, queue, clock, held):
+async def test_what_a_run_made_is_merged_and_when_it_began_is_told(queue, stored, clock, held):
     began = clock.now()
     assert held.stage_began_at == began
     clock.advance(3)
     await queue.run(
         queue.advance, "a", held.lease_token, "fetch", {"call": "c", "recording": "r1"}, Ran(began)
     )
-    job = await stored(db, queue)
+    job = await stored()
     assert job.stage_began_at == clock.now()
     await queue.run(queue.reschedule, "a", held.lease_token, 0, True, {"reason": "X"}, {"recording": "r2"})
     clock.advance(9)
     [again] = await queue.run(queue.claim, "w2", 1, 30.0)
     assert again.stage_began_at == job.stage_began_at  # the stage's first try, not this one
     await queue.run(queue.complete, "a", again.lease_token, {"analysis": "x"})
-    done = await stored(db, queue)
+    done = await stored()
     assert done.checkpoint == {"call": "c", "recording": "r2", "analysis": "x"}
     first, second, third = done.history
     assert (first["began"], first["outcome"]) == (began.isoformat(), "advanced")
@@ -121,31 +117,35 @@ async def test_what_a_run_made_is_merged_and_when_it_began_is_told(db, queue, cl
     assert (second["error"], third["outcome"]) == ({"reason": "X"}, "done")
 
 
-async def test_a_job_can_be_dead_from_the_start(db, queue, clock):
+async def test_a_job_can_be_dead_from_the_start(queue, stored, clock):
     reason = {"reason": "MALFORMED"}
-    await queue.run(queue.enqueue, NewJob("d", "acme", "pipeline", "event-9", stage="normalise", dead=reason))
+    await queue.run(
+        queue.enqueue_many, [NewJob("d", "acme", "pipeline", "event-9", stage="normalise", dead=reason)]
+    )
     assert await queue.run(queue.claim, "w1", 5, 30.0) == []
-    [letter] = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    letter = await stored("d")
     assert (letter.job_id, letter.last_error, letter.buried_at) == ("d", reason, clock.now())
     assert await queue.run(queue.revive, "d")
     assert [job.job_id for job in await queue.run(queue.claim, "w1", 5, 30.0)] == ["d"]
 
 
-async def test_a_done_job_is_never_claimed_again(db, queue, clock, held):
+async def test_a_done_job_is_never_claimed_again(queue, stored, clock, held):
     await queue.run(queue.complete, "a", held.lease_token)
     clock.advance(10_000)
     assert await queue.run(queue.claim, "w2", 1, 30.0) == []
-    job = await stored(db, queue)
+    job = await stored()
     assert (job.state, job.visible_at, job.lease_owner, job.lease_until) == (JobState.DONE, None, None, None)
     assert not await queue.run(queue.revive, "a")
-    assert not await queue.run(queue.enqueue, NewJob("a", "acme", "pipeline", "event-1", stage="normalise"))
+    assert not await queue.run(
+        queue.enqueue_many, [NewJob("a", "acme", "pipeline", "event-1", stage="normalise")]
+    )
 
 
 @pytest.mark.parametrize(("spend", "attempts"), [(True, 2), (False, 1)])
-async def test_a_rescheduled_job_comes_back_after_its_delay(db, queue, clock, held, spend, attempts):
+async def test_a_rescheduled_job_comes_back_after_its_delay(queue, stored, clock, held, spend, attempts):
     error = {"reason": "RECORDING_NOT_READY"}
     await queue.run(queue.reschedule, "a", held.lease_token, timedelta(minutes=5), spend, error)
-    assert (await stored(db, queue)).last_error == error
+    assert (await stored()).last_error == error
     clock.advance(299)
     assert await queue.run(queue.claim, "w2", 1, 30.0) == []
     clock.advance(1)
@@ -154,39 +154,37 @@ async def test_a_rescheduled_job_comes_back_after_its_delay(db, queue, clock, he
     assert job.history[-1]["error"] == error
 
 
-async def test_a_dead_letter_is_listed_with_its_story_and_revived_once(db, queue, clock, held):
+async def test_a_dead_letter_has_its_story_and_revived_once(queue, stored, clock, held):
     error = {"reason": "MALFORMED", "message": "no call id"}
     await queue.run(queue.bury, "a", held.lease_token, error)
-    [letter] = await db.read(lambda conn: queue.dead_letters(conn, "acme", 10))
+    letter = await stored()
     assert (letter.last_error, letter.buried_at, letter.state) == (error, clock.now(), JobState.DEAD)
     assert letter.history[-1]["outcome"] == "buried"
-    assert await db.read(lambda conn: queue.dead_letters(conn, "other", 10)) == []
-    assert await db.read(lambda conn: queue.dead_letters(conn, "acme", 10, before=clock.now())) == []
     assert await queue.run(queue.revive, "a")
     assert not await queue.run(queue.revive, "a")
     [job] = await queue.run(queue.claim, "w2", 1, 30.0)
     assert (job.generation, job.attempts, job.stage, job.history) == (0, 1, "normalise", letter.history)
     assert job.lease_token > held.lease_token
-    assert await db.read(lambda conn: queue.dead_letters(conn, "acme", 10)) == []
+    assert (await stored()).buried_at is None
 
 
-async def test_a_forced_replay_is_a_new_generation(db, queue, held):
+async def test_a_forced_replay_is_a_new_generation(queue, stored, held):
     await queue.run(queue.advance, "a", held.lease_token, "deliver", {"call": "c"})
     assert not await queue.run(queue.revive, "a", new_generation=True)  # it runs
     await queue.run(queue.complete, "a", held.lease_token)
     assert await queue.run(queue.revive, "a", new_generation=True, stage="transcribe")
     assert not await queue.run(queue.revive, "a", new_generation=True)
-    job = await stored(db, queue)
+    job = await stored()
     assert (job.generation, job.stage, job.checkpoint, job.state) == (1, "transcribe", {}, JobState.WAITING)
 
 
-async def test_a_clean_stop_gives_everything_back_unspent(db, queue, held):
+async def test_a_clean_stop_gives_everything_back_unspent(queue, stored, held):
     for name in ("b", "c"):
-        await queue.run(queue.enqueue, NewJob(name, "acme", "pipeline", name, stage="normalise"))
+        await queue.run(queue.enqueue_many, [NewJob(name, "acme", "pipeline", name, stage="normalise")])
     await queue.run(queue.claim, "w2", 1, 30.0)
     assert await queue.run(queue.release, "w1") == 1
     assert await queue.run(queue.release, "w1") == 0
-    job = await stored(db, queue)
+    job = await stored()
     assert (job.state, job.attempts, job.lease_owner) == (JobState.WAITING, 0, None)
     assert job.history[-1]["outcome"] == "released"
     assert {j.job_id for j in await queue.run(queue.claim, "w3", 5, 30.0)} == {"a", "c"}
@@ -203,33 +201,23 @@ async def test_the_history_is_bounded_and_keeps_the_latest(queue, held):
     assert job.attempts == HISTORY_KEPT + 6
 
 
-async def test_writes_join_the_services_own_transaction(db, queue, held):
+async def test_writes_join_the_services_own_transaction(db, queue, stored, held):
     def fails(conn):
         queue.complete(conn, "a", held.lease_token)
-        queue.enqueue(conn, NewJob("next", "acme", "pipeline", "x", stage="deliver"))
+        queue.enqueue_many(conn, [NewJob("next", "acme", "pipeline", "x", stage="deliver")])
         raise ValueError("changed my mind")
 
     with pytest.raises(ValueError, match="changed my mind"):
         await db.write(fails)
-    assert await stored(db, queue) == held
-    assert await stored(db, queue, "next") is None
-
-
-async def test_depth_and_subjects_are_told(db, queue, held):
-    await queue.run(queue.enqueue, NewJob("b", "acme", "delivery", "event-1", stage="deliver", queue_class=1))
-    assert await db.read(queue.depth) == {0: 1, 1: 1}
-    jobs = await db.read(lambda conn: queue.of_subject(conn, "acme", "event-1"))
-    assert [job.job_id for job in jobs] == ["a", "b"]
-    assert await db.read(lambda conn: queue.of_subject(conn, "other", "event-1")) == []
-    await queue.run(queue.complete, "a", held.lease_token)
-    assert await db.read(queue.depth) == {1: 1}
+    assert await stored() == held
+    assert await stored("next") is None
 
 
 async def test_a_job_needs_an_id_and_a_tenant(queue):
     with pytest.raises(StoreError):
-        await queue.run(queue.enqueue, NewJob("", "acme", "pipeline", "x", stage="s"))
+        await queue.run(queue.enqueue_many, [NewJob("", "acme", "pipeline", "x", stage="s")])
     with pytest.raises(StoreError):
-        await queue.run(queue.enqueue, NewJob("x", "", "pipeline", "x", stage="s"))
+        await queue.run(queue.enqueue_many, [NewJob("x", "", "pipeline", "x", stage="s")])
 
 
 async def test_the_revision_makes_what_the_tables_declare(tmp_path):

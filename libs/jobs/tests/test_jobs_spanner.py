@@ -48,7 +48,7 @@ async def test_leases_run_by_the_databases_time(spanner_url):  # noqa: F811
     """A process whose own clock is wrong, as told by the clock it would have asked, changes nothing."""
     async with await Database.open(spanner_url, METADATA) as db:
         queue = Queue(db, JOBS)
-        await queue.run(queue.enqueue, new("a"))
+        await queue.run(queue.enqueue_many, [new("a")])
         now = await db.read(lambda conn: conn.exec_driver_sql("SELECT CURRENT_TIMESTAMP()").scalar_one())
         db.clock = queue._clock = FakeClock()  # months behind
         [job] = await queue.run(queue.claim, "w1", 1, 30.0)

@@ -10,14 +10,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock, insert_if_absent
+from trunkline_store import BulkInsert, Clock, Database, StoreError, SystemClock
 from trunkline_store.types import UtcTimestamp
 
 from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Load, Room, Tries
 from trunkline_jobs.leases import Ended, Held, Leases
 from trunkline_jobs.model import NOT_TOLD, Job, JobState, NewJob, QueueClass, Ran
-from trunkline_jobs.rows import to_job, with_entry
-from trunkline_jobs.table import through
+from trunkline_jobs.rows import with_entry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,13 +54,8 @@ class Queue:
         """Run one of the operations below in a transaction of its own; returns after the commit."""
         return await self._db.write(lambda conn: operation(conn, *args, **kwargs))
 
-    def enqueue(self, conn: Connection, job: NewJob) -> bool:
-        """Add a job unless one with its id is there, in whatever state; True when this call added it."""
-        values = self._values(job, self._clock.now())
-        return insert_if_absent(conn, self._table, values, key=["job_id"])
-
     def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[str]:
-        """Add many by one statement; the ids that this call added."""
+        """Add jobs by one statement; the ids that this call added, not those that are there in whatever state."""
         now = self._clock.now()
         return self._bulk.run(conn, [self._row(self._values(job, now)) for job in jobs])
 
@@ -232,38 +226,6 @@ class Queue:
             "updated_at": now,
         }
         return conn.execute(sa.update(self._table).where(*mine).values(values)).rowcount == 1
-
-    def get(self, conn: Connection, job_id: str) -> Job | None:
-        """Return a job, or None."""
-        row = conn.execute(sa.select(self._table).where(self._table.c.job_id == job_id)).mappings().first()
-        return None if row is None else to_job(dict(row))
-
-    def of_subject(self, conn: Connection, tenant_id: str, subject: str) -> list[Job]:
-        """Return all jobs about a subject, oldest first."""
-        c = self._table.c
-        found = sa.select(self._table).where(c.tenant_id == tenant_id, c.subject == subject)
-        return [to_job(dict(row)) for row in conn.execute(found.order_by(c.created_at, c.job_id)).mappings()]
-
-    def dead_letters(
-        self, conn: Connection, tenant_id: str, limit: int, before: datetime | None = None
-    ) -> list[Job]:
-        """Return a tenant's dead letters, the latest first; `before` is the buried_at to go on from."""
-        c = self._table.c
-        found = sa.select(self._table).where(c.tenant_id == tenant_id, c.buried_at.is_not(None))
-        found = through(found, self._table, "dead")
-        if before is not None:
-            found = found.where(c.buried_at < before)
-        return [
-            to_job(dict(row))
-            for row in conn.execute(found.order_by(c.buried_at.desc()).limit(limit)).mappings()
-        ]
-
-    def depth(self, conn: Connection) -> dict[int, int]:
-        """Return the number of jobs waiting or leased, by class; for metrics."""
-        c = self._table.c
-        counted = sa.select(c.queue_class, sa.func.count()).where(c.visible_at.is_not(None))
-        counted = through(counted, self._table, "queue")
-        return {row[0]: row[1] for row in conn.execute(counted.group_by(c.queue_class))}
 
     def _held(
         self,

@@ -83,7 +83,7 @@ def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
         "TRUNKLINE_TENANT_NEEDED is required: what must be given",
         "TRUNKLINE_TENANT_RATIO must be a number; it is 'nan'",
         "TRUNKLINE_TENANT_SUITE_KEY or TRUNKLINE_TENANT_SUITE_KEY_FILE is required: the key that signs tokens between "
-        "services: 32 bytes or more as hex or base64url",
+        "services: 32 bytes or more, as hex or base64url",
     ]
 
 
@@ -103,7 +103,7 @@ def test_bounds_hold(value: str, said: str) -> None:
 def test_what_a_file_of_settings_leaves_around_a_value_is_no_part_of_it(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         load(Config, "tenant", env(FOLDER=text))
-    said = "must be without quotes and spaces around it, and without line ends"
+    said = "must not have quotes or spaces around it, or line breaks"
     assert error.value.problems == [f"TRUNKLINE_TENANT_FOLDER {said}; it is {text!r}"]
 
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_runtime.api import filters, paging, resources
+from trunkline.tenant.v1 import call_pb2, call_service_pb2
+from trunkline_runtime.api import filters, paging, resources, times
 from trunkline_runtime.api.filters import Condition, FieldType
 from trunkline_runtime.errors import InvalidArgument
 
@@ -123,6 +124,16 @@ def test_page_sizes() -> None:
         paging.page_size(-1)
 
 
+def test_a_place_holds_the_size_and_finds_its_key_only_for_the_same_question() -> None:
+    asked = call_service_pb2.ListCallsRequest(page_size=7)
+    place = paging.place_of(asked, "ListCalls", "acme", "spam = true")
+    assert (place.size, place.after((str,))) == (7, None)
+    asked.page_token = place.next(["abc"])
+    assert paging.place_of(asked, "ListCalls", "acme", "spam = true").after((str,)) == ("abc",)
+    with pytest.raises(InvalidArgument, match="page_token"):
+        paging.place_of(asked, "ListCalls", "acme", "spam = false").after((str,))
+
+
 FIELDS = {
     "spam": FieldType.BOOLEAN,
     "intent": FieldType.choice("quote_request", "support"),
@@ -169,9 +180,9 @@ def test_no_filter_has_no_conditions() -> None:
         ("spam", "spam needs an operator (= !=) and a value (true or false)"),
         ("spam =", "spam needs an operator"),
         ("spam = true AND", "ends with AND"),
-        ("AND spam = true", "AND is not understood here"),
+        ("AND spam = true", "AND is not valid in a filter"),
         ("spam = true OR spam = false", "expected AND before 'OR'"),
-        ("NOT spam = true", "NOT is not understood here"),
+        ("NOT spam = true", "NOT is not valid in a filter"),
         ("(spam = true)", "cannot be read from character 1"),
         ('caller_number = "open', "cannot be read from character 17"),
         ('"spam" = true', "expected a field before 'spam'"),
@@ -251,3 +262,10 @@ def test_what_is_far_too_long_is_refused_before_it_is_read() -> None:
         resources.parse(CALL, f"tenants/acme/calls/{huge}")
     assert not resources.is_id(huge)
     assert time.thread_time() - began < 0.2  # of the processor, however busy the machine is
+
+
+def test_a_time_that_a_request_leaves_out_is_none() -> None:
+    call = call_pb2.Call()
+    assert times.given_time(call, "start_time") is None
+    call.start_time.FromDatetime(datetime(2026, 11, 20, tzinfo=UTC))
+    assert times.given_time(call, "start_time") == datetime(2026, 11, 20, tzinfo=UTC)

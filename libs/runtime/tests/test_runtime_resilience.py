@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from trunkline_runtime.errors import FailedPrecondition, ResourceExhausted, TrunklineError, Unavailable
-from trunkline_runtime.resilience import RetryPolicy, is_transient, retrying
+from trunkline_runtime.resilience import Pauses, RetryPolicy, is_transient, retrying
 
 
 class Flaky:
@@ -61,3 +61,18 @@ def test_transient_is_what_the_error_table_says() -> None:
         assert is_transient(cls.of("m", reason="R")) is cls.transient
     assert not is_transient(ValueError())
     assert issubclass(Unavailable, TrunklineError)
+
+
+async def test_a_loop_that_never_gives_up_comes_at_growing_intervals_until_it_went_well() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    pauses = Pauses(1.0, 3.0)
+    for _ in range(4):
+        await pauses.rest(sleep)
+    assert (slept, pauses.seconds) == ([1.0, 2.0, 3.0, 3.0], 3.0)
+    pauses.reset()
+    await pauses.rest(sleep)
+    assert slept[-1] == 1.0

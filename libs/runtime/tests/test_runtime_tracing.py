@@ -20,18 +20,18 @@ ONE = "trunkline.test.v1.EchoService/One"
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def spans() -> Iterator[Any]:
     """Export to memory; calling it gives what was exported."""
     memory = InMemorySpanExporter()
     exporter = OtelExporter("tenant", "", exporter=memory)
-    monkeypatch.setattr(tracing, "_exporter", [exporter])
+    end = tracing.export(exporter)
 
     def finished() -> list[Any]:
         exporter._provider.force_flush()
         return list(memory.get_finished_spans())
 
     yield finished
-    exporter.shutdown()
+    end()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,6 @@ async def test_without_an_exporter_the_callers_trace_goes_on(suite: Any) -> None
     assert seen[0] == "a" * 32
     assert len(seen[1]) == 32
     assert seen[1] != seen[0]
-    assert not tracing.exporting()
 
 
 async def test_client_server_and_own_spans_are_one_tree(suite: Any, spans: Any) -> None:
@@ -134,14 +133,20 @@ def test_an_exception_passes_through_a_span_and_marks_it_by_its_type_only(spans:
     assert "secret" not in span.to_json()
 
 
-def test_configuring_without_an_endpoint_exports_nothing() -> None:
-    tracing.configure("tenant", None)()
-    tracing.configure("tenant", "")()
-    assert not tracing.exporting()
+def exporting() -> bool:
+    with tracing.span("work") as span:
+        return span is not None
+
+
+@pytest.mark.parametrize("endpoint", [None, ""])
+def test_configuring_without_an_endpoint_exports_nothing(endpoint: str | None) -> None:
+    end = tracing.configure("tenant", endpoint)
+    assert not exporting()
+    end()
 
 
 def test_configuring_with_an_endpoint_exports_until_it_is_ended() -> None:
     end = tracing.configure("tenant", "http://127.0.0.1:1")
-    assert tracing.exporting()
+    assert exporting()
     end()
-    assert not tracing.exporting()
+    assert not exporting()

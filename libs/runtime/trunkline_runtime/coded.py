@@ -20,5 +20,5 @@ def domain_error(cause: Exception) -> TrunklineError | None:
     if not isinstance(code, str) or not isinstance(reason, str) or code not in _BY_NAME:
         return None
     transient = getattr(cause, "transient", False) is True
-    message = str(cause) if code in _TOLD else "the store cannot do this now"
+    message = str(cause) if code in _TOLD else "the store is temporarily unavailable"
     return _BY_NAME[code].of(message, reason=reason, retry_after=_RETRY_SECONDS if transient else None)

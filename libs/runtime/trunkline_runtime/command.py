@@ -69,9 +69,9 @@ def usage(service: str, cls: type[config.CommonConfig], program: str) -> str:
     lines = [
         _line(program),
         "",
-        "  --check   verify the settings, and that the other services can be reached; open nothing, and end",
+        "  --check   check the settings, and that the other services can be reached; open nothing, and exit",
         "",
-        "Settings are environment variables; a secret's name with _FILE names a file that holds it.",
+        "Settings are environment variables. To read a secret from a file, set its name followed by _FILE to the path.",
         "",
     ]
     for name, kind, default, allowed, doc in config.rows(cls, service):
@@ -87,4 +87,4 @@ def _check(read: Callable[[], object]) -> None:
         read()
     except config.ConfigError as error:
         server.tell(error)
-    print("the settings are right")  # noqa: T201 -- asked for
+    print("the settings are correct")  # noqa: T201 -- asked for

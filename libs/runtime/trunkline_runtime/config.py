@@ -28,7 +28,7 @@ _MOST_SHOWN = 200
 # Defaults that name nothing: a store in memory, for what has no store.
 _NOWHERE = ("sqlite://", "", None)
 
-SUITE_WIDE = {"TRUNKLINE_MODELS_FOLDER": "folder that speech models are kept in"}
+SUITE_WIDE = {"TRUNKLINE_MODELS_FOLDER": "the folder for speech models"}
 """Names of no one service, with their meaning."""
 
 # What Kubernetes puts into every container of a namespace that has a service called trunkline-...
@@ -49,7 +49,7 @@ class CommonConfig:
 
     grpc_address: str = setting(
         "127.0.0.1:0",
-        "host:port that gRPC listens on; port 0 takes a free one",
+        "the address that gRPC listens on; port 0 takes a free port",
         by_service={
             "gateway": "127.0.0.1:50050",
             "tenant": "127.0.0.1:50051",
@@ -60,7 +60,7 @@ class CommonConfig:
     )
     metrics_address: str = setting(
         "",
-        "host:port that serves /metrics and /readyz over HTTP; empty or port 0 turns it off",
+        "the address that serves /metrics and /readyz over HTTP; empty or port 0 turns it off",
         by_service={
             "gateway": "127.0.0.1:9090",
             "tenant": "127.0.0.1:9091",
@@ -71,54 +71,60 @@ class CommonConfig:
     )
     store_url: str = setting(
         "sqlite://",
-        "where the service's own tables are",
+        "the service's own database",
         by_service={name: f"sqlite:///var/{name}.db" for name in ("gateway", "tenant", "audio", "ai")},
         form=forms.STORE,
     )
     suite_key: str = setting(
-        doc="the key that signs tokens between services: 32 bytes or more as hex or base64url",
+        doc="the key that signs tokens between services: 32 bytes or more, as hex or base64url",
         secret=True,
         form=forms.KEY,
     )
-    log_format: str = setting("json", "how logs are written", choices=("json", "console"))
+    log_format: str = setting("json", "the format of logs", choices=("json", "console"))
     log_level: str = setting(
-        "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
+        "info", "the lowest level that is logged", choices=("debug", "info", "warning", "error")
     )
     otlp_endpoint: str | None = setting(
         None,
-        "where traces go, such as http://127.0.0.1:4317; none are made when empty",
+        "the endpoint for traces, such as http://127.0.0.1:4317; if empty, there are no traces",
         form=forms.MAYBE_WEB,
     )
     drain_seconds: float = setting(
-        8.0, "how long calls in flight may take to end after SIGTERM", least=0, most=3600
+        8.0, "how long requests in flight can take to end after SIGTERM", least=0, most=3600
     )
     drain_notice_seconds: float = setting(
         0.2,
-        "how long, of drain_seconds, health says NOT_SERVING before new calls are refused",
+        "the part of drain_seconds during which health is NOT_SERVING and new requests are still accepted",
         least=0,
         most=60,
     )
     max_connection_age_seconds: float = setting(
         30.0,
-        "after this a client is asked to connect again, so that it finds new replicas",
+        "after this time, a client must connect again, so that it finds new replicas",
         least=1,
         most=86_400,
     )
     max_connection_age_grace_seconds: float = setting(
-        300.0, "how long calls on an old connection may go on", least=1, most=86_400
+        300.0, "how long requests on an old connection can continue", least=1, most=86_400
     )
     grpc_connections: int = setting(
-        1_024, "gRPC connections at once; further ones are closed", least=4, most=100_000
+        1_024, "the most gRPC connections at once; further ones are closed", least=4, most=100_000
     )
     grpc_streams: int = setting(
-        1_000, "calls at once on one gRPC connection; further ones wait at the caller", least=16, most=10_000
+        1_000,
+        "the most requests at once on one gRPC connection; further ones wait at the caller",
+        least=16,
+        most=10_000,
     )
     grpc_calls: int = setting(
-        4_000, "gRPC calls at once; further ones are answered RESOURCE_EXHAUSTED", least=16, most=100_000
+        4_000,
+        "the most gRPC requests at once; further ones are answered RESOURCE_EXHAUSTED",
+        least=16,
+        most=100_000,
     )
     tenant_address: str = setting(
         "127.0.0.1:50051",
-        "where the tenant service is, which tells who holds an API key",
+        "the address of the tenant service, which authenticates API keys",
         form=forms.ADDRESS,
     )
 
@@ -127,10 +133,10 @@ class CommonConfig:
 class StoreConfig(CommonConfig):
     """What a service is told that opens its store."""
 
-    readers: int = setting(4, "connections that read the store", least=1, most=64)
+    readers: int = setting(4, "the number of connections that read the store", least=1, most=64)
     list_staleness_seconds: float = setting(
         5.0,
-        "how old the snapshot may be that lists read on Spanner; SQLite shows the latest",
+        "the age of the snapshot that lists read on Spanner; on SQLite, lists are always current",
         least=0,
         most=3600,
     )

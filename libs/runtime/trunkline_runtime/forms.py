@@ -89,7 +89,7 @@ def _is_here(address: str, _default: bool) -> None:
         with socket.socket(family, kind) as tried:
             tried.bind(where)
     except socket.gaierror as error:
-        raise ValueError(f"must be host:port with a host that is known: {error.strerror}") from None
+        raise ValueError(f"must be host:port with a host that can be resolved: {error.strerror}") from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise ValueError("must be host:port with a host of this machine") from None
@@ -129,7 +129,7 @@ def _networks(texts: tuple[str, ...]) -> None:
         try:
             ipaddress.ip_network(text)
         except ValueError:
-            raise ValueError("must be networks in CIDR form, by commas, such as 10.0.0.0/8") from None
+            raise ValueError("must be networks in CIDR form, comma-separated, such as 10.0.0.0/8") from None
 
 
 def _store(url: str) -> None:
@@ -146,10 +146,10 @@ def _store_is_there(url: str, default: bool) -> None:
         return
     path = Path(url.removeprefix(_SQLITE).partition("?")[0])
     if not default and not path.absolute().parent.is_dir():
-        raise ValueError(f"must be in a folder that is there: {path.absolute().parent} is not")
+        raise ValueError(f"must be in a folder that exists: {path.absolute().parent} does not")
     _file(path, default)
     if not path.exists() and (near := _meant(path)):
-        raise ValueError(f"names a database that is not there, but {near} is beside it: a typo?")
+        raise ValueError(f"names a missing database, but {near} is beside it: a typo?")
 
 
 def _meant(path: Path) -> Path | None:
@@ -182,7 +182,7 @@ def _file(path: Path | None, default: bool) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise ValueError("must be a file, and is a folder")
+        raise ValueError("must be a file, not a folder")
     _folder(path.absolute().parent, default)
 
 
@@ -196,7 +196,7 @@ def _folder(path: Path, _default: bool) -> None:
     while not os.path.lexists(at) and at != at.parent:
         at = at.parent
     if not at.is_dir():
-        raise ValueError(f"must be in a folder, and {at} is none")
+        raise ValueError(f"must be in a folder, and {at} is not one")
     # A disk that is full, or read-only since a fault, is no wrong setting: it is waited for.
     read_only = os.statvfs(at).f_flag & os.ST_RDONLY
     if not read_only and not os.access(at, os.W_OK | os.X_OK):
@@ -211,8 +211,8 @@ ADDRESS = Form("host:port", _target, reach=_connects)
 """Where another service is."""
 WEB = Form("http(s)://host", _web)
 MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
-ORIGINS = Form("http(s)://host, by commas", _origins)
-NETWORKS = Form("networks in CIDR form, by commas", _networks)
+ORIGINS = Form("http(s)://host, comma-separated", _origins)
+NETWORKS = Form("networks in CIDR form, comma-separated", _networks)
 KEY = Form(f"hex or base64url of {_LEAST_KEY_BYTES} bytes or more", key_bytes)
 STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
 FOLDER = Form("a folder that can be written", lambda _path: None, _folder)

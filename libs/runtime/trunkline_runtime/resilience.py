@@ -1,7 +1,8 @@
-"""Retries with jitter, by tenacity: of what may succeed later, for as long as it makes sense."""
+"""Trying again: with jitter, by tenacity, for as long as it makes sense; or for ever, at growing intervals."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,14 +33,35 @@ class RetryPolicy:
     retry_on: Callable[[BaseException], bool] = is_transient
 
 
+class Pauses:
+    """The pauses of a loop that never gives up: each `factor` times the one before, from `first` to `most` seconds.
+
+    `retrying` is for what ends: a call that may fail for good.
+    """
+
+    def __init__(self, first: float, most: float, factor: float = 2.0) -> None:
+        self._first = first
+        self._most = most
+        self._factor = factor
+        self.seconds = first
+        """How long the next pause is."""
+
+    def reset(self) -> None:
+        """Begin anew: it went well."""
+        self.seconds = self._first
+
+    async def rest(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Pause, and make the next pause longer."""
+        seconds, self.seconds = self.seconds, min(self.seconds * self._factor, self._most)
+        await sleep(seconds)
+
+
 def retrying(policy: RetryPolicy = RetryPolicy(), *, sleep: Sleep | None = None) -> AsyncRetrying:
     """Return what retries a coroutine function: `await retrying(policy)(fetch, url)`; raises the last error.
 
     A server's RetryInfo is the least pause.
     """
-    import asyncio  # noqa: PLC0415 -- with tenacity, only where something is retried
-
-    import tenacity  # noqa: PLC0415
+    import tenacity  # noqa: PLC0415 -- only where something is retried
 
     jitter = tenacity.wait_random_exponential(multiplier=policy.first_seconds, max=policy.most_seconds)
 

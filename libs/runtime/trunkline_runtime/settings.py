@@ -102,7 +102,7 @@ def _check_bare(text: str) -> None:
     """Refuse what a file of settings may leave around a value: a path would be made by that name."""
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if quoted or text != text.strip() or not text.isprintable():
-        raise ValueError("must be without quotes and spaces around it, and without line ends")
+        raise ValueError("must not have quotes or spaces around it, or line breaks")
 
 
 def _typed(text: str, kind: Any) -> Any:

@@ -83,17 +83,20 @@ def from_rpc_error(error: grpc.RpcError) -> errors.TrunklineError:
     """Return the domain error that a failed call stands for; one without details keeps code and message."""
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
     text = (error.details() if hasattr(error, "details") else None) or code.name
+    return from_status(sent_status(error) or status_pb2.Status(code=code.value[0], message=text))
+
+
+def sent_status(error: grpc.RpcError) -> status_pb2.Status | None:
+    """Return the status that a handler sent along with a failed call, None when the failure is gRPC's own."""
     trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
     for key, value in trailers or ():
         if key == DETAILS_KEY:
-            status = status_pb2.Status()
             try:
-                status.ParseFromString(value)
+                status: status_pb2.Status = status_pb2.Status.FromString(value)
             except message.DecodeError:
-                break
-            if status.code == code.value[0]:
-                return from_status(status)
-    return from_status(status_pb2.Status(code=code.value[0], message=text))
+                return None
+            return status if status.code == error.code().value[0] else None
+    return None
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

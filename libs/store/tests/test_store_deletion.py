@@ -37,10 +37,16 @@ async def count(db, *where):
     return await db.read(lambda conn: conn.execute(query).scalar_one())
 
 
-async def test_only_what_fits_is_deleted_in_small_transactions(db):
-    before = db.stats().commits
+async def test_only_what_fits_is_deleted_in_small_transactions(db, monkeypatch):
+    writes = []
+
+    async def write(fn):
+        writes.append(fn)
+        return await type(db).write(db, fn)
+
+    monkeypatch.setattr(db, "write", write)
     assert await delete_all(db, things, things.c.owner == "a", a_transaction=20) == 50
-    assert db.stats().commits - before == 3
+    assert len(writes) == 3
     assert (await count(db, things.c.owner == "a"), await count(db)) == (0, 50)
     assert await delete_all(db, things, things.c.owner == "a") == 0
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import sqlalchemy as sa
-from trunkline_store.records.keyset import behind
+from trunkline_store.records.keyset import Page, behind
 
 TABLE = sa.Table(
     "t",
@@ -41,3 +41,31 @@ def test_an_index_finds_where_a_page_begins(conn):
     text = str(query.compile(conn.engine, compile_kwargs={"literal_binds": True}))
     plan = " ".join(row[3] for row in conn.exec_driver_sql("EXPLAIN QUERY PLAN " + text))
     assert "a>" in plan, plan
+
+
+class Third:
+    """A place two rows long, whose tokens are keys as text."""
+
+    size = 2
+
+    def __init__(self, token=""):
+        self.token = token
+
+    def after(self, kinds):
+        return tuple(map(int, self.token.split())) if self.token else None
+
+    def next(self, key):
+        return " ".join(map(str, key))
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_in_turn_show_each_row_once_and_the_last_has_no_token(conn, descending):
+    key = [TABLE.c.a, TABLE.c.b, TABLE.c.c]
+    seen, place = [], Third()
+    for _ in range(14):
+        rows, token = Page(sa.select(TABLE), key, place, descending).fetch(conn)
+        seen.append([tuple(row) for row in rows])
+        place = Third(token)
+    assert not token
+    assert [len(page) for page in seen] == [2] * 13 + [1]
+    assert [row for page in seen for row in page] == sorted(ROWS, reverse=descending)

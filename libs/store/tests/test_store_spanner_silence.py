@@ -6,7 +6,8 @@ import threading
 import time
 
 import pytest
-from trunkline_store import Database, StoreUnavailable
+import sqlalchemy as sa
+from trunkline_store import StoreUnavailable, SystemClock
 from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, refusal, thing
 
 from tests.integration.spanner_emulator import require_emulator
@@ -17,18 +18,24 @@ LONG = "?deadline_seconds=60"
 
 
 @pytest.fixture
-def own_emulator(monkeypatch):
-    """An emulator that a test may stop, and a little patience with it."""
+def own_emulator():
+    """An emulator that a test may stop."""
     shared = require_emulator()
-    from trunkline_store.spanner import engine
     from trunkline_store.spanner.emulator import Emulator
 
-    monkeypatch.setattr(engine, "SILENCE_SECONDS", SILENCE)
     emulator = Emulator()
     emulator.start()
     yield emulator
     emulator.stop()
     os.environ["SPANNER_EMULATOR_HOST"] = shared.address
+
+
+async def impatient(url, readers=4):
+    """Open a database that has a little patience with Spanner."""
+    from trunkline_store.spanner.engine import open_url
+
+    options = {"migrations": None, "readers": readers, "clock": SystemClock(), "silence_seconds": SILENCE}
+    return await open_url(sa.make_url(url), METADATA, **options)
 
 
 @pytest.fixture(params=["gone", "silent"])
@@ -45,7 +52,7 @@ def work(db):
 
 
 async def test_closing_gives_up_a_spanner_that_says_nothing(own_emulator, away):
-    db = await Database.open(own_emulator.create_database() + LONG, METADATA, readers=2)
+    db = await impatient(own_emulator.create_database() + LONG, readers=2)
     await db.write(add(**thing("one")))
     away()
     waiting = work(db)
@@ -58,7 +65,7 @@ async def test_closing_gives_up_a_spanner_that_says_nothing(own_emulator, away):
 
 async def test_closing_gives_up_what_the_kernel_still_holds(own_emulator):
     """A request larger than the socket's buffer outlives its deadline in gRPC, until the connection is reset."""
-    db = await Database.open(own_emulator.create_database() + LONG, METADATA)
+    db = await impatient(own_emulator.create_database() + LONG)
     own_emulator.pause()
     large = [db.appender(ENTRIES).append((str(n), None, bytes(9 << 20)), 9 << 20) for n in range(2)]
     await asyncio.sleep(0.05)
@@ -69,7 +76,7 @@ async def test_closing_gives_up_what_the_kernel_still_holds(own_emulator):
 
 
 async def test_who_waits_is_told_before_the_close_once_the_process_is_to_stop(own_emulator, away):
-    async with await Database.open(own_emulator.create_database() + LONG, METADATA, readers=2) as db:
+    async with await impatient(own_emulator.create_database() + LONG, readers=2) as db:
         away()
         waiting = work(db)
         await asyncio.sleep(0.05)
@@ -82,7 +89,7 @@ async def test_who_waits_is_told_before_the_close_once_the_process_is_to_stop(ow
 
 
 async def test_a_spanner_that_answers_is_used_to_the_end(own_emulator):
-    async with await Database.open(own_emulator.create_database(), METADATA, readers=2) as db:
+    async with await impatient(own_emulator.create_database(), readers=2) as db:
         db.hurry()
         end = time.monotonic() + 1.5 * SILENCE
         while time.monotonic() < end:
@@ -95,7 +102,7 @@ async def test_an_opening_that_is_given_up_leaves_no_thread_behind(own_emulator)
     url = own_emulator.create_database()
     own_emulator.pause()
     before = set(threading.enumerate())
-    opening = asyncio.create_task(Database.open(url, METADATA))
+    opening = asyncio.create_task(impatient(url))
     async with asyncio.timeout(SOON):
         while not any("_open" in name for name in _running(before)):
             await asyncio.sleep(0.01)
@@ -120,12 +127,11 @@ def _running(before):
     return names
 
 
-def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed(monkeypatch):
+def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed():
     from trunkline_store.spanner import deadline
 
     now = [100.0]
-    monkeypatch.setattr(deadline.time, "monotonic", lambda: now[0])
-    line = deadline.Line()
+    line = deadline.Line(lambda: now[0])
 
     def after(seconds):
         now[0] += seconds

@@ -1,16 +1,19 @@
 """Lanes, locks, the log: what the SQLite engine promises beside the conformance suite."""
 
 import asyncio
-import itertools
 import sqlite3
+import threading
 import time
 from collections import Counter
 from contextlib import asynccontextmanager, closing
 
 import pytest
 import sqlalchemy as sa
-from trunkline_store import Database, StoreLocked
-from trunkline_store.sqlite import appender, checkpoint, writer
+from trunkline_store import Database, StoreLocked, SystemClock
+from trunkline_store.sqlite import appender, writer
+from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.connect import connect_writer
+from trunkline_store.sqlite.engine import open_url
 from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
 
 
@@ -33,9 +36,9 @@ def busy(conn):
 
 
 async def commits_until(db, work):
-    before = db.stats().commits
+    before = db._writer.commits
     await work()
-    return db.stats().commits - before
+    return db._writer.commits - before
 
 
 async def test_a_write_is_served_within_a_few_turns_of_saturating_appends(db):
@@ -127,48 +130,35 @@ async def test_the_normal_lane_rests_while_rows_are_appended():
     assert turns._normal_from == 0.0
 
 
-async def test_the_append_lane_goes_first(db):
-    order = []
-    gate = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def holds(conn):
-        loop.call_soon_threadsafe(gate.set)
-        time.sleep(writer.NORMAL_SECONDS * 2)  # uses up the normal lane's time of this turn
-
-    first = asyncio.ensure_future(db.write(holds))
-    await gate.wait()
-    normal = [asyncio.ensure_future(db.write(lambda conn: order.append("normal"))) for _ in range(3)]
-    urgent = asyncio.ensure_future(db.write(lambda conn: order.append("append"), lane="append"))
-    await asyncio.gather(first, *normal, urgent)
-    assert order == ["append", "normal", "normal", "normal"]
-
-
 async def test_many_share_one_commit(db):
     await db.appender(ENTRIES).append(("warm", None, None))
-    before = db.stats().commits
+    before = db._writer.commits
     await asyncio.gather(*[db.appender(ENTRIES).append((str(n), None, None)) for n in range(400)])
-    assert db.stats().commits - before <= 10
+    assert db._writer.commits - before <= 10
 
 
-async def test_the_log_is_reset_under_saturation(db, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "RESET_BYTES", 4 << 20)
-    appender = db.appender(ENTRIES)
+async def test_the_log_is_reset_under_saturation(url, tmp_path):
+    options = {"migrations": None, "readers": 4, "clock": SystemClock(), "log_bytes": 4 << 20}
+    log = tmp_path / "store.db-wal"
+    async with await open_url(sa.make_url(url), METADATA, **options) as db:
+        appender = db.appender(ENTRIES)
+        written = 0
 
-    async def floods():
-        while db._checkpointer.restarts < 3:
-            await appender.append(("flood", None, b"x" * 20_000))
+        async def floods():
+            nonlocal written
+            while written < 60 << 20:
+                await appender.append(("flood", None, b"x" * 20_000))
+                written += 20_000
 
-    async with asyncio.timeout(60):
-        await asyncio.gather(*[floods() for _ in range(64)])
-    written = 20_000 * len(await db.read(labels))
-    assert (tmp_path / "store.db-wal").stat().st_size < written
+        async with asyncio.timeout(60):
+            await asyncio.gather(*[floods() for _ in range(64)])
+        assert log.stat().st_size < written
 
 
 async def test_an_idle_store_folds_its_log_into_the_file(db):
     await db.write(add(**thing("one", raw=b"x" * 200_000)))
     async with asyncio.timeout(30):
-        while db._checkpointer.idle_at != db.stats().commits:
+        while db._checkpointer.idle_at != db._writer.commits:
             await asyncio.sleep(0.01)
 
 
@@ -220,28 +210,42 @@ async def test_reads_run_beside_each_other(url):
         assert await asyncio.gather(*[db.read(meets) for _ in range(3)]) == [[], [], []]
 
 
-async def test_a_long_reader_lets_the_log_grow_and_does_not_hold_the_writer(db, monkeypatch):
+def test_a_long_reader_lets_the_log_grow_and_does_not_hold_the_writer(tmp_path):
     """A backup reads one snapshot for seconds: a reset that waits for it would stop every commit meanwhile."""
-    monkeypatch.setattr(checkpoint, "RESET_BYTES", 1 << 20)
-    checkpointer, seen = db._checkpointer, Counter()
-    between_turns, passive = checkpointer._between_turns, checkpointer._passive
-    checkpointer._between_turns = lambda fn: (seen.update(["reset"]), between_turns(fn))
-    checkpointer._passive = lambda raw: (seen.update(["copied"]), passive(raw))[1]
-    numbers = itertools.count()
+    path, seen, turn = tmp_path / "store.db", Counter(), threading.Lock()
+    raw = connect_writer(path)
+    raw.execute("CREATE TABLE things (raw BLOB)")
 
-    async def write_until(reached):
-        async with asyncio.timeout(60):
-            while not reached():
-                await db.write(add(**thing(str(next(numbers)), raw=bytes(100_000))))
+    def looked():
+        seen["looked"] += 1
+        return seen["commits"]
 
-    with closing(sqlite3.connect(db.path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM things").fetchone()
-        await write_until(lambda: checkpointer.pinned)
-        before = Counter(seen)
-        await write_until(lambda: seen["copied"] >= before["copied"] + 9)
-        assert seen["reset"] == before["reset"]
-        reader.execute("ROLLBACK")
-    restarts = checkpointer.restarts
-    await write_until(lambda: checkpointer.restarts > restarts)
-    assert not checkpointer.pinned
+    def between_turns(task):
+        seen["reset"] += 1
+        with turn:
+            task()
+
+    def write_until(reached):
+        until = time.monotonic() + 60
+        while not reached():
+            assert time.monotonic() < until
+            with turn:
+                raw.execute("INSERT INTO things VALUES (zeroblob(100000))")
+                seen["commits"] += 1
+
+    checkpointer = Checkpointer(path, raw, looked, between_turns, 1 << 20)
+    checkpointer.start()
+    with closing(raw), closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        try:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM things").fetchone()
+            write_until(lambda: checkpointer.pinned)
+            before = Counter(seen)
+            write_until(lambda: seen["looked"] >= before["looked"] + 4)
+            assert seen["reset"] == before["reset"]
+            reader.execute("ROLLBACK")
+            restarts = checkpointer.restarts
+            write_until(lambda: checkpointer.restarts > restarts)
+            assert not checkpointer.pinned
+        finally:
+            checkpointer.stop()

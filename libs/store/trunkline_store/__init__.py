@@ -2,7 +2,7 @@
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock, FakeClock, SystemClock
-from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.database import Database
 from trunkline_store.errors import (
     MAY_PASS,
     Conflict,
@@ -31,14 +31,12 @@ __all__ = [
     "FakeClock",
     "InvalidValue",
     "Json",
-    "Lane",
     "SchemaMismatch",
     "StoreBusy",
     "StoreClosed",
     "StoreDamaged",
     "StoreError",
     "StoreLocked",
-    "StoreStats",
     "StoreUnavailable",
     "StoreUnsupported",
     "SystemClock",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,21 +17,6 @@ from trunkline_store.engines import module_of
 from trunkline_store.features import Features
 
 T = TypeVar("T")
-Lane = Literal["append", "normal"]
-
-
-@dataclass(frozen=True)
-class StoreStats:
-    """How the store does, for metrics."""
-
-    commits: int
-    """Group commits since it was opened."""
-    waiting_rows: int
-    """Appended rows not yet committed."""
-    waiting_calls: int
-    """Write callbacks not yet begun."""
-    log_bytes: int
-    """Size of the write-ahead log in use, 0 where there is none."""
 
 
 class Database(ABC):
@@ -89,13 +73,12 @@ class Database(ABC):
         return await self.read(fn)
 
     @abstractmethod
-    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+    async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback in a transaction and return what it returned, after the commit.
 
         What it raises comes back, and its work alone is undone. Raises StoreBusy (queue full, nothing done),
         Conflict, InvalidValue, StoreUnavailable, StoreClosed. If the awaiter is cancelled, the work may be
-        committed all the same. Lane "append" goes before the normal one; keep it for short work that an
-        acknowledgement waits for.
+        committed all the same.
         """
 
     @abstractmethod
@@ -105,10 +88,6 @@ class Database(ABC):
     @abstractmethod
     async def check(self) -> None:
         """Return if the store answers, for health; raise StoreUnavailable if not."""
-
-    @abstractmethod
-    def stats(self) -> StoreStats:
-        """Return figures for metrics."""
 
     def hurry(self) -> None:  # noqa: B027 - where the data lies within the process nothing is far away
         """Say that the process is about to stop: from now on nobody waits long for a store that says nothing.

@@ -12,6 +12,7 @@ from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
+from trunkline_runtime.api.paging import Place, encode
 from trunkline_runtime.errors import NotFound
 
 from tests.integration.conforming import StoredWorld
@@ -64,7 +65,7 @@ async def a_message_is_read_as_it_was_stored(world):
     await world.analyses.add(replace(analysis("a1"), result=result_of(said)))
     kept = await world.analyses.get("acme", "a1")
     assert result_of(kept.to_proto()) == result_of(said)
-    (listed,) = await world.analyses.page("acme", None, 5)
+    (listed,), _ = await world.analyses.page("acme", Place(5, "", ""))
     assert listed.to_proto() == kept.to_proto()
 
 
@@ -108,10 +109,10 @@ async def pages_show_each_once_while_rows_come_and_go(world):
     for n in range(20):  # four of each time: the id decides among them
         await world.analyses.add(analysis(f"a{n:02d}", at=NOW + timedelta(seconds=n // 4)))
     await world.analyses.add(analysis("a99", tenant="other"))
-    seen, after = [], None
-    while page := await world.analyses.page("acme", after, 3):
-        seen += [one.analysis_id for one in page]
-        after = (page[-1].created_at, page[-1].analysis_id)
+    seen, token, more = [], "", True
+    while more:
+        page, token = await world.analyses.page("acme", Place(3, token, ""))
+        seen, more = seen + [one.analysis_id for one in page], bool(token)
         if len(seen) == 6:
             await world.analyses.delete("acme", seen[-1])  # where the next page begins
             await world.analyses.add(analysis("a98", at=NOW + DAY))  # before the first page
@@ -124,7 +125,7 @@ async def one_whose_time_has_come_is_gone_and_gives_way(world):
     await world.analyses.add(analysis("a1", until=NOW + DAY))
     world.clock.set(NOW + DAY)
     assert await world.analyses.get("acme", "a1") is None
-    assert await world.analyses.page("acme", None, 5) == []
+    assert await world.analyses.page("acme", Place(5, "", "")) == ([], "")
     later = analysis("a1", until=NOW + 3 * DAY, later=True)
     assert await world.analyses.add(later) == later
     assert await world.analyses.get("acme", "a1") == later
@@ -162,7 +163,7 @@ async def no_statement_for_a_tenant_lacks_its_tenant(world):
         for _ in range(2):  # new, and there already
             await world.analyses.add(analysis("a2", degraded=True))
         await world.analyses.get("acme", "a2")
-        await world.analyses.page("acme", (NOW + DAY, "x"), 5)
+        await world.analyses.page("acme", Place(5, encode((NOW + DAY, "x"), ""), ""))
         await world.analyses.improve(analysis("a2"))
         await world.analyses.delete("acme", "a2")
         await world.purge("acme")

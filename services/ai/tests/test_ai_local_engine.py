@@ -4,8 +4,8 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.local.engine import LocalEngine
 
 ENGINE = LocalEngine()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis
-from trunkline_ai.retention import expiry, sweep
+from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
+from trunkline_runtime.api.paging import Place
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -23,14 +24,8 @@ async def test_what_is_past_its_time_goes(tmp_path):
         await sweep(db)
         clock.advance(DAY.total_seconds())
         await sweep(db)
-        left = await analyses.page("acme", None, 10)
+        left, _ = await analyses.page("acme", Place(10, "", ""))
         assert {analysis.analysis_id for analysis in left} == {"a2", "a3"}
         shown = {analysis.analysis_id: analysis.to_proto() for analysis in left}
         assert shown["a2"].expire_time.ToDatetime(UTC) == NOW + 2 * DAY
         assert not shown["a3"].HasField("expire_time")
-
-
-def test_the_caller_says_else_the_service_else_nobody():
-    assert expiry(NOW + DAY, 5, NOW) == NOW + DAY
-    assert expiry(None, 5, NOW) == NOW + 5 * DAY
-    assert expiry(None, 0, NOW) is None

@@ -5,7 +5,7 @@ import pytest
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import labels_pb2
-from trunkline_ai.app import running
+from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import EngineError
 from trunkline_ai.engines.local.engine import LocalEngine
@@ -70,7 +70,7 @@ def engine():
 
 @pytest.fixture
 async def server(config, engine):
-    async with running(config, engine=engine) as serving:
+    async with build(config, engine=engine) as parts, parts.running() as serving:
         await serving.health.wait_serving()
         yield serving
 
@@ -213,7 +213,8 @@ async def test_a_foreign_name_looks_as_if_it_were_not_there(stub):
 
 async def test_an_engine_that_fails_is_stood_in_for_and_that_is_told(config):
     async with (
-        running(config, engine=Broken()) as server,
+        build(config, engine=Broken()) as parts,
+        parts.running() as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         await server.health.wait_serving()
@@ -240,7 +241,8 @@ class Healing(Counting):
 async def test_a_degraded_analysis_is_made_again_and_then_stays(config):
     engine = Healing()
     async with (
-        running(config, engine=engine) as server,
+        build(config, engine=engine) as parts,
+        parts.running() as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         await server.health.wait_serving()
@@ -261,7 +263,7 @@ async def test_a_degraded_analysis_is_made_again_and_then_stays(config):
 async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):
     wrong = AiConfig(suite_key=KEY, store_url=config.store_url, engine="nowhere:nothing")
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_ENGINE"):
-        async with running(wrong):
+        async with build(wrong):
             pass
 
 
@@ -287,7 +289,8 @@ async def test_a_refusal_for_good_is_one_degraded_final_answer(config, failures)
     engine = Refusing()
     engine.failures = failures
     async with (
-        running(config, engine=engine) as server,
+        build(config, engine=engine) as parts,
+        parts.running() as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         await server.health.wait_serving()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Database
+from trunkline_store import MAY_PASS, Clock, Database
 
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
@@ -26,11 +27,35 @@ from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
 
 
+@dataclass(frozen=True, slots=True)
+class AiParts:
+    """The parts, wired. Nothing listens before `running`."""
+
+    config: AiConfig
+    pace: Pace
+    db: Database
+    server: Server
+    analyser: Analyser
+
+    def running(self) -> AbstractAsyncContextManager[Server]:
+        """Serve while the block lasts. Raises ConfigError."""
+        seconds, sleep = self.config.sweep_seconds, self.pace.sleep
+        return self.server.running(every(seconds, "retention", lambda: sweep(self.db), sleep=sleep))
+
+
 @asynccontextmanager
-async def running(
-    config: AiConfig, *, engine: Engine | None = None, authenticator: Authenticator | None = None
-) -> AsyncIterator[Server]:
-    """Serves while the block lasts. Raises ConfigError, StoreLocked, StoppedWaiting."""
+async def build(
+    config: AiConfig,
+    *,
+    clock: Clock | None = None,
+    pace: Pace = MACHINE,
+    engine: Engine | None = None,
+    authenticator: Authenticator | None = None,
+) -> AsyncIterator[AiParts]:
+    """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
+
+    Raises ConfigError, StoreLocked, StoppedWaiting.
+    """
     language = engine or _engine(config)
     fallback = None if config.engine == "local" and engine is None else load_engine("local")
     signer = TokenSigner(config.suite_key, "ai")
@@ -38,7 +63,7 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(language.close)
         db = await stack.enter_async_context(
-            await opened(lambda: _open(config), MAY_PASS, config, service="ai", signer=signer)
+            await opened(lambda: _open(config, clock), MAY_PASS, config, service="ai", signer=signer)
         )
         analyses = Analyses(db, config.list_staleness)
         analyser = Analyser(
@@ -65,22 +90,22 @@ async def running(
             return True
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", lambda: sweep(db)))
-        stack.callback(sweeping.cancel)
-        yield server
+        yield AiParts(config, pace, db, server, analyser)
 
 
 async def serve(config: AiConfig) -> None:
-    """Serves until SIGTERM or SIGINT."""
-    async with running(config) as server:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreLocked, StoppedWaiting."""
+    async with build(config) as parts, parts.running() as server:
         await server.serve_until_stopped()
 
 
-async def _open(config: AiConfig) -> Database:
+async def _open(config: AiConfig, clock: Clock | None) -> Database:
     return await Database.open(
-        config.store_url, metadata, migrations="trunkline_ai.migrations", readers=config.readers
+        config.store_url,
+        metadata,
+        migrations="trunkline_ai.migrations",
+        readers=config.readers,
+        clock=clock,
     )
 
 

@@ -11,14 +11,17 @@ from trunkline_runtime.config import StoreConfig, setting
 class AiConfig(StoreConfig):
     """What the ai service is told."""
 
-    engine: str = setting("local", "analysis engine: local, or module:factory of one's own")
+    engine: str = setting("local", "the analysis engine: local, or module:factory of your own engine")
     analyses_days: int = setting(
         0,
-        "days an analysis is kept when its tenant's retention says nothing; 0: for good",
+        "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "
+        "permanently",
         least=0,
         most=36500,
     )
-    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
+    sweep_seconds: float = setting(
+        600.0, "the interval between deletions of expired data", least=1, most=86_400
+    )
     analyses_at_once: int = setting(
-        16, "conversations analysed at once; further ones wait", least=1, most=1_000
+        16, "the most conversations analysed at once; further ones wait", least=1, most=1_000
     )

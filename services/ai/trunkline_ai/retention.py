@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.records.deletion import delete_all, owners
+from trunkline_store.records.expiry import overdue
 
 from trunkline_ai.schema import analyses
 
@@ -16,20 +15,13 @@ log = logs.get_logger(__name__)
 _expired = metrics.counter("trunkline_ai_expired_total", "Analyses deleted when their days were over", [])
 
 
-def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
-    """When something made now is deleted: as the caller said, else after so many days, else never."""
-    if given is not None:
-        return given
-    return now + timedelta(days=days) if days else None
-
-
 async def sweep(db: Database) -> None:
     """Delete what is past its time, in small transactions; on Spanner the table's ROW DELETION POLICY does."""
     if db.features.deletes_expired:
         return
     now, removed = db.clock.now(), 0
     async for tenant in owners(db, analyses):
-        late = (analyses.c.tenant_id == tenant) & (analyses.c.expire_at <= now)
+        late = overdue(analyses, tenant, now)
         with set_aside("retention", tenant=tenant, of="analyses"):
             removed += await delete_all(db, analyses, late)
     if removed:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.fairness import FairLanes
 
 

@@ -12,7 +12,7 @@ from trunkline_audio.media.preprocess import prepare
 from trunkline_audio.media.preprocess.crosstalk import without_leaks
 from trunkline_audio.media.preprocess.decode import FORMATS, decode
 from trunkline_audio.media.preprocess.speakers import voices
-from trunkline_audio.media.preprocess.timeline import RATE, Span, Timeline, merged, padded
+from trunkline_audio.media.preprocess.timeline import RATE, Span, merged, padded
 from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split
 from trunkline_audio.workers.handlers import HandlerFailed
 
@@ -238,14 +238,6 @@ def test_leaked_speech_is_taken_away_and_double_talk_stays():
 spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 100)), max_size=12).map(
     lambda items: merged([Span(start, start + length) for start, length in items])
 )
-
-
-@given(spans)
-def test_trimmed_time_maps_back_to_the_sample_it_came_from(kept):
-    timeline = Timeline(kept)
-    sources = [sample for span in kept for sample in range(span.start, span.end)]
-    assert timeline.samples == len(sources)
-    assert [timeline.source(sample) for sample in range(len(sources))] == sources
 
 
 @given(spans, st.integers(0, 60))

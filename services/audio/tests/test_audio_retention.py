@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from trunkline.audio.v1 import recording_service_pb2
 from trunkline_audio import retention
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.retention import Sweeper, delete_recordings, expiry, given_time
+from trunkline_audio.retention import Sweeper, delete_recordings
 from trunkline_audio.schema import metadata, recordings, transcripts
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.errors import Internal, Unavailable
@@ -110,16 +109,6 @@ async def test_a_sweep_that_died_between_bytes_and_rows_is_ended_by_the_next(wor
     assert world.files() == set()
 
 
-def test_the_caller_says_else_the_service_else_nobody():
-    assert expiry(NOW + DAY, 5, NOW) == NOW + DAY
-    assert expiry(None, 5, NOW) == NOW + 5 * DAY
-    assert expiry(None, 0, NOW) is None
-    request = recording_service_pb2.FetchRecordingRequest()
-    assert given_time(request, "expire_time") is None
-    request.expire_time.FromDatetime(NOW)
-    assert given_time(request, "expire_time") == NOW
-
-
 async def test_a_recording_whose_bytes_cannot_be_deleted_stands_in_nobodys_way(world, monkeypatch):
     for n in range(50):
         await world.keep(f"r{n:02}", NOW)
@@ -141,8 +130,13 @@ async def test_a_recording_whose_bytes_cannot_be_deleted_stands_in_nobodys_way(w
 async def test_the_index_by_expiry_is_asked_only_for_what_has_one(world, monkeypatch):
     """It has no row of what never expires: Spanner refuses a query that might mean one. Its emulator is told not to."""
     asked = []
-    forced = retention.force_index
-    monkeypatch.setattr(retention, "force_index", lambda name: asked.append(name) or forced(name))
+    by_index = retention.by_index
+
+    def noted(query, table, name):
+        asked.append(name)
+        return by_index(query, table, name)
+
+    monkeypatch.setattr(retention, "by_index", noted)
     await world.keep("r1", NOW - DAY)
     await world.keep("r2", None)
     await world.sweeper.sweep()

@@ -22,12 +22,12 @@ from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServi
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
-from trunkline_audio.recordings import receiver
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
 from trunkline_store import migrations
 from trunkline_store.database import Database
@@ -105,7 +105,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, forget=None, **settings):
+async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -121,7 +121,11 @@ async def serving(tmp_path, engine=None, forget=None, **settings):
         }
     )
     engine = engine or TestEngine()
-    async with provider() as there, app.running(config, engine=engine, forget=forget) as server:
+    async with (
+        provider() as there,
+        app.build(config, pace=pace, engine=engine, forget=forget) as parts,
+        parts.running() as server,
+    ):
         channels = Channels(TokenSigner(KEY, "gateway"))
         try:
             there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
@@ -210,13 +214,13 @@ LOGIN = b"\n<!DOCTYPE html><title>Sign in</title>"
 @pytest.mark.parametrize(
     ("body", "content_type", "said"),
     [
-        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: most likely its login"),
-        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: most likely its login"),
-        (LOGIN, "", "of a type that it does not name, a web page"),
-        (b'{"error": "expired"}', "application/json", "a JSON document: most likely an error"),
-        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: most likely an error"),
-        (b"no sound", "audio/mpeg", "most likely the file is damaged"),
-        (b"no sound", "text/plain", "most likely the URL is not that of a recording"),
+        (LOGIN, "text/html; charset=utf-8", "sent 38 bytes of text/html, a web page: probably a login"),
+        (LOGIN, "audio/mpeg", "sent 38 bytes of audio/mpeg, a web page: probably a login"),
+        (LOGIN, "", "of an unnamed type, a web page"),
+        (b'{"error": "expired"}', "application/json", "a JSON document: probably an error"),
+        (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: probably an error"),
+        (b"no sound", "audio/mpeg", "the file is probably damaged"),
+        (b"no sound", "text/plain", "the URL is probably not that of a recording"),
     ],
 )
 async def test_what_is_no_sound_is_told_with_its_type_and_the_likely_reason(
@@ -236,12 +240,10 @@ async def test_a_web_page_in_place_of_the_address_is_told_too(tmp_path):
         suite.there.answers["/r.json"] = Answer(body=LOGIN, headers={"Content-Type": "text/html"})
         error = await failing(suite.fetch("/r.json", url_field="url"))
         assert error.reason == "RECORDING_BAD_ANSWER"
-        assert "is no JSON: the provider sent 38 bytes of text/html, a web page" in error.message
+        assert "is not JSON: the provider sent 38 bytes of text/html, a web page" in error.message
 
 
-async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path, monkeypatch):
-    monkeypatch.setattr(receiver, "_MARGIN_SECONDS", 1.0)
-
+async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_path):
     async def trickle(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -249,7 +251,11 @@ async def test_a_download_that_trickles_is_told_before_the_caller_has_gone(tmp_p
             writer.write(b"x")
             await asyncio.sleep(0.05)
 
-    async with serving(tmp_path) as suite, await asyncio.start_server(trickle, "127.0.0.1", 0) as server:
+    pace = Pace(intervals={"fetch.margin": 1.0})
+    async with (
+        serving(tmp_path, pace=pace) as suite,
+        await asyncio.start_server(trickle, "127.0.0.1", 0) as server,
+    ):
         suite.there.port = server.sockets[0].getsockname()[1]
         request = recording_messages.FetchRecordingRequest(
             parent=PARENT, recording_id="rec-1", url=suite.there.url("/slow.wav")

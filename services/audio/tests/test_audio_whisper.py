@@ -16,9 +16,9 @@ import pytest_asyncio
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import whisper
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
-from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
@@ -13,12 +13,13 @@ from trunkline.audio.v1 import (
 )
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Database
+from trunkline_store import MAY_PASS, Clock, Database
 
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
@@ -27,13 +28,13 @@ from trunkline_audio.engines.loader import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata
-from trunkline_audio.transcripts.preparation import PrepareLimits, Preparer
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -43,19 +44,46 @@ PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
 TRANSCRIPTION = "trunkline.audio.v1.TranscriptionService"
 
 
+@dataclass(frozen=True, slots=True)
+class AudioParts:
+    """The parts, wired. Nothing listens, and no decoder or engine runs, before `running`."""
+
+    config: AudioConfig
+    pace: Pace
+    db: Database
+    server: Server
+    engine: Engine
+    preparer: Preparer
+    blobs: LocalBlobs
+    sweeper: Sweeper
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Server]:
+        """Serve while the block lasts. Raises ConfigError.
+
+        The port opens before decoders and engine are warm: calls wait for them, and health follows should they
+        fail to start. Without its model the engine keeps only TranscriptionService from serving.
+        """
+        sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
+        async with self.server.running(sweeping) as server:
+            self.preparer.start()
+            self.engine.start()
+            yield server
+
+
 @asynccontextmanager
-async def running(
+async def build(
     config: AudioConfig,
     *,
+    clock: Clock | None = None,
+    pace: Pace = MACHINE,
     engine: Engine | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
-) -> AsyncIterator[Server]:
-    """Serves while the block lasts.
+) -> AsyncIterator[AudioParts]:
+    """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    The port opens before decoders and engine are warm: calls wait for them, and health follows should they
-    fail to start. Without its model the engine keeps only TranscriptionService from serving. Raises ConfigError,
-    StoreLocked, StoppedWaiting.
+    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreLocked, StoppedWaiting.
     """
     speech = engine or _engine(config)
     preparer = Preparer(
@@ -69,7 +97,7 @@ async def running(
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(
-            await opened(lambda: _open(config), MAY_PASS, config, service="audio", signer=signer)
+            await opened(lambda: _open(config, clock), MAY_PASS, config, service="audio", signer=signer)
         )
         staleness = config.list_staleness
         channels = Channels(signer)
@@ -84,6 +112,7 @@ async def running(
             clock=db.clock,
             at_once=config.fetches_at_once,
             keep_days=config.recordings_days,
+            pace=pace,
         )
         transcriber = Transcriber(
             transcripts=transcripts,
@@ -127,25 +156,22 @@ async def running(
         stack.push_async_callback(preparer.close)
         stack.push_async_callback(receiver.close)
         stack.push_async_callback(transcriber.close)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        preparer.start()
-        speech.start()
-        sweeper = Sweeper(db, blobs, forget)
-        sweeping = asyncio.create_task(every(config.sweep_seconds, "retention", sweeper.sweep))
-        stack.callback(sweeping.cancel)
-        yield server
+        yield AudioParts(config, pace, db, server, speech, preparer, blobs, Sweeper(db, blobs, forget))
 
 
 async def serve(config: AudioConfig) -> None:
-    """Serves until SIGTERM or SIGINT."""
-    async with running(config) as server:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreLocked, StoppedWaiting."""
+    async with build(config) as parts, parts.running() as server:
         await server.serve_until_stopped()
 
 
-async def _open(config: AudioConfig) -> Database:
+async def _open(config: AudioConfig, clock: Clock | None) -> Database:
     return await Database.open(
-        config.store_url, metadata, migrations="trunkline_audio.migrations", readers=config.readers
+        config.store_url,
+        metadata,
+        migrations="trunkline_audio.migrations",
+        readers=config.readers,
+        clock=clock,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +11,7 @@ from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.declare import by_index
 from trunkline_store.records.deletion import delete_all, delete_keys, owners
+from trunkline_store.records.expiry import overdue
 
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.names import recording_name
@@ -27,18 +27,6 @@ _expired = metrics.counter(
 
 _RECORDINGS_A_STEP = 20  # files are deleted one by one
 _MOST_LEFT = 200
-
-
-def expiry(given: datetime | None, days: int, now: datetime) -> datetime | None:
-    """When something made now is deleted: as the caller said, else after so many days, else never."""
-    if given is not None:
-        return given
-    return now + timedelta(days=days) if days else None
-
-
-def given_time(request: Any, field: str) -> datetime | None:
-    """A request's timestamp, None when it is not set."""
-    return getattr(request, field).ToDatetime(UTC) if request.HasField(field) else None
 
 
 class Sweeper:
@@ -58,14 +46,14 @@ class Sweeper:
         now = self._db.clock.now()
         removed = {"recordings": 0, "transcripts": 0}
         async for tenant in owners(self._db, recordings):
-            late = (recordings.c.tenant_id == tenant) & (recordings.c.expire_at <= now)
+            late = overdue(recordings, tenant, now)
             with set_aside("retention", tenant=tenant, of="recordings"):
                 removed["recordings"] += await delete_recordings(
                     self._db, self._blobs, late, forget=self._forget, index="recordings_by_expiry"
                 )
         if not self._db.features.deletes_expired:
             async for tenant in owners(self._db, transcripts):
-                late = (transcripts.c.tenant_id == tenant) & (transcripts.c.expire_at <= now)
+                late = overdue(transcripts, tenant, now)
                 with set_aside("retention", tenant=tenant, of="transcripts"):
                     removed["transcripts"] += await delete_all(self._db, transcripts, late)
         for kind, count in removed.items():

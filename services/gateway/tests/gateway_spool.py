@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,7 @@ from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
+from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
 
@@ -101,13 +103,13 @@ class Faulty:
 
 
 class World:
-    def __init__(self, db, spool, confirm_seconds):
+    def __init__(self, db, spool, confirm_seconds, pace):
         self.db, self.spool = db, spool
         self.store = Faulty(db.appender(schema.receipts))
         self.stored = Stored(db)
         self.admitted = 0
         self.inbox = SpoolingInbox(
-            self.store, self.stored, spool, confirm_seconds=confirm_seconds, admit_soon=self._admit
+            self.store, self.stored, spool, confirm_seconds=confirm_seconds, admit_soon=self._admit, pace=pace
         )
 
     def _admit(self):
@@ -137,11 +139,18 @@ class World:
 
 
 @asynccontextmanager
-async def opened(folder, max_bytes=1 << 20, confirm_seconds=CONFIRM_SECONDS, running=True, spool_path=None):
+async def opened(
+    folder,
+    max_bytes=1 << 20,
+    confirm_seconds=CONFIRM_SECONDS,
+    running=True,
+    spool_path=None,
+    look_seconds=0.25,
+):
     """Run until the end of the block; leaving it is a clean stop, but of a spool that holds what it holds."""
     async with await Database.open(f"sqlite:///{folder}/gateway.db", schema.metadata) as db:
         spool = Spool(spool_path or folder / "spool", max_bytes)
-        world = World(db, spool, confirm_seconds)
+        world = World(db, spool, confirm_seconds, Pace(intervals={"inbox.look": look_seconds}))
         await world.inbox.open()
         loops = [asyncio.create_task(world.inbox.watch())]
         if running:
@@ -163,3 +172,9 @@ async def spool_some(folder, numbers):
         world.store.fault = "fails"
         await world.put(*numbers)
         assert world.spool.rows == len(numbers)
+
+
+def with_file(path, statement, *parameters):
+    with sqlite3.connect(path) as conn:
+        conn.execute(statement, parameters)
+    conn.close()

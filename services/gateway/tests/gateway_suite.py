@@ -28,11 +28,9 @@ from trunkline.tenant.v1 import (
     source_pb2,
     source_service_pb2_grpc,
 )
-from trunkline_gateway.pipeline.app import build_worker
+from trunkline_gateway.pipeline.app import build
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.errors import TrunklineError
-from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.wire import to_status, to_trailers
 
 KEY = "00" * 32
@@ -331,20 +329,16 @@ class Suite:
     @asynccontextmanager
     async def worker(self, name: str = "w-1", **settings: Any) -> AsyncIterator[asyncio.Task[None]]:
         """Run a worker; at the end it is stopped as SIGTERM stops it. Cancelling the task is its crash."""
-        channels = Channels(TokenSigner(KEY, "gateway"))
         stop = asyncio.Event()
-        worker = build_worker(self.config(**settings), channels, name)
-        task = asyncio.create_task(worker.run(stop))
-        task.stop = stop  # type: ignore[attr-defined]
-        try:
-            yield task
-        finally:
-            stop.set()
+        async with build(self.config(**settings), name=name) as work:
+            task = asyncio.create_task(work.worker.run(stop))
+            task.stop = stop  # type: ignore[attr-defined]
             try:
+                yield task
+            finally:
+                stop.set()
                 if not task.done():
                     await asyncio.wait_for(task, PATIENCE)
-            finally:
-                await channels.close()
 
 
 def job(event: str = "e1", body: bytes = b"{}", event_type: str = "post_call", **fields: Any) -> pb.Job:

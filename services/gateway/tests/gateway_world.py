@@ -14,17 +14,11 @@ from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
-from trunkline_gateway.events.acceptance import Acceptance
-from trunkline_gateway.events.rejections import Rejections
-from trunkline_gateway.events.replays import Replays
-from trunkline_gateway.events.service import EventService
+from trunkline_gateway.app import admission_of, build
+from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.sources import SourceMap, source_of
-from trunkline_gateway.hooks.unverified import Unverified
-from trunkline_gateway.intake.admission import Admission
-from trunkline_gateway.jobs.service import JobService
-from trunkline_gateway.jobs.shares import Shares
-from trunkline_jobs import Queue
+from trunkline_gateway.hooks.sources import source_of
+from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database, FakeClock
 
 from tests.integration.migrated_file import migrated_file
@@ -39,27 +33,44 @@ def body_of(number):
     return json.dumps({"id": number, "timestamp": "2026-11-20T07:00:00Z"}).encode()
 
 
+def make_config(folder, **settings):
+    """Settings under which everything is kept and one tenant may have all the slots."""
+    return GatewayConfig(
+        **{
+            "suite_key": "0" * 64, "grpc_address": "127.0.0.1:0", "metrics_address": "", "public_url": BASE,
+            "source_cache": Path(folder) / "gateway.sources", "spool_path": Path(folder) / "gateway.spool",
+            "list_staleness_seconds": 0.0, "keep_rejections": 50, "events_days": 0, "contended_share": 1.0,
+            "max_unverified_bytes": 1 << 30, **settings,
+        }
+    )  # fmt: skip
+
+
+async def nobody(request):
+    """There is no tenant service to tell."""
+
+
 class World:
-    def __init__(self, db, clock, *sources):
-        self.db, self.clock = db, clock
-        self.feed = Feed(*(sources or [resolved()]))
-        self.sources = SourceMap(self.feed, None, rest_seconds=0)
-        self.queue = Queue(db, schema.jobs)
-        self.jobs = JobService(db, self.queue, Shares(contended_share=1))
-        self.rejections = Rejections(db, keep_per_source=50)
-        self.unverified = Unverified(10_000, 1 << 30)
-        self.admission = self.new_admission()
-        self.replays = Replays(db, self.queue, self.jobs.jobs_ready)
-        acceptance = Acceptance(db, self.sources, self.admission.soon, BASE)
-        self.events = EventService(db, self.queue, self.replays, acceptance, self.jobs.jobs_ready)
-        self.inbox = db.appender(schema.receipts)
+    """The gateway as it is wired, with a test's way to send receipts and ask for what became of them."""
+
+    def __init__(self, gateway, feed, clock):
+        self.gateway, self.feed, self.clock = gateway, feed, clock
+        self.db, self.queue, self.jobs, self.sources = (
+            gateway.db,
+            gateway.queue,
+            gateway.jobs,
+            gateway.sources,
+        )
+        self.rejections, self.replays, self.events = gateway.rejections, gateway.replays, gateway.events
+        self.admission, self.unverified = gateway.admission, gateway.limits.unverified
+        self.inbox = gateway.db.appender(schema.receipts)
         self.receipts = 0
 
-    def new_admission(self, **settings):
-        return Admission(
-            self.db, self.queue, self.sources, keep_rejections=50, jobs_ready=self.jobs.jobs_ready,
-            unverified=self.unverified, **{"base_url": BASE, **settings},
-        )  # fmt: skip
+    def new_admission(self, batch=256, **settings):
+        """One more admission over the same store, as another process has it."""
+        config, limits = replace(self.gateway.config, **settings), self.gateway.limits
+        return admission_of(
+            config, self.db, self.queue, self.sources, limits, self.jobs.jobs_ready, batch=batch
+        )
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):
         self.clock.advance(0.001)
@@ -148,9 +159,13 @@ async def new_file(folder):
 
 
 @asynccontextmanager
-async def opened(folder, *sources, url=None):
-    """Open a database, by default a file in the folder; one on Spanner must have been migrated."""
-    clock = FakeClock(NOW)
+async def opened(folder, *sources, url=None, clock=None, **settings):
+    """Wire a gateway over a database, by default a file in the folder; one on Spanner must have been migrated."""
+    clock, feed = clock or FakeClock(NOW), Feed(*(sources or [resolved()]))
+    config, pace = make_config(folder, **settings), Pace(intervals={"sources.rest": 0.0})
     url = url or await new_file(folder)
-    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
-        yield World(db, clock, *sources)
+    async with (
+        await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db,
+        build(config, db=db, feed=feed, tell_call=nobody, pace=pace) as gateway,
+    ):
+        yield World(gateway, feed, clock)

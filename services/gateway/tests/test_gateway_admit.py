@@ -8,26 +8,26 @@ import hashlib
 import hmac
 import json
 import time
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 from gateway_sources import SECRET, Feed, resolved
-from gateway_world import MIGRATIONS, new_file
+from gateway_world import MIGRATIONS, make_config, new_file, nobody
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.events.reader import EventReader
+from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake.admission import Admission
-from trunkline_gateway.intake.backlog import MOST_BYTES, Turns
+from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
 from trunkline_gateway.providers.callrail.adapter import CallRail
-from trunkline_jobs import Queue
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database
 from trunkline_store.migrations import differences
 
@@ -38,20 +38,20 @@ BODY = json.dumps(
 
 
 class World:
-    def __init__(self, db, *sources):
-        self.db = db
-        self.queue = Queue(db, schema.jobs)
-        self.appender = db.appender(schema.receipts)
-        self.feed = Feed(*sources)
-        self.ready, self.unverified = 0, Unverified(1_000, 1 << 20)
+    def __init__(self, gateway, feed):
+        self.gateway, self.feed, self.db, self.events = gateway, feed, gateway.db, gateway.events
+        self.appender = gateway.db.appender(schema.receipts)
+        self.ready, self.unverified = 0, gateway.limits.unverified
         self.admission = self.new_admission()
-        self.events = EventReader(db)
         self.count = 0
 
-    def new_admission(self, batch=4, busy=lambda: False):
-        return Admission(
-            self.db, self.queue, SourceMap(self.feed, None, rest_seconds=0), keep_rejections=2,
-            jobs_ready=self.on_ready, unverified=self.unverified, batch=batch, busy=busy,
+    def new_admission(self, batch=4, busy=lambda: False, pace=MACHINE):
+        """An admission of a process that knows no source yet."""
+        gateway = self.gateway
+        self.sources = SourceMap(self.feed, None, rest_seconds=0)
+        return admission_of(
+            gateway.config, gateway.db, gateway.queue, self.sources, gateway.limits, self.on_ready,
+            batch=batch, busy=busy, pace=pace,
         )  # fmt: skip
 
     def on_ready(self, tenants):
@@ -104,11 +104,21 @@ class World:
         )
 
 
+@asynccontextmanager
+async def opened(folder, *sources):
+    config = make_config(folder, keep_rejections=2, max_unverified=1_000, max_unverified_bytes=1 << 20)
+    url, feed = await new_file(folder), Feed(*sources)
+    async with (
+        await Database.open(url, schema.metadata, migrations=MIGRATIONS) as db,
+        build(config, db=db, feed=feed, tell_call=nobody) as gateway,
+    ):
+        yield World(gateway, feed)
+
+
 @pytest.fixture
 async def world(tmp_path):
-    url = await new_file(tmp_path)
-    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS) as db:
-        yield World(db, resolved())
+    async with opened(tmp_path, resolved()) as world:
+        yield world
 
 
 def signature(body: bytes) -> bytes:
@@ -223,8 +233,8 @@ async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back
 
 
 async def test_undecided_receipts_do_not_hold_up_the_others(world):
+    await world.sources.resolve("s-1")
     world.feed.down = True
-    world.admission._sources._put(resolved("s-1"))
     await world.receipt(verdict=verdicts.UNVERIFIED, source="s-2")
     await world.receipt()
     await world.admit()
@@ -313,24 +323,24 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     world, monkeypatch, crowded, lots, rests
 ):
     crowded = iter(crowded)
-    admission = world.new_admission(batch=256, busy=lambda: next(crowded))
-    read, sleep = admission._backlog.read, asyncio.sleep
+    read = ByCursor.read
     asked, rested, empty = [], [], asyncio.Event()
 
-    def noted(conn, limit):
+    def noted(self, conn, limit):
         asked.append(limit)
-        batch = read(conn, limit)
+        batch = read(self, conn, limit)
         if len(batch.rows) < limit:
             empty.set()
         return batch
 
-    async def hurried(seconds, *result):
-        if seconds and seconds != admission._retry_seconds:  # at which the undecided are looked at
+    async def hurried(seconds):
+        if seconds != 99.0:  # at which the undecided are looked at
             rested.append(seconds)
-        return await sleep(0, *result)
+        await asyncio.sleep(0)
 
-    monkeypatch.setattr(admission._backlog, "read", noted)
-    monkeypatch.setattr(asyncio, "sleep", hurried)
+    pace = Pace(sleep=hurried, intervals={"admission.retry": 99.0})
+    admission = world.new_admission(batch=256, busy=lambda: next(crowded), pace=pace)
+    monkeypatch.setattr(ByCursor, "read", noted)
     for number in range(150):
         await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
     admission.soon()
@@ -341,16 +351,20 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     assert (asked[: len(lots)], len(rested)) == (lots, rests)
 
 
-async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(world):
+async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(
+    world, monkeypatch
+):
     world.feed.down = True
     for n in range(9):
         await world.receipt(verdict=verdicts.UNVERIFIED, source=f"s-{n}")
     await world.admit()
     assert world.unverified.rows == 9, "all of them, not a batch of four"
     admission, read = world.admission, []
-    real = admission._undecided.read
-    admission._undecided.read = lambda conn, sources, limit: (
-        read.append(set(sources)) or real(conn, sources, limit)
+    real = Undecided.read
+    monkeypatch.setattr(
+        Undecided,
+        "read",
+        lambda self, conn, sources, limit: read.append(set(sources)) or real(self, conn, sources, limit),
     )
     await admission.retry_undecided()
     assert read == [], "no body is read while nobody can be asked"
@@ -386,8 +400,8 @@ async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_no
         raise DeadlineExceeded("no answer", reason="TIMEOUT")
 
     admission = world.new_admission(batch=256)
-    admission._sources._put(resolved("s-1"))
-    admission._sources._feed.resolve = slow
+    await world.sources.resolve("s-1")
+    world.feed.resolve = slow
     for n in range(100):
         await world.receipt(verdict=verdicts.UNVERIFIED, source=f"guess-{n}")
     await world.receipt()
@@ -486,8 +500,7 @@ async def numbered(world, source, *numbers):
 
 async def test_a_flood_of_one_source_delays_only_itself(tmp_path):
     """Also of one request that is sent again and again, and across a restart between any two steps."""
-    async with await Database.open(f"sqlite:///{tmp_path}/g.db", schema.metadata) as db:
-        world = World(db, resolved("flood"), resolved("quiet"), resolved("other"))
+    async with opened(tmp_path, resolved("flood"), resolved("quiet"), resolved("other")) as world:
         await numbered(world, "flood", *range(300))
         await numbered(world, "flood", *[7] * 300)
         await numbered(world, "quiet", 9001, 9002, 9003)
@@ -496,7 +509,7 @@ async def test_a_flood_of_one_source_delays_only_itself(tmp_path):
         await admission.step()  # a small look
         await admission.step()
         query = sa.select(schema.events.c.event_id).where(schema.events.c.source_id != "flood")
-        early = await db.read(lambda conn: conn.execute(query).scalars().all())
+        early = await world.db.read(lambda conn: conn.execute(query).scalars().all())
         assert len(early) == 4, "the quiet ones do not wait for the 600 before them"
         assert await world.rows(schema.admitted_ahead) == 4
         more = True
@@ -507,19 +520,20 @@ async def test_a_flood_of_one_source_delays_only_itself(tmp_path):
         assert await world.rows(schema.events) == 304
         assert await world.rows(schema.admitted_ahead) == 0
         query = sa.select(schema.event_receipts.c.seq)
-        linked = await db.read(lambda conn: conn.execute(query).scalars().all())
+        linked = await world.db.read(lambda conn: conn.execute(query).scalars().all())
         assert sorted(linked) == list(range(1, 605)), "none is lost, none is skipped, none is taken twice"
 
 
 async def test_a_turn_is_bounded_by_bytes(world, monkeypatch):
     sizes = []
-    decide = admit.Admission._decide
+    read = ByCursor.read
 
-    async def noted(self, rows):
-        sizes.append(sum(len(row.body) for row in rows))
-        return await decide(self, rows)
+    def noted(self, conn, limit):
+        batch = read(self, conn, limit)
+        sizes.append(sum(len(row.body) for row in batch.rows))
+        return batch
 
-    monkeypatch.setattr(admit.Admission, "_decide", noted)
+    monkeypatch.setattr(ByCursor, "read", noted)
     for number in range(6):
         await world.receipt(numbered_body(number)[:-1] + b', "note": "' + b"x" * 700_000 + b'"}')
     await world.admit()
@@ -537,7 +551,7 @@ async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world)
         await world.receipt(source=f"made-up-{number}", verdict=verdicts.UNVERIFIED)
     await numbered(world, "s-1", 1)
     admission = world.new_admission(batch=40)
-    await admission._sources.resolve("s-1")  # as it was when its receipt was verified
+    await world.sources.resolve("s-1")  # as it was when its receipt was verified
     await admission.step()
     await admission.step()
     assert len(await world.listed()) == 1

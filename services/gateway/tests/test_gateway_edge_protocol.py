@@ -163,3 +163,37 @@ async def test_requests_leave_nothing_to_the_garbage_collector():
             assert gc.collect() < 50
         finally:
             gc.enable()
+
+
+async def test_a_field_after_the_body_is_no_field_of_the_request():
+    seen = []
+
+    async def noting(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(0)
+        seen.append(dict(scope["headers"]))
+        await accepted(scope, send, RECEIPT)
+
+    server = HttpServer(noting, "127.0.0.1:0", 1.0)
+    serving = asyncio.create_task(server.run_until_stopped())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = b"POST /hook HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    await ask(reader, writer, head + b"2\r\n{}\r\n0\r\nSignature: abc\r\n\r\n", RECEIPT.encode())
+    assert seen == [{b"host": b"x", b"transfer-encoding": b"chunked"}]
+    writer.close()
+    await server.stop(0, 0.5)
+    await serving
+
+
+async def test_a_body_of_one_byte_chunks_is_refused_and_one_of_fair_chunks_is_not():
+    head = b"POST /hook HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with connected() as (reader, writer, _):
+        fair = b"40\r\n" + b"a" * 64 + b"\r\n"
+        answer = await ask(reader, writer, head + fair * 3_000 + b"0\r\n\r\n", b"}")
+        assert answer.startswith(b"HTTP/1.1 202 ")
+        answer = await ask(reader, writer, head + b"1\r\na\r\n" * 3_000 + b"0\r\n\r\n", b"}")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"TOO_MANY_PIECES" in answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import tracemalloc
@@ -13,9 +14,10 @@ from gateway_world import opened
 from test_gateway_receive import NOW, World, signed
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.encodings import OpenedTooLarge, decompressed
+from trunkline_gateway.hooks.encodings import OpenedTooLarge, decompressed, verified
 from trunkline_gateway.hooks.headers import pack
-from trunkline_gateway.providers.base import Delivery, Malformed
+from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected
 
 GZIP = (b"content-encoding", b"gzip")
 BODY = json.dumps({"resource_id": "CAL1", "duration": 17}).encode()
@@ -112,3 +114,20 @@ async def test_one_that_is_accepted_later_is_opened_then(tmp_path: Path, over: b
         await world.events.AcceptRejection(pb.AcceptRejectionRequest(name=kept.name), None)
         await world.admit()
         assert [job.body for job in await world.claim()] == [BODY]
+
+
+async def test_a_refused_body_is_not_kept_in_memory_by_its_own_error() -> None:
+    packed = gzip.compress(b"a" * 500_000)
+    delivery = Delivery(packed, {"content-encoding": "gzip", "signature": "x"}, "", NOW, "")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(Rejected) as refused:
+            verified(source_of(resolved("s-1")), delivery, 1_000_000)
+        message = str(refused.value)
+        del refused
+        left = [one for one in gc.get_objects() if isinstance(one, Delivery) and len(one.body) == 500_000]
+    finally:
+        gc.enable()
+    assert message
+    assert not left

@@ -7,24 +7,19 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from gateway_sources import Feed, resolved
-from gateway_world import MIGRATIONS, new_file, opened
+from gateway_world import MIGRATIONS, make_config, new_file, nobody, opened
 from google.protobuf.duration_pb2 import Duration
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.tenant.v1 import call_pb2
 from trunkline_gateway import schema
+from trunkline_gateway.app import build
 from trunkline_gateway.events.progress import sequence
-from trunkline_gateway.events.reader import EventReader
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
-from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.jobs.burials import Burials, buried_state
-from trunkline_gateway.jobs.service import JobService
-from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import POLICIES
-from trunkline_jobs import Queue
 from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
@@ -33,18 +28,10 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 class World:
-    def __init__(self, db, clock):
-        self.db, self.clock = db, clock
-        queue = Queue(db, schema.jobs)
-        self.jobs = JobService(db, queue, Shares(tenant_in_flight=10, contended_share=0.2))
-        other = resolved("s-2")
-        other.source.name = "tenants/globex/sources/s-2"
-        self.admission = Admission(
-            db, queue, SourceMap(Feed(resolved(), other), None), keep_rejections=2,
-            jobs_ready=self.jobs.jobs_ready, unverified=Unverified(10, 1 << 20),
-        )  # fmt: skip
-        self.events = EventReader(db)
-        self.inbox = db.appender(schema.receipts)
+    def __init__(self, gateway, clock):
+        self.db, self.queue, self.clock = gateway.db, gateway.queue, clock
+        self.jobs, self.admission, self.events = gateway.jobs, gateway.admission, gateway.events
+        self.inbox = gateway.db.appender(schema.receipts)
 
     async def event(self, number: int, event_type="post_call", source="s-1"):
         self.clock.advance(0.001)
@@ -85,8 +72,14 @@ class World:
 async def world(tmp_path):
     clock = FakeClock(NOW)
     url = await new_file(tmp_path)
-    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
-        yield World(db, clock)
+    other = resolved("s-2")
+    other.source.name = "tenants/globex/sources/s-2"
+    config = make_config(tmp_path, tenant_in_flight=10, contended_share=0.2)
+    async with (
+        await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db,
+        build(config, db=db, feed=Feed(resolved(), other), tell_call=nobody) as gateway,
+    ):
+        yield World(gateway, clock)
 
 
 async def test_a_claimed_job_carries_what_its_first_receipt_said(world):
@@ -141,14 +134,14 @@ async def test_a_tenant_gets_less_at_once_while_another_is_served(world):
 
 async def test_more_jobs_of_a_tenant_at_its_cap_wake_no_claim(world, monkeypatch):
     claims = 0
-    claim = world.jobs._queue.claim
+    claim = world.queue.claim
 
     def counted(*arguments, **named):
         nonlocal claims
         claims += 1
         return claim(*arguments, **named)
 
-    monkeypatch.setattr(world.jobs._queue, "claim", counted)
+    monkeypatch.setattr(world.queue, "claim", counted)
     for number in range(11):
         await world.event(number)
     held = await world.claim(limit=20)
@@ -305,9 +298,12 @@ async def test_a_job_without_its_receipt_is_buried_and_the_others_are_given_out(
     await world.db.write(
         lambda conn: conn.execute(schema.receipts.delete().where(schema.receipts.c.seq == 1))
     )
+    world.clock.advance(60)
     (job,) = await world.claim()
     assert b'"id": 2' in job.body
     assert await world.claim() == []
+    changed = sa.select(schema.events.c.updated_at).where(schema.events.c.first_seq == 1)
+    assert await world.db.read(lambda conn: conn.execute(changed).scalar_one()) == world.clock.now()
 
 
 async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(world):

@@ -98,7 +98,7 @@ class TestTruncated:
 
     BODY = json.dumps({"resource_id": "CAL1", "recording": "https://x/y", "recording_duration": 17}).encode()
     CUT = Unavailable("2.5 s", reason="RECORDING_TRUNCATED")
-    SAID = "TRUNCATED: the recording has 7.9 s of the 17 s that the webhook says"
+    SAID = "TRUNCATED: the recording has 7.9 s of the 17 s that the webhook states"
 
     async def test_it_is_fetched_again_then_kept_and_marked_on_event_and_call(self, suite: Suite) -> None:
         suite.script.failures["FetchRecording"] = [self.CUT] * 3

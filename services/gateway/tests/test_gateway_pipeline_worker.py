@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
 from trunkline_gateway.pipeline.breakers import STATE
 from trunkline_gateway.pipeline.sources import REFUSED
+from trunkline_gateway.providers.base import Facts
+from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_runtime.errors import (
     FailedPrecondition,
     Internal,
@@ -96,6 +99,25 @@ class TestTheWay:
         assert (first.call.state, second.call.state) == (FETCHING, DONE)
         assert second.call.state_sequence > first.call.state_sequence > 0
         assert not asked(suite, "RecordCallState"), "nothing more is asked for it"
+
+    async def test_a_long_body_is_read_beside_the_loop(
+        self, suite: Suite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        threads: dict[str, threading.Thread] = {}
+        normalise = CallRail.normalise
+
+        def watched(self: CallRail, source: Any, event_type: str, payload: bytes, content_type: str) -> Facts:
+            threads["long" if len(payload) > 100_000 else "short"] = threading.current_thread()
+            return normalise(self, source, event_type, payload, content_type)
+
+        monkeypatch.setattr(CallRail, "normalise", watched)
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+            await suite.jobs.add(job("e2", body=body(note="n" * 200_000)))
+            await suite.jobs.finished("e2")
+        assert threads["short"] is threading.current_thread()
+        assert threads["long"] is not threading.current_thread(), "the leases of others are kept on the loop"
 
     async def test_a_stage_that_lasts_is_told_to_the_call(self, suite: Suite) -> None:
         release = suite.script.hold("CreateTranscript")
@@ -664,8 +686,8 @@ class TestStopping:
 
 START = """
 import asyncio
-from trunkline_gateway.pipeline.app import run_worker
+from trunkline_gateway.pipeline.app import serve
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.config import load
-asyncio.run(run_worker(load(WorkerConfig, "worker")))
+asyncio.run(serve(load(WorkerConfig, "worker")))
 """

@@ -129,7 +129,6 @@ def test_a_call_that_was_not_recorded_is_only_recorded_here_too(given: dict[str,
 
 def test_a_recording_that_is_not_attached_yet_is_asked_for_all_the_same() -> None:
     stated = facts({**CALL, "recording": None})
-    assert stated.recording_pending
     assert stated.recording is not None
 
 

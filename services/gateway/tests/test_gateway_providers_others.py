@@ -91,7 +91,6 @@ class TestTwilio:
         stated = recording({"RecordingStatus": status, "RecordingDuration": "-1"})
         assert stated.stages == (RECORD,)
         assert stated.recording is None
-        assert stated.recording_pending is (status == "in-progress")
         assert "recording_duration" not in stated.stated
 
     def test_two_statuses_are_two_events_of_one_call(self) -> None:

@@ -16,6 +16,7 @@ from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_gateway.hooks.answers import last_words
+from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver, Refusal
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.intake.kept import WEIGHT, Kept
@@ -83,13 +84,12 @@ async def test_memory_adds_what_was_taken_since_and_may_count_it_twice_but_never
 
 
 def held(kept, source, size=100):
-    adapter = Receiver(
-        None, None, None, None, public_url="", max_body_bytes=1, unverified=None, admit_soon=None
-    )
+    limits = Limits(None, None, kept)
+    adapter = Receiver(None, None, None, limits, public_url="", max_body_bytes=1, admit_soon=None)
     from trunkline_gateway.providers.registry import adapter_for
 
     made = source_of(source)
-    adapter._hold_to_quota(kept, made, size, adapter_for(made.provider).resends)
+    adapter._hold_to_quota(made, size, adapter_for(made.provider).resends)
 
 
 def test_over_the_quota_who_resends_is_told_when_and_who_never_does_is_kept_up_to_twice_as_much():
@@ -117,10 +117,8 @@ def test_over_the_quota_who_resends_is_told_when_and_who_never_does_is_kept_up_t
 
 async def test_new_jobs_of_a_tenant_over_its_quota_go_behind_those_of_others(tmp_path):
     async with opened(tmp_path, with_quotas(receipts_bytes=1)) as world:
-        kept = Kept(world.db)
-        world.admission = world.new_admission(is_over=kept.is_over)
         await world.event(1)
-        await kept.refresh()
+        await world.gateway.kept.refresh()
         await world.event(2)
         classes = sa.select(schema.jobs.c.queue_class).order_by(schema.jobs.c.queue_class)
         found = await world.db.read(lambda conn: conn.execute(classes).scalars().all())

@@ -16,8 +16,8 @@ import structlog
 from gateway_sources import SECRET, Feed, resolved
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.ceilings import Buckets
 from trunkline_gateway.hooks.headers import unpack
+from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
@@ -55,9 +55,10 @@ class World:
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
-            SourceMap(self.feed, None), self.inbox, self.kept, Buckets(rate, burst, lambda: 0.0),
-            public_url="https://hooks.example.com/", max_body_bytes=most, unverified=self.unverified,
-            admit_soon=self.admit, now=lambda: NOW, sleep=self.held,
+            SourceMap(self.feed, None), self.inbox, self.kept,
+            Limits(self.unverified, Buckets(rate, burst, lambda: 0.0)),
+            public_url="https://hooks.example.com/", max_body_bytes=most, admit_soon=self.admit,
+            now=lambda: NOW, sleep=self.held,
         )  # fmt: skip
         self.slept = []
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 from gateway_deliveries import callrail
-from gateway_world import MIGRATIONS, PARENT, World, body_of
+from gateway_world import MIGRATIONS, PARENT, body_of, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
 from trunkline_gateway.intake.backlog import ByShard
-from trunkline_store import Database, SystemClock
+from trunkline_store import SystemClock
 from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import spanner_url  # noqa: F401 - a fixture
@@ -25,14 +25,11 @@ class Clock(SystemClock):
 
 
 @pytest.fixture
-async def worlds(spanner_url):  # noqa: F811
+async def worlds(tmp_path, spanner_url):  # noqa: F811
     migrate(spanner_url, MIGRATIONS)
-    options = {"migrations": MIGRATIONS, "clock": Clock()}
-    async with (
-        await Database.open(f"{spanner_url}?writers=2", schema.metadata, **options) as one,
-        await Database.open(f"{spanner_url}?writers=2", schema.metadata, **options) as other,
-    ):
-        yield World(one, one.clock), World(other, other.clock)
+    options = {"url": f"{spanner_url}?writers=2", "clock": Clock()}
+    async with opened(tmp_path, **options) as one, opened(tmp_path, **options) as other:
+        yield one, other
 
 
 async def test_gateways_that_admit_at_once_admit_each_receipt_once(worlds):

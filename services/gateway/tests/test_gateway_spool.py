@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 from gateway_sources import SECRET, Feed, resolved
 from gateway_spool import CONFIRM_SECONDS, opened, receipt, spool_some
-from trunkline_gateway.hooks.ceilings import Buckets
 from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
+from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
@@ -113,9 +113,8 @@ async def test_a_store_that_fails_again_while_the_spool_drains_doubles_nothing(t
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr("trunkline_gateway.intake.inbox._LOOK_SECONDS", 0.005)
-    async with opened(tmp_path, confirm_seconds=0.02) as world:
+async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, seed):
+    async with opened(tmp_path, confirm_seconds=0.02, look_seconds=0.005) as world:
         world.store.random = random.Random(seed)
         acknowledged = set()
         for number in range(100):
@@ -132,9 +131,8 @@ async def test_faults_in_any_order_lose_and_double_nothing(tmp_path, monkeypatch
         assert len(acknowledged) > 50
 
 
-async def test_what_is_still_on_its_way_to_the_store_is_not_moved_there_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("trunkline_gateway.intake.inbox._LOOK_SECONDS", 0.005)
-    async with opened(tmp_path) as world:
+async def test_what_is_still_on_its_way_to_the_store_is_not_moved_there_beside_it(tmp_path):
+    async with opened(tmp_path, look_seconds=0.005) as world:
         world.store.fault = "hangs"
         await world.put(1)
         world.store.fault = ""
@@ -211,8 +209,9 @@ async def test_a_full_spool_is_a_503_that_says_when_to_try_again(tmp_path):
 
     async with opened(tmp_path, max_bytes=0) as world:
         receiver = Receiver(
-            SourceMap(Feed(resolved()), None), world.inbox, None, Buckets(1e9, 1e9, lambda: 0.0),
-            public_url="http://x", max_body_bytes=1000, unverified=Unverified(1, 1_000), admit_soon=lambda: None,
+            SourceMap(Feed(resolved()), None), world.inbox, None,
+            Limits(Unverified(1, 1_000), Buckets(1e9, 1e9, lambda: 0.0)),
+            public_url="http://x", max_body_bytes=1000, admit_soon=lambda: None,
         )  # fmt: skip
         signature = base64.b64encode(hmac.digest(SECRET.encode(), b"{}", hashlib.sha1))
         scope = {

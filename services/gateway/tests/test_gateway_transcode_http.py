@@ -160,14 +160,14 @@ async def test_a_path_that_ends_with_a_slash_is_told_what_is_wrong_with_it(world
     for path in ("/v1/things/", "/v1/boxes/b/things/"):
         answer = await client.get(path)
         assert answer.status_code == 404
-        assert "no path ends with a /" in answer.json()["error"]["message"]
+        assert "paths do not end with a /" in answer.json()["error"]["message"]
     assert "/" not in (await client.get("/v1/nothing")).json()["error"]["message"]
 
 
 async def test_a_wrong_parameter_is_told_which_there_are(world: World) -> None:
     client, _ = world
     named, said = violation(await client.get("/v1/things/a?nope=1"))
-    assert (named, said.partition(": ")[0]) == ("nope", "there is no such parameter; allowed")
+    assert (named, said.partition(": ")[0]) == ("nope", "is not a parameter; allowed")
 
 
 async def test_a_wrong_method_is_405_and_says_which_are_right(world: World) -> None:
@@ -212,9 +212,9 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b"[" * 5000, "body", ""),
         (b'{"sizeBytes": ' + b"9" * 800 + b"}", "thing.sizeBytes", ""),
         (b'{"ratio": NaN}', "body", "NaN"),
-        (b'{"nope": 1}', "thing.nope", "no such field"),
-        (b'{"inner": {"inner": {"nope": 1}}}', "thing.inner.inner.nope", "no such field"),
-        (b'{"parts": [{}, {"nope": 1}]}', "thing.parts[1].nope", "no such field"),
+        (b'{"nope": 1}', "thing.nope", "is not a field"),
+        (b'{"inner": {"inner": {"nope": 1}}}', "thing.inner.inner.nope", "is not a field"),
+        (b'{"parts": [{}, {"nope": 1}]}', "thing.parts[1].nope", "is not a field"),
         (b'{"parts": {}}', "thing.parts", "JSON array"),
         (b'{"inner": []}', "thing.inner", "JSON object"),
         (b'{"nope": 1}', "thing.nope", "; allowed: "),
@@ -226,7 +226,7 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"displayName": "a", "display_name": "b"}', "thing.display_name", "both of its names"),
         (b'{"createTime": "yesterday"}', "thing.createTime", "must be a time such as 2026-"),
         (b'{"createTime": 5}', "thing.createTime", "must be a time such as 2026-"),
-        (b'{"etag": "a", "etag": "b"}', "body", "'etag' stands twice"),
+        (b'{"etag": "a", "etag": "b"}', "body", "'etag' occurs twice"),
         (b'"text"', "thing", "JSON object"),
         (b"", "body", "is required"),
         (b"  ", "body", "is required"),

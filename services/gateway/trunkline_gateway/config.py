@@ -18,137 +18,153 @@ MOST_BODY_BYTES = 8 << 20
 class GatewayConfig(StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
-    grpc_address: str = setting("127.0.0.1:50050", "where gRPC is served", form=forms.LISTEN)
+    grpc_address: str = setting("127.0.0.1:50050", "the address that serves gRPC", form=forms.LISTEN)
     metrics_address: str = setting(
         "127.0.0.1:9090",
-        "host:port that serves /metrics and the full /readyz; empty or port 0 turns it off",
+        "the address that serves /metrics and the full /readyz; empty or port 0 turns it off",
         form=forms.MAYBE_LISTEN,
     )
     store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database", form=forms.STORE)
     http_address: str = setting(
-        "127.0.0.1:8080", "where webhooks, /v1, /healthz and /readyz are served", form=forms.LISTEN
+        "127.0.0.1:8080", "the address that serves webhooks, /v1, /healthz, and /readyz", form=forms.LISTEN
     )
     public_url: str = setting(
         "http://127.0.0.1:8080",
-        "what providers post to, as they sign it; never taken from a Host header",
+        "the URL that providers post to and sign; never taken from a Host header",
         form=forms.WEB,
     )
-    audio_address: str = setting("127.0.0.1:50052", "where the audio service is", form=forms.ADDRESS)
-    ai_address: str = setting("127.0.0.1:50053", "where the ai service is", form=forms.ADDRESS)
+    audio_address: str = setting("127.0.0.1:50052", "the address of the audio service", form=forms.ADDRESS)
+    ai_address: str = setting("127.0.0.1:50053", "the address of the ai service", form=forms.ADDRESS)
     source_cache: Path = setting(
-        Path("var/gateway.sources"), "the last known sources, encrypted", form=forms.FILE
+        Path("var/gateway.sources"), "the file of the last known sources, encrypted", form=forms.FILE
     )
     max_body_bytes: int = setting(
-        1_048_576, "a larger webhook is answered 413", least=1_024, most=MOST_BODY_BYTES
+        1_048_576,
+        "the largest body of a webhook, in bytes; a larger webhook is answered 413",
+        least=1_024,
+        most=MOST_BODY_BYTES,
     )
     max_unverified: int = setting(
         10_000,
-        "receipts that may wait for a source nobody can be asked for; above, 503",
+        "the most receipts that can wait for a source that cannot be looked up; above that, 503",
         least=1,
         most=1_000_000,
     )
     max_unverified_bytes: int = setting(
         268_435_456,
-        "bytes of them, headers included; above, 503",
+        "the most bytes of such receipts, including headers; above that, 503",
         least=1_048_576,
         most=68_719_476_736,
     )
     max_queued: int = setting(
-        4_096, "webhooks that may wait for the writer; above, 503", least=16, most=65_536
+        4_096, "the most webhooks that can wait for the writer; above that, 503", least=16, most=65_536
     )
     confirm_seconds: float = setting(
-        0.5, "a receipt whose commit takes longer goes to the spool", least=0.01, most=60
+        0.5, "the longest wait for a commit; after that, the receipt goes to the spool", least=0.01, most=60
     )
     spool_path: Path | None = setting(
         None,
-        "the folder that takes receipts while the store does not; best on a volume of its own, one for each "
-        "replica; by default var/gateway.spool, or beside the store where that is a file",
+        "the folder that takes receipts while the store does not; best on its own volume, one for each "
+        "replica; by default var/gateway.spool, or beside the store if the store is a file",
         form=forms.PLACE,
     )
     spool_max_bytes: int = setting(
         1_073_741_824,
-        "bytes of receipts that may wait in the spool; above, 503",
+        "the most bytes of receipts that can wait in the spool; above that, 503",
         least=0,
         most=1_099_511_627_776,
     )
     keep_rejections: int = setting(
-        200, "rejected requests kept of each source, the latest", least=1, most=10_000
+        200, "the number of rejections to keep of each source; the latest are kept", least=1, most=10_000
     )
     keep_rejections_bytes: int = setting(
-        33_554_432, "bytes of them kept of each source, headers included", least=65_536, most=1_073_741_824
+        33_554_432,
+        "the most bytes of rejections to keep of each source, including headers",
+        least=65_536,
+        most=1_073_741_824,
     )
     ceiling_per_second: float = setting(
         100.0,
-        "webhooks a second of one source above which it is answered 429 with Retry-After; well under what the gateway"
-        " takes, so that one source leaves room for the others",
+        "the most webhooks a second of one source; above that, 429 with Retry-After. Keep it well below "
+        "the gateway's capacity, so that one source leaves room for the others",
         least=1,
         most=10_000_000,
     )
     ceiling_burst: float = setting(
-        500.0, "how many of one source may come at once before the ceiling counts", least=1, most=10_000_000
+        500.0,
+        "the number of webhooks of one source that can arrive at once before the ceiling applies",
+        least=1,
+        most=10_000_000,
     )
-    http_connections: int = setting(4_096, "HTTP connections at once; above, 503", least=16, most=100_000)
+    http_connections: int = setting(
+        4_096, "the most HTTP connections at once; above that, 503", least=16, most=100_000
+    )
     http_connections_per_address: int = setting(
         1_024,
-        "HTTP connections at once from one address (of IPv6: one /64); above, 503. Behind a proxy all come from its"
-        " address: set it to http_connections",
+        "the most HTTP connections at once from one address (for IPv6, one /64); above that, 503. Behind "
+        "a proxy, set it to http_connections, because all connections come from the proxy's address",
         least=1,
         most=100_000,
     )
     http_head_seconds: float = setting(
         10.0,
-        "how long the head of a request may take, and a new connection may be silent; then 408, or the end",
+        "the longest time for the head of a request, after which the answer is 408, and for a new "
+        "connection that sends nothing, after which it is closed",
         least=0.5,
         most=60,
     )
     http_bytes_per_second: int = setting(
         1_024,
-        "the least rate of a body that comes, 408 below it, and of an answer that is read, after the first ten seconds",
+        "the lowest rate, in bytes a second after the first ten seconds, at which a client sends a body, "
+        "with 408 below it, and reads an answer",
         least=1,
         most=1_048_576,
     )
     http_quiet_seconds: float = setting(
-        20.0, "the longest pause within a body, and of who reads an answer", least=0.5, most=300
+        20.0, "the longest pause within a body, and of a client that reads an answer", least=0.5, most=300
     )
     http_body_seconds: float = setting(
-        120.0, "how long a body may take in all; then 408", least=1, most=3_600
+        120.0, "the longest total time for a body; after that, 408", least=1, most=3_600
     )
     events_days: int = setting(
         90,
-        "days an event and its receipts are kept when its tenant's retention says nothing; 0: for good",
+        "how many days to keep an event and its receipts, if the tenant's retention does not set this; 0 "
+        "keeps them permanently",
         least=0,
         most=36500,
     )
     deletions_seconds: float = setting(
-        10.0, "how often deleted tenants are looked for and removed", least=0.1, most=86_400
+        10.0, "the interval between searches for deleted tenants to remove", least=0.1, most=86_400
     )
-    sweep_seconds: float = setting(600.0, "how often what is past its days is deleted", least=1, most=86_400)
+    sweep_seconds: float = setting(
+        600.0, "the interval between deletions of expired data", least=1, most=86_400
+    )
     tenant_in_flight: int = setting(
         1000,
-        "jobs of one tenant and class that may be worked on at once, over all workers",
+        "the most jobs of one tenant and class that run at once, over all workers",
         least=1,
         most=100_000,
     )
     contended_share: float = setting(
         0.2,
-        "part of all workers' slots that one tenant is given while others are served too; more uses slow engines"
-        " better, less shields the others better",
+        "the part of all workers' slots that one tenant gets while other tenants are also served; a "
+        "higher value uses slow engines better, a lower value protects the other tenants better",
         least=0.01,
         most=1,
     )
     reserved_share: float = setting(
         0.25,
-        "part of each worker's slots that only tenants with little in work are given; 0 keeps none",
+        "the part of each worker's slots that is reserved for tenants with few running jobs; 0 reserves none",
         least=0,
         most=0.9,
     )
     quiet_in_flight: int = setting(
-        2, "a tenant with fewer jobs than this in work may use the reserved slots", least=1, most=1_000
+        2, "a tenant with fewer running jobs than this can use the reserved slots", least=1, most=1_000
     )
     queue_shards: int = setting(
         1,
-        "parts of the queue's index, for Spanner: more spreads the writes about one very busy tenant, and makes every"
-        " claim look in more places; never fewer than while the jobs that wait were made",
+        "parts of the queue's index, for Spanner: more parts spread the writes of one very busy tenant, "
+        "but every claim then reads more places. Only increase this value",
         least=1,
         most=64,
     )

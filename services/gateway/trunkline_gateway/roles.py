@@ -20,8 +20,8 @@ _PROGRAM = "python -m trunkline_gateway"
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    from trunkline_gateway.app import serve  # noqa: PLC0415 -- a worker needs none of it
-    from trunkline_gateway.config import GatewayConfig  # noqa: PLC0415
+    from trunkline_gateway.config import GatewayConfig  # noqa: PLC0415 -- a worker needs none of it
+    from trunkline_gateway.servers import serve  # noqa: PLC0415
 
     async def run(config: GatewayConfig) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -31,10 +31,10 @@ def _serve(arguments: Sequence[str]) -> None:
 
 
 def _work(arguments: Sequence[str]) -> None:
-    from trunkline_gateway.pipeline.app import run_worker  # noqa: PLC0415
+    from trunkline_gateway.pipeline.app import serve  # noqa: PLC0415
     from trunkline_gateway.pipeline.config import WorkerConfig  # noqa: PLC0415
 
-    command.main("worker", WorkerConfig, run_worker, program=f"{_PROGRAM} work", arguments=arguments)
+    command.main("worker", WorkerConfig, serve, program=f"{_PROGRAM} work", arguments=arguments)
 
 
 ROLES: Mapping[str, Callable[[Sequence[str]], None]] = {"serve": _serve, "work": _work}

@@ -143,16 +143,12 @@ def make_config(store_url, **changes):
 
 
 @asynccontextmanager
-async def running(config, clock=None):
+async def running(config, clock=None, **parts):
     clock = clock or FakeClock()
-    app = await build(config, clock=clock)
-    try:
-        await app.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.server.port}") as channel:
+    async with build(config, clock=clock, **parts) as app, app.running() as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             yield Suite(app, channel, config, clock)
-        await app.stop(0)
-    finally:
-        await app.close()
+        await server.stop(0)
 
 
 @pytest.fixture(params=sorted(ENROLLED))

@@ -94,7 +94,8 @@ async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(st
         assert await resolved(suite) == (["s3cret"], "k")
         assert await secret_rows.reseal(suite.app.db, SecretBox((new,))) == 0
     with pytest.raises(ConfigError, match="TRUNKLINE_TENANT_SECRET_KEYS"):
-        await build(make_config(store_url, secret_keys=(old,), **changed))
+        async with build(make_config(store_url, secret_keys=(old,), **changed)):
+            pass
     async with running(make_config(store_url, secret_keys=(new,), **changed)) as suite:
         assert await resolved(suite) == (["s3cret"], "k")  # the start that failed let go of the file
 
@@ -132,7 +133,8 @@ async def test_it_serves_once_the_store_answers_and_again_says_so_by_name(suite)
 
 async def test_a_second_service_on_the_same_file_is_refused_by_the_name_of_the_setting(suite):
     with pytest.raises(ConfigError, match="TRUNKLINE_TENANT_STORE_URL"):
-        await build(suite.config)
+        async with build(suite.config):
+            pass
 
 
 def test_a_process_with_wrong_settings_ends_and_lists_them_all(tmp_path):

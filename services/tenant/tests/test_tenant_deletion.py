@@ -84,7 +84,7 @@ async def test_who_wants_its_id_again_is_told_that_it_was_deleted_and_rests(suit
     taken = await raised(suite.tenant())
     when = deleted.delete_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ")
     assert (type(taken), taken.reason) == (AlreadyExists, "TENANT_DELETED")
-    assert taken.message.startswith(f"{NAME} was deleted at {when}; its id rests for good")
+    assert taken.message.startswith(f"{NAME} was deleted at {when}; its id cannot be used again")
     assert taken.metadata == {"resource": NAME, "delete_time": when}
 
 

@@ -107,11 +107,12 @@ async def test_a_snapshot_that_was_cut_off_goes_on_without_a_gap(suite):
     assert [bare(m.upserted.source) for m in seen + rest] == made
 
 
-async def test_a_snapshot_of_many_pages_is_whole(suite, monkeypatch):
-    monkeypatch.setattr("trunkline_tenant.sources.watch._A_PAGE", 2)
-    made = {bare(await suite.source()) for _ in range(6)}
-    with watching(suite) as watcher:
-        told, _ = await watcher.until_caught_up()
+async def test_a_snapshot_of_many_pages_is_whole(store_url):
+    async with running(make_config(store_url), snapshot_page=2) as suite:
+        await suite.tenant()
+        made = {bare(await suite.source()) for _ in range(6)}
+        with watching(suite) as watcher:
+            told, _ = await watcher.until_caught_up()
     assert {bare(m.upserted.source) for m in told} == made
 
 
@@ -164,7 +165,7 @@ async def test_a_drain_ends_the_watches_instead_of_waiting_for_them(store_url):
         with watching(suite) as watcher:
             await watcher.until_caught_up()
             async with asyncio.timeout(5):
-                await suite.app.stop()
+                await suite.app.server.stop()
             assert await watcher.call.read() is grpc.aio.EOF
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,6 +17,7 @@ from trunkline.tenant.v1 import (
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, Clock, Database, StoreError
@@ -30,39 +30,38 @@ from trunkline_tenant.leads.service import LeadService
 from trunkline_tenant.schema import metadata
 from trunkline_tenant.sources import secret_rows
 from trunkline_tenant.sources.service import SourceService
-from trunkline_tenant.sources.watch import Bell, Watch
+from trunkline_tenant.sources.watch import SNAPSHOT_PAGE, Bell, Watch
 from trunkline_tenant.tenants.service import TenantService
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class App:
-    """The service, built: `start`, `serve_until_stopped` or `stop`, and then `close`."""
+class TenantParts:
+    """The parts, wired. Nothing listens before `running`."""
 
-    server: Server
+    config: TenantConfig
     db: Database
-    stack: AsyncExitStack
+    server: Server
+    bell: Bell
 
-    async def start(self) -> None:
-        """Bind and serve."""
-        await self.server.start()
-
-    async def serve_until_stopped(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain."""
-        await self.server.serve_until_stopped()
-
-    async def stop(self, grace: float | None = None) -> None:
-        """Drain and stop."""
-        await self.server.stop(grace)
-
-    async def close(self) -> None:
-        """Let go of the store, also when it was never started."""
-        await self.stack.aclose()
+    def running(self) -> AbstractAsyncContextManager[Server]:
+        """Serve while the block lasts. Raises ConfigError."""
+        return self.server.running(_end_watches(self.server, self.bell))
 
 
-async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
-    """Open the store and wire the service. Raises ConfigError, StoreError, StoppedWaiting."""
+@asynccontextmanager
+async def build(
+    config: TenantConfig,
+    *,
+    clock: Clock | None = None,
+    pace: Pace = MACHINE,
+    snapshot_page: int = SNAPSHOT_PAGE,
+) -> AsyncIterator[TenantParts]:
+    """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
+
+    `snapshot_page` is how many sources a watcher is told at a time. Raises ConfigError, StoreError, StoppedWaiting.
+    """
     async with AsyncExitStack() as stack:
         box = config.box()
         signer = _signer(config)
@@ -88,14 +87,16 @@ async def build(config: TenantConfig, *, clock: Clock | None = None) -> App:
             bell,
             poll_seconds=config.watch_poll_seconds,
             heartbeat_seconds=config.watch_heartbeat_seconds,
+            monotonic=pace.clock,
+            page=snapshot_page,
         )
-        _serve(server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness)
-        ending = asyncio.create_task(_end_watches(server, bell))
-        stack.callback(ending.cancel)
-        return App(server, db, stack.pop_all())
+        _add_services(
+            server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness
+        )
+        yield TenantParts(config, db, server, bell)
 
 
-def _serve(
+def _add_services(
     server: Server,
     db: Database,
     authenticator: LocalAuthenticator,
@@ -135,13 +136,9 @@ def _serve(
 
 
 async def serve(config: TenantConfig) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError."""
-    app = await build(config)
-    try:
-        await app.start()
-        await app.serve_until_stopped()
-    finally:
-        await app.close()
+    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreError, StoppedWaiting."""
+    async with build(config) as parts, parts.running() as server:
+        await server.serve_until_stopped()
 
 
 async def _end_watches(server: Server, bell: Bell) -> None:

@@ -31,25 +31,26 @@ class TenantConfig(StoreConfig):
     """What the tenant service is told."""
 
     secret_keys: tuple[str, ...] = setting(
-        doc="keys that seal the sources' secrets, the newest first, by commas, "
-        "each 32 bytes in URL-safe base64; "
-        "the first start of an embedded run makes the file when it is not there",
+        doc="the keys that encrypt the sources' secrets, comma-separated, the newest first, each 32 bytes in "
+        "URL-safe base64; the first start of an embedded run creates the file if it is missing",
         secret=True,
-        form=forms.Form("keys by commas", SecretBox),
+        form=forms.Form("keys, comma-separated", SecretBox),
     )
     operator_token: str | None = setting(
         None,
-        "what operators authenticate with, tl_op_ and 32 characters or more; "
-        "nobody is an operator when it is empty; "
-        "the first start of an embedded run makes the file when it is not there",
+        "the token that operators authenticate with, tl_op_ and 32 characters or more; if empty, there "
+        "are no operators; the first start of an embedded run creates the file if it is missing",
         secret=True,
         form=forms.Form(f"{OPERATOR_PREFIX} and 32 characters or more", _operator_token),
     )
     watch_poll_seconds: float = setting(
-        1.0, "how often a watch of sources looks for changes made by other replicas", least=0.05, most=60
+        1.0,
+        "the interval at which a watch of sources looks for changes by other replicas",
+        least=0.05,
+        most=60,
     )
     watch_heartbeat_seconds: float = setting(
-        10.0, "how often a watch of sources says that it is up to date", least=0.1, most=300
+        10.0, "the interval at which a watch of sources reports that it is up to date", least=0.1, most=300
     )
 
     def box(self) -> SecretBox:

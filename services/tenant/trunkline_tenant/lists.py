@@ -1,24 +1,14 @@
-"""What all lists share: keyset pages, and filter conditions over columns."""
+"""What lists filter by: conditions over columns."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
-from trunkline_runtime.api import filters, paging
+from trunkline_runtime.api import filters
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_store import UtcTimestamp
-from trunkline_store.records.keyset import behind
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq, "!=": operator.ne,
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 
 
 def _as_it_is(value: filters.Value) -> Any:
@@ -52,41 +42,4 @@ def by_enum(name: str, column: sa.Column[Any], enum: Any, prefix: str) -> Filter
 def conditions(text: str, allowed: Mapping[str, Filter]) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of a filter over their columns. Raises InvalidArgument("filter")."""
     parsed = filters.parse(text, {name: one.type for name, one in allowed.items()})
-    return [_OPERATORS[c.op](allowed[c.field].column, allowed[c.field].convert(c.value)) for c in parsed]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One question for a page: rows in the order of `key`, which ends in what makes a row unique."""
-
-    select: sa.Select[Any]
-    key: Sequence[sa.Column[Any]]
-    size: int
-    token: str
-    asked: Sequence[str]  # what must not change between pages: method, parent, filter, order
-    descending: bool = False
-
-    def query(self) -> sa.Select[Any]:
-        """Return the statement for this page, with one row more, which tells whether another page follows.
-
-        Raises InvalidArgument("page_token").
-        """
-        select = self.select
-        kinds = [datetime if isinstance(column.type, UtcTimestamp) else str for column in self.key]
-        after = paging.decode(self.token, self._digest(), kinds)
-        if after is not None:
-            select = select.where(behind(self.key, after, descending=self.descending))
-        order = [column.desc() if self.descending else column.asc() for column in self.key]
-        return select.order_by(*order).limit(paging.page_size(self.size) + 1)
-
-    def fetch(self, conn: Connection) -> tuple[Sequence[RowMapping], str]:
-        """Return the rows and the token of the next page, empty on the last."""
-        size = paging.page_size(self.size)
-        rows = conn.execute(self.query()).mappings().all()
-        if len(rows) <= size:
-            return rows, ""
-        last = rows[size - 1]
-        return rows[:size], paging.encode([last[column.name] for column in self.key], self._digest())
-
-    def _digest(self) -> str:
-        return paging.digest_of_request(*self.asked)
+    return [c.over(allowed[c.field].column, allowed[c.field].convert(c.value)) for c in parsed]

@@ -50,5 +50,5 @@ def check_etag(given: str, there: str, name: str) -> None:
     """Raise Aborted when an etag was given and is not the one that is there."""
     if given and given != there:
         raise Aborted(
-            f"{name} has changed since: read it again", reason="ETAG_MISMATCH", metadata={"resource": name}
+            f"{name} has changed; read it again", reason="ETAG_MISMATCH", metadata={"resource": name}
         )

@@ -29,7 +29,7 @@ class Asked:
 def earlier(conn: Connection, asked: Asked, now: datetime) -> str | None:
     """Return the name that the first request made, None for a new one.
 
-    Raises InvalidArgument when the id was used for a request with other content.
+    Raises InvalidArgument when the id was used for a request with different content.
     """
     if not asked.request_id:
         return None
@@ -45,7 +45,7 @@ def earlier(conn: Connection, asked: Asked, now: datetime) -> str | None:
         return None
     if bytes(row.digest) != asked.digest:
         raise InvalidArgument(
-            "request_id", "was used for a request with other content", reason="REQUEST_ID_REUSED"
+            "request_id", "was used for a request with different content", reason="REQUEST_ID_REUSED"
         )
     name: str = row.name
     return name

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import enum
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trunkline_runtime.errors import InvalidArgument
 
-EQUALITY = ("=", "!=")
-COMPARISON = ("=", "!=", "<", "<=", ">", ">=")
+_COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+COMPARISON = tuple(_COMPARE)
+EQUALITY = COMPARISON[:2]
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
 _MOST_CHARACTERS = 2_000
@@ -79,6 +84,10 @@ class Condition:
     op: str
     value: Value
 
+    def over(self, column: Any, value: Any) -> Any:
+        """Return the comparison of a column (anything with operators) with `value`, the column's own form of ours."""
+        return _COMPARE[self.op](column, value)
+
 
 @dataclass(frozen=True, slots=True)
 class _Token:
@@ -134,7 +143,7 @@ def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Conditi
     if tokens[0].kind != "value" or not tokens[0].bare:
         raise _bad(f"expected a field before {name!r}")
     if name in ("OR", "NOT", "AND"):
-        raise _bad(f"{name} is not understood here; conditions are joined by AND only")
+        raise _bad(f"{name} is not valid in a filter; only AND joins conditions")
     if name not in fields:
         raise _bad(f"unknown field {name!r}; allowed: {', '.join(sorted(fields))}")
     kind = fields[name]

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from trunkline_runtime.errors import InvalidArgument
 
@@ -17,6 +19,41 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = "t"
 _MOST_TOKEN = 4_096
 _INT64 = 2**63
+
+
+class Paged(Protocol):
+    """A request for a page of a list."""
+
+    page_size: int
+    page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page lies: `size` rows behind the key that the token of the page before holds.
+
+    `trunkline_store.records.keyset.Page` reads the page.
+    """
+
+    size: int
+    token: str
+    digest: str
+
+    def after(self, kinds: Sequence[type]) -> tuple[Key, ...] | None:
+        """Return the key that the page begins behind; see `decode`."""
+        return decode(self.token, self.digest, kinds)
+
+    def next(self, key: Sequence[Key]) -> str:
+        """Return the token of the page behind the row with this key."""
+        return encode(key, self.digest)
+
+
+def place_of(request: Paged, *unchanged: str) -> Place:
+    """Return the place of the page that a request asks for. Raises InvalidArgument("page_size").
+
+    `unchanged` is what must be the same from page to page: the list, its parent, filter and order.
+    """
+    return Place(page_size(request.page_size), request.page_token, digest_of_request(*unchanged))
 
 
 def page_size(requested: int, *, default: int = DEFAULT_PAGE_SIZE, most: int = MOST_PAGE_SIZE) -> int:
@@ -61,7 +98,7 @@ def decode(token: str, digest_of_request: str, kinds: Sequence[type]) -> tuple[K
         if [type(v) for v in key] != list(kinds):
             raise TypeError(kinds)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise InvalidArgument("page_token", "is not a token that a list gave") from None
+        raise InvalidArgument("page_token", "is not a valid page token") from None
     if digest != digest_of_request:
         raise InvalidArgument(
             "page_token", "belongs to another parent, filter or order_by; start at the first page"

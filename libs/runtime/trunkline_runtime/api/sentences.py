@@ -10,7 +10,7 @@ _SINGULAR = {"analyses": "analysis", "apiKeys": "apiKey"}
 _LANGUAGE = "^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 _PATTERNS = {
     f"^{_ID}$": "must be an id: 2 to 40 of a-z, 0-9 and -",
-    "^[a-z][a-z0-9-]{1,39}$": "must be 2 to 40 of a-z, 0-9 and -, and begin with a letter",
+    "^[a-z][a-z0-9-]{1,39}$": "must be 2 to 40 of a-z, 0-9, and -, and begin with a letter",
     _LANGUAGE: "must be a BCP 47 language tag such as en-US, or empty",
     "^([A-Z]{2})?$": "must be a region of two capital letters such as US, or empty",
     "^https?://": "must begin with http:// or https://",
@@ -27,7 +27,7 @@ def sentence(violation: Any, message: Any) -> str:
     proto = violation.proto
     if proto.rule_id == "string.pattern":
         pattern = str(violation.rule_value)
-        return pattern_sentence(pattern) or "is not written as it must be"
+        return pattern_sentence(pattern) or "does not have the required form"
     if proto.rule_id == "enum.not_in":
         return _refused_value(proto, message, violation.field_value, violation.rule_value)
     if proto.rule_id == "enum.defined_only":

@@ -64,7 +64,11 @@ def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
         return _nothing
     from trunkline_runtime.observe.otel import OtelExporter  # noqa: PLC0415 -- costs time and memory only where it is used
 
-    exporter: Exporter = OtelExporter(service, otlp_endpoint)
+    return export(OtelExporter(service, otlp_endpoint))
+
+
+def export(exporter: Exporter) -> Callable[[], None]:
+    """Export spans through `exporter` from now on; return what ends it."""
     _exporter[:] = [exporter]
 
     def end() -> None:
@@ -111,11 +115,6 @@ def new_trace() -> TraceContext:
 def new_span_id() -> str:
     """Return a random span id."""
     return f"{_random.getrandbits(64) or 1:016x}"
-
-
-def exporting() -> bool:
-    """Tell whether spans are exported at all."""
-    return bool(_exporter)
 
 
 def server_span(method: str, traceparent: str | None) -> AbstractContextManager[Span | None]:

@@ -28,5 +28,5 @@ def unavailable(cause: Exception) -> Unavailable | None:
         return None
     fault = _FAULTS[cause.errno]
     FAULTS.labels(fault).inc()
-    told = f"the service cannot write or read what it must now: {fault.replace('_', ' ')}"
+    told = f"the service cannot read or write its files: {fault.replace('_', ' ')}"
     return Unavailable(told, reason=fault.upper(), retry_after=_RETRY_SECONDS)

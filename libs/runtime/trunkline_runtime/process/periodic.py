@@ -22,7 +22,7 @@ async def every(
     name: str,
     work: Callable[[], Awaitable[object]],
     *,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Do `work` now and every so many seconds after its end, for ever; a failure is logged, and tried again then."""
     while True:

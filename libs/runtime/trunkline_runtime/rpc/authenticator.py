@@ -100,7 +100,9 @@ class TenantServiceAuthenticator:
                     "the credentials are not valid", reason="CREDENTIALS_INVALID"
                 ) from error
             raise Unavailable(
-                "who is calling cannot be told now", reason="AUTHENTICATION_UNAVAILABLE", retry_after=1.0
+                "authentication is temporarily unavailable",
+                reason="AUTHENTICATION_UNAVAILABLE",
+                retry_after=1.0,
             ) from error
         if answer.operator:
             return OPERATOR

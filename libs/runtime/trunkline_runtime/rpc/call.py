@@ -14,6 +14,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets
 
 
+def request_id_of(given: str) -> str:
+    """Return a request's id: what its caller gave as `x-request-id` where that may stand in logs, or a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else f"{_random.getrandbits(64):016x}"
+
+
 class Rpc:
     """One call that is served. `request_id` is the caller's `x-request-id`, or made here."""
 
@@ -25,17 +30,16 @@ class Rpc:
         self.caller: Caller = ANONYMOUS
         self.authorization = ""
         self.traceparent: str | None = None
-        self.request_id = ""
+        given = ""
         metadata: Iterable[tuple[str, Any]] = context.invocation_metadata() or ()
         for key, value in metadata:
             if key == "authorization":
                 self.authorization = str(value)
             elif key == "traceparent":
                 self.traceparent = str(value)
-            elif key == "x-request-id" and _REQUEST_ID.fullmatch(str(value)):
-                self.request_id = str(value)
-        if not self.request_id:
-            self.request_id = f"{_random.getrandbits(64):016x}"
+            elif key == "x-request-id":
+                given = str(value)
+        self.request_id = request_id_of(given)
 
     def remaining_seconds(self) -> float | None:
         """Return how long the caller still waits, None when it set no deadline."""

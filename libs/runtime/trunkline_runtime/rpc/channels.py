@@ -11,7 +11,6 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_runtime.observe.metrics import RpcMetrics
@@ -52,26 +51,13 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_http_proxy", 0),
 ]
 
-_acting: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("trunkline_acting", default=None)
+_acting: contextvars.ContextVar[str | None] = contextvars.ContextVar("trunkline_acting", default=None)
 
 
 @contextmanager
 def acting_for(tenant: str) -> Iterator[None]:
     """Make calls inside carry a service token that is confined to a tenant (bare id)."""
-    token = _acting.set(Caller(CallerKind.SERVICE, tenant=tenant))
-    try:
-        yield
-    finally:
-        _acting.reset(token)
-
-
-@contextmanager
-def acting_as(caller: Caller) -> Iterator[None]:
-    """Make calls inside carry no more than a caller may: its tenant and role, in a tenant token that we mint.
-
-    For a service or an operator calls carry this service's own identity, confined as the caller is.
-    """
-    token = _acting.set(caller)
+    token = _acting.set(tenant)
     try:
         yield
     finally:
@@ -151,11 +137,4 @@ class Channels:
             await channel.close()
 
     def _authorization(self) -> str:
-        acting = _acting.get()
-        if acting is None:
-            return f"Bearer {self._signer.service_token()}"
-        if acting.kind is CallerKind.API_KEY and acting.tenant and acting.role:
-            return (
-                f"Bearer {self._signer.tenant_token(acting.tenant, acting.role, key_id=acting.key_id or '')}"
-            )
-        return f"Bearer {self._signer.service_token(acting.tenant)}"
+        return f"Bearer {self._signer.service_token(_acting.get())}"

@@ -17,16 +17,16 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
     """Check what is known before the request; return the rule. Raises Unauthenticated, PermissionDenied."""
     if caller.kind is CallerKind.ANONYMOUS:
         raise Unauthenticated(
-            "credentials are needed: authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
+            "credentials are required: authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
         )
     if rule is None:
         log.warning("method_without_rule", method=method)
         raise PermissionDenied(
-            "nobody may call this method", reason="METHOD_NOT_LISTED", metadata={"method": method}
+            "no caller can call this method", reason="METHOD_NOT_LISTED", metadata={"method": method}
         )
     if not _kind_may(caller, rule):
         raise PermissionDenied(
-            f"{_who(caller)} may not call this method",
+            f"{_who(caller)} cannot call this method",
             reason="CALLER_NOT_ALLOWED",
             metadata={"method": method},
         )
@@ -36,13 +36,13 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
         and (caller.role is None or caller.role < rule.role)
     ):
         raise PermissionDenied(
-            f"this needs the role {rule.role.name.lower()}",
+            f"this method needs the role {rule.role.name.lower()}",
             reason="ROLE_TOO_LOW",
             metadata={"method": method, "needed_role": rule.role.name},
         )
     if caller.tenant is not None and not rule.resource:
         raise PermissionDenied(
-            "a caller that is confined to a tenant may not call this method",
+            "a caller of one tenant cannot call this method",
             reason="CALLER_CONFINED",
             metadata={"method": method},
         )
@@ -65,7 +65,7 @@ def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None
         if other and resources.tenant_of(other, field=path) != tenant:
             if caller.tenant is not None:
                 _deny(caller, method, other)
-            raise InvalidArgument(path, f"is of another tenant than {rule.resource}")
+            raise InvalidArgument(path, f"belongs to another tenant than {rule.resource}")
     return tenant
 
 

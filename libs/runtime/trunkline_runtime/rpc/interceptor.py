@@ -192,14 +192,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(cause, grpc.RpcError):
             error = from_rpc_error(cause)
             if error.code is grpc.StatusCode.CANCELLED:
-                return Unavailable("a service that is needed gave the call up", reason="UPSTREAM_CANCELLED")
+                return Unavailable("a required service cancelled the request", reason="UPSTREAM_CANCELLED")
             if error.code is grpc.StatusCode.UNAVAILABLE and error.reason == error.code.name:
                 # gRPC's own text names addresses of ours.
-                message = "a service that is needed cannot be reached"
+                message = "a required service is unreachable"
                 return Unavailable(message, reason="UPSTREAM_UNAVAILABLE", retry_after=1.0)
             return Internal(f"upstream: {error.message}") if error.code in _OURS else error
         if isinstance(cause, TimeoutError):
-            return DeadlineExceeded("it took too long")
+            return DeadlineExceeded("the request took too long")
         return Internal(str(cause))
 
 

@@ -8,9 +8,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
@@ -81,7 +81,6 @@ class Server:
         self.ready: Ready = self.health.told
         """Whether the service serves, and why not: what /readyz of the metrics' address tells."""
         self.port = 0
-        self.metrics_port = 0
 
     @property
     def address(self) -> str:
@@ -108,7 +107,6 @@ class Server:
                 lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )
             self._stack.callback(metrics.close)
-            self.metrics_port = metrics.port
             server = self._build()
             self.port = self._bind(server)
             await server.start()
@@ -120,6 +118,16 @@ class Server:
             self._stack = self._stack.pop_all()
         garbage.settle()
         log.info("started", address=self.address, seconds=round(time.perf_counter() - began, 3))
+
+    @asynccontextmanager
+    async def running(self, *loops: Coroutine[Any, Any, None]) -> AsyncIterator[Self]:
+        """Serve, with these loops beside it, while the block lasts; then drain. Raises ConfigError."""
+        async with AsyncExitStack() as stack:
+            for loop in loops:
+                stack.callback(asyncio.create_task(loop).cancel)
+            await self.start()
+            stack.push_async_callback(self.stop)
+            yield self
 
     async def serve_until_stopped(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""

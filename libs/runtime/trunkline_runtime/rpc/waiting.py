@@ -144,7 +144,7 @@ class _Unready(grpc.GenericRpcHandler):
 
 async def _refuse(_requests: Any, context: Any) -> NoReturn:
     status = to_status(
-        Unavailable("the service waits for its store", reason="STORE_NOT_READY", retry_after=3)
+        Unavailable("the service is waiting for its store", reason="STORE_NOT_READY", retry_after=3)
     )
     await context.abort(grpc.StatusCode.UNAVAILABLE, status.message, to_trailers(status))
     raise AssertionError("abort raises")

@@ -3,9 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from trunkline_store.types import UtcTimestamp
+
+
+class Place(Protocol):
+    """Where a page lies in a list: how many rows, behind which key, and the token of a place further on."""
+
+    @property
+    def size(self) -> int:
+        """How many rows the page has at most."""
+
+    def after(self, kinds: Sequence[type]) -> Sequence[Any] | None:
+        """Return the key that the page begins behind, None for the first; `kinds` are the types of its values."""
+
+    def next(self, key: Sequence[Any]) -> str:
+        """Return the token of the page that begins behind this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of `select` in the order of `key`, which ends in what makes a row unique and has no NULLs.
+
+    The key's columns are text or moments, and are among those that are selected.
+    """
+
+    select: sa.Select[Any]
+    key: Sequence[sa.Column[Any]]
+    place: Place
+    descending: bool = False
+
+    def fetch(self, conn: Connection) -> tuple[Sequence[Row[Any]], str]:
+        """Return the rows, and the token of the next page, empty when there is none. Raises what `place` does."""
+        rows = conn.execute(self.query()).all()
+        size = self.place.size
+        return rows[:size], self.token_behind(rows[size - 1]) if len(rows) > size else ""
+
+    def query(self) -> sa.Select[Any]:
+        """Return the statement, which asks for one row more: it tells whether another page follows."""
+        kinds = [datetime if isinstance(column.type, UtcTimestamp) else str for column in self.key]
+        after = self.place.after(kinds)
+        select = self.select
+        if after is not None:
+            select = select.where(behind(self.key, after, descending=self.descending))
+        order = [column.desc() if self.descending else column.asc() for column in self.key]
+        return select.order_by(*order).limit(self.place.size + 1)
+
+    def token_behind(self, row: Row[Any]) -> str:
+        """Return the token of the page that begins behind this row."""
+        return self.place.next([row._mapping[column.name] for column in self.key])
 
 
 def behind(

@@ -102,7 +102,6 @@ class SpannerAppender(Appender):
         sessions: Sessions,
         pool: Executor,
         check_open: Callable[[], None],
-        committed: Callable[[], None],
         *,
         max_rows: int,
         max_bytes: int,
@@ -111,7 +110,6 @@ class SpannerAppender(Appender):
         self._batches = _Batches(form, client, sessions)
         self._pool = pool
         self._check_open = check_open
-        self._committed = committed
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Entry] = deque()
         self._max_rows, self._max_bytes = max_rows, max_bytes
@@ -170,7 +168,6 @@ class SpannerAppender(Appender):
         self._bytes -= sum(entry.size for entry in entries)
         failed = done.exception()
         outcomes = [failed] * len(entries) if failed is not None else done.result()
-        self._committed()
         for entry, error in zip(entries, outcomes, strict=True):
             if entry.future.done():  # the awaiter was cancelled; its row is kept all the same
                 continue

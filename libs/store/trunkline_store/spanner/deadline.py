@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 
 from trunkline_store.spanner.errors import OutOfTime
 
@@ -12,7 +13,8 @@ from trunkline_store.spanner.errors import OutOfTime
 class Line:
     """Whether Spanner answers, as all threads of a process see it together; cut once nobody is to wait any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._under_way = 0
         self._since: float | None = None
@@ -23,19 +25,19 @@ class Line:
         with self._lock:
             self._under_way += 1
             if self._since is None:
-                self._since = time.monotonic()
+                self._since = self._clock()
 
     def ended(self, *, answered: bool) -> None:
         """Note that a call has ended, with Spanner's answer or without any."""
         with self._lock:
             self._under_way -= 1
             if answered:
-                self._since = time.monotonic() if self._under_way else None
+                self._since = self._clock() if self._under_way else None
 
     def silent_for(self) -> float:
         """Return for how many seconds Spanner has owed an answer: 0 when it owes none."""
         since = self._since
-        return 0.0 if since is None else time.monotonic() - since
+        return 0.0 if since is None else self._clock() - since
 
     def cut(self) -> None:
         """Let every deadline on this line pass now; who pauses goes on."""

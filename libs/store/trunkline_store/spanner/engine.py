@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
-from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.database import Database
 from trunkline_store.features import Features
 from trunkline_store.spanner.address import Address, parse_address
 from trunkline_store.spanner.appender import RowForm, SpannerAppender
@@ -43,8 +43,17 @@ class SpannerDatabase(Database):
         recursive_queries=False,
     )
 
-    def __init__(self, client: Client, sessions: Sessions, *, readers: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        sessions: Sessions,
+        *,
+        readers: int,
+        clock: Clock,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self.clock = clock
+        self._silence_seconds = silence_seconds
         self.address: Address = client.address
         self._client = client
         self._sessions = sessions
@@ -58,16 +67,25 @@ class SpannerDatabase(Database):
         )
         self._append_pool = ThreadPoolExecutor(self.address.appends, thread_name_prefix="spanner-append")
         self._appenders: dict[str, SpannerAppender] = {}
-        self._batches = 0
         self._opened = time.monotonic()
         self._closing: asyncio.Task[None] | None = None
         self._hurrying: asyncio.Task[None] | None = None
 
     @classmethod
     async def open_url(
-        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+        cls,
+        url: URL,
+        metadata: sa.MetaData,
+        *,
+        migrations: str | None,
+        readers: int,
+        clock: Clock,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> SpannerDatabase:
-        """Connect, warm the sessions, check the schema; nothing is migrated here."""
+        """Connect, warm the sessions, check the schema; nothing is migrated here.
+
+        A Spanner that owes an answer for `silence_seconds` is given up by a process that stops.
+        """
         address = parse_address(url)
         client = await asyncio.to_thread(Client, address)
         try:
@@ -75,7 +93,7 @@ class SpannerDatabase(Database):
         except asyncio.CancelledError:
             client.cut()  # its thread would hold up the end of the process
             raise
-        return cls(client, sessions, readers=readers, clock=clock)
+        return cls(client, sessions, readers=readers, clock=clock, silence_seconds=silence_seconds)
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over one snapshot, exactly that old if told, but no older than this object.
@@ -86,8 +104,8 @@ class SpannerDatabase(Database):
             staleness = min(staleness, timedelta(seconds=time.monotonic() - self._opened))
         return await self._readers.call(fn, staleness)
 
-    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
-        """Run a callback in a read-write transaction of its own; lanes are SQLite's, with its one writer."""
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run a callback in a read-write transaction of its own."""
         return await self._writers.call(fn)
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
@@ -100,7 +118,6 @@ class SpannerDatabase(Database):
                 self._sessions,
                 self._append_pool,
                 self._writers.check_open,
-                self._count_batch,
                 max_rows=max_rows,
                 max_bytes=max_bytes,
             )
@@ -109,15 +126,6 @@ class SpannerDatabase(Database):
     async def check(self) -> None:
         """Return if Spanner answers."""
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
-
-    def stats(self) -> StoreStats:
-        """Return figures for metrics."""
-        return StoreStats(
-            commits=self._writers.done + self._batches,
-            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
-            waiting_calls=self._writers.waiting,
-            log_bytes=0,
-        )
 
     @property
     def repeated(self) -> int:
@@ -146,7 +154,7 @@ class SpannerDatabase(Database):
             self._hurrying.cancel()
 
     async def _cut_when_silent(self) -> None:
-        while self._client.silent_for() < SILENCE_SECONDS:  # noqa: ASYNC110 - silence is no event
+        while self._client.silent_for() < self._silence_seconds:  # noqa: ASYNC110 - silence is no event
             await asyncio.sleep(_LOOK_SECONDS)
         self._client.cut()
 
@@ -156,9 +164,6 @@ class SpannerDatabase(Database):
         self._append_pool.shutdown(wait=True)
         self._sessions.close()
         self._client.close()
-
-    def _count_batch(self) -> None:
-        self._batches += 1
 
 
 def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers: int) -> Sessions:

@@ -97,15 +97,8 @@ class Threads:
         self._count = threading.Lock()
         self._waiting = 0
         self._closed = False
-        self.done = 0
-        """Callbacks that ended well."""
         self.repeated = 0
         """Runs that had to be done again."""
-
-    @property
-    def waiting(self) -> int:
-        """Callbacks not yet begun."""
-        return self._waiting
 
     def check_open(self) -> None:
         """Raise if no further work is taken."""
@@ -146,10 +139,7 @@ class Threads:
         attempt = 0
         while True:
             try:
-                value = self._once(fn, staleness, deadline)
-                with self._count:
-                    self.done += 1
-                return value
+                return self._once(fn, staleness, deadline)
             except StoreUnavailable as exc:
                 if not worth_repeating(exc) or self._raw(deadline).lost is None:
                     raise  # not the transaction's end: a refusal of the callback's own, or time is up

@@ -23,7 +23,7 @@ _RESTART_WAIT_MS = 100
 
 
 class Checkpointer:
-    """Watches the writer's count of commits; sleeps while it does not move."""
+    """Watches the writer's count of commits, asked once a look; a log of `reset_bytes` is reset."""
 
     def __init__(
         self,
@@ -31,11 +31,13 @@ class Checkpointer:
         writer_raw: sqlite3.Connection,
         commits: Callable[[], int],
         between_turns: Callable[[Callable[[], None]], None],
+        reset_bytes: int = RESET_BYTES,
     ) -> None:
         self._path = path
         self._writer_raw = writer_raw
         self._commits = commits
         self._between_turns = between_turns
+        self._reset_bytes = reset_bytes
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store-checkpoint", daemon=True)
         self.wal_bytes = 0
@@ -62,7 +64,7 @@ class Checkpointer:
                 commits = self._commits()
                 if commits != self.idle_at and self._passive(raw):
                     self.idle_at = commits
-                if self.wal_bytes > RESET_BYTES:
+                if self.wal_bytes > self._reset_bytes:
                     before = self._copied
                     self._passive(raw)
                     self.pinned = not self._passive(raw) and self._copied <= before

@@ -15,11 +15,11 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
-from trunkline_store.database import Database, Lane, StoreStats
+from trunkline_store.database import Database
 from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
-from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.checkpoint import RESET_BYTES, Checkpointer
 from trunkline_store.sqlite.connect import connect_writer, make_private
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.lock import FileLock
@@ -46,7 +46,14 @@ class SqliteDatabase(Database):
     )
 
     def __init__(
-        self, path: Path, lock: FileLock, raw: sqlite3.Connection, *, readers: int, clock: Clock
+        self,
+        path: Path,
+        lock: FileLock,
+        raw: sqlite3.Connection,
+        *,
+        readers: int,
+        clock: Clock,
+        log_bytes: int = RESET_BYTES,
     ) -> None:
         self.path = path
         self.clock = clock
@@ -57,18 +64,27 @@ class SqliteDatabase(Database):
         self._tx = Transaction(raw)
         self._writer = Writer(self._tx, self._loop, max_calls=CALLS_THAT_WAIT)
         self._readers = Readers(path, readers)
-        self._checkpointer = Checkpointer(path, raw, lambda: self._writer.commits, self._writer.between_turns)
+        self._checkpointer = Checkpointer(
+            path, raw, lambda: self._writer.commits, self._writer.between_turns, log_bytes
+        )
         self._appenders: dict[str, SqliteAppender] = {}
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open_url(
-        cls, url: URL, metadata: sa.MetaData, *, migrations: str | None, readers: int, clock: Clock
+        cls,
+        url: URL,
+        metadata: sa.MetaData,
+        *,
+        migrations: str | None,
+        readers: int,
+        clock: Clock,
+        log_bytes: int = RESET_BYTES,
     ) -> SqliteDatabase:
-        """Lock, open, bring the schema up to date, start the threads."""
+        """Lock, open, bring the schema up to date, start the threads; a log of `log_bytes` is reset."""
         path = _file_of(url)
         lock, raw = await asyncio.to_thread(_open, path, metadata, migrations)
-        database = cls(path, lock, raw, readers=readers, clock=clock)
+        database = cls(path, lock, raw, readers=readers, clock=clock, log_bytes=log_bytes)
         database._writer.start()
         database._checkpointer.start()
         return database
@@ -81,9 +97,9 @@ class SqliteDatabase(Database):
         """Run a short callback over a snapshot, here and now."""
         return self._readers.call_here(fn)
 
-    async def write(self, fn: Callable[[Connection], T], *, lane: Lane = "normal") -> T:
+    async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback in the writer's transaction."""
-        value: T = await self._writer.submit(fn, lane)
+        value: T = await self._writer.submit(fn, "normal")
         return value
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
@@ -106,15 +122,6 @@ class SqliteDatabase(Database):
         """Return if both a read and the writer answer."""
         self._writer.check_open()
         await self.read(lambda conn: conn.exec_driver_sql("SELECT 1").scalar_one())
-
-    def stats(self) -> StoreStats:
-        """Return figures for metrics."""
-        return StoreStats(
-            commits=self._writer.commits,
-            waiting_rows=sum(appender.waiting for appender in self._appenders.values()),
-            waiting_calls=self._writer.waiting,
-            log_bytes=self._checkpointer.wal_bytes,
-        )
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the file, free the lock."""

@@ -40,7 +40,7 @@ def prepare_schema(raw: sqlite3.Connection, metadata: sa.MetaData, migrations: s
 
 def migrate(url: URL, package: str) -> tuple[str | None, str | None]:
     """Refuse: StoreUnsupported."""
-    raise StoreUnsupported("a database in a file migrates itself when it is opened")
+    raise StoreUnsupported("a database in a file migrates when it is opened")
 
 
 def _begin(conn: Connection) -> None:

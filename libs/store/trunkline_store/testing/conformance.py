@@ -564,14 +564,9 @@ async def closing_finishes_what_was_taken(open_database: Factory) -> None:
 
 @check
 async def a_store_that_answers_says_so(open_database: Factory) -> None:
-    """For health, and its figures for metrics."""
+    """For health."""
     async with open_database() as db:
         await db.check()
-        before = db.stats().commits
-        await db.write(add(**thing("one")))
-        stats = db.stats()
-        assert stats.commits > before
-        assert (stats.waiting_calls, stats.waiting_rows) == (0, 0)
 
 
 def _busy(work: Callable[[], Any]) -> bool:

@@ -9,13 +9,13 @@ from datetime import datetime
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_store.clock import Clock
+from trunkline_store.records.expiry import expiry
 
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
 from trunkline_ai.names import analysis_id, call_name
-from trunkline_ai.retention import expiry
 
 log = get_logger(__name__)
 

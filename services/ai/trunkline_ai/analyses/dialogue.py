@@ -10,8 +10,8 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
 
-from trunkline_ai.analyses.labels import Unreliable
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.labels import Unreliable
 from trunkline_ai.engines.local.text import canonical
 
 _TOLD: dict[int, SpeakerRole] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trunkline.ai.v1 import analysis_pb2
 from trunkline.common.v1 import labels_pb2
 
-from trunkline_ai.analyses.labels import EntityType
 from trunkline_ai.engines.base import AnalysisResult, Entity
+from trunkline_ai.engines.labels import EntityType
 
 _MOST_ENTITIES = 200
 """An hour of talk names more than anybody reads; the first ones are kept."""

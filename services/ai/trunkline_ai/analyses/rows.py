@@ -15,7 +15,8 @@ from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.records.deletion import delete_keys
-from trunkline_store.records.keyset import behind
+from trunkline_store.records.expiry import is_over, lives
+from trunkline_store.records.keyset import Page, Place
 from trunkline_store.records.tombstones import buried
 
 from trunkline_ai.names import analysis_name, call_name
@@ -122,21 +123,19 @@ class Analyses:
         )
         return await self._db.write(lambda conn: conn.execute(statement).rowcount) == 1
 
-    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[StoredAnalysis]:
-        """Analyses of a tenant, the latest first, behind the key `after`."""
+    async def page(self, tenant: str, place: Place) -> tuple[list[StoredAnalysis], str]:
+        """Analyses of a tenant, the latest first, and the next page's token."""
         table = analyses.c
-        lives = table.expire_at.is_(None) | (table.expire_at > self._db.clock.now())
-        query = sa.select(analyses).where(table.tenant_id == tenant, lives)
-        if after is not None:
-            query = query.where(behind((table.created_at, table.analysis_id), after, descending=True))
-        query = query.order_by(table.created_at.desc(), table.analysis_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
-        return [_stored(row) for row in rows]
+        living = lives(table.expire_at, self._db.clock.now())
+        query = sa.select(analyses).where(table.tenant_id == tenant, living)
+        page = Page(query, [table.created_at, table.analysis_id], place, descending=True)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        return [_stored(row) for row in rows], token
 
 
 def _living(conn: Connection, tenant: str, analysis: str, now: datetime) -> StoredAnalysis | None:
     row = _ONE.first(conn, {"tenant": tenant, "analysis": analysis})
-    if row is None or (row["expire_at"] is not None and row["expire_at"] <= now):
+    if row is None or is_over(row["expire_at"], now):
         return None
     return StoredAnalysis(**row)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
@@ -36,7 +36,7 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
             call_id=ids["call"],
             generation=request.generation,
             conversation=dialogue_of(request),
-            expire_at=request.expire_time.ToDatetime(UTC) if request.HasField("expire_time") else None,
+            expire_at=given_time(request, "expire_time"),
         )
         return (await self._analyser.analyse(task)).to_proto()
 
@@ -55,17 +55,10 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     ) -> analysis_service_pb2.ListAnalysesResponse:
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
-        digest = paging.digest_of_request("analyses", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
-        size = paging.page_size(request.page_size)
-        found = await self._analyses.page(tenant, after, size + 1)
-        response = analysis_service_pb2.ListAnalysesResponse(
-            analyses=[analysis.to_proto() for analysis in found[:size]]
+        found, token = await self._analyses.page(tenant, paging.place_of(request, "analyses", request.parent))
+        return analysis_service_pb2.ListAnalysesResponse(
+            analyses=[analysis.to_proto() for analysis in found], next_page_token=token
         )
-        if len(found) > size:
-            last = found[size - 1]
-            response.next_page_token = paging.encode((last.created_at, last.analysis_id), digest)
-        return response
 
     async def DeleteAnalysis(
         self, request: analysis_service_pb2.DeleteAnalysisRequest, context: Any

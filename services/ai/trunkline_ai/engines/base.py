@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel, Sentiment
+from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 
 
 class SpeakerRole(StrEnum):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline_runtime.observe import logs
+from trunkline_runtime.resilience import Pauses
 
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines import languages, windows
@@ -155,7 +156,7 @@ class WhisperEngine:
 
     async def _warm(self) -> None:
         settings = self._settings
-        pause = self._again_seconds
+        pauses = Pauses(self._again_seconds, MODEL_AGAIN_MOST_SECONDS, factor=1.5)
         while True:
             try:
                 folder = settings.models_folder or default_folder()
@@ -169,8 +170,7 @@ class WhisperEngine:
                     self._problem = problem
                     log.error("speech_model_not_usable", problem=problem)
                 self._looked.set()
-                await asyncio.sleep(pause)
-                pause = min(MODEL_AGAIN_MOST_SECONDS, pause * 1.5)
+                await pauses.rest()
         self._problem = ""
         self._pool = self._make_pool(
             "trunkline_audio.engines.listener:handler",

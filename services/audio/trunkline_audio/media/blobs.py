@@ -37,17 +37,11 @@ class Blobs(Protocol):
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
         """Keeps what `chunks` give, replacing what was there; durable when it returns."""
 
-    def get(self, key: str) -> AsyncIterator[bytes]:
-        """The bytes in pieces. Raises BlobNotFound."""
-
     async def delete(self, key: str) -> bool:
         """Deletes a blob; False when there was none."""
 
     async def delete_folder(self, folder: str, most: int) -> int:
         """Deletes blobs under a folder, half-written ones too, `most` at most, and the folder when it is empty."""
-
-    async def stat(self, key: str) -> BlobStat | None:
-        """Size and digest, counted from the bytes as they are now; None when there is no such blob."""
 
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The blob as a file on this machine, to be read only, while the block lasts. Raises BlobNotFound."""
@@ -93,16 +87,6 @@ class LocalBlobs:
             raise
         return BlobStat(size, digest.hexdigest())
 
-    async def get(self, key: str) -> AsyncIterator[bytes]:
-        """The bytes in pieces."""
-        async with self.local(key) as path:
-            file = await asyncio.to_thread(path.open, "rb")
-            try:
-                while chunk := await asyncio.to_thread(file.read, CHUNK):
-                    yield chunk
-            finally:
-                file.close()
-
     async def delete(self, key: str) -> bool:
         """Deletes a blob; False when there was none."""
         return await asyncio.to_thread(_remove, self._path(key))
@@ -110,10 +94,6 @@ class LocalBlobs:
     async def delete_folder(self, folder: str, most: int) -> int:
         """Deletes files under a folder, and the folder when it is empty; how many."""
         return await asyncio.to_thread(_remove_folder, self._path(folder), most)
-
-    async def stat(self, key: str) -> BlobStat | None:
-        """Size and digest of the bytes as they are now."""
-        return await asyncio.to_thread(_stat, self._path(key))
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
@@ -188,16 +168,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _stat(path: Path) -> BlobStat | None:
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                size += len(chunk)
-                digest.update(chunk)
-    except FileNotFoundError:
-        return None
-    return BlobStat(size, digest.hexdigest())

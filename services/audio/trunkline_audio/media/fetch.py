@@ -218,8 +218,10 @@ class Fetcher:
             except NoAnswer as error:
                 raise FetchError(FetchFailure.UNREACHABLE, f"the host did not answer: {error}") from None
             except ValueError:
-                raise FetchError(FetchFailure.BAD_ANSWER, "a header holds what HTTP cannot carry") from None
-        raise FetchError(FetchFailure.UNREACHABLE, f"no address of the host takes connections: {failure}")
+                raise FetchError(
+                    FetchFailure.BAD_ANSWER, "a header contains characters that HTTP does not allow"
+                ) from None
+        raise FetchError(FetchFailure.UNREACHABLE, f"no address of the host accepts connections: {failure}")
 
     async def _checked(self, url: httpx.URL) -> list[str]:
         try:
@@ -230,8 +232,8 @@ class Fetcher:
         if not addresses or not all(self._policy.permits(address) for address in addresses):
             raise FetchError(
                 FetchFailure.ADDRESS_REFUSED,
-                "the host lies in a network that recordings are not fetched from"
-                " (TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS lets a private one through)",
+                "the host is in a network that recordings cannot be fetched from"
+                " (TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS allows private networks)",
             )
         return addresses
 
@@ -258,7 +260,7 @@ def _parsed(text: str, base: httpx.URL | None = None) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         raise FetchError(FetchFailure.BAD_ANSWER, "the URL cannot be read") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise FetchError(FetchFailure.ADDRESS_REFUSED, "only http and https URLs with a host are fetched")
+        raise FetchError(FetchFailure.ADDRESS_REFUSED, "the URL must be an http or https URL with a host")
     return url
 
 
@@ -284,7 +286,10 @@ def _judge(response: Answer, max_bytes: int) -> None:
         raise FetchError(FetchFailure.BAD_ANSWER, f"the provider answered {status}")
     if response.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
         # We asked for none; unpacking what came anyway could blow a small answer up.
-        raise FetchError(FetchFailure.BAD_ANSWER, "the answer is compressed although that was declined")
+        raise FetchError(
+            FetchFailure.BAD_ANSWER,
+            "the provider compressed the answer although the request declined compression",
+        )
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > max_bytes:
         raise FetchError(

@@ -9,14 +9,16 @@ _BOM = b"\xef\xbb\xbf"
 
 def what_it_is(head: bytes, content_type: str, size: int) -> str:
     """Say what bytes are by their first ones and by what their host calls them, and the likely reason; no content."""
-    said = f"the provider sent {size} bytes of {content_type or 'a type that it does not name'}"
+    said = f"the provider sent {size} bytes of {content_type or 'an unnamed type'}"
     begin = head.removeprefix(_BOM).lstrip().lower()
     if content_type in ("text/html", "application/xhtml+xml") or begin.startswith(_PAGE):
-        return f"{said}, a web page: most likely its login or an error page, because the credential is missing or wrong"
+        return (
+            f"{said}, a web page: probably a login or error page, because the credential is missing or wrong"
+        )
     if content_type.endswith("json") or begin.startswith((b"{", b"[")):
-        return f"{said}, a JSON document: most likely an error that it answers with status 200"
+        return f"{said}, a JSON document: probably an error with status 200"
     if content_type.endswith("xml") or begin.startswith(b"<?xml"):
-        return f"{said}, an XML document: most likely an error that it answers with status 200"
+        return f"{said}, an XML document: probably an error with status 200"
     if content_type.startswith(("audio/", "video/")):
-        return f"{said}: most likely the file is damaged or not yet whole"
-    return f"{said}: most likely the URL is not that of a recording"
+        return f"{said}: the file is probably damaged or incomplete"
+    return f"{said}: the URL is probably not that of a recording"

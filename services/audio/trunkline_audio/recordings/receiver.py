@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,17 +19,18 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
+from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import EngineError
 from trunkline_audio.media.blobs import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
+from trunkline_audio.media.preparation import Examined, Preparer
 from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
-from trunkline_audio.retention import expiry
-from trunkline_audio.transcripts.preparation import Examined, Preparer
 
 log = logs.get_logger(__name__)
 
@@ -66,7 +66,10 @@ class Order:
 
 
 class RecordingReceiver:
-    """Fetches recordings, each once, `at_once` of them at a time."""
+    """Fetches recordings, each once, `at_once` of them at a time.
+
+    Intervals: `fetch.margin`, what is left of a caller's time once the bytes are there.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class RecordingReceiver:
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
+        pace: Pace = MACHINE,
     ) -> None:
         self._recordings = recordings
         self._quota = Quota(recordings)
@@ -87,6 +91,8 @@ class RecordingReceiver:
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
+        self._pace = pace
+        self._margin_seconds = pace.interval("fetch.margin", _MARGIN_SECONDS)
         self._flights: Flights[str, Recording] = Flights()
 
     async def receive(self, order: Order) -> Recording:
@@ -98,7 +104,7 @@ class RecordingReceiver:
         key = blob_key(order.tenant_id, order.recording_id)
         if key not in self._flights and len(self._flights) >= self._at_once:
             raise ResourceExhausted(
-                f"{self._at_once} recordings are being fetched already",
+                f"{self._at_once} recordings are already being fetched",
                 reason="FETCHES_BUSY",
                 subject="recordings fetched at once",
                 retry_after=1.0,
@@ -178,11 +184,13 @@ class RecordingReceiver:
     @asynccontextmanager
     async def _opened(self, order: Order) -> AsyncIterator[Fetched]:
         until = (
-            None if order.seconds is None else time.monotonic() + max(1.0, order.seconds - _MARGIN_SECONDS)
+            None
+            if order.seconds is None
+            else self._pace.clock() + max(1.0, order.seconds - self._margin_seconds)
         )
 
         def left() -> float | None:
-            return None if until is None else max(0.1, until - time.monotonic())
+            return None if until is None else max(0.1, until - self._pace.clock())
 
         if not order.url_field:
             async with self._fetcher.fetch(order.url, order.headers, left()) as fetched:
@@ -205,7 +213,7 @@ def _member(index: Fetched, body: bytes, name: str) -> str:
         document = json.loads(body)
     except (ValueError, RecursionError):
         looks = what_it_is(body[:HEAD_BYTES], index.content_type, len(body))
-        said = f"the provider's answer is no JSON: {looks}"
+        said = f"the provider's answer is not JSON: {looks}"
         raise FetchError(FetchFailure.BAD_ANSWER, said) from None
     value = document.get(name) if isinstance(document, dict) else None
     if not isinstance(value, str) or not value:

@@ -12,7 +12,7 @@ from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
-from trunkline_store.records.keyset import behind
+from trunkline_store.records.keyset import Page, Place
 from trunkline_store.records.tombstones import buried
 
 from trunkline_audio.names import duration, recording_name
@@ -116,15 +116,13 @@ class Recordings:
         total = total.where(recordings.c.tenant_id == tenant)
         return int(await self._db.read(lambda conn: conn.execute(total).scalar_one()))
 
-    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Recording]:
-        """Recordings of a tenant, the latest first, beginning behind the key `after`."""
+    async def page(self, tenant: str, place: Place) -> tuple[list[Recording], str]:
+        """Recordings of a tenant, the latest first, and the next page's token."""
         table = recordings.c
         query = sa.select(recordings).where(table.tenant_id == tenant)
-        if after is not None:
-            query = query.where(behind((table.created_at, table.recording_id), after, descending=True))
-        query = query.order_by(table.created_at.desc(), table.recording_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
-        return [Recording(**row._mapping) for row in rows]
+        page = Page(query, [table.created_at, table.recording_id], place, descending=True)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        return [Recording(**row._mapping) for row in rows], token
 
     async def delete(self, tenant: str, recording: str) -> bool:
         """Deletes a recording's row with its transcripts; False when it was not there."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from google.protobuf import empty_pb2
 from trunkline.audio.v1 import recording_pb2, recording_service_pb2, recording_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import NotFound
 
 from trunkline_audio.media.blobs import Blobs
@@ -15,7 +15,6 @@ from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings, blob_key
-from trunkline_audio.retention import given_time
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
@@ -64,17 +63,12 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     ) -> recording_service_pb2.ListRecordingsResponse:
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
-        digest = paging.digest_of_request("recordings", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
-        size = paging.page_size(request.page_size)
-        found = await self._recordings.page(tenant, after, size + 1)
-        response = recording_service_pb2.ListRecordingsResponse(
-            recordings=[recording.to_proto() for recording in found[:size]]
+        found, token = await self._recordings.page(
+            tenant, paging.place_of(request, "recordings", request.parent)
         )
-        if len(found) > size:
-            last = found[size - 1]
-            response.next_page_token = paging.encode((last.created_at, last.recording_id), digest)
-        return response
+        return recording_service_pb2.ListRecordingsResponse(
+            recordings=[recording.to_proto() for recording in found], next_page_token=token
+        )
 
     async def DeleteRecording(
         self, request: recording_service_pb2.DeleteRecordingRequest, context: Any

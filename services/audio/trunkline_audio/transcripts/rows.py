@@ -14,7 +14,8 @@ from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.records.deletion import delete_keys
-from trunkline_store.records.keyset import behind
+from trunkline_store.records.expiry import is_over, lives
+from trunkline_store.records.keyset import Page, Place
 
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.names import duration, microseconds, recording_name, transcript_name
@@ -110,7 +111,7 @@ _ONE = Hot(
 def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime) -> Transcript | None:
     """Read one transcript; None when it is not there, or its time has come."""
     row = _ONE.first(conn, {"tenant": tenant, "transcript": transcript})
-    if row is None or (row["expire_at"] is not None and row["expire_at"] <= now):
+    if row is None or is_over(row["expire_at"], now):
         return None
     return Transcript(**row)
 
@@ -161,14 +162,12 @@ class Transcripts:
 
         return await self._db.write(work)
 
-    async def page(self, tenant: str, after: tuple[datetime, str] | None, size: int) -> list[Transcript]:
-        """Transcripts of a tenant without their segments, the latest first, behind the key `after`."""
+    async def page(self, tenant: str, place: Place) -> tuple[list[Transcript], str]:
+        """Transcripts of a tenant without their segments, the latest first, and the next page's token."""
         table = transcripts.c
         columns = [column for column in table if column is not table.segments]
-        lives = table.expire_at.is_(None) | (table.expire_at > self._db.clock.now())
-        query = sa.select(*columns).where(table.tenant_id == tenant, lives)
-        if after is not None:
-            query = query.where(behind((table.created_at, table.transcript_id), after, descending=True))
-        query = query.order_by(table.created_at.desc(), table.transcript_id.desc()).limit(size)
-        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=self._list_staleness)
-        return [Transcript(segments=[], **row._mapping) for row in rows]
+        living = lives(table.expire_at, self._db.clock.now())
+        query = sa.select(*columns).where(table.tenant_id == tenant, living)
+        page = Page(query, [table.created_at, table.transcript_id], place, descending=True)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        return [Transcript(segments=[], **row._mapping) for row in rows], token

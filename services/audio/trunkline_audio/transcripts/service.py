@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
-from trunkline_audio.retention import given_time
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
 
@@ -55,14 +54,9 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
     ) -> transcription_service_pb2.ListTranscriptsResponse:
         """A page without segments, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
-        digest = paging.digest_of_request("transcripts", request.parent)
-        after = cast(Any, paging.decode(request.page_token, digest, (datetime, str)))
-        size = paging.page_size(request.page_size)
-        found = await self._transcripts.page(tenant, after, size + 1)
-        response = transcription_service_pb2.ListTranscriptsResponse(
-            transcripts=[transcript.to_proto() for transcript in found[:size]]
+        found, token = await self._transcripts.page(
+            tenant, paging.place_of(request, "transcripts", request.parent)
         )
-        if len(found) > size:
-            last = found[size - 1]
-            response.next_page_token = paging.encode((last.created_at, last.transcript_id), digest)
-        return response
+        return transcription_service_pb2.ListTranscriptsResponse(
+            transcripts=[transcript.to_proto() for transcript in found], next_page_token=token
+        )

@@ -14,14 +14,14 @@ from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, Reso
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
+from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
+from trunkline_audio.media.preparation import Preparer
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.retention import expiry
-from trunkline_audio.transcripts.preparation import Preparer
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment
 
 log = logs.get_logger(__name__)
@@ -110,7 +110,7 @@ class Transcriber:
         key = f"{task.tenant_id}/{identity}"
         if key not in self._flights and self._busy(task.tenant_id):
             raise ResourceExhausted(
-                "as many recordings are being transcribed as there may be",
+                "the limit of recordings that are transcribed at once is reached",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from trunkline_runtime.resilience import Pauses
+
 from trunkline_audio.workers import frames
 from trunkline_audio.workers.environment import cleaned
 
@@ -249,7 +251,7 @@ class WorkerPool:
             self._background(self._spawn())
 
     async def _spawn(self) -> None:
-        pause = 0.1
+        pauses = Pauses(0.1, 10.0)
         while not self._closed:
             with contextlib.suppress(OSError):  # no memory or no process to be had: later perhaps
                 worker = await self._start_one()
@@ -261,8 +263,7 @@ class WorkerPool:
                     self._changed.set()
                     return
             self._start_failed = True
-            await asyncio.sleep(pause)
-            pause = min(10.0, pause * 2)
+            await pauses.rest()
 
     async def _start_one(self) -> _Worker | None:
         worker = _Worker(

@@ -78,7 +78,9 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 # gRPC's own words name the address that it could not reach.
                 raise Unavailable(
-                    "calls cannot be read now", reason="CALLS_UNAVAILABLE", retry_after=_RETRY_SECONDS
+                    "calls are temporarily unavailable",
+                    reason="CALLS_UNAVAILABLE",
+                    retry_after=_RETRY_SECONDS,
                 ) from error
             raise
 

@@ -57,7 +57,7 @@ class Front:
             ready = self._ready()[0]
             await text(send, 200 if ready else 503, b"ok\n" if ready else b"not ready\n")
         else:
-            await refused(send, 404, "NO_SUCH_PATH", "there are /hooks/, /v1/, /healthz and /readyz")
+            await refused(send, 404, "NO_SUCH_PATH", "the paths are /hooks/, /v1/, /healthz, and /readyz")
 
 
 class HttpServer(uvicorn.Server):

@@ -35,7 +35,9 @@ class OneWrite(asyncio.Transport):
         self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Write, or hold an answer's head back."""
+        """Write, or hold an answer's head back; nothing once the connection closes: the sender has gone."""
+        if self.is_closing():
+            return
         self.written += len(data)
         if self._held:
             held, self._held = self._held, b""
@@ -53,7 +55,8 @@ class OneWrite(asyncio.Transport):
         """Write what is held: the answer had no body."""
         if self._held:
             held, self._held = self._held, b""
-            self._write(held)
+            if not self.is_closing():
+                self._write(held)
 
     def end(self, data: bytes) -> None:
         """Write the last there is, and say that it is the last; what comes is still read where that can be told."""

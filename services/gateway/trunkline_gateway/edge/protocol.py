@@ -17,13 +17,19 @@ from trunkline_gateway.hooks.answers import WHOLE, last_words
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
     "TOO_MANY_FIELDS": (431, "the request has more than {0.head_fields} header fields"),
-    "HEAD_TOO_SLOW": (408, "the request's head was not whole within {0.head_seconds:g} seconds"),
-    "BODY_TOO_SLOW": (408, "the request's body came too slowly"),
+    "HEAD_TOO_SLOW": (408, "the request's head was not complete within {0.head_seconds:g} seconds"),
+    "BODY_TOO_SLOW": (408, "the request's body arrived too slowly"),
+    "TOO_MANY_PIECES": (400, "the body arrived in too many small chunks"),
     "MALFORMED": (400, "this is not an HTTP/1.1 request"),
-    "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent ahead of their answers"),
+    "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent before their answers"),
     "TOO_MANY_CONNECTIONS": (503, "there are too many connections; try again"),
     "TOO_MANY_CONNECTIONS_OF_ADDRESS": (503, "there are too many connections from this address; try again"),
 }  # reasons without an answer: SILENT, IDLE, OVER, ANSWER_TOO_SLOW
+
+_SLICE = 32 * 1024
+# So many pieces of a body may be of any size; of more, the mean is to be so many bytes.
+_PIECES = 1_000
+_PIECE_BYTES = 32
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -48,6 +54,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._sent = 0
         # Bytes since the parser last gave something whole: a head that never ends grows here, as do trailers.
         self._unread = 0
+        self._pieces = self._body_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection."""
@@ -74,17 +81,20 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._over:
             return
         self._received += len(data)
-        self._unread += len(data)
         try:
-            self.parser.feed_data(data)
+            # A piece at a time: the parser calls for every field, and 200 kB are as many as 60,000.
+            for start in range(0, len(data), _SLICE):
+                piece = data[start : start + _SLICE] if len(data) > _SLICE else data
+                self._unread += len(piece)
+                self.parser.feed_data(piece)
+                if self._unread > self._limits.head_bytes:
+                    self._refuse("HEAD_TOO_LARGE")
+                    return
         except httptools.HttpParserUpgrade:
             pass  # to what is not spoken here: the request is answered as any other
         except httptools.HttpParserError:
             if not self._over:
                 self._refuse("MALFORMED")
-            return
-        if self._unread > self._limits.head_bytes:
-            self._refuse("HEAD_TOO_LARGE")
 
     def on_headers_complete(self) -> None:
         """Begin a request; its application runs only after this."""
@@ -95,8 +105,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.requests_ahead:
             self._stop("TOO_MANY_AHEAD")
         self._requests += 1
-        self._unread = 0
+        self._unread = self._pieces = self._body_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # what comes after the body is no field of the request's head: it is dropped
         self.scope["extensions"] = self._extensions
 
     @property
@@ -107,8 +118,12 @@ class EdgeProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body."""
+        """Take a piece of a body. Each costs a call, so that a body of one-byte chunks would hold up all others."""
         self._unread = 0
+        self._pieces += 1
+        self._body_bytes += len(body)
+        if self._pieces > _PIECES and self._body_bytes < self._pieces * _PIECE_BYTES:
+            self._stop("TOO_MANY_PIECES")
         super().on_body(body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

@@ -40,4 +40,6 @@ async def answering(
 
 
 async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
-    await refused(send, 503, "STORE_NOT_READY", "the gateway waits for its store", retry_after=_RETRY_SECONDS)
+    await refused(
+        send, 503, "STORE_NOT_READY", "the gateway is waiting for its store", retry_after=_RETRY_SECONDS
+    )

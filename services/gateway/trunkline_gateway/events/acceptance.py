@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import place_of
 from trunkline_store import Database, insert_appended
 
@@ -17,13 +17,14 @@ from trunkline_gateway.events.rows import rejection_conditions
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.schema import receipts, rejections
 
 log = get_logger(__name__)
 
-ACCEPTED = Counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
+ACCEPTED = counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
 
 _A_BATCH = 20  # whole bodies are read
 
@@ -81,7 +82,8 @@ class Acceptance:
 
     async def _problem(self, row: sa.Row[Any]) -> str:
         source = await self._sources.resolve(row.source_id)
-        if row.headers.get(encodings.HEADER):  # decompressing takes long enough to delay webhooks
+        # Opening a compressed body and signing a long one take long enough to delay webhooks.
+        if row.headers.get(encodings.HEADER) or is_long(row.body):
             return await asyncio.to_thread(_problem, row, source, self._base_url)
         return _problem(row, source, self._base_url)
 
@@ -96,7 +98,7 @@ def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
         return "there is no such source"
     delivery = Delivery(row.body, row.headers, public_url(base_url, row.url), row.received_at, row.url)
     if len(row.body) != row.size_bytes:
-        return "its body was not kept whole"
+        return "its body was not stored completely"
     try:
         # The request's age is judged as of when it came: it was kept here, not on the way.
         encodings.verified_as_written(source, delivery)

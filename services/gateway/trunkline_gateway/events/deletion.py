@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from trunkline_jobs import JobState
 from trunkline_store import Database
 
-from trunkline_gateway.events.rows import event_conditions, joined
+from trunkline_gateway.events.rows import counted, event_conditions, joined, oldest
 from trunkline_gateway.intake.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, jobs, receipts
 
@@ -17,7 +17,6 @@ ENDED = (JobState.DONE.value, JobState.DEAD.value, JobState.CANCELLED.value)
 EVENTS_A_STEP = 40  # with one receipt each 160 rows
 _LINKS_A_STEP = 80
 _PURGED_AT_ONCE = 10_000
-_SAMPLE = 20
 
 
 class Deleted(NamedTuple):
@@ -84,30 +83,12 @@ def _delete_receipts(
 async def count_purge(db: Database, tenant: str, filter_: str) -> Purged:
     """Say what a purge would delete."""
     where = _purgeable(tenant, filter_)
-    total = sa.select(sa.func.count()).select_from(joined()).where(*where)
-    first = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .where(*where)
-        .order_by(events.c.received_at, events.c.event_id)
-        .limit(_SAMPLE)
-    )
-    count, sample = await db.read(
-        lambda conn: (conn.execute(total).scalar_one(), conn.execute(first).scalars().all())
-    )
-    return Purged(count, [f"tenants/{tenant}/events/{event}" for event in sample], more=False)
+    return Purged(*await db.read(lambda conn: counted(conn, tenant, where)), more=False)
 
 
 async def purge(db: Database, tenant: str, filter_: str) -> Purged:
     """Delete the ended events that fit, the oldest first, at most so many that a caller still waits for it."""
-    where = _purgeable(tenant, filter_)
-    query = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .where(*where)
-        .order_by(events.c.received_at, events.c.event_id)
-        .limit(EVENTS_A_STEP)
-    )
+    query = oldest(_purgeable(tenant, filter_), EVENTS_A_STEP)
     count = 0
     while count < _PURGED_AT_ONCE:
         found = await db.read(lambda conn: conn.execute(query).scalars().all())

@@ -90,7 +90,7 @@ def told_state(
 
 def cancelled_state(call: str, event: str, lease_token: int) -> call_service_pb2.RecordCallStateRequest:
     """Return the request that says that an event was cancelled whose last lease had that token."""
-    reason = "CANCELLED: somebody cancelled the event"
+    reason = "CANCELLED: a user cancelled the event"
     return told_state(call, event, call_pb2.CALL_STATE_FAILED, lease_token, reason)
 
 

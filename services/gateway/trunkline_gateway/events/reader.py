@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -15,7 +15,7 @@ from trunkline_runtime.api.resources import parse as parse_name
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
 from trunkline_store.declare import by_index
-from trunkline_store.records.keyset import behind
+from trunkline_store.records.keyset import Page
 
 from trunkline_gateway.events.receipts import receipt_message
 from trunkline_gateway.events.replays import replay_message
@@ -62,13 +62,14 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = listed(tenant, event_conditions(request.filter, tenant))
         field, _, direction = request.order_by.partition(" ")
         descending = not field or direction == "desc"
-        digest = paging.digest_of_request(request.parent, request.filter, field, direction)
         if field == "update_time":
             key = (events.c.updated_at, events.c.event_id)
             query = query.where(events.c.updated_at.is_not(None))
         else:
             key = (events.c.received_at, events.c.event_id)
-        rows, token = await self._page(query, key, request, digest, self._list_staleness, descending)
+        place = paging.place_of(request, request.parent, request.filter, field, direction)
+        page = Page(query, key, place, descending)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
         return pb.ListEventsResponse(events=await self._shown(tenant, rows), next_page_token=token)
 
     async def ListDeadLetters(
@@ -81,9 +82,9 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         # By the job's tenant, as the index of dead letters is.
         query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
         query = by_index(query, jobs, "jobs_dead")
-        digest = paging.digest_of_request("dead", request.parent, request.filter)
-        key = (jobs.c.buried_at, events.c.event_id)
-        rows, token = await self._page(query, key, request, digest, self._list_staleness)
+        place = paging.place_of(request, "dead", request.parent, request.filter)
+        page = Page(query, (jobs.c.buried_at, events.c.event_id), place, descending=True)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
         return pb.ListDeadLettersResponse(events=await self._shown(tenant, rows), next_page_token=token)
 
     async def ListRejections(
@@ -91,14 +92,14 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
     ) -> pb.ListRejectionsResponse:
         """List a tenant's rejected requests, the latest first; a page ends early when it grows large."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
-        digest = paging.digest_of_request(request.parent)
         key = (rejections.c.received_at, rejections.c.rejection_id)
         query = weighed_rejections(tenant, self._db.clock.now())
-        rows, token = await self._page(query, key, request, digest)
+        page = Page(query, key, paging.place_of(request, request.parent), descending=True)
+        rows, token = await self._db.read(page.fetch)
         fitting = _fitting([weight_of(row) for row in rows])
         if fitting < len(rows):
             rows = rows[:fitting]
-            token = paging.encode((rows[-1].received_at, rows[-1].rejection_id), digest)
+            token = page.token_behind(rows[-1])
         shown = shown_rejections(tenant, [row.rejection_id for row in rows])
         found = await self._db.read(lambda conn: conn.execute(shown).all())
         found = sorted(found, key=lambda row: (row.received_at, row.rejection_id), reverse=True)
@@ -116,9 +117,9 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         """List a tenant's replays, the latest asked for first."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         query = sa.select(replays).where(replays.c.tenant_id == tenant)
-        digest = paging.digest_of_request("replays", request.parent)
-        key = (replays.c.created_at, replays.c.replay_id)
-        rows, token = await self._page(query, key, request, digest)
+        place = paging.place_of(request, "replays", request.parent)
+        page = Page(query, (replays.c.created_at, replays.c.replay_id), place, descending=True)
+        rows, token = await self._db.read(page.fetch)
         return pb.ListReplaysResponse(replays=map(replay_message, rows), next_page_token=token)
 
     async def _shown(self, tenant: str, rows: Sequence[sa.Row[Any]]) -> list[event_pb2.Event]:
@@ -128,34 +129,6 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
             staleness=self._list_staleness,
         )
         return [event_message(row, counts.get(row.event_id, 0)) for row in rows]
-
-    async def _page(
-        self,
-        query: sa.Select[Any],
-        key: tuple[Any, Any],
-        request: _ListRequest,
-        digest: str,
-        staleness: timedelta | None = None,
-        descending: bool = True,
-    ) -> tuple[Sequence[sa.Row[Any]], str]:
-        """Return a page in the order of time and id, and the token of the next one when there is one."""
-        time, row_id = key
-        after = paging.decode(request.page_token, digest, (datetime, str))
-        if after is not None:
-            query = query.where(behind(key, after, descending=descending))
-        size = paging.page_size(request.page_size)
-        order = (time.desc(), row_id.desc()) if descending else (time.asc(), row_id.asc())
-        query = query.order_by(*order).limit(size + 1)
-        rows = await self._db.read(lambda conn: conn.execute(query).all(), staleness=staleness)
-        if len(rows) <= size:
-            return rows, ""
-        last = rows[size - 1]._mapping
-        return rows[:size], paging.encode((last[time.name], last[row_id.name]), digest)
-
-
-_ListRequest = (
-    pb.ListEventsRequest | pb.ListDeadLettersRequest | pb.ListRejectionsRequest | pb.ListReplaysRequest
-)
 
 
 def _fitting(weights: Sequence[int]) -> int:

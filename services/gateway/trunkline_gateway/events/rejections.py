@@ -98,7 +98,6 @@ class Rejections:
         self._events_days = events_days
         self._bytes = 0
         self._wake = asyncio.Event()
-        self.dropped = 0
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
@@ -111,7 +110,6 @@ class Rejections:
         self._bytes += row["stored_bytes"]
         while len(self._queue) > self._most or self._bytes > max(_QUEUE_BYTES, row["stored_bytes"]):
             self._bytes -= self._queue.popleft()["stored_bytes"]
-            self.dropped += 1
         self._wake.set()
 
     async def run(self) -> None:
@@ -134,17 +132,13 @@ class Rejections:
             if not error.transient and len(rows) > 1:
                 await self._write_each(rows, bounds)
                 return
-            self.dropped += len(rows)
             log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
 
     async def _write_each(self, rows: list[dict[str, Any]], bounds: Bounds) -> None:
         """Write what can be written: one that cannot be takes none of the others along."""
         for row in rows:
-            kept = False
             with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
                 await self._db.write(lambda conn: insert_rejections(conn, [row], bounds))  # noqa: B023
-                kept = True
-            self.dropped += not kept
 
 
 def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: Bounds) -> None:

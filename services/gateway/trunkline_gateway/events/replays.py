@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
@@ -29,13 +29,13 @@ from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rows import event_conditions, joined
+from trunkline_gateway.events.rows import counted, event_conditions, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
 from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
 log = get_logger(__name__)
 
-REPLAYED = Counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
+REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
 DEFAULT_RATE = 10.0
 # As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.
@@ -44,7 +44,6 @@ _STEP_SECONDS = 0.5
 _STEP_MOST = 100
 _LOOK_SECONDS = 5.0
 _LOOK_SECONDS_RUNNING = 0.1
-_SAMPLE = 20
 _ASIDE_SECONDS = 300.0
 
 
@@ -75,7 +74,7 @@ def replay_event(
         return False
     if row.state == JobState.DONE and not force:
         raise FailedPrecondition(
-            "the event is done; force processes it anew under the next generation", reason="EVENT_DONE"
+            "the event is done; to process it again under the next generation, set force", reason="EVENT_DONE"
         )
     return revive(conn, queue, tenant, event_id, force=force)
 
@@ -102,7 +101,7 @@ def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) 
         raise FailedPrecondition("the event is done", reason="EVENT_DONE")
     if state == JobState.LEASED:
         raise FailedPrecondition(
-            "a worker holds the event; try again when it waits", reason="EVENT_PROCESSING"
+            "a worker is processing the event; try again later", reason="EVENT_PROCESSING"
         )
 
 
@@ -172,7 +171,7 @@ class Replays:
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
         if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
             raise InvalidArgument(
-                "request_id", "was used for a request with other content", reason="REQUEST_ID_REUSED"
+                "request_id", "was used for a request with different content", reason="REQUEST_ID_REUSED"
             )
         return replay_message(there)
 
@@ -282,16 +281,7 @@ def _fitting(tenant: str, filter_: str, force: bool, until: datetime) -> list[An
 
 
 def _count(conn: sa.Connection, wanted: Wanted, now: datetime) -> tuple[int, list[str]]:
-    where = _fitting(wanted.tenant, wanted.filter, wanted.force, now)
-    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
-    first = (
-        sa.select(events.c.event_id)
-        .select_from(joined())
-        .where(*where)
-        .order_by(events.c.received_at, events.c.event_id)
-        .limit(_SAMPLE)
-    )
-    return total, [f"tenants/{wanted.tenant}/events/{event}" for event in conn.execute(first).scalars()]
+    return counted(conn, wanted.tenant, _fitting(wanted.tenant, wanted.filter, wanted.force, now))
 
 
 def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:

@@ -10,12 +10,13 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from prometheus_client import Counter
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.records.deletion import delete_all, delete_keys, owners
+from trunkline_store.records.expiry import overdue
 
 from trunkline_gateway.events.deletion import ENDED, EVENTS_A_STEP, delete_events
 from trunkline_gateway.events.rows import joined
@@ -31,7 +32,7 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-EXPIRED = Counter("trunkline_expired_total", "What was deleted when its days were over.", ["kind"])
+EXPIRED = counter("trunkline_expired_total", "What was deleted when its days were over.", ["kind"])
 
 _RECEIPTS_A_STEP = 100  # each with its mark
 
@@ -44,12 +45,12 @@ async def sweep(db: Database) -> None:
         with set_aside("retention", tenant=tenant, of="events"):
             await _sweep_events(db, tenant, now, removed)
     async for tenant in owners(db, eventless_receipts):
-        late = (eventless_receipts.c.tenant_id == tenant) & (eventless_receipts.c.expire_at <= now)
+        late = overdue(eventless_receipts, tenant, now)
         with set_aside("retention", tenant=tenant, of="receipts"):
             removed["receipts"] += await delete_eventless(db, late)
     if not db.features.deletes_expired:
         async for tenant in owners(db, rejections):
-            late = (rejections.c.tenant_id == tenant) & (rejections.c.expire_at <= now)
+            late = overdue(rejections, tenant, now)
             with set_aside("retention", tenant=tenant, of="rejections"):
                 removed["rejections"] += await delete_all(db, rejections, late)
         ended = replays.c.finished_at <= now - timedelta(days=REPLAYS_KEPT_DAYS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
+from trunkline_store.records.expiry import lives
 
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
@@ -37,10 +37,8 @@ _OF_EVENTS = {
     "call": FieldType.STRING,
     "provider_call_id": FieldType.STRING,
 }
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 _MOST = 100
+_SAMPLE = 20
 _SHOWN_BODY = 64 * 1024
 
 _JOB_COLUMNS = (
@@ -54,6 +52,21 @@ def joined() -> sa.Join:
     return events.join(jobs, mine)
 
 
+def counted(
+    conn: sa.Connection, tenant: str, where: Sequence[sa.ColumnElement[bool]]
+) -> tuple[int, list[str]]:
+    """Return how many of `joined()` fit, and the names of the first 20 as a sample."""
+    total = conn.execute(sa.select(sa.func.count()).select_from(joined()).where(*where)).scalar_one()
+    first = conn.execute(oldest(where, _SAMPLE)).scalars()
+    return total, [f"tenants/{tenant}/events/{event}" for event in first]
+
+
+def oldest(where: Sequence[sa.ColumnElement[bool]], most: int) -> sa.Select[Any]:
+    """Return the query of the ids of those of `joined()` that fit, the oldest first."""
+    query = sa.select(events.c.event_id).select_from(joined()).where(*where)
+    return query.order_by(events.c.received_at, events.c.event_id).limit(most)
+
+
 def event_conditions(filter_: str, tenant: str) -> list[sa.ColumnElement[bool]]:
     """Return a filter's conditions over a tenant's `joined()`. Raises InvalidArgument("filter")."""
     return [_of_event(condition, tenant) for condition in parse(filter_, _OF_EVENTS)]
@@ -65,7 +78,7 @@ def rejection_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
-    value, compare = str(condition.value), _COMPARE[condition.op]
+    value = str(condition.value)
     match condition.field:
         case "receipt_id":
             told = sa.select(event_receipts.c.event_id)
@@ -77,7 +90,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
             return events.c.event_id.not_in(told)
         case "call":
             name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
-            same: sa.ColumnElement[bool] = compare(events.c.call, name)
+            same: sa.ColumnElement[bool] = condition.over(events.c.call, name)
             return same
         case "provider_call_id":
             return (
@@ -86,7 +99,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
                 else (sa.or_(events.c.provider_call_id != value, events.c.provider_call_id.is_(None)))
             )
         case "update_time":
-            when: sa.ColumnElement[bool] = compare(events.c.updated_at, condition.value)
+            when: sa.ColumnElement[bool] = condition.over(events.c.updated_at, condition.value)
             return when
         case _:
             return _over(condition, events)
@@ -105,7 +118,7 @@ def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
         case _:
             column = jobs.c.state
             value = _ASKED_STATES[value]
-    compared: sa.ColumnElement[bool] = _COMPARE[condition.op](column, value)
+    compared: sa.ColumnElement[bool] = condition.over(column, value)
     return compared
 
 
@@ -120,7 +133,7 @@ def weighed_rejections(tenant: str, now: datetime) -> sa.Select[Any]:
     """Return the query of a tenant's rejections as `weight_of` takes them; none that is past its days."""
     shown = (rejections.c.rejection_id, rejections.c.received_at)
     weights = (rejections.c.size_bytes, rejections.c.stored_bytes)
-    kept = sa.or_(rejections.c.expire_at.is_(None), rejections.c.expire_at > now)
+    kept = lives(rejections.c.expire_at, now)
     return sa.select(*shown, *weights).where(rejections.c.tenant_id == tenant, kept)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import grpc
 import sqlalchemy as sa
-from prometheus_client import Counter, Gauge
 from trunkline.ai.v1 import admin_service_pb2_grpc as ai_grpc
 from trunkline.audio.v1 import admin_service_pb2_grpc as audio_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime.errors import TrunklineError, from_rpc_error
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.rpc.channels import Channels, unconfined
 from trunkline_store import Database
@@ -44,10 +44,10 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-PURGED = Counter(
+PURGED = counter(
     "trunkline_tenants_purged_total", "Times that a deleted tenant was gone through.", ["outcome"]
 )
-LEFT = Gauge(
+LEFT = gauge(
     "trunkline_tenants_to_purge", "Deleted tenants whose data is not known to be removed everywhere."
 )
 

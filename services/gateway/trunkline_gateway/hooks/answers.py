@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
+from trunkline_gateway import http_errors
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -88,10 +88,10 @@ def _refusal(
     details: list[dict[str, Any]] = [detail]
     if status == 429:
         details.append({"@type": _QUOTA_FAILURE, "violations": [{"subject": reason, "description": message}]})
-    body = orjson.dumps({"error": {"code": status, "message": message, "status": name, "details": details}})
+    body = http_errors.error_body(status, name, message, details)
     headers = [_JSON, (b"content-length", str(len(body)).encode())]
     if retry_after is not None:
-        headers.append((b"retry-after", str(max(1, int(retry_after + 0.999))).encode()))
+        headers.append(http_errors.retry_after(retry_after))
     return headers, body
 
 

@@ -51,18 +51,18 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
     when that makes more than `most` bytes.
     """
     adapter = adapter_for(source.provider)
-    as_sent: Rejected | None = None
+    as_sent = ""
     try:
         adapter.verify(source, delivery)
     except Rejected as rejected:
-        as_sent = rejected
+        as_sent = str(rejected)  # the error itself would hold this frame, and with it the opened body
     try:
         opened = dataclasses.replace(delivery, body=decompressed(delivery.body, most))
     except Malformed as damaged:
-        if as_sent is not None:
+        if as_sent:
             raise Rejected(f"{as_sent}, and {damaged}") from None
         raise
-    if as_sent is not None:
+    if as_sent:
         adapter.verify(source, opened)
     return opened
 

@@ -14,24 +14,23 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol, Self
 
-from prometheus_client import Counter, Histogram
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids
-from trunkline_gateway.api.json_bounds import is_long
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
-from trunkline_gateway.hooks.ceilings import Buckets
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
+from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified, weight_of
-from trunkline_gateway.intake.kept import GRACE, Kept
+from trunkline_gateway.hooks.unverified import weight_of
+from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -46,8 +45,8 @@ _QUOTA_RETRY_SECONDS = 3_600
 _HELD_SECONDS = 0.5
 _GOLDEN = 0.618
 
-RECEIPTS = Counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
-SECONDS = Histogram(
+RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = histogram(
     "trunkline_receive_seconds",
     "From the first byte of a webhook to its 202.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
@@ -103,14 +102,12 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
-        ceiling: Buckets,
+        limits: Limits,
         *,
         public_url: str,
         max_body_bytes: int,
-        unverified: Unverified,
         admit_soon: Callable[[], None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        kept: Kept | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ):
         """Take every dependency; `public_url` is what providers post to, without a slash at its end."""
@@ -118,13 +115,13 @@ class Receiver:
         self._inbox = inbox
         self._rejected = rejected
         self._lines = RejectionLog()
-        self._ceiling = ceiling
+        self._limits = limits
+        self._ceiling = limits.ceiling
+        self._unverified = limits.unverified
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
-        self._unverified = unverified
         self._admit_soon = admit_soon
         self._now = now
-        self._kept = kept
         self._sleep = sleep
         self._spread = 0.0
         self._accepted = {
@@ -139,21 +136,23 @@ class Receiver:
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
-        unverified: Unverified,
+        limits: Limits,
         admit_soon: Callable[[], None],
-        kept: Kept | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> Self:
         """Make one as the settings say."""
         return cls(
             sources,
             inbox,
             rejected,
-            Buckets(config.ceiling_per_second, config.ceiling_burst, time.monotonic),
+            limits,
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
-            unverified=unverified,
             admit_soon=admit_soon,
-            kept=kept,
+            now=now,
+            sleep=sleep,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,7 +186,7 @@ class Receiver:
         if match is None:
             raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
         if scope["method"] != "POST":
-            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks are sent with POST", allow="POST")
+            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks must be sent with POST", allow="POST")
         source_id, event_type = match.groups()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         encoded = _is_encoded(headers)
@@ -225,8 +224,8 @@ class Receiver:
             raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
         self._below_ceiling(source_id, source)
 
-        if source.receipts_quota and self._kept is not None:
-            self._hold_to_quota(self._kept, source, len(delivery.body), adapter.resends)
+        if source.receipts_quota:
+            self._hold_to_quota(source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
         row = (
@@ -238,17 +237,20 @@ class Receiver:
         self._accepted[source.provider].inc()
         return receipt_id
 
-    def _hold_to_quota(self, kept: Kept, source: Source, size: int, resends: bool) -> None:
+    def _hold_to_quota(self, source: Source, size: int, resends: bool) -> None:
         """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
+        kept = self._limits.kept
+        if kept is None:
+            return
         if kept.is_over(source, 1 if resends else GRACE):
-            message = "the receipts that are kept of this tenant are as many bytes as its plan allows"
+            message = "the tenant has reached its plan's quota of receipts"
             raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
         kept.take(source.tenant_id, size)
 
     def _below_ceiling(self, key: str, source: Source) -> None:
         wait = self._ceiling.take(key)
         if wait:
-            message = "this source sends more than the ceiling allows"
+            message = "this source exceeds its rate limit"
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
     async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
@@ -291,7 +293,7 @@ class Receiver:
         url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
         weight = weight_of(url, headers, delivery.body)
         if not self._unverified.enter(weight):
-            message = "the source is not known here and cannot be asked for; try again"
+            message = "the source cannot be looked up; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         receipt_id = ids.receipt_id()
         row = (

@@ -16,6 +16,7 @@ from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_runtime.process.periodic import set_aside
+from trunkline_runtime.resilience import Pauses
 
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.providers.base import Secret, Source
@@ -112,7 +113,6 @@ class SourceMap:
         self._revision = 0  # all changes up to it were seen by the watch
         self._resets = 0
         self._dirty = asyncio.Event()
-        self.caught_up = False  # a watch is connected and its snapshot is complete
 
     def get(self, source_id: str) -> Source | None:
         """Return the source, or None when it is not known here (which is not yet a 404)."""
@@ -190,22 +190,20 @@ class SourceMap:
         self._dirty.set()
         return source
 
-    async def follow(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def follow(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Follow the tenant service for ever; what is known goes on serving while it cannot be reached."""
-        delay = 0.2
+        pauses = Pauses(0.2, 5.0)
         while True:
             if self._revision == 0:
                 self._doubt_all()
             try:
                 async for message in self._feed.watch(self._revision):
-                    delay = 0.2
+                    pauses.reset()
                     self._resting_until = -math.inf
                     self._apply(message)
             except TrunklineError as error:
-                log.warning("sources_watch_lost", reason=error.reason, retry_seconds=delay)
-            self.caught_up = False
-            await sleep(delay)
-            delay = min(delay * 2, 5.0)
+                log.warning("sources_watch_lost", reason=error.reason, retry_seconds=pauses.seconds)
+            await pauses.rest(sleep)
 
     def _apply(self, message: source_service_pb2.WatchSourcesResponse) -> None:
         self._revision = max(self._revision, message.revision)
@@ -225,7 +223,6 @@ class SourceMap:
                     s for s in self._unconfirmed if self._resolved[s].revision <= self._revision
                 ]:
                     self._forget(source_id)
-                self.caught_up = True
 
     def _doubt_all(self) -> None:
         """Whatever the snapshot that comes does not hold will be forgotten when it is complete."""
@@ -239,7 +236,7 @@ class SourceMap:
         self._sources.pop(source_id, None)
         self._dirty.set()
 
-    async def persist(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def persist(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Write the cache on disk after changes, for ever; several changes make one write.
 
         It is there for a restart without the tenant service: one that cannot be written is tried again, no more.

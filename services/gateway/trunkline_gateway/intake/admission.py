@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,25 +18,27 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from prometheus_client import Counter, Gauge
 from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import counter, gauge
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
 from trunkline_gateway.hooks.encodings import HEADER
+from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified, weight_of
+from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
 from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, set_aside
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.schema import (
     deleted_tenants,
@@ -50,11 +51,11 @@ from trunkline_gateway.schema import (
 
 log = get_logger(__name__)
 
-LAG = Gauge(
+LAG = gauge(
     "trunkline_admission_lag_seconds",
     "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
-ADMITTED = Counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
+ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
 _ENCODED = HEADER.encode()
 _SLICE = 32
@@ -92,32 +93,31 @@ class Admission:
         db: Database,
         queue: Queue,
         sources: SourceMap,
+        limits: Limits,
         *,
         keep_rejections: int,
         jobs_ready: Callable[[AbstractSet[str]], None],
-        unverified: Unverified,
         busy: Callable[[], bool] = lambda: False,
         batch: int = 256,
-        retry_undecided_seconds: float = 2.0,
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
-        is_over: Callable[[Source], bool] = lambda source: False,
+        pace: Pace = MACHINE,
     ):
         """Take every dependency.
 
-        `jobs_ready` is told the tenants for whom jobs were made; `unverified` counts the receipts that nobody can
-        judge yet; `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is
-        what providers post to; `is_over` says that a source's tenant has more than its quota: its new jobs go behind
-        those of the others; `busy` says that webhooks wait for the writer: then a backlog takes no more than its
-        share of it.
+        `limits` are the receiver's too: new jobs of a tenant over its quota go behind those of the others, and what
+        was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
+        `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
+        post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        Intervals: `admission.retry`, at which undecided receipts are looked at.
         """
         self._db = db
         self._queue = queue
         self._sources = sources
         self._keep_rejections = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
         self._jobs_ready = jobs_ready
-        self._unverified = unverified
+        self._unverified = limits.unverified
         self._busy = busy
         self._batch = batch
         self._backlog = backlog_of(db)
@@ -125,10 +125,11 @@ class Admission:
         self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
         self._event_row = itemgetter(*self._insert_events.columns)
         self._insert_links = BulkInsert(event_receipts)
-        self._retry_seconds = retry_undecided_seconds
+        self._pace = pace
+        self._retry_seconds = pace.interval("admission.retry", 2.0)
         self._events_days = events_days
         self._base_url = base_url
-        self._is_over = is_over
+        self._is_over = limits.is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._crowded = False  # when it looked
@@ -153,30 +154,30 @@ class Admission:
                 await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
             self._wake.clear()
             try:
-                began = time.monotonic()
+                began = self._pace.clock()
                 while await self.step():
                     if self._crowded:
-                        await asyncio.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE))
-                    began = time.monotonic()
+                        await self._pace.sleep(min(_LONGEST_PAUSE, (self._pace.clock() - began) * _PAUSE))
+                    began = self._pace.clock()
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
-                await asyncio.sleep(0.5)
+                await self._pace.sleep(0.5)
             except Exception as error:  # whatever it is, it must not end every source's admission
                 log.error("admission_failed", exc_info=error)
-                await asyncio.sleep(0.5)
+                await self._pace.sleep(0.5)
 
     async def _retry_for_ever(self) -> None:
         """Look again by the clock, however many webhooks come, and beside the loop that admits them."""
         while True:
             try:
-                if self._any_undecided or (self._shared and time.monotonic() > self._look_due):
-                    self._look_due = time.monotonic() + _LOOK_SECONDS
+                if self._any_undecided or (self._shared and self._pace.clock() > self._look_due):
+                    self._look_due = self._pace.clock() + _LOOK_SECONDS
                     await self.retry_undecided()
             except StoreError as error:
                 log.warning("undecided_not_looked_at", error=str(error))
             except Exception as error:  # whatever it is, it must not end every source's admission
                 log.error("undecided_failed", exc_info=error)
-            await asyncio.sleep(self._retry_seconds)
+            await self._pace.sleep(self._retry_seconds)
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""

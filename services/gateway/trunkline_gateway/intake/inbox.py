@@ -7,13 +7,12 @@ moved to the store: that is the probe.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
 
@@ -48,15 +47,18 @@ class SpoolingInbox:
         *,
         confirm_seconds: float,
         admit_soon: Callable[[], None],
+        pace: Pace = MACHINE,
     ):
-        """`spool.care` is called here, also the first time: see `open`."""
+        """`spool.care` is called here, also the first time: see `open`. Intervals: `inbox.look`, at the spool."""
+        self._pace = pace
+        self._look_seconds = pace.interval("inbox.look", _LOOK_SECONDS)
         self._store = store
         self._append = store.append
         self._stored = stored
         self._spool = spool
         self._drain = Drain(spool, store, stored, admit_soon)
         self._deadlines = Deadlines(confirm_seconds)
-        self._keeper = Keeper(spool, confirm_seconds)
+        self._keeper = Keeper(spool, confirm_seconds, pace.clock)
         self._down = False
         self._why = ""
         self._unknown = False  # rows in the spool whose floors have not been read
@@ -113,7 +115,7 @@ class SpoolingInbox:
     async def watch(self) -> None:
         """Give up on rows that are not confirmed in time; runs for as long as webhooks are taken."""
         while True:
-            await asyncio.sleep(self._deadlines.tick_seconds)
+            await self._pace.sleep(self._deadlines.tick_seconds)
             stands = self._deadlines.waiting and not self._confirmed
             self._still = self._still + 1 if stands else 0
             if self._confirmed:
@@ -125,14 +127,14 @@ class SpoolingInbox:
 
     async def recover(self) -> None:
         """Move what was spooled to the store whenever that is possible, for ever."""
-        floor_due = 0.0
+        floor_due, pace = 0.0, self._pace
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await pace.sleep(self._look_seconds)
             try:
                 await self._care()
                 await self._move()
-                if not self._down and time.monotonic() > floor_due:
-                    floor_due = time.monotonic() + _FLOOR_SECONDS
+                if not self._down and pace.clock() > floor_due:
+                    floor_due = pace.clock() + _FLOOR_SECONDS
                     await self._stored.raise_floor()
             except SpoolUnavailable as error:
                 log.warning("spool_failed", error=str(error))
@@ -154,8 +156,9 @@ class SpoolingInbox:
             return  # what was handed over before may still be committed: wait for its lot
         if self._drain.doubts:
             await self._drain.resolve()
+        pace = self._pace
         while True:
-            began, probing = time.monotonic(), self._down
+            began, probing = pace.clock(), self._down
             more = await self._drain.step(1 if probing else _BATCH)
             if self._drain.doubts or (self._down and not probing):
                 return  # the store failed again meanwhile
@@ -164,7 +167,7 @@ class SpoolingInbox:
             if not more:
                 return
             if self._store.crowded:
-                await asyncio.sleep(time.monotonic() - began)
+                await pace.sleep(pace.clock() - began)
 
     def _open_circuit(self, error: StoreError) -> None:
         self._why = str(error)

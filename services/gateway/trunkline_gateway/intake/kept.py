@@ -22,8 +22,6 @@ from trunkline_gateway.schema import kept_bytes, receipts, rejections, replays
 
 OVER = gauge("trunkline_tenants_over_quota", "Tenants whose receipts are more than their plan allows.")
 
-# Of senders that never resend so many times the quota is taken: what is not taken is lost for good.
-GRACE = 2
 REFRESH_SECONDS = 5.0
 
 # What a stored receipt weighs, as `weight_of` has it.

@@ -16,9 +16,9 @@ from trunkline_store.errors import StoreError
 
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.edge.unready import answering
+from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import ReceiptRow, Receiver
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, Keeper
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.providers.base import Delivery, Source
@@ -39,9 +39,9 @@ async def standing_by(
         return
     spool = Spool(config.spool_folder(), config.spool_max_bytes)
     inbox = StandbyInbox(spool, config.confirm_seconds)
-    # Nothing is looked at before the store is there: this bounds what is spooled until then.
-    unverified = Unverified(config.max_unverified, config.max_unverified_bytes)
-    receiver = Receiver.of(config, sources, inbox, _Forgotten(), unverified, lambda: None)
+    # Nothing is looked at before the store is there: its own limits bound what is spooled until then.
+    limits = Limits.of(config, asyncio.get_running_loop().time)
+    receiver = Receiver.of(config, sources, inbox, _Forgotten(), limits, lambda: None)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(spool.close)
         await inbox.care()

@@ -14,6 +14,7 @@ from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline.tenant.v1.call_service_pb2 import RecordCallStateRequest
 from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
@@ -28,7 +29,7 @@ _LOOK_SECONDS = 0.5
 _GATHER_SECONDS = 0.025
 # The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
 CLAIM_BYTES = 12 << 20
-_GONE = {"message": "its receipt is not there any more"}
+_GONE = {"message": "its receipt was deleted"}
 
 _ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)
@@ -64,8 +65,19 @@ async def _nobody(request: RecordCallStateRequest) -> None:
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
-    def __init__(self, db: Database, queue: Queue, shares: Shares, burials: Burials | None = None):
-        """Take the store, its queue, who is given how much of it, and what tells calls of jobs that claims bury."""
+    def __init__(
+        self,
+        db: Database,
+        queue: Queue,
+        shares: Shares,
+        burials: Burials | None = None,
+        pace: Pace = MACHINE,
+    ):
+        """Take the store, its queue, who is given how much of it, and what tells calls of jobs that claims bury.
+
+        Intervals: `jobs.look`, at which a waiting claim looks for jobs that became due by time alone.
+        """
+        self._look_seconds = pace.interval("jobs.look", _LOOK_SECONDS)
         self.burials = burials or Burials(_nobody)
         self._db = db
         self._queue = queue
@@ -126,7 +138,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             if left <= 0:
                 break
             try:
-                await asyncio.wait_for(self._ready.wait(), min(left, _LOOK_SECONDS))
+                await asyncio.wait_for(self._ready.wait(), min(left, self._look_seconds))
             except TimeoutError:
                 continue
         return pb.ClaimJobsResponse()
@@ -178,6 +190,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             row = rows.get((job.tenant_id, job.subject))
             if row is None:  # such a job must not fail the claim of all the others, for ever
                 ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                _tell_event(conn, ended, finished=False)
                 _add(told, ended, job.lease_token, _GONE["message"])
                 buried += 1
             else:

@@ -1,17 +1,21 @@
-"""Wiring of the role `work`: channels, breakers, stages and the worker, from one config."""
+"""The wiring of the role `work`: channels, breakers, stages and the worker, from one config."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import MetricsEndpoint
 from trunkline_runtime.process import garbage
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.channels import Channels
 
@@ -21,7 +25,7 @@ from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.lookups import Lookups
 from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.pipeline.stages import Stages
-from trunkline_gateway.pipeline.worker import Worker
+from trunkline_gateway.pipeline.worker import Jobs, Worker
 
 log = logs.get_logger(__name__)
 
@@ -29,8 +33,59 @@ log = logs.get_logger(__name__)
 IDENTITY = "gateway"
 
 
-async def run_worker(config: WorkerConfig, *, stop: asyncio.Event | None = None, name: str = "") -> None:
-    """Work until `stop` is set, or SIGTERM or SIGINT comes. Raises ConfigError.
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """The parts, wired. Nothing is claimed before `worker.run`, and nothing is connected before the first claim."""
+
+    config: WorkerConfig
+    channels: Channels
+    clients: Clients
+    stages: Stages
+    worker: Worker
+
+
+@asynccontextmanager
+async def build(
+    config: WorkerConfig,
+    *,
+    name: str = "",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    pace: Pace = MACHINE,
+    jobs: Jobs | None = None,
+    make_clients: Callable[[Breakers], Clients] | None = None,
+) -> AsyncIterator[WorkerParts]:
+    """Wire one worker; its channels are closed at the end of the block. Raises ConfigError.
+
+    `name` is unique among the workers that run. `jobs` and `make_clients` stand in for the gateway and for the other
+    services.
+    """
+    channels = Channels(TokenSigner(config.suite_key, IDENTITY))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(channels.close)
+        breakers = Breakers(
+            config.breaker_failures,
+            config.breaker_seconds,
+            (TENANT, AUDIO, AI),
+            slow=(AUDIO,),
+            now=lambda: now().timestamp(),
+        )
+        clients = make_clients(breakers) if make_clients else _clients(config, channels, breakers)
+        sources = Sources(clients.resolve, config.source_seconds, now=pace.clock)
+        lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
+        stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
+        worker = Worker(
+            jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address)),
+            stages.process,
+            config,
+            name or _unique_name(),
+            now=now,
+            tell_dead=stages.told_dead,
+        )
+        yield WorkerParts(config, channels, clients, stages, worker)
+
+
+async def serve(config: WorkerConfig) -> None:
+    """Work until SIGTERM or SIGINT. Raises ConfigError.
 
     It needs nothing to be up: it waits for the gateway, and jobs wait for the other services.
     """
@@ -38,11 +93,8 @@ async def run_worker(config: WorkerConfig, *, stop: asyncio.Event | None = None,
         stack.callback(tracing.configure("worker", config.otlp_endpoint))
         metrics = MetricsEndpoint(config.metrics_address, "TRUNKLINE_WORKER_METRICS_ADDRESS")
         stack.callback(metrics.close)
-        if stop is None:
-            stop = stack.enter_context(stop_requested())
-        channels = Channels(TokenSigner(config.suite_key, IDENTITY))
-        stack.push_async_callback(channels.close)
-        worker = build_worker(config, channels, name or _unique_name())
+        stop: asyncio.Event = stack.enter_context(stop_requested())
+        worker = (await stack.enter_async_context(build(config))).worker
         garbage.settle()
         log.info(
             "started",
@@ -54,20 +106,13 @@ async def run_worker(config: WorkerConfig, *, stop: asyncio.Event | None = None,
         log.info("stopped", worker=worker.name)
 
 
-def build_worker(config: WorkerConfig, channels: Channels, name: str) -> Worker:
-    """Wire one worker over open channels."""
-    breakers = Breakers(config.breaker_failures, config.breaker_seconds, (TENANT, AUDIO, AI), slow=(AUDIO,))
-    clients = Clients.over(
+def _clients(config: WorkerConfig, channels: Channels, breakers: Breakers) -> Clients:
+    return Clients.over(
         breakers,
         tenant=channels.get(config.tenant_address),
         audio=channels.get(config.audio_address),
         ai=channels.get(config.ai_address),
     )
-    sources = Sources(clients.resolve, config.source_seconds)
-    lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
-    stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
-    jobs = job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
-    return Worker(jobs, stages.process, config, name, tell_dead=stages.told_dead)
 
 
 def _unique_name() -> str:

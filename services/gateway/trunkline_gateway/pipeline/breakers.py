@@ -22,7 +22,7 @@ class CircuitOpen(Exception):
     """The service failed too often and is left alone for `retry_after` more seconds."""
 
     def __init__(self, service: str, retry_after: float):
-        super().__init__(f"the {service} service is left alone after failures in a row")
+        super().__init__(f"the {service} service is not called for a while after consecutive failures")
         self.service = service
         self.retry_after = retry_after
 
@@ -38,13 +38,21 @@ def is_outage(error: BaseException) -> bool:
 class Breakers:
     """The breakers of one worker."""
 
-    def __init__(self, failures: int, seconds: float, services: tuple[str, ...], slow: tuple[str, ...] = ()):
-        """Open after `failures` outages in a row, for `seconds`.
+    def __init__(
+        self,
+        failures: int,
+        seconds: float,
+        services: tuple[str, ...],
+        slow: tuple[str, ...] = (),
+        now: Callable[[], float] = time.time,
+    ):
+        """Open after `failures` outages in a row, for `seconds`. `now` is purgatory's clock, which is the machine's.
 
         A deadline that passed tells that a service hangs; of a `slow` one, only that one recording is long.
         """
         self._seconds = seconds
         self._slow = slow
+        self._now = now
         self._factory = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=seconds)
         self._factory.add_listener(self._changed)
         self._exclude: list[Any] = [asyncio.CancelledError, (Exception, lambda error: not is_outage(error))]
@@ -63,7 +71,7 @@ class Breakers:
             async with breaker:
                 return await ask()
         except OpenedState as opened:
-            raise CircuitOpen(service, max(0.05, opened.opened_at + self._seconds - time.time())) from None
+            raise CircuitOpen(service, max(0.05, opened.opened_at + self._seconds - self._now())) from None
 
     @staticmethod
     def _changed(service: str, kind: str, event: Any) -> None:

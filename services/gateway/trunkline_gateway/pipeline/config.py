@@ -17,53 +17,59 @@ class WorkerConfig(CommonConfig):
 
     metrics_address: str = setting(
         "127.0.0.1:9094",
-        "host:port that serves /metrics over HTTP; empty or port 0 turns it off",
+        "the address that serves /metrics over HTTP; empty or port 0 turns it off",
         form=forms.MAYBE_LISTEN,
     )
     gateway_address: str = setting(
-        "127.0.0.1:50050", "where the gateway's gRPC is, which hands out the jobs", form=forms.ADDRESS
+        "127.0.0.1:50050", "the address of the gateway's gRPC, which hands out jobs", form=forms.ADDRESS
     )
-    audio_address: str = setting("127.0.0.1:50052", "where the audio service is", form=forms.ADDRESS)
-    ai_address: str = setting("127.0.0.1:50053", "where the ai service is", form=forms.ADDRESS)
-    worker_concurrency: int = setting(16, "jobs worked on at once", least=1, most=1000)
+    audio_address: str = setting("127.0.0.1:50052", "the address of the audio service", form=forms.ADDRESS)
+    ai_address: str = setting("127.0.0.1:50053", "the address of the ai service", form=forms.ADDRESS)
+    worker_concurrency: int = setting(
+        16, "the number of jobs that a worker processes at once", least=1, most=1000
+    )
     lease_seconds: float = setting(
         15.0,
-        "how long a lease lasts, and a job of a killed worker waits; renewed at a third of it while work goes on",
+        "how long a lease lasts, which is also how long the job of a killed worker waits; the worker "
+        "renews a lease after each third of this time",
         least=1,
         most=3600,
     )
-    claim_wait_seconds: float = setting(20.0, "how long one claim waits for a job", least=0, most=60)
+    claim_wait_seconds: float = setting(20.0, "how long a claim waits for a job", least=0, most=60)
     checkpoint_after_seconds: float = setting(
         0.2,
-        "a stage that lasts longer is told to the gateway, so that a crash resumes at it",
+        "the worker reports a stage that lasts longer than this to the gateway, so that the job resumes "
+        "there after a crash",
         least=0,
         most=3_600,
     )
     source_seconds: float = setting(
-        30.0, "how long a source's settings are used before they are asked for again", least=0, most=3_600
+        30.0, "how long the worker uses a source's settings before it reads them again", least=0, most=3_600
     )
     recording_wait_seconds: float = setting(
         86_400.0,
-        "how long a recording, or a service that cannot be reached, is waited for before a dead letter",
+        "how long an event waits for a recording or an unreachable service before it becomes a dead letter",
         least=0,
         most=2_592_000,
     )
     degraded_retry_seconds: float = setting(
         30.0,
-        "how soon a call that was analysed by the local engine in place of the configured one is analysed again;"
-        " the longer it lasts, the later",
+        "how soon a call with a degraded analysis is analysed again; the interval increases with each try",
         least=0.1,
         most=86_400,
     )
     lookup_origins: str = setting(
         "",
-        "where calls may be looked up beside Twilio's own hosts: origins such as http://127.0.0.1:9000, with commas"
-        " between them",
+        "the origins, in addition to Twilio's own hosts, where the worker can look up calls; "
+        "comma-separated, such as http://127.0.0.1:9000",
         form=forms.ORIGINS,
     )
     breaker_failures: int = setting(
-        5, "failures in a row after which a service is left alone", least=1, most=1_000
+        5,
+        "the number of consecutive failures after which the worker stops calling a service",
+        least=1,
+        most=1_000,
     )
     breaker_seconds: float = setting(
-        5.0, "for how long it is left alone before it is tried again", least=0.01, most=3_600
+        5.0, "how long the worker stops calling the service before it tries again", least=0.01, most=3_600
     )

@@ -65,7 +65,7 @@ class Degraded(Exception):
     """The call is recorded with the answer of a lesser engine; `retry_after` seconds are the shortest wait."""
 
     def __init__(self, retry_after: float):
-        super().__init__("recorded with a lesser engine's answer, until the configured one answers")
+        super().__init__("recorded with a degraded analysis, until the configured engine answers")
         self.retry_after = retry_after
 
 

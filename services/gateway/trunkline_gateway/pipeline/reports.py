@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.resilience import Pauses
 
 from trunkline_gateway.pipeline.clients import Method, unary
 
@@ -95,13 +96,12 @@ class Reporter:
     async def _send(self, request: pb.ReportJobsRequest) -> pb.ReportJobsResponse:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
-        delay = 0.1
+        pauses = Pauses(0.1, 2.0)
         while True:
             try:
                 return await unary(self._report, request, _CALL_SECONDS)
             except TrunklineError as error:
-                if not error.transient or loop.time() + delay > until:
+                if not error.transient or loop.time() + pauses.seconds > until:
                     raise
-                log.warning("report_delayed", reason=error.reason, retry_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
+                log.warning("report_delayed", reason=error.reason, retry_seconds=pauses.seconds)
+            await pauses.rest()

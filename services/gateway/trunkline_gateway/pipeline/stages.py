@@ -21,6 +21,7 @@ from trunkline_runtime.rpc.channels import acting_for
 
 from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
+from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.pipeline import call_requests, truncation
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
@@ -93,7 +94,10 @@ class Stages:
         job = run.job
         async with run.at(NORMALISE):
             source = await self._sources.get(job.source)
-            facts = adapter_for(source.provider).normalise(source, job.event_type, job.body, job.content_type)
+            normalise, body = adapter_for(source.provider).normalise, job.body
+            given = (source, job.event_type, body, job.content_type)
+            # A megabyte of JSON takes tens of milliseconds, and the leases of other jobs are kept on this loop.
+            facts = await asyncio.to_thread(normalise, *given) if is_heavy(body) else normalise(*given)
         run.warnings = facts.warnings
         return source, facts
 

@@ -28,7 +28,7 @@ def warnings(facts: Facts, transcript: transcript_pb2.Transcript) -> tuple[str, 
     if there >= _least_seconds(facts):
         return ()
     announced = facts.call.recording_duration.ToTimedelta().total_seconds()
-    return (f"TRUNCATED: the recording has {there:.1f} s of the {announced:g} s that the webhook says",)
+    return (f"TRUNCATED: the recording has {there:.1f} s of the {announced:g} s that the webhook states",)
 
 
 def _least_seconds(facts: Facts) -> float:

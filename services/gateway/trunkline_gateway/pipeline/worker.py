@@ -13,6 +13,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.logs import bind, get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
+from trunkline_runtime.resilience import Pauses
 
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Method, unary
@@ -106,22 +107,21 @@ class Worker:
         It waits at the gateway, for jobs and for a free slot: nothing polls here, and the gateway always knows
         how many slots are free, which a number in a claim that waits would tell it too late.
         """
-        delay = 0.1
+        pauses = Pauses(0.1, 3.0)
         while True:
             try:
                 if await self._claim():
-                    delay = 0.1
+                    pauses.reset()
                     continue
             except TrunklineError as error:
                 log.warning(
                     "claim_failed",
                     reason=error.reason,
-                    retry_seconds=delay,
+                    retry_seconds=pauses.seconds,
                     address=self._config.gateway_address,
                     setting="TRUNKLINE_WORKER_GATEWAY_ADDRESS",
                 )
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 3.0)
+            await pauses.rest()
 
     async def _claim(self) -> bool:
         """Claim once. False: the gateway answered "none" without waiting, as it does while it stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -81,6 +82,11 @@ class RecordingRequest:
     url_field: str = ""  # see FetchRecordingRequest.url_field
 
 
+def link_key(url: str) -> str:
+    """Return what tells a file by its link. Signed links change with every sending: what is before the query stays."""
+    return hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class MediaRequest:
     """Where a file of a message is and what to show there. Never stored, never logged."""
@@ -109,7 +115,6 @@ class Facts:
     rank: int  # see RecordCallRequest.rank
     stages: tuple[str, ...]  # of FETCH, TRANSCRIBE, ANALYSE, RECORD
     recording: RecordingRequest | None = None
-    recording_pending: bool = False  # the event promises a recording that is not there yet
     recording_problem: str = ""  # why the recording that the event names cannot be asked for
     text: str = field(default="", repr=False)  # to analyse in place of a transcript
     event_time: datetime | None = None

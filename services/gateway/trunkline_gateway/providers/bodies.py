@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from trunkline_gateway.api.json_bounds import TooMuch, check
+from trunkline_gateway.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
 
 FORM = "application/x-www-form-urlencoded"

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from trunkline.tenant.v1 import source_pb2
 
 from trunkline_gateway.providers import mapped
-from trunkline_gateway.providers.base import Delivery, Facts, Identity, Rejected, Source
+from trunkline_gateway.providers.base import Delivery, Identity, Rejected, Source
 from trunkline_gateway.providers.bodies import JsonBody
-from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.signing import (
     base64_hmac,
     formed_key,
@@ -52,7 +51,7 @@ class _Plan:
     tolerance_seconds: float
 
 
-class GenericHmac:
+class GenericHmac(mapped.Mapped):
     """The rules that a source's HmacOptions state."""
 
     resends = False
@@ -90,24 +89,12 @@ class GenericHmac:
         path = source.hmac.dedup_path if source.hmac is not None else ""
         body = JsonBody(delivery.body)
         dedup = mapped.required_at(body.members, path) if path else hashlib.sha256(delivery.body).hexdigest()
-        return Identity(
-            dedup_fields=(dedup,),
-            call_aliases=mapped.call_aliases(source, body),
-            event_time=mapped.event_time(source, body),
-        )
-
-    def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
-        """See `Adapter.normalise`."""
-        return mapped.normalise(source, body)
-
-    def looked_up(self, source: Source, body: bytes) -> CallFacts:
-        """See `Adapter.looked_up`: nothing is ever asked for."""
-        return CallFacts(source, "")
+        return mapped.identity(source, body, dedup)
 
     def _plan(self, source: Source) -> _Plan:
         options = source.hmac
         if options is None or not options.header:
-            raise Rejected("the source does not say how its sender signs (hmac.header)")
+            raise Rejected("the source does not configure its sender's signature (hmac.header)")
         plan = self._plans.get(id(options))
         if plan is None:
             if len(self._plans) >= _PLANS_MOST:  # sources were changed that often: start over

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +15,11 @@ from trunkline_gateway.providers.base import (
     RECORD,
     TRANSCRIBE,
     Facts,
+    Identity,
     Malformed,
     RecordingRequest,
     Source,
+    link_key,
 )
 from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.call_facts import CallFacts
@@ -57,6 +58,25 @@ def call_aliases(source: Source, body: JsonBody) -> tuple[str, ...]:
     if source.mapping is None or not source.mapping.call_id:
         return ()
     return (required_at(body.members, source.mapping.call_id),)
+
+
+class Mapped:
+    """What adapters share whose payloads a source's mapping explains; how they are signed is their own."""
+
+    def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
+        """See `Adapter.normalise`."""
+        return normalise(source, body)
+
+    def looked_up(self, source: Source, body: bytes) -> CallFacts:
+        """See `Adapter.looked_up`: nothing is ever asked for."""
+        return CallFacts(source, "")
+
+
+def identity(source: Source, body: JsonBody, dedup: str) -> Identity:
+    """Return what an event is known by: `dedup`, and what the mapping finds."""
+    return Identity(
+        dedup_fields=(dedup,), call_aliases=call_aliases(source, body), event_time=event_time(source, body)
+    )
 
 
 def event_time(source: Source, body: JsonBody) -> datetime | None:
@@ -121,6 +141,4 @@ def _recording(source: Source, url: str | None) -> tuple[RecordingRequest | None
     headers = {}
     if source.fetch_credential and source.api_base_url and same_origin(url, source.api_base_url):
         headers["Authorization"] = f"Bearer {source.fetch_credential}"
-    # Signed links change with every sending; what is in front of the query is the same recording.
-    key = hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32]
-    return RecordingRequest(key=key, url=url, headers=headers), ""
+    return RecordingRequest(key=link_key(url), url=url, headers=headers), ""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from google.protobuf.duration_pb2 import Duration
 
-from trunkline_gateway.api.json_bounds import TooMuch, check
+from trunkline_gateway.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
 from trunkline_gateway.providers.bodies import form_members, is_form, parse_json
 from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from trunkline.tenant.v1 import source_pb2
 
 from trunkline_gateway.providers import mapped
-from trunkline_gateway.providers.base import Delivery, Facts, Identity, Malformed, Rejected, Source
+from trunkline_gateway.providers.base import Delivery, Identity, Malformed, Rejected, Source
 from trunkline_gateway.providers.bodies import JsonBody
-from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.scalars import clean
 from trunkline_gateway.providers.signing import (
     base64_hmac,
@@ -23,7 +22,7 @@ from trunkline_gateway.providers.signing import (
 TOLERANCE_SECONDS = 300
 
 
-class StandardWebhooks:
+class StandardWebhooks(mapped.Mapped):
     """The rules of standardwebhooks.com, and the same under the names that Svix gives the headers."""
 
     resends = True
@@ -61,20 +60,7 @@ class StandardWebhooks:
         message_id = clean(delivery.headers.get(name, ""), 257)
         if not message_id or len(message_id) > 256:
             raise Malformed(f"the header {name} must be 1 to 256 characters")
-        body = JsonBody(delivery.body)
-        return Identity(
-            dedup_fields=(message_id,),
-            call_aliases=mapped.call_aliases(source, body),
-            event_time=mapped.event_time(source, body),
-        )
-
-    def normalise(self, source: Source, event_type: str, body: bytes, content_type: str) -> Facts:
-        """See `Adapter.normalise`."""
-        return mapped.normalise(source, body)
-
-    def looked_up(self, source: Source, body: bytes) -> CallFacts:
-        """See `Adapter.looked_up`: nothing is ever asked for."""
-        return CallFacts(source, "")
+        return mapped.identity(source, JsonBody(delivery.body), message_id)
 
 
 def _family(headers: Mapping[str, str]) -> str:

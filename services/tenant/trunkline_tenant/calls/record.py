@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import call_pb2, tenant_pb2
+from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import NotFound
 from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_json, to_microseconds
@@ -25,7 +26,6 @@ from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.calls.facts import Stamp, Statement, join, said_state, without_old_state
 from trunkline_tenant.leads import rows as lead_rows
 from trunkline_tenant.schema import call_aliases, calls, tenants
-from trunkline_tenant.times import timestamp
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _CALLS: sa.BindParameter[Any] = sa.bindparam("calls", expanding=True)

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from trunkline.tenant.v1 import call_pb2
+from trunkline_runtime.api.times import timestamp, utc
 
 from trunkline_tenant import ids
 from trunkline_tenant.calls.facts import Stamp, Statement
 from trunkline_tenant.leads import phone_numbers
-from trunkline_tenant.times import timestamp, utc
 
 # The columns that showing a call needs.
 SHOWN = (

@@ -10,17 +10,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.api import resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.filters import FieldType, Value
+from trunkline_runtime.api.times import utc
 from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store import Database
+from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.calls import call_events, facts, record
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
-from trunkline_tenant.lists import Filter, Page, by_enum, conditions
+from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import call_aliases, calls
-from trunkline_tenant.times import utc
 
 _MOST_ID = 256
 _SURELY_GOOD = 253_000_000_000  # seconds since 1970, in the year 9987: what lies beyond is looked at closely
@@ -111,7 +112,9 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
     ) -> call_service_pb2.ListCallsResponse:
         """List a tenant's calls by the time they began."""
         rows, token = await self._db.read(page_of(request).fetch, staleness=self._staleness)
-        return call_service_pb2.ListCallsResponse(calls=map(call_rows.shown, rows), next_page_token=token)
+        return call_service_pb2.ListCallsResponse(
+            calls=[call_rows.shown(row._mapping) for row in rows], next_page_token=token
+        )
 
 
 def page_of(request: call_service_pb2.ListCallsRequest) -> Page:
@@ -124,9 +127,7 @@ def page_of(request: call_service_pb2.ListCallsRequest) -> Page:
     return Page(
         select=sa.select(*shown).where(calls.c.tenant_id == tenant, *where),
         key=[by, calls.c.call_id],
-        size=request.page_size,
-        token=request.page_token,
-        asked=("ListCalls", tenant, request.filter, request.order_by),
+        place=paging.place_of(request, "ListCalls", tenant, request.filter, request.order_by),
         descending=not field or direction == "desc",
     )
 

@@ -13,15 +13,16 @@ import sqlalchemy as sa
 from google.protobuf import empty_pb2
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc, tenant_pb2
-from trunkline_runtime.api import resources
+from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import timestamp, utc
 from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
+from trunkline_store.records.expiry import is_over
+from trunkline_store.records.keyset import Page
 
-from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import api_keys, tenants
 from trunkline_tenant.tenants import rows as tenant_rows
-from trunkline_tenant.times import timestamp, utc
 
 PREFIX = "tl_"
 OPERATOR_PREFIX = "tl_op_"
@@ -49,7 +50,7 @@ class LocalAuthenticator:
         known = bytes(row["secret_hash"]) if row is not None else bytes(hashlib.sha256().digest_size)
         if not hmac.compare_digest(_hash(secret), known) or row is None:
             raise _nobody()
-        if row["expire_time"] is not None and row["expire_time"] <= self._db.clock.now():
+        if is_over(row["expire_time"], self._db.clock.now()):
             raise Unauthenticated("the API key has expired", reason="API_KEY_EXPIRED")
         if row["tenant_state"] != tenant_pb2.TENANT_STATE_ACTIVE:
             raise Unauthenticated("the tenant is suspended", reason="TENANT_SUSPENDED")
@@ -91,11 +92,11 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         """List a tenant's keys by id, without the keys themselves."""
         tenant = resources.tenant_of(request.parent, field="parent")
         select = sa.select(api_keys).where(api_keys.c.tenant_id == tenant)
-        page = Page(
-            select, [api_keys.c.key_id], request.page_size, request.page_token, ("ListApiKeys", tenant)
-        )
+        page = Page(select, [api_keys.c.key_id], paging.place_of(request, "ListApiKeys", tenant))
         rows, token = await self._db.read(page.fetch)
-        return api_key_service_pb2.ListApiKeysResponse(api_keys=map(shown, rows), next_page_token=token)
+        return api_key_service_pb2.ListApiKeysResponse(
+            api_keys=[shown(row._mapping) for row in rows], next_page_token=token
+        )
 
     async def DeleteApiKey(
         self, request: api_key_service_pb2.DeleteApiKeyRequest, context: object

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2
+from trunkline_runtime.api.times import timestamp
 from trunkline_store.declare import by_index
 from trunkline_store.hot import Hot
 from trunkline_store.types import to_microseconds
 
 from trunkline_tenant.schema import calls, leads
-from trunkline_tenant.times import timestamp
 
 _TENANT: sa.BindParameter[Any] = sa.bindparam("tenant")
 _LEAD: sa.BindParameter[Any] = sa.bindparam("lead")

@@ -8,14 +8,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2, lead_service_pb2, lead_service_pb2_grpc
-from trunkline_runtime.api import resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
+from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.leads import rows as lead_rows
-from trunkline_tenant.lists import Filter, Page, by_enum, conditions
+from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import leads
 
 
@@ -51,13 +52,13 @@ class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
         page = Page(
             select=sa.select(leads).where(leads.c.tenant_id == tenant, *conditions(request.filter, FILTERS)),
             key=[leads.c.last_call_time, leads.c.lead_id],
-            size=request.page_size,
-            token=request.page_token,
-            asked=("ListLeads", tenant, request.filter),
+            place=paging.place_of(request, "ListLeads", tenant, request.filter),
             descending=True,
         )
         rows, token = await self._db.read(page.fetch, staleness=self._staleness)
-        return lead_service_pb2.ListLeadsResponse(leads=map(lead_rows.shown, rows), next_page_token=token)
+        return lead_service_pb2.ListLeadsResponse(
+            leads=[lead_rows.shown(row._mapping) for row in rows], next_page_token=token
+        )
 
 
 def _get(conn: Connection, tenant: str, lead: str) -> lead_pb2.Lead:

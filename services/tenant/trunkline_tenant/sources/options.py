@@ -56,15 +56,15 @@ def _problems(source: source_pb2.Source, needs_account: bool) -> Iterator[Proble
     name = _NAMES[provider]
     if provider == provider_pb2.PROVIDER_GENERIC_HMAC:
         if not source.hmac.header:
-            yield "source.hmac", "is required: which header of the sender carries the signature"
+            yield "source.hmac", "is required: the header with the sender's signature"
         yield from _hmac_problems(source.hmac)
     elif source.HasField("hmac"):
-        yield "source.hmac", f"is for generic senders only: {name} signs in its own way"
+        yield "source.hmac", f"is only for generic senders; {name} has its own signature"
     if source.HasField("mapping"):
         if provider in _MAPPED:
             yield from _mapping_problems(source.mapping)
         else:
-            yield "source.mapping", f"is not for {name}, whose payloads are known"
+            yield "source.mapping", f"is not for {name}, whose payloads have a known form"
     if needs_account and provider == provider_pb2.PROVIDER_CALLRAIL and not source.provider_account:
         yield (
             "source.provider_account",
@@ -82,7 +82,7 @@ def _problems(source: source_pb2.Source, needs_account: bool) -> Iterator[Proble
 
 def _hmac_problems(hmac: source_pb2.HmacOptions) -> Iterator[Problem]:
     if hmac.timestamp_header and hmac.timestamp_part:
-        yield "source.hmac.timestamp_part", "is in place of timestamp_header: only one of them tells the time"
+        yield "source.hmac.timestamp_part", "replaces timestamp_header; set only one of them"
     timed = bool(hmac.timestamp_header or hmac.timestamp_part)
     if hmac.signed_content and hmac.signed_content.count("{body}") != 1:
         yield "source.hmac.signed_content", "must hold {body} once"

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2, tenant_pb2
+from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import NotFound
 
 from trunkline_tenant import ids
@@ -18,7 +19,6 @@ from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_changes, source_secrets, sources, tenants
 from trunkline_tenant.sources import secret_rows
 from trunkline_tenant.tenants.plans import quotas_of
-from trunkline_tenant.times import timestamp
 
 _COLUMNS_AND_DERIVED = {
     "name",

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2
 from trunkline_runtime.api.resources import new_id
+from trunkline_runtime.api.times import timestamp
 from trunkline_store import Database
+from trunkline_store.records.expiry import is_over
 
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_secrets as table
-from trunkline_tenant.times import timestamp
 
 SIGNING = "signing"
 FETCHING = "fetching"
@@ -27,11 +28,7 @@ _A_TURN = 200
 
 def signing(rows: Sequence[Mapping[Any, Any]], now: datetime) -> list[Mapping[Any, Any]]:
     """Return the rows of the source's own secrets that verify now, the newest first."""
-    return [
-        row
-        for row in rows
-        if row["purpose"] == SIGNING and (row["expire_time"] is None or row["expire_time"] > now)
-    ]
+    return [row for row in rows if row["purpose"] == SIGNING and not is_over(row["expire_time"], now)]
 
 
 def verifying(rows: Sequence[Mapping[Any, Any]], now: datetime) -> list[Mapping[Any, Any]]:

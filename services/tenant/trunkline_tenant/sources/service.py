@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 import sqlalchemy as sa
 from google.protobuf import empty_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, source_service_pb2_grpc
-from trunkline_runtime.api import resources
+from trunkline_runtime.api import paging, resources
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
+from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.crypto import SecretBox
-from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import sources
 from trunkline_tenant.sources import options as source_options
 from trunkline_tenant.sources import rows as source_rows
@@ -72,10 +72,10 @@ class SourceService(source_service_pb2_grpc.SourceServiceServicer):
         key = [sources.c.tenant_id, sources.c.source_id]
         if tenant != resources.WILDCARD:
             select, key = select.where(sources.c.tenant_id == tenant), [sources.c.source_id]
-        page = Page(select, key, request.page_size, request.page_token, ("ListSources", tenant))
+        page = Page(select, key, paging.place_of(request, "ListSources", tenant))
         rows, token = await self._db.read(page.fetch)
         return source_service_pb2.ListSourcesResponse(
-            sources=map(source_rows.shown, rows), next_page_token=token
+            sources=[source_rows.shown(row._mapping) for row in rows], next_page_token=token
         )
 
     async def UpdateSource(

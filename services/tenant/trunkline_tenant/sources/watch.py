@@ -17,7 +17,7 @@ from trunkline_tenant.sources import changes
 from trunkline_tenant.sources import rows as source_rows
 from trunkline_tenant.sources.changes import Change, Reach
 
-_A_PAGE = 200
+SNAPSHOT_PAGE = 200
 
 
 class Bell:
@@ -50,7 +50,7 @@ class _Seen:
 
 
 class Watch:
-    """Watches over one store, which is looked at every `poll_seconds` even if no bell rang."""
+    """Watches over one store, looked at every `poll_seconds` even if no bell rang, `page` changes at a time."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Watch:
         poll_seconds: float,
         heartbeat_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
+        page: int = SNAPSHOT_PAGE,
     ) -> None:
         self._db = db
         self._box = box
@@ -68,6 +69,7 @@ class Watch:
         self._poll_seconds = poll_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._monotonic = monotonic
+        self._page = page
 
     async def follow(self, after: int) -> AsyncIterator[source_service_pb2.WatchSourcesResponse]:
         """Give what changed after a revision, then changes as they happen, until the bell is closed.
@@ -92,7 +94,7 @@ class Watch:
                     yield answer(upserted=source, revision=after)
                 elif not fresh:
                     yield answer(deleted_source_id=change.source_id, revision=after)
-            if len(seen.changes) == _A_PAGE:
+            if len(seen.changes) == self._page:
                 continue
             fresh = False
             now = self._monotonic()
@@ -107,6 +109,6 @@ class Watch:
         reach = changes.reach(conn)
         if reach.revision <= after:
             return _Seen(reach, (), {})
-        found = changes.since(conn, after, _A_PAGE)
+        found = changes.since(conn, after, self._page)
         there = [change.source_id for change in found if not change.deleted]
         return _Seen(reach, found, source_rows.resolve(conn, self._box, there, self._db.clock.now()))

@@ -116,7 +116,7 @@ def update(
     source = source_rows.shown(row)
     masks.check_etag(wanted.etag, source.etag, wanted.name)
     if wanted.provider not in (0, source.provider):
-        raise InvalidArgument("source.provider", "cannot be changed: create another source")
+        raise InvalidArgument("source.provider", "cannot be changed; create another source")
     secrets = SourceSecrets(conn, box, tenant, source_id)
     old = [secret_rows.opened(box, s) for s in secrets.rows() if s["purpose"] == secret_rows.FETCHING]
     new = [wanted.fetch_credential.strip()] if wanted.fetch_credential.strip() else []

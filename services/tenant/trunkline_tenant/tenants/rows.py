@@ -8,12 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import tenant_pb2
+from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import NotFound
 
 from trunkline_tenant import ids
 from trunkline_tenant.schema import tenants
 from trunkline_tenant.tenants.plans import quotas_of
-from trunkline_tenant.times import timestamp
 
 
 def load(conn: Connection, tenant: str) -> Mapping[Any, Any]:

@@ -10,18 +10,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
-from trunkline_runtime.api import resources
+from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import AlreadyExists, InvalidArgument
 from trunkline_runtime.identity.callers import CallerKind, current_caller
 from trunkline_store import Database, insert_if_absent
+from trunkline_store.records.keyset import Page
 
 from trunkline_tenant import masks, requests
-from trunkline_tenant.lists import Page
 from trunkline_tenant.schema import tenants
 from trunkline_tenant.sources import changes
 from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
-from trunkline_tenant.times import timestamp
 
 _CREATE = "CreateTenant"
 _CHANGEABLE = ("display_name", "state", "retention", "plan")
@@ -59,10 +59,12 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         confined = current_caller().tenant
         if confined is not None:
             select = select.where(tenants.c.tenant_id == confined)
-        asked = ("ListTenants", confined or "")
-        page = Page(select, [tenants.c.tenant_id], request.page_size, request.page_token, asked)
+        place = paging.place_of(request, "ListTenants", confined or "")
+        page = Page(select, [tenants.c.tenant_id], place)
         rows, token = await self._db.read(page.fetch)
-        return tenant_service_pb2.ListTenantsResponse(tenants=map(shown, rows), next_page_token=token)
+        return tenant_service_pb2.ListTenantsResponse(
+            tenants=[shown(row._mapping) for row in rows], next_page_token=token
+        )
 
     async def UpdateTenant(
         self, request: tenant_service_pb2.UpdateTenantRequest, context: object
@@ -95,14 +97,14 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
     ) -> tenant_service_pb2.ListTombstonesResponse:
         """List what is left of deleted tenants, to the gateway."""
         select = sa.select(tenants).where(tenants.c.state == tenant_pb2.TENANT_STATE_DELETED)
-        page = Page(select, [tenants.c.tenant_id], request.page_size, request.page_token, ("ListTombstones",))
+        page = Page(select, [tenants.c.tenant_id], paging.place_of(request, "ListTombstones"))
         rows, token = await self._db.read(page.fetch)
         answer = tenant_service_pb2.ListTombstonesResponse(next_page_token=token)
         for row in rows:
             answer.tombstones.add(
-                tenant_id=row["tenant_id"],
-                delete_time=timestamp(row["delete_time"]),
-                purge_time=timestamp(row["purge_time"]) if row["purge_time"] else None,
+                tenant_id=row.tenant_id,
+                delete_time=timestamp(row.delete_time),
+                purge_time=timestamp(row.purge_time) if row.purge_time else None,
             )
         return answer
 
@@ -167,8 +169,7 @@ def _taken(there: Mapping[Any, Any]) -> AlreadyExists:
         return AlreadyExists(name)
     when = there["delete_time"].strftime("%Y-%m-%dT%H:%M:%SZ")
     return AlreadyExists.of(
-        f"{name} was deleted at {when}; its id rests for good, so that nothing of the deleted tenant ever turns up in"
-        " another one: choose another id",
+        f"{name} was deleted at {when}; its id cannot be used again; choose another id",
         reason="TENANT_DELETED",
         metadata={"resource": name, "delete_time": when},
     )

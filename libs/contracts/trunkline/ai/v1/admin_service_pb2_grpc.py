@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,12 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     def PurgeTenant(self, request, context):
-        """Removes a deleted tenant's analyses, and refuses to make new ones for ever after; repeating it changes nothing.
+        """Removes a deleted tenant's analyses, and permanently refuses to create new ones. Repeating the request changes
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +71,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Removes whole tenants. Gateway only; no HTTP.
+    """Removes the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     @staticmethod

@@ -43,7 +43,7 @@ class _EntityTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityType
     """An email address."""
 
 class EntityType(_EntityType, metaclass=_EntityTypeEnumTypeWrapper):
-    """What an entity is."""
+    """The type of an entity."""
 
 ENTITY_TYPE_UNSPECIFIED: EntityType.ValueType  # 0
 """Unknown."""
@@ -63,7 +63,7 @@ Global___EntityType: _TypeAlias = EntityType  # noqa: Y015
 
 @_typing.final
 class Analysis(_message.Message):
-    """What a conversation was about and what it is worth."""
+    """The content and the worth of a conversation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -93,55 +93,57 @@ class Analysis(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` it belongs to."""
+    """`tenants/{tenant}/calls/{call}` that this belongs to."""
     spam: _builtins.bool
-    """Whether it is spam."""
+    """Whether the conversation is spam."""
     spam_score: _builtins.float
-    """How sure, 0 to 1."""
+    """The confidence, 0 to 1."""
     sentiment: _labels_pb2.Sentiment.ValueType
-    """How the customer felt."""
+    """The customer's sentiment."""
     sentiment_score: _builtins.float
-    """The same, -1 to 1."""
+    """The sentiment as a score, -1 to 1."""
     intent: _labels_pb2.Intent.ValueType
-    """What the customer wanted."""
+    """The customer's intent."""
     intent_confidence: _builtins.float
-    """How sure, 0 to 1."""
+    """The confidence, 0 to 1."""
     urgency: _builtins.int
-    """How soon something must happen, 0 (no hurry) to 3 (now)."""
+    """The urgency, from 0 (no hurry) to 3 (now)."""
     lead_level: _labels_pb2.LeadLevel.ValueType
-    """How much business it promises."""
+    """How much business the conversation promises."""
     lead_score: _builtins.int
-    """The same, 0 to 100."""
+    """The lead level as a score, 0 to 100."""
     summary: _builtins.str
-    """A few sentences."""
+    """A summary of a few sentences."""
     unreliable: _builtins.bool
-    """The input could not be relied on or was not understood, so neither can this be; `unreliable_reason` says why."""
+    """Whether the analysis is unreliable, because the input was unreliable or not understood. `unreliable_reason`
+    states why.
+    """
     degraded: _builtins.bool
-    """An answer of a lesser engine than the configured one."""
+    """Whether a lesser engine than the configured one made the analysis."""
     engine: _builtins.str
     """The engine and its version, such as `local/1.0.0`."""
     unreliable_reason: _builtins.str
-    """Why it is unreliable: `language_not_analysed` (a language that the engine does not analyse, whose transcript may well
-    be good), `not_understood` (words without sense), or the transcript's own reason, `low_confidence` or
-    `language_not_supported`; empty when it can be relied on.
+    """Why the analysis is unreliable: `language_not_analysed` (the engine doesn't analyse the language, but the
+    transcript can be good), `not_understood` (the words make no sense), or the transcript's own reason,
+    `low_confidence` or `language_not_supported`. Empty if the analysis is reliable.
     """
     final: _builtins.bool
-    """Degraded, and asking again changes nothing: the configured engine refused this conversation for good."""
+    """Whether the analysis stays degraded, because the configured engine refused this conversation permanently."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it was about, a few words each."""
+        """The topics, a few words each."""
 
     @_builtins.property
     def entities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entity]:
-        """Names, numbers, times and amounts that were said."""
+        """Names, numbers, times, and amounts in the conversation."""
 
     @_builtins.property
     def lead_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What made the score, such as `asks for a price: +25`."""
+        """The reasons for the score, such as `asks for a price: +25`."""
 
     @_builtins.property
     def action_items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the business should do next."""
+        """The next actions for the business."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -149,7 +151,7 @@ class Analysis(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept until then, and for good when not set."""
+        """When the service deletes it. If not set, it is kept permanently."""
 
     def __init__(
         self,
@@ -188,7 +190,7 @@ Global___Analysis: _TypeAlias = Analysis  # noqa: Y015
 
 @_typing.final
 class Entity(_message.Message):
-    """Something that was named."""
+    """A named entity in the conversation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,11 +198,11 @@ class Entity(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     type: Global___EntityType.ValueType
-    """What it is."""
+    """The type of the entity."""
     text: _builtins.str
-    """As it was said."""
+    """The words in the conversation."""
     value: _builtins.str
-    """In a normal form, such as +15550100 or 09:30; empty when there is none."""
+    """The normal form, such as +15550100 or 09:30. Empty if there is none."""
     def __init__(
         self,
         *,

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AnalyzeCallRequest(_message.Message):
-    """What AnalyzeCall takes."""
+    """The request of AnalyzeCall."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -39,22 +39,22 @@ class AnalyzeCallRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` it belongs to."""
+    """`tenants/{tenant}/calls/{call}` that this belongs to."""
     text: _builtins.str
     """The text of a message or a form, at most 100,000 characters. Not stored here."""
     voicemail: _builtins.bool
-    """The provider says that a message was left."""
+    """Whether the provider states that the caller left a message."""
     generation: _builtins.int
-    """Analyses anew when higher than that of the analysis that is there."""
+    """Analyses again if higher than the existing analysis's generation."""
     direction: _provider_pb2.Direction.ValueType
-    """Which way the conversation went: a text of the business says nothing of what the customer wants."""
+    """The direction of the conversation. A text message from the business doesn't show the customer's intent."""
     @_builtins.property
     def transcript(self) -> _transcript_pb2.Transcript:
         """The transcript of a call. Not stored here."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept as long as the service is set to when not set."""
+        """When the service deletes it. If not set, the service's own setting applies."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ Global___AnalyzeCallRequest: _TypeAlias = AnalyzeCallRequest  # noqa: Y015
 
 @_typing.final
 class GetAnalysisRequest(_message.Message):
-    """What GetAnalysis takes."""
+    """The request of GetAnalysis."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -102,7 +102,7 @@ Global___GetAnalysisRequest: _TypeAlias = GetAnalysisRequest  # noqa: Y015
 
 @_typing.final
 class ListAnalysesRequest(_message.Message):
-    """What ListAnalyses takes."""
+    """The request of ListAnalyses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,9 +112,9 @@ class ListAnalysesRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -139,7 +139,7 @@ class ListAnalysesResponse(_message.Message):
     ANALYSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def analyses(self) -> _containers.RepeatedCompositeFieldContainer[_analysis_pb2.Analysis]:
         """The analyses."""
@@ -160,7 +160,7 @@ Global___ListAnalysesResponse: _TypeAlias = ListAnalysesResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAnalysisRequest(_message.Message):
-    """What DeleteAnalysis takes."""
+    """The request of DeleteAnalysis."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class AnalysisServiceStub:
-    """Makes and shows analyses.
+    """Creates and returns analyses.
     """
 
     def __init__(self, channel):
@@ -60,19 +60,19 @@ class AnalysisServiceStub:
 
 
 class AnalysisServiceServicer:
-    """Makes and shows analyses.
+    """Creates and returns analyses.
     """
 
     def AnalyzeCall(self, request, context):
-        """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-        already there; one that is degraded and not final is made again.
+        """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+        it, unless that analysis is degraded and not final.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAnalysis(self, request, context):
-        """Shows an analysis.
+        """Returns an analysis.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +124,7 @@ def add_AnalysisServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AnalysisService:
-    """Makes and shows analyses.
+    """Creates and returns analyses.
     """
 
     @staticmethod

@@ -29,18 +29,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AnalysisServiceStub:
-    """Makes and shows analyses."""
+    """Creates and returns analyses."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AnalysisServiceAsyncStub: ...
     AnalyzeCall: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]
-    """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-    already there; one that is degraded and not final is made again.
+    """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+    it, unless that analysis is degraded and not final.
     """
     GetAnalysis: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]
-    """Shows an analysis."""
+    """Returns an analysis."""
     ListAnalyses: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.ListAnalysesRequest, _analysis_service_pb2.ListAnalysesResponse]
     """Lists a tenant's analyses, the latest first."""
     DeleteAnalysis: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.DeleteAnalysisRequest, _empty_pb2.Empty]
@@ -48,22 +48,22 @@ class AnalysisServiceStub:
 
 @_typing.type_check_only
 class AnalysisServiceAsyncStub(AnalysisServiceStub):
-    """Makes and shows analyses."""
+    """Creates and returns analyses."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnalyzeCall: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
-    """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-    already there; one that is degraded and not final is made again.
+    """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+    it, unless that analysis is degraded and not final.
     """
     GetAnalysis: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
-    """Shows an analysis."""
+    """Returns an analysis."""
     ListAnalyses: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.ListAnalysesRequest, _analysis_service_pb2.ListAnalysesResponse]  # type: ignore[assignment]
     """Lists a tenant's analyses, the latest first."""
     DeleteAnalysis: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.DeleteAnalysisRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes an analysis."""
 
 class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Makes and shows analyses."""
+    """Creates and returns analyses."""
 
     @_abc_1.abstractmethod
     def AnalyzeCall(
@@ -71,8 +71,8 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analysis_service_pb2.AnalyzeCallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analysis_pb2.Analysis, _abc.Awaitable[_analysis_pb2.Analysis]]:
-        """Analyses a conversation. Gateway only. Create or get: the same call, input and generation give the analysis that is
-        already there; one that is degraded and not final is made again.
+        """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+        it, unless that analysis is degraded and not final.
         """
 
     @_abc_1.abstractmethod
@@ -81,7 +81,7 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analysis_service_pb2.GetAnalysisRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analysis_pb2.Analysis, _abc.Awaitable[_analysis_pb2.Analysis]]:
-        """Shows an analysis."""
+        """Returns an analysis."""
 
     @_abc_1.abstractmethod
     def ListAnalyses(

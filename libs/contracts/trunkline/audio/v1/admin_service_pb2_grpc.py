@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Removes and counts whole tenants. Gateway only; no HTTP.
+    """Removes and counts the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     def __init__(self, channel):
@@ -49,18 +49,19 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Removes and counts whole tenants. Gateway only; no HTTP.
+    """Removes and counts the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     def PurgeTenant(self, request, context):
-        """Removes a deleted tenant's recordings and transcripts, and refuses to make new ones for ever after; repeating it changes nothing.
+        """Removes a deleted tenant's recordings and transcripts, and permanently refuses to create new ones. Repeating the
+        request changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountTenant(self, request, context):
-        """Counts what is kept of a tenant.
+        """Counts the stored data of a tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Removes and counts whole tenants. Gateway only; no HTTP.
+    """Removes and counts the data of whole tenants. Gateway only. Has no HTTP rules.
     """
 
     @staticmethod

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Recording(_message.Message):
-    """The sound of a call, or a file that came with a message, kept as it came."""
+    """The audio of a call, or a file of a message, stored unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -37,28 +37,28 @@ class Recording(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}/recordings/{recording}`."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` it belongs to; may be empty."""
+    """`tenants/{tenant}/calls/{call}` of the recording. Can be empty."""
     sha256: _builtins.str
     """The SHA-256 of its bytes, hexadecimal."""
     size_bytes: _builtins.int
     """Its size in bytes."""
     format: _builtins.str
-    """The container and codec found in its bytes, such as `wav/pcm_mulaw`; of a message's file the content type."""
+    """The container and codec of the bytes, such as `wav/pcm_mulaw`. For a message's file, the content type."""
     channels: _builtins.int
-    """How many channels."""
+    """The number of channels."""
     sample_rate_hertz: _builtins.int
-    """The sample rate as it came, in Hz."""
+    """The original sample rate, in Hz."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long it is, counted in decoded samples. 0 for a message's file, as are channels and sample rate."""
+        """The length, counted in decoded samples. 0 for a message's file, as are the channels and the sample rate."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was kept."""
+        """When the recording was stored."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept until then, and for good when not set."""
+        """When the service deletes it. If not set, it is kept permanently."""
 
     def __init__(
         self,

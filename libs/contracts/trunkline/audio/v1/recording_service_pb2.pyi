@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FetchRecordingRequest(_message.Message):
-    """What FetchRecording takes."""
+    """The request of FetchRecording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,33 +60,33 @@ class FetchRecordingRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording_id: _builtins.str
-    """The id, derived by the caller from the call, the recording at the provider and the generation."""
+    """The id, which the caller derives from the call, the provider's recording, and the generation."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` it belongs to."""
+    """`tenants/{tenant}/calls/{call}` that this belongs to."""
     url: _builtins.str
-    """Where the bytes are, http or https. Used, never stored."""
+    """The http or https URL of the bytes. Used, but never stored."""
     url_field: _builtins.str
-    """When set, the URL answers a JSON object whose member of this name is the URL of the bytes (CallRail's
-    recording.json). The headers are not sent to that second URL unless its host is the same.
+    """If set, the URL answers with a JSON object, whose member of this name is the URL of the bytes (CallRail's
+    recording.json). The headers are sent to that second URL only if its host is the same.
     """
     attachment: _builtins.bool
-    """It is a picture or another file of a message: kept as it comes, not examined as sound."""
+    """Whether this is a picture or another file of a message, which is stored unchanged and not examined as audio."""
     quota_bytes: _builtins.int
-    """The most bytes of recordings that may be kept of the tenant; above, RESOURCE_EXHAUSTED with the reason
-    RECORDINGS_QUOTA. 0 is no bound.
+    """The tenant's quota in bytes of recordings. Above the quota, RESOURCE_EXHAUSTED with the reason RECORDINGS_QUOTA.
+    0 means no limit.
     """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Headers to fetch with. Used, never stored, dropped on a redirect to another host."""
+        """Headers for the fetch. Used, but never stored. Dropped on a redirect to another host."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept as long as the service is set to when not set."""
+        """When the service deletes it. If not set, the service's own setting applies."""
 
     @_builtins.property
     def least_duration(self) -> _duration_pb2.Duration:
-        """Sound that is shorter was cut on its way: it is not kept, and answered UNAVAILABLE with reason RECORDING_TRUNCATED.
-        Whatever comes is kept when not set.
+        """The shortest complete recording. A shorter one was truncated on its way: it is not stored, and the response is
+        UNAVAILABLE with reason RECORDING_TRUNCATED. If not set, a recording of any length is stored.
         """
 
     def __init__(
@@ -113,7 +113,7 @@ Global___FetchRecordingRequest: _TypeAlias = FetchRecordingRequest  # noqa: Y015
 
 @_typing.final
 class GetRecordingRequest(_message.Message):
-    """What GetRecording takes."""
+    """The request of GetRecording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,7 +135,7 @@ Global___GetRecordingRequest: _TypeAlias = GetRecordingRequest  # noqa: Y015
 
 @_typing.final
 class ListRecordingsRequest(_message.Message):
-    """What ListRecordings takes."""
+    """The request of ListRecordings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,9 +145,9 @@ class ListRecordingsRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -172,7 +172,7 @@ class ListRecordingsResponse(_message.Message):
     RECORDINGS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def recordings(self) -> _containers.RepeatedCompositeFieldContainer[_recording_pb2.Recording]:
         """The recordings."""
@@ -193,7 +193,7 @@ Global___ListRecordingsResponse: _TypeAlias = ListRecordingsResponse  # noqa: Y0
 
 @_typing.final
 class DeleteRecordingRequest(_message.Message):
-    """What DeleteRecording takes."""
+    """The request of DeleteRecording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

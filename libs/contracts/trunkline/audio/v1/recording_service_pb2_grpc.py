@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class RecordingServiceStub:
-    """Fetches, shows and deletes recordings.
+    """Fetches, returns, and deletes recordings.
     """
 
     def __init__(self, channel):
@@ -60,21 +60,21 @@ class RecordingServiceStub:
 
 
 class RecordingServiceServicer:
-    """Fetches, shows and deletes recordings.
+    """Fetches, returns, and deletes recordings.
     """
 
     def FetchRecording(self, request, context):
-        """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-        reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
-        RECORDING_FORBIDDEN while the provider refuses the credential.
+        """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
+        never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRecording(self, request, context):
-        """Shows a recording.
+        """Returns a recording.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,10 +88,10 @@ class RecordingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRecording(self, request, context):
-        """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
-        of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
-        DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
-        it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+        """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
+        no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
+        analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
+        it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +129,7 @@ def add_RecordingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecordingService:
-    """Fetches, shows and deletes recordings.
+    """Fetches, returns, and deletes recordings.
     """
 
     @staticmethod

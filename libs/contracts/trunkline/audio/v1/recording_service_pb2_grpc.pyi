@@ -29,53 +29,53 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RecordingServiceStub:
-    """Fetches, shows and deletes recordings."""
+    """Fetches, returns, and deletes recordings."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecordingServiceAsyncStub: ...
     FetchRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]
-    """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-    reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
-    RECORDING_FORBIDDEN while the provider refuses the credential.
+    """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
+    never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
     """
     GetRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]
-    """Shows a recording."""
+    """Returns a recording."""
     ListRecordings: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.ListRecordingsRequest, _recording_service_pb2.ListRecordingsResponse]
     """Lists a tenant's recordings, the latest first."""
     DeleteRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]
-    """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
-    of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
-    DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
-    it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+    """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
+    no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
+    analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
+    it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
     """
 
 @_typing.type_check_only
 class RecordingServiceAsyncStub(RecordingServiceStub):
-    """Fetches, shows and deletes recordings."""
+    """Fetches, returns, and deletes recordings."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     FetchRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
-    """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-    reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
-    RECORDING_FORBIDDEN while the provider refuses the credential.
+    """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
+    never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
     """
     GetRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
-    """Shows a recording."""
+    """Returns a recording."""
     ListRecordings: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.ListRecordingsRequest, _recording_service_pb2.ListRecordingsResponse]  # type: ignore[assignment]
     """Lists a tenant's recordings, the latest first."""
     DeleteRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
-    of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
-    DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
-    it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+    """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
+    no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
+    analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
+    it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
     """
 
 class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Fetches, shows and deletes recordings."""
+    """Fetches, returns, and deletes recordings."""
 
     @_abc_1.abstractmethod
     def FetchRecording(
@@ -83,10 +83,10 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recording_service_pb2.FetchRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recording_pb2.Recording, _abc.Awaitable[_recording_pb2.Recording]]:
-        """Fetches a recording and keeps it. Gateway only. Create or get: an id that is already there is returned as it is.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider does not have it yet; FAILED_PRECONDITION with
-        reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED or NOT_AUDIO when it never will be, and with
-        RECORDING_FORBIDDEN while the provider refuses the credential.
+        """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
+        never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
         """
 
     @_abc_1.abstractmethod
@@ -95,7 +95,7 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recording_service_pb2.GetRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recording_pb2.Recording, _abc.Awaitable[_recording_pb2.Recording]]:
-        """Shows a recording."""
+        """Returns a recording."""
 
     @_abc_1.abstractmethod
     def ListRecordings(
@@ -111,10 +111,10 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recording_service_pb2.DeleteRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a recording with its bytes and its transcripts. Its call says so: `recording_delete_time` is set, and the names
-        of both are gone from it. What the call and its analysis say of it stays (summary, opening words, labels):
-        DeleteAnalysis deletes the analysis. A forced replay of the event fetches the recording again while its provider has
-        it. UNAVAILABLE while the tenant service is: then nothing is deleted.
+        """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
+        no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
+        analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
+        it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
         """
 
 def add_RecordingServiceServicer_to_server(servicer: RecordingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,7 +28,7 @@ class _Speaker:
 class _SpeakerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speaker.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SPEAKER_UNSPECIFIED: _Speaker.ValueType  # 0
-    """Not told apart."""
+    """The speakers were not distinguished."""
     SPEAKER_AGENT: _Speaker.ValueType  # 1
     """The business."""
     SPEAKER_CUSTOMER: _Speaker.ValueType  # 2
@@ -39,10 +39,10 @@ class _SpeakerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speaker.Value
     """The second voice, role unknown."""
 
 class Speaker(_Speaker, metaclass=_SpeakerEnumTypeWrapper):
-    """Who spoke."""
+    """The speaker."""
 
 SPEAKER_UNSPECIFIED: Speaker.ValueType  # 0
-"""Not told apart."""
+"""The speakers were not distinguished."""
 SPEAKER_AGENT: Speaker.ValueType  # 1
 """The business."""
 SPEAKER_CUSTOMER: Speaker.ValueType  # 2
@@ -55,7 +55,7 @@ Global___Speaker: _TypeAlias = Speaker  # noqa: Y015
 
 @_typing.final
 class Transcript(_message.Message):
-    """What was said in a recording, by whom and when."""
+    """The words of a recording, with speakers and times."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,38 +78,38 @@ class Transcript(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
     recording: _builtins.str
-    """`tenants/{tenant}/recordings/{recording}` it was made from."""
+    """`tenants/{tenant}/recordings/{recording}` of the transcript."""
     language: _builtins.str
-    """What was spoken, BCP 47: what the engine heard, or what it was told where it does not detect languages."""
+    """The language, BCP 47: the detected one, or the requested one if the engine doesn't detect languages."""
     speakers: _builtins.int
-    """How many speakers were told apart; 0 when nobody spoke."""
+    """How many speakers were distinguished. 0 if nobody spoke."""
     channels: _builtins.int
     """How many channels the recording has."""
     confidence: _builtins.float
-    """The mean confidence of the words, 0 to 1; 0 when there are none."""
+    """The mean confidence of the words, 0 to 1. 0 if there are no words."""
     unreliable: _builtins.bool
-    """It cannot be relied on; `unreliable_reason` says why."""
+    """Whether the transcript is unreliable. `unreliable_reason` states why."""
     unreliable_reason: _builtins.str
-    """Why: `language_not_supported` (the engine cannot write what is spoken), `low_confidence` (it is not sure of the
-    words); empty when it can be relied on.
+    """Why the transcript is unreliable: `language_not_supported` (the engine can't write the language) or
+    `low_confidence` (the engine isn't sure of the words). Empty if it is reliable.
     """
     engine: _builtins.str
     """The engine, its version and its model, such as `whisper/1.2.1 base`."""
     language_confidence: _builtins.float
-    """How sure the engine is of the language, 0 to 1; 0 when it did not detect it."""
+    """The engine's confidence in the language, 0 to 1. 0 if it didn't detect the language."""
     overruled_language: _builtins.str
-    """The language that was asked for, BCP 47, when the engine heard another one with confidence; empty otherwise."""
+    """The requested language, BCP 47, if the engine confidently detected another one. Otherwise empty."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
-        """What was said, in order of time."""
+        """The segments, in order of time."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long the recording is."""
+        """The length of the recording."""
 
     @_builtins.property
     def speech_duration(self) -> _duration_pb2.Duration:
-        """How much of it is speech."""
+        """The length of the speech in it."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -117,7 +117,7 @@ class Transcript(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept until then, and for good when not set."""
+        """When the service deletes it. If not set, it is kept permanently."""
 
     def __init__(
         self,
@@ -160,22 +160,22 @@ class Segment(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
     speaker: Global___Speaker.ValueType
-    """Who spoke."""
+    """The speaker."""
     channel: _builtins.int
-    """The channel it was heard on, from 0."""
+    """The channel, counted from 0."""
     text: _builtins.str
-    """What was said."""
+    """The conversation."""
     @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
-        """From the start of the recording."""
+        """The offset from the start of the recording."""
 
     @_builtins.property
     def end_offset(self) -> _duration_pb2.Duration:
-        """From the start of the recording."""
+        """The offset from the start of the recording."""
 
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___Word]:
-        """The words, when the engine gives them."""
+        """The words, if the engine provides them."""
 
     def __init__(
         self,
@@ -208,14 +208,14 @@ class Word(_message.Message):
     text: _builtins.str
     """The word as recognised."""
     confidence: _builtins.float
-    """0 to 1; 0 when the engine gives none."""
+    """The confidence, 0 to 1. 0 if the engine provides none."""
     @_builtins.property
     def start_offset(self) -> _duration_pb2.Duration:
-        """From the start of the recording."""
+        """The offset from the start of the recording."""
 
     @_builtins.property
     def end_offset(self) -> _duration_pb2.Duration:
-        """From the start of the recording."""
+        """The offset from the start of the recording."""
 
     def __init__(
         self,

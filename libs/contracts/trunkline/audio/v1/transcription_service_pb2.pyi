@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateTranscriptRequest(_message.Message):
-    """What CreateTranscript takes."""
+    """The request of CreateTranscript."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -37,18 +37,18 @@ class CreateTranscriptRequest(_message.Message):
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
-    """What is spoken, BCP 47: a hint, which the engine overrules when it is confident of another language; detected when
-    empty.
+    """The language, BCP 47. This is a hint, which the engine overrules if it confidently detects another language. If
+    empty, the language is detected.
     """
     generation: _builtins.int
-    """Transcribes anew when higher than that of the transcript that is there."""
+    """Transcribes again if higher than the existing transcript's generation."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
-        """Who speaks on each channel of a recording with more than one; agent, customer when empty."""
+        """The speaker on each channel of a recording with more than one. If empty: agent, customer."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is deleted; kept as long as the service is set to when not set."""
+        """When the service deletes it. If not set, the service's own setting applies."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ Global___CreateTranscriptRequest: _TypeAlias = CreateTranscriptRequest  # noqa: 
 
 @_typing.final
 class GetTranscriptRequest(_message.Message):
-    """What GetTranscript takes."""
+    """The request of GetTranscript."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,7 +92,7 @@ Global___GetTranscriptRequest: _TypeAlias = GetTranscriptRequest  # noqa: Y015
 
 @_typing.final
 class ListTranscriptsRequest(_message.Message):
-    """What ListTranscripts takes."""
+    """The request of ListTranscripts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -102,9 +102,9 @@ class ListTranscriptsRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -129,7 +129,7 @@ class ListTranscriptsResponse(_message.Message):
     TRANSCRIPTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def transcripts(self) -> _containers.RepeatedCompositeFieldContainer[_transcript_pb2.Transcript]:
         """The transcripts, without segments."""

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class TranscriptionServiceStub:
-    """Makes and shows transcripts.
+    """Creates and returns transcripts.
     """
 
     def __init__(self, channel):
@@ -54,21 +54,20 @@ class TranscriptionServiceStub:
 
 
 class TranscriptionServiceServicer:
-    """Makes and shows transcripts.
+    """Creates and returns transcripts.
     """
 
     def CreateTranscript(self, request, context):
-        """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
-        ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
-        the bytes cannot be decoded.
+        """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
+        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTranscript(self, request, context):
-        """Shows a transcript.
+        """Returns a transcript.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +107,7 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TranscriptionService:
-    """Makes and shows transcripts.
+    """Creates and returns transcripts.
     """
 
     @staticmethod

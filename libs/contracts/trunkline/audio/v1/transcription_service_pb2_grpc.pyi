@@ -28,41 +28,39 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TranscriptionServiceStub:
-    """Makes and shows transcripts."""
+    """Creates and returns transcripts."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TranscriptionServiceAsyncStub: ...
     CreateTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]
-    """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
-    ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
-    the bytes cannot be decoded.
+    """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
+    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
     """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
-    """Shows a transcript."""
+    """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
     """Lists a tenant's transcripts without their segments, the latest first."""
 
 @_typing.type_check_only
 class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
-    """Makes and shows transcripts."""
+    """Creates and returns transcripts."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
-    """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-    already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
-    ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
-    the bytes cannot be decoded.
+    """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
+    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
     """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
-    """Shows a transcript."""
+    """Returns a transcript."""
     ListTranscripts: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]  # type: ignore[assignment]
     """Lists a tenant's transcripts without their segments, the latest first."""
 
 class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Makes and shows transcripts."""
+    """Creates and returns transcripts."""
 
     @_abc_1.abstractmethod
     def CreateTranscript(
@@ -70,10 +68,9 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transcription_service_pb2.CreateTranscriptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
-        """Transcribes a recording. Create or get: the same recording, language, roles and generation give the transcript that is
-        already there. RESOURCE_EXHAUSTED with a retry delay when every engine is busy; UNAVAILABLE with reason
-        ENGINE_NOT_READY while the engine has no model to work with; FAILED_PRECONDITION with reason RECORDING_UNREADABLE when
-        the bytes cannot be decoded.
+        """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
+        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
         """
 
     @_abc_1.abstractmethod
@@ -82,7 +79,7 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transcription_service_pb2.GetTranscriptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
-        """Shows a transcript."""
+        """Returns a transcript."""
 
     @_abc_1.abstractmethod
     def ListTranscripts(

@@ -47,8 +47,8 @@ class ConversationServiceServicer:
     """
 
     def GetConversation(self, request, context):
-        """Shows a call with its recording, transcript and analysis. A part that is not there, or whose service does not
-        answer, is left out and named in `missing`.
+        """Returns a call with its recording, transcript, and analysis. A part that doesn't exist, or whose service doesn't
+        answer, is omitted and named in `missing`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """Shows what came in and what became of it, and processes it again.
+    """Returns events, receipts, and rejections, and processes events again.
     """
 
     def __init__(self, channel):
@@ -111,11 +111,11 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """Shows what came in and what became of it, and processes it again.
+    """Returns events, receipts, and rejections, and processes events again.
     """
 
     def GetEvent(self, request, context):
-        """Shows an event with its receipts, its attempts and what its stages made.
+        """Returns an event with its receipts, its attempts, and its stages' results.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,90 +129,90 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetReceipt(self, request, context):
-        """Shows a receipt by the id that the 202 said, and which event it told us of. Its headers and body are not shown.
+        """Returns a receipt by the id in the 202, with its event. The headers and the body are not included.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRejections(self, request, context):
-        """Lists requests that were rejected for their signature, the latest first.
+        """Lists requests that were rejected because of their signature, the latest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeadLetters(self, request, context):
-        """Lists the events that are dead letters, the latest buried first.
+        """Lists the events that are dead letters, the latest one first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayEvent(self, request, context):
-        """Processes an event again: a dead letter goes on where it stopped and keeps its generation. With `force` a done
-        event or a dead letter begins anew under the next generation. An event that waits or is processed stays as it is.
-        FAILED_PRECONDITION with reason EVENT_DONE when it is done and `force` is not set.
+        """Processes an event again. A dead letter continues where it stopped, and keeps its generation. With `force`, a
+        done event or a dead letter starts again under the next generation. An event that waits or is being processed
+        stays unchanged. FAILED_PRECONDITION with reason EVENT_DONE if the event is done and `force` is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayEvents(self, request, context):
-        """Processes many events again, behind the other work and at a rate; `dry_run` only counts them.
+        """Processes many events again, after all other work and at a limited rate. `dry_run` only counts them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReplay(self, request, context):
-        """Shows how far a replay has come.
+        """Returns the progress of a replay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReplays(self, request, context):
-        """Lists replays, the latest asked for first.
+        """Lists replays, the latest request first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelEvent(self, request, context):
-        """Stops an event that waits, or is a dead letter: nothing more is tried. Its call says `FAILED` with the reason
-        `CANCELLED`, unless a later event goes on with it. Repeating it changes nothing. FAILED_PRECONDITION with reason
-        EVENT_PROCESSING while a worker holds it, EVENT_DONE when it is done.
+        """Cancels an event that waits or is a dead letter. The event's call becomes `FAILED` with the reason `CANCELLED`,
+        unless a later event continues it. Repeating the request changes nothing. FAILED_PRECONDITION with reason
+        EVENT_PROCESSING while a worker processes the event, and with reason EVENT_DONE if the event is done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRejection(self, request, context):
-        """Deletes a rejected request for good.
+        """Deletes a rejection permanently.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcceptRejection(self, request, context):
-        """Makes a receipt of a rejected request that verifies now, after its source's secret was corrected; the rejection is
-        gone then. FAILED_PRECONDITION with reason STILL_REJECTED when it does not verify.
+        """Makes a receipt of a rejection that verifies now, after you have corrected its source's secret. This deletes the
+        rejection. FAILED_PRECONDITION with reason STILL_REJECTED if it doesn't verify.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcceptRejections(self, request, context):
-        """Makes receipts of all rejected requests that verify now.
+        """Makes receipts of all rejections that verify now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PurgeEvents(self, request, context):
-        """Deletes events that are done or dead letters, with their receipts; calls, recordings and analyses stay. Without
-        `force` it only counts them. A provider that delivers a purged event again makes a new one.
+        """Deletes events that are done or dead letters, with their receipts. Calls, recordings, and analyses stay. Without
+        `force`, it only counts the events. If a provider delivers a purged event again, the delivery makes a new event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,7 +300,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """Shows what came in and what became of it, and processes it again.
+    """Returns events, receipts, and rejections, and processes events again.
     """
 
     @staticmethod

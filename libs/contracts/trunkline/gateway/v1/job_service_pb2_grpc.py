@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Hands jobs to workers under leases. For the gateway's own workers only; no HTTP.
+    """Hands jobs to workers under leases. Only for the gateway's own workers. Has no HTTP rules.
     """
 
     def __init__(self, channel):
@@ -58,32 +58,34 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Hands jobs to workers under leases. For the gateway's own workers only; no HTTP.
+    """Hands jobs to workers under leases. Only for the gateway's own workers. Has no HTTP rules.
     """
 
     def ClaimJobs(self, request, context):
-        """Leases jobs, fairly over tenants. Waits up to `wait` for the first one; an empty answer means that none came.
+        """Leases jobs, fairly over tenants. Waits up to `wait` for the first job. An empty response means that there was
+        none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewLeases(self, request, context):
-        """Lengthens the leases of jobs that are still worked on.
+        """Extends the leases of jobs that a worker still processes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportJobs(self, request, context):
-        """Says what became of jobs. Each report compares the lease token, so that a worker whose lease ran out changes nothing.
+        """Reports the results of jobs. Each report compares the lease token, so a worker whose lease has expired changes
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLeases(self, request, context):
-        """Gives back every lease of a worker that stops.
+        """Returns every lease of a worker that stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +123,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Hands jobs to workers under leases. For the gateway's own workers only; no HTTP.
+    """Hands jobs to workers under leases. Only for the gateway's own workers. Has no HTTP rules.
     """
 
     @staticmethod

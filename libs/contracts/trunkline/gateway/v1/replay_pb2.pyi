@@ -29,28 +29,28 @@ class _ReplayStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplaySta
     REPLAY_STATE_UNSPECIFIED: _ReplayState.ValueType  # 0
     """Unknown."""
     REPLAY_STATE_DRY_RUN: _ReplayState.ValueType  # 1
-    """Nothing was changed: it was only counted."""
+    """A dry run, which only counted the events."""
     REPLAY_STATE_RUNNING: _ReplayState.ValueType  # 2
-    """Events are being set going."""
+    """Events are being started."""
     REPLAY_STATE_DONE: _ReplayState.ValueType  # 3
-    """Every event was set going; what became of each shows the event."""
+    """Every event has started. For its result, see the event."""
 
 class ReplayState(_ReplayState, metaclass=_ReplayStateEnumTypeWrapper):
-    """Where a replay stands."""
+    """The state of a replay."""
 
 REPLAY_STATE_UNSPECIFIED: ReplayState.ValueType  # 0
 """Unknown."""
 REPLAY_STATE_DRY_RUN: ReplayState.ValueType  # 1
-"""Nothing was changed: it was only counted."""
+"""A dry run, which only counted the events."""
 REPLAY_STATE_RUNNING: ReplayState.ValueType  # 2
-"""Events are being set going."""
+"""Events are being started."""
 REPLAY_STATE_DONE: ReplayState.ValueType  # 3
-"""Every event was set going; what became of each shows the event."""
+"""Every event has started. For its result, see the event."""
 Global___ReplayState: _TypeAlias = ReplayState  # noqa: Y015
 
 @_typing.final
 class Replay(_message.Message):
-    """Many events processed again, at a rate. It goes on after a restart, and replays none of them twice."""
+    """Processes many events again, at a limited rate. A replay continues after a restart, and replays no event twice."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -65,30 +65,30 @@ class Replay(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, `tenants/{tenant}/replays/{replay}`; empty for a dry run."""
+    """The resource name, `tenants/{tenant}/replays/{replay}`. Empty for a dry run."""
     filter: _builtins.str
-    """Which events, as asked for. Those received after `create_time` are left alone."""
+    """The filter of the request. Events that were received after `create_time` stay unchanged."""
     force: _builtins.bool
-    """Whether done events are replayed too, from their first stage and with a higher generation."""
+    """Whether done events are also replayed, from their first stage and with a higher generation."""
     rate_per_second: _builtins.float
-    """Events a second."""
+    """The rate, in events a second."""
     state: Global___ReplayState.ValueType
-    """Where it stands."""
+    """The state of processing."""
     event_count: _builtins.int
-    """How many events fitted when it was asked for."""
+    """How many events matched at the time of the request."""
     replayed_count: _builtins.int
-    """How many were set going so far. In the end it is lower than `event_count` when events changed meanwhile."""
+    """How many events have started. At the end, this is lower than `event_count` if events changed during the replay."""
     @_builtins.property
     def sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The first names, the earliest received first, at most 20."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When the replay was requested."""
 
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last event was set going; not set before."""
+        """When the last event started. Not set before that."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub:
-    """Tells a tenant what it uses of its plan's quotas.
+    """Returns a tenant's usage and quotas.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class UsageServiceStub:
 
 
 class UsageServiceServicer:
-    """Tells a tenant what it uses of its plan's quotas.
+    """Returns a tenant's usage and quotas.
     """
 
     def GetUsage(self, request, context):
-        """Shows what is kept of a tenant now beside its quotas. NOT_FOUND when there is no such tenant, UNAVAILABLE when the
-        tenant service or the audio service cannot be asked.
+        """Returns a tenant's current usage and its quotas. NOT_FOUND if the tenant doesn't exist. UNAVAILABLE if the tenant
+        service or the audio service is unavailable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService:
-    """Tells a tenant what it uses of its plan's quotas.
+    """Returns a tenant's usage and quotas.
     """
 
     @staticmethod

@@ -25,30 +25,30 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Not set: refused."""
+    """Not set. Requests with this role are refused."""
     ROLE_VIEWER: _Role.ValueType  # 1
-    """Reads."""
+    """Can read."""
     ROLE_MEMBER: _Role.ValueType  # 2
-    """Reads and writes data."""
+    """Can also write data."""
     ROLE_ADMIN: _Role.ValueType  # 3
-    """Manages sources and keys too."""
+    """Can also manage sources and keys."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """What a caller may do within its tenant; each includes the one before."""
+    """A caller's role within its tenant. Each role includes the previous one."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Not set: refused."""
+"""Not set. Requests with this role are refused."""
 ROLE_VIEWER: Role.ValueType  # 1
-"""Reads."""
+"""Can read."""
 ROLE_MEMBER: Role.ValueType  # 2
-"""Reads and writes data."""
+"""Can also write data."""
 ROLE_ADMIN: Role.ValueType  # 3
-"""Manages sources and keys too."""
+"""Can also manage sources and keys."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
 class ApiKey(_message.Message):
-    """What a tenant's programs authenticate with. Only a hash of the key is stored."""
+    """A key that a tenant's programs authenticate with. The service stores only a hash of the key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,16 +62,16 @@ class ApiKey(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}/apiKeys/{api_key}`."""
     display_name: _builtins.str
-    """A name for people, up to 120 characters."""
+    """A display name, up to 120 characters."""
     role: Global___Role.ValueType
-    """What the key may do."""
+    """The role of the key."""
     prefix: _builtins.str
-    """The first characters of the key, to tell keys apart."""
+    """The first characters of the key, to distinguish keys."""
     key: _builtins.str
-    """The key itself: only in the answer of CreateApiKey."""
+    """The key itself. Only the response of CreateApiKey contains it."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """After this it is refused; never when not set."""
+        """When the key expires. If not set, the key doesn't expire."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -64,7 +64,7 @@ class ApiKeyServiceServicer:
     """
 
     def CreateApiKey(self, request, context):
-        """Creates a key and shows it this once.
+        """Creates a key. Only this response shows the key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,14 +78,14 @@ class ApiKeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteApiKey(self, request, context):
-        """Revokes a key; services that cached it refuse it within 5 seconds.
+        """Revokes a key. Services that have cached the key refuse it within 5 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Authenticate(self, request, context):
-        """Tells who holds a key or an operator token. Services only. UNAUTHENTICATED when nobody does.
+        """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RecordCallRequest(_message.Message):
-    """What RecordCall takes."""
+    """The request of RecordCall."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,30 +41,32 @@ class RecordCallRequest(_message.Message):
     event: _builtins.str
     """`tenants/{tenant}/events/{event}`."""
     rank: _builtins.int
-    """Breaks a tie of two events with the same time: the higher rank's value stands (pre_call before post_call before
+    """Orders two events with the same time: the value of the higher rank applies (pre_call before post_call before
     call_modified).
     """
     region: _builtins.str
-    """Where numbers without a country code are at home, a CLDR region such as `US`, which is taken when empty."""
+    """The region of numbers without a country code, a CLDR region. If empty, `US`."""
     @_builtins.property
     def call(self) -> _call_pb2.Call:
-        """The facts; provider, provider_account and provider_call_id say which call it is."""
+        """The facts. provider, provider_account, and provider_call_id identify the call."""
 
     @_builtins.property
     def field_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields of the call this event states: others are left alone, stated ones may be empty."""
+        """The fields that this event states, which can be empty. Other fields stay unchanged."""
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Further ids of the same call at the provider (numeric id, resource_id), most lasting first."""
+        """Further ids of the same call at the provider (numeric id, resource_id), the most permanent one first."""
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, as the provider says."""
+        """When the event happened, according to the provider."""
 
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
-        """When the event was received: of two with the same time and rank, the value of the later received one stands."""
+        """When the event was received. If two events have the same time and rank, the value of the one that was received
+        later applies.
+        """
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ Global___RecordCallRequest: _TypeAlias = RecordCallRequest  # noqa: Y015
 
 @_typing.final
 class GetCallRequest(_message.Message):
-    """What GetCall takes."""
+    """The request of GetCall."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,7 +113,7 @@ Global___GetCallRequest: _TypeAlias = GetCallRequest  # noqa: Y015
 
 @_typing.final
 class ListCallsRequest(_message.Message):
-    """What ListCalls takes."""
+    """The request of ListCalls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,16 +125,18 @@ class ListCallsRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     filter: _builtins.str
-    """Conditions joined by AND over spam, sentiment, intent, lead_level, lead_score, kind, provider, source,
-    caller_number, start_time, state, update_time, such as `spam = false AND intent = quote_request AND start_time >= "2026-11-01T00:00:00Z"`.
+    """Conditions joined by AND, over spam, sentiment, intent, lead_level, lead_score, kind, provider, source,
+    caller_number, start_time, state, and update_time, such as `spam = false AND intent = quote_request AND
+    start_time >= "2026-11-01T00:00:00Z"`.
     """
     order_by: _builtins.str
-    """`start_time desc` (default), `start_time`, `update_time desc` or `update_time`. To follow changes ask for
-    `update_time > "..."` by `update_time`, from some seconds before the last answer: replicas commit side by side.
+    """`start_time desc` (default), `start_time`, `update_time desc`, or `update_time`. To follow changes, request
+    `update_time > "..."` ordered by `update_time`, starting some seconds before the last response, because replicas
+    commit in parallel.
     """
     def __init__(
         self,
@@ -160,7 +164,7 @@ class ListCallsResponse(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[_call_pb2.Call]:
         """The calls."""
@@ -181,7 +185,7 @@ Global___ListCallsResponse: _TypeAlias = ListCallsResponse  # noqa: Y015
 
 @_typing.final
 class RecordCallStateRequest(_message.Message):
-    """What RecordCallState takes."""
+    """The request of RecordCallState."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,9 +201,9 @@ class RecordCallStateRequest(_message.Message):
     state: _call_pb2.CallState.ValueType
     """The state."""
     state_reason: _builtins.str
-    """Why it failed, without content."""
+    """The reason for the failure, without content."""
     state_sequence: _builtins.int
-    """As in Call."""
+    """As in `Call`."""
     def __init__(
         self,
         *,
@@ -219,13 +223,13 @@ Global___RecordCallStateRequest: _TypeAlias = RecordCallStateRequest  # noqa: Y0
 
 @_typing.final
 class RecordCallStateResponse(_message.Message):
-    """What RecordCallState gives."""
+    """The response of RecordCallState."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDED_FIELD_NUMBER: _builtins.int
     recorded: _builtins.bool
-    """Whether the call has this state now."""
+    """Whether the call now has this state."""
     def __init__(
         self,
         *,
@@ -241,7 +245,7 @@ Global___RecordCallStateResponse: _TypeAlias = RecordCallStateResponse  # noqa: 
 
 @_typing.final
 class ForgetRecordingRequest(_message.Message):
-    """What ForgetRecording takes."""
+    """The request of ForgetRecording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -253,7 +257,7 @@ class ForgetRecordingRequest(_message.Message):
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     transcript_stays: _builtins.bool
-    """Its transcript stays: the recording is past its days, and the transcript is not."""
+    """Whether the transcript stays, because the recording has expired and the transcript has not."""
     def __init__(
         self,
         *,
@@ -271,13 +275,13 @@ Global___ForgetRecordingRequest: _TypeAlias = ForgetRecordingRequest  # noqa: Y0
 
 @_typing.final
 class ForgetRecordingResponse(_message.Message):
-    """What ForgetRecording gives."""
+    """The response of ForgetRecording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     forgotten: _builtins.bool
-    """Whether the call knew the recording."""
+    """Whether the call named the recording."""
     def __init__(
         self,
         *,

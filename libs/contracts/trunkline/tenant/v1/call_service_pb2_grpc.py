@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class CallServiceStub:
-    """Records what events say about calls, and shows calls.
+    """Records facts about calls from events, and returns calls.
     """
 
     def __init__(self, channel):
@@ -64,33 +64,33 @@ class CallServiceStub:
 
 
 class CallServiceServicer:
-    """Records what events say about calls, and shows calls.
+    """Records facts about calls from events, and returns calls.
     """
 
     def RecordCall(self, request, context):
-        """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
-        it changes nothing.
+        """Merges one event's facts about a call, and upserts the call's lead, in one transaction. Gateway only. Repeating
+        the request changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordCallState(self, request, context):
-        """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only.
+        """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetRecording(self, request, context):
-        """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only.
+        """Removes the names of a deleted recording and of its transcript from the call. Audio only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCall(self, request, context):
-        """Shows a call. NOT_FOUND when there is none, or none the caller may see.
+        """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +140,7 @@ def add_CallServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CallService:
-    """Records what events say about calls, and shows calls.
+    """Records facts about calls from events, and returns calls.
     """
 
     @staticmethod

@@ -28,45 +28,45 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CallServiceStub:
-    """Records what events say about calls, and shows calls."""
+    """Records facts about calls from events, and returns calls."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CallServiceAsyncStub: ...
     RecordCall: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallRequest, _call_pb2.Call]
-    """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
-    it changes nothing.
+    """Merges one event's facts about a call, and upserts the call's lead, in one transaction. Gateway only. Repeating
+    the request changes nothing.
     """
     RecordCallState: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallStateRequest, _call_service_pb2.RecordCallStateResponse]
-    """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+    """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only."""
     ForgetRecording: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]
-    """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
+    """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
     GetCall: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]
-    """Shows a call. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListCalls: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]
     """Lists a tenant's calls, the latest first."""
 
 @_typing.type_check_only
 class CallServiceAsyncStub(CallServiceStub):
-    """Records what events say about calls, and shows calls."""
+    """Records facts about calls from events, and returns calls."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordCall: _aio.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallRequest, _call_pb2.Call]  # type: ignore[assignment]
-    """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
-    it changes nothing.
+    """Merges one event's facts about a call, and upserts the call's lead, in one transaction. Gateway only. Repeating
+    the request changes nothing.
     """
     RecordCallState: _aio.UnaryUnaryMultiCallable[_call_service_pb2.RecordCallStateRequest, _call_service_pb2.RecordCallStateResponse]  # type: ignore[assignment]
-    """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+    """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only."""
     ForgetRecording: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]  # type: ignore[assignment]
-    """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
+    """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
     GetCall: _aio.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]  # type: ignore[assignment]
-    """Shows a call. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListCalls: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]  # type: ignore[assignment]
     """Lists a tenant's calls, the latest first."""
 
 class CallServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Records what events say about calls, and shows calls."""
+    """Records facts about calls from events, and returns calls."""
 
     @_abc_1.abstractmethod
     def RecordCall(
@@ -74,8 +74,8 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _call_service_pb2.RecordCallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_call_pb2.Call, _abc.Awaitable[_call_pb2.Call]]:
-        """Merges what one event says about a call, and upserts its lead, in one transaction. Gateway only. Repeating
-        it changes nothing.
+        """Merges one event's facts about a call, and upserts the call's lead, in one transaction. Gateway only. Repeating
+        the request changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -84,7 +84,7 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _call_service_pb2.RecordCallStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_call_service_pb2.RecordCallStateResponse, _abc.Awaitable[_call_service_pb2.RecordCallStateResponse]]:
-        """Says how far an event has brought its call, when the call's state is of that event and an earlier one. Gateway only."""
+        """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only."""
 
     @_abc_1.abstractmethod
     def ForgetRecording(
@@ -92,7 +92,7 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _call_service_pb2.ForgetRecordingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_call_service_pb2.ForgetRecordingResponse, _abc.Awaitable[_call_service_pb2.ForgetRecordingResponse]]:
-        """Says that a recording of a call was deleted: the call forgets its name, and the transcript's. Audio only."""
+        """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
 
     @_abc_1.abstractmethod
     def GetCall(
@@ -100,7 +100,7 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _call_service_pb2.GetCallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_call_pb2.Call, _abc.Awaitable[_call_pb2.Call]]:
-        """Shows a call. NOT_FOUND when there is none, or none the caller may see."""
+        """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
 
     @_abc_1.abstractmethod
     def ListCalls(

@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Lead(_message.Message):
-    """A person who reached a tenant, known by the number. Counts are derived from the calls, never incremented."""
+    """A person who contacted a tenant, identified by the number. Counts are derived from the calls, and never
+    incremented.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,30 +37,30 @@ class Lead(_message.Message):
     LAST_CALL_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, `tenants/{tenant}/leads/{lead}`; the id is a hash of the number."""
+    """The resource name, `tenants/{tenant}/leads/{lead}`. The id is a hash of the number."""
     phone_number: _builtins.str
-    """The number, E.164 where it can be read as a number of the source's region."""
+    """The number, in E.164 if it can be read as a number of the source's region."""
     display_name: _builtins.str
-    """The name that the latest call gave."""
+    """The name in the latest call."""
     call_count: _builtins.int
-    """How many calls, texts and forms came from the number."""
+    """How many calls, texts, and forms came from the number."""
     lead_level: _labels_pb2.LeadLevel.ValueType
-    """The best level any of them reached."""
+    """The highest level of any of these."""
     lead_score: _builtins.int
-    """The best score any of them reached, 0 to 100."""
+    """The highest score of any of these, 0 to 100."""
     last_call: _builtins.str
     """`tenants/{tenant}/calls/{call}` of the latest."""
     @_builtins.property
     def first_call_time(self) -> _timestamp_pb2.Timestamp:
-        """When the first began."""
+        """When the first one began."""
 
     @_builtins.property
     def last_call_time(self) -> _timestamp_pb2.Timestamp:
-        """When the latest began."""
+        """When the latest one began."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When its row was created."""
+        """When the record was created."""
 
     def __init__(
         self,

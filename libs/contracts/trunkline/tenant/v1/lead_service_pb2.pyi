@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetLeadRequest(_message.Message):
-    """What GetLead takes."""
+    """The request of GetLead."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,7 +43,7 @@ Global___GetLeadRequest: _TypeAlias = GetLeadRequest  # noqa: Y015
 
 @_typing.final
 class ListLeadsRequest(_message.Message):
-    """What ListLeads takes."""
+    """The request of ListLeads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -54,11 +54,11 @@ class ListLeadsRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     filter: _builtins.str
-    """Conditions joined by AND over lead_level, lead_score, phone_number, last_call_time."""
+    """Conditions joined by AND, over lead_level, lead_score, phone_number, and last_call_time."""
     def __init__(
         self,
         *,
@@ -84,7 +84,7 @@ class ListLeadsResponse(_message.Message):
     LEADS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def leads(self) -> _containers.RepeatedCompositeFieldContainer[_lead_pb2.Lead]:
         """The leads."""

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class LeadServiceStub:
-    """Shows leads; they are made by recording calls.
+    """Returns leads. Recording a call creates its lead.
     """
 
     def __init__(self, channel):
@@ -49,11 +49,11 @@ class LeadServiceStub:
 
 
 class LeadServiceServicer:
-    """Shows leads; they are made by recording calls.
+    """Returns leads. Recording a call creates its lead.
     """
 
     def GetLead(self, request, context):
-        """Shows a lead. NOT_FOUND when there is none, or none the caller may see.
+        """Returns a lead. NOT_FOUND if it doesn't exist, or if the caller has no access to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ def add_LeadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LeadService:
-    """Shows leads; they are made by recording calls.
+    """Returns leads. Recording a call creates its lead.
     """
 
     @staticmethod

@@ -28,29 +28,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LeadServiceStub:
-    """Shows leads; they are made by recording calls."""
+    """Returns leads. Recording a call creates its lead."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LeadServiceAsyncStub: ...
     GetLead: _grpc.UnaryUnaryMultiCallable[_lead_service_pb2.GetLeadRequest, _lead_pb2.Lead]
-    """Shows a lead. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a lead. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListLeads: _grpc.UnaryUnaryMultiCallable[_lead_service_pb2.ListLeadsRequest, _lead_service_pb2.ListLeadsResponse]
     """Lists a tenant's leads, the latest caller first."""
 
 @_typing.type_check_only
 class LeadServiceAsyncStub(LeadServiceStub):
-    """Shows leads; they are made by recording calls."""
+    """Returns leads. Recording a call creates its lead."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetLead: _aio.UnaryUnaryMultiCallable[_lead_service_pb2.GetLeadRequest, _lead_pb2.Lead]  # type: ignore[assignment]
-    """Shows a lead. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a lead. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListLeads: _aio.UnaryUnaryMultiCallable[_lead_service_pb2.ListLeadsRequest, _lead_service_pb2.ListLeadsResponse]  # type: ignore[assignment]
     """Lists a tenant's leads, the latest caller first."""
 
 class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows leads; they are made by recording calls."""
+    """Returns leads. Recording a call creates its lead."""
 
     @_abc_1.abstractmethod
     def GetLead(
@@ -58,7 +58,7 @@ class LeadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lead_service_pb2.GetLeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lead_pb2.Lead, _abc.Awaitable[_lead_pb2.Lead]]:
-        """Shows a lead. NOT_FOUND when there is none, or none the caller may see."""
+        """Returns a lead. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
 
     @_abc_1.abstractmethod
     def ListLeads(

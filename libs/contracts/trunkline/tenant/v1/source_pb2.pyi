@@ -30,29 +30,29 @@ class _ChannelRoles:
 class _ChannelRolesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelRoles.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CHANNEL_ROLES_UNSPECIFIED: _ChannelRoles.ValueType  # 0
-    """As the provider records: Twilio the customer first, others the business first."""
+    """The provider's default: the customer first for Twilio, the business first for others."""
     CHANNEL_ROLES_AGENT_FIRST: _ChannelRoles.ValueType  # 1
     """The business, then the customer."""
     CHANNEL_ROLES_CUSTOMER_FIRST: _ChannelRoles.ValueType  # 2
     """The customer, then the business."""
     CHANNEL_ROLES_CALLER_FIRST: _ChannelRoles.ValueType  # 3
-    """Whoever placed the call, which its direction says, then whoever was called. Without a direction the customer called."""
+    """The caller, then the callee, according to the call's direction. Without a direction, the customer is the caller."""
     CHANNEL_ROLES_CALLEE_FIRST: _ChannelRoles.ValueType  # 4
-    """Whoever was called, then whoever placed the call."""
+    """The callee, then the caller."""
 
 class ChannelRoles(_ChannelRoles, metaclass=_ChannelRolesEnumTypeWrapper):
-    """Who speaks on the first and on the second channel of a recording."""
+    """The speakers on the first and second channel of a recording."""
 
 CHANNEL_ROLES_UNSPECIFIED: ChannelRoles.ValueType  # 0
-"""As the provider records: Twilio the customer first, others the business first."""
+"""The provider's default: the customer first for Twilio, the business first for others."""
 CHANNEL_ROLES_AGENT_FIRST: ChannelRoles.ValueType  # 1
 """The business, then the customer."""
 CHANNEL_ROLES_CUSTOMER_FIRST: ChannelRoles.ValueType  # 2
 """The customer, then the business."""
 CHANNEL_ROLES_CALLER_FIRST: ChannelRoles.ValueType  # 3
-"""Whoever placed the call, which its direction says, then whoever was called. Without a direction the customer called."""
+"""The caller, then the callee, according to the call's direction. Without a direction, the customer is the caller."""
 CHANNEL_ROLES_CALLEE_FIRST: ChannelRoles.ValueType  # 4
-"""Whoever was called, then whoever placed the call."""
+"""The callee, then the caller."""
 Global___ChannelRoles: _TypeAlias = ChannelRoles  # noqa: Y015
 
 class _SecretForm:
@@ -62,7 +62,7 @@ class _SecretForm:
 class _SecretFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SecretForm.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SECRET_FORM_UNSPECIFIED: _SecretForm.ValueType  # 0
-    """As the provider has it: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
+    """The provider's default: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
     SECRET_FORM_TEXT: _SecretForm.ValueType  # 1
     """The text itself."""
     SECRET_FORM_BASE64: _SecretForm.ValueType  # 2
@@ -74,7 +74,7 @@ class SecretForm(_SecretForm, metaclass=_SecretFormEnumTypeWrapper):
     """How a secret's text becomes the key of the HMAC."""
 
 SECRET_FORM_UNSPECIFIED: SecretForm.ValueType  # 0
-"""As the provider has it: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
+"""The provider's default: `whsec_` and base64 for Standard Webhooks, the text itself for others."""
 SECRET_FORM_TEXT: SecretForm.ValueType  # 1
 """The text itself."""
 SECRET_FORM_BASE64: SecretForm.ValueType  # 2
@@ -90,7 +90,7 @@ class _SourceState:
 class _SourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SOURCE_STATE_UNSPECIFIED: _SourceState.ValueType  # 0
-    """Taken as ACTIVE on create."""
+    """Treated as ACTIVE on create."""
     SOURCE_STATE_ACTIVE: _SourceState.ValueType  # 1
     """Webhooks are taken."""
     SOURCE_STATE_DISABLED: _SourceState.ValueType  # 2
@@ -100,7 +100,7 @@ class SourceState(_SourceState, metaclass=_SourceStateEnumTypeWrapper):
     """Whether a source takes webhooks."""
 
 SOURCE_STATE_UNSPECIFIED: SourceState.ValueType  # 0
-"""Taken as ACTIVE on create."""
+"""Treated as ACTIVE on create."""
 SOURCE_STATE_ACTIVE: SourceState.ValueType  # 1
 """Webhooks are taken."""
 SOURCE_STATE_DISABLED: SourceState.ValueType  # 2
@@ -114,25 +114,25 @@ class _PayloadKind:
 class _PayloadKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PayloadKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PAYLOAD_KIND_UNSPECIFIED: _PayloadKind.ValueType  # 0
-    """Taken as RECORD."""
+    """Treated as RECORD."""
     PAYLOAD_KIND_RECORD: _PayloadKind.ValueType  # 1
-    """Facts only: recorded, no analysis."""
+    """Facts only: recorded, without an analysis."""
     PAYLOAD_KIND_CALL: _PayloadKind.ValueType  # 2
-    """A call with a recording: fetched, transcribed, analysed, recorded."""
+    """A call with a recording: fetched, transcribed, analysed, and recorded."""
     PAYLOAD_KIND_TEXT: _PayloadKind.ValueType  # 3
-    """A text: analysed, recorded."""
+    """A text: analysed and recorded."""
 
 class PayloadKind(_PayloadKind, metaclass=_PayloadKindEnumTypeWrapper):
-    """What the events of a source are about, which decides the stages they go through."""
+    """The kind of a source's events, which decides their stages."""
 
 PAYLOAD_KIND_UNSPECIFIED: PayloadKind.ValueType  # 0
-"""Taken as RECORD."""
+"""Treated as RECORD."""
 PAYLOAD_KIND_RECORD: PayloadKind.ValueType  # 1
-"""Facts only: recorded, no analysis."""
+"""Facts only: recorded, without an analysis."""
 PAYLOAD_KIND_CALL: PayloadKind.ValueType  # 2
-"""A call with a recording: fetched, transcribed, analysed, recorded."""
+"""A call with a recording: fetched, transcribed, analysed, and recorded."""
 PAYLOAD_KIND_TEXT: PayloadKind.ValueType  # 3
-"""A text: analysed, recorded."""
+"""A text: analysed and recorded."""
 Global___PayloadKind: _TypeAlias = PayloadKind  # noqa: Y015
 
 class _HashAlgorithm:
@@ -142,7 +142,7 @@ class _HashAlgorithm:
 class _HashAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HashAlgorithm.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     HASH_ALGORITHM_UNSPECIFIED: _HashAlgorithm.ValueType  # 0
-    """Taken as SHA256."""
+    """Treated as SHA256."""
     HASH_ALGORITHM_SHA1: _HashAlgorithm.ValueType  # 1
     """HMAC-SHA1."""
     HASH_ALGORITHM_SHA256: _HashAlgorithm.ValueType  # 2
@@ -154,7 +154,7 @@ class HashAlgorithm(_HashAlgorithm, metaclass=_HashAlgorithmEnumTypeWrapper):
     """The hash of an HMAC."""
 
 HASH_ALGORITHM_UNSPECIFIED: HashAlgorithm.ValueType  # 0
-"""Taken as SHA256."""
+"""Treated as SHA256."""
 HASH_ALGORITHM_SHA1: HashAlgorithm.ValueType  # 1
 """HMAC-SHA1."""
 HASH_ALGORITHM_SHA256: HashAlgorithm.ValueType  # 2
@@ -170,19 +170,19 @@ class _SignatureEncoding:
 class _SignatureEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignatureEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SIGNATURE_ENCODING_UNSPECIFIED: _SignatureEncoding.ValueType  # 0
-    """Taken as HEX."""
+    """Treated as HEX."""
     SIGNATURE_ENCODING_HEX: _SignatureEncoding.ValueType  # 1
-    """Hexadecimal, in either case."""
+    """Hexadecimal, in upper or lower case."""
     SIGNATURE_ENCODING_BASE64: _SignatureEncoding.ValueType  # 2
     """Standard base64."""
 
 class SignatureEncoding(_SignatureEncoding, metaclass=_SignatureEncodingEnumTypeWrapper):
-    """How the bytes of a signature are written."""
+    """The encoding of a signature's bytes."""
 
 SIGNATURE_ENCODING_UNSPECIFIED: SignatureEncoding.ValueType  # 0
-"""Taken as HEX."""
+"""Treated as HEX."""
 SIGNATURE_ENCODING_HEX: SignatureEncoding.ValueType  # 1
-"""Hexadecimal, in either case."""
+"""Hexadecimal, in upper or lower case."""
 SIGNATURE_ENCODING_BASE64: SignatureEncoding.ValueType  # 2
 """Standard base64."""
 Global___SignatureEncoding: _TypeAlias = SignatureEncoding  # noqa: Y015
@@ -213,46 +213,50 @@ class Source(_message.Message):
     SECRET_FORM_FIELD_NUMBER: _builtins.int
     NAMED_SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, `tenants/{tenant}/sources/{source}`. The id is made by the server and unique in the suite."""
+    """The resource name, `tenants/{tenant}/sources/{source}`. The server creates the id, which is unique in the suite."""
     display_name: _builtins.str
-    """A name for people, up to 120 characters."""
+    """A display name, up to 120 characters."""
     provider: _provider_pb2.Provider.ValueType
-    """Who sends. Required on create, cannot be changed."""
+    """The provider. Required on create. Cannot be changed."""
     language: _builtins.str
-    """What the callers speak, a BCP 47 tag such as `en-US`: a hint, which a confident detection overrules. Detected when empty."""
+    """The language that the callers speak, a BCP 47 tag such as `en-US`. This is a hint, which a confident detection
+    overrules. If empty, the language is detected.
+    """
     provider_account: _builtins.str
-    """The account at the provider (CallRail account id, Twilio account SID); part of a call's identity and of
-    the URL that recordings are fetched from.
+    """The account at the provider (CallRail account id, Twilio account SID). It is part of a call's identity and of the
+    URL of recordings.
     """
     state: Global___SourceState.ValueType
-    """Whether webhooks to it are taken."""
+    """Whether the source takes webhooks."""
     secret: _builtins.str
-    """The secret webhooks are signed with. Given on create; never shown again. One is made when it is empty
-    and the provider lets the receiver choose (Standard Webhooks, generic HMAC): CreateSource then returns it once.
+    """The secret that signs webhooks. Set on create, and never shown again. If it is empty and the provider lets the
+    receiver choose (Standard Webhooks, generic HMAC), the server creates a secret, and CreateSource returns it once.
     """
     fetch_credential: _builtins.str
-    """What recordings are fetched with: CallRail's API key; for Twilio an auth token or `SK...:secret`, an API key with its
-    secret, and the auth token in `secret` when empty.
+    """The credential for recordings. For CallRail, an API key. For Twilio, an auth token, or an API key with its secret
+    as `SK...:secret`. If it is empty for Twilio, the auth token in `secret` applies.
     """
     api_base_url: _builtins.str
-    """The base URL of the provider's API where recordings are fetched, when not the provider's own (a proxy, a test)."""
+    """The base URL of the API that recordings are fetched from, if it isn't the provider's own (a proxy, a test)."""
     hook_path: _builtins.str
-    """The path webhooks are posted to, without the event type: `/hooks/{source}`."""
+    """The path that webhooks are posted to, without the event type: `/hooks/{source}`."""
     etag: _builtins.str
-    """Changes with every change. Given on an update, the update is refused with ABORTED unless it fits."""
+    """Changes with every update. If an update includes it, the update fails with ABORTED unless the resource has this
+    etag.
+    """
     region: _builtins.str
-    """Where numbers without a country code are at home, a CLDR region such as `US`; the language's region when empty."""
+    """The region of numbers without a country code, a CLDR region such as `US`. If empty, the language's region."""
     channel_roles: Global___ChannelRoles.ValueType
-    """Who speaks on which channel of a recording with two."""
+    """The speaker on each channel of a two-channel recording."""
     secret_form: Global___SecretForm.ValueType
-    """How the secrets are to be read. For Standard Webhooks and generic senders."""
+    """The form of the secrets. For Standard Webhooks and generic senders."""
     @_builtins.property
     def mapping(self) -> Global___PayloadMapping:
-        """How payloads of Standard Webhooks and generic senders are read."""
+        """Where payloads of Standard Webhooks and generic senders hold the facts."""
 
     @_builtins.property
     def hmac(self) -> Global___HmacOptions:
-        """How a generic sender signs. Required for PROVIDER_GENERIC_HMAC, refused for others."""
+        """How a generic sender signs. Required for PROVIDER_GENERIC_HMAC, and refused for other providers."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -264,8 +268,8 @@ class Source(_message.Message):
 
     @_builtins.property
     def named_secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedSecret]:
-        """Further secrets that verify beside `secret` for as long as they are listed, such as a subaccount's auth token. An
-        update replaces the list; an entry without a value keeps the value that its name has.
+        """Further secrets that verify in addition to `secret` while they are listed, such as a subaccount's auth token. An
+        update replaces the list. An entry without a value keeps the stored value of its name.
         """
 
     def __init__(
@@ -301,18 +305,18 @@ Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class NamedSecret(_message.Message):
-    """A lasting secret and what it is called."""
+    """A secret with a name, which doesn't expire."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What it is called, unique in its source. Named after a Twilio account SID, it is also what that account's recordings
-    are fetched with.
+    """The name, unique in its source. If the name is a Twilio account SID, the secret is also the credential for that
+    account's recordings.
     """
     value: _builtins.str
-    """The secret; never shown again."""
+    """The secret. Never shown again."""
     def __init__(
         self,
         *,
@@ -329,7 +333,9 @@ Global___NamedSecret: _TypeAlias = NamedSecret  # noqa: Y015
 
 @_typing.final
 class PayloadMapping(_message.Message):
-    """Where the facts stand in a JSON payload; each path is dotted, such as `data.call.id`. An empty path states nothing."""
+    """The paths of the facts in a JSON payload. Each path is dotted, such as `data.call.id`. An empty path states no
+    fact.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -341,11 +347,11 @@ class PayloadMapping(_message.Message):
     RECORDING_URL_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     kind: Global___PayloadKind.ValueType
-    """What the events are about."""
+    """The kind of the events."""
     call_id: _builtins.str
-    """The sender's id of the call; the event's dedup key when empty."""
+    """The sender's id of the call. If empty, the event's dedup key."""
     event_time: _builtins.str
-    """When it happened: RFC 3339 text or unix seconds."""
+    """The time of the event: RFC 3339 text or unix seconds."""
     caller_number: _builtins.str
     """The customer's number."""
     caller_name: _builtins.str
@@ -389,28 +395,30 @@ class HmacOptions(_message.Message):
     TIMESTAMP_PART_FIELD_NUMBER: _builtins.int
     SIGNED_CONTENT_FIELD_NUMBER: _builtins.int
     header: _builtins.str
-    """The header that carries the signature, or several: parts between `,`, `;` or spaces, of which one must fit."""
+    """The header with the signature, or with several signatures separated by `,`, `;`, or spaces, of which one must
+    match.
+    """
     hash: Global___HashAlgorithm.ValueType
     """The hash."""
     encoding: Global___SignatureEncoding.ValueType
-    """How the signature is written."""
+    """The encoding of the signature."""
     prefix: _builtins.str
-    """What stands before each signature in the header, such as `sha256=` or `v1=`."""
+    """The text before each signature in the header, such as `sha256=` or `v1=`."""
     timestamp_header: _builtins.str
-    """A header with unix seconds or milliseconds that is signed too; empty when there is none."""
+    """A header with unix seconds or milliseconds that is also signed. Empty if there is none."""
     dedup_path: _builtins.str
-    """The dotted JSON path of what makes a delivery the same event; the body's hash when empty."""
+    """The dotted JSON path of the value that identifies the event. If empty, the body's hash identifies the event."""
     timestamp_part: _builtins.str
-    """Where the signature's header carries the time too, as in `t=1795186800,v1=...`: the name before the `=`, such as `t`.
-    In place of `timestamp_header`.
+    """If the signature's header also carries the time, as in `t=1795186800,v1=...`: the name before the `=`, such as
+    `t`. Replaces `timestamp_header`.
     """
     signed_content: _builtins.str
-    """What is signed, with `{timestamp}` and `{body}` in their places, such as `v0:{timestamp}:{body}`. When empty,
-    `{timestamp}.{body}` where there is a time and `{body}` where there is none.
+    """The signed text, with placeholders `{timestamp}` and `{body}`, such as `v0:{timestamp}:{body}`. If empty,
+    `{timestamp}.{body}` with a time, and `{body}` without a time.
     """
     @_builtins.property
     def tolerance(self) -> _duration_pb2.Duration:
-        """How far the timestamp may be off, 5 minutes when not set."""
+        """The largest difference between the timestamp and the gateway's clock. If not set, 5 minutes."""
 
     def __init__(
         self,
@@ -435,7 +443,7 @@ Global___HmacOptions: _TypeAlias = HmacOptions  # noqa: Y015
 
 @_typing.final
 class ResolvedSource(_message.Message):
-    """A source with its secrets in the clear: for the gateway's identity only."""
+    """A source with its secrets in plain text. Only for the gateway's identity."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,26 +455,26 @@ class ResolvedSource(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
     fetch_credential: _builtins.str
-    """What recordings are fetched with; may be empty."""
+    """The credential for recordings. Can be empty."""
     accepting: _builtins.bool
-    """Whether webhooks are to be taken: source and tenant are both active."""
+    """Whether the gateway takes webhooks: the source and the tenant are both active."""
     revision: _builtins.int
-    """Grows with every change of any source."""
+    """Increases with every change of any source."""
     @_builtins.property
     def source(self) -> Global___Source:
         """The source, without its input-only fields."""
 
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceSecret]:
-        """The secrets that verify right now: the newest first, then those that have names."""
+        """The secrets that currently verify: the newest first, then the named secrets."""
 
     @_builtins.property
     def retention(self) -> _tenant_pb2.Retention:
-        """How long the tenant's data is kept."""
+        """The tenant's retention."""
 
     @_builtins.property
     def quotas(self) -> _tenant_pb2.Quotas:
-        """How much may be kept of the tenant; 0 is no bound."""
+        """The tenant's quotas. 0 means no limit."""
 
     def __init__(
         self,
@@ -489,7 +497,7 @@ Global___ResolvedSource: _TypeAlias = ResolvedSource  # noqa: Y015
 
 @_typing.final
 class SourceSecret(_message.Message):
-    """A secret and how long it still verifies."""
+    """A secret and its expiry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -497,12 +505,12 @@ class SourceSecret(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """The secret as the provider knows it."""
+    """The secret in the provider's form."""
     name: _builtins.str
-    """What it is called; empty for the source's own secret."""
+    """The name. Empty for the source's own secret."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """After this it verifies no more; not set on the newest."""
+        """When the secret stops verifying. Not set on the newest secret."""
 
     def __init__(
         self,

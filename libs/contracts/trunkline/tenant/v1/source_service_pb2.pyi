@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateSourceRequest(_message.Message):
-    """What CreateSource takes."""
+    """The request of CreateSource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,7 +33,7 @@ class CreateSourceRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     request_id: _builtins.str
-    """Makes a repeated request return what the first one made. At most 64 characters."""
+    """A repeated request with the same id returns the first request's result. At most 64 characters."""
     @_builtins.property
     def source(self) -> _source_pb2.Source:
         """The source to create."""
@@ -55,7 +55,7 @@ Global___CreateSourceRequest: _TypeAlias = CreateSourceRequest  # noqa: Y015
 
 @_typing.final
 class GetSourceRequest(_message.Message):
-    """What GetSource takes."""
+    """The request of GetSource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -77,7 +77,7 @@ Global___GetSourceRequest: _TypeAlias = GetSourceRequest  # noqa: Y015
 
 @_typing.final
 class ListSourcesRequest(_message.Message):
-    """What ListSources takes."""
+    """The request of ListSources."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -87,9 +87,9 @@ class ListSourcesRequest(_message.Message):
     parent: _builtins.str
     """`tenants/{tenant}`."""
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -114,7 +114,7 @@ class ListSourcesResponse(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[_source_pb2.Source]:
         """The sources, by id."""
@@ -135,7 +135,7 @@ Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateSourceRequest(_message.Message):
-    """What UpdateSource takes."""
+    """The request of UpdateSource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,8 +147,9 @@ class UpdateSourceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: display_name, language, provider_account, state, fetch_credential, mapping, hmac,
-        api_base_url, region, channel_roles, secret_form, named_secrets. All that are set when empty. A secret is changed by RotateSourceSecret.
+        """The fields to update: display_name, language, provider_account, state, fetch_credential, mapping, hmac,
+        api_base_url, region, channel_roles, secret_form, named_secrets. If empty, all fields that are set. To change the
+        secret, use RotateSourceSecret.
         """
 
     def __init__(
@@ -167,7 +168,7 @@ Global___UpdateSourceRequest: _TypeAlias = UpdateSourceRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSourceRequest(_message.Message):
-    """What DeleteSource takes."""
+    """The request of DeleteSource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -176,7 +177,7 @@ class DeleteSourceRequest(_message.Message):
     name: _builtins.str
     """`tenants/{tenant}/sources/{source}`."""
     etag: _builtins.str
-    """When given, ABORTED unless it fits."""
+    """If set, the request fails with ABORTED unless the resource has this etag."""
     def __init__(
         self,
         *,
@@ -193,7 +194,7 @@ Global___DeleteSourceRequest: _TypeAlias = DeleteSourceRequest  # noqa: Y015
 
 @_typing.final
 class RotateSourceSecretRequest(_message.Message):
-    """What RotateSourceSecret takes."""
+    """The request of RotateSourceSecret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -203,10 +204,10 @@ class RotateSourceSecretRequest(_message.Message):
     name: _builtins.str
     """`tenants/{tenant}/sources/{source}`."""
     secret: _builtins.str
-    """The new secret; made by the server when empty and the provider lets the receiver choose."""
+    """The new secret. If it is empty and the provider lets the receiver choose, the server creates one."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
-        """How long the old secrets still verify: 24 hours when not set, 30 days at most."""
+        """How long the old secrets still verify. If not set, 24 hours. At most 30 days."""
 
     def __init__(
         self,
@@ -225,14 +226,14 @@ Global___RotateSourceSecretRequest: _TypeAlias = RotateSourceSecretRequest  # no
 
 @_typing.final
 class RotateSourceSecretResponse(_message.Message):
-    """What RotateSourceSecret gives."""
+    """The response of RotateSourceSecret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The new secret when the server made it; shown this once."""
+    """The new secret, if the server created it. Shown only once."""
     @_builtins.property
     def source(self) -> _source_pb2.Source:
         """The source."""
@@ -253,13 +254,13 @@ Global___RotateSourceSecretResponse: _TypeAlias = RotateSourceSecretResponse  # 
 
 @_typing.final
 class ResolveSourceRequest(_message.Message):
-    """What ResolveSource takes."""
+    """The request of ResolveSource."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SOURCE_ID_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
-    """The bare source id, as in the hook's path."""
+    """The source id alone, as in the hook's path."""
     def __init__(
         self,
         *,
@@ -275,13 +276,13 @@ Global___ResolveSourceRequest: _TypeAlias = ResolveSourceRequest  # noqa: Y015
 
 @_typing.final
 class WatchSourcesRequest(_message.Message):
-    """What WatchSources takes."""
+    """The request of WatchSources."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_REVISION_FIELD_NUMBER: _builtins.int
     after_revision: _builtins.int
-    """The last revision the watcher has seen: only what changed since is sent. 0 asks for a snapshot."""
+    """The last revision that the watcher has seen. The stream contains only later changes. 0 requests a snapshot."""
     def __init__(
         self,
         *,
@@ -307,16 +308,16 @@ class WatchSourcesResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     deleted_source_id: _builtins.str
-    """The bare id of a source that was deleted."""
+    """The id of a deleted source."""
     caught_up: _builtins.bool
-    """The snapshot, or what was missed, is complete; changes follow. Sent again as a heartbeat."""
+    """The snapshot, or the set of missed changes, is complete. New changes follow. Sent again as a heartbeat."""
     reset: _builtins.bool
-    """Forget every source: a full snapshot follows, because `after_revision` is not known here."""
+    """Forget every source. A full snapshot follows, because this server doesn't know `after_revision`."""
     revision: _builtins.int
-    """The revision reached."""
+    """The revision that the watcher has reached."""
     @_builtins.property
     def upserted(self) -> _source_pb2.ResolvedSource:
-        """The source as it stands now."""
+        """The source in its present state."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class SourceServiceStub:
-    """Creates, shows, changes and resolves sources.
+    """Creates, returns, updates, and resolves sources.
     """
 
     def __init__(self, channel):
@@ -80,18 +80,18 @@ class SourceServiceStub:
 
 
 class SourceServiceServicer:
-    """Creates, shows, changes and resolves sources.
+    """Creates, returns, updates, and resolves sources.
     """
 
     def CreateSource(self, request, context):
-        """Creates a source. NOT_FOUND when the tenant is not there; INVALID_ARGUMENT when options do not fit the provider.
+        """Creates a source. NOT_FOUND if the tenant doesn't exist. INVALID_ARGUMENT if options don't match the provider.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSource(self, request, context):
-        """Shows a source without its secrets.
+        """Returns a source without its secrets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,35 +105,35 @@ class SourceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSource(self, request, context):
-        """Changes the fields of the update mask. ABORTED when the etag does not fit.
+        """Updates the fields in the update mask. ABORTED if the resource has another etag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSource(self, request, context):
-        """Deletes a source; its events and calls stay.
+        """Deletes a source. Its events and calls stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateSourceSecret(self, request, context):
-        """Puts a new secret first; the old ones verify until the overlap has passed.
+        """Adds a new secret. The old secrets verify until the overlap has passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSource(self, request, context):
-        """Gives one source with its secrets. Gateway only. NOT_FOUND only when there is no such source.
+        """Returns one source with its secrets. Gateway only. NOT_FOUND only if the source doesn't exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSources(self, request, context):
-        """Gives every source with its secrets, then each change as it happens. Gateway only.
+        """Streams every source with its secrets, and then each change. Gateway only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +191,7 @@ def add_SourceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SourceService:
-    """Creates, shows, changes and resolves sources.
+    """Creates, returns, updates, and resolves sources.
     """
 
     @staticmethod

@@ -29,53 +29,53 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SourceServiceStub:
-    """Creates, shows, changes and resolves sources."""
+    """Creates, returns, updates, and resolves sources."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SourceServiceAsyncStub: ...
     CreateSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.CreateSourceRequest, _source_pb2.Source]
-    """Creates a source. NOT_FOUND when the tenant is not there; INVALID_ARGUMENT when options do not fit the provider."""
+    """Creates a source. NOT_FOUND if the tenant doesn't exist. INVALID_ARGUMENT if options don't match the provider."""
     GetSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_pb2.Source]
-    """Shows a source without its secrets."""
+    """Returns a source without its secrets."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]
     """Lists a tenant's sources by id."""
     UpdateSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.UpdateSourceRequest, _source_pb2.Source]
-    """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    """Updates the fields in the update mask. ABORTED if the resource has another etag."""
     DeleteSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.DeleteSourceRequest, _empty_pb2.Empty]
-    """Deletes a source; its events and calls stay."""
+    """Deletes a source. Its events and calls stay."""
     RotateSourceSecret: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.RotateSourceSecretRequest, _source_service_pb2.RotateSourceSecretResponse]
-    """Puts a new secret first; the old ones verify until the overlap has passed."""
+    """Adds a new secret. The old secrets verify until the overlap has passed."""
     ResolveSource: _grpc.UnaryUnaryMultiCallable[_source_service_pb2.ResolveSourceRequest, _source_pb2.ResolvedSource]
-    """Gives one source with its secrets. Gateway only. NOT_FOUND only when there is no such source."""
+    """Returns one source with its secrets. Gateway only. NOT_FOUND only if the source doesn't exist."""
     WatchSources: _grpc.UnaryStreamMultiCallable[_source_service_pb2.WatchSourcesRequest, _source_service_pb2.WatchSourcesResponse]
-    """Gives every source with its secrets, then each change as it happens. Gateway only."""
+    """Streams every source with its secrets, and then each change. Gateway only."""
 
 @_typing.type_check_only
 class SourceServiceAsyncStub(SourceServiceStub):
-    """Creates, shows, changes and resolves sources."""
+    """Creates, returns, updates, and resolves sources."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.CreateSourceRequest, _source_pb2.Source]  # type: ignore[assignment]
-    """Creates a source. NOT_FOUND when the tenant is not there; INVALID_ARGUMENT when options do not fit the provider."""
+    """Creates a source. NOT_FOUND if the tenant doesn't exist. INVALID_ARGUMENT if options don't match the provider."""
     GetSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.GetSourceRequest, _source_pb2.Source]  # type: ignore[assignment]
-    """Shows a source without its secrets."""
+    """Returns a source without its secrets."""
     ListSources: _aio.UnaryUnaryMultiCallable[_source_service_pb2.ListSourcesRequest, _source_service_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """Lists a tenant's sources by id."""
     UpdateSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.UpdateSourceRequest, _source_pb2.Source]  # type: ignore[assignment]
-    """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    """Updates the fields in the update mask. ABORTED if the resource has another etag."""
     DeleteSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.DeleteSourceRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a source; its events and calls stay."""
+    """Deletes a source. Its events and calls stay."""
     RotateSourceSecret: _aio.UnaryUnaryMultiCallable[_source_service_pb2.RotateSourceSecretRequest, _source_service_pb2.RotateSourceSecretResponse]  # type: ignore[assignment]
-    """Puts a new secret first; the old ones verify until the overlap has passed."""
+    """Adds a new secret. The old secrets verify until the overlap has passed."""
     ResolveSource: _aio.UnaryUnaryMultiCallable[_source_service_pb2.ResolveSourceRequest, _source_pb2.ResolvedSource]  # type: ignore[assignment]
-    """Gives one source with its secrets. Gateway only. NOT_FOUND only when there is no such source."""
+    """Returns one source with its secrets. Gateway only. NOT_FOUND only if the source doesn't exist."""
     WatchSources: _aio.UnaryStreamMultiCallable[_source_service_pb2.WatchSourcesRequest, _source_service_pb2.WatchSourcesResponse]  # type: ignore[assignment]
-    """Gives every source with its secrets, then each change as it happens. Gateway only."""
+    """Streams every source with its secrets, and then each change. Gateway only."""
 
 class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, shows, changes and resolves sources."""
+    """Creates, returns, updates, and resolves sources."""
 
     @_abc_1.abstractmethod
     def CreateSource(
@@ -83,7 +83,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.CreateSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_pb2.Source, _abc.Awaitable[_source_pb2.Source]]:
-        """Creates a source. NOT_FOUND when the tenant is not there; INVALID_ARGUMENT when options do not fit the provider."""
+        """Creates a source. NOT_FOUND if the tenant doesn't exist. INVALID_ARGUMENT if options don't match the provider."""
 
     @_abc_1.abstractmethod
     def GetSource(
@@ -91,7 +91,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.GetSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_pb2.Source, _abc.Awaitable[_source_pb2.Source]]:
-        """Shows a source without its secrets."""
+        """Returns a source without its secrets."""
 
     @_abc_1.abstractmethod
     def ListSources(
@@ -107,7 +107,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.UpdateSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_pb2.Source, _abc.Awaitable[_source_pb2.Source]]:
-        """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+        """Updates the fields in the update mask. ABORTED if the resource has another etag."""
 
     @_abc_1.abstractmethod
     def DeleteSource(
@@ -115,7 +115,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.DeleteSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a source; its events and calls stay."""
+        """Deletes a source. Its events and calls stay."""
 
     @_abc_1.abstractmethod
     def RotateSourceSecret(
@@ -123,7 +123,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.RotateSourceSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_service_pb2.RotateSourceSecretResponse, _abc.Awaitable[_source_service_pb2.RotateSourceSecretResponse]]:
-        """Puts a new secret first; the old ones verify until the overlap has passed."""
+        """Adds a new secret. The old secrets verify until the overlap has passed."""
 
     @_abc_1.abstractmethod
     def ResolveSource(
@@ -131,7 +131,7 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.ResolveSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_source_pb2.ResolvedSource, _abc.Awaitable[_source_pb2.ResolvedSource]]:
-        """Gives one source with its secrets. Gateway only. NOT_FOUND only when there is no such source."""
+        """Returns one source with its secrets. Gateway only. NOT_FOUND only if the source doesn't exist."""
 
     @_abc_1.abstractmethod
     def WatchSources(
@@ -139,6 +139,6 @@ class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _source_service_pb2.WatchSourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_source_service_pb2.WatchSourcesResponse], _abc.AsyncIterator[_source_service_pb2.WatchSourcesResponse]]:
-        """Gives every source with its secrets, then each change as it happens. Gateway only."""
+        """Streams every source with its secrets, and then each change. Gateway only."""
 
 def add_SourceServiceServicer_to_server(servicer: SourceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

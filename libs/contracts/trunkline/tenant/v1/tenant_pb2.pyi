@@ -25,21 +25,21 @@ class _Plan:
 class _PlanEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Plan.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PLAN_UNSPECIFIED: _Plan.ValueType  # 0
-    """As STANDARD."""
+    """Treated as STANDARD."""
     PLAN_TRIAL: _Plan.ValueType  # 1
-    """To try the suite: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
+    """For trials: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
     PLAN_STANDARD: _Plan.ValueType  # 2
     """20 GiB of receipts, 200 GiB of recordings, 200 sources."""
     PLAN_LARGE: _Plan.ValueType  # 3
     """500 GiB of receipts, 5 TiB of recordings, 2,000 sources."""
 
 class Plan(_Plan, metaclass=_PlanEnumTypeWrapper):
-    """How much may be kept of a tenant."""
+    """A plan sets how much the suite stores for a tenant."""
 
 PLAN_UNSPECIFIED: Plan.ValueType  # 0
-"""As STANDARD."""
+"""Treated as STANDARD."""
 PLAN_TRIAL: Plan.ValueType  # 1
-"""To try the suite: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
+"""For trials: 1 GiB of receipts, 5 GiB of recordings, 10 sources."""
 PLAN_STANDARD: Plan.ValueType  # 2
 """20 GiB of receipts, 200 GiB of recordings, 200 sources."""
 PLAN_LARGE: Plan.ValueType  # 3
@@ -53,30 +53,30 @@ class _TenantState:
 class _TenantStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TenantState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TENANT_STATE_UNSPECIFIED: _TenantState.ValueType  # 0
-    """Taken as ACTIVE on create."""
+    """Treated as ACTIVE on create."""
     TENANT_STATE_ACTIVE: _TenantState.ValueType  # 1
-    """Webhooks are taken and processed."""
+    """The gateway takes and processes webhooks."""
     TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
-    """Webhooks are answered 404, API keys are refused; data is kept."""
+    """Webhooks are answered 404, and API keys are refused. The data is kept."""
     TENANT_STATE_DELETED: _TenantState.ValueType  # 3
-    """Deleted by DeleteTenant, and never again anything else: its data is removed, its id is not given again."""
+    """DeleteTenant has deleted the tenant. The data is removed, and the state and the id can never be used again."""
 
 class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper):
-    """Whether a tenant's webhooks are taken."""
+    """Whether the gateway takes a tenant's webhooks."""
 
 TENANT_STATE_UNSPECIFIED: TenantState.ValueType  # 0
-"""Taken as ACTIVE on create."""
+"""Treated as ACTIVE on create."""
 TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
-"""Webhooks are taken and processed."""
+"""The gateway takes and processes webhooks."""
 TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
-"""Webhooks are answered 404, API keys are refused; data is kept."""
+"""Webhooks are answered 404, and API keys are refused. The data is kept."""
 TENANT_STATE_DELETED: TenantState.ValueType  # 3
-"""Deleted by DeleteTenant, and never again anything else: its data is removed, its id is not given again."""
+"""DeleteTenant has deleted the tenant. The data is removed, and the state and the id can never be used again."""
 Global___TenantState: _TypeAlias = TenantState  # noqa: Y015
 
 @_typing.final
 class Tenant(_message.Message):
-    """A customer of the suite, whose data no other tenant ever sees."""
+    """A customer of the suite. No other tenant has access to its data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -94,13 +94,15 @@ class Tenant(_message.Message):
     name: _builtins.str
     """The resource name, `tenants/{tenant}`. Set by the server."""
     display_name: _builtins.str
-    """A name for people, 1 to 120 characters. Required on create."""
+    """A display name, 1 to 120 characters. Required on create."""
     state: Global___TenantState.ValueType
-    """Whether the tenant's webhooks are taken. DELETED is set by DeleteTenant only."""
+    """Whether the gateway takes the tenant's webhooks. Only DeleteTenant sets DELETED."""
     etag: _builtins.str
-    """Changes with every change. Given on an update, the update is refused with ABORTED unless it fits."""
+    """Changes with every update. If an update includes it, the update fails with ABORTED unless the resource has this
+    etag.
+    """
     plan: Global___Plan.ValueType
-    """How much may be kept of it."""
+    """The plan, which sets how much the suite stores for the tenant."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -111,19 +113,19 @@ class Tenant(_message.Message):
 
     @_builtins.property
     def retention(self) -> Global___Retention:
-        """How long its data is kept."""
+        """How long the tenant's data is kept."""
 
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was deleted; set on a tombstone only."""
+        """When the tenant was deleted. Set only on a tombstone."""
 
     @_builtins.property
     def purge_time(self) -> _timestamp_pb2.Timestamp:
-        """When every service had removed its data; not set before."""
+        """When every service had deleted the tenant's data. Not set before that."""
 
     @_builtins.property
     def quotas(self) -> Global___Quotas:
-        """What the plan allows."""
+        """The limits of the plan."""
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
 
 @_typing.final
 class Quotas(_message.Message):
-    """What a plan allows, and what of it is used."""
+    """The limits of a plan, or the usage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -160,17 +162,17 @@ class Quotas(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
     receipts_bytes: _builtins.int
-    """Bytes of receipts with their headers. Above, senders that resend are answered 429 and those that never do are kept
-    in the background class, up to twice as much; then all are answered 429.
+    """Bytes of receipts with their headers. Above the limit, senders that resend get 429. Webhooks of other senders are
+    kept in the background class, up to twice the limit. Beyond that, all senders get 429.
     """
     recordings_bytes: _builtins.int
-    """Bytes of recordings. Above, jobs wait with the reason RECORDINGS_QUOTA."""
+    """Bytes of recordings. Above the limit, jobs wait with the reason RECORDINGS_QUOTA."""
     rejections_bytes: _builtins.int
-    """Bytes of rejected requests. Above, the oldest go."""
+    """Bytes of rejections. Above the limit, the oldest are deleted."""
     sources: _builtins.int
-    """Sources. Above, CreateSource is refused with RESOURCE_EXHAUSTED."""
+    """Sources. Above the limit, CreateSource fails with RESOURCE_EXHAUSTED."""
     replays: _builtins.int
-    """Bulk replays that run at once. Above, ReplayEvents is refused with RESOURCE_EXHAUSTED."""
+    """Bulk replays that run at once. Above the limit, ReplayEvents fails with RESOURCE_EXHAUSTED."""
     def __init__(
         self,
         *,
@@ -190,9 +192,7 @@ Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
 
 @_typing.final
 class Retention(_message.Message):
-    """How many days what is received or made from now on is kept; 0 is what the suite is set to. What is there already
-    keeps the day it was given.
-    """
+    """How many days new data is kept. 0 means the suite's own setting. A new value applies only to new data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,11 +201,11 @@ class Retention(_message.Message):
     TRANSCRIPTS_DAYS_FIELD_NUMBER: _builtins.int
     ANALYSES_DAYS_FIELD_NUMBER: _builtins.int
     events_days: _builtins.int
-    """Events with their receipts, from the first receipt on. Those that are not done are kept until they are."""
+    """Events with their receipts, counted from the first receipt. An event that is not done is kept until it is."""
     recordings_days: _builtins.int
     """Recordings with their bytes."""
     transcripts_days: _builtins.int
-    """Transcripts, which may outlive their recordings."""
+    """Transcripts, which can outlive their recordings."""
     analyses_days: _builtins.int
     """Analyses."""
     def __init__(

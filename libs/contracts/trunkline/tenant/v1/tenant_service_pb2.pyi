@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateTenantRequest(_message.Message):
-    """What CreateTenant takes."""
+    """The request of CreateTenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -31,9 +31,9 @@ class CreateTenantRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The id, part of every resource name: 2 to 40 of a-z, 0-9 and -, starting with a letter."""
+    """The id, which is part of every resource name: 2 to 40 characters of a-z, 0-9, and -, beginning with a letter."""
     request_id: _builtins.str
-    """Makes a repeated request return what the first one made. At most 64 characters."""
+    """A repeated request with the same id returns the first request's result. At most 64 characters."""
     @_builtins.property
     def tenant(self) -> _tenant_pb2.Tenant:
         """The tenant to create."""
@@ -55,7 +55,7 @@ Global___CreateTenantRequest: _TypeAlias = CreateTenantRequest  # noqa: Y015
 
 @_typing.final
 class GetTenantRequest(_message.Message):
-    """What GetTenant takes."""
+    """The request of GetTenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -77,16 +77,16 @@ Global___GetTenantRequest: _TypeAlias = GetTenantRequest  # noqa: Y015
 
 @_typing.final
 class ListTenantsRequest(_message.Message):
-    """What ListTenants takes."""
+    """The request of ListTenants."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -110,7 +110,7 @@ class ListTenantsResponse(_message.Message):
     TENANTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def tenants(self) -> _containers.RepeatedCompositeFieldContainer[_tenant_pb2.Tenant]:
         """The tenants, by id."""
@@ -131,7 +131,7 @@ Global___ListTenantsResponse: _TypeAlias = ListTenantsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateTenantRequest(_message.Message):
-    """What UpdateTenant takes."""
+    """The request of UpdateTenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -143,7 +143,7 @@ class UpdateTenantRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to change: display_name, state, retention. All that are set when empty."""
+        """The fields to update: display_name, state, retention. If empty, all fields that are set."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
 
 @_typing.final
 class DeleteTenantRequest(_message.Message):
-    """What DeleteTenant takes."""
+    """The request of DeleteTenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -171,9 +171,9 @@ class DeleteTenantRequest(_message.Message):
     name: _builtins.str
     """`tenants/{tenant}`."""
     force: _builtins.bool
-    """Deletes it although it has data."""
+    """Whether to delete the tenant even if it has data."""
     etag: _builtins.str
-    """When given, ABORTED unless it fits."""
+    """If set, the request fails with ABORTED unless the resource has this etag."""
     def __init__(
         self,
         *,
@@ -191,16 +191,16 @@ Global___DeleteTenantRequest: _TypeAlias = DeleteTenantRequest  # noqa: Y015
 
 @_typing.final
 class ListTombstonesRequest(_message.Message):
-    """What ListTombstones takes."""
+    """The request of ListTombstones."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many, 50 when 0, 500 at most."""
+    """The largest number of results on a page: 50 if 0, at most 500."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before."""
+    """The `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -217,7 +217,7 @@ Global___ListTombstonesRequest: _TypeAlias = ListTombstonesRequest  # noqa: Y015
 
 @_typing.final
 class Tombstone(_message.Message):
-    """What is left of a deleted tenant."""
+    """The record that remains of a deleted tenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -225,14 +225,14 @@ class Tombstone(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     PURGE_TIME_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The bare id."""
+    """The tenant's id."""
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted."""
 
     @_builtins.property
     def purge_time(self) -> _timestamp_pb2.Timestamp:
-        """When every service had removed its data; not set before."""
+        """When every service had deleted the tenant's data. Not set before that."""
 
     def __init__(
         self,
@@ -258,7 +258,7 @@ class ListTombstonesResponse(_message.Message):
     TOMBSTONES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """The `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def tombstones(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tombstone]:
         """The tombstones, by tenant id."""
@@ -279,7 +279,7 @@ Global___ListTombstonesResponse: _TypeAlias = ListTombstonesResponse  # noqa: Y0
 
 @_typing.final
 class ConfirmPurgeRequest(_message.Message):
-    """What ConfirmPurge takes."""
+    """The request of ConfirmPurge."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

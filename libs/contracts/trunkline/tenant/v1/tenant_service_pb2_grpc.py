@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class TenantServiceStub:
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant.
     """
 
     def __init__(self, channel):
@@ -80,18 +80,18 @@ class TenantServiceStub:
 
 
 class TenantServiceServicer:
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant.
     """
 
     def CreateTenant(self, request, context):
-        """Creates a tenant. ALREADY_EXISTS when the id is taken and no earlier request had this `request_id`.
+        """Creates a tenant. ALREADY_EXISTS if the id is in use and no earlier request had this `request_id`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTenant(self, request, context):
-        """Shows a tenant. NOT_FOUND when there is none, or none the caller may see.
+        """Returns a tenant. NOT_FOUND if it doesn't exist, or if the caller has no access to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,37 +105,39 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenant(self, request, context):
-        """Changes the fields of the update mask. ABORTED when the etag does not fit.
+        """Updates the fields in the update mask. ABORTED if the resource has another etag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTenant(self, request, context):
-        """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
-        service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
-        returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+        """Deletes a tenant permanently. Its sources and keys stop working at once. Every service removes the tenant's data
+        in the background, and `purge_time` is set when that is complete. The response is the tombstone, which remains.
+        FAILED_PRECONDITION with reason TENANT_HAS_DATA if the tenant has sources, calls, or leads, and `force` is not
+        set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTombstones(self, request, context):
-        """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs.
+        """Lists the tombstones of deleted tenants. Gateway only, which has every service remove its data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PurgeTenant(self, request, context):
-        """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only.
+        """Removes this service's data of a tenant, except for the tombstone. Repeating the request changes nothing. Gateway
+        only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmPurge(self, request, context):
-        """Notes that every service has removed a tenant's data. Gateway only.
+        """Records that every service has removed a tenant's data. Gateway only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +195,7 @@ def add_TenantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TenantService:
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant.
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant.
     """
 
     @staticmethod

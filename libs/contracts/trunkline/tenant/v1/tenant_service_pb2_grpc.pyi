@@ -29,59 +29,65 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TenantServiceStub:
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TenantServiceAsyncStub: ...
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.CreateTenantRequest, _tenant_pb2.Tenant]
-    """Creates a tenant. ALREADY_EXISTS when the id is taken and no earlier request had this `request_id`."""
+    """Creates a tenant. ALREADY_EXISTS if the id is in use and no earlier request had this `request_id`."""
     GetTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_pb2.Tenant]
-    """Shows a tenant. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a tenant. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTenantsRequest, _tenant_service_pb2.ListTenantsResponse]
     """Lists tenants by id."""
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]
-    """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    """Updates the fields in the update mask. ABORTED if the resource has another etag."""
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]
-    """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
-    service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
-    returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+    """Deletes a tenant permanently. Its sources and keys stop working at once. Every service removes the tenant's data
+    in the background, and `purge_time` is set when that is complete. The response is the tombstone, which remains.
+    FAILED_PRECONDITION with reason TENANT_HAS_DATA if the tenant has sources, calls, or leads, and `force` is not
+    set.
     """
     ListTombstones: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTombstonesRequest, _tenant_service_pb2.ListTombstonesResponse]
-    """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+    """Lists the tombstones of deleted tenants. Gateway only, which has every service remove its data."""
     PurgeTenant: _grpc.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]
-    """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+    """Removes this service's data of a tenant, except for the tombstone. Repeating the request changes nothing. Gateway
+    only.
+    """
     ConfirmPurge: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.ConfirmPurgeRequest, _tenant_pb2.Tenant]
-    """Notes that every service has removed a tenant's data. Gateway only."""
+    """Records that every service has removed a tenant's data. Gateway only."""
 
 @_typing.type_check_only
 class TenantServiceAsyncStub(TenantServiceStub):
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.CreateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Creates a tenant. ALREADY_EXISTS when the id is taken and no earlier request had this `request_id`."""
+    """Creates a tenant. ALREADY_EXISTS if the id is in use and no earlier request had this `request_id`."""
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.GetTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Shows a tenant. NOT_FOUND when there is none, or none the caller may see."""
+    """Returns a tenant. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTenantsRequest, _tenant_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
     """Lists tenants by id."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+    """Updates the fields in the update mask. ABORTED if the resource has another etag."""
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
-    service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
-    returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+    """Deletes a tenant permanently. Its sources and keys stop working at once. Every service removes the tenant's data
+    in the background, and `purge_time` is set when that is complete. The response is the tombstone, which remains.
+    FAILED_PRECONDITION with reason TENANT_HAS_DATA if the tenant has sources, calls, or leads, and `force` is not
+    set.
     """
     ListTombstones: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ListTombstonesRequest, _tenant_service_pb2.ListTombstonesResponse]  # type: ignore[assignment]
-    """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+    """Lists the tombstones of deleted tenants. Gateway only, which has every service remove its data."""
     PurgeTenant: _aio.UnaryUnaryMultiCallable[_purge_pb2.PurgeTenantRequest, _purge_pb2.PurgeTenantResponse]  # type: ignore[assignment]
-    """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+    """Removes this service's data of a tenant, except for the tombstone. Repeating the request changes nothing. Gateway
+    only.
+    """
     ConfirmPurge: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.ConfirmPurgeRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Notes that every service has removed a tenant's data. Gateway only."""
+    """Records that every service has removed a tenant's data. Gateway only."""
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, shows, changes and deletes tenants. Operators may do everything; an API key sees its own tenant."""
+    """Creates, returns, updates, and deletes tenants. Operators can use every method. An API key can read its own tenant."""
 
     @_abc_1.abstractmethod
     def CreateTenant(
@@ -89,7 +95,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.CreateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Creates a tenant. ALREADY_EXISTS when the id is taken and no earlier request had this `request_id`."""
+        """Creates a tenant. ALREADY_EXISTS if the id is in use and no earlier request had this `request_id`."""
 
     @_abc_1.abstractmethod
     def GetTenant(
@@ -97,7 +103,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.GetTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Shows a tenant. NOT_FOUND when there is none, or none the caller may see."""
+        """Returns a tenant. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
 
     @_abc_1.abstractmethod
     def ListTenants(
@@ -113,7 +119,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.UpdateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Changes the fields of the update mask. ABORTED when the etag does not fit."""
+        """Updates the fields in the update mask. ABORTED if the resource has another etag."""
 
     @_abc_1.abstractmethod
     def DeleteTenant(
@@ -121,9 +127,10 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.DeleteTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Deletes a tenant for good. Its sources are closed and its keys are refused at once; its data is removed from every
-        service in the background, and `purge_time` says when that was done. What is left is the tombstone that this
-        returns. FAILED_PRECONDITION with reason TENANT_HAS_DATA when it has sources, calls or leads and `force` is not set.
+        """Deletes a tenant permanently. Its sources and keys stop working at once. Every service removes the tenant's data
+        in the background, and `purge_time` is set when that is complete. The response is the tombstone, which remains.
+        FAILED_PRECONDITION with reason TENANT_HAS_DATA if the tenant has sources, calls, or leads, and `force` is not
+        set.
         """
 
     @_abc_1.abstractmethod
@@ -132,7 +139,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.ListTombstonesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.ListTombstonesResponse, _abc.Awaitable[_tenant_service_pb2.ListTombstonesResponse]]:
-        """Lists the tombstones of deleted tenants. Gateway only: it has every service remove what is theirs."""
+        """Lists the tombstones of deleted tenants. Gateway only, which has every service remove its data."""
 
     @_abc_1.abstractmethod
     def PurgeTenant(
@@ -140,7 +147,9 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _purge_pb2.PurgeTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_purge_pb2.PurgeTenantResponse, _abc.Awaitable[_purge_pb2.PurgeTenantResponse]]:
-        """Removes what this service keeps of a tenant and leaves its tombstone; repeating it changes nothing. Gateway only."""
+        """Removes this service's data of a tenant, except for the tombstone. Repeating the request changes nothing. Gateway
+        only.
+        """
 
     @_abc_1.abstractmethod
     def ConfirmPurge(
@@ -148,6 +157,6 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.ConfirmPurgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Notes that every service has removed a tenant's data. Gateway only."""
+        """Records that every service has removed a tenant's data. Gateway only."""
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

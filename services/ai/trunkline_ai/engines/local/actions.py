@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
-from trunkline_ai.analyses.labels import EntityType, Intent
 from trunkline_ai.engines.base import Entity, SpeakerRole, Transcript
+from trunkline_ai.engines.labels import EntityType, Intent
 from trunkline_ai.engines.local.text import sentences, straightened
 
 LISTEN = "Have a person listen to the recording"

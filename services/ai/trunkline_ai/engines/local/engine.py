@@ -2,8 +2,8 @@
 
 import asyncio
 
-from trunkline_ai.analyses.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.base import AnalysisResult, Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities

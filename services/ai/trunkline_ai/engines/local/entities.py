@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 
-from trunkline_ai.analyses.labels import EntityType
 from trunkline_ai.engines.base import Entity, Transcript
+from trunkline_ai.engines.labels import EntityType
 from trunkline_ai.engines.local import cues, numbers
 from trunkline_ai.engines.local.text import straightened
 

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from trunkline_ai.analyses.labels import Intent, Unreliable
 from trunkline_ai.engines.base import Context
+from trunkline_ai.engines.labels import Intent, Unreliable
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.model import PhraseModel

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from trunkline_ai.analyses.labels import EntityType, Intent, LeadLevel
 from trunkline_ai.engines.base import Entity
+from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.signals import Signals
 

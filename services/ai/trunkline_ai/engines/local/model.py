@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 
-from trunkline_ai.analyses.labels import Intent
+from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from trunkline_ai.analyses.labels import Intent, Sentiment
 from trunkline_ai.engines.base import SpeakerRole, Transcript
+from trunkline_ai.engines.labels import Intent, Sentiment
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.text import sentences, straightened

@@ -1,7 +1,7 @@
 """The signals of urgency and of a customer's readiness to buy."""
 
-from trunkline_ai.analyses.labels import Intent
 from trunkline_ai.engines.base import SpeakerRole
+from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 

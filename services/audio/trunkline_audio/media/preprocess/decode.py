@@ -74,13 +74,13 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float) -> Decod
             return _decode(container, sinks, max_seconds)
     except (av.error.FFmpegError, ValueError) as error:
         raise HandlerFailed(
-            "NOT_AUDIO", f"the bytes are no audio that can be read: {type(error).__name__}"
+            "NOT_AUDIO", f"the bytes are not readable audio: {type(error).__name__}"
         ) from None
 
 
 def _decode(container: av.container.InputContainer, sinks: list[BinaryIO], max_seconds: float) -> Decoded:
     if not container.streams.audio:
-        raise HandlerFailed("NOT_AUDIO", "the bytes hold no audio stream")
+        raise HandlerFailed("NOT_AUDIO", "the bytes contain no audio stream")
     stream = container.streams.audio[0]
     stream.codec_context.thread_type = "NONE"
     found = Decoded(format=f"{container.format.name.split(',')[0]}/{stream.codec_context.name}")
@@ -166,7 +166,7 @@ class _Lanes:
         ]
         self._found.samples += len(done[0])
         if self._found.samples > self._max:
-            raise HandlerFailed("TOO_LONG", f"the sound is longer than {self._max / RATE:g} s")
+            raise HandlerFailed("TOO_LONG", f"the recording is longer than {self._max / RATE:g} s")
         self._found.note(done)
         for sink, lane in zip(self._sinks, done, strict=False):
             sink.write(np.clip(np.rint(lane * 32768.0), -32768, 32767).astype("<i2").tobytes())

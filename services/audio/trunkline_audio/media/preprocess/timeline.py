@@ -1,8 +1,7 @@
-"""Spans of a recording, and the mapping of trimmed audio back to the recording's own time."""
+"""Spans of a recording, in samples."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -49,24 +48,3 @@ def padded(spans: Sequence[Span], pad: int, total: int) -> list[Span]:
         end = min(total, span.end + min(pad, (after - span.end) // 2))
         out.append(Span(start, end))
     return out
-
-
-class Timeline:
-    """Maps samples of audio joined from spans back to samples of the recording."""
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.spans = list(spans)
-        self._offsets: list[int] = []
-        total = 0
-        for span in self.spans:
-            self._offsets.append(total)
-            total += span.samples
-        self.samples = total
-
-    def source(self, sample: int) -> int:
-        """Sample of the recording for a sample of the joined audio; outside values meet the nearest edge."""
-        if not self.spans:
-            return 0
-        index = max(0, bisect_right(self._offsets, sample) - 1)
-        span = self.spans[index]
-        return span.start + min(max(0, sample - self._offsets[index]), span.samples)

@@ -36,7 +36,7 @@ class Credentials:
         """
         if header is None:
             raise Unauthenticated(
-                "credentials are needed: Authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
+                "credentials are required: Authorization: Bearer tl_...", reason="CREDENTIALS_MISSING"
             )
         scheme, _, token = header.partition(b" ")
         token = token.strip()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import grpc
-import orjson
 from google.protobuf import json_format, message
 from google.rpc import error_details_pb2, status_pb2
 from trunkline_runtime.errors import TABLE, Internal, TrunklineError, Unavailable, to_status
-from trunkline_runtime.wire import DETAILS_KEY
+from trunkline_runtime.wire import sent_status
 
-Header = tuple[bytes, bytes]
+from trunkline_gateway.http_errors import Header, error_body, retry_after
 
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
@@ -38,11 +36,11 @@ HTTP_STATUS = {
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # What gRPC itself says without our details names addresses and internals: this is said instead.
 _UNSAID = {
-    grpc.StatusCode.CANCELLED: "the service that answers this gave it up: try again",
-    grpc.StatusCode.UNAVAILABLE: "the service that answers this cannot be reached now: try again",
-    grpc.StatusCode.DEADLINE_EXCEEDED: "it took too long",
+    grpc.StatusCode.CANCELLED: "the service cancelled the request; try again",
+    grpc.StatusCode.UNAVAILABLE: "the service is temporarily unreachable; try again",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the request took too long",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is too large",
-    grpc.StatusCode.UNIMPLEMENTED: "the service that answers this does not have this method",
+    grpc.StatusCode.UNIMPLEMENTED: "the service does not have this method",
 }
 # These only a handler says, so that its words are meant for the caller.
 _SAID = frozenset(
@@ -77,7 +75,7 @@ def problem(http: int, code: grpc.StatusCode, reason: str, text: str, *headers: 
 def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
     """Return the status of a failed call as the caller may see it, details and all."""
     code: grpc.StatusCode = error.code()
-    status = _sent(error, code)
+    status = sent_status(error)
     if status is None:
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return to_status(
@@ -109,12 +107,10 @@ def render(status: status_pb2.Status, http: int | None = None) -> tuple[int, byt
         except (TypeError, KeyError, message.DecodeError):
             continue  # a type that is not known here
     for retry in _details(status, error_details_pb2.RetryInfo):
-        seconds = math.ceil(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
-        headers.append((b"retry-after", str(max(1, seconds)).encode()))
+        headers.append(retry_after(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9))
     if http == 401:
         headers.append((b"www-authenticate", _challenge(status)))
-    body = {"error": {"code": http, "message": status.message, "status": code.name, "details": details}}
-    return http, orjson.dumps(body), tuple(headers)
+    return http, error_body(http, code.name, status.message, details), tuple(headers)
 
 
 def _challenge(status: status_pb2.Status) -> bytes:
@@ -130,16 +126,3 @@ def _details(status: status_pb2.Status, kind: type[Any]) -> list[Any]:
         if detail.Is(kind.DESCRIPTOR):
             found.append(kind.FromString(detail.value))
     return found
-
-
-def _sent(error: grpc.RpcError, code: grpc.StatusCode) -> status_pb2.Status | None:
-    """Return the status that a service of ours sent along, None when the failure is gRPC's own."""
-    trailers: Any = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
-    for key, value in trailers or ():
-        if key == DETAILS_KEY:
-            try:
-                status = status_pb2.Status.FromString(value)
-            except message.DecodeError:
-                return None
-            return status if status.code == code.value[0] else None
-    return None

@@ -12,9 +12,9 @@ from google.api import field_behavior_pb2
 from google.protobuf import json_format
 from trunkline_runtime.errors import InvalidArgument
 
-from trunkline_gateway.api.json_bounds import MOST_DEPTH, TooMuch, check
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.shapes import leaf, shape_of
+from trunkline_gateway.json_bounds import MOST_DEPTH, TooMuch, check
 
 _MOST_PARAMETERS = 200
 _FAILED_FIELD = re.compile(r"Failed to parse (\w+) field: ")
@@ -46,7 +46,7 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
     if not body or body.isspace():
         if binding.needs_body:
             raise InvalidArgument(
-                "body", "is required: a JSON object, {} where nothing is to be said", reason="BODY_REQUIRED"
+                "body", "is required: a JSON object, or {} without parameters", reason="BODY_REQUIRED"
             )
         return None
     value = parse_json(body)
@@ -89,7 +89,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{name[:100]!r} stands twice in one object")
+            raise ValueError(f"{name[:100]!r} occurs twice in one object")
         found[name] = value
     return found
 
@@ -122,7 +122,7 @@ def _query(binding: Binding, request: Any, query: bytes) -> bool:
         if fields is None:
             taken = {binding.body, *(fields[0] for fields in binding.variables.values())}
             others = [n for n in shape.names() if not binding.whole_body and shape[n] not in taken]
-            said = f"there is no such parameter; allowed: {', '.join(others) or 'none'}"
+            said = f"is not a parameter; allowed: {', '.join(others) or 'none'}"
             raise InvalidArgument(name[:200], said, reason="UNKNOWN_PARAMETER")
         if binding.whole_body or fields[0] is binding.body:
             raise InvalidArgument(name, "belongs in the body", reason="NOT_A_PARAMETER")
@@ -157,7 +157,7 @@ def _bind(binding: Binding, request: Any, path: str, text: str) -> None:
     field.set(message, [text], path)
     after = getattr(message, field.name)
     if before and before != after:
-        raise InvalidArgument(path, "in the body is not that of the path", reason="PATH_MISMATCH")
+        raise InvalidArgument(path, "in the body differs from the path", reason="PATH_MISMATCH")
 
 
 def _implied_mask(binding: Binding, stated: dict[str, Any]) -> list[str]:

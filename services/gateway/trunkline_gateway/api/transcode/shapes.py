@@ -157,10 +157,10 @@ class Shape:
             place = f"{path}.{name}" if path else name
             field = self._fields.get(name)
             if field is None:
-                said = f"there is no such field; allowed: {', '.join(self.names())}"
+                said = f"is not a field; allowed: {', '.join(self.names())}"
                 raise InvalidArgument(place[:200], said, reason="UNKNOWN_FIELD")
             if field in seen:
-                raise InvalidArgument(place, "is given by both of its names", reason="GIVEN_TWICE")
+                raise InvalidArgument(place, "is set by both of its names", reason="GIVEN_TWICE")
             seen.add(field)
             if inner is None:
                 continue

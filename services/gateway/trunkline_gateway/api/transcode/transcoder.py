@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,16 +16,18 @@ from trunkline_runtime.identity.callers import CallerKind
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
+from trunkline_runtime.rpc.call import request_id_of
 
-from trunkline_gateway.api.json_bounds import is_heavy
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
-from trunkline_gateway.api.transcode.problems import Header, HttpProblem, from_rpc, problem, render
+from trunkline_gateway.api.transcode.problems import HttpProblem, from_rpc, problem, render
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.writer import Write, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.http_errors import Header
+from trunkline_gateway.json_bounds import is_heavy
 
 Backend = Callable[[str], grpc.aio.Channel]
 """The channel to the service of a proto package."""
@@ -40,9 +40,7 @@ CALL_SECONDS = 30.0
 Metadata = tuple[tuple[str, str], ...]
 _TENANT_PACKAGE = "trunkline.tenant.v1"
 _LARGE_BYTES = 32 * 1024
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _JSON: Header = (b"content-type", b"application/json")
-_random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets
 
 
 class Transcoder:
@@ -81,8 +79,7 @@ class Transcoder:
         """Answer one request."""
         began = time.perf_counter()
         headers = headers_of(scope)
-        given = headers.get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % _random.getrandbits(64)
+        request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
         rpc = "none"
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
@@ -93,7 +90,7 @@ class Transcoder:
             rpc = binding.rpc
             trace = headers.get(b"traceparent")
             with tracing.server_span(rpc, trace.decode("latin-1") if trace else None) as span:
-                logs.bind(request_id=request_id.decode(), trace=tracing.trace_id(), method=rpc)
+                logs.bind(request_id=request_id, trace=tracing.trace_id(), method=rpc)
                 status, body, more = await self._answer(binding, values, scope, headers, receive, request_id)
                 if span is not None and status >= 400:
                     span.failed(str(status))
@@ -105,8 +102,9 @@ class Transcoder:
         self._took.labels(rpc).observe(time.perf_counter() - began)
         await self._send(send, status, body, request_id, *more)
 
-    async def _send(self, send: Send, status: int, body: bytes, request_id: bytes, *more: Header) -> None:
-        headers = [_JSON, (b"content-length", str(len(body)).encode()), (b"x-request-id", request_id), *more]
+    async def _send(self, send: Send, status: int, body: bytes, request_id: str, *more: Header) -> None:
+        length, named = str(len(body)).encode(), request_id.encode()
+        headers = [_JSON, (b"content-length", length), (b"x-request-id", named), *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -121,12 +119,12 @@ class Transcoder:
         if found is None and scope["path"] in self._documents:
             found = Allowed(("GET",))
         if found is None:
-            slash = "; no path ends with a /" if scope["path"].endswith("/") else ""
-            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", f"there is no such path{slash}")
+            slash = "; paths do not end with a /" if scope["path"].endswith("/") else ""
+            raise problem(404, grpc.StatusCode.NOT_FOUND, "NO_SUCH_PATH", f"the path does not exist{slash}")
         if isinstance(found, Allowed):
             methods = ", ".join(found.methods)
             raise problem(
-                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path takes {methods}",
+                405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path allows {methods}",
                 (b"allow", methods.encode()),
             )  # fmt: skip
         return found.target, found.values
@@ -138,7 +136,7 @@ class Transcoder:
         scope: Scope,
         headers: Mapping[bytes, bytes],
         receive: Receive,
-        request_id: bytes,
+        request_id: str,
     ) -> tuple[int, bytes, tuple[Header, ...]]:
         try:
             shown = await self._authenticate(headers.get(b"authorization"))
@@ -153,7 +151,7 @@ class Transcoder:
             if rule is not None:
                 guard.confine(shown.caller, binding.rpc, rule, request)
             call, write = self._calls.get(binding.rpc) or self._prepare(binding)
-            metadata = (("authorization", shown.authorization), ("x-request-id", request_id.decode()))
+            metadata = (("authorization", shown.authorization), ("x-request-id", request_id))
             response = await call(request, metadata=metadata, timeout=self._call_seconds)
             if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
                 await self._check_tenant(request.parent, metadata)

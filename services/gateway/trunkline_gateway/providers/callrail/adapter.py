@@ -20,6 +20,7 @@ from trunkline_gateway.providers.base import (
     RecordingRequest,
     Rejected,
     Source,
+    link_key,
 )
 from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.callrail import facts, forms
@@ -109,7 +110,6 @@ class CallRail:
             rank=RANKS[event_type],
             stages=stages,
             recording=recording,
-            recording_pending=fetch and payload.text("recording") is None,
             recording_problem=problem,
             text=text,
             event_time=_event_time(payload),
@@ -161,7 +161,7 @@ def _has_new_recording(event_type: str, payload: Payload) -> bool:
 def _media(payload: Payload) -> tuple[MediaRequest, ...]:
     """Return the files of a message: links that open themselves for a while, so no credential goes there."""
     return tuple(
-        MediaRequest(hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32], url)
+        MediaRequest(link_key(url), url)
         for url in payload.cut(payload.urls("media_urls"), "media_urls", _MEDIA_MOST)
         if url.startswith(("https://", "http://"))
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64encode
 from urllib.parse import quote
 
-from trunkline_gateway.providers.base import Lookup, MediaRequest, RecordingRequest, Source
+from trunkline_gateway.providers.base import Lookup, MediaRequest, RecordingRequest, Source, link_key
 from trunkline_gateway.providers.origins import at_base, has_host_of, same_origin
 from trunkline_gateway.providers.payload import Payload
 
@@ -42,7 +41,7 @@ def media(source: Source, payload: Payload) -> tuple[MediaRequest, ...]:
         url = payload.text(f"MediaUrl{place}", most=4097)
         if url is None or not _is_web(url):
             continue
-        key = hashlib.sha256(url.split("?", 1)[0].encode()).hexdigest()[:32]
+        key = link_key(url)
         content_type = payload.text(f"MediaContentType{place}", most=128) or ""
         url, headers = _ask(source, payload, url)
         found.append(MediaRequest(key, url, headers, content_type))

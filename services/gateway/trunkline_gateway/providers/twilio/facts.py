@@ -93,7 +93,6 @@ def facts_of(source: Source, payload: Payload) -> Facts:
         rank=rank,
         stages=stages,
         recording=recording,
-        recording_pending=bool(subject.recording) and subject.status in ("in-progress", _ACTION),
         recording_problem=problem,
         event_time=event_time(payload),
         lookup=api.call(source, payload, subject.aliases[0]) if unknown and recording else None,

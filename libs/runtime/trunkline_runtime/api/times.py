@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,3 +21,8 @@ def utc(stamp: Timestamp) -> datetime:
         return stamp.ToDatetime(UTC)
     except OverflowError as error:
         raise ValueError("is not between the years 1 and 9999") from error
+
+
+def given_time(message: Any, field: str) -> datetime | None:
+    """Return a message's Timestamp field as an aware moment, None when it is not set."""
+    return getattr(message, field).ToDatetime(UTC) if message.HasField(field) else None

@@ -1,0 +1,29 @@
+"""Time as a parameter: what a loop asks instead of the machine, so that a test may be faster than the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a process counts time and spends it. The default is the machine's own pace.
+
+    `clock` returns seconds that only grow. `sleep` waits for as many seconds. `intervals` holds, by name, the
+    intervals that differ from what their users state: `interval` is asked for each.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    intervals: Mapping[str, float] = field(default_factory=dict)
+
+    def interval(self, name: str, seconds: float) -> float:
+        """Return the seconds of the interval `name`, which takes `seconds` unless this pace says otherwise."""
+        return self.intervals.get(name, seconds)
+
+
+MACHINE = Pace()
+"""The machine's own pace."""

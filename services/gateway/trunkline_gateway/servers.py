@@ -1,0 +1,109 @@
+"""The servers of the role `serve`: gRPC and HTTP over the gateway's parts, and the order in which all of it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from trunkline.gateway.v1 import (
+    conversation_service_pb2_grpc,
+    event_service_pb2_grpc,
+    job_service_pb2_grpc,
+    usage_service_pb2_grpc,
+)
+from trunkline_runtime.process.signals import stop_requested
+from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.rpc.server import Server
+
+from trunkline_gateway.api.conversation import ConversationService
+from trunkline_gateway.api.readiness import Readiness
+from trunkline_gateway.api.transcode.app import build_transcoder
+from trunkline_gateway.api.usage import UsageService
+from trunkline_gateway.app import GatewayParts, build
+from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.edge.front import Front, HttpServer
+
+# The least that calls in flight get after the last HTTP request.
+_GRPC_DRAIN_SECONDS = 1.0
+_PACKAGE = "trunkline.gateway.v1."
+
+
+async def serve(config: GatewayConfig) -> None:
+    """Open, serve until SIGTERM or SIGINT, drain, close. Raises ConfigError, StoreError, StoppedWaiting."""
+    async with build(config) as gateway:
+        await gateway.inbox.open()
+        await _serve(gateway)
+        await gateway.rejections.flush()
+
+
+async def _serve(gateway: GatewayParts) -> None:
+    config, clock = gateway.config, gateway.pace.clock
+    authenticator = CachingAuthenticator(TenantServiceAuthenticator(gateway.channels, config.tenant_address))
+    server = Server(config, service="gateway", signer=gateway.signer, authenticator=authenticator)
+    _add_services(server, gateway)
+    api = build_transcoder(
+        gateway.channels, gateway.signer, authenticator, config, own_address=lambda: server.address
+    )
+    readiness = Readiness(server.health, gateway.inbox, lambda: gateway.inbox.refusing)
+    server.ready = readiness
+    front = Front(gateway.receiver, api, readiness)
+    http = HttpServer(front, config.http_address, config.drain_seconds, config.edge_limits())
+    async with AsyncExitStack() as stack:
+        await server.start()
+        stack.push_async_callback(server.stop)
+        requested = stack.enter_context(stop_requested())
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(loop) for loop in gateway.loops()]
+            serving = group.create_task(http.run_until_stopped())
+            await asyncio.wait(
+                [group.create_task(requested.wait(), name="signal"), *running, serving],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            # Refuse new work first, then finish what is in flight, then stop what it stood on.
+            # What HTTP leaves of the time is gRPC's, which /v1 stands on.
+            until = clock() + config.drain_seconds
+            readiness.stopping = True
+            await server.health.drain()
+            gateway.jobs.stop()
+            await http.stop(config.drain_notice_seconds, config.drain_seconds - _GRPC_DRAIN_SECONDS)
+            await serving
+            await server.stop(max(_GRPC_DRAIN_SECONDS, until - clock()))
+            requested.set()
+            for task in running:
+                task.cancel()
+
+
+def _add_services(server: Server, gateway: GatewayParts) -> None:
+    config, channels = gateway.config, gateway.channels
+    server.add(
+        event_service_pb2_grpc.add_EventServiceServicer_to_server, gateway.events, _PACKAGE + "EventService"
+    )
+    server.add(job_service_pb2_grpc.add_JobServiceServicer_to_server, gateway.jobs, _PACKAGE + "JobService")
+    server.add(
+        conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,
+        ConversationService(
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        ),
+        _PACKAGE + "ConversationService",
+    )
+    server.add(
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
+        UsageService(
+            gateway.db,
+            gateway.kept,
+            gateway.sources,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+        ),
+        _PACKAGE + "UsageService",
+    )
+
+    async def store_answers() -> bool:
+        await gateway.db.check()
+        return True
+
+    server.health.depend("store", store_answers, at_drain=gateway.db.hurry)
