@@ -184,6 +184,7 @@ class Simulation:
         loop.finish()
         if world.spool is not None:
             world.spool.log.close()
+        world.gateway_disk.watch = None  # which leads to this world
         counts = Counter(
             schedules=1,
             kills=sum(node.kills for node in world.nodes.values()),
