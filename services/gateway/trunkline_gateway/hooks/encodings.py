@@ -67,13 +67,13 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
     return opened
 
 
-def verified_as_written(source: Source, delivery: Delivery) -> Delivery:
-    """Verify a delivery that was kept; the same one, or one with its body as it was written where it came compressed.
+def verified_as_written(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Delivery:
+    """Verify a delivery; return it, or one with its body as it was written where it came compressed.
 
     Raises UnknownEncoding, and what `verified` raises.
     """
     if is_encoded(delivery.headers):
-        return verified(source, delivery)
+        return verified(source, delivery, most)
     adapter_for(source.provider).verify(source, delivery)
     return delivery
 

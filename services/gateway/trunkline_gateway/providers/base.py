@@ -129,3 +129,7 @@ class Malformed(Exception):
 
 class Rejected(Exception):
     """The signature is wrong or missing; the text says which, without any secret."""
+
+
+class FormTooLarge(Rejected):
+    """The body is a form that is too large to look at; the text names the bound."""
