@@ -32,7 +32,7 @@ from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.json_bounds import is_long
-from trunkline_gateway.providers.base import Delivery, FormTooLarge, Malformed, Rejected, Source
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
 from trunkline_gateway.providers.bodies import FORM, is_heavy_form
 from trunkline_gateway.providers.registry import Adapter, adapter_for
 
@@ -247,7 +247,7 @@ class Receiver:
         if isinstance(error, Crowded):
             message = "too many large webhooks of this source wait to be verified; try again"
             return Refusal(503, "BUSY", message, source, retry_after=1)
-        if isinstance(error, FormTooLarge):
+        if isinstance(error, TooLarge):
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         self._lines.note(source, event_type, delivery, str(error))
         self._below_ceiling("!" + source.source_id, source)

@@ -131,5 +131,5 @@ class Rejected(Exception):
     """The signature is wrong or missing; the text says which, without any secret."""
 
 
-class FormTooLarge(Rejected):
-    """The body is a form that is too large to look at; the text names the bound."""
+class TooLarge(Rejected):
+    """The body is too large to be looked at by somebody who has not shown a signature; the text names the bound."""

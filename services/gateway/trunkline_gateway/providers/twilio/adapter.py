@@ -13,11 +13,11 @@ import re
 from trunkline_gateway.providers.base import (
     Delivery,
     Facts,
-    FormTooLarge,
     Identity,
     Malformed,
     Rejected,
     Source,
+    TooLarge,
 )
 from trunkline_gateway.providers.bodies import is_form, parse_form, parse_json
 from trunkline_gateway.providers.call_facts import CallFacts
@@ -50,7 +50,7 @@ class Twilio:
         given = signature_bytes(delivery.headers.get("x-twilio-signature"), "X-Twilio-Signature")
         if is_form(delivery.headers.get("content-type", ""), delivery.body):
             if len(delivery.body) > _FORM_BYTES:
-                raise FormTooLarge(_TOO_LARGE)
+                raise TooLarge(_TOO_LARGE)
             signed = _signed_fields(delivery.body)
         else:
             _check_body_hash(delivery)
