@@ -17,12 +17,14 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.config import MOST_BODY_BYTES
+from trunkline_gateway.events import acceptance
 from trunkline_gateway.events.retention import sweep
-from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
+from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_runtime.errors import FailedPrecondition
 from trunkline_store.errors import StoreError
@@ -251,6 +253,35 @@ async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
         await world.admission.retry_undecided()
         assert len(await world.listed()) == 20
         assert [round(bytes_ / size) for bytes_ in held] == [4, 4, 2]
+
+
+async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(acceptance, "READ_BYTES", 2_500)
+    monkeypatch.setattr(acceptance, "OPENED_BYTES", 600 << 10)
+    opened_bodies, made = [], []
+    open_, insert = encodings.decompressed, acceptance.insert_appended
+
+    def counted(body, most):
+        opened_bodies.append(body)
+        return open_(body, most)
+
+    def noted(conn, table, values):
+        made.append(conn.exec_driver_sql("SELECT count(*) FROM rejections").scalar())
+        return insert(conn, table, values)
+
+    monkeypatch.setattr(encodings, "decompressed", counted)
+    monkeypatch.setattr(acceptance, "insert_appended", noted)
+    async with opened(tmp_path) as world:
+        for number in range(5):
+            packed = gzip.compress(json.dumps({"id": number, "x": "y" * (300 << 10)}).encode())
+            headers = {name.decode(): value.decode() for name, value in signed(packed)}
+            delivery = Delivery(packed, {**headers, "content-encoding": "gzip"}, "https://x/", world.clock.now())
+            await world.keep_rejected(delivery)
+        accepted = await world.events.AcceptRejections(pb.AcceptRejectionsRequest(parent="tenants/acme"), None)
+        assert (accepted.accepted_count, accepted.rejected_count) == (5, 0)
+        assert len(opened_bodies) == len(made) == 5
+        await world.admit()
+        assert len(await world.listed()) == 5
 
 
 @pytest.mark.parametrize("by", ["admission", "one_by_one"])

@@ -30,7 +30,7 @@ from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
-from trunkline_gateway.hooks.encodings import HEADER
+from trunkline_gateway.hooks.encodings import HEADER, OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
@@ -57,9 +57,6 @@ LAG = gauge(
     "Age of the oldest receipt of the last lot when it was admitted; 0 when none waits.",
 )
 ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
-
-OPENED_BYTES = 32 << 20
-"""Opened bodies that are held at once; what is decided is written when they are more. One is always taken."""
 
 _ENCODED = HEADER.encode()
 _SLICE = 32
