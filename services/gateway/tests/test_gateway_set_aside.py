@@ -255,31 +255,31 @@ async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
         assert [round(bytes_ / size) for bytes_ in held] == [4, 4, 2]
 
 
-async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(acceptance, "READ_BYTES", 2_500)
-    monkeypatch.setattr(acceptance, "OPENED_BYTES", 600 << 10)
-    opened_bodies, made = [], []
-    open_, insert = encodings.decompressed, acceptance.insert_appended
+@pytest.mark.parametrize(("bound", "most"), [("READ_BYTES", 900), ("OPENED_BYTES", 600 << 10)])
+async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch, bound, most):
+    monkeypatch.setattr(acceptance, bound, most)
+    opened_bodies, writes = [], []
+    open_ = encodings.decompressed
 
     def counted(body, most):
         opened_bodies.append(body)
         return open_(body, most)
 
-    def noted(conn, table, values):
-        made.append(conn.exec_driver_sql("SELECT count(*) FROM rejections").scalar())
-        return insert(conn, table, values)
+    async def write(work):
+        writes.append(work)
+        return await type(world.db).write(world.db, work)
 
     monkeypatch.setattr(encodings, "decompressed", counted)
-    monkeypatch.setattr(acceptance, "insert_appended", noted)
     async with opened(tmp_path) as world:
         for number in range(5):
             packed = gzip.compress(json.dumps({"id": number, "x": "y" * (300 << 10)}).encode())
             headers = {name.decode(): value.decode() for name, value in signed(packed)}
             delivery = Delivery(packed, {**headers, "content-encoding": "gzip"}, "https://x/", world.clock.now())
             await world.keep_rejected(delivery)
+        monkeypatch.setattr(world.db, "write", write)
         accepted = await world.events.AcceptRejections(pb.AcceptRejectionsRequest(parent="tenants/acme"), None)
         assert (accepted.accepted_count, accepted.rejected_count) == (5, 0)
-        assert len(opened_bodies) == len(made) == 5
+        assert (len(opened_bodies), len(writes)) == (5, 3), "two, two and one"
         await world.admit()
         assert len(await world.listed()) == 5
 
