@@ -29,6 +29,10 @@ _SHOWN = (
     receipts.c.content_type,
 )  # fmt: skip
 _SIZE = sa.func.length(receipts.c.body).label("size")
+SET_ASIDE = (eventless_receipts.c.size_bytes > 0) & (
+    sa.func.length(receipts.c.body) == eventless_receipts.c.size_bytes
+)
+"""Of a receipt that is no event and has its body still: it could not be written. That of another is its rejection's."""
 
 
 def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_pb2.Receipt | None:
@@ -58,6 +62,7 @@ def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_
     )
     for query, state in (
         (told, event_pb2.RECEIPT_STATE_EVENT),
+        (refused.where(SET_ASIDE), event_pb2.RECEIPT_STATE_SET_ASIDE),
         (refused, event_pb2.RECEIPT_STATE_REJECTED),
         *((waiting, event_pb2.RECEIPT_STATE_WAITING) for waiting in _waiting(conn, tenant, receipt_id)),
     ):

@@ -16,6 +16,8 @@ MOST_OPENED = MOST_BODY_BYTES
 
 The most that a receiver's limit can be, and not what it is now: it was answered 202 under the limit of then.
 """
+OPENED_BYTES = 32 << 20
+"""Of bodies that are looked at together, opened: with so much, what was looked at is written before the others."""
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_HEAD = b"\x1f\x8b"
 _GZIP_OR_ZLIB = 47
