@@ -67,7 +67,7 @@ class Acceptance:
                 .order_by(rejections.c.rejection_id)
                 .limit(_A_BATCH)
             )
-            rows = await self._db.read(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
+            rows = await self._db.scan(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
             if not rows:
                 return accepted, rejected
             after = rows[-1].rejection_id
