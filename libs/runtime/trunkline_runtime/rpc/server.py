@@ -37,6 +37,7 @@ from trunkline_runtime.rpc.authenticator import (
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.health import Health, HealthServicer
 from trunkline_runtime.rpc.interceptor import ServerInterceptor, Translate
+from trunkline_runtime.rpc.scans import Scans
 
 log = logs.get_logger(__name__)
 
@@ -158,6 +159,7 @@ class Server:
             identify=self._identify,
             rules=self._rules,
             validate=validator(),
+            scans=Scans(self._config.lists_at_once, self._config.list_seconds),
             translate=self._translate,
             keep=not self._further,
         )
