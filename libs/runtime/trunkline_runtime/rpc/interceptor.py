@@ -56,7 +56,8 @@ _MESSAGE_SECONDS = 30.0
 _MOST_OPEN_BYTES = 4_096  # of health and reflection: names
 # Of one stream that anybody may open: what describes all services of the suite several times over.
 _MOST_OPEN_MESSAGES = 1_000
-_OPEN_SECONDS = 60.0
+OPEN_SECONDS = 60.0
+"""How long a stream lasts that anybody may open."""
 _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -72,6 +73,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         scans: Scans,
         translate: Translate | None = None,
         keep: bool = True,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self._identify = identify
         self._rules = rules
@@ -81,6 +83,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._refusals = Refusals("rpc_refused", "rpc_failed")
         self._metrics = RpcMetrics("server")
         self._keep = keep
+        self._open_seconds = open_seconds
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -121,7 +124,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             rpc = Rpc(method, context)
             try:
                 if handler.request_streaming:
-                    async with asyncio.timeout(_OPEN_SECONDS):
+                    async with asyncio.timeout(self._open_seconds):
                         return await _send(behaviour(_few(request), context), context)
                 answer = behaviour(await _message(rpc), context)
                 return await (_send(answer, context) if handler.response_streaming else answer)
