@@ -188,7 +188,7 @@ def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers
         else:
             check_revision(client, session, migrations, deadline)
         sessions.give(session)
-        sessions.warm(readers + client.address.writers + client.address.appends - 1, deadline)
+        sessions.warm(2 * readers + client.address.writers + client.address.appends - 1, deadline)
         return sessions
     except BaseException:
         sessions.close()  # a server that waits for its schema tries again and again
