@@ -143,7 +143,12 @@ class CommonConfig:
 class StoreConfig(CommonConfig):
     """What a service is told that opens its store."""
 
-    readers: int = setting(4, "the number of connections that read the store by key, and of those that read lists", least=1, most=64)
+    readers: int = setting(
+        4,
+        "the number of connections that read the store by key, and of those that read lists",
+        least=1,
+        most=64,
+    )
     list_staleness_seconds: float = setting(
         5.0,
         "the age of the snapshot that lists read on Spanner; on SQLite, lists are always current",

@@ -11,7 +11,9 @@ from trunkline_store.sqlite.readers import Readers
 from trunkline_store.testing.conformance import add, ids, thing
 
 # Minutes of work in one statement.
-_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000000000) SELECT max(i) FROM n"
+_ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000000000) SELECT max(i) FROM n"
+)
 
 
 def endless(conn):

@@ -74,7 +74,12 @@ class ForeignName(NotFound):
 
     def __init__(self, caller: Caller, method: str, name: str) -> None:
         super().__init__(name)
-        self.facts = {**caller.facts(), "caller_tenant": caller.tenant, "resource": name, "method": method}
+        self.facts: dict[str, str | None] = {
+            **caller.facts(),
+            "caller_tenant": caller.tenant,
+            "resource": name,
+            "method": method,
+        }
 
 
 def _kind_may(caller: Caller, rule: Rule) -> bool:

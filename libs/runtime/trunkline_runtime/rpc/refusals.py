@@ -6,7 +6,6 @@ from trunkline_runtime.errors import Cancelled, TrunklineError
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.repeats import Repeats
-
 from trunkline_runtime.rpc.guard import ForeignName
 
 log = get_logger(__name__)
@@ -22,7 +21,11 @@ class Refusals:
 
     def note(self, error: TrunklineError, caller: Caller) -> None:
         """Note one refused request. A line that stands for several has the facts of the last, and their `count`."""
-        facts = {"code": error.code.name, "reason": error.reason, "error": error.message}
+        facts: dict[str, str | None] = {
+            "code": error.code.name,
+            "reason": error.reason,
+            "error": error.message,
+        }
         event, tell = self._refused, log.info
         if isinstance(error, ForeignName):
             event, tell, facts = "cross_tenant_denied", log.warning, error.facts
