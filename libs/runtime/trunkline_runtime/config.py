@@ -122,6 +122,16 @@ class CommonConfig:
         least=16,
         most=100_000,
     )
+    lists_at_once: int = setting(
+        2,
+        "the most lists and counts of one tenant that this service reads at once; a further one waits for up to a "
+        "second, and is then answered RESOURCE_EXHAUSTED",
+        least=1,
+        most=64,
+    )
+    list_seconds: float = setting(
+        10.0, "the longest time for a list; after that, DEADLINE_EXCEEDED", least=0.1, most=300
+    )
     tenant_address: str = setting(
         "127.0.0.1:50051",
         "the address of the tenant service, which authenticates API keys",
@@ -133,7 +143,12 @@ class CommonConfig:
 class StoreConfig(CommonConfig):
     """What a service is told that opens its store."""
 
-    readers: int = setting(4, "the number of connections that read the store", least=1, most=64)
+    readers: int = setting(
+        4,
+        "the number of connections that read the store by key, and of those that read lists",
+        least=1,
+        most=64,
+    )
     list_staleness_seconds: float = setting(
         5.0,
         "the age of the snapshot that lists read on Spanner; on SQLite, lists are always current",

@@ -129,7 +129,7 @@ class Analyses:
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(analyses).where(table.tenant_id == tenant, living)
         page = Page(query, [table.created_at, table.analysis_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
         return [_stored(row) for row in rows], token
 
 

@@ -114,14 +114,14 @@ class Recordings:
         """The bytes of all recordings of a tenant: a walk over its rows."""
         total = sa.select(sa.func.coalesce(sa.func.sum(recordings.c.size_bytes), 0))
         total = total.where(recordings.c.tenant_id == tenant)
-        return int(await self._db.read(lambda conn: conn.execute(total).scalar_one()))
+        return int(await self._db.scan(lambda conn: conn.execute(total).scalar_one()))
 
     async def page(self, tenant: str, place: Place) -> tuple[list[Recording], str]:
         """Recordings of a tenant, the latest first, and the next page's token."""
         table = recordings.c
         query = sa.select(recordings).where(table.tenant_id == tenant)
         page = Page(query, [table.created_at, table.recording_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
         return [Recording(**row._mapping) for row in rows], token
 
     async def delete(self, tenant: str, recording: str) -> bool:

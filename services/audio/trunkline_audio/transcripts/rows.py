@@ -169,5 +169,5 @@ class Transcripts:
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(*columns).where(table.tenant_id == tenant, living)
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
         return [Transcript(segments=[], **row._mapping) for row in rows], token

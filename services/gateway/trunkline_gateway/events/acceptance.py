@@ -64,7 +64,20 @@ class Acceptance:
         where = [rejections.c.tenant_id == tenant, *rejection_conditions(filter_)]
         accepted = rejected = 0
         after = ""
+<<<<<<< HEAD
         while rows := await self._db.read(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here
+=======
+        while True:
+            query = (
+                sa.select(rejections)
+                .where(rejections.c.tenant_id == tenant, rejections.c.rejection_id > after, *conditions)
+                .order_by(rejections.c.rejection_id)
+                .limit(_A_BATCH)
+            )
+            rows = await self._db.scan(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
+            if not rows:
+                return accepted, rejected
+>>>>>>> reads
             after = rows[-1].rejection_id
             good: list[_Good] = []
             opened = 0

@@ -69,7 +69,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
             key = (events.c.received_at, events.c.event_id)
         place = paging.place_of(request, request.parent, request.filter, field, direction)
         page = Page(query, key, place, descending)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
         return pb.ListEventsResponse(events=await self._shown(tenant, rows), next_page_token=token)
 
     async def ListDeadLetters(
@@ -84,7 +84,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = by_index(query, jobs, "jobs_dead")
         place = paging.place_of(request, "dead", request.parent, request.filter)
         page = Page(query, (jobs.c.buried_at, events.c.event_id), place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
         return pb.ListDeadLettersResponse(events=await self._shown(tenant, rows), next_page_token=token)
 
     async def ListRejections(
@@ -95,7 +95,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         key = (rejections.c.received_at, rejections.c.rejection_id)
         query = weighed_rejections(tenant, self._db.clock.now())
         page = Page(query, key, paging.place_of(request, request.parent), descending=True)
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         fitting = _fitting([weight_of(row) for row in rows])
         if fitting < len(rows):
             rows = rows[:fitting]
@@ -119,7 +119,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = sa.select(replays).where(replays.c.tenant_id == tenant)
         place = paging.place_of(request, "replays", request.parent)
         page = Page(query, (replays.c.created_at, replays.c.replay_id), place, descending=True)
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         return pb.ListReplaysResponse(replays=map(replay_message, rows), next_page_token=token)
 
     async def _shown(self, tenant: str, rows: Sequence[sa.Row[Any]]) -> list[event_pb2.Event]:

@@ -71,7 +71,7 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
         .order_by(events.c.expire_at)
         .limit(EVENTS_A_STEP)
     )
-    while found := await db.read(lambda conn: conn.execute(due).scalars().all()):
+    while found := await db.scan(lambda conn: conn.execute(due).scalars().all()):
         step = await db.write(lambda conn: delete_events(conn, tenant, found))
         removed["events"] += step.events
         removed["receipts"] += step.receipts

@@ -93,7 +93,7 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         tenant = resources.tenant_of(request.parent, field="parent")
         select = sa.select(api_keys).where(api_keys.c.tenant_id == tenant)
         page = Page(select, [api_keys.c.key_id], paging.place_of(request, "ListApiKeys", tenant))
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         return api_key_service_pb2.ListApiKeysResponse(
             api_keys=[shown(row._mapping) for row in rows], next_page_token=token
         )

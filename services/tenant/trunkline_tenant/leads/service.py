@@ -55,7 +55,7 @@ class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
             place=paging.place_of(request, "ListLeads", tenant, request.filter),
             descending=True,
         )
-        rows, token = await self._db.read(page.fetch, staleness=self._staleness)
+        rows, token = await self._db.scan(page.fetch, staleness=self._staleness)
         return lead_service_pb2.ListLeadsResponse(
             leads=[lead_rows.shown(row._mapping) for row in rows], next_page_token=token
         )
