@@ -20,7 +20,7 @@ from trunkline_store.records.keyset import Page
 from trunkline_tenant.calls import call_events, facts, record
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
-from trunkline_tenant.lists import Filter, by_enum, conditions
+from trunkline_runtime.api.columns import Filter, by_enum, conditions
 from trunkline_tenant.schema import call_aliases, calls
 
 _MOST_ID = 256

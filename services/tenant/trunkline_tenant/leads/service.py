@@ -16,7 +16,7 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.leads import rows as lead_rows
-from trunkline_tenant.lists import Filter, by_enum, conditions
+from trunkline_runtime.api.columns import Filter, by_enum, conditions
 from trunkline_tenant.schema import leads
 
 
