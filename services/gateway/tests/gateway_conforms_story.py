@@ -317,8 +317,8 @@ async def a_rejection_is_shown_by_name_and_listed_by_filter(open):
         listed = await world.rejected()
         for one in listed:
             assert await world.events.GetRejection(pb.GetRejectionRequest(name=one.name), None) == one
+        foreign = pb.GetRejectionRequest(name=listed[0].name.replace("acme", "globex"))
         with pytest.raises(NotFound):
-            foreign = pb.GetRejectionRequest(name=listed[0].name.replace("acme", "globex"))
             await world.events.GetRejection(foreign, None)
         reason = listed[0].reason
         for filter_, count in (

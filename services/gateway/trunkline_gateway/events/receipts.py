@@ -17,8 +17,8 @@ from trunkline_gateway.intake.backlog import ADMISSION
 from trunkline_gateway.schema import (
     cursors,
     event_receipts,
-    events,
     eventless_receipts,
+    events,
     receipts,
     undecided_receipts,
 )
