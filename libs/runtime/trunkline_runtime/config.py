@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 import typing
@@ -25,6 +26,7 @@ __all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name",
 T = TypeVar("T")
 _FILE = "_FILE"
 _MOST_SHOWN = 200
+_ALL_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared with, not bound
 # Defaults that name nothing: a store in memory, for what has no store.
 _NOWHERE = ("sqlite://", "", None)
 
@@ -178,6 +180,7 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
     problems: list[str] = []
     values: dict[str, Any] = {}
     known: set[str] = set()
+    listening: dict[str, str] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         facts = of_field(field)
         name = env_name(service, field.name)
@@ -201,10 +204,22 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
             problems.append(f"{name} {error}" + ("" if facts.secret else f"; it is {got[:_MOST_SHOWN]!r}"))
         else:
             values[field.name] = value
+            if facts.form in (forms.LISTEN, forms.MAYBE_LISTEN):
+                listening[name] = value
+    problems.extend(_on_one_port(listening))
     problems.extend(_unknown(env, env_name(service, ""), known))
     if problems:
         raise ConfigError(problems)
     return cls(**values)
+
+
+def _on_one_port(listening: Mapping[str, str]) -> Iterator[str]:
+    """Say which settings, by name, give the same port of one host to two listeners."""
+    places = {name: forms.split(address) for name, address in listening.items() if address}
+    for (name, (host, port)), (other, (other_host, other_port)) in itertools.combinations(places.items(), 2):
+        one_host = host == other_host or not {host, other_host}.isdisjoint(_ALL_HOSTS)
+        if port and port == other_port and one_host:
+            yield f"{name} and {other} must not be the same port; they are {listening[name]!r} and {listening[other]!r}"
 
 
 def _look(value: Any, default: bool, facts: Setting, reach: bool) -> None:

@@ -97,7 +97,12 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "SourceService/ResolveSource": _internal(),
     _TENANT + "SourceService/WatchSources": _internal(),
     _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
+<<<<<<< HEAD
     _TENANT + "ApiKeyService/ListApiKeys": _manage_many(),
+=======
+    _TENANT + "ApiKeyService/GetApiKey": _manage(),
+    _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
+>>>>>>> newcomer
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
     _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
@@ -126,6 +131,8 @@ TABLE: Mapping[str, Rule] = {
     _GATEWAY + "EventService/GetEvent": _read(),
     _GATEWAY + "EventService/ListEvents": _list(),
     _GATEWAY + "EventService/GetReceipt": _read(),
+    _GATEWAY + "EventService/ListReceipts": _list(),
+    _GATEWAY + "EventService/GetRejection": _manage(),
     _GATEWAY + "EventService/ListReplays": _list(),
     _GATEWAY + "EventService/CancelEvent": _write(),
     _GATEWAY + "EventService/DeleteRejection": _manage(),

@@ -17,12 +17,14 @@ from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.records.keyset import Page
 
-from trunkline_gateway.events.receipts import receipt_message
+from trunkline_gateway.events.receipts import receipt_message, receipts_page, told_message
 from trunkline_gateway.events.replays import replay_message
 from trunkline_gateway.events.rows import (
+    dead_letter_conditions,
     event_conditions,
     event_message,
     listed,
+    one_rejection,
     receipt_counts,
     rejection_conditions,
     rejection_message,
@@ -77,8 +79,7 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
     ) -> pb.ListDeadLettersResponse:
         """List a tenant's dead letters, the latest buried first."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
-        rejection_conditions(request.filter)  # the same fields: a state would be one that all of them have
-        query = listed(tenant, event_conditions(request.filter, tenant), jobs.c.buried_at)
+        query = listed(tenant, dead_letter_conditions(request.filter, tenant), jobs.c.buried_at)
         # By the job's tenant, as the index of dead letters is.
         query = query.where(jobs.c.tenant_id == tenant, jobs.c.buried_at.is_not(None))
         query = by_index(query, jobs, "jobs_dead")
@@ -93,9 +94,15 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         """List a tenant's rejected requests, the latest first; a page ends early when it grows large."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         key = (rejections.c.received_at, rejections.c.rejection_id)
+<<<<<<< HEAD
         query = weighed_rejections(tenant, self._db.clock.now())
         page = Page(query, key, paging.place_of(request, request.parent), descending=True)
         rows, token = await self._db.scan(page.fetch)
+=======
+        query = weighed_rejections(tenant, self._db.clock.now()).where(*rejection_conditions(request.filter))
+        page = Page(query, key, paging.place_of(request, request.parent, request.filter), descending=True)
+        rows, token = await self._db.read(page.fetch)
+>>>>>>> newcomer
         fitting = _fitting([weight_of(row) for row in rows])
         if fitting < len(rows):
             rows = rows[:fitting]
@@ -112,6 +119,33 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         if receipt is None:
             raise NotFound(request.name)
         return receipt
+
+    async def ListReceipts(
+        self, request: pb.ListReceiptsRequest, context: _Context
+    ) -> pb.ListReceiptsResponse:
+        """List the receipts of one event, or of a source's events, the latest first."""
+        of_source = "/sources/" in request.parent
+        ids = parse_name(
+            "tenants/{tenant}/sources/{id}" if of_source else "tenants/{tenant}/events/{id}",
+            request.parent,
+            field="parent",
+        )
+        place = paging.place_of(request, "receipts", request.parent)
+        page = receipts_page(ids["tenant"], ids["id"], place, of_source=of_source)
+        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness if of_source else None)
+        if not rows and not of_source:
+            await self.GetEvent(pb.GetEventRequest(name=request.parent), context)  # raises NotFound
+        shown = [told_message(row, ids["tenant"]) for row in rows]
+        return pb.ListReceiptsResponse(receipts=shown, next_page_token=token)
+
+    async def GetRejection(self, request: pb.GetRejectionRequest, context: _Context) -> event_pb2.Rejection:
+        """Show one rejected request."""
+        ids = parse_name("tenants/{tenant}/rejections/{rejection}", request.name)
+        query = one_rejection(ids["tenant"], ids["rejection"], self._db.clock.now())
+        row = await self._db.read(lambda conn: conn.execute(query).first())
+        if row is None:
+            raise NotFound(request.name)
+        return rejection_message(row)
 
     async def ListReplays(self, request: pb.ListReplaysRequest, context: _Context) -> pb.ListReplaysResponse:
         """List a tenant's replays, the latest asked for first."""

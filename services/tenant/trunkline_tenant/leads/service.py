@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2, lead_service_pb2, lead_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.columns import Filter, by_enum, conditions
 from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
@@ -16,7 +17,6 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.leads import rows as lead_rows
-from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import leads
 
 
