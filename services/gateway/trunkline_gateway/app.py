@@ -55,6 +55,7 @@ class GatewayParts:
     kept: Kept
     limits: Limits
     jobs: JobService
+    burials: Burials
     rejections: Rejections
     admission: Admission
     inbox: SpoolingInbox
@@ -77,7 +78,7 @@ class GatewayParts:
             self.replays.run(), self.inbox.watch(), self.inbox.recover(),
             every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
-            every(TELL_SECONDS, "burials", self.jobs.burials.tell, sleep=sleep),
+            every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
             every(config.deletions_seconds, "deletions", deletions.step, sleep=sleep),
         ]  # fmt: skip
 
@@ -91,8 +92,12 @@ async def build(
     db: Database | None = None,
     feed: SourceFeed | None = None,
     tell_call: TellCall | None = None,
+<<<<<<< HEAD
     make_jobs: Callable[[Database, Queue, Shares, Burials, Pace], JobService] = JobService,
     spool: Spool | None = None,
+=======
+    make_jobs: Callable[[Database, Queue, Shares, Pace], JobService] = JobService,
+>>>>>>> burials
     busy: Callable[[], bool] | None = None,
     batch: int = 256,
 ) -> AsyncIterator[GatewayParts]:
@@ -126,7 +131,7 @@ async def build(
             stack.push_async_callback(db.close)
         tell = tell_call or telling(channels, config.tenant_address)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = make_jobs(db, queue, _shares(config), Burials(tell), pace)
+        jobs = make_jobs(db, queue, _shares(config), pace)
         kept = Kept(db)
         limits = Limits.of(config, pace.clock, kept)
         rejections = Rejections(
@@ -175,8 +180,8 @@ async def build(
             tell_call=tell,
         )
         yield GatewayParts(
-            config, pace, signer, channels, db, queue, sources, kept, limits, jobs, rejections, admission, inbox,
-            receiver, replays, events,
+            config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
+            rejections, admission, inbox, receiver, replays, events,
         )  # fmt: skip
 
 
