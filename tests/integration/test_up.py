@@ -66,11 +66,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def up(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> Iterator[Up]:
     first = Up(tmp_path_factory.mktemp("up"), addresses)
     try:
-<<<<<<< HEAD
         first.wait("Press Ctrl-C to stop")
-=======
-        first.wait("Ctrl-C to stop")
->>>>>>> newcomer
         yield first
     finally:
         first.stop()
@@ -135,11 +131,7 @@ def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
     env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
     closed = Up(tmp_path, env)
     try:
-<<<<<<< HEAD
         closed.wait("Press Ctrl-C to stop")
-=======
-        closed.wait("Ctrl-C to stop")
->>>>>>> newcomer
         closed.process.send_signal(signal.SIGHUP)
         assert closed.process.wait(60) == 0
         addresses_are_free(suite)

@@ -85,7 +85,7 @@ def create_v1(op: Any, name: str = "jobs") -> None:
         op.create_table(made.name, *columns)
         for index in sorted(made.indexes, key=lambda one: str(one.name)):
             if index.name != f"{name}_untold":
-                _create_index(op, index)
+                _create_index(op, made.name, index)
 
 
 def create_v2(op: Any, name: str = "jobs") -> None:
@@ -93,13 +93,13 @@ def create_v2(op: Any, name: str = "jobs") -> None:
     for column in _telling_columns():
         op.add_column(name, column)
     table = jobs_table(sa.MetaData(), name)
-    _create_index(op, next(index for index in table.indexes if index.name == f"{name}_untold"))
+    _create_index(op, name, next(index for index in table.indexes if index.name == f"{name}_untold"))
 
 
-def _create_index(op: Any, index: sa.Index) -> None:
+def _create_index(op: Any, table: str, index: sa.Index) -> None:
     where = index.dialect_options["sqlite"]["where"]
     columns = [column.name for column in index.columns]
-    op.create_index(index.name, index.table.name, columns, sqlite_where=where, info=index.info)
+    op.create_index(index.name, table, columns, sqlite_where=where, info=index.info)
 
 
 def _columns() -> list[sa.Column[Any]]:

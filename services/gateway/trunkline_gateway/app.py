@@ -92,12 +92,8 @@ async def build(
     db: Database | None = None,
     feed: SourceFeed | None = None,
     tell_call: TellCall | None = None,
-<<<<<<< HEAD
-    make_jobs: Callable[[Database, Queue, Shares, Burials, Pace], JobService] = JobService,
-    spool: Spool | None = None,
-=======
     make_jobs: Callable[[Database, Queue, Shares, Pace], JobService] = JobService,
->>>>>>> burials
+    spool: Spool | None = None,
     busy: Callable[[], bool] | None = None,
     batch: int = 256,
 ) -> AsyncIterator[GatewayParts]:

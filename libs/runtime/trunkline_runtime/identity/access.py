@@ -97,12 +97,8 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "SourceService/ResolveSource": _internal(),
     _TENANT + "SourceService/WatchSources": _internal(),
     _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
-<<<<<<< HEAD
-    _TENANT + "ApiKeyService/ListApiKeys": _manage_many(),
-=======
     _TENANT + "ApiKeyService/GetApiKey": _manage(),
-    _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
->>>>>>> newcomer
+    _TENANT + "ApiKeyService/ListApiKeys": _manage_many(),
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
     _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),

@@ -64,20 +64,7 @@ class Acceptance:
         where = [rejections.c.tenant_id == tenant, *rejection_conditions(filter_)]
         accepted = rejected = 0
         after = ""
-<<<<<<< HEAD
-        while rows := await self._db.read(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here
-=======
-        while True:
-            query = (
-                sa.select(rejections)
-                .where(rejections.c.tenant_id == tenant, rejections.c.rejection_id > after, *conditions)
-                .order_by(rejections.c.rejection_id)
-                .limit(_A_BATCH)
-            )
-            rows = await self._db.scan(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
-            if not rows:
-                return accepted, rejected
->>>>>>> reads
+        while rows := await self._db.scan(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here
             after = rows[-1].rejection_id
             good: list[_Good] = []
             opened = 0
@@ -105,15 +92,8 @@ class Acceptance:
     async def _looked_at(self, row: sa.Row[Any]) -> tuple[str, bytes]:
         """Return why a rejection stays one, empty when it verifies now, and its body as it was written."""
         source = await self._sources.resolve(row.source_id)
-<<<<<<< HEAD
         # A stranger may have sent it, and opening a compressed body, say, takes long enough to delay webhooks.
-        return await asyncio.to_thread(_problem, row, source, self._base_url)
-=======
-        # Opening a compressed body and signing a long one take long enough to delay webhooks.
-        if row.headers.get(encodings.HEADER) or is_long(row.body):
-            return await asyncio.to_thread(_looked_at, row, source, self._base_url)
-        return _looked_at(row, source, self._base_url)
->>>>>>> admit
+        return await asyncio.to_thread(_looked_at, row, source, self._base_url)
 
     def _accepted(self, count: int) -> None:
         ACCEPTED.inc(count)

@@ -94,15 +94,9 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         """List a tenant's rejected requests, the latest first; a page ends early when it grows large."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         key = (rejections.c.received_at, rejections.c.rejection_id)
-<<<<<<< HEAD
-        query = weighed_rejections(tenant, self._db.clock.now())
-        page = Page(query, key, paging.place_of(request, request.parent), descending=True)
-        rows, token = await self._db.scan(page.fetch)
-=======
         query = weighed_rejections(tenant, self._db.clock.now()).where(*rejection_conditions(request.filter))
         page = Page(query, key, paging.place_of(request, request.parent, request.filter), descending=True)
-        rows, token = await self._db.read(page.fetch)
->>>>>>> newcomer
+        rows, token = await self._db.scan(page.fetch)
         fitting = _fitting([weight_of(row) for row in rows])
         if fitting < len(rows):
             rows = rows[:fitting]

@@ -10,10 +10,6 @@ from trunkline_gateway.providers.base import Delivery, Source
 log = get_logger(__name__)
 
 MINUTE = 60.0
-<<<<<<< HEAD
-_MOST_KINDS = 1_000
-=======
->>>>>>> reads
 _MOST_URL = 500
 
 
@@ -22,12 +18,7 @@ class RejectionLog:
 
     def __init__(self, later: Later | None = None):
         """`later(seconds, call)` runs a call then; by default on the running loop."""
-<<<<<<< HEAD
-        self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
-        self._waiting: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
-=======
         self._repeats = Repeats(at_once=1, seconds=MINUTE, later=later)
->>>>>>> reads
 
     def note(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Note one rejected request; `reason` is what its sender was told."""
@@ -38,24 +29,6 @@ class RejectionLog:
             "reason": reason,
             "url": delivery.url[:_MOST_URL],
         }
-<<<<<<< HEAD
-        kind = (source.source_id, reason)
-        if kind in self._waiting:
-            self._waiting[kind] = (self._waiting[kind][0] + 1, facts)
-        elif len(self._waiting) < _MOST_KINDS:
-            self._say(kind, 1, facts)
-
-    def _say(self, kind: tuple[str, str], count: int, facts: dict[str, str]) -> None:
-        log.warning("webhooks_rejected", count=count, **facts)
-        self._waiting[kind] = (0, facts)
-        self._later(MINUTE, lambda: self._minute_over(kind))
-
-    def _minute_over(self, kind: tuple[str, str]) -> None:
-        count, facts = self._waiting.pop(kind)
-        if count:
-            self._say(kind, count, facts)
-=======
         self._repeats.note(
-            source.source_id, lambda count: log.warning("webhooks_rejected", count=count, **facts)
+            (source.source_id, reason), lambda count: log.warning("webhooks_rejected", count=count, **facts)
         )
->>>>>>> reads
