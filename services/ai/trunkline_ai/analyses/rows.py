@@ -136,8 +136,7 @@ class Analyses:
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(analyses).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.analysis_id], place, descending=True)
-        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
-        return [_stored(row) for row in rows], token
+        return await self._db.scan(page.made(_stored), staleness=self._list_staleness)
 
 
 def _living(conn: Connection, tenant: str, analysis: str, now: datetime) -> StoredAnalysis | None:

@@ -137,8 +137,8 @@ class Recordings:
         table = recordings.c
         query = sa.select(recordings).where(table.tenant_id == tenant, *conditions(filter_, _filters(tenant)))
         page = Page(query, [table.created_at, table.recording_id], place, descending=True)
-        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
-        return [Recording(**row._mapping) for row in rows], token
+        read = page.made(lambda row: Recording(**row._mapping))
+        return await self._db.scan(read, staleness=self._list_staleness)
 
     async def delete(self, tenant: str, recording: str) -> bool:
         """Deletes a recording's row with its transcripts; False when it was not there."""

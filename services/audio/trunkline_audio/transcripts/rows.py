@@ -182,5 +182,5 @@ class Transcripts:
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(*columns).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)
-        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
-        return [Transcript(segments=[], **row._mapping) for row in rows], token
+        read = page.made(lambda row: Transcript(segments=[], **row._mapping))
+        return await self._db.scan(read, staleness=self._list_staleness)

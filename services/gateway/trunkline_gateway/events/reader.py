@@ -71,8 +71,8 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
             key = (events.c.received_at, events.c.event_id)
         place = paging.place_of(request, request.parent, request.filter, field, direction)
         page = Page(query, key, place, descending)
-        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
-        return pb.ListEventsResponse(events=await self._shown(tenant, rows), next_page_token=token)
+        shown, token = await self._shown(tenant, page)
+        return pb.ListEventsResponse(events=shown, next_page_token=token)
 
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: _Context
@@ -85,8 +85,8 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         query = by_index(query, jobs, "jobs_dead")
         place = paging.place_of(request, "dead", request.parent, request.filter)
         page = Page(query, (jobs.c.buried_at, events.c.event_id), place, descending=True)
-        rows, token = await self._db.scan(page.fetch, staleness=self._list_staleness)
-        return pb.ListDeadLettersResponse(events=await self._shown(tenant, rows), next_page_token=token)
+        shown, token = await self._shown(tenant, page)
+        return pb.ListDeadLettersResponse(events=shown, next_page_token=token)
 
     async def ListRejections(
         self, request: pb.ListRejectionsRequest, context: _Context
@@ -102,9 +102,13 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
             rows = rows[:fitting]
             token = page.token_behind(rows[-1])
         shown = shown_rejections(tenant, [row.rejection_id for row in rows])
-        found = await self._db.read(lambda conn: conn.execute(shown).all())
-        found = sorted(found, key=lambda row: (row.received_at, row.rejection_id), reverse=True)
-        return pb.ListRejectionsResponse(rejections=map(rejection_message, found), next_page_token=token)
+
+        def read(conn: sa.Connection) -> list[event_pb2.Rejection]:
+            found = conn.execute(shown).all()
+            found = sorted(found, key=lambda row: (row.received_at, row.rejection_id), reverse=True)
+            return [rejection_message(row) for row in found]
+
+        return pb.ListRejectionsResponse(rejections=await self._db.read(read), next_page_token=token)
 
     async def GetReceipt(self, request: pb.GetReceiptRequest, context: _Context) -> event_pb2.Receipt:
         """Show one receipt and what became of it."""
@@ -126,10 +130,10 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         )
         place = paging.place_of(request, "receipts", request.parent)
         page = receipts_page(ids["tenant"], ids["id"], place, of_source=of_source)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness if of_source else None)
-        if not rows and not of_source:
+        read = page.made(lambda row: told_message(row, ids["tenant"]))
+        shown, token = await self._db.scan(read, staleness=self._list_staleness if of_source else None)
+        if not shown and not of_source:
             await self.GetEvent(pb.GetEventRequest(name=request.parent), context)  # raises NotFound
-        shown = [told_message(row, ids["tenant"]) for row in rows]
         return pb.ListReceiptsResponse(receipts=shown, next_page_token=token)
 
     async def GetRejection(self, request: pb.GetRejectionRequest, context: _Context) -> event_pb2.Rejection:
@@ -150,13 +154,18 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         rows, token = await self._db.scan(page.fetch)
         return pb.ListReplaysResponse(replays=map(replay_message, rows), next_page_token=token)
 
-    async def _shown(self, tenant: str, rows: Sequence[sa.Row[Any]]) -> list[event_pb2.Event]:
-        """Return a page's events with how many receipts each has."""
-        counts = await self._db.read(
-            lambda conn: receipt_counts(conn, tenant, [row.event_id for row in rows]),
-            staleness=self._list_staleness,
-        )
-        return [event_message(row, counts.get(row.event_id, 0)) for row in rows]
+    async def _shown(self, tenant: str, page: Page) -> tuple[list[event_pb2.Event], str]:
+        """Return a page's events with how many receipts each has, and the next page's token.
+
+        The reader's thread makes the messages, as in `Page.made`.
+        """
+
+        def read(conn: sa.Connection) -> tuple[list[event_pb2.Event], str]:
+            rows, token = page.fetch(conn)
+            counts = receipt_counts(conn, tenant, [row.event_id for row in rows])
+            return [event_message(row, counts.get(row.event_id, 0)) for row in rows], token
+
+        return await self._db.scan(read, staleness=self._list_staleness)
 
 
 def _fitting(weights: Sequence[int]) -> int:

@@ -107,10 +107,9 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         self, request: call_service_pb2.ListCallsRequest, context: object
     ) -> call_service_pb2.ListCallsResponse:
         """List a tenant's calls by the time they began."""
-        rows, token = await self._db.scan(page_of(request).fetch, staleness=self._staleness)
-        return call_service_pb2.ListCallsResponse(
-            calls=[call_rows.shown(row._mapping) for row in rows], next_page_token=token
-        )
+        read = page_of(request).made(lambda row: call_rows.shown(row._mapping))
+        shown, token = await self._db.scan(read, staleness=self._staleness)
+        return call_service_pb2.ListCallsResponse(calls=shown, next_page_token=token)
 
 
 def page_of(request: call_service_pb2.ListCallsRequest) -> Page:

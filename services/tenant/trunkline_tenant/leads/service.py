@@ -55,10 +55,9 @@ class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
             place=paging.place_of(request, "ListLeads", tenant, request.filter),
             descending=True,
         )
-        rows, token = await self._db.scan(page.fetch, staleness=self._staleness)
-        return lead_service_pb2.ListLeadsResponse(
-            leads=[lead_rows.shown(row._mapping) for row in rows], next_page_token=token
-        )
+        read = page.made(lambda row: lead_rows.shown(row._mapping))
+        shown, token = await self._db.scan(read, staleness=self._staleness)
+        return lead_service_pb2.ListLeadsResponse(leads=shown, next_page_token=token)
 
 
 def _get(conn: Connection, tenant: str, lead: str) -> lead_pb2.Lead:
