@@ -218,8 +218,9 @@ def test_store_and_spool_on_one_full_disk_is_503_and_said_until_there_is_room(tm
         suite.spawn("gateway")
         code, told = world.answers(world.ready)
         world.lives()
-        assert code == 503
-        if told.startswith("not ready: store"):  # it may also have found room in the log that it left
+        # It may also have found room in the log that it left; then it is ready until a webhook is refused.
+        assert code == 503 or not told.startswith("not ready")
+        if told.startswith("not ready: store"):
             assert set(world.answers(lambda: world.post_some(3))) == {503}
 
         world.disk.clear()
