@@ -84,7 +84,7 @@ async def delete_eventless(db: Database, condition: sa.ColumnElement[bool], most
         .where(condition)
         .limit(_RECEIPTS_A_STEP)
     )
-    there = receipts.join(eventless_receipts, eventless_receipts.c.seq == receipts.c.seq)
+    there = receipts.join(eventless_receipts, receipts.c.seq == eventless_receipts.c.seq)
 
     def step(conn: sa.Connection) -> int:
         found = conn.execute(query).all()
