@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trunkline_cli.backup.layout import BackupError, Layout, layout_of
+from trunkline_cli.backup.layout import SPOOL, BackupError, Layout, layout_of
 from trunkline_cli.backup.making import make_backup
 from trunkline_cli.backup.restoring import restore_backup
 from trunkline_cli.screen import waiting
@@ -42,8 +42,10 @@ def _make(layout: Layout, to: Path) -> None:
     with waiting() as say:
         manifest = make_backup(layout, to, lambda text: say(text, passing=True))
     for name in manifest["order"]:
-        told = manifest["databases"].get(name) or manifest["recordings"]
-        rows = f"{sum(told['rows'].values())} rows" if "rows" in told else f"{told['count']} recordings"
+        told = manifest["databases"].get(name) or manifest["spool" if name == SPOOL else "recordings"]
+        rows = f"{told.get('count', told.get('receipts'))} {'receipts' if name == SPOOL else 'recordings'}"
+        if "rows" in told:
+            rows = f"{sum(told['rows'].values())} rows"
         print(f"{name:14} {told['bytes'] / 1e6:10.1f} MB  {rows:>18}  {manifest['seconds'][name]:.2f} s")
     print(f"secrets        {', '.join(manifest['secrets']) or 'none'}: keep the folder as safe as var/")
     print(f"\nrestore it with: trunkline restore {to}")

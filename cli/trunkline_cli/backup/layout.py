@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from trunkline_cli.screen import Failure
 
 SPOOL = "gateway.spool"
+"""A folder, not a database: a log in segments."""
 PLAN = Path("restoring", "plan.json")
 """In the folder of the state: what a restore that was interrupted has still to do; see swapping.py."""
 SERVICES = ("gateway", "audio", "ai", "tenant")
@@ -28,7 +29,7 @@ class Layout:
     """The files of one suite."""
 
     folder: Path
-    databases: Mapping[str, Path]  # by the names of DATABASES
+    databases: Mapping[str, Path]  # by the names of DATABASES; the spool's is a folder
     blobs: Path
     source_cache: Path
     seed: Path  # what `trunkline up` knows of the tenants that it made

@@ -16,7 +16,7 @@ from trunkline_store.errors import StoreError, StoreLocked
 from trunkline_store.sqlite.lock import FileLock
 
 from trunkline_cli.backup.files import copy_file, digest, sync
-from trunkline_cli.backup.layout import DATABASES, SERVICES, BackupError, Layout
+from trunkline_cli.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
 from trunkline_cli.backup.making import FORMAT, MANIFEST
 from trunkline_cli.backup.recordings import gather
 from trunkline_cli.backup.swapping import Move, begin, finish
@@ -80,6 +80,10 @@ async def _prepare(
     with _timed(restored, "databases"):
         for name, told in restored.manifest["databases"].items():
             _copy_checked(source / f"{name}.db", _beside(layout.databases[name]), told["sha256"])
+        for name, told in restored.manifest.get("spool", {"sha256": {}})["sha256"].items():
+            spool = _beside(layout.databases[SPOOL])
+            spool.mkdir(mode=0o700, exist_ok=True)
+            _copy_checked(source / SPOOL / name, spool / name, told)
     tell("migrating them, and removing deleted tenants")
     with _timed(restored, "deleted_tenants"):
         for name in SERVICES:
@@ -95,7 +99,7 @@ async def _prepare(
     if gathered.missing:
         raise BackupError(f"the backup lacks {len(gathered.missing)} recordings that its rows name")
     restored.recordings = gathered.kept
-    moves = [move(layout.databases[name], name in restored.manifest["databases"]) for name in DATABASES]
+    moves = [move(place, _beside(place).exists()) for place in map(layout.databases.__getitem__, DATABASES)]
     moves += [move(layout.blobs, True), move(layout.source_cache, False)]
     changed = _prepare_secrets(layout, source, restored)
     if layout.seed not in changed:
@@ -139,7 +143,10 @@ def _manifest(source: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise BackupError(f"{source} is not a complete backup: {error}") from None
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in (
+        1,
+        FORMAT,
+    ):  # in format 1 the spool is a database; the gateway reports it
         raise BackupError(f"{source} has format {manifest.get('format')}, this is for format {FORMAT}")
     if missing := set(SERVICES) - manifest["databases"].keys():
         raise BackupError(f"{source} lacks {', '.join(sorted(missing))}")
