@@ -6,11 +6,10 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from trunkline_gateway.edge.limits import FREE_BODY_BYTES, REFUSED, Register
 from trunkline_gateway.edge.one_write import OneWrite
+from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
 from trunkline_gateway.hooks.answers import WHOLE, last_words
 
