@@ -19,10 +19,10 @@ from pathlib import Path
 from trunkline_cli.suite.processes import COMMANDS, Suite
 from trunkline_cli.suite.seed import SeededSource, seed_tenant
 
+from tools.bench import Target, report
 from tools.bench.calls import load, running
 from tools.bench.growth import fill as fill_gateway
 from tools.bench.ingest import signed
-from tools.bench.report import Target, report
 from tools.bench.steady import finished, start_steady
 
 FOLDER = Path("build/bench/backup")

@@ -102,7 +102,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "tools.bench.sockets",
+            "tools.bench.load",
             host,
             port,
             str(_CONNECTIONS),

@@ -23,8 +23,8 @@ from trunkline_cli.suite import webhooks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 
+from tools.bench import Target, report
 from tools.bench.calls import Bench, load, percentile, processor_ms, running
-from tools.bench.report import Target, report
 
 FOLDER = Path("build/bench/pipeline")
 # As for engines that are waited for rather than computed here: the more calls at once, the more share a commit.

@@ -23,9 +23,9 @@ from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.processes import COMMANDS
 from trunkline_gateway.pipeline.config import WorkerConfig
 
+from tools.bench import report
 from tools.bench.calls import Bench, load, running
 from tools.bench.load import send_each
-from tools.bench.report import report
 
 FOLDER = Path("build/bench/recovery")
 STAGES = {

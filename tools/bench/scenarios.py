@@ -11,8 +11,8 @@ from pathlib import Path
 
 from trunkline_cli.suite import webhooks
 
+from tools.bench import Target, report
 from tools.bench.calls import Bench, load, running
-from tools.bench.report import Target, report
 from tools.install import install
 from tools.packages import ROOT
 

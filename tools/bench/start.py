@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trunkline_cli.suite.processes import Suite
 
-from tools.bench.report import Target, report
+from tools.bench import Target, report
 
 FOLDER = Path("build/bench/start")
 SERVICES = ("tenant", "audio", "ai", "gateway")
