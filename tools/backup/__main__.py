@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tools.backup.layout import BackupError, Layout, layout_of
+from tools.backup.layout import SPOOL, BackupError, Layout, layout_of
 from tools.backup.making import make_backup
 from tools.backup.restoring import restore_backup
 
@@ -45,8 +45,10 @@ def _make(layout: Layout, to: Path | None) -> None:
     to = (to or layout.backups / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}").absolute()
     manifest = make_backup(layout, to)
     for name in manifest["order"]:
-        told = manifest["databases"].get(name) or manifest["recordings"]
-        rows = f"{sum(told['rows'].values())} rows" if "rows" in told else f"{told['count']} recordings"
+        told = manifest["databases"].get(name) or manifest["spool" if name == SPOOL else "recordings"]
+        rows = f"{told.get('count', told.get('receipts'))} {'receipts' if name == SPOOL else 'recordings'}"
+        if "rows" in told:
+            rows = f"{sum(told['rows'].values())} rows"
         print(f"{name:14} {told['bytes'] / 1e6:10.1f} MB  {rows:>18}  {manifest['seconds'][name]:.2f} s")
     print(f"secrets        {', '.join(manifest['secrets']) or 'none'}: keep the folder as safe as var/")
     print(f"\nrestore it with: make restore FROM={to}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 SPOOL = "gateway.spool"
+"""A folder, not a database: a log in segments."""
 PLAN = Path("restoring", "plan.json")
 """In the folder of the state: what a restore that was interrupted has still to do; see swapping.py."""
 SERVICES = ("gateway", "audio", "ai", "tenant")
@@ -26,7 +27,7 @@ class Layout:
     """The files of one suite."""
 
     folder: Path
-    databases: Mapping[str, Path]  # by the names of DATABASES
+    databases: Mapping[str, Path]  # by the names of DATABASES; the spool's is a folder
     blobs: Path
     source_cache: Path
     seed: Path  # what `make up` knows of the tenants that it made

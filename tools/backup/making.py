@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trunkline_gateway.intake.spool_rescue import unfinished
+from trunkline_gateway.intake.spool_log import frames
 
-from tools.backup.files import copy_database, copy_file, described, sync, write_json
+from tools.backup.files import copy_database, copy_file, described, digest, sync, write_json
 from tools.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
 from tools.backup.recordings import forget, gather
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _SPARE_BYTES = 64 << 20
 
@@ -49,14 +50,14 @@ def _fill(layout: Layout, part: Path) -> dict[str, Any]:
     began = datetime.now(UTC)
     seconds: dict[str, float] = {}
     copied: dict[str, Path] = {}
+    spool: dict[str, Any] = {}
     for name in DATABASES:
         source, since = layout.databases[name], time.monotonic()
         if name == SPOOL:
-            _copy_spool(source, part / f"{name}.db")
+            spool = _copy_spool(source, part / name)
         else:
-            copy_database(source, part / f"{name}.db")
-        if (part / f"{name}.db").exists():
             copied[name] = part / f"{name}.db"
+            copy_database(source, copied[name])
         seconds[name] = round(time.monotonic() - since, 3)
     since = time.monotonic()
     recordings = gather(copied["audio"], layout.blobs, part / "blobs")
@@ -67,8 +68,9 @@ def _fill(layout: Layout, part: Path) -> dict[str, Any]:
         "format": FORMAT,
         "began": began.isoformat(),
         "ended": datetime.now(UTC).isoformat(),
-        "order": [*copied, "blobs"],
+        "order": [*([SPOOL] if spool["sha256"] else []), *copied, "blobs"],
         "seconds": seconds,
+        "spool": spool,
         "databases": {name: described(path) for name, path in copied.items()},
         "recordings": {
             "count": recordings.kept,
@@ -81,20 +83,26 @@ def _fill(layout: Layout, part: Path) -> dict[str, Any]:
     return manifest
 
 
-def _copy_spool(source: Path, target: Path) -> None:
-    """Copy the spool, where there is one.
+def _copy_spool(source: Path, target: Path) -> dict[str, Any]:
+    """Copy the segments of the spool's log; return their bytes, receipts and digests.
 
-    Raises BackupError while a damaged one is being saved: its rows are in neither file for certain.
+    A segment that drains in the meantime can be missing: its receipts are in the gateway's store, which is copied
+    later.
+    Raises BackupError for the spool of an earlier release.
     """
-    before = _wrecks(source)
-    if source.exists():
-        copy_database(source, target)
-    if unfinished(source) or _wrecks(source) != before:
-        raise BackupError(f"a damaged {source.name} is being rescued by the gateway; try again later")
-
-
-def _wrecks(spool: Path) -> set[str]:
-    return {path.name for path in spool.parent.glob(f"{spool.name}.*-*")}
+    if source.is_file():
+        raise BackupError(f"{source} is the spool of an earlier release: start the gateway of this one first")
+    sums: dict[str, str] = {}
+    size = receipts = 0
+    for segment in sorted(source.glob("*.log")):
+        target.mkdir(mode=0o700, exist_ok=True)
+        copy = target / segment.name
+        with suppress(FileNotFoundError):
+            copy_file(segment, copy)
+            sums[copy.name] = digest(copy)
+            size += copy.stat().st_size
+            receipts += sum(payload is not None for _, payload in frames(copy))
+    return {"bytes": size, "receipts": receipts, "sha256": sums}
 
 
 def _copy_secrets(layout: Layout, part: Path) -> list[str]:
@@ -108,7 +116,8 @@ def _copy_secrets(layout: Layout, part: Path) -> list[str]:
 
 
 def _check_space(layout: Layout, part: Path) -> None:
-    files = (Path(f"{path}{suffix}") for path in layout.databases.values() for suffix in ("", "-wal"))
+    files = [Path(f"{layout.databases[name]}{suffix}") for name in SERVICES for suffix in ("", "-wal")]
+    files += layout.databases[SPOOL].glob("*.log")
     needed = sum(file.stat().st_size for file in files if file.exists()) + _SPARE_BYTES
     free = shutil.disk_usage(part).free
     if free < needed:

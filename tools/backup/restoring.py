@@ -16,7 +16,7 @@ from trunkline_store.errors import StoreError, StoreLocked
 from trunkline_store.sqlite.lock import FileLock
 
 from tools.backup.files import copy_file, digest, sync
-from tools.backup.layout import DATABASES, SERVICES, BackupError, Layout
+from tools.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
 from tools.backup.making import FORMAT, MANIFEST
 from tools.backup.recordings import gather
 from tools.backup.swapping import Move, begin, finish
@@ -75,6 +75,10 @@ async def _prepare(layout: Layout, source: Path, restored: Restored) -> list[Mov
     with _timed(restored, "databases"):
         for name, told in restored.manifest["databases"].items():
             _copy_checked(source / f"{name}.db", _beside(layout.databases[name]), told["sha256"])
+        for name, told in restored.manifest.get("spool", {"sha256": {}})["sha256"].items():
+            spool = _beside(layout.databases[SPOOL])
+            spool.mkdir(mode=0o700, exist_ok=True)
+            _copy_checked(source / SPOOL / name, spool / name, told)
     with _timed(restored, "deleted_tenants"):
         for name in SERVICES:
             file = _beside(layout.databases[name])
@@ -88,7 +92,7 @@ async def _prepare(layout: Layout, source: Path, restored: Restored) -> list[Mov
     if gathered.missing:
         raise BackupError(f"the backup lacks {len(gathered.missing)} recordings that its rows name")
     restored.recordings = gathered.kept
-    moves = [move(layout.databases[name], name in restored.manifest["databases"]) for name in DATABASES]
+    moves = [move(place, _beside(place).exists()) for place in map(layout.databases.__getitem__, DATABASES)]
     moves += [move(layout.blobs, True), move(layout.source_cache, False)]
     changed = _prepare_secrets(layout, source, restored)
     if layout.seed not in changed:
@@ -132,7 +136,10 @@ def _manifest(source: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise BackupError(f"{source} is not a complete backup: {error}") from None
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in (
+        1,
+        FORMAT,
+    ):  # in format 1 the spool is a database; the gateway reports it
         raise BackupError(f"{source} has format {manifest.get('format')}, this is for format {FORMAT}")
     if missing := set(SERVICES) - manifest["databases"].keys():
         raise BackupError(f"{source} lacks {', '.join(sorted(missing))}")

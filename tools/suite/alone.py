@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tools.suite.processes import PORTS, Suite, SuiteError
 
+_LISTENS = "0A"  # the state in the kernel's table
+_MOST_COMMAND = 60
+
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
@@ -44,12 +47,32 @@ def addresses_are_free(suite: Suite) -> None:
     wanted |= {
         f"TRUNKLINE_{PORTS[name][0]}_METRICS_ADDRESS": address for name, address in suite.metrics.items()
     }
-    taken = [f"  {setting}={address}" for setting, address in wanted.items() if _is_taken(address)]
+    taken = [
+        f"  {setting}={address}{_holder(address)}"
+        for setting, address in wanted.items()
+        if _is_taken(address)
+    ]
     if taken:
         listed = "\n".join(taken)
         raise SuiteError(
             f"addresses in use, perhaps by another `make up`; stop it, or set other addresses:\n{listed}"
         )
+
+
+def _holder(address: str) -> str:
+    """Say which process listens on a port, where the kernel tells (Linux, processes of this user)."""
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    sockets = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in table.read_text().splitlines()[1:]]
+            sockets |= {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == _LISTENS}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(open_file) in sockets for open_file in (process / "fd").iterdir()):
+                command = (process / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
+                return f"  (pid {process.name}: {command[-_MOST_COMMAND:]})"
+    return ""
 
 
 def _is_taken(address: str) -> bool:

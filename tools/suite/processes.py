@@ -36,6 +36,8 @@ PORTS = {
     "worker": ("WORKER", 0, 9094),
 }
 READY_SECONDS = 60.0
+# Nothing is ever written to it: it closes when this process ends, and the suite's processes end with it.
+_LIFELINE = os.pipe()
 
 
 class SuiteError(Exception):
@@ -122,8 +124,8 @@ class Suite:
         """Start one process without waiting; its output goes to log/<name>.log."""
         with self._log(name) as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *COMMANDS[name]],
-                env=self.environment(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                [sys.executable, Path(__file__).with_name("follow.py"), *COMMANDS[name]],
+                env=self.environment(), stdout=log, stderr=subprocess.STDOUT, stdin=_LIFELINE[0],
                 start_new_session=True,
             )  # fmt: skip
         self.running[name] = process

@@ -186,6 +186,11 @@ def _file(path: Path | None, default: bool) -> None:
     _folder(path.absolute().parent, default)
 
 
+def _place(path: Path | None, default: bool) -> None:
+    if path is not None:
+        _folder(path.absolute().parent if path.is_file() else path, default)
+
+
 def _folder(path: Path, _default: bool) -> None:
     at = path.absolute()
     while not os.path.lexists(at) and at != at.parent:
@@ -212,3 +217,5 @@ KEY = Form(f"hex or base64url of {_LEAST_KEY_BYTES} bytes or more", key_bytes)
 STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
 FOLDER = Form("a folder that can be written", lambda _path: None, _folder)
 FILE = Form("a file in a folder that can be written", lambda _path: None, _file)
+PLACE = Form("a folder that can be written", lambda _path: None, _place)
+"""The same, where the service itself tells of a file of an earlier release that is in the folder's place."""

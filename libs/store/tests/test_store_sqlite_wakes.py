@@ -79,7 +79,9 @@ async def queue_at_odd_moments(seed, served):
         until = loop.time() + SECONDS
         while loop.time() < until:
             queued = [
-                thread.submit(lambda conn: n, "normal") if rng.random() < 0.5 else rows.append(("x", None, b""))  # noqa: B023
+                thread.submit(lambda conn: n, "normal")  # noqa: B023
+                if rng.random() < 0.5
+                else rows.append(("x", None, b""))
                 for n in range(rng.choice((1, 1, 1, 2, 40)))
             ]
             for _ in range(rng.randrange(3)):

@@ -133,7 +133,9 @@ async def test_what_was_set_aside_counts_as_kept_and_goes_when_its_days_are_over
     monkeypatch.setattr(admit, "told_apart", broken)
     async with opened(tmp_path, events_days=days) as world:
         await world.receipt(body_of(1))
-        await world.receipt(body_of(2), headers=lines(b"other"), **UNVERIFIED)  # of a rejection nothing is counted
+        await world.receipt(
+            body_of(2), headers=lines(b"other"), **UNVERIFIED
+        )  # of a rejection nothing is counted
         await world.admit()
         assert await kept_bytes(world) == weight_of("", b"", body_of(1))
         world.clock.advance((days or BARE_KEPT_DAYS) * 86_400.0)
@@ -185,7 +187,9 @@ async def test_a_batch_that_fails_as_a_whole_is_written_in_parts_in_order(tmp_pa
     async with opened(tmp_path, resolved(), resolved("s-2")) as world:
         for number in range(20):
             await world.receipt(body_of(number), source="s-2" if number < 12 else "s-1")
-        world.admission = world.new_admission(batch=16)  # sources take turns: some are taken before older ones
+        world.admission = world.new_admission(
+            batch=16
+        )  # sources take turns: some are taken before older ones
         assert await world.admission.step()
         assert taken == sorted(taken)
         assert await world.admission.step() is False
@@ -274,10 +278,14 @@ async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkey
         for number in range(5):
             packed = gzip.compress(json.dumps({"id": number, "x": "y" * (300 << 10)}).encode())
             headers = {name.decode(): value.decode() for name, value in signed(packed)}
-            delivery = Delivery(packed, {**headers, "content-encoding": "gzip"}, "https://x/", world.clock.now())
+            delivery = Delivery(
+                packed, {**headers, "content-encoding": "gzip"}, "https://x/", world.clock.now()
+            )
             await world.keep_rejected(delivery)
         monkeypatch.setattr(world.db, "write", write)
-        accepted = await world.events.AcceptRejections(pb.AcceptRejectionsRequest(parent="tenants/acme"), None)
+        accepted = await world.events.AcceptRejections(
+            pb.AcceptRejectionsRequest(parent="tenants/acme"), None
+        )
         assert (accepted.accepted_count, accepted.rejected_count) == (5, 0)
         assert (len(opened_bodies), len(writes)) == (5, 3), "two, two and one"
         await world.admit()

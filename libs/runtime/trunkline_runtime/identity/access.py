@@ -25,7 +25,7 @@ class Rule:
     `resource` is the path of the field that holds the resource name or the parent (`call.name`; empty: the
     method is not about one tenant, so nobody who is confined to one may call it). `also` are further names
     that must be of the same tenant. `large` methods take requests of MOST_MESSAGE_BYTES, others of
-    MOST_REQUEST_BYTES.
+    MOST_REQUEST_BYTES. `scans` methods may look at many rows: few of one tenant run at once (rpc/scans.py).
     """
 
     role: Role | None
@@ -34,6 +34,7 @@ class Rule:
     resource: str = ""
     also: tuple[str, ...] = ()
     large: bool = False
+    scans: bool = False
 
     @property
     def most_bytes(self) -> int:
@@ -46,7 +47,11 @@ def _read(resource: str = "name") -> Rule:
 
 
 def _list() -> Rule:
-    return _read("parent")
+    return Rule(Role.VIEWER, resource="parent", scans=True)
+
+
+def _manage_many() -> Rule:
+    return Rule(Role.ADMIN, resource="parent", scans=True)
 
 
 def _write(resource: str = "name", *also: str) -> Rule:
@@ -77,7 +82,7 @@ _GATEWAY = "/trunkline.gateway.v1."
 TABLE: Mapping[str, Rule] = {
     _TENANT + "TenantService/CreateTenant": _operate(),
     _TENANT + "TenantService/GetTenant": _read(),
-    _TENANT + "TenantService/ListTenants": _operate(),
+    _TENANT + "TenantService/ListTenants": Rule(None, scans=True),
     _TENANT + "TenantService/UpdateTenant": _operate("tenant.name"),
     _TENANT + "TenantService/DeleteTenant": _operate("name"),
     _TENANT + "TenantService/ListTombstones": _internal(),
@@ -92,7 +97,8 @@ TABLE: Mapping[str, Rule] = {
     _TENANT + "SourceService/ResolveSource": _internal(),
     _TENANT + "SourceService/WatchSources": _internal(),
     _TENANT + "ApiKeyService/CreateApiKey": _manage("parent"),
-    _TENANT + "ApiKeyService/ListApiKeys": _manage("parent"),
+    _TENANT + "ApiKeyService/GetApiKey": _manage(),
+    _TENANT + "ApiKeyService/ListApiKeys": _manage_many(),
     _TENANT + "ApiKeyService/DeleteApiKey": _manage(),
     _TENANT + "ApiKeyService/Authenticate": _internal(services=ANY_SERVICE),
     _TENANT + "CallService/RecordCall": _pipeline("parent", "call.name", "call.source", "event"),
@@ -121,21 +127,23 @@ TABLE: Mapping[str, Rule] = {
     _GATEWAY + "EventService/GetEvent": _read(),
     _GATEWAY + "EventService/ListEvents": _list(),
     _GATEWAY + "EventService/GetReceipt": _read(),
+    _GATEWAY + "EventService/ListReceipts": _list(),
+    _GATEWAY + "EventService/GetRejection": _manage(),
     _GATEWAY + "EventService/ListReplays": _list(),
     _GATEWAY + "EventService/CancelEvent": _write(),
     _GATEWAY + "EventService/DeleteRejection": _manage(),
-    _GATEWAY + "EventService/ListRejections": _manage("parent"),
+    _GATEWAY + "EventService/ListRejections": _manage_many(),
     _GATEWAY + "EventService/ListDeadLetters": _list(),
     _GATEWAY + "EventService/ReplayEvent": _write(),
-    _GATEWAY + "EventService/ReplayEvents": _manage("parent"),
+    _GATEWAY + "EventService/ReplayEvents": _manage_many(),
     _GATEWAY + "EventService/GetReplay": _read(),
     _GATEWAY + "EventService/AcceptRejection": _manage(),
-    _GATEWAY + "EventService/AcceptRejections": _manage("parent"),
-    _GATEWAY + "EventService/PurgeEvents": _manage("parent"),
+    _GATEWAY + "EventService/AcceptRejections": _manage_many(),
+    _GATEWAY + "EventService/PurgeEvents": _manage_many(),
     _GATEWAY + "JobService/ClaimJobs": _internal(),
     _GATEWAY + "JobService/RenewLeases": _internal(),
     _GATEWAY + "JobService/ReportJobs": _internal(),
     _GATEWAY + "JobService/ReleaseLeases": _internal(),
     _GATEWAY + "ConversationService/GetConversation": _read(),
-    _GATEWAY + "UsageService/GetUsage": _read(),
+    _GATEWAY + "UsageService/GetUsage": Rule(Role.VIEWER, resource="name", scans=True),
 }

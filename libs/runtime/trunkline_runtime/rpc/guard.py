@@ -52,28 +52,34 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
 def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None:
     """Check that every name in a request is of the caller's tenant, and of one tenant; return that one.
 
-    Raises NotFound for a foreign name, as if it were not there; InvalidArgument for what is no name.
+    Raises ForeignName for one of another tenant, as if it were not there; InvalidArgument for what is no name.
     """
     if not rule.resource:
         return None
     name = _value(request, rule.resource)
     tenant = resources.tenant_of(name, field=rule.resource)
     if caller.tenant is not None and tenant != caller.tenant:
-        _deny(caller, method, name)
+        raise ForeignName(caller, method, name)
     for path in rule.also:
         other = _value(request, path)
         if other and resources.tenant_of(other, field=path) != tenant:
             if caller.tenant is not None:
-                _deny(caller, method, other)
+                raise ForeignName(caller, method, other)
             raise InvalidArgument(path, f"belongs to another tenant than {rule.resource}")
     return tenant
 
 
-def _deny(caller: Caller, method: str, name: str) -> None:
-    log.warning(
-        "cross_tenant_denied", **caller.facts(), caller_tenant=caller.tenant, resource=name, method=method
-    )
-    raise NotFound(name)
+class ForeignName(NotFound):
+    """A name of another tenant than the caller's: its caller is told no more than that it was not found."""
+
+    def __init__(self, caller: Caller, method: str, name: str) -> None:
+        super().__init__(name)
+        self.facts: dict[str, str | None] = {
+            **caller.facts(),
+            "caller_tenant": caller.tenant,
+            "resource": name,
+            "method": method,
+        }
 
 
 def _kind_may(caller: Caller, rule: Rule) -> bool:

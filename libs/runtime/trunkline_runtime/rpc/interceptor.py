@@ -21,7 +21,6 @@ from google.protobuf.message import DecodeError
 
 from trunkline_runtime import coded
 from trunkline_runtime.errors import (
-    Cancelled,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
@@ -38,12 +37,15 @@ from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import Rpc, set_rpc
+from trunkline_runtime.rpc.refusals import Refusals
+from trunkline_runtime.rpc.scans import Scans
 from trunkline_runtime.wire import to_status, to_trailers
 
 log = logs.get_logger(__name__)
 
 Identify = Callable[[str], Awaitable[Caller]]
 Validate = Callable[[Any], None]
+Check = Callable[[Any], object]
 Translate = Callable[[Exception], TrunklineError | None]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -52,6 +54,10 @@ if TYPE_CHECKING:
 _OURS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 _MESSAGE_SECONDS = 30.0
 _MOST_OPEN_BYTES = 4_096  # of health and reflection: names
+# Of one stream that anybody may open: what describes all services of the suite several times over.
+_MOST_OPEN_MESSAGES = 1_000
+OPEN_SECONDS = 60.0
+"""How long a stream lasts that anybody may open."""
 _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -64,15 +70,20 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         identify: Identify,
         rules: Mapping[str, Rule],
         validate: Validate,
+        scans: Scans,
         translate: Translate | None = None,
         keep: bool = True,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self._identify = identify
         self._rules = rules
         self._validate = validate
+        self._scans = scans
         self._translate = translate
+        self._refusals = Refusals("rpc_refused", "rpc_failed")
         self._metrics = RpcMetrics("server")
         self._keep = keep
+        self._open_seconds = open_seconds
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -112,9 +123,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def one(request: Any, context: Any) -> Any:
             rpc = Rpc(method, context)
             try:
-                given = request if handler.request_streaming else await _message(rpc)
-                answer = behaviour(given, context)
+                if handler.request_streaming:
+                    async with asyncio.timeout(self._open_seconds):
+                        return await _send(behaviour(_few(request), context), context)
+                answer = behaviour(await _message(rpc), context)
                 return await (_send(answer, context) if handler.response_streaming else answer)
+            except TimeoutError:
+                late = DeadlineExceeded("open another stream to go on", reason="STREAM_TOO_LONG")
+                await self._refuse(rpc, late)
             except DecodeError:
                 await self._refuse(rpc, _no_message())
             except TrunklineError as refused:
@@ -160,23 +176,30 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         set_caller(rpc.caller)
         rule = guard.admit(rpc.caller, rpc.method, rule)
 
-        def check(message: Any) -> None:
+        def check(message: Any) -> str | None:
             tenant = guard.confine(rpc.caller, rpc.method, rule, message)
             logs.bind(**rpc.caller.facts(), tenant=tenant)
             self._validate(message)
+            return tenant
 
         if handler.request_streaming:
             request, context = _checked(request, check), _CheckedContext(context, check)
         else:
             request = await _message(rpc)
-            check(request)
+            tenant = check(request)
+            if rule.scans:
+                async with self._scans.turn(rpc.caller, tenant, is_list="/List" in rpc.method):
+                    return await behaviour(request, context)
         answer = behaviour(request, context)
         return await (_send(answer, context) if handler.response_streaming else answer)
 
     async def _refuse(self, rpc: Rpc, cause: Exception) -> grpc.StatusCode:
         """Answer with the status of an error, and return its code."""
         error = self._domain_error(cause)
-        _report(error, cause)
+        if error.code in _LOUD:
+            log.error("rpc_failed", code=error.code.name, reason=error.reason, exc_info=cause)
+        else:
+            self._refusals.note(error, rpc.caller)
         status = to_status(error, request_id=rpc.request_id)
         with suppress(grpc.aio.AbortError):
             await rpc.context.abort(error.code, status.message, to_trailers(status))
@@ -259,7 +282,20 @@ async def _send(answers: Any, context: Any) -> None:
             await context.write(answer)
 
 
-async def _checked(messages: AsyncIterator[Any], check: Validate) -> AsyncIterator[Any]:
+async def _few(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Give the messages of a stream that anybody may open. Raises ResourceExhausted after so many."""
+    count = 0
+    async for message in messages:
+        count += 1
+        if count > _MOST_OPEN_MESSAGES:
+            raise ResourceExhausted(
+                f"a stream takes {_MOST_OPEN_MESSAGES} messages; open another one to go on",
+                reason="STREAM_TOO_LONG",
+            )
+        yield message
+
+
+async def _checked(messages: AsyncIterator[Any], check: Check) -> AsyncIterator[Any]:
     async for message in messages:
         check(message)
         yield message
@@ -268,7 +304,7 @@ async def _checked(messages: AsyncIterator[Any], check: Validate) -> AsyncIterat
 class _CheckedContext:
     """A servicer context whose `read` checks messages, so that no style of handler gets around the checks."""
 
-    def __init__(self, context: Any, check: Validate) -> None:
+    def __init__(self, context: Any, check: Check) -> None:
         self._context = context
         self._check = check
 
@@ -291,12 +327,3 @@ def _code_set(context: Any) -> grpc.StatusCode:
 
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
-
-
-def _report(error: TrunklineError, cause: Exception) -> None:
-    if error.code in _LOUD:
-        log.error("rpc_failed", code=error.code.name, reason=error.reason, exc_info=cause)
-    elif error.transient and not isinstance(error, Cancelled):
-        log.warning("rpc_failed", code=error.code.name, reason=error.reason, error=error.message)
-    else:
-        log.info("rpc_refused", code=error.code.name, reason=error.reason, error=error.message)

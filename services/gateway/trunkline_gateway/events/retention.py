@@ -71,7 +71,7 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
         .order_by(events.c.expire_at)
         .limit(EVENTS_A_STEP)
     )
-    while found := await db.read(lambda conn: conn.execute(due).scalars().all()):
+    while found := await db.scan(lambda conn: conn.execute(due).scalars().all()):
         step = await db.write(lambda conn: delete_events(conn, tenant, found))
         removed["events"] += step.events
         removed["receipts"] += step.receipts
@@ -79,21 +79,27 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
 
 async def delete_eventless(db: Database, condition: sa.ColumnElement[bool], most: int | None = None) -> int:
     """Delete receipts that are no event and fit, `most` at most; how many."""
-    query = sa.select(eventless_receipts.c.seq).where(condition).limit(_RECEIPTS_A_STEP)
-    there = receipts.join(eventless_receipts, eventless_receipts.c.seq == receipts.c.seq)
+    query = (
+        sa.select(eventless_receipts.c.seq, eventless_receipts.c.tenant_id)
+        .where(condition)
+        .limit(_RECEIPTS_A_STEP)
+    )
+    there = receipts.join(eventless_receipts, receipts.c.seq == eventless_receipts.c.seq)
 
     def step(conn: sa.Connection) -> int:
         found = conn.execute(query).all()
         seqs = [row.seq for row in found]
+        keys = [(row.seq,) for row in found]
+        tenants = {row.tenant_id for row in found}
         counted = (
             sa.select(eventless_receipts.c.tenant_id, sa.func.sum(WEIGHT).label("weight"))
             .select_from(there)
-            .where(receipts.c.seq.in_(seqs), SET_ASIDE)
+            .where(receipts.c.seq.in_(seqs), eventless_receipts.c.tenant_id.in_(tenants), SET_ASIDE)
             .group_by(eventless_receipts.c.tenant_id)
         )
         add_kept(conn, {row.tenant_id: -row.weight for row in conn.execute(counted) if row.tenant_id})
-        delete_keys(conn, receipts, found)
-        delete_keys(conn, eventless_receipts, found)
+        delete_keys(conn, receipts, keys)
+        delete_keys(conn, eventless_receipts, keys)
         return len(found)
 
     total = 0

@@ -325,7 +325,7 @@ class Admission:
                     raise
         else:
             lesser = bare(Decision(row.seq, row.source_id), row)
-            admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))
+            admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023 - awaited right here
         SET_ASIDE.labels("admission").inc()
         log.error(
             "receipt_set_aside",
@@ -345,9 +345,7 @@ class Admission:
             decisions = [d for d in decisions if d.seq in taken]
         return self._enter(conn, decisions, batch.rows)
 
-    def _enter(
-        self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]
-    ) -> Admitted:
+    def _enter(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
         undecided = [d for d in decisions if d.undecided]
         if undecided:
             weights = {row.seq: _weight(row) for row in rows}

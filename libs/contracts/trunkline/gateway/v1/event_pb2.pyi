@@ -301,7 +301,7 @@ class Receipt(_message.Message):
     """The result of the signature check."""
     name: _builtins.str
     """The resource name, `tenants/{tenant}/receipts/{receipt_id}`. This and the following fields are only on
-    GetReceipt.
+    GetReceipt and ListReceipts.
     """
     source: _builtins.str
     """`tenants/{tenant}/sources/{source}` that the request was posted to."""

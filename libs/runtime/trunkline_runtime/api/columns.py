@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sqlalchemy as sa
 from trunkline_runtime.api import filters
 from trunkline_runtime.errors import InvalidArgument
 
@@ -17,14 +16,19 @@ def _as_it_is(value: filters.Value) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A field that a list filters by: its type, its column, and how a value becomes the column's."""
+    """A field that a list filters by: its type, its column (of SQLAlchemy), and how a value becomes the column's."""
 
     type: filters.FieldType
-    column: sa.Column[Any]
+    column: Any
     convert: Callable[[filters.Value], Any] = field(default=_as_it_is)
 
 
-def by_enum(name: str, column: sa.Column[Any], enum: Any, prefix: str) -> Filter:
+def by_id(column: Any) -> Filter:
+    """Return the filter of a column that holds ids of resources; it takes the id and the whole name."""
+    return Filter(filters.FieldType.STRING, column, lambda value: str(value).rpartition("/")[2])
+
+
+def by_enum(name: str, column: Any, enum: Any, prefix: str) -> Filter:
     """Return the filter of an enum's column; it takes `quote_request` and `INTENT_QUOTE_REQUEST`."""
     short: dict[str, int] = {full.removeprefix(prefix).lower(): number for full, number in enum.items()}
 
@@ -39,7 +43,7 @@ def by_enum(name: str, column: sa.Column[Any], enum: Any, prefix: str) -> Filter
     return Filter(filters.FieldType.STRING, column, convert)
 
 
-def conditions(text: str, allowed: Mapping[str, Filter]) -> list[sa.ColumnElement[bool]]:
+def conditions(text: str, allowed: Mapping[str, Filter]) -> list[Any]:
     """Return the conditions of a filter over their columns. Raises InvalidArgument("filter")."""
     parsed = filters.parse(text, {name: one.type for name, one in allowed.items()})
     return [c.over(allowed[c.field].column, allowed[c.field].convert(c.value)) for c in parsed]
