@@ -80,7 +80,15 @@ async def test_every_receipt_is_linked_to_the_event_that_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told_of", ["a1 b2 b3 a4 b5", "a5 a1 b3", "a5 a1 b3 a2 a6", "b1 b5 a6 a3", "a5 a7 a6 a3 b4 c2 a1", "b9 a5 a1 b3 a2 c4"]
+    "told_of",
+    [
+        "a1 b2 b3 a4 b5",
+        "a5 a1 b3",
+        "a5 a1 b3 a2 a6",
+        "b1 b5 a6 a3",
+        "a5 a7 a6 a3 b4 c2 a1",
+        "b9 a5 a1 b3 a2 c4",
+    ],
 )
 async def test_any_cut_into_batches_decides_the_same(tmp_path, told_of):
     """Each way to cut is a call of its own in one store, whose receipts are admitted before the next call's come."""
@@ -124,7 +132,7 @@ async def test_words_of_an_earlier_time_come_again_as_a_redelivery(tmp_path, tol
 
 @pytest.mark.parametrize("notes", ["aba", "abba", "abab", "aabca"])
 async def test_in_whatever_order_they_are_admitted_it_is_as_if_none_had_come_late(tmp_path, notes):
-    """Out of the spool and from other shards receipts come late; each order is a call of its own, admitted one by one."""
+    """Out of the spool and from other shards receipts come late; each order is a call, admitted one by one."""
     runs = "".join(note for note, _ in itertools.groupby(notes))
     orders = list(itertools.permutations(range(len(notes))))
     async with opened(tmp_path) as world:
@@ -134,7 +142,9 @@ async def test_in_whatever_order_they_are_admitted_it_is_as_if_none_had_come_lat
                 await world.receipt(body, event_type="call_modified", received_at=at(place))
                 await world.admit()
         links = await world.db.read(lambda conn: conn.execute(schema.event_receipts.select()).all())
-        assert sorted(link.seq for link in links) == list(range(1, len(notes) * len(orders) + 1)), "one event's each"
+        assert sorted(link.seq for link in links) == list(range(1, len(notes) * len(orders) + 1)), (
+            "one event's each"
+        )
         assert await notes_by_call(world) == dict.fromkeys(range(len(orders)), runs)
 
 

@@ -4,7 +4,8 @@ A note that is edited from "a" to "b" and back is told of three times, the first
 What was received before and after decides, in whatever order receipts are admitted: out of the spool, from another
 shard or after a rejection they come late. The same words right after each other are one event, a run; with another
 change between them they are two. So a change that is admitted late may cut a run in two, or be the new beginning of
-the run that comes next. Changes of one time of their own only: words of an earlier time that come again after a later change are a redelivery, however late they are.
+the run that comes next. Changes of one time of their own only: words of an earlier time that come again after a later
+change are a redelivery, however late they are.
 """
 
 from __future__ import annotations
@@ -193,7 +194,8 @@ class _Runs:
         Where none is left in the store, the batch has led the run and the receipt that did is the first.
         """
         seq = self._led.get(_key(run))
-        if self._cut_off.pop(_key(run), None) is None:  # of one that was made by a cut nothing is in the store
+        # Of a run that was made by a cut nothing is in the store.
+        if self._cut_off.pop(_key(run), None) is None:
             links = sa.select(event_receipts.c.seq, event_receipts.c.repeated_bytes).where(_of_run(run))
             left = self._conn.execute(
                 links.order_by(event_receipts.c.repeated_bytes.is_(None), event_receipts.c.seq).limit(1)
