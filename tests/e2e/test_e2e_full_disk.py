@@ -216,12 +216,10 @@ def test_store_and_spool_on_one_full_disk_is_503_and_said_until_there_is_room(tm
 
         suite.kill("gateway")
         suite.spawn("gateway")
-        code, told = world.answers(world.ready)
+        _, told = world.answers(world.ready)
         world.lives()
-        if not told.startswith(
-            "not ready: store"
-        ):  # it found room in the log that it left: that is used up first
-            world.post_some(100)
+        if not told.startswith("not ready: store"):
+            world.post_some(100)  # it found room in the log that it left: that is used up first
         assert set(world.answers(lambda: world.post_some(3))) == {503}
         assert world.ready()[0] == 503
 
