@@ -451,7 +451,7 @@ async def test_a_poison_receipt_is_a_dead_letter_and_the_others_are_admitted(wor
         def poison(conn, decisions):
             if any(d.seq == 2 and d.event["event_time"] for d in decisions):
                 raise OverflowError("date value out of range")
-            return apart(conn, decisions)
+            return apart(conn, decisions, now)
 
         monkeypatch.setattr(admit, "told_apart", poison)
     else:
