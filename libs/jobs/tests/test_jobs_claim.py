@@ -389,7 +389,7 @@ async def test_a_claim_buries_no_more_than_it_may_and_leaves_the_others_as_they_
     await add(queue, *(new(f"{n}") for n in range(5)))
     await claim(queue, seconds=10)
     clock.advance(11)
-    assert await claim(queue, tries=Tries(lambda stage: 1, most_buried=3)) == []
+    assert await claim(queue, tries=Tries(lambda stage: 1, most_buried=3, clock=lambda: 0.0)) == []
     assert [(await stored(f"{n}")).state for n in range(5)] == ["dead"] * 3 + ["leased"] * 2
     ticks = iter(range(100))
     late = Tries(lambda stage: 1, seconds=0.5, clock=lambda: next(ticks))
@@ -409,7 +409,7 @@ async def test_what_a_claim_or_a_cancellation_ended_is_untold_until_it_is_told(q
     (reported,) = await claim(queue, limit=1)
     assert reported.job_id == "d"
     await queue.run(queue.bury, "d", reported.lease_token, {"message": "told"})
-    await claim(queue, tries=Tries(lambda stage: 1))
+    await claim(queue, tries=Tries(lambda stage: 1, clock=lambda: 0.0))
     assert sorted((one.job_id, one.state) for one in await due()) == [
         ("a", "dead"),
         ("b", "dead"),
@@ -428,6 +428,6 @@ async def test_what_a_claim_or_a_cancellation_ended_is_untold_until_it_is_told(q
     assert await due() == [], "it goes on"
     await claim(queue, limit=1, seconds=10)
     clock.advance(11)
-    await claim(queue, tries=Tries(lambda stage: 1))
+    await claim(queue, tries=Tries(lambda stage: 1, clock=lambda: 0.0))
     await queue.run(queue.told, again)
     assert [one.tries for one in await due()] == [0], "it has ended anew"

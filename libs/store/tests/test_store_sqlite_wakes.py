@@ -10,6 +10,7 @@ import time
 
 import pytest
 from sqlalchemy.dialects import sqlite
+from trunkline_store.errors import StoreUnavailable
 from trunkline_store.sqlite import appender, writer
 from trunkline_store.testing.conformance import ENTRIES
 
@@ -118,3 +119,26 @@ def test_no_wake_up_of_the_writer_is_lost(restless):
         thread.join()
     assert not failed, failed
     assert served["queued"] > 100
+
+
+class Broken(Nothing):
+    """A transaction with a fault that nobody foresaw."""
+
+    def commit(self):
+        raise ZeroDivisionError
+
+    rollback = commit
+
+
+async def test_whoever_waits_when_the_writer_stops_is_told():
+    loop = asyncio.get_running_loop()
+    thread = writer.Writer(Broken(), loop, max_calls=1_000)
+    under_way = [thread.submit(lambda conn: time.sleep(0.05), "normal") for _ in range(3)]
+    thread.start()
+    await asyncio.sleep(0.02)
+    under_way.append(thread.submit(lambda conn: None, "normal"))
+    async with asyncio.timeout(LOST_AFTER_SECONDS):
+        told = await asyncio.gather(*under_way, return_exceptions=True)
+    assert [type(error) for error in told] == [StoreUnavailable] * 4
+    with pytest.raises(StoreUnavailable):
+        thread.submit(lambda conn: None, "normal")

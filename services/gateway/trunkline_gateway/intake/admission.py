@@ -360,7 +360,7 @@ class Admission:
         for opened in (d for d in decisions if d.body is not None):
             itself = receipts.c.seq == opened.seq
             conn.execute(receipts.update().where(itself).values(body=opened.body))
-        decisions = told_apart(conn, decisions)
+        decisions = told_apart(conn, decisions, self._db.clock.now())
         new = self._admit_events(conn, decisions, rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
