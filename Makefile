@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 # Where `python -m trunkline_audio.models` keeps speech models.
 MODELS := $(or $(TRUNKLINE_MODELS_FOLDER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkline/models)
-INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml) requirements/dev.txt
+INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml) requirements/dev.txt
 # How many processes run the tests: many tests wait for processes, and a second worker works meanwhile.
 WORKERS ?= 2
 
@@ -33,10 +33,10 @@ setup: $(VENV)/.ready ## Install everything, all packages editable, and fetch th
 	@[ -f "$(MODELS)/base/model.bin" ] || $(RUN) trunkline_audio.models fetch base
 
 demo: setup ## Every sample call from webhook to analysis, through the real processes; STORE=spanner: on its emulator
-	@$(RUN) tools.suite.demo $(if $(STORE),--store $(STORE))
+	@$(BIN)/trunkline demo $(if $(STORE),--store $(STORE))
 
 up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner
-	@$(RUN) tools.suite.up $(if $(STORE),--store $(STORE))
+	@$(BIN)/trunkline up $(if $(STORE),--store $(STORE))
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
@@ -47,7 +47,7 @@ test: setup tools ## All tests: WORKERS=2 processes share the files, then what m
 lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated code as committed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy libs services
+	$(BIN)/mypy libs services cli
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint
@@ -81,10 +81,10 @@ simulate: setup ## 100,000 seeded schedules in virtual time; SCHEDULES=n, SEED=n
 	@$(RUN) tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),100000))
 
 backup: setup ## Copy the state under var/, also while it is in use; TO=folder
-	@$(RUN) tools.backup make $(if $(TO),--to "$(TO)")
+	@$(BIN)/trunkline backup $(if $(TO),--to "$(TO)")
 
 restore: setup ## Put a backup in the place of the state under var/, which is moved aside: FROM=folder
-	@$(RUN) tools.backup restore --from "$(or $(FROM),$(error make restore FROM=folder))"
+	@$(BIN)/trunkline restore "$(or $(FROM),$(error make restore FROM=folder))"
 
 lock: setup ## Resolve every lock anew
 	@$(RUN) tools.lock

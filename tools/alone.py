@@ -14,9 +14,9 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from trunkline_cli.suite.processes import COMMANDS, Suite
 
 from tools.packages import ROOT, Package, packages
-from tools.suite.processes import COMMANDS, Suite
 
 UV = Path(sys.executable).parent / "uv"
 # What a service must not need: another one's libraries.

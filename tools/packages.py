@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Package:
-    """One folder of libs/ or services/."""
+    """One folder of libs/ or services/, or cli/."""
 
     folder: Path
     siblings: tuple[Path, ...]
@@ -28,19 +28,17 @@ class Package:
 
     @property
     def spanner_lock(self) -> Path | None:
-        """The same with what Cloud Spanner needs, of a service that has a store; None for a library."""
+        """The same with what Cloud Spanner needs, of a service that has a store; None for the others."""
         if self.folder.parent.name != "services":
             return None
         return self.folder / "requirements-spanner.lock"
 
 
 def packages() -> list[Package]:
-    """Every package, libraries first."""
+    """Every package, libraries first, the command last."""
     found = []
-    for file in [
-        *sorted(ROOT.glob("libs/*/pyproject.toml")),
-        *sorted(ROOT.glob("services/*/pyproject.toml")),
-    ]:
-        siblings = tomllib.loads(file.read_text())["tool"]["trunkline"]["siblings"]
-        found.append(Package(file.parent, tuple(ROOT / name for name in siblings)))
+    for pattern in ("libs/*", "services/*", "cli"):
+        for file in sorted(ROOT.glob(f"{pattern}/pyproject.toml")):
+            siblings = tomllib.loads(file.read_text())["tool"]["trunkline"]["siblings"]
+            found.append(Package(file.parent, tuple(ROOT / name for name in siblings)))
     return found

@@ -5,11 +5,11 @@ import random
 from dataclasses import replace
 
 import pytest
+from trunkline_cli.suite.seed import SeededSource, SeededTenant
 
 from tools.chaos.conversations import Conversations
 from tools.chaos.stored import Call, Event, Receipt, Stored
 from tools.chaos.verdict import judge
-from tools.suite.seed import SeededSource, SeededTenant
 
 
 def a_world():

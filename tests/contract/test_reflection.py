@@ -10,9 +10,8 @@ from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from trunkline_cli.suite.processes import Suite
 from trunkline_runtime.identity import access
-
-from tools.suite.processes import Suite
 
 SERVICES = ("tenant", "audio", "ai", "gateway")
 

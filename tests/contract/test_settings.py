@@ -80,7 +80,7 @@ GATEWAY = [
     ),
     ("STORE_URL", "sqlite:///file/gateway.db", "must be in a folder that exists"),
     ("SOURCE_CACHE", "file/cache", "must be in a folder, and"),
-    ("SPOOL_PATH", ".", "must be a file, not a folder"),
+    ("SPOOL_PATH", "file/spool", "must be in a folder, and"),
     ("KEYS", "file", "must be a folder with trusted.json"),
 ]
 
@@ -127,6 +127,68 @@ def test_so_is_one_of_another_service(folder, service, name, value, allowed):
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: {setting} ")
     assert allowed in line
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "other"),
+    [
+        ("gateway", "HTTP_ADDRESS", "METRICS_ADDRESS"),
+        ("gateway", "HTTP_ADDRESS", "GRPC_ADDRESS"),
+        ("tenant", "GRPC_ADDRESS", "METRICS_ADDRESS"),
+        ("audio", "GRPC_ADDRESS", "METRICS_ADDRESS"),
+        ("ai", "GRPC_ADDRESS", "METRICS_ADDRESS"),
+    ],
+)
+def test_one_port_for_two_listeners_is_refused_with_both_names(folder, service, name, other):
+    given = {env_name(service, name): "127.0.0.1:9955", env_name(service, other): "0.0.0.0:9955"}
+    ended = run(folder, service, **given)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "must not be the same port" in line
+    assert all(setting in line and repr(address) in line for setting, address in given.items())
+
+
+def test_other_hosts_and_free_ports_may_have_one_port(folder):
+    different = {"GRPC_ADDRESS": "127.0.0.2:9955", "METRICS_ADDRESS": "127.0.0.1:9955"}
+    free = {"GRPC_ADDRESS": "127.0.0.1:0", "METRICS_ADDRESS": "127.0.0.1:0"}
+    for given in (different, free):
+        ended = run(folder, "tenant", "--check", **{env_name("tenant", n): a for n, a in given.items()})
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("service", "engine", "said"),
+    [
+        ("ai", "json:loads", "cannot make an engine"),
+        ("ai", "builtins:dict", "does not make an engine: there is no name"),
+        ("audio", "json:loads", "cannot make an engine"),
+        ("audio", "builtins:type", "does not make an engine: there is no name"),
+    ],
+)
+def test_a_plug_in_that_makes_no_engine_is_refused(folder, service, engine, said):
+    ended = run(folder, service, **{env_name(service, "engine"): engine})
+    assert ended.returncode == 2
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {env_name(service, 'engine')}: ")
+    assert said in line
+    assert "Traceback" not in ended.stderr
+
+
+def test_check_refuses_a_speech_model_that_can_never_be_found(folder):
+    setting = env_name("audio", "whisper_model")
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        tenant = {env_name("audio", "tenant_address"): f"127.0.0.1:{there.getsockname()[1]}"}
+        for value, said in (("bsae", "must be one of base, base.en, tiny,"), ("/no/where", "or a folder")):
+            ended = run(folder, "audio", "--check", **{setting: value}, **tenant)
+            assert ended.returncode == 2
+            (line,) = ended.stderr.splitlines()
+            assert line.startswith(f"error: {setting} ")
+            assert said in line
+            assert repr(value) in line
+        ended = run(folder, "audio", "--check", TRUNKLINE_MODELS_FOLDER=str(folder / "gone"), **tenant)
+        assert "needs TRUNKLINE_MODELS_FOLDER to be a folder" in ended.stderr
+        assert ended.returncode == 2
 
 
 @pytest.mark.parametrize("service", MODULES)

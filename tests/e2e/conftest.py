@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-
-from tests.standins.recordings import Recordings
-from tools.suite.processes import Suite
-from tools.suite.seed import SeededTenant, api, seed_tenant
-from tools.suite.webhooks import Webhook
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
+from trunkline_cli.suite.webhooks import Webhook
 
 CALLS = Path(__file__).parent.parent / "data" / "calls"
 _numbers = itertools.count(1)

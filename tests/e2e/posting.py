@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.seed import SeededSource
+from trunkline_cli.suite.webhooks import Webhook
 
 from tests.e2e.conftest import World
-from tools.suite import webhooks
-from tools.suite.seed import SeededSource
-from tools.suite.webhooks import Webhook
 
 
 @dataclass

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from trunkline_cli.suite.processes import COMMANDS, Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import api, seed_tenant
 
-from tests.standins.recordings import Recordings
 from tools.bench.calls import INSTANT, QUIET_LOGS, tone
 from tools.chaos.clients import Clients
 from tools.chaos.conversations import Conversation, Conversations
 from tools.chaos.stored import read_stored, reading, waiting
 from tools.chaos.verdict import judge
-from tools.suite.processes import COMMANDS, Suite
-from tools.suite.seed import api, seed_tenant
 
 SERVICES = ("gateway", "tenant", "audio", "ai")
 SETTINGS = {**INSTANT, **QUIET_LOGS, "TRUNKLINE_GATEWAY_DELETIONS_SECONDS": "0.2"}
@@ -32,8 +32,8 @@ def wait(look, what, seconds=60.0):
         time.sleep(0.05)
 
 
-def backup_tool(folder, *arguments):
-    command = [sys.executable, "-m", "tools.backup", "--state", str(folder), *map(str, arguments)]
+def command(folder, name, *arguments):
+    command = [sys.executable, "-m", "trunkline_cli", name, "--state", str(folder), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -92,7 +92,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_once_after_everything_el
         with Clients(conversations, recordings, sound, random.Random(4), 8) as load:
             wait(lambda: load.acknowledged >= 150, "webhooks to be acknowledged")
             before = acknowledged(conversations)
-            made = backup_tool(folder, "make", "--to", backup)
+            made = command(folder, "backup", "--to", backup)
             assert made.returncode == 0, made.stderr
             until = load.acknowledged + 60
             operator.delete("/v1/tenants/doomed", params={"force": "true"}).raise_for_status()
@@ -101,12 +101,12 @@ def test_what_was_acknowledged_before_a_backup_is_there_once_after_everything_el
                 lambda: operator.get("/v1/tenants/doomed").json().get("purgeTime"),
                 "the tenant to be gone everywhere",
             )
-            refused = backup_tool(folder, "restore", "--from", backup)
+            refused = command(folder, "restore", backup)
             assert refused.returncode == 1
             assert "stop the suite first" in refused.stderr
             for name in COMMANDS:
                 suite.kill(name)
-        restored = backup_tool(folder, "restore", "--from", backup)
+        restored = command(folder, "restore", backup)
         assert restored.returncode == 0, restored.stderr
         assert "doomed" in restored.stdout
         assert not rows_of(folder, "doomed")

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import pytest
+from trunkline_cli.suite import webhooks
 
 from tests.e2e.conftest import CALLS, World
 from tests.e2e.posting import assert_each_is_one_event, posting, reading
-from tools.suite import webhooks
 
 LIMIT_SECONDS = 10.0
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import CALLS, World
-from tests.standins.recordings import Recordings
-from tools.suite import webhooks
-from tools.suite.processes import Suite
-from tools.suite.seed import api, seed_tenant
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
+from trunkline_cli.suite.up import dev_facts
 
 from tests.e2e.conftest import World
 from tests.e2e.documented import (
@@ -25,9 +28,6 @@ from tests.e2e.documented import (
     commands,
     without_own_values,
 )
-from tools.suite import webhooks
-from tools.suite.seed import SeededTenant, api, seed_tenant
-from tools.suite.up import dev_facts
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def shell(world: World, tmp_path: Path) -> Shell:
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "dev.json").write_text(json.dumps(dev_facts(world.suite, world.tenants)))
     return Shell(tmp_path)
@@ -69,7 +70,15 @@ def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
         assert block.language in COMMANDS | OTHERS, f"{document.name}:{block.line}"
         if block.language == "text":
             first = block.text.split()[0] if block.text.split() else ""
-            assert first not in {"curl", "make", "grpcurl", "sudo", "export"}, f"{document.name}:{block.line}"
+            assert first not in {
+                "curl",
+                "make",
+                "grpcurl",
+                "sudo",
+                "export",
+                "trunkline",
+                ".venv/bin/trunkline",
+            }, f"{document.name}:{block.line}"
 
 
 def test_no_document_with_commands_is_left_out():
@@ -171,7 +180,7 @@ def test_one_server(world, shell):
     moved = before + check + first + "\n" + f"echo other >{state}/var/secrets.key\n" + rest
     moved = moved.replace("/etc/trunkline.env", str(env)).replace("/srv/trunkline", str(state))
     moved = moved.replace("cd /opt/trunkline\n", "").replace("/opt/trunkline", str(ROOT))
-    moved = re.sub(r"(?m)^sudo \.venv.*tools\.backup.*$", "", moved).replace(" -C " + str(ROOT), "")
+    moved = re.sub(r"(?m)^sudo \.venv.*trunkline backup.*$", "", moved).replace(" -C " + str(ROOT), "")
     said = shell.run(here(world, moved), {})
     assert "the settings are correct" in said
     called = shell.log.read_text()

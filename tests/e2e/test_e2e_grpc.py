@@ -16,9 +16,9 @@ from trunkline.tenant.v1 import (
     source_service_pb2,
     source_service_pb2_grpc,
 )
+from trunkline_cli.suite import webhooks
 
 from tests.e2e.conftest import World
-from tools.suite import webhooks
 
 ROOT = Path(__file__).parent.parent.parent
 GRPCURL = ROOT / ".tools" / "grpcurl"

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
-from tools.suite.seed import api, seed_tenant
 
 TENANT = "described"
 HERE = Path(__file__).parent

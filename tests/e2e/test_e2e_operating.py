@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 from tests.e2e.conftest import World
-from tools.suite import webhooks
-from tools.suite.seed import SeededTenant, api, seed_tenant
 
 
 @pytest.fixture(scope="module")

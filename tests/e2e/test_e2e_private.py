@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trunkline_cli.suite.processes import Suite
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import small_call
-from tools.suite.processes import Suite
 
 SECRETS = ("OPERATOR_TOKEN", "SECRET_KEYS", "TOKEN")
 
@@ -38,7 +38,9 @@ def test_every_file_and_folder_of_the_state_is_its_owners_alone(world: World) ->
     state = world.suite.folder
     world.wait(lambda: (state / "gateway.sources").exists(), "the sources on the disk")
     done = subprocess.run(
-        [sys.executable, "-m", "tools.backup", "--state", str(state), "make"], capture_output=True, text=True
+        [sys.executable, "-m", "trunkline_cli", "backup", "--state", str(state)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     names = {path.name for path in state.rglob("*")}

@@ -9,9 +9,9 @@ from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import recording_service_pb2, recording_service_pb2_grpc
 from trunkline.gateway.v1 import event_service_pb2, event_service_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
+from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import World
-from tools.suite.seed import api
 
 
 def grpc_lists(world: World, parent: str, key: str) -> dict[str, str]:

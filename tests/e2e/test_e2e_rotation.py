@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
 from tests.e2e.posting import small_call
-from tests.standins.recordings import Recordings
-from tools.suite.processes import Suite
-from tools.suite.seed import api, seed_tenant
 
 _RESTART = "sudo systemctl restart "
 

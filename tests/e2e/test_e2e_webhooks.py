@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import CALLS, World
-from tools.suite import webhooks
-from tools.suite.seed import api
 
 
 def recorded_call(world: World, sample: dict[str, Any], **fields: Any) -> tuple[str, webhooks.Webhook]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sqlite3
-import sys
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,18 +15,19 @@ import pytest
 from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.schema import recordings
+from trunkline_cli.backup import making, swapping
+from trunkline_cli.backup.files import copy_database, described
+from trunkline_cli.backup.layout import SERVICES, SPOOL, BackupError, layout_of
+from trunkline_cli.backup.making import make_backup
+from trunkline_cli.backup.restoring import restore_backup
+from trunkline_cli.backup.tombstones import bring_up
+from trunkline_cli.suite import up
+from trunkline_cli.suite.processes import SuiteError
 from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.intake.spool_log import frames
 from trunkline_gateway.schema import metadata as gateway_metadata
 from trunkline_store import Database
 from trunkline_store.sqlite.lock import FileLock
-
-from tools.backup import making, swapping
-from tools.backup.files import copy_database
-from tools.backup.layout import SERVICES, SPOOL, BackupError, layout_of
-from tools.backup.making import make_backup
-from tools.backup.restoring import restore_backup
-from tools.backup.tombstones import bring_up
-from tools.suite import up
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -108,30 +109,69 @@ def test_a_receipt_that_leaves_the_spool_while_the_backup_runs_is_not_missed(lay
     columns = (
         "receipt_id, source_id, tenant_id, event_type, received_at, verdict, content_type, url, headers, body"
     )
-    values = ("rcp-1", "s", "acme", "post_call", 1, 1, "", "", b"", b"body")
-    insert = f"INSERT INTO receipts ({columns}%s) VALUES (?,?,?,?,?,?,?,?,?,?%s)"
-
-    async def make_spool():
-        spool = Spool(layout.databases[SPOOL], 1 << 20)
-        await spool.care()
-        await spool.close()
-
-    asyncio.run(make_spool())
-    execute(layout.databases[SPOOL], insert % (", floor, checksum", ", 0, x''"), *values)
+    values = ("rcp-1", "s", "acme", "post_call", NOW, 1, "", "", b"", b"body")
+    insert = f"INSERT INTO receipts ({columns}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+    spooled(layout, values)
     copied = []
 
     def copy_then_drain(source, target):
-        copy_database(source, target)
         if not copied:
-            execute(layout.databases["gateway"], insert % ("", ""), *values)
-            execute(layout.databases[SPOOL], "DELETE FROM receipts")
+            execute(layout.databases["gateway"], insert, *values[:4], 1, *values[5:])
+            shutil.rmtree(layout.databases[SPOOL])
+        copy_database(source, target)
         copied.append(source)
 
     monkeypatch.setattr(making, "copy_database", copy_then_drain)
     manifest = make_backup(layout, tmp_path / "b")
-    assert len(copied) == 5
-    held = [manifest["databases"][name]["rows"]["receipts"] for name in (SPOOL, "gateway")]
-    assert 1 in held
+    assert len(copied) == 4
+    assert manifest["spool"]["receipts"] == 1
+    assert manifest["databases"]["gateway"]["rows"]["receipts"] == 1
+
+
+def spooled(layout, *rows):
+    """Put receipts into the spool, as a gateway does."""
+
+    async def put():
+        spool = Spool(layout.databases[SPOOL], 1 << 20)
+        await spool.care()
+        await asyncio.gather(*(spool.append(row, 0) for row in rows))
+        await spool.close()
+
+    asyncio.run(put())
+
+
+def test_a_spool_is_put_back_and_the_one_of_now_is_moved_aside(layout, tmp_path):
+    row = ("rcp-1", "s", "acme", "post_call", NOW, 1, "", "", b"", b"body")
+    spooled(layout, row)
+    make_backup(layout, tmp_path / "b")
+    spooled(layout, ("rcp-2", *row[1:]))
+    restored = restore(layout, tmp_path / "b")
+    held = [payload for path in layout.databases[SPOOL].glob("*.log") for _, payload in frames(path)]
+    assert len(held) == 1
+    assert b"rcp-1" in held[0]
+    (aside,) = [path for path in restored.aside if path.name == layout.databases[SPOOL].name]
+    assert len(list(aside.glob("*.log"))) == 2
+
+
+def test_a_backup_whose_spool_was_changed_is_refused(layout, tmp_path):
+    spooled(layout, ("rcp-1", "s", "acme", "post_call", NOW, 1, "", "", b"", b"body"))
+    make_backup(layout, tmp_path / "b")
+    (copy,) = (tmp_path / "b" / SPOOL).glob("*.log")
+    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    with pytest.raises(BackupError, match="SHA-256"):
+        restore(layout, tmp_path / "b")
+
+
+def test_a_backup_of_an_earlier_release_puts_back_the_spool_of_that_release(layout, tmp_path):
+    make_backup(layout, tmp_path / "b")
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    del manifest["spool"]
+    execute(tmp_path / "b" / f"{SPOOL}.db", "CREATE TABLE receipts (seq INTEGER PRIMARY KEY)")
+    manifest["format"], manifest["databases"][SPOOL] = 1, described(tmp_path / "b" / f"{SPOOL}.db")
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+    spooled(layout, ("rcp-1", "s", "acme", "post_call", NOW, 1, "", "", b"", b"body"))
+    restore(layout, tmp_path / "b")
+    assert execute(layout.databases[SPOOL], "SELECT count(*) FROM receipts") == [(0,)]
 
 
 def test_gateway_is_copied_before_what_its_jobs_make(layout, tmp_path):
@@ -314,9 +354,9 @@ def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_p
         with pytest.raises(BackupError, match="interrupted"):
             make_backup(layout, tmp_path / "half")
         monkeypatch.setattr(up, "FOLDER", layout.folder)
-        monkeypatch.setattr(sys, "argv", ["up"])
         monkeypatch.setattr(up.signal, "signal", lambda *_: None)
-        assert up.main() == 1, "nobody serves a state that is half of one time"
+        with pytest.raises(SuiteError, match="a restore was interrupted"):  # half of one time is not served
+            up.up("sqlite")
         restored = restore(layout, tmp_path / "b")
         assert "finished first" in restored.remarks[0]
         assert ids(layout) == [("acme", "r1")]

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.seed import seed_tenant
 from trunkline_store.migrations import migrate
 
 from tests.e2e.posting import posting, small_call
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import MIGRATIONS, World
-from tools.suite.processes import Suite
-from tools.suite.seed import seed_tenant
 
 
 @contextmanager

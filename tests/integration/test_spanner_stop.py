@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-import sqlite3
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
@@ -14,6 +14,10 @@ from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import recording_service_pb2, recording_service_pb2_grpc
 from trunkline.gateway.v1 import event_service_pb2, event_service_pb2_grpc
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline_cli.suite import spanner
+from trunkline_cli.suite.processes import COMMANDS, Suite
+from trunkline_cli.suite.seed import seed_tenant
+from trunkline_gateway.intake.spool_log import frames
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_store.migrations import migrate
@@ -21,9 +25,6 @@ from trunkline_store.migrations import migrate
 from tests.e2e.posting import posting
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import World
-from tools.suite import spanner
-from tools.suite.processes import COMMANDS, Suite
-from tools.suite.seed import seed_tenant
 
 LIMIT_SECONDS = 10.0
 TENANT = "tenants/acme"
@@ -113,8 +114,8 @@ def terminate_all(suite):
 
 
 def spooled(suite):
-    with closing(sqlite3.connect(f"file:{suite.folder}/gateway.spool?mode=ro", uri=True)) as conn:
-        return {row[0] for row in conn.execute("SELECT receipt_id FROM receipts")}
+    held = [payload for path in (suite.folder / "gateway.spool").glob("*.log") for _, payload in frames(path)]
+    return {json.loads(payload.partition(b"\n")[0])["receipt_id"] for payload in held}
 
 
 @pytest.mark.parametrize("away", ["gone", "silent"])

@@ -8,11 +8,11 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from trunkline_cli.suite import spanner
+from trunkline_cli.suite.processes import Suite
 from trunkline_store.migrations import head_revision
 
 from tests.integration.spanner_emulator import require_emulator
-from tools.suite import spanner
-from tools.suite.processes import Suite
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PROJECT = "spanner+spanner:///projects/trunkline/instances/local/databases"

@@ -10,10 +10,13 @@ import pytest
 @pytest.mark.parametrize("command", ["demo", "up"])
 def test_without_an_emulator_it_says_what_to_install(tmp_path, command):
     ended = subprocess.run(
-        [sys.executable, "-m", f"tools.suite.{command}", "--store", "spanner"],
+        [sys.executable, "-m", "trunkline_cli", command, "--store", "spanner"],
         env={**os.environ, "PATH": str(tmp_path), "PYTHONPATH": os.getcwd()},
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 1, ended.stdout
-    assert "STORE=spanner: no Spanner emulator: install the Google Cloud CLI" in ended.stderr
+    assert (
+        "trunkline: cannot use the store spanner: no Spanner emulator: install the Google Cloud CLI"
+        in ended.stderr
+    )
     assert "Traceback" not in ended.stderr

@@ -15,10 +15,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from tools.suite.alone import addresses_are_free, only_one
-from tools.suite.keeping import FIRST_SECONDS, MOST_SECONDS, OLD_LOGS, SOUND_SECONDS, Restarts, rotate_logs
-from tools.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.alone import addresses_are_free, only_one
+from trunkline_cli.suite.keeping import (
+    FIRST_SECONDS,
+    MOST_SECONDS,
+    OLD_LOGS,
+    SOUND_SECONDS,
+    Restarts,
+    rotate_logs,
+)
+from trunkline_cli.suite.processes import Suite, SuiteError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,7 +38,7 @@ class Up:
         (folder / "tests").is_symlink() or (folder / "tests").symlink_to(ROOT / "tests")
         self.said = (folder / f"said-{time.monotonic_ns()}").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tools.suite.up"], cwd=folder, stdout=self.said, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "trunkline_cli", "up"], cwd=folder, stdout=self.said, stderr=subprocess.STDOUT,
             env={**own, **env, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
@@ -66,7 +72,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def up(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> Iterator[Up]:
     first = Up(tmp_path_factory.mktemp("up"), addresses)
     try:
-        first.wait("Ctrl-C stops")
+        first.wait("Press Ctrl-C to stop")
         yield first
     finally:
         first.stop()
@@ -90,6 +96,9 @@ def test_a_second_one_is_refused_by_name_and_touches_nothing(up, addresses, tmp_
     assert elsewhere.process.wait(30) == 1
     for setting, address in addresses.items():
         assert f"{setting}={address}" in elsewhere.text()
+        if Path("/proc/net/tcp").exists():
+            held = rf"{setting}={address}  \(pid \d+: .*trunkline_"
+            assert re.search(held, elsewhere.text()), elsewhere.text()
     assert not (elsewhere.folder / "var" / "dev.json").exists()
     assert state(up.folder) == before
     assert httpx.get(f"http://{addresses['TRUNKLINE_GATEWAY_HTTP_ADDRESS']}/readyz").status_code == 200
@@ -128,13 +137,33 @@ def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
     env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
     closed = Up(tmp_path, env)
     try:
-        closed.wait("Ctrl-C stops")
+        closed.wait("Press Ctrl-C to stop")
         closed.process.send_signal(signal.SIGHUP)
         assert closed.process.wait(60) == 0
         addresses_are_free(suite)
         assert not (tmp_path / "var" / "dev.json").exists()
     finally:
         closed.stop()
+
+
+def test_its_processes_end_with_it_when_it_is_killed(tmp_path):
+    suite = Suite(tmp_path / "addresses", free_ports=True)
+    env = {"TRUNKLINE_GATEWAY_HTTP_ADDRESS": suite.http}
+    env |= {f"TRUNKLINE_{n.upper()}_GRPC_ADDRESS": a for n, a in suite.grpc.items()}
+    env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
+    killed = Up(tmp_path, env)
+    try:
+        killed.wait("Ctrl-C to stop")
+    finally:
+        killed.process.kill()
+        killed.process.wait(10)
+    until = time.monotonic() + 20
+    while True:
+        try:
+            return addresses_are_free(suite)
+        except SuiteError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 class Ended:
@@ -213,4 +242,7 @@ def test_an_address_in_use_is_said_with_its_setting(tmp_path):
     host, _, port = suite.grpc["audio"].rpartition(":")
     with socket.create_server((host, int(port))), pytest.raises(SuiteError) as error:
         addresses_are_free(suite)
-    assert str(error.value).splitlines()[1:] == [f"  TRUNKLINE_AUDIO_GRPC_ADDRESS={suite.grpc['audio']}"]
+    (line,) = str(error.value).splitlines()[1:]
+    said, _, holder = line.partition("  (")
+    assert said == f"  TRUNKLINE_AUDIO_GRPC_ADDRESS={suite.grpc['audio']}"
+    assert holder.startswith(f"pid {os.getpid()}: ") or not Path("/proc/net/tcp").exists()

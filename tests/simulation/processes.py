@@ -11,6 +11,7 @@ from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_gateway import app as gateway_app
 from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.pipeline import app as worker_app
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
@@ -19,16 +20,14 @@ from trunkline_runtime.process.pace import Pace
 from trunkline_tenant.calls.service import CallService
 
 from tests.simulation.ledger import WatchedJobs
-from tests.simulation.store import SimDatabase
+from tests.simulation.store import SimDatabase, SpoolDisk
 
 IN_FLIGHT = 2
 LEASE_SECONDS = 4.0
-SPOOL = Path("/nonexistent/simulation/spool.db")
+_NOWHERE = Path("/nonexistent/simulation")
 _GATEWAY = GatewayConfig(
     public_url="http://gateway",
-    source_cache=SPOOL.with_name("sources"),
-    spool_path=SPOOL,
-    spool_max_bytes=1 << 20,
+    source_cache=_NOWHERE / "sources",
     confirm_seconds=1.0,
     max_queued=50,
     max_body_bytes=1 << 20,
@@ -124,7 +123,9 @@ def gateway(world):
     """Role `serve`: receive, inbox and spool, admission, the queue."""
 
     async def build(life):
-        world.spool_life = life
+        if world.spool is not None:
+            world.spool.log.close()  # as the kernel does for one that was killed
+        world.spool = Spool(world.spool_folder, 1 << 20, SpoolDisk(life, world))
 
         def watched(*parts):
             return WatchedJobs(*parts).watch(world, world.ledger)
@@ -135,6 +136,7 @@ def gateway(world):
             db=SimDatabase(world.gateway_disk, life, world, "gateway"),
             feed=Feed(world, life),
             tell_call=_nobody,
+            spool=world.spool,
             make_jobs=watched,
             busy=lambda: False,
             batch=world.batch,

@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import gc
 import random
+import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import purgatory.domain.model
+from trunkline_cli.suite.seed import SeededSource, SeededTenant
 from trunkline_gateway import schema
-from trunkline_gateway.intake import spool, spool_rows
 from trunkline_jobs import queue
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
@@ -21,16 +24,20 @@ from tests.simulation import processes
 from tests.simulation.faults import Faults
 from tests.simulation.ledger import Ledger
 from tests.simulation.nodes import Life, Node, Wire, task_factory
-from tests.simulation.store import Disk, SimDatabase
+from tests.simulation.store import Disk
 from tests.simulation.virtual import LoopTime, VirtualLoop
 from tools.chaos.conversations import Conversations
-from tools.chaos.stored import Stored, of_gateway, of_tenant, still_waiting
+from tools.chaos.stored import Stored, of_gateway, of_tenant, spooled, still_waiting
 from tools.chaos.verdict import judge
-from tools.suite.seed import SeededSource, SeededTenant
 
 _PATIENCE_SECONDS = 3_000.0  # of virtual time, from the last fault until nothing waits
 TENANTS = ("acme", "globex")
 _LOGS = ("intake.inbox", "pipeline.worker", "pipeline.reports")
+
+
+def _memory():
+    """Where files cost no disk, if there is such a place."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _tenant(name):
@@ -62,14 +69,16 @@ class _Unheard:
 class World:
     """Everything of one schedule."""
 
-    def __init__(self, seed, loop, disks, tell):
+    def __init__(self, seed, loop, disks, spool_folder, tell):
         self.loop = loop
         self._tell = tell
         self.listens = tell is not None
         self.rng = random.Random(f"simulation {seed}")
         random.seed(seed)  # production code's jitter
-        self.gateway_disk, self.tenant_disk, self.spool_disk = disks
-        self.spool_life = None
+        self.gateway_disk, self.tenant_disk = disks
+        self.spool_folder = spool_folder
+        self.unclosed = []
+        self.spool = None  # of the gateway's last life
         self.unclosed = []
         self.violations = []
         self.background = set()
@@ -112,33 +121,25 @@ class World:
         task.add_done_callback(self.background.discard)
         return task
 
-    def open_spool(self):
-        """What `Database.open` is to the spool: the file of the gateway that lives now."""
-        return SimDatabase(self.spool_disk, self.spool_life, self, "spool")
-
 
 class Simulation:
     """Runs schedules one after another in this process, over disks that last as long as it is installed."""
 
     def __init__(self):
         logs.configure("simulation", level="error")
-        self._disks = [Disk(schema.metadata), Disk(tenant_schema.metadata), Disk(spool_rows.metadata)]
-        self._world = None
+        self._disks = [Disk(schema.metadata), Disk(tenant_schema.metadata)]
+        self._spool_folder = None
         self._statements = {}
         self._runs = 0
 
     @contextlib.contextmanager
     def installed(self):
-        """Put the simulated spool, and virtual time for the breakers' library, where they are looked for."""
-
-        async def open_database(url, metadata, **options):
-            return self._world.open_spool()
-
+        """Put virtual time where the breakers' library looks for it, and make a folder for the spools."""
         with contextlib.ExitStack() as stack:
             for disk in self._disks:
                 stack.callback(disk.close)
             stack.enter_context(mock.patch.object(purgatory.domain.model, "time", LoopTime(time)))
-            stack.enter_context(mock.patch.object(spool.Database, "open", open_database))
+            self._spool_folder = Path(stack.enter_context(TemporaryDirectory(dir=_memory())))
             for name in ("Claims", "Leases"):  # stateless, but for statements that take milliseconds to build
                 stack.enter_context(mock.patch.object(queue, name, self._once(getattr(queue, name))))
             for quiet in _LOGS:
@@ -163,7 +164,9 @@ class Simulation:
         loop = VirtualLoop()
         loop.set_task_factory(task_factory)
         loop.set_exception_handler(lambda *_: None)
-        world = self._world = World(seed, loop, self._disks, tell)
+        folder = self._spool_folder / "spool"
+        shutil.rmtree(folder, ignore_errors=True)
+        world = World(seed, loop, self._disks, folder, tell)
         for disk in self._disks:
             disk.wipe(world.ledger.committed if disk is world.gateway_disk else None)
         for name in TENANTS:
@@ -179,6 +182,9 @@ class Simulation:
             self._judge(world)  # before anything else happens
         world.faults.stop()
         loop.finish()
+        if world.spool is not None:
+            world.spool.log.close()
+        world.gateway_disk.watch = None  # which leads to this world
         counts = Counter(
             schedules=1,
             kills=sum(node.kills for node in world.nodes.values()),
@@ -257,7 +263,7 @@ class Simulation:
     def _left(self, world):
         left = still_waiting(world.gateway_disk.raw)
         left["on their way"] = world.wire.webhooks
-        left["spooled"] = world.spool_disk.raw.execute("SELECT count(*) FROM receipts").fetchone()[0]
+        left["spooled"] = spooled(world.spool_folder)
         return left
 
     def _one(self, world, query):

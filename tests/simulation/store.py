@@ -1,6 +1,7 @@
 """The stores: real SQLite in memory under real transactions; refusals, aborts and deaths around each commit."""
 
 import asyncio
+import errno
 import sqlite3
 
 from sqlalchemy.dialects import sqlite as sqlite_dialect
@@ -105,21 +106,16 @@ class SimDatabase(Database):
         value = disk.run(fn)
         if faults.chance("die_before_commit"):
             disk.tx.rollback()
-            await self._die()
+            await die(life, faults)
         if faults.chance("lose_commit"):
             disk.tx.rollback()
             raise StoreUnavailable("injected: the commit failed")
         disk.commit()
         if faults.chance("die_after_commit"):
-            await self._die()
+            await die(life, faults)
         if faults.chance("lose_outcome"):
             raise StoreUnavailable("injected: committed, and nobody was told")
         return value
-
-    async def _die(self):
-        self._life.node.kill(self._world.faults.downtime())
-        await asyncio.sleep(0)
-        self._life.check()
 
     def appender(self, table, *, max_rows=4096, max_bytes=64 << 20):
         if table.name not in self._appenders:
@@ -134,6 +130,39 @@ class SimDatabase(Database):
 
     async def close(self):
         pass
+
+
+class SpoolDisk:
+    """Runs what the spool does with its real files, one thing at a time, with whatever goes wrong around it."""
+
+    def __init__(self, life, world):
+        self._life, self._world = life, world
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, work, *given):
+        life, faults = self._life, self._world.faults
+        async with self._turn:
+            await asyncio.sleep(faults.append_io())
+            life.check()
+            if faults.refuses("spool"):
+                raise OSError(errno.ENOSPC, "injected: the spool's disk is full")
+            if faults.chance("die_before_commit"):
+                await die(life, faults)
+            if faults.chance("lose_commit"):
+                raise OSError(errno.EIO, "injected: the write failed")
+            value = work(*given)
+            if faults.chance("die_after_commit"):
+                await die(life, faults)
+            if given and faults.chance("lose_outcome"):  # opening has no arguments, and tells
+                raise OSError(errno.EIO, "injected: written, and nobody was told")
+            return value
+
+
+async def die(life, faults):
+    """Kill the process that this runs in."""
+    life.node.kill(faults.downtime())
+    await asyncio.sleep(0)
+    life.check()
 
 
 class SimAppender(Appender):

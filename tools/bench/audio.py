@@ -29,7 +29,7 @@ from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from tools.bench.report import Target, report
+from tools.bench import Target, report
 from tools.packages import ROOT
 from tools.sounds import SOUNDS
 

@@ -16,13 +16,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from trunkline_cli.suite.processes import COMMANDS, Suite
+from trunkline_cli.suite.seed import SeededSource, seed_tenant
+
+from tools.bench import Target, report
 from tools.bench.calls import load, running
 from tools.bench.growth import fill as fill_gateway
 from tools.bench.ingest import signed
-from tools.bench.report import Target, report
 from tools.bench.steady import finished, start_steady
-from tools.suite.processes import COMMANDS, Suite
-from tools.suite.seed import SeededSource, seed_tenant
 
 FOLDER = Path("build/bench/backup")
 CALLS = 100_000
@@ -80,11 +81,11 @@ def fill(folder: Path, count: int) -> None:
     os.sync()
 
 
-def tool(*arguments: str) -> float:
-    """Run `tools.backup` over the folder; seconds, the interpreter's start included."""
+def tool(name: str, *arguments: str) -> float:
+    """Run a command of `trunkline` over the folder; seconds, the interpreter's start included."""
     since = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "tools.backup", "--state", str(FOLDER), *arguments],
+        [sys.executable, "-m", "trunkline_cli", name, "--state", str(FOLDER), *arguments],
         check=True, stdout=sys.stderr,
     )  # fmt: skip
     return time.monotonic() - since
@@ -96,7 +97,7 @@ def steady(suite: Suite, backups: bool) -> dict[str, float]:
     process = start_steady(hooks, STEADY_PER_S, STEADY_SECONDS, FOLDER)
     made = 0
     while backups and process.poll() is None:
-        tool("make", "--to", str(FOLDER / "backups" / f"under-load-{made}"))
+        tool("backup", "--to", str(FOLDER / "backups" / f"under-load-{made}"))
         made += 1
     seen = finished(process)
     name = "backup" if backups else "steady"
@@ -118,8 +119,8 @@ def main() -> None:
         fill(FOLDER, CALLS)
         files = list(FOLDER.glob("*.db"))
         figures["databases_mb"] = sum(path.stat().st_size for path in files) / 1e6
-        figures["backup_s"] = tool("make", "--to", str(FOLDER / "backups" / "first"))
-        figures["restore_s"] = tool("restore", "--from", str(FOLDER / "backups" / "first"))
+        figures["backup_s"] = tool("backup", "--to", str(FOLDER / "backups" / "first"))
+        figures["restore_s"] = tool("restore", str(FOLDER / "backups" / "first"))
         bench.suite.start("tenant", "gateway")
         figures |= steady(bench.suite, backups=False)
         figures |= steady(bench.suite, backups=True)

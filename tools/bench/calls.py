@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import SeededTenant, seed_tenant
 
-from tests.standins.recordings import Recordings
 from tools.bench.load import raw_request
-from tools.suite import webhooks
-from tools.suite.processes import Suite
-from tools.suite.seed import SeededTenant, seed_tenant
 
 INSTANT = {
     "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create",
@@ -102,7 +102,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "tools.bench.sockets",
+            "tools.bench.load",
             host,
             port,
             str(_CONNECTIONS),

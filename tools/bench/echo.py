@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 from trunkline_gateway.edge.front import HttpServer
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from trunkline_gateway.edge.stock import HttpToolsProtocol
 
 BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]

@@ -15,12 +15,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.seed import seed_tenant
+
+from tools.bench import Target, report
 from tools.bench.calls import NO_CEILING, QUIET_LOGS, load
 from tools.bench.ingest import signed
 from tools.bench.load import saturate
-from tools.bench.report import Target, report
-from tools.suite.processes import Suite
-from tools.suite.seed import seed_tenant
 
 FOLDER = Path("build/bench/growth")
 STORED = {"rate_0": 0, "rate_100k": 100_000, "rate_1m": 1_000_000}

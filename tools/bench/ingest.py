@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.seed import SeededSource, seed_tenant
 
+from tools.bench import Target, report
 from tools.bench.calls import NO_CEILING, QUIET_LOGS
 from tools.bench.load import Load, saturate
-from tools.bench.report import Target, report
 from tools.bench.steady import finished, start_steady
-from tools.suite import webhooks
-from tools.suite.processes import Suite, SuiteError
-from tools.suite.seed import SeededSource, seed_tenant
 
 FOLDER = Path("build/bench/ingest")
 CONNECTIONS = 64

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from trunkline_gateway.config import GatewayConfig
 
+from tools.bench import Target, report
 from tools.bench.calls import Bench, load, percentile, running
 from tools.bench.load import send_each, start_flood
-from tools.bench.report import Target, report
 
 FOLDER = Path("build/bench/isolation")
 RATE = 5.0

@@ -19,12 +19,12 @@ from pathlib import Path
 import grpc
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline_cli.suite import webhooks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 
+from tools.bench import Target, report
 from tools.bench.calls import Bench, load, percentile, processor_ms, running
-from tools.bench.report import Target, report
-from tools.suite import webhooks
 
 FOLDER = Path("build/bench/pipeline")
 # As for engines that are waited for rather than computed here: the more calls at once, the more share a commit.

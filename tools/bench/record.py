@@ -22,8 +22,8 @@ from trunkline_store import Database
 from trunkline_tenant import schema
 from trunkline_tenant.calls.service import CallService
 
+from tools.bench import Target, report
 from tools.bench.calls import load
-from tools.bench.report import Target, report
 
 FOLDER = Path("build/bench/record")
 MANY = 100_000

@@ -19,13 +19,13 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+from trunkline_cli.suite import webhooks
+from trunkline_cli.suite.processes import COMMANDS
 from trunkline_gateway.pipeline.config import WorkerConfig
 
+from tools.bench import report
 from tools.bench.calls import Bench, load, running
 from tools.bench.load import send_each
-from tools.bench.report import report
-from tools.suite import webhooks
-from tools.suite.processes import COMMANDS
 
 FOLDER = Path("build/bench/recovery")
 STAGES = {

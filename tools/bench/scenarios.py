@@ -9,11 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from trunkline_cli.suite import webhooks
+
+from tools.bench import Target, report
 from tools.bench.calls import Bench, load, running
-from tools.bench.report import Target, report
 from tools.install import install
 from tools.packages import ROOT
-from tools.suite import webhooks
 
 FOLDER = Path("build/bench/scenarios")
 SCRIPT = ROOT / "tests" / "load" / "webhooks.js"

@@ -7,8 +7,9 @@ import statistics
 import time
 from pathlib import Path
 
-from tools.bench.report import Target, report
-from tools.suite.processes import Suite
+from trunkline_cli.suite.processes import Suite
+
+from tools.bench import Target, report
 
 FOLDER = Path("build/bench/start")
 SERVICES = ("tenant", "audio", "ai", "gateway")

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from trunkline_cli.suite.webhooks import Webhook
+
 from tools.bench.load import Load, raw_request
-from tools.suite.webhooks import Webhook
 
 try:
     from uvloop import run

@@ -11,15 +11,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.standins.recordings import Recordings
+from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.seed import seed_tenant
+
 from tools.bench.calls import INSTANT, tone
 from tools.chaos.clients import Clients
 from tools.chaos.conversations import Conversations
 from tools.chaos.stored import Stored, read_stored, waiting
 from tools.chaos.strikes import VICTIMS, Striker, planned
 from tools.chaos.verdict import Verdict, judge
-from tools.suite.processes import Suite
-from tools.suite.seed import seed_tenant
 
 FOLDER = Path("build/chaos")
 CLIENTS = 8

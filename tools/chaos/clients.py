@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import httpx
+from trunkline_cli.suite.recordings import Recordings
 
-from tests.standins.recordings import Recordings
 from tools.chaos.conversations import Conversation, Conversations, Message
 
 _ANSWER_SECONDS = 3.0

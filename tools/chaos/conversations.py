@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tools.suite.seed import SeededSource, SeededTenant
-from tools.suite.webhooks import Webhook, callrail, callrail_call
+from trunkline_cli.suite.seed import SeededSource, SeededTenant
+from trunkline_cli.suite.webhooks import Webhook, callrail, callrail_call
 
 _CALLERS = 25  # a tenant's: few, so that calls of one caller are recorded side by side
 

@@ -6,12 +6,13 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trunkline.tenant.v1 import call_pb2
+from trunkline_gateway.intake.spool_log import frames
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,17 @@ def waiting(folder: Path) -> dict[str, int]:
     """Count what still waits in a gateway's files: in its spool, and see `still_waiting`."""
     with reading(folder / "gateway.db") as store:
         left = still_waiting(store)
-    spool = folder / "gateway.db.spool"
-    if spool.exists():
-        with reading(spool) as store:
-            left["spooled"] = _one(store, "SELECT count(*) FROM receipts")
+    left["spooled"] = spooled(folder / "gateway.db.spool")
     return left
+
+
+def spooled(folder: Path) -> int:
+    """Count what waits in a spool; a segment may leave meanwhile."""
+    count = 0
+    for path in sorted(folder.glob("*.log")):
+        with suppress(FileNotFoundError):
+            count += sum(payload is not None for _, payload in frames(path))
+    return count
 
 
 def still_waiting(gateway: sqlite3.Connection) -> dict[str, int]:

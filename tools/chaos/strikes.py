@@ -8,7 +8,7 @@ import random
 import time
 from dataclasses import dataclass
 
-from tools.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.processes import Suite, SuiteError
 
 VICTIMS = ("gateway", "worker", "tenant", "audio", "ai")
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -382,3 +383,51 @@ async def test_a_last_attempt_that_was_reported_is_not_taken_for_a_death(queue, 
     assert names(await claim(queue, tries=tries)) == ["a"], (
         "whether it is given up is for its reporter to say"
     )
+
+
+async def test_a_claim_buries_no_more_than_it_may_and_leaves_the_others_as_they_were(queue, stored, clock):
+    await add(queue, *(new(f"{n}") for n in range(5)))
+    await claim(queue, seconds=10)
+    clock.advance(11)
+    assert await claim(queue, tries=Tries(lambda stage: 1, most_buried=3, clock=lambda: 0.0)) == []
+    assert [(await stored(f"{n}")).state for n in range(5)] == ["dead"] * 3 + ["leased"] * 2
+    ticks = iter(range(100))
+    late = Tries(lambda stage: 1, seconds=0.5, clock=lambda: next(ticks))
+    assert await claim(queue, tries=late) == []
+    assert len(late.given_up) == 1, "the first is buried however late it is"
+    assert [(await stored(f"{n}")).state for n in range(3, 5)] == ["dead", "leased"]
+
+
+async def test_what_a_claim_or_a_cancellation_ended_is_untold_until_it_is_told(queue, clock):
+    async def due():
+        return await queue.run(queue.untold, 10)
+
+    await add(queue, new("a"), new("b"), new("c"), new("d"))
+    await claim(queue, limit=2, seconds=10)
+    clock.advance(11)
+    await queue.run(queue.cancel, "c", tenant_id="acme")
+    (reported,) = await claim(queue, limit=1)
+    assert reported.job_id == "d"
+    await queue.run(queue.bury, "d", reported.lease_token, {"message": "told"})
+    await claim(queue, tries=Tries(lambda stage: 1, clock=lambda: 0.0))
+    assert sorted((one.job_id, one.state) for one in await due()) == [
+        ("a", "dead"),
+        ("b", "dead"),
+        ("c", "cancelled"),
+    ]
+    first = (await due())[0]
+    await queue.run(queue.tell_later, first, timedelta(seconds=5))
+    assert first.job_id not in [one.job_id for one in await due()]
+    for other in await due():
+        await queue.run(queue.told, other)
+    assert await due() == []
+    clock.advance(5)
+    (again,) = await due()
+    assert (again.job_id, again.tries) == (first.job_id, 1)
+    await queue.run(queue.revive, again.job_id)
+    assert await due() == [], "it goes on"
+    await claim(queue, limit=1, seconds=10)
+    clock.advance(11)
+    await claim(queue, tries=Tries(lambda stage: 1, clock=lambda: 0.0))
+    await queue.run(queue.told, again)
+    assert [one.tries for one in await due()] == [0], "it has ended anew"

@@ -22,6 +22,7 @@ down_revision = None
 
 def upgrade():
     trunkline_jobs.create_v1(op)
+    trunkline_jobs.create_v2(op)
 """
 
 

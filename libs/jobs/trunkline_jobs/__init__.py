@@ -4,7 +4,8 @@ from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
 from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, Passed, QueueClass, Ran
 from trunkline_jobs.queue import Queue
-from trunkline_jobs.table import create_v1, jobs_table
+from trunkline_jobs.table import create_v1, create_v2, jobs_table
+from trunkline_jobs.untold import Untold
 
 __all__ = [
     "Ended",
@@ -19,6 +20,8 @@ __all__ = [
     "Ran",
     "Room",
     "Tries",
+    "Untold",
     "create_v1",
+    "create_v2",
     "jobs_table",
 ]

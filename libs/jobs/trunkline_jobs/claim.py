@@ -8,6 +8,7 @@ in `<jobs>_turns`; losing it would only change who is first.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from trunkline_jobs.leases import Ended
 from trunkline_jobs.model import Job, JobState, QueueClass, Ran
 from trunkline_jobs.rows import to_job, with_entry
 from trunkline_jobs.table import through, turns_of
+from trunkline_jobs.untold import untold_from
 
 # Sorts after every id: the upper end of the first half of a round.
 _LAST = "\U0010ffff"
@@ -56,16 +58,29 @@ class Load:
     weigh: Callable[[Connection, Sequence[tuple[str, str]]], Mapping[str, int]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tries:
     """When a job is given up that nobody reports on: its holders die with it, or hang, until the lease runs out.
 
-    `most` tells how many runs a stage has. A job whose last run ended so is buried by the claim that finds it.
+    `most` tells how many runs a stage has. A job whose last run ended so is buried by the claim that finds it, and
+    marked as untold. One transaction buries `most_buried` jobs at most, and none after `seconds` have passed beyond
+    the first: a writer serves others too. The other jobs stay as they are for the next claim.
     """
 
     most: Callable[[str], int]
+    most_buried: int = 100
+    seconds: float = 0.1
+    clock: Callable[[], float] = time.monotonic
     given_up: list[Ended] = field(default_factory=list)
     """Is told what was buried."""
+
+    def __post_init__(self) -> None:
+        self._until = self.clock() + self.seconds
+
+    @property
+    def spent(self) -> bool:
+        """Whether this transaction is to bury no more."""
+        return bool(self.given_up) and (len(self.given_up) >= self.most_buried or self.clock() >= self._until)
 
 
 @dataclass(frozen=True)
@@ -279,8 +294,9 @@ class Claims:
         rows = {row["job_id"]: row for row in self._rows.all(conn, {"ids_": chosen})}
         if asked.tries is not None:
             worn_out = {job_id for job_id in chosen if _is_worn_out(rows[job_id], asked.tries)}
-            for job_id in worn_out:
-                asked.tries.given_up.append(self._give_up(conn, rows[job_id], now))
+            for job_id in chosen:
+                if job_id in worn_out and not asked.tries.spent:
+                    asked.tries.given_up.append(self._give_up(conn, rows[job_id], now))
             chosen = [job_id for job_id in chosen if job_id not in worn_out]
             if not chosen:
                 return []
@@ -323,18 +339,11 @@ class Claims:
             "last_error": error,
             "history": with_entry(row, now, "buried", error),
             "updated_at": now,
+            **untold_from(now),
         }
         job = self._table.c.job_id == row["job_id"]
         conn.execute(sa.update(self._table).where(job).values(**values))
-        return Ended(
-            row["tenant_id"],
-            row["kind"],
-            row["subject"],
-            row["checkpoint"],
-            now,
-            values["lease_token"],
-            error,
-        )
+        return Ended(row["tenant_id"], row["kind"], row["subject"], row["checkpoint"], now)
 
 
 class _Left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from trunkline_store.hot import Hot
 from trunkline_jobs.model import NOT_TOLD, JobState, LeaseLost, Ran
 from trunkline_jobs.rows import with_entry
 from trunkline_jobs.table import through
+from trunkline_jobs.untold import untold_from
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,6 @@ class Ended:
     subject: str
     checkpoint: Mapping[str, Any]
     at: datetime
-    lease_token: int = 0  # of one that a claim gave up: its token since then
-    error: Mapping[str, Any] = field(default_factory=dict)  # and why
 
 
 _FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
@@ -130,14 +129,16 @@ class Leases:
         outcome = "failed" if spend_attempt else "not ready"
         return self._end_run(conn, held, values | _FREED, outcome, error, spent=spend_attempt)
 
-    def bury(self, conn: Connection, held: Held, error: Mapping[str, Any]) -> Ended:
-        """Make a dead letter of it."""
-        values = {
+    def bury(self, conn: Connection, held: Held, error: Mapping[str, Any], *, untold: bool = False) -> Ended:
+        """Make a dead letter of it; `untold` where its holder has told nobody."""
+        values: dict[str, Any] = {
             "state": JobState.DEAD.value,
             "visible_at": None,
             "buried_at": held.now,
             "last_error": dict(error),
         }
+        if untold:
+            values |= untold_from(held.now)
         return self._end_run(conn, held, values | _FREED, "buried", error)
 
     def release(self, conn: Connection, owner: str, now: datetime) -> int:

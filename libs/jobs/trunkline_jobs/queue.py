@@ -17,6 +17,7 @@ from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Load, Room, Tries
 from trunkline_jobs.leases import Ended, Held, Leases
 from trunkline_jobs.model import NOT_TOLD, Job, JobState, NewJob, QueueClass, Ran
 from trunkline_jobs.rows import with_entry
+from trunkline_jobs.untold import TOLD, Tellings, Untold, untold_from
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +46,9 @@ class Queue:
         self._shards = shards
         self._claims = Claims(table, shards, recursive_queries=db.features.recursive_queries)
         self._leases = Leases(table)
-        self._bulk = BulkInsert(table, if_absent=["job_id"])
+        self._tellings = Tellings(table)
+        inserted = [column.name for column in table.columns if column.name not in TOLD]
+        self._bulk = BulkInsert(table, inserted, if_absent=["job_id"])
         self._row = itemgetter(*self._bulk.columns)
 
     async def run(
@@ -81,7 +84,7 @@ class Queue:
         `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
         claimed like waiting jobs, under a new token. To `capped` are added the tenants whose jobs are due
         and wait for the cap alone. `load` bounds what the claim carries in bytes; by `tries` jobs are buried, not
-        leased, whose last attempt ended with their lease.
+        leased, whose last attempt ended with their lease, and are `untold` then.
         """
         if limit <= 0:
             return []
@@ -164,9 +167,30 @@ class Queue:
         error: Mapping[str, Any],
         made: Mapping[str, Any] | None = None,
         ran: Ran = NOT_TOLD,
+        *,
+        untold: bool = False,
     ) -> Ended:
-        """Make the job a dead letter with its reason; what it was about. Raises LeaseLost."""
-        return self._leases.bury(conn, self._held(conn, job_id, token, made, ran), error)
+        """Make the job a dead letter with its reason; what it was about. Raises LeaseLost.
+
+        `untold` marks it for `untold()`: its holder has told nobody of it.
+        """
+        return self._leases.bury(conn, self._held(conn, job_id, token, made, ran), error, untold=untold)
+
+    def untold(self, conn: Connection, limit: int) -> list[Untold]:
+        """Return jobs that ended without anybody to tell of it and that are due to be told of, the longest due first.
+
+        The mark is written in the transaction that ends the job (by a claim, `cancel`, or `bury` with `untold`), and
+        stays until `told`, or until the job is revived.
+        """
+        return self._tellings.due(conn, self.now(conn), limit)
+
+    def told(self, conn: Connection, job: Untold) -> None:
+        """Clear the mark of a job; one that was set going and ended again meanwhile keeps its new mark."""
+        self._tellings.clear(conn, job)
+
+    def tell_later(self, conn: Connection, job: Untold, delay: timedelta) -> None:
+        """Count a try that failed, and have the job told of after `delay`."""
+        self._tellings.postpone(conn, job, self.now(conn) + delay)
 
     def release(self, conn: Connection, owner: str) -> int:
         """Give back everything an owner holds, spending no attempt (a clean stop); how many."""
@@ -196,6 +220,7 @@ class Queue:
             "stage_began_at": None,
             "buried_at": None,
             "updated_at": now,
+            **TOLD,
         }
         states = [JobState.DEAD.value, JobState.CANCELLED.value]
         if new_generation:
@@ -209,7 +234,10 @@ class Queue:
         return conn.execute(revived).rowcount == 1
 
     def cancel(self, conn: Connection, job_id: str, *, tenant_id: str) -> bool:
-        """End a job that waits, or is a dead letter; True when it was. One under a lease belongs to its holder."""
+        """End a job that waits, or is a dead letter; True when it was. One under a lease belongs to its holder.
+
+        A job that this ends is `untold`.
+        """
         c = self._table.c
         stoppable = c.state.in_([JobState.WAITING.value, JobState.DEAD.value])
         mine = (c.job_id == job_id, c.tenant_id == tenant_id, stoppable)
@@ -224,6 +252,7 @@ class Queue:
             "buried_at": None,
             "history": with_entry(dict(row), now, "cancelled"),
             "updated_at": now,
+            **untold_from(now),
         }
         return conn.execute(sa.update(self._table).where(*mine).values(values)).rowcount == 1
 

@@ -16,7 +16,7 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
     an expired lease is found by the same index as a waiting job. Done and dead jobs have none: they leave
     the index, and a million of them cost the claim nothing.
     """
-    table = sa.Table(name, metadata, *_columns())
+    table = sa.Table(name, metadata, *_columns(), *_telling_columns())
     live = table.c.visible_at.is_not(None)
     leased = table.c.lease_until.is_not(None)
     sa.Index(
@@ -53,6 +53,14 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
         sqlite_where=table.c.buried_at.is_not(None),
         info=index_options(null_filtered=True),
     )
+    # It leads with a time, but holds only the few jobs that nobody has told of.
+    sa.Index(
+        f"{name}_untold",
+        table.c.tell_at,
+        table.c.job_id,
+        sqlite_where=table.c.tell_at.is_not(None),
+        info=index_options(null_filtered=True),
+    )
     sa.Table(f"{name}_turns", metadata, *_turn_columns())
     return table
 
@@ -72,18 +80,26 @@ def create_v1(op: Any, name: str = "jobs") -> None:
 
     A later version of this library adds create_v2 and so on: a revision that has run never changes.
     """
-    metadata = sa.MetaData()
-    table = jobs_table(metadata, name)
+    table = jobs_table(sa.MetaData(), name)
     for made, columns in ((table, _columns()), (turns_of(table), _turn_columns())):
         op.create_table(made.name, *columns)
         for index in sorted(made.indexes, key=lambda one: str(one.name)):
-            op.create_index(
-                index.name,
-                made.name,
-                [column.name for column in index.columns],
-                sqlite_where=index.dialect_options["sqlite"]["where"],
-                info=index.info,
-            )
+            if index.name != f"{name}_untold":
+                _create_index(op, made.name, index)
+
+
+def create_v2(op: Any, name: str = "jobs") -> None:
+    """Add the marks of jobs that are to be told of (untold.py), from a service's Alembic revision (`op`)."""
+    for column in _telling_columns():
+        op.add_column(name, column)
+    table = jobs_table(sa.MetaData(), name)
+    _create_index(op, name, next(index for index in table.indexes if index.name == f"{name}_untold"))
+
+
+def _create_index(op: Any, table: str, index: sa.Index) -> None:
+    where = index.dialect_options["sqlite"]["where"]
+    columns = [column.name for column in index.columns]
+    op.create_index(index.name, table, columns, sqlite_where=where, info=index.info)
 
 
 def _columns() -> list[sa.Column[Any]]:
@@ -110,6 +126,15 @@ def _columns() -> list[sa.Column[Any]]:
         sa.Column("buried_at", UtcTimestamp),
         sa.Column("created_at", UtcTimestamp, nullable=False),
         sa.Column("updated_at", UtcTimestamp, nullable=False),
+    ]
+
+
+def _telling_columns() -> list[sa.Column[Any]]:
+    return [
+        # When to tell next that the job ended; NULL where nothing is to be told.
+        sa.Column("tell_at", UtcTimestamp),
+        # How often telling failed; NULL is never.
+        sa.Column("tell_tries", sa.Integer),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 from trunkline.tenant.v1 import call_service_pb2
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.identity import access
@@ -136,3 +137,26 @@ async def test_what_anybody_may_call_refuses_what_is_no_small_message(
     assert raised.value.code() is code
     assert len(raised.value.details() or "") < 200
     assert "Traceback" not in caplog.text
+
+
+async def test_a_stream_of_reflection_ends_after_so_many_messages(suite: Any) -> None:
+    list_services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = channel.stream_stream(_DESCRIBE)(timeout=60)
+        for _ in range(1_000):
+            await call.write(list_services)
+            assert await call.read() is not grpc.aio.EOF
+        await call.write(list_services)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+    assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"
+
+
+async def test_a_stream_of_reflection_that_is_silent_ends(start_suite: Any) -> None:
+    suite = await start_suite(server={"open_seconds": 0.3})
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = channel.stream_stream(_DESCRIBE)(timeout=30)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+    assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"

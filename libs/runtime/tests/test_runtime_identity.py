@@ -481,6 +481,8 @@ class FakeApiKeys:
             return api_key_service_pb2.AuthenticateResponse(
                 tenant="tenants/acme", role=api_key_pb2.ROLE_MEMBER, api_key="tenants/acme/apiKeys/k7"
             )
+        if request.token == "tl_key_revoked":
+            raise Unauthenticated("the API key was revoked", reason="KEY_REVOKED")
         raise Unauthenticated("nobody", reason="UNKNOWN_KEY")
 
 
@@ -501,7 +503,7 @@ async def test_the_tenant_service_is_asked_by_default(tmp_path: Path) -> None:
         "trunkline.tenant.v1.ApiKeyService",
     )
     # The rest of the servicer's methods are not called here.
-    for name in ("CreateApiKey", "ListApiKeys", "DeleteApiKey"):
+    for name in ("CreateApiKey", "GetApiKey", "ListApiKeys", "DeleteApiKey"):
         setattr(asked, name, asked.Authenticate)
     await server.start()
     channels = Channels(TokenSigner(KEY_FOLDER, "audio"))
@@ -512,8 +514,10 @@ async def test_the_tenant_service_is_asked_by_default(tmp_path: Path) -> None:
         assert await authenticator.authenticate("tl_key_member") == Caller(
             CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k7"
         )
-        with pytest.raises(Unauthenticated):
-            await authenticator.authenticate("tl_nobody")
+        for token, reason in (("tl_nobody", "CREDENTIALS_INVALID"), ("tl_key_revoked", "KEY_REVOKED")):
+            with pytest.raises(Unauthenticated) as refused:
+                await authenticator.authenticate(token)
+            assert refused.value.reason == reason
         assert set(asked.callers) == {Caller(CallerKind.SERVICE, service="audio")}
         # Refused for our own token, it says nothing about the key.
         wrong = Channels(TokenSigner(keys.create(tmp_path / "other"), "audio"))

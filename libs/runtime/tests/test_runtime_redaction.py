@@ -171,6 +171,23 @@ def test_a_line_says_which_key_called(key: str) -> None:
     assert redact(dict(gateway.facts())) == {"caller": "service:gateway"}
 
 
+@pytest.mark.parametrize("tenant", ["2024-00123", "202-555-0143", "2125550143", "00123-2024-99"])
+def test_a_tenants_or_sources_id_that_is_written_like_a_number_stays_readable(tenant: str) -> None:
+    for key in ("tenant", "tenant_id", "caller_tenant", "source", "source_id"):
+        assert clean(key, tenant) == tenant
+    name = f"tenants/{tenant}/sources/{tenant}"
+    assert clean("resource", name) == name
+    assert clean("error", f"{name} was not found") == f"{name} was not found"
+
+
+def test_so_written_it_is_masked_in_free_text_and_in_other_fields() -> None:
+    for key in ("event", "error", "display_name", "tenant_phone"):
+        assert "2024-00123" not in str(clean(key, "ask 2024-00123 or 202-555-0143"))
+        assert "555-0143" not in str(clean(key, "ask 2024-00123 or 202-555-0143"))
+    assert "555" not in clean("tenant", "call +1 202-555-0143")
+    assert "555" not in clean("name", "202-555-0143")
+
+
 def test_a_text_full_of_numbers_costs_little() -> None:
     text = " ".join(str(2_125_550_000 + n) for n in range(2000))
     began = time.thread_time()
@@ -185,7 +202,7 @@ SECRETS = st.text(
 SECRET_KEYS = st.sampled_from(
     [
         "secret",
-        "suite_key",
+        "signing_key",
         "api_key",
         "apiKey",
         "token",
@@ -201,7 +218,7 @@ SECRET_KEYS = st.sampled_from(
         "set-cookie",
         "private_key",
         "client_secret",
-        "SUITE_KEY",
+        "SIGNING_KEY",
         "key",
         "bearer",
         "proxy-authorization",
@@ -242,7 +259,7 @@ def test_what_is_named_like_a_secret_is_not_shown_at_any_depth(key: str, secret:
             "X-Signature: {}",
             "eyJhbGciOiJIUzI1NiJ9.{}",
             "eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
-            "suite_key={}",
+            "signing_key={}",
             "access_token: {}",
         ]
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 import typing
@@ -25,10 +26,17 @@ __all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name",
 T = TypeVar("T")
 _FILE = "_FILE"
 _MOST_SHOWN = 200
+_ALL_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared with, not bound
 # Defaults that name nothing: a store in memory, for what has no store.
 _NOWHERE = ("sqlite://", "", None)
 
-SUITE_WIDE = {"TRUNKLINE_MODELS_FOLDER": "the folder for speech models"}
+SUITE_WIDE = {
+    "TRUNKLINE_MODELS_FOLDER": "the folder for speech models",
+    "TRUNKLINE_CLI_URL": "where the command `trunkline` finds the gateway, such as https://hooks.example.com",
+    "TRUNKLINE_CLI_KEY": "the API key or operator's token that the command shows",
+    "TRUNKLINE_CLI_KEY_FILE": "the file of that key",
+    "TRUNKLINE_CLI_TENANT": "the tenant of `trunkline tail`, `replay`, and `send`",
+}
 """Names of no one service, with their meaning."""
 
 # What Kubernetes puts into every container of a namespace that has a service called trunkline-...
@@ -122,6 +130,16 @@ class CommonConfig:
         least=16,
         most=100_000,
     )
+    lists_at_once: int = setting(
+        2,
+        "the most lists and counts of one tenant that this service reads at once; a further one waits for up to a "
+        "second, and is then answered RESOURCE_EXHAUSTED",
+        least=1,
+        most=64,
+    )
+    list_seconds: float = setting(
+        10.0, "the longest time for a list; after that, DEADLINE_EXCEEDED", least=0.1, most=300
+    )
     tenant_address: str = setting(
         "127.0.0.1:50051",
         "the address of the tenant service, which authenticates API keys",
@@ -133,7 +151,12 @@ class CommonConfig:
 class StoreConfig(CommonConfig):
     """What a service is told that opens its store."""
 
-    readers: int = setting(4, "the number of connections that read the store", least=1, most=64)
+    readers: int = setting(
+        4,
+        "the number of connections that read the store by key, and of those that read lists",
+        least=1,
+        most=64,
+    )
     list_staleness_seconds: float = setting(
         5.0,
         "the age of the snapshot that lists read on Spanner; on SQLite, lists are always current",
@@ -163,6 +186,7 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
     problems: list[str] = []
     values: dict[str, Any] = {}
     known: set[str] = set()
+    listening: dict[str, str] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         facts = of_field(field)
         name = env_name(service, field.name)
@@ -186,10 +210,22 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
             problems.append(f"{name} {error}" + ("" if facts.secret else f"; it is {got[:_MOST_SHOWN]!r}"))
         else:
             values[field.name] = value
+            if facts.form in (forms.LISTEN, forms.MAYBE_LISTEN):
+                listening[name] = value
+    problems.extend(_on_one_port(listening))
     problems.extend(_unknown(env, env_name(service, ""), known))
     if problems:
         raise ConfigError(problems)
     return cls(**values)
+
+
+def _on_one_port(listening: Mapping[str, str]) -> Iterator[str]:
+    """Say which settings, by name, give the same port of one host to two listeners."""
+    places = {name: forms.split(address) for name, address in listening.items() if address}
+    for (name, (host, port)), (other, (other_host, other_port)) in itertools.combinations(places.items(), 2):
+        one_host = host == other_host or not {host, other_host}.isdisjoint(_ALL_HOSTS)
+        if port and port == other_port and one_host:
+            yield f"{name} and {other} must not be the same port; they are {listening[name]!r} and {listening[other]!r}"
 
 
 def _look(value: Any, default: bool, facts: Setting, reach: bool) -> None:

@@ -177,6 +177,11 @@ def _has_keys(path: Path, _default: bool) -> None:
         )
 
 
+def _place(path: Path | None, default: bool) -> None:
+    if path is not None:
+        _folder(path.absolute().parent if path.is_file() else path, default)
+
+
 def _folder(path: Path, _default: bool) -> None:
     at = path.absolute()
     while not os.path.lexists(at) and at != at.parent:
@@ -203,3 +208,5 @@ KEYS = Form(f"a folder with {TRUSTED_KEYS}", lambda _path: None, _has_keys)
 STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
 FOLDER = Form("a folder that can be written", lambda _path: None, _folder)
 FILE = Form("a file in a folder that can be written", lambda _path: None, _file)
+PLACE = Form("a folder that can be written", lambda _path: None, _place)
+"""The same, where the service itself tells of a file of an earlier release that is in the folder's place."""

@@ -50,6 +50,10 @@ class Pauses:
         """Begin anew: it went well."""
         self.seconds = self._first
 
+    def after(self, failures: int) -> float:
+        """Return the pause after that many earlier ones, for a loop that keeps its count elsewhere."""
+        return min(self._first * self._factor**failures, self._most)
+
     async def rest(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Pause, and make the next pause longer."""
         seconds, self.seconds = self.seconds, min(self.seconds * self._factor, self._most)

@@ -270,13 +270,14 @@ async def test_appended_rows_are_pending_until_somebody_is_done_with_them(db):
 
 async def test_sessions_are_made_before_they_are_needed(db, monkeypatch):
     address = db.address
-    assert len(db._sessions._all) == 2 + address.writers + address.appends
+    readers = scanners = 2
+    assert len(db._sessions._all) == readers + scanners + address.writers + address.appends
 
     def refuse(*_):
         raise AssertionError("a session was made late")
 
     monkeypatch.setattr(db._client, "create_sessions", refuse)
-    await asyncio.gather(*[db.read(ids) for _ in range(8)], *[db.write(ids) for _ in range(8)])
+    await asyncio.gather(*(call(ids) for call in (db.read, db.scan, db.write) for _ in range(8)))
     await db.appender(ENTRIES).append(("row", None, None))
     await db.check()
 

@@ -178,5 +178,5 @@ def test_the_command_migrates_and_tells(spanner_url, package):  # noqa: F811
 
 
 def test_a_database_in_a_file_is_not_migrated_by_the_command(tmp_path):
-    with pytest.raises(StoreUnsupported, match="migrates itself"):
+    with pytest.raises(StoreUnsupported, match="migrates when it is opened"):
         migrate(f"sqlite:///{tmp_path}/x.db", "whatever")

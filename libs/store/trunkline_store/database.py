@@ -61,8 +61,17 @@ class Database(ABC):
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over one consistent snapshot and return what it returns.
 
-        `staleness` allows an engine to serve a snapshot that old (Spanner); None reads the latest.
+        `staleness` allows an engine to serve a snapshot that old (Spanner); None reads the latest. If the awaiter is
+        cancelled, a read that waits is dropped, and one that runs is stopped where the engine can. Raises StoreBusy
+        (queue full), StoreUnavailable, StoreClosed.
         """
+
+    async def scan(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Do as `read` does, for a callback that may look at many rows: lists with a filter, counts, sums.
+
+        However many scans run and wait, no `read` waits for them.
+        """
+        return await self.read(fn, staleness=staleness)
 
     async def peek(self, fn: Callable[[Connection], T]) -> T:
         """Do as `read` does, for a callback that looks at a few rows by their keys.

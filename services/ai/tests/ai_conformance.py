@@ -13,7 +13,7 @@ from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
 from trunkline_runtime.api.paging import Place, encode
-from trunkline_runtime.errors import NotFound
+from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from tests.integration.conforming import StoredWorld
 from tests.integration.inspection import RunAgain, lacks_tenant, statements
@@ -117,6 +117,24 @@ async def pages_show_each_once_while_rows_come_and_go(world):
             await world.analyses.delete("acme", seen[-1])  # where the next page begins
             await world.analyses.add(analysis("a98", at=NOW + DAY))  # before the first page
     assert seen == [f"a{n:02d}" for n in reversed(range(20))]
+
+
+@check
+async def a_filter_finds_those_of_a_call_and_a_time(world):
+    for n, call in enumerate(("c1", "c2", "c1")):
+        await world.analyses.add(replace(analysis(f"a{n}", at=NOW + n * DAY), call_id=call))
+    await world.analyses.add(analysis("a9", tenant="other"))
+    late = (NOW + DAY).isoformat()
+    for filter_, found in (
+        ("call = c1", ["a2", "a0"]),
+        ('call = "tenants/acme/calls/c2"', ["a1"]),
+        (f'create_time >= "{late}" AND call != c2', ["a2"]),
+        ("engine = none", []),
+    ):
+        page, _ = await world.analyses.page("acme", Place(5, "", ""), filter_)
+        assert [one.analysis_id for one in page] == found, filter_
+    with pytest.raises(InvalidArgument):
+        await world.analyses.page("acme", Place(5, "", ""), "spam = true")
 
 
 @check

@@ -32,5 +32,6 @@ analyses = sa.Table(
         "analysis_id",
         info=index_options(storing=("call_id", "generation", "engine", "result", "expire_at")),
     ),
+    sa.Index("analyses_by_call", "tenant_id", "call_id", "created_at", "analysis_id", info=index_options()),
     info=table_options(expire=("expire_at", 0)),
 )

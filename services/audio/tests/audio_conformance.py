@@ -14,7 +14,7 @@ from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.api.paging import Place, encode
-from trunkline_runtime.errors import NotFound
+from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from tests.integration.conforming import StoredWorld
 from tests.integration.inspection import RunAgain, lacks_tenant, statements
@@ -145,6 +145,35 @@ async def pages_show_each_once_while_rows_come_and_go(world):
         letter = name[0]
         there = [n for n in range(20) if letter == "r" or n != 14]  # r14 took its transcript along
         assert seen == [f"{letter}{n:02d}" for n in reversed(there)], seen
+
+
+@check
+async def a_filter_finds_those_of_a_call_and_a_time(world):
+    for n in range(3):
+        at = NOW + n * DAY
+        call = f"tenants/acme/calls/c{n % 2}"
+        await world.recordings.add(replace(recording(f"r{n}", at=at), call=call))
+        await world.transcripts.add(replace(transcript(f"t{n}", of=f"r{n}", at=at), language=f"l{n}"))
+    late = f'create_time >= "{(NOW + DAY).isoformat()}"'
+    for filter_, found in (
+        ("call = c0", ["r2", "r0"]),
+        ('call = "tenants/acme/calls/c1"', ["r1"]),
+        (f"{late} AND call != c1", ["r2"]),
+        ("format = none", []),
+    ):
+        page, _ = await world.recordings.page("acme", Place(5, "", ""), filter_)
+        assert [one.recording_id for one in page] == found, filter_
+    for filter_, found in (
+        ("recording = r1", ["t1"]),
+        ('recording = "tenants/acme/recordings/r2"', ["t2"]),
+        (f"{late} AND language != l1", ["t2"]),
+        ("unreliable_reason = none", []),
+    ):
+        said, _ = await world.transcripts.page("acme", Place(5, "", ""), filter_)
+        assert [one.transcript_id for one in said] == found, filter_
+    for rows in (world.recordings, world.transcripts):
+        with pytest.raises(InvalidArgument):
+            await rows.page("acme", Place(5, "", ""), "nothing = 1")
 
 
 @check

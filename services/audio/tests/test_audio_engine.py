@@ -552,8 +552,9 @@ async def test_a_model_that_is_not_usable_is_said_once_for_each_reason():
             await until(lambda: models.looks >= looks + 4)
             with pytest.raises(EngineError, match="it is damaged"):
                 await engine.transcribe(Recording(windows(1)), "en")
-    problems = [line["problem"] for line in lines if line["event"] == "speech_model_not_usable"]
-    assert problems == ["it is missing", "it is damaged"]
+    said = [line for line in lines if line["event"] == "speech_model_not_usable"]
+    assert [line["problem"] for line in said] == ["it is missing", "it is damaged"]
+    assert {line["setting"] for line in said} == {"TRUNKLINE_AUDIO_WHISPER_MODEL"}
 
 
 async def test_calls_wait_for_the_first_look_at_the_model():

@@ -8,6 +8,11 @@ from pathlib import Path
 from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
+from trunkline_audio.models.lookup import reachable
+
+# A start doesn't refuse a missing model: the log names it, and recordings are kept until it is there.
+MODEL = forms.Form("a model's name, owner/repository, or a folder", lambda _name: None, reach=reachable)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(StoreConfig):
@@ -32,6 +37,7 @@ class AudioConfig(StoreConfig):
         "base",
         "the faster-whisper model: a name, owner/repository of the model hub, or a folder; `python -m "
         "trunkline_audio.models` lists and fetches models",
+        form=MODEL,
     )
     whisper_device: str = setting("cpu", "the device that the model runs on", choices=("cpu", "cuda", "auto"))
     whisper_compute_type: str = setting(

@@ -85,7 +85,7 @@ async def delete_recordings(
     left: set[tuple[str, str]] = set()
     while (most is None or total < most) and len(left) < _MOST_LEFT:
         limit = len(left) + _RECORDINGS_A_STEP  # those that are left are found again
-        found = await db.read(lambda conn: conn.execute(query.limit(limit)).all())  # noqa: B023 - awaited right here
+        found = await db.scan(lambda conn: conn.execute(query.limit(limit)).all())  # noqa: B023 - awaited right here
         gone: list[tuple[str, str]] = []
         waits = False
         for row in found:

@@ -46,6 +46,7 @@ recordings = sa.Table(
         "recording_id",
         info=index_options(storing=_LISTED_RECORDING),
     ),
+    sa.Index("recordings_by_call", "tenant_id", "call", "created_at", "recording_id", info=index_options()),
 )
 
 transcripts = sa.Table(

@@ -171,7 +171,7 @@ async def receipts_are_found_by_their_ids_behind_their_floors(open):
 async def a_receipt_whose_commit_was_never_confirmed_is_drained_once(open, folder):
     """Handed to the store, written there, said to have failed, spooled, drained: it stands there once."""
     async with open() as world:
-        spool = Spool(folder / "spool.db", 1 << 20)
+        spool = Spool(folder / "spool", 1 << 20)
         await spool.care()
         store, stored = Faulty(world.inbox), Stored(world.db)
         drain = Drain(spool, store, stored, lambda: None)

@@ -13,7 +13,8 @@ from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
-from trunkline_runtime.errors import FailedPrecondition, NotFound
+from trunkline_gateway.jobs.burials import Burials
+from trunkline_runtime.errors import FailedPrecondition, Internal, NotFound
 
 DEAD = event_pb2.EVENT_STATE_DEAD_LETTER
 WRONG = "not-the-secret"
@@ -54,6 +55,34 @@ async def a_lease_that_ran_out_or_was_given_back_is_claimed_again(open):
         await world.jobs.ReleaseLeases(jobs_pb.ReleaseLeasesRequest(worker="w2"), None)
         (third,) = await world.claim(worker="w3")
         assert third.attempts == again.attempts
+
+
+@check
+async def the_call_of_a_job_that_a_claim_buried_is_told_until_it_hears(open):
+    async with open() as world:
+        told, down = [], [True]
+
+        async def tell(request):
+            if down:
+                raise Internal("not now")
+            told.append((request.name, request.event))
+
+        name = await world.event(1)
+        (job,) = await world.claim()
+        made = {"normalise": "tenants/acme/calls/c1"}
+        await world.report(job, advance=jobs_pb.JobAdvance(next_stage="analyse"), checkpoint=made)
+        world.clock.advance(31)
+        while await world.claim():
+            world.clock.advance(31)
+        burials = Burials(world.db, world.queue, tell)
+        await burials.tell()
+        down.clear()
+        await burials.tell()
+        assert told == [], "it is not due yet"
+        world.clock.advance(2)
+        await burials.tell()
+        await burials.tell()
+        assert told == [(made["normalise"], name)]
 
 
 @check

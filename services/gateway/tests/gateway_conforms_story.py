@@ -273,6 +273,73 @@ async def replays_are_listed_the_latest_first(open):
         assert not (await world.events.ListReplays(other, None)).replays
 
 
+async def receipts_of(world, parent):
+    """The ids of all receipts of an event or a source, page by page, each as GetReceipt shows it."""
+    found, token = [], ""
+    while True:
+        request = pb.ListReceiptsRequest(parent=parent, page_size=2, page_token=token)
+        page = await world.events.ListReceipts(request, None)
+        for shown in page.receipts:
+            assert shown == await receipt(world, shown.receipt_id)
+            found.append(shown.receipt_id)
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+@check
+async def receipts_are_listed_by_event_and_by_source(open):
+    async with open() as world:
+        first = await world.event(1)
+        for _ in range(2):
+            world.clock.advance(1)
+            await world.receipt(body_of(1))
+            await world.admit()
+        world.clock.advance(1)
+        second = await world.event(2)
+        of_first = [one.receipt_id for one in (await world.show(first)).receipts][::-1]
+        (of_second,) = [one.receipt_id for one in (await world.show(second)).receipts]
+        assert await receipts_of(world, first) == of_first
+        of_source = await receipts_of(world, f"{PARENT}/sources/s-1")
+        assert (of_source[0], set(of_source[1:])) == (of_second, set(of_first))
+        assert len(of_source) == 4
+        assert await receipts_of(world, f"{PARENT}/sources/s-2") == []
+        assert await receipts_of(world, "tenants/globex/sources/s-1") == []
+        for parent in (first.replace("acme", "globex"), f"{PARENT}/events/none"):
+            with pytest.raises(NotFound):
+                await receipts_of(world, parent)
+
+
+@check
+async def a_rejection_is_shown_by_name_and_listed_by_filter(open):
+    async with open() as world:
+        await world.keep_rejected(callrail(body_of(1)), callrail(body_of(2)))
+        listed = await world.rejected()
+        for one in listed:
+            assert await world.events.GetRejection(pb.GetRejectionRequest(name=one.name), None) == one
+        foreign = pb.GetRejectionRequest(name=listed[0].name.replace("acme", "globex"))
+        with pytest.raises(NotFound):
+            await world.events.GetRejection(foreign, None)
+        reason = listed[0].reason
+        for filter_, count in (
+            (f'reason = "{reason}" AND source = "s-1"', 2),
+            (f'reason != "{reason}"', 0),
+            ('source = "s-2"', 0),
+            ('receive_time > "2020-01-01T00:00:00Z" AND event_type = post_call', 2),
+        ):
+            request = pb.ListRejectionsRequest(parent=PARENT, filter=filter_)
+            assert len((await world.events.ListRejections(request, None)).rejections) == count, filter_
+        for unknown in ("state = done", "reason > x"):
+            with pytest.raises(InvalidArgument):
+                await world.events.ListRejections(
+                    pb.ListRejectionsRequest(parent=PARENT, filter=unknown), None
+                )
+        with pytest.raises(InvalidArgument):  # an event has no reason
+            await world.events.ListDeadLetters(
+                pb.ListDeadLettersRequest(parent=PARENT, filter="reason = x"), None
+            )
+
+
 @check
 async def a_rejection_is_deleted_once(open):
     async with open() as world:

@@ -149,7 +149,7 @@ async def opened(
 ):
     """Run until the end of the block; leaving it is a clean stop, but of a spool that holds what it holds."""
     async with await Database.open(f"sqlite:///{folder}/gateway.db", schema.metadata) as db:
-        spool = Spool(spool_path or folder / "spool.db", max_bytes, now=lambda: NOW)
+        spool = Spool(spool_path or folder / "spool", max_bytes)
         world = World(db, spool, confirm_seconds, Pace(intervals={"inbox.look": look_seconds}))
         await world.inbox.open()
         loops = [asyncio.create_task(world.inbox.watch())]

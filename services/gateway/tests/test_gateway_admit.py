@@ -448,10 +448,10 @@ async def test_a_poison_receipt_is_a_dead_letter_and_the_others_are_admitted(wor
     if written:
         apart = admit.told_apart
 
-        def poison(conn, decisions):
+        def poison(conn, decisions, *given):
             if any(d.seq == 2 and d.event["event_time"] for d in decisions):
                 raise OverflowError("date value out of range")
-            return apart(conn, decisions)
+            return apart(conn, decisions, *given)
 
         monkeypatch.setattr(admit, "told_apart", poison)
     else:

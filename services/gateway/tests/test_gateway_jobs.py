@@ -18,9 +18,10 @@ from trunkline_gateway import schema
 from trunkline_gateway.app import build
 from trunkline_gateway.events.progress import sequence
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.jobs.burials import Burials, buried_state
+from trunkline_gateway.jobs.burials import MOST_TRIES, NOT_TOLD, Burials
 from trunkline_gateway.pipeline.policy import POLICIES
-from trunkline_runtime.errors import NotFound, Unavailable
+from trunkline_jobs import Tries
+from trunkline_runtime.errors import Aborted, Internal, NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_store import Database, FakeClock
 
@@ -306,50 +307,168 @@ async def test_a_job_without_its_receipt_is_buried_and_the_others_are_given_out(
     assert await world.db.read(lambda conn: conn.execute(changed).scalar_one()) == world.clock.now()
 
 
-async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(world):
-    told, down = [], [Unavailable("the tenant service went away")]
+CALL = "tenants/acme/calls/c"
 
-    async def tell(request):
-        if down:
-            raise down.pop()
-        told.append(request)
 
-    call = "tenants/acme/calls/c"
-    world.jobs.burials = burials = Burials(tell)
-    await world.event(1)
-    (job,) = await world.claim(lease=10)
-    lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
-    report = pb.JobReport(lease=lease, stage="normalise", checkpoint={"normalise": call})
-    report.advance.next_stage = "analyse"
-    await world.jobs.ReportJobs(pb.ReportJobsRequest(worker="w1", reports=[report]), None)
+class TenantService:
+    """What is told of calls, and an error for each call that cannot be told now."""
+
+    def __init__(self):
+        self.told, self.tries, self.errors = [], [], {}
+
+    async def __call__(self, request):
+        self.tries.append(request.name)
+        if error := self.errors.get(request.name):
+            raise error
+        self.told.append(request)
+
+
+async def bury_by_claims(world, *calls):
+    """Make an event of each call whose workers die with it until a claim buries it; their names, in order."""
+    for number in range(len(calls)):
+        await world.event(number)
+    jobs = await world.claim(lease=10, limit=len(calls))
+    for job, call in zip(jobs, calls, strict=True):
+        report = pb.JobReport(
+            lease=pb.Lease(job_id=job.job_id, lease_token=job.lease_token), stage="normalise"
+        )
+        report.advance.next_stage = "analyse"
+        report.checkpoint["normalise"] = call
+        await world.jobs.ReportJobs(pb.ReportJobsRequest(worker="w1", reports=[report]), None)
     world.clock.advance(11)
-    while again := await world.claim(lease=10):
-        (job,) = again
+    while await world.claim(lease=10, limit=len(calls)):
         world.clock.advance(11)
+    return [job.event for job in jobs]
+
+
+def new_burials(world, tell):
+    return Burials(world.db, world.queue, tell)
+
+
+async def untold(world):
+    return await world.db.read(lambda conn: conn.execute(_UNTOLD).scalar_one())
+
+
+_UNTOLD = sa.select(sa.func.count()).select_from(schema.jobs).where(schema.jobs.c.tell_at.is_not(None))
+
+
+async def test_the_call_of_a_job_whose_workers_died_with_it_says_that_it_failed(world):
+    tell = TenantService()
+    (event,) = await bury_by_claims(world, CALL)
+    tell.errors[CALL] = Unavailable("the tenant service went away")
+    burials = new_burials(world, tell)
     await burials.tell()
-    assert told == [], "nobody could be told"
+    assert tell.told == [], "nobody could be told"
+    del tell.errors[CALL]
+    world.clock.advance(2)
     await burials.tell()
     await burials.tell()
-    (state,) = told
-    assert (state.name, state.event, state.state) == (call, job.event, call_pb2.CALL_STATE_FAILED)
-    assert state.state_reason == (await world.story(job)).last_error
-    assert state.state_sequence > sequence(job.lease_token, call_pb2.CALL_STATE_FAILED), (
-        "later than its worker"
+    (state,) = tell.told
+    assert (state.name, state.event, state.state) == (CALL, event, call_pb2.CALL_STATE_FAILED)
+    story = await world.events.GetEvent(event_service_pb2.GetEventRequest(name=event), None)
+    assert state.state_reason == story.last_error
+    attempts = POLICIES["analyse"].attempts
+    assert state.state_sequence > sequence(attempts, call_pb2.CALL_STATE_FAILED), "later than its workers"
+    assert await untold(world) == 0
+
+
+async def test_a_call_is_told_by_the_gateway_that_comes_after_the_one_that_was_killed(tmp_path):
+    """Nothing of the first gateway is left but its file: no block of it is left, no loop of it ran."""
+    clock = FakeClock(NOW)
+    url = await new_file(tmp_path)
+    config = make_config(tmp_path)
+    async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db:
+        gateway = build(config, db=db, feed=Feed(resolved()), tell_call=nobody)
+        (event,) = await bury_by_claims(World(await gateway.__aenter__(), clock), CALL)
+    tell = TenantService()
+    async with (
+        await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db,
+        build(config, db=db, feed=Feed(resolved()), tell_call=tell) as gateway,
+    ):
+        await gateway.burials.tell()
+    assert [(state.name, state.event) for state in tell.told] == [(CALL, event)]
+
+
+@pytest.mark.parametrize(
+    "error", [Aborted("raced"), Internal("a bug"), Unavailable("down"), ValueError("odd")]
+)
+async def test_an_entry_that_always_fails_moves_behind_the_others_and_comes_back_at_growing_intervals(
+    world, error
+):
+    names = [f"{CALL}{n}" for n in range(3)]
+    tell = TenantService()
+    tell.errors[names[0]] = error
+    await bury_by_claims(world, *names)
+    burials = new_burials(world, tell)
+    await burials.tell()
+    assert sorted(state.name for state in tell.told) == names[1:]
+    assert await untold(world) == 1
+    tried = []
+    for second in range(1, 31):
+        world.clock.advance(1)
+        tell.tries.clear()
+        await burials.tell()
+        tried += [second] * len(tell.tries)
+    assert tried == [2, 6, 14, 30]
+    tell.errors.clear()
+    world.clock.advance(32)
+    await burials.tell()
+    assert [state.name for state in tell.told].count(names[0]) == 1
+    assert await untold(world) == 0
+
+
+async def test_a_call_that_can_never_be_told_is_given_up_by_name(world, caplog):
+    tell = TenantService()
+    tell.errors[CALL] = Internal("a bug")
+    await bury_by_claims(world, CALL)
+    burials = new_burials(world, tell)
+    before = NOT_TOLD._value.get()
+    for _ in range(MOST_TRIES):
+        await burials.tell()
+        world.clock.advance(3600)
+    assert len(tell.tries) == MOST_TRIES
+    assert await untold(world) == 0
+    assert NOT_TOLD._value.get() == before + 1
+    await burials.tell()
+    assert len(tell.tries) == MOST_TRIES
+
+
+async def test_a_call_that_is_gone_and_a_job_without_a_call_are_told_to_nobody_twice(world):
+    tell = TenantService()
+    tell.errors[CALL] = NotFound(CALL)
+    await bury_by_claims(world, CALL, "")
+    await new_burials(world, tell).tell()
+    assert (tell.tries, await untold(world)) == ([CALL], 0)
+
+
+async def test_an_event_that_goes_on_is_not_said_to_have_failed(world):
+    tell = TenantService()
+    (event,) = await bury_by_claims(world, CALL)
+    await world.events.ReplayEvent(event_service_pb2.ReplayEventRequest(name=event), None)
+    await new_burials(world, tell).tell()
+    assert tell.tries == []
+
+
+async def test_a_cancelled_event_is_told_of_also_when_the_request_could_not(world):
+    tell = TenantService()
+    (event,) = await bury_by_claims(world, CALL)
+    await world.events.CancelEvent(event_service_pb2.CancelEventRequest(name=event), None)
+    await new_burials(world, tell).tell()
+    assert [state.state_reason.partition(":")[0] for state in tell.told] == ["CANCELLED"]
+
+
+async def test_one_transaction_buries_so_many_and_the_next_claims_go_on(world):
+    most = Tries(lambda stage: 1).most_buried
+    for number in range(most + 20):
+        await world.event(number)
+    await world.db.write(
+        lambda conn: conn.execute(sa.update(schema.jobs).values(state="leased", attempts=99))
     )
-
-
-async def test_a_call_that_cannot_be_told_does_not_keep_the_others_from_being_told():
-    told = []
-
-    async def tell(request):
-        if request.name.endswith("gone"):
-            raise NotFound(request.name)
-        told.append(request.name)
-
-    burials = Burials(tell)
-    names = [f"tenants/acme/calls/{call}" for call in ("gone", "c")]
-    burials.add(buried_state("acme", "e", {"normalise": name}, 1, "lost") for name in names)
-    await burials.tell()
-    await burials.tell()
-    assert told == names[1:]
-    assert buried_state("acme", "e", {}, 1, "lost") is None, "it has no call yet"
+    await world.event(1_000_000)
+    await world.claim(limit=10)
+    dead = sa.select(sa.func.count()).select_from(schema.jobs).where(schema.jobs.c.state == "dead")
+    buried = await world.db.read(lambda conn: conn.execute(dead).scalar_one())
+    assert 0 < buried <= most, "fewer on a machine that is busy: time bounds it too"
+    (job,) = await world.claim(limit=100, wait=5)
+    assert b'"id": 1000000' in job.body
+    assert await world.db.read(lambda conn: conn.execute(dead).scalar_one()) == most + 20

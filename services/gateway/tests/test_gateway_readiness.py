@@ -51,7 +51,7 @@ def test_on_its_way_out_it_is_not_ready():
 ])  # fmt: skip
 def test_the_spool_is_where_it_was_said_or_beside_the_store(store, given, expected):
     config = GatewayConfig(keys=KEY_FOLDER, store_url=store, spool_path=given)
-    assert config.spool_file() == Path(expected)
+    assert config.spool_folder() == Path(expected)
 
 
 def test_while_webhooks_are_refused_it_is_not_ready_although_the_store_can_be_read():

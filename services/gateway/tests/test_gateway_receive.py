@@ -181,6 +181,25 @@ async def test_a_source_that_is_not_there_or_does_not_accept_is_the_same_404(kno
     assert json.loads(text)["error"]["message"] == "there is no source 's-1'"
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_is_posted_to_a_source_that_is_not_there_is_answered_before_its_body_is_read(known):
+    world = World(*([resolved(accepting=False)] if known else []))
+
+    async def never():
+        raise AssertionError("a body was asked for")
+
+    for _ in range(2):
+        sent = []
+        scope = {"type": "http", "path": "/hooks/s-1/x", "method": "POST", "headers": [], "query_string": b""}
+
+        async def send(message):
+            sent.append(message)  # noqa: B023
+
+        await world.receiver(scope, never, send)
+        assert sent[0]["status"] == 404
+    assert world.feed.asked == 1, "a no is kept for a while"
+
+
 async def test_a_source_nobody_knows_is_asked_for_once_by_many():
     world = World()
     answers = await asyncio.gather(*(world.post() for _ in range(20)))

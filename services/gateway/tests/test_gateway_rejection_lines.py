@@ -53,6 +53,14 @@ def test_a_flood_is_one_line_at_once_and_one_a_minute_with_its_count(told):
     assert told[2]["reason"] == "again"
 
 
+def test_a_flood_with_one_reason_hides_no_line_with_another(told):
+    lines = RejectionLog(Clock().later)
+    source = source_of(resolved())
+    for reason in ["wrong"] * 297 + ["missing"] + ["wrong"] * 100:
+        lines.note(source, "post_call", delivery(b""), reason)
+    assert [line["reason"] for line in told] == ["wrong", "missing"]
+
+
 def test_what_twilio_is_told_names_the_url_that_was_used():
     message = source_pb2.Source(name="tenants/acme/sources/s-1", provider=TWILIO)
     secrets = [source_pb2.SourceSecret(value="token")]

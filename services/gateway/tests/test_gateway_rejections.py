@@ -179,8 +179,7 @@ async def test_a_purged_event_that_is_delivered_again_is_new(tmp_path):
 
 async def test_a_rejection_that_cannot_be_written_takes_no_other_along(tmp_path):
     async with opened(tmp_path) as world:
-        for number in range(3):
-            world.rejections.keep(source_of(source()), "post_call", callrail(body_of(number)), "wrong")
-        world.rejections._queue[1]["reason"] = "\ud800"
+        for number, reason in enumerate(("wrong", "\ud800", "wrong")):
+            world.rejections.keep(source_of(source()), "post_call", callrail(body_of(number)), reason)
         await world.rejections.flush()
         assert len(await world.rejected()) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import defaultdict
 from datetime import UTC, datetime
 
 import pytest
@@ -16,9 +17,9 @@ from trunkline_gateway.intake.kept import WEIGHT
 from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
 
 
-def modified(note, second=0):
+def modified(note, second=0, call=7):
     """A change as CallRail tells of it: by itself a change carries the call's own time."""
-    return json.dumps({"id": 7, "timestamp": f"2026-11-20T07:00:{second:02}Z", "note": note}).encode()
+    return json.dumps({"id": call, "timestamp": f"2026-11-20T07:00:{second:02}Z", "note": note}).encode()
 
 
 async def told(world, *notes, at_once):
@@ -31,13 +32,24 @@ async def told(world, *notes, at_once):
 
 async def notes_of(world):
     """The note of every event, in the order in which they were received."""
+    return [json.loads(job.body)["note"] for job in await worked_through(world)]
+
+
+async def notes_by_call(world):
+    notes = defaultdict(str)
+    for job in await worked_through(world):
+        body = json.loads(job.body)
+        notes[body["id"]] += body["note"]
+    return notes
+
+
+async def worked_through(world):
     jobs = []
     while claimed := await world.claim():
         jobs += claimed
         for job in claimed:
             await world.finish(job)
-    jobs.sort(key=lambda job: job.receive_time.ToDatetime())
-    return [json.loads(job.body)["note"] for job in jobs]
+    return sorted(jobs, key=lambda job: job.receive_time.ToDatetime())
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one_batch", "batch_by_batch"])
@@ -67,18 +79,33 @@ async def test_every_receipt_is_linked_to_the_event_that_it_is(tmp_path):
         assert counts == [2, 2, 2]
 
 
-async def test_any_cut_into_batches_decides_the_same(tmp_path):
-    seen = set()
-    for number, cuts in enumerate(itertools.product([True, False], repeat=4)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        async with opened(folder) as world:
-            for note, cut in zip("abbab", (*cuts, True), strict=True):
-                await world.receipt(modified(note), event_type="call_modified")
+@pytest.mark.parametrize(
+    "told_of",
+    [
+        "a1 b2 b3 a4 b5",
+        "a5 a1 b3",
+        "a5 a1 b3 a2 a6",
+        "b1 b5 a6 a3",
+        "a5 a7 a6 a3 b4 c2 a1",
+        "b9 a5 a1 b3 a2 c4",
+    ],
+)
+async def test_any_cut_into_batches_decides_the_same(tmp_path, told_of):
+    """Each way to cut is a call of its own in one store, whose receipts are admitted before the next call's come."""
+    told = told_of.split()
+    received = sorted(told, key=lambda one: int(one[1:]))
+    runs = "".join(note for note, _ in itertools.groupby(received, key=lambda one: one[0]))
+    cuts = list(itertools.product([True, False], repeat=len(told) - 1))
+    async with opened(tmp_path) as world:
+        for call, cut_here in enumerate(cuts):
+            for one, cut in zip(told, (*cut_here, True), strict=True):
+                body = modified(one[0], call=call)
+                await world.receipt(body, event_type="call_modified", received_at=at(int(one[1:])))
                 if cut:
                     await world.admit()
-            seen.add(tuple(await notes_of(world)))
-    assert seen == {("a", "b", "a", "b")}
+        assert await notes_by_call(world) == dict.fromkeys(range(len(cuts)), runs)
+        kept, there = await kept_and_there(world)
+        assert kept == there
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["one_batch", "batch_by_batch"])
@@ -104,28 +131,21 @@ async def test_words_of_an_earlier_time_come_again_as_a_redelivery(tmp_path, tol
 
 
 @pytest.mark.parametrize("notes", ["aba", "abba", "abab", "aabca"])
-async def test_in_whatever_order_they_are_admitted_the_last_received_is_the_last_event(tmp_path, notes):
-    """Out of the spool and from other shards receipts come late; each permutation is admitted one by one."""
-    at = [datetime(2026, 11, 20, 12, 0, second, tzinfo=UTC) for second in range(len(notes))]
-    for number, order in enumerate(itertools.permutations(range(len(notes)))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        async with opened(folder) as world:
+async def test_in_whatever_order_they_are_admitted_it_is_as_if_none_had_come_late(tmp_path, notes):
+    """Out of the spool and from other shards receipts come late; each order is a call, admitted one by one."""
+    runs = "".join(note for note, _ in itertools.groupby(notes))
+    orders = list(itertools.permutations(range(len(notes))))
+    async with opened(tmp_path) as world:
+        for call, order in enumerate(orders):
             for place in order:
-                await world.receipt(modified(notes[place]), event_type="call_modified", received_at=at[place])
+                body = modified(notes[place], call=call)
+                await world.receipt(body, event_type="call_modified", received_at=at(place))
                 await world.admit()
-            runs = "".join(note for note, _ in itertools.groupby(notes))
-            ended = await notes_of(world)
-            assert ended[-1] == notes[-1], order
-            links = await world.db.read(lambda conn: conn.execute(schema.event_receipts.select()).all())
-            assert sorted(link.seq for link in links) == list(range(1, len(notes) + 1)), "each is one event's"
-            # One that was told before its words were told again may be missing; none is told out of turn.
-            assert is_within(ended, runs), (order, ended)
-
-
-def is_within(some, all_):
-    rest = iter(all_)
-    return all(note in rest for note in some)
+        links = await world.db.read(lambda conn: conn.execute(schema.event_receipts.select()).all())
+        assert sorted(link.seq for link in links) == list(range(1, len(notes) * len(orders) + 1)), (
+            "one event's each"
+        )
+        assert await notes_by_call(world) == dict.fromkeys(range(len(orders)), runs)
 
 
 def at(second):
@@ -177,6 +197,11 @@ async def test_told_twice_in_one_batch_a_change_was_told_last_by_the_second(tmp_
         (["a0 a2 a4 a6 a8", "b1 c5"], [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]),
         (["a0 a2 a4 a6 a8", "c5", "b1"], [(0, 0, 1), (1, 1, 1), (2, 4, 2), (5, 5, 1), (6, 8, 2)]),
         (["a0 a4 a8", "a2 b3 a5"], [(0, 2, 2), (3, 3, 1), (4, 8, 3)]),
+        (["a5", "a1", "b3"], [(1, 1, 1), (3, 3, 1), (5, 5, 1)]),
+        (["a5 a6", "a1 b3"], [(1, 1, 1), (3, 3, 1), (5, 6, 2)]),
+        (["a5", "a1", "a2", "b3", "a6"], [(1, 2, 2), (3, 3, 1), (5, 6, 2)]),
+        (["a0 a5 a8", "b3", "b2 a4", "c1"], [(0, 0, 1), (1, 1, 1), (2, 3, 2), (4, 8, 3)]),
+        (["a0 a6 a8", "b3 a4 c5"], [(0, 0, 1), (3, 3, 1), (4, 4, 1), (5, 5, 1), (6, 8, 2)]),
     ],
 )
 async def test_a_run_that_is_cut_gives_away_all_that_came_after(tmp_path, batches, runs):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
 import pytest
+import sqlalchemy as sa
 from gateway_conforms_story import receipt
 from gateway_sources import resolved
 from gateway_world import body_of, opened
@@ -15,11 +17,19 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.config import MOST_BODY_BYTES
-from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.events import acceptance
+from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
+from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake import admission as admit
+from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
+from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_runtime.errors import FailedPrecondition
+from trunkline_store.errors import StoreError
+
+from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
 
 UNVERIFIED = {"tenant": "", "verdict": verdicts.UNVERIFIED}
 
@@ -99,10 +109,187 @@ async def test_a_receipt_that_cannot_even_be_a_dead_letter_is_still_found(tmp_pa
             await world.receipt(body_of(number), **how)
         await world.admit()
         assert len(await (world.rejected() if rejected else world.listed())) == 2
+        states = [(await receipt(world, f"{number:032x}")).state for number in (1, 2, 3)]
+        other = event_pb2.RECEIPT_STATE_REJECTED if rejected else event_pb2.RECEIPT_STATE_EVENT
+        assert states == [other, event_pb2.RECEIPT_STATE_SET_ASIDE, other]
         shown = await receipt(world, f"{2:032x}")
         assert (shown.size_bytes, shown.event) == (len(body_of(2)), "")
         assert await world.rows(schema.eventless_receipts) == (3 if rejected else 1)
         assert not await world.admission.step()
+
+
+async def kept_bytes(world):
+    total = sa.select(sa.func.coalesce(sa.func.sum(schema.kept_bytes.c.bytes), 0))
+    return await world.db.read(lambda conn: conn.execute(total).scalar_one())
+
+
+@pytest.mark.parametrize("days", [0, 3])
+async def test_what_was_set_aside_counts_as_kept_and_goes_when_its_days_are_over(tmp_path, monkeypatch, days):
+    def broken(conn, decisions, *more):
+        if decisions:
+            raise OverflowError
+        return decisions
+
+    monkeypatch.setattr(admit, "told_apart", broken)
+    async with opened(tmp_path, events_days=days) as world:
+        await world.receipt(body_of(1))
+        await world.receipt(
+            body_of(2), headers=lines(b"other"), **UNVERIFIED
+        )  # of a rejection nothing is counted
+        await world.admit()
+        assert await kept_bytes(world) == weight_of("", b"", body_of(1))
+        world.clock.advance((days or BARE_KEPT_DAYS) * 86_400.0)
+        await sweep(world.db)
+        assert await kept_bytes(world) == 0
+        assert await world.rows(schema.eventless_receipts) == (0 if days else 1)
+        assert await world.rows(schema.receipts) == (0 if days else 1)
+
+
+async def test_the_last_that_becomes_of_a_receipt_is_what_the_store_holds_already(tmp_path, monkeypatch):
+    """Of what its source says even the row by which it is found cannot be written."""
+    insert = admit.add_kept
+
+    def broken(conn, changes):
+        if "acme" in changes:
+            raise OverflowError
+        return insert(conn, changes)
+
+    source = resolved()
+    monkeypatch.setattr(admit, "add_kept", broken)
+    async with opened(tmp_path, source) as world:
+        await world.receipt(body_of(1), headers=lines(body_of(1)), **UNVERIFIED)
+        await world.admit()
+        rows = await world.db.read(lambda conn: conn.execute(schema.eventless_receipts.select()).all())
+        assert [(row.seq, row.tenant_id) for row in rows] == [(1, "")]
+        world.clock.advance(BARE_KEPT_DAYS * 86_400.0)
+        await sweep(world.db)
+        assert await world.rows(schema.receipts) == 0
+
+
+def fails_together(monkeypatch, most):
+    """Have a store that takes only so many decisions at once, whichever they are; what it took, in order."""
+    taken = []
+    write = admit.told_apart
+
+    def broken(conn, decisions, *more):
+        if len(decisions) > most:
+            raise StoreError("too many")
+        taken.extend(decision.seq for decision in decisions)
+        return write(conn, decisions, *more)
+
+    monkeypatch.setattr(admit, "told_apart", broken)
+    return taken
+
+
+@pytest.mark.parametrize("most", [1, 3])
+async def test_a_batch_that_fails_as_a_whole_is_written_in_parts_in_order(tmp_path, monkeypatch, most):
+    taken = fails_together(monkeypatch, most)
+    async with opened(tmp_path, resolved(), resolved("s-2")) as world:
+        for number in range(20):
+            await world.receipt(body_of(number), source="s-2" if number < 12 else "s-1")
+        world.admission = world.new_admission(
+            batch=16
+        )  # sources take turns: some are taken before older ones
+        assert await world.admission.step()
+        assert taken == sorted(taken)
+        assert await world.admission.step() is False
+        assert len(await world.listed()) == await world.rows(schema.event_receipts) == 20
+        assert await world.rows(schema.admitted_ahead) == 0
+        await world.receipt(body_of(20))
+        await world.admit()
+        assert len(await world.listed()) == 21
+
+
+async def test_on_spanner_too_a_batch_that_fails_as_a_whole_is_written_in_parts(
+    spanner_url,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+):
+    migrate(spanner_url, "trunkline_gateway.migrations")
+    fails_together(monkeypatch, 1)
+    async with opened(tmp_path, url=spanner_url) as world:
+        for number in range(5):
+            await world.receipt(body_of(number))
+        await world.admit()
+        assert len(await world.listed()) == await world.rows(schema.event_receipts) == 5
+
+
+async def test_while_a_batch_is_written_in_parts_another_admission_may_take_the_rest(tmp_path, monkeypatch):
+    fails_together(monkeypatch, 2)
+    async with opened(tmp_path) as world:
+        for number in range(12):
+            await world.receipt(body_of(number % 5))
+        others = [world.new_admission(batch=8) for _ in range(3)]
+        for _ in range(12):
+            await asyncio.gather(*(admission.step() for admission in others))
+        assert len(await world.listed()) == 5
+        assert await world.rows(schema.event_receipts) == 12
+
+
+async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(admit, "OPENED_BYTES", 1 << 20)
+    held = []
+    write = admit.told_apart
+
+    def noted(conn, decisions, *more):
+        held.append(sum(len(decision.body) for decision in decisions))
+        return write(conn, decisions, *more)
+
+    monkeypatch.setattr(admit, "told_apart", noted)
+    size = 300 << 10
+
+    async def receive(world, numbers):
+        for number in numbers:
+            packed = gzip.compress(json.dumps({"id": number, "x": "y" * size}).encode())
+            await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **UNVERIFIED)
+
+    async with opened(tmp_path) as world:
+        await receive(world, range(10))
+        await world.admit()
+        assert len(await world.listed()) == 10
+        assert [round(bytes_ / size) for bytes_ in held] == [4, 4, 2]
+        world.sources._forget("s-1")
+        world.feed.down = True
+        await receive(world, range(10, 20))
+        await world.admit()
+        held.clear()
+        world.feed.down = False
+        await world.admission.retry_undecided()
+        assert len(await world.listed()) == 20
+        assert [round(bytes_ / size) for bytes_ in held] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(("bound", "most"), [("READ_BYTES", 900), ("OPENED_BYTES", 600 << 10)])
+async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch, bound, most):
+    monkeypatch.setattr(acceptance, bound, most)
+    opened_bodies, writes = [], []
+    open_ = encodings.decompressed
+
+    def counted(body, most):
+        opened_bodies.append(body)
+        return open_(body, most)
+
+    async def write(work):
+        writes.append(work)
+        return await type(world.db).write(world.db, work)
+
+    monkeypatch.setattr(encodings, "decompressed", counted)
+    async with opened(tmp_path) as world:
+        for number in range(5):
+            packed = gzip.compress(json.dumps({"id": number, "x": "y" * (300 << 10)}).encode())
+            headers = {name.decode(): value.decode() for name, value in signed(packed)}
+            delivery = Delivery(
+                packed, {**headers, "content-encoding": "gzip"}, "https://x/", world.clock.now()
+            )
+            await world.keep_rejected(delivery)
+        monkeypatch.setattr(world.db, "write", write)
+        accepted = await world.events.AcceptRejections(
+            pb.AcceptRejectionsRequest(parent="tenants/acme"), None
+        )
+        assert (accepted.accepted_count, accepted.rejected_count) == (5, 0)
+        assert (len(opened_bodies), len(writes)) == (5, 3), "two, two and one"
+        await world.admit()
+        assert len(await world.listed()) == 5
 
 
 @pytest.mark.parametrize("by", ["admission", "one_by_one"])

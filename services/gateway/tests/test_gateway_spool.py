@@ -17,8 +17,6 @@ from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake.drain import DRAINED
 from trunkline_gateway.intake.spool import Spool, SpoolFull, SpoolUnavailable
-from trunkline_gateway.intake.spool_rows import opened as unsealed
-from trunkline_gateway.intake.spool_rows import sealed
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
 
 
@@ -282,32 +280,16 @@ async def test_many_webhooks_are_given_up_by_one_timer():
     assert not patience.waiting
 
 
-def test_a_checksum_covers_every_column():
-    row = sealed(receipt(5), 17)
-
-    def raw(values):
-        as_bytes = [v if isinstance(v, bytes) else str(v).encode() for v in values]
-        as_bytes[4] = (
-            str(int(values[4].timestamp() * 1e6)).encode() if hasattr(values[4], "timestamp") else as_bytes[4]
-        )
-        return [1, *as_bytes]
-
-    good = raw(row)
-    assert unsealed(good).values == receipt(5)
-    assert unsealed(good).floor == 17
-    for index in range(1, len(good)):
-        changed = list(good)
-        changed[index] = good[index] + b"0"
-        assert unsealed(changed) is None, f"column {index}"
-        moved = list(good)
-        if index + 1 < len(good):  # a byte that wanders from one column to the next
-            moved[index], moved[index + 1] = good[index] + b"1", good[index + 1][1:]
-            assert unsealed(moved) is None
+async def test_a_lone_surrogate_is_its_sender_s_fault_in_the_spool_too(tmp_path):
+    async with opened(tmp_path) as world:
+        with pytest.raises(InvalidValue):
+            world.spool.append((*receipt(1)[:7], "\ud800", *receipt(1)[8:]), 0)
+        assert world.spool.rows == 0
 
 
 async def test_a_spool_that_cannot_be_opened_is_said_and_is_no_reason_not_to_start(tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    async with opened(tmp_path, spool_path=tmp_path / "file" / "spool.db") as world:
+    async with opened(tmp_path, spool_path=tmp_path / "file" / "spool") as world:
         await world.put(1)
         assert await world.receipts() == [1]
         assert "takes no receipts" in world.inbox.describe()[0]

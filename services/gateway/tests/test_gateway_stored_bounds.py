@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import timedelta
+
 import sqlalchemy as sa
 from gateway_deliveries import callrail
 from gateway_sources import resolved
 from gateway_world import NOW, PARENT, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.config import MOST_BODY_BYTES, GatewayConfig
 from trunkline_gateway.events.rejections import Bounds, Rejections, insert_rejections, rejection_row
@@ -60,6 +64,60 @@ async def test_headers_count_in_what_waits_and_in_what_is_kept_of_a_source(tmp_p
         kept = await world.rejected()
         assert len(kept) == 7, "each weighs its header and some 600 bytes"
         assert [one.body for one in kept][:2] == [b"19", b"18"], "the latest stay"
+
+
+def row_of(number, source_id="s-1", reason="wrong", size=10, tenant="acme"):
+    request = Delivery(b"x" * size, {}, "https://h/x", NOW + timedelta(seconds=number))
+    return rejection_row(tenant, source_id, "x", request, {}, reason)
+
+
+async def kinds_kept(world):
+    query = sa.select(schema.rejections.c.source_id, schema.rejections.c.reason)
+    return Counter(await world.db.read(lambda conn: [tuple(row) for row in conn.execute(query)]))
+
+
+async def test_a_flood_with_one_reason_pushes_out_no_other_reason_and_no_other_source(tmp_path):
+    async with opened(tmp_path) as world:
+        rows = [
+            row_of(0, reason="missing"),
+            row_of(1, "s-2"),
+            row_of(2, reason="rare"),
+            row_of(3, reason="rare"),
+        ]
+        await world.db.write(lambda conn: insert_rejections(conn, rows, Bounds(20)))
+        for start in range(10, 310, 30):
+            flood = [row_of(n) for n in range(start, start + 30)]
+            await world.db.write(lambda conn: insert_rejections(conn, flood, Bounds(20)))  # noqa: B023
+        assert await kinds_kept(world) == {
+            ("s-1", "wrong"): 17, ("s-1", "missing"): 1, ("s-1", "rare"): 2, ("s-2", "wrong"): 1
+        }  # fmt: skip
+        times = sa.select(schema.rejections.c.received_at).where(schema.rejections.c.reason == "wrong")
+        kept = sorted(await world.db.read(lambda conn: list(conn.execute(times).scalars())))
+        assert kept[1] == NOW + timedelta(seconds=309 - 16), "of each reason the latest"
+
+
+async def test_large_bodies_of_one_reason_or_source_push_out_no_small_ones_of_another(tmp_path):
+    async with opened(tmp_path) as world:
+        quotas = tenant_pb2.Quotas(rejections_bytes=100_000)
+        bounds = Bounds(1_000, 1_000_000, lambda _: quotas)
+        rows = [row_of(0, reason="missing"), *(row_of(n, "s-2", size=1_000) for n in range(1, 5))]
+        await world.db.write(lambda conn: insert_rejections(conn, rows, bounds))
+        flood = [row_of(n, size=9_000) for n in range(10, 50)]
+        await world.db.write(lambda conn: insert_rejections(conn, flood, bounds))
+        kept = await kinds_kept(world)
+        assert (kept["s-1", "missing"], kept["s-2", "wrong"]) == (1, 4)
+        assert 5 < kept["s-1", "wrong"] < 11
+
+
+async def test_in_memory_too_a_flood_drops_its_own(tmp_path):
+    async with opened(tmp_path) as world:
+        rejections = Rejections(world.db, keep_per_source=100, queue=20)
+        rejections.keep(source_of(resolved()), "x", callrail(b"{}"), "missing")
+        rejections.keep(source_of(resolved("s-2")), "x", callrail(b"{}"), "wrong")
+        for _ in range(297):
+            rejections.keep(source_of(resolved()), "x", callrail(b"{}"), "wrong")
+        await rejections.flush()
+        assert await kinds_kept(world) == {("s-1", "wrong"): 18, ("s-1", "missing"): 1, ("s-2", "wrong"): 1}
 
 
 async def test_what_was_posted_to_sources_that_never_were_is_bounded_over_all_of_them(tmp_path):

@@ -169,6 +169,34 @@ async def test_a_wrong_parameter_is_told_which_there_are(world: World) -> None:
     client, _ = world
     named, said = violation(await client.get("/v1/things/a?nope=1"))
     assert (named, said.partition(": ")[0]) == ("nope", "is not a parameter; allowed")
+    _, said = violation(await client.get("/v1/things?page_sise=1"))
+    assert said.startswith("is not a parameter; did you mean pageSize?; allowed: pageSize, big, ")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "allowed"),
+    [
+        ("page_size", "abc", "must be an integer from 0 to 500"),
+        ("pageSize", "1.5", "must be an integer from 0 to 500"),
+        ("big", "1e3", "must be an integer from -9223372036854775808 to 9223372036854775807"),
+        ("flag", "yes", "must be true or false"),
+        ("ratio", "half", "must be a number"),
+        ("kind", "OVAL", "must be one of KIND_ROUND, KIND_SQUARE"),
+        ("after", "yesterday", "must be a time such as 2026-11-01T00:00:00Z"),
+        ("within", "90", "must be seconds such as 90s or 1.5s"),
+        ("blob", "*", "must be base64"),
+        ("sure", "1", "must be true or false"),
+    ],
+)
+async def test_a_wrongly_typed_parameter_is_told_its_value_and_what_is_allowed(
+    world: World, parameter: str, text: str, allowed: str
+) -> None:
+    client, backend = world
+    named, said = violation(await client.get("/v1/things", params={parameter: text}))
+    assert named == parameter
+    assert said.startswith(allowed)
+    assert said.endswith(f"; it is {text!r}")
+    assert not backend.asked
 
 
 async def test_a_wrong_method_is_405_and_says_which_are_right(world: World) -> None:

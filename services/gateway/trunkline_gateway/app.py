@@ -55,6 +55,7 @@ class GatewayParts:
     kept: Kept
     limits: Limits
     jobs: JobService
+    burials: Burials
     rejections: Rejections
     admission: Admission
     inbox: SpoolingInbox
@@ -77,7 +78,7 @@ class GatewayParts:
             self.replays.run(), self.inbox.watch(), self.inbox.recover(),
             every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
-            every(TELL_SECONDS, "burials", self.jobs.burials.tell, sleep=sleep),
+            every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
             every(config.deletions_seconds, "deletions", deletions.step, sleep=sleep),
         ]  # fmt: skip
 
@@ -91,15 +92,18 @@ async def build(
     db: Database | None = None,
     feed: SourceFeed | None = None,
     tell_call: TellCall | None = None,
-    make_jobs: Callable[[Database, Queue, Shares, Burials, Pace], JobService] = JobService,
+    make_jobs: Callable[[Database, Queue, Shares, Pace], JobService] = JobService,
+    spool: Spool | None = None,
     busy: Callable[[], bool] | None = None,
     batch: int = 256,
 ) -> AsyncIterator[GatewayParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
     `db` is an open database, which stays open; without one the settings' own is opened and waited for. `feed` and
-    `tell_call` stand in for the tenant service. `busy` says that webhooks wait for the writer, and `batch` is how
-    many receipts are admitted at once. Raises ConfigError, StoreError, StoppedWaiting.
+    `tell_call` stand in for the tenant service, `spool` for the settings' own; it is closed too. `busy` says that
+    webhooks wait for the writer, and `batch` is how many receipts are admitted at once.
+
+    Raises ConfigError, StoreError, StoppedWaiting.
     """
     async with AsyncExitStack() as stack:
         signer = TokenSigner(config.keys, "gateway")
@@ -123,7 +127,7 @@ async def build(
             stack.push_async_callback(db.close)
         tell = tell_call or telling(channels, config.tenant_address)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
-        jobs = make_jobs(db, queue, _shares(config), Burials(tell), pace)
+        jobs = make_jobs(db, queue, _shares(config), pace)
         kept = Kept(db)
         limits = Limits.of(config, pace.clock, kept)
         rejections = Rejections(
@@ -147,7 +151,7 @@ async def build(
             pace=pace,
         )
         now = db.clock.now
-        spool = Spool(config.spool_file(), config.spool_max_bytes, now)
+        spool = spool or Spool(config.spool_folder(), config.spool_max_bytes)
         stack.push_async_callback(spool.close)
         inbox = SpoolingInbox(
             appender,
@@ -172,8 +176,8 @@ async def build(
             tell_call=tell,
         )
         yield GatewayParts(
-            config, pace, signer, channels, db, queue, sources, kept, limits, jobs, rejections, admission, inbox,
-            receiver, replays, events,
+            config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
+            rejections, admission, inbox, receiver, replays, events,
         )  # fmt: skip
 
 

@@ -64,9 +64,9 @@ class GatewayConfig(StoreConfig):
     )
     spool_path: Path | None = setting(
         None,
-        "the file that takes receipts while the store does not; best on its own volume, one for each "
+        "the folder that takes receipts while the store does not; best on its own volume, one for each "
         "replica; by default var/gateway.spool, or beside the store if the store is a file",
-        form=forms.FILE,
+        form=forms.PLACE,
     )
     spool_max_bytes: int = setting(
         1_073_741_824,
@@ -126,6 +126,20 @@ class GatewayConfig(StoreConfig):
     http_body_seconds: float = setting(
         120.0, "the longest total time for a body; after that, 408", least=1, most=3_600
     )
+    http_body_bytes: int = setting(
+        268_435_456,
+        "the most bytes of all HTTP bodies that have not arrived completely, without the first 16 KiB of "
+        "each; above that, 503",
+        least=1_048_576,
+        most=68_719_476_736,
+    )
+    http_body_bytes_per_address: int = setting(
+        67_108_864,
+        "the most bytes of such bodies from one address (for IPv6, one /64); above that, 503. Behind a "
+        "proxy, set it to http_body_bytes, because all connections come from the proxy's address",
+        least=1_048_576,
+        most=68_719_476_736,
+    )
     events_days: int = setting(
         90,
         "how many days to keep an event and its receipts, if the tenant's retention does not set this; 0 "
@@ -183,9 +197,11 @@ class GatewayConfig(StoreConfig):
             bytes_per_second=self.http_bytes_per_second,
             quiet_seconds=self.http_quiet_seconds,
             body_seconds=self.http_body_seconds,
+            body_bytes=self.http_body_bytes,
+            body_bytes_per_address=self.http_body_bytes_per_address,
         )
 
-    def spool_file(self) -> Path:
+    def spool_folder(self) -> Path:
         """Where the spool is."""
         if self.spool_path is not None:
             return self.spool_path

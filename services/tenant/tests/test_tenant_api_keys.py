@@ -49,23 +49,54 @@ async def test_what_nobody_holds_is_unauthenticated(suite, raised, change):
     assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "API_KEY_INVALID")
 
 
-async def test_a_revoked_key_is_refused(suite, raised):
+def guessed(key):
+    """A key of the same id with a wrong secret."""
+    return key.key[:-1] + ("A" if key.key[-1] != "A" else "B")
+
+
+async def test_the_holder_of_a_revoked_key_is_told_so_for_30_days(suite, raised):
     key = await suite.api_key()
     request = api_key_service_pb2.DeleteApiKeyRequest(name=key.name)
     await suite.operator.DeleteApiKey(request)
-    assert (await raised(authenticate(suite, key.key))).reason == "API_KEY_INVALID"
+    error = await raised(authenticate(suite, key.key))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "KEY_REVOKED")
+    assert (await raised(authenticate(suite, guessed(key)))).reason == "API_KEY_INVALID"
     assert (await raised(suite.operator.DeleteApiKey(request))).code is grpc.StatusCode.NOT_FOUND
+    get = api_key_service_pb2.GetApiKeyRequest(name=key.name)
+    assert (await raised(suite.operator.GetApiKey(get))).code is grpc.StatusCode.NOT_FOUND
+    listing = api_key_service_pb2.ListApiKeysRequest(parent="tenants/acme")
+    assert not (await suite.operator.ListApiKeys(listing)).api_keys
+    suite.clock.advance(31 * 86_400)
+    other = await suite.api_key()
+    await suite.operator.DeleteApiKey(api_key_service_pb2.DeleteApiKeyRequest(name=other.name))
+    assert (await raised(authenticate(suite, key.key))).reason == "API_KEY_INVALID"
+    assert (await raised(authenticate(suite, other.key))).reason == "KEY_REVOKED"
 
 
-async def test_an_expired_key_is_refused(suite, raised):
+async def test_the_holder_of_an_expired_key_is_told_so(suite, raised):
     expire = Timestamp()
     expire.FromDatetime(suite.clock.now())
     expire.seconds += 60
     key = await suite.api_key(expire_time=expire)
     assert (await authenticate(suite, key.key)).api_key == key.name
     suite.clock.advance(61)
-    assert (await raised(authenticate(suite, key.key))).reason == "API_KEY_EXPIRED"
+    error = await raised(authenticate(suite, key.key))
+    assert (error.reason, "expired at 20" in error.message) == ("KEY_EXPIRED", True)
+    assert (await raised(authenticate(suite, guessed(key)))).reason == "API_KEY_INVALID"
     assert (await raised(suite.api_key(expire_time=expire))).violations[0][0] == "api_key.expire_time"
+
+
+async def test_one_key_is_shown_without_the_key_itself(suite, raised):
+    key = await suite.api_key(role=api_key_pb2.ROLE_VIEWER, display_name="dashboard")
+    shown = await suite.operator.GetApiKey(api_key_service_pb2.GetApiKeyRequest(name=key.name))
+    assert (shown.name, shown.prefix, shown.display_name, shown.key) == (
+        key.name,
+        key.prefix,
+        "dashboard",
+        "",
+    )
+    nobodys = api_key_service_pb2.GetApiKeyRequest(name="tenants/acme/apiKeys/aaaaaaaaaaaaaaaaaaaaaa")
+    assert (await raised(suite.operator.GetApiKey(nobodys))).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_the_keys_of_a_suspended_tenant_are_refused_until_it_is_back(suite, raised):

@@ -83,6 +83,7 @@ async def requests(suite):
         ("CreateApiKey", api_key_service_pb2.CreateApiKeyRequest(
             parent=parent, api_key=api_key_pb2.ApiKey(role=api_key_pb2.ROLE_VIEWER))),
         ("ListApiKeys", api_key_service_pb2.ListApiKeysRequest(parent=parent)),
+        ("GetApiKey", api_key_service_pb2.GetApiKeyRequest(name=key.name)),
         ("DeleteApiKey", api_key_service_pb2.DeleteApiKeyRequest(name=key.name)),
         ("GetLead", lead_service_pb2.GetLeadRequest(name=call.lead)),
         ("RecordCall", record_request("e3", 3, provider_call_id="CAL766", aliases=["766", "x"], spam=True,

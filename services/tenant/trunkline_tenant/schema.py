@@ -118,6 +118,8 @@ api_keys = sa.Table(
     sa.Column("secret_hash", Bytes, nullable=False),
     sa.Column("expire_time", UtcTimestamp),
     sa.Column("create_time", UtcTimestamp, nullable=False),
+    # Set on a revoked key, which nothing shows any more: its holder is told for a while what became of it.
+    sa.Column("revoke_time", UtcTimestamp),
     sa.Index("api_keys_by_id", "key_id", unique=True, info=index_options()),
     info=table_options(interleave_in="tenants"),
 )

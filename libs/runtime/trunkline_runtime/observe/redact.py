@@ -34,6 +34,10 @@ _COUNTED_KEY = re.compile(r"(?:secrets|tokens|keys|credentials|signatures)$", re
 _ID_KEY = re.compile(
     r"(?:^|_)(?:id|ids|name|call|receipt|source|recording|transcript|analysis|lead|job|replay|rejection|digest)$"
 )
+# Ids that people choose, and may write like a number: 2024-00123.
+_CHOSEN_KEY = re.compile(r"(?:^|_)(?:tenant|source)(?:_ids?)?$")
+_CHOSEN_ID = re.compile(r"[a-z0-9-]{2,40}")
+_MOST_NAME = 300
 _CONTENT_KEY = re.compile(
     r"(^|_)(transcript|transcripts|text|body|content|contents|payload|summary|segments|words|opening_words|utterance|"
     r"utterances|said|excerpt|snippet)$",
@@ -114,6 +118,8 @@ def clean(key: str, value: Any, depth: int = 0) -> Any:
 
 def _text(key: str, text: str) -> str:
     """Return a text cut and then masked, in this order: what it costs does not grow with what strangers send."""
+    if _CHOSEN_KEY.search(key) and _CHOSEN_ID.fullmatch(text):
+        return text
     most = _MOST_TRACEBACK if key in ("exception", "stack") else _MOST_TEXT
     head = text[: most + _TAIL]
     masked = mask_secrets(
@@ -159,7 +165,11 @@ def mask_phones(text: str, ids: bool = False) -> str:
         nonlocal left
         written = found[0]
         bare = written.isdigit()
-        if bare and (ids or found.string.endswith("s/", 0, found.start())):  # calls/123
+        in_name = found.string.endswith("s/", 0, found.start())
+        if bare and (ids or in_name):  # calls/123
+            return written
+        begun = max(0, found.start() - _MOST_NAME)
+        if in_name and "tenants/" in found.string[begun : found.start()]:  # tenants/2024-00123
             return written
         left -= 1
         return _mask(written) if left < 0 or written.startswith("+") or _is_phone(written, bare) else written

@@ -21,6 +21,8 @@ KNOWN_SECONDS = 4.0
 REFUSED_SECONDS = 5.0
 _ASK_SECONDS = 3.0
 _MOST_REMEMBERED = 10_000
+# The tenant service says these only to whoever holds the key's true secret.
+_OF_HOLDERS = frozenset({"KEY_EXPIRED", "KEY_REVOKED", "TENANT_SUSPENDED"})
 
 
 class Authenticator(Protocol):
@@ -92,6 +94,8 @@ class TenantServiceAuthenticator:
                 )
         except grpc.RpcError as error:
             cause = from_rpc_error(error)
+            if cause.code is grpc.StatusCode.UNAUTHENTICATED and cause.reason in _OF_HOLDERS:
+                raise Unauthenticated(cause.message, reason=cause.reason) from error
             if cause.code in (
                 grpc.StatusCode.UNAUTHENTICATED,
                 grpc.StatusCode.INVALID_ARGUMENT,

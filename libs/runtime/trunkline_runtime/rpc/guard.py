@@ -55,7 +55,7 @@ def confine(
     """Check that every name in a request is of the caller's tenant, and of one tenant; return that one.
 
     `tenant` is what the first message of a stream was confined to: a later one names that tenant, or none. Raises
-    NotFound for a foreign name, as if it were not there; InvalidArgument for what is no name.
+    ForeignName for one of another tenant, as if it were not there; InvalidArgument for what is no name.
     """
     if not rule.resource:
         return None
@@ -66,18 +66,24 @@ def confine(
         named = resources.tenant_of(name, field=path)
         tenant = named if tenant is None else tenant
         if caller.tenant is not None and named != caller.tenant:
-            _deny(caller, method, name)
+            raise ForeignName(caller, method, name)
         if named != tenant:
             first = "the first message" if path == rule.resource else rule.resource
             raise InvalidArgument(path, f"belongs to another tenant than {first}")
     return tenant
 
 
-def _deny(caller: Caller, method: str, name: str) -> None:
-    log.warning(
-        "cross_tenant_denied", **caller.facts(), caller_tenant=caller.tenant, resource=name, method=method
-    )
-    raise NotFound(name)
+class ForeignName(NotFound):
+    """A name of another tenant than the caller's: its caller is told no more than that it was not found."""
+
+    def __init__(self, caller: Caller, method: str, name: str) -> None:
+        super().__init__(name)
+        self.facts: dict[str, str | None] = {
+            **caller.facts(),
+            "caller_tenant": caller.tenant,
+            "resource": name,
+            "method": method,
+        }
 
 
 def _kind_may(caller: Caller, rule: Rule) -> bool:

@@ -24,7 +24,6 @@ from google.protobuf.message import DecodeError
 
 from trunkline_runtime import coded
 from trunkline_runtime.errors import (
-    Cancelled,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
@@ -41,6 +40,8 @@ from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import Rpc, set_rpc
+from trunkline_runtime.rpc.refusals import Refusals
+from trunkline_runtime.rpc.scans import Scans
 from trunkline_runtime.wire import to_status, to_trailers
 
 log = logs.get_logger(__name__)
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
 _OURS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 _MESSAGE_SECONDS = 30.0
 _MOST_OPEN_BYTES = 4_096  # of health and reflection: names
+# Of one stream that anybody may open: what describes all services of the suite several times over.
+_MOST_OPEN_MESSAGES = 1_000
+OPEN_SECONDS = 60.0
+"""How long a stream lasts that anybody may open."""
 _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
@@ -67,15 +72,20 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         identify: Identify,
         rules: Mapping[str, Rule],
         validate: Validate,
+        scans: Scans,
         translate: Translate | None = None,
         keep: bool = True,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self._identify = identify
         self._rules = rules
         self._validate = validate
+        self._scans = scans
         self._translate = translate
+        self._refusals = Refusals("rpc_refused", "rpc_failed")
         self._metrics = RpcMetrics("server")
         self._keep = keep
+        self._open_seconds = open_seconds
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -114,9 +124,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def one(request: Any, context: Any) -> Any:
             rpc = Rpc(method, context)
             try:
-                given = request if handler.request_streaming else await _message(rpc)
-                answer = behaviour(given, context)
+                if handler.request_streaming:
+                    async with asyncio.timeout(self._open_seconds):
+                        return await _send(behaviour(_few(request), context), context)
+                answer = behaviour(await _message(rpc), context)
                 return await (_send(answer, context) if handler.response_streaming else answer)
+            except TimeoutError:
+                late = DeadlineExceeded("open another stream to go on", reason="STREAM_TOO_LONG")
+                await self._refuse(rpc, late)
             except DecodeError:
                 await self._refuse(rpc, _no_message())
             except TrunklineError as refused:
@@ -161,6 +176,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         tenant = guard.confine(rpc.caller, rpc.method, rule, first)
         logs.bind(**rpc.caller.facts(), tenant=tenant)
         self._validate(first)
+        if rule.scans:
+            async with self._scans.turn(rpc.caller, tenant, is_list="/List" in rpc.method):
+                return await behaviour(first, context)
         request = first
         if handler.request_streaming:
 
@@ -176,7 +194,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     async def _refuse(self, rpc: Rpc, cause: Exception) -> grpc.StatusCode:
         """Answer with the status of an error, and return its code."""
         error = self._domain_error(cause)
-        _report(error, cause)
+        if error.code in _LOUD:
+            log.error("rpc_failed", code=error.code.name, reason=error.reason, exc_info=cause)
+        else:
+            self._refusals.note(error, rpc.caller)
         status = to_status(error, request_id=rpc.request_id)
         with suppress(grpc.aio.AbortError):
             await rpc.context.abort(error.code, status.message, to_trailers(status))
@@ -259,6 +280,19 @@ async def _send(answers: Any, context: Any) -> None:
             await context.write(answer)
 
 
+async def _few(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Give the messages of a stream that anybody may open. Raises ResourceExhausted after so many."""
+    count = 0
+    async for message in messages:
+        count += 1
+        if count > _MOST_OPEN_MESSAGES:
+            raise ResourceExhausted(
+                f"a stream takes {_MOST_OPEN_MESSAGES} messages; open another one to go on",
+                reason="STREAM_TOO_LONG",
+            )
+        yield message
+
+
 class _CheckedContext:
     """The context of a stream of requests: `read` gives the first, which was checked, and checks later ones."""
 
@@ -297,12 +331,3 @@ def _code_set(context: Any) -> grpc.StatusCode:
 
 
 _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
-
-
-def _report(error: TrunklineError, cause: Exception) -> None:
-    if error.code in _LOUD:
-        log.error("rpc_failed", code=error.code.name, reason=error.reason, exc_info=cause)
-    elif error.transient and not isinstance(error, Cancelled):
-        log.warning("rpc_failed", code=error.code.name, reason=error.reason, error=error.message)
-    else:
-        log.info("rpc_refused", code=error.code.name, reason=error.reason, error=error.message)

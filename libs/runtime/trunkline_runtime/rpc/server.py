@@ -36,7 +36,8 @@ from trunkline_runtime.rpc.authenticator import (
 )
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.health import Health, HealthServicer
-from trunkline_runtime.rpc.interceptor import ServerInterceptor, Translate
+from trunkline_runtime.rpc.interceptor import OPEN_SECONDS, ServerInterceptor, Translate
+from trunkline_runtime.rpc.scans import Scans
 
 log = logs.get_logger(__name__)
 
@@ -48,7 +49,8 @@ class Server:
 
     `service` is its name (`tenant`), `authenticator` tells who holds a `tl_...` token (by default the tenant
     service at `config.tenant_address` is asked, and its answers are kept for 4 s), `interceptors` come after
-    ours, `translate` turns a library's error into a domain error, `rules` is the access table.
+    ours, `translate` turns a library's error into a domain error, `rules` is the access table, `open_seconds` is how
+    long a stream of reflection lasts.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Server:
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         translate: Translate | None = None,
         rules: Mapping[str, access.Rule] = access.TABLE,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self._config = config
         self._service = service
@@ -72,6 +75,7 @@ class Server:
         self._further = tuple(interceptors)
         self._translate = translate
         self._rules = rules
+        self._open_seconds = open_seconds
         self._added: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
@@ -158,8 +162,10 @@ class Server:
             identify=self._identify,
             rules=self._rules,
             validate=validator(),
+            scans=Scans(self._config.lists_at_once, self._config.list_seconds),
             translate=self._translate,
             keep=not self._further,
+            open_seconds=self._open_seconds,
         )
         server = grpc.aio.server(
             interceptors=[ours, *self._further],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from trunkline_store.types import UtcTimestamp
+
+T = TypeVar("T")
 
 
 class Place(Protocol):
@@ -44,6 +46,18 @@ class Page:
         rows = conn.execute(self.query()).all()
         size = self.place.size
         return rows[:size], self.token_behind(rows[size - 1]) if len(rows) > size else ""
+
+    def made(self, make: Callable[[Row[Any]], T]) -> Callable[[Connection], tuple[list[T], str]]:
+        """Return what reads the page like `fetch`, and makes something of each row on the reader's thread.
+
+        500 messages take some 10 ms to make, for which the event loop would answer nobody.
+        """
+
+        def read(conn: Connection) -> tuple[list[T], str]:
+            rows, token = self.fetch(conn)
+            return [make(row) for row in rows], token
+
+        return read
 
     def query(self) -> sa.Select[Any]:
         """Return the statement, which asks for one row more: it tells whether another page follows."""

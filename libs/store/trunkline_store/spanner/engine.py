@@ -62,6 +62,9 @@ class SpannerDatabase(Database):
         self._readers = Threads(
             client, sessions, "read", readers, seconds=seconds, max_waiting=CALLS_THAT_WAIT
         )
+        self._scanners = Threads(
+            client, sessions, "read", readers, seconds=seconds, max_waiting=CALLS_THAT_WAIT
+        )
         self._writers = Threads(
             client, sessions, "write", self.address.writers, seconds=seconds, max_waiting=CALLS_THAT_WAIT
         )
@@ -100,9 +103,16 @@ class SpannerDatabase(Database):
 
         Before it was opened, and checked, the schema may have been another.
         """
-        if staleness is not None:
-            staleness = min(staleness, timedelta(seconds=time.monotonic() - self._opened))
-        return await self._readers.call(fn, staleness)
+        return await self._readers.call(fn, self._reached(staleness))
+
+    async def scan(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Do as `read` does, on one of the threads that only scan."""
+        return await self._scanners.call(fn, self._reached(staleness))
+
+    def _reached(self, staleness: timedelta | None) -> timedelta | None:
+        if staleness is None:
+            return None
+        return min(staleness, timedelta(seconds=time.monotonic() - self._opened))
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Run a callback in a read-write transaction of its own."""
@@ -143,6 +153,7 @@ class SpannerDatabase(Database):
             self.hurry()
             self._writers.refuse()
             self._readers.refuse()
+            self._scanners.refuse()
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -161,6 +172,7 @@ class SpannerDatabase(Database):
     def _stop(self) -> None:
         self._writers.stop()
         self._readers.stop()
+        self._scanners.stop()
         self._append_pool.shutdown(wait=True)
         self._sessions.close()
         self._client.close()
@@ -176,7 +188,7 @@ def _open(client: Client, metadata: sa.MetaData, migrations: str | None, readers
         else:
             check_revision(client, session, migrations, deadline)
         sessions.give(session)
-        sessions.warm(readers + client.address.writers + client.address.appends - 1, deadline)
+        sessions.warm(2 * readers + client.address.writers + client.address.appends - 1, deadline)
         return sessions
     except BaseException:
         sessions.close()  # a server that waits for its schema tries again and again

@@ -63,7 +63,7 @@ class SqliteDatabase(Database):
         self._parameters = min(raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), PARAMETERS_A_STATEMENT)
         self._tx = Transaction(raw)
         self._writer = Writer(self._tx, self._loop, max_calls=CALLS_THAT_WAIT)
-        self._readers = Readers(path, readers)
+        self._readers = Readers(path, readers, max_waiting=CALLS_THAT_WAIT)
         self._checkpointer = Checkpointer(
             path, raw, lambda: self._writer.commits, self._writer.between_turns, log_bytes
         )
@@ -92,6 +92,10 @@ class SqliteDatabase(Database):
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over a snapshot; always the latest here."""
         return await self._readers.call(fn)
+
+    async def scan(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
+        """Run a callback over a snapshot, on one of the threads that only scan."""
+        return await self._readers.call(fn, scan=True)
 
     async def peek(self, fn: Callable[[Connection], T]) -> T:
         """Run a short callback over a snapshot, here and now."""

@@ -47,6 +47,7 @@ class Writer:
         self.appenders: list[SqliteAppender] = []
         self._idle = False
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._under_way: list[Unit] = []
         self._closing = False
         self._broken: BaseException | None = None
         self._normal_from = 0.0
@@ -115,7 +116,8 @@ class Writer:
                 self._turn()
         except BaseException as exc:  # nobody else would tell the awaiters
             self._broken = exc
-            self._fail_all(exc)
+            with contextlib.suppress(RuntimeError):  # as in _settle
+                self._loop.call_soon_threadsafe(self._fail_all, exc)
 
     def _has_work(self) -> bool:
         if self._first or self._between or any(self.appenders):
@@ -135,7 +137,7 @@ class Writer:
         self._idle = False
 
     def _turn(self) -> None:
-        units: list[Unit] = []
+        units = self._under_way = []
         started = time.monotonic()
         try:
             normal_ended = self._run_normal(units, started)
@@ -199,8 +201,9 @@ class Writer:
             self._loop.call_soon_threadsafe(_settle_all, units)
 
     def _fail_all(self, exc: BaseException) -> None:
+        """Tell everybody who waits; on the event loop, so that nobody queues meanwhile."""
         error = StoreUnavailable(f"the writer has stopped: {exc}")
-        units: list[Unit] = [*self._normal, *self._first]
+        units: list[Unit] = [*self._under_way, *self._normal, *self._first]
         self._normal.clear()
         self._first.clear()
         for appender in self.appenders:
@@ -208,7 +211,7 @@ class Writer:
                 units.append(batch)
         for unit in units:
             unit.fail(error)
-        self._settle(units)
+        _settle_all(units)
 
 
 def _settle_all(units: list[Unit]) -> None:

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy.engine import Connection, Row
 from trunkline.ai.v1 import analysis_pb2
+from trunkline_runtime.api.columns import Filter, by_id, conditions
+from trunkline_runtime.api.filters import FieldType
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
@@ -27,6 +29,11 @@ _ONE = Hot(
         analyses.c.tenant_id == sa.bindparam("tenant"), analyses.c.analysis_id == sa.bindparam("analysis")
     )
 )
+_FILTERS = {
+    "call": by_id(analyses.c.call_id),
+    "engine": Filter(FieldType.STRING, analyses.c.engine),
+    "create_time": Filter(FieldType.TIMESTAMP, analyses.c.created_at),
+}
 _KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
 
@@ -123,14 +130,13 @@ class Analyses:
         )
         return await self._db.write(lambda conn: conn.execute(statement).rowcount) == 1
 
-    async def page(self, tenant: str, place: Place) -> tuple[list[StoredAnalysis], str]:
-        """Analyses of a tenant, the latest first, and the next page's token."""
+    async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[StoredAnalysis], str]:
+        """Analyses of a tenant, the latest first, and the next page's token. Raises InvalidArgument("filter")."""
         table = analyses.c
         living = lives(table.expire_at, self._db.clock.now())
-        query = sa.select(analyses).where(table.tenant_id == tenant, living)
+        query = sa.select(analyses).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.analysis_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
-        return [_stored(row) for row in rows], token
+        return await self._db.scan(page.made(_stored), staleness=self._list_staleness)
 
 
 def _living(conn: Connection, tenant: str, analysis: str, now: datetime) -> StoredAnalysis | None:

@@ -55,7 +55,9 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     ) -> analysis_service_pb2.ListAnalysesResponse:
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
-        found, token = await self._analyses.page(tenant, paging.place_of(request, "analyses", request.parent))
+        found, token = await self._analyses.page(
+            tenant, paging.place_of(request, "analyses", request.parent, request.filter), request.filter
+        )
         return analysis_service_pb2.ListAnalysesResponse(
             analyses=[analysis.to_proto() for analysis in found], next_page_token=token
         )

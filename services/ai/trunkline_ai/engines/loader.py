@@ -7,6 +7,8 @@ from typing import cast
 
 from trunkline_ai.engines.base import Engine
 
+_MEMBERS = ("name", "analyze", "close")
+
 
 def load_engine(setting: str) -> Engine:
     """Make the engine `local`, or what `module:factory` gives when called without arguments.
@@ -26,4 +28,10 @@ def load_engine(setting: str) -> Engine:
         raise ValueError(f"{setting!r} cannot be loaded: {error}") from None
     if not callable(factory):
         raise ValueError(f"{setting!r} is not a factory: it cannot be called")
-    return cast(Engine, factory())
+    try:
+        engine = factory()
+    except Exception as error:  # whatever a plug-in raises: the setting is wrong
+        raise ValueError(f"{setting!r} cannot make an engine: {type(error).__name__}: {error}") from error
+    if absent := [name for name in _MEMBERS if not hasattr(engine, name)]:
+        raise ValueError(f"{setting!r} does not make an engine: there is no {', '.join(absent)}")
+    return cast(Engine, engine)

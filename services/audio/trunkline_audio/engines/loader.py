@@ -10,6 +10,8 @@ from trunkline_audio.workers.handlers import resolve
 
 NAMES = {"whisper": "trunkline_audio.engines.whisper:create"}
 
+_MEMBERS = ("name", "ready", "start", "transcribe", "close")
+
 
 class Factory(Protocol):
     """Makes an engine as the service's settings have it."""
@@ -28,4 +30,12 @@ def load_engine(config: AudioConfig) -> Engine:
         raise ValueError(
             f"no engine {config.engine!r} ({error}); allowed are {allowed} or module:factory"
         ) from error
-    return factory(config)
+    try:
+        engine = factory(config)
+    except Exception as error:  # whatever a plug-in raises: the setting is wrong
+        raise ValueError(
+            f"{config.engine!r} cannot make an engine: {type(error).__name__}: {error}"
+        ) from error
+    if absent := [name for name in _MEMBERS if not hasattr(engine, name)]:
+        raise ValueError(f"{config.engine!r} does not make an engine: there is no {', '.join(absent)}")
+    return engine

@@ -168,7 +168,12 @@ class WhisperEngine:
                 )
                 if self._problem != problem:
                     self._problem = problem
-                    log.error("speech_model_not_usable", problem=problem)
+                    log.error(
+                        "speech_model_not_usable",
+                        setting="TRUNKLINE_AUDIO_WHISPER_MODEL",
+                        model=settings.model,
+                        problem=problem,
+                    )
                 self._looked.set()
                 await pauses.rest()
         self._problem = ""

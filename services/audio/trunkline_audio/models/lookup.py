@@ -54,6 +54,23 @@ def locate(model: str, folder: Path) -> Path:
     return path
 
 
+def reachable(model: str) -> None:
+    """Check that a model can ever be found: by a name that can be fetched, or in a folder that is there.
+
+    Raises ValueError that says what is allowed, as the end of "SETTING ...".
+    """
+    try:
+        folder = default_folder()
+        path = place(model, folder)
+        there = path.is_dir()
+    except (ModelError, OSError) as error:
+        raise ValueError(f"cannot be looked for: {error}") from None
+    if path.parent == folder and os.environ.get(SETTING) and not folder.is_dir():
+        raise ValueError(f"needs {SETTING} to be a folder, and {folder} is none")
+    if not there and not _fetchable(model, path, folder):
+        raise ValueError(f"must be one of {names.allowed()}, or a folder that has {_files()}")
+
+
 def verify(model: str, folder: Path) -> Path:
     """The folder that holds a model's files, proved whole: size and SHA-256 of each. Reads every byte.
 
@@ -98,7 +115,8 @@ def lacking(path: Path) -> str:
 
 def _missing(model: str, path: Path, folder: Path) -> str:
     if _fetchable(model, path, folder):
-        return f"model {model} is not in {folder}: `{COMMAND} fetch {model}` fetches it"
+        gone = "" if folder.is_dir() else f", which is not there ({SETTING} sets it)"
+        return f"model {model} is not in {folder}{gone}: `{COMMAND} fetch {model}` fetches it"
     if os.sep in model:
         return f"model {model}: there is no folder {path}"
     return f"no model {model!r}: allowed are {names.allowed()}, or a folder that has {_files()}"

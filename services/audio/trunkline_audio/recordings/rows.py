@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import recording_pb2
+from trunkline_runtime.api.columns import Filter, conditions
+from trunkline_runtime.api.filters import FieldType
 from trunkline_runtime.errors import NotFound
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
@@ -82,6 +84,20 @@ def recording_of(conn: Connection, tenant: str, recording: str) -> Recording | N
     return None if row is None else Recording(**row)
 
 
+def _filters(tenant: str) -> dict[str, Filter]:
+    """What lists filter by; the call is kept by its whole name."""
+    table = recordings.c
+    return {
+        "call": Filter(
+            FieldType.STRING,
+            table.call,
+            lambda value: f"tenants/{tenant}/calls/{str(value).rpartition('/')[2]}",
+        ),
+        "format": Filter(FieldType.STRING, table.format),
+        "create_time": Filter(FieldType.TIMESTAMP, table.created_at),
+    }
+
+
 class Recordings:
     """The recordings of all tenants; every call names one tenant.
 
@@ -114,15 +130,15 @@ class Recordings:
         """The bytes of all recordings of a tenant: a walk over its rows."""
         total = sa.select(sa.func.coalesce(sa.func.sum(recordings.c.size_bytes), 0))
         total = total.where(recordings.c.tenant_id == tenant)
-        return int(await self._db.read(lambda conn: conn.execute(total).scalar_one()))
+        return int(await self._db.scan(lambda conn: conn.execute(total).scalar_one()))
 
-    async def page(self, tenant: str, place: Place) -> tuple[list[Recording], str]:
-        """Recordings of a tenant, the latest first, and the next page's token."""
+    async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Recording], str]:
+        """Recordings of a tenant, the latest first, and the next page's token. Raises InvalidArgument("filter")."""
         table = recordings.c
-        query = sa.select(recordings).where(table.tenant_id == tenant)
+        query = sa.select(recordings).where(table.tenant_id == tenant, *conditions(filter_, _filters(tenant)))
         page = Page(query, [table.created_at, table.recording_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
-        return [Recording(**row._mapping) for row in rows], token
+        read = page.made(lambda row: Recording(**row._mapping))
+        return await self._db.scan(read, staleness=self._list_staleness)
 
     async def delete(self, tenant: str, recording: str) -> bool:
         """Deletes a recording's row with its transcripts; False when it was not there."""

@@ -64,7 +64,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
         """A page, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         found, token = await self._recordings.page(
-            tenant, paging.place_of(request, "recordings", request.parent)
+            tenant, paging.place_of(request, "recordings", request.parent, request.filter), request.filter
         )
         return recording_service_pb2.ListRecordingsResponse(
             recordings=[recording.to_proto() for recording in found], next_page_token=token

@@ -10,6 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime.api.columns import Filter, by_id, conditions
+from trunkline_runtime.api.filters import FieldType
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
@@ -108,6 +110,14 @@ _ONE = Hot(
 )
 
 
+_FILTERS = {
+    "recording": by_id(transcripts.c.recording_id),
+    "language": Filter(FieldType.STRING, transcripts.c.language),
+    "unreliable_reason": Filter(FieldType.STRING, transcripts.c.unreliable_reason),
+    "create_time": Filter(FieldType.TIMESTAMP, transcripts.c.created_at),
+}
+
+
 def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime) -> Transcript | None:
     """Read one transcript; None when it is not there, or its time has come."""
     row = _ONE.first(conn, {"tenant": tenant, "transcript": transcript})
@@ -162,12 +172,15 @@ class Transcripts:
 
         return await self._db.write(work)
 
-    async def page(self, tenant: str, place: Place) -> tuple[list[Transcript], str]:
-        """Transcripts of a tenant without their segments, the latest first, and the next page's token."""
+    async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Transcript], str]:
+        """Transcripts of a tenant without their segments, the latest first, and the next page's token.
+
+        Raises InvalidArgument("filter").
+        """
         table = transcripts.c
         columns = [column for column in table if column is not table.segments]
         living = lives(table.expire_at, self._db.clock.now())
-        query = sa.select(*columns).where(table.tenant_id == tenant, living)
+        query = sa.select(*columns).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)
-        rows, token = await self._db.read(page.fetch, staleness=self._list_staleness)
-        return [Transcript(segments=[], **row._mapping) for row in rows], token
+        read = page.made(lambda row: Transcript(segments=[], **row._mapping))
+        return await self._db.scan(read, staleness=self._list_staleness)

@@ -55,7 +55,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         """A page without segments, the latest first."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         found, token = await self._transcripts.page(
-            tenant, paging.place_of(request, "transcripts", request.parent)
+            tenant, paging.place_of(request, "transcripts", request.parent, request.filter), request.filter
         )
         return transcription_service_pb2.ListTranscriptsResponse(
             transcripts=[transcript.to_proto() for transcript in found], next_page_token=token

@@ -51,7 +51,7 @@ class UsageService(usage_service_pb2_grpc.UsageServiceServicer):
             found, recordings = await asyncio.gather(
                 _asked(self._tenants.GetTenant, asked), _asked(self._audio.CountTenant, counted)
             )
-        rejected, replaying = await self._db.read(
+        rejected, replaying = await self._db.scan(
             lambda conn: (rejected_bytes(conn, tenant), running_replays(conn, tenant))
         )
         used = tenant_pb2.Quotas(

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
-import uvicorn
 from trunkline_runtime.config import ConfigError
 
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.listener import refuse_handshakes, room_for
 from trunkline_gateway.edge.protocol import EdgeProtocol
+from trunkline_gateway.edge.stock import STOP_SECONDS, TICKS_PER_SECOND, StockServer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused, text
 
 # How long a connection without a request is kept once no new ones are taken.
 _LAST_WORD_SECONDS = 0.3
-# What uvicorn itself takes to see that it is to stop, and to look whether it may.
-_UVICORN_SECONDS = 0.3
-# Uvicorn ticks every tenth of a second.
-_LOOK_TICKS = 5
+_LOOK_TICKS = TICKS_PER_SECOND // 2
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -60,8 +56,8 @@ class Front:
             await refused(send, 404, "NO_SUCH_PATH", "the paths are /hooks/, /v1/, /healthz, and /readyz")
 
 
-class HttpServer(uvicorn.Server):
-    """Uvicorn without its own signal handling: the process has one way to stop, and it is not uvicorn's."""
+class HttpServer(StockServer):
+    """The server of one address: bound at once, its connections looked at, and stopped without losing a request."""
 
     def __init__(
         self,
@@ -80,23 +76,7 @@ class HttpServer(uvicorn.Server):
         limits = replace(limits, connections=min(limits.connections, room_for(limits.connections)))
         if protocol is None:
             protocol = cast(type[asyncio.Protocol], partial(EdgeProtocol, register=Register(limits)))
-        super().__init__(
-            uvicorn.Config(
-                app,
-                interface="asgi3",
-                loop="none",
-                http=protocol,
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-                date_header=False,
-                backlog=2048,
-                timeout_graceful_shutdown=int(drain_seconds),
-            )
-        )
+        super().__init__(app, protocol, drain_seconds)
 
     @property
     def port(self) -> int:
@@ -111,7 +91,7 @@ class HttpServer(uvicorn.Server):
         """Look at every connection, twice a second: the one timer of all of them."""
         if counter % _LOOK_TICKS == 0:
             now = time.monotonic()
-            for connection in list(self.server_state.connections):
+            for connection in self.connections:
                 if isinstance(connection, EdgeProtocol):
                     connection.look(now)
         return await super().on_tick(counter)
@@ -122,16 +102,10 @@ class HttpServer(uvicorn.Server):
         In those, whoever asks for readiness sends new connections elsewhere, and every answer ends its connection.
         """
         began = time.monotonic()
-        close = (b"connection", b"close")
-        self.config.encoded_headers.append(close)
-        self.server_state.default_headers = [*self.server_state.default_headers, close]
-        for connection in list(self.server_state.connections):
-            if _is_answering(connection):
-                connection.shutdown()  # not at once: this answer ends it
+        self.end_connections_with_answers()
         await asyncio.sleep(notice_seconds)
-        left = seconds - (time.monotonic() - began) - _LAST_WORD_SECONDS - _UVICORN_SECONDS
-        self.config.timeout_graceful_shutdown = cast(int, max(0.0, left))  # whole seconds are too coarse here
-        self.should_exit = True
+        left = seconds - (time.monotonic() - began) - _LAST_WORD_SECONDS - STOP_SECONDS
+        self.begin_shutdown(left)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, hear those out that were taken, and only then close the idle ones."""
@@ -139,16 +113,6 @@ class HttpServer(uvicorn.Server):
         # Who stands in the queue is let in, and a request may be on its way over a connection without any yet.
         await asyncio.sleep(_LAST_WORD_SECONDS)
         await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the process."""
-        yield
-
-
-def _is_answering(connection: object) -> bool:
-    cycle = getattr(connection, "cycle", None)
-    return cycle is not None and not cycle.response_complete
 
 
 def bind(address: str) -> socket.socket:

@@ -12,8 +12,12 @@ REFUSED = counter(
     "trunkline_http_refused_total", "HTTP requests and connections that were ended at the edge", ["reason"]
 )
 CONNECTIONS = gauge("trunkline_http_connections", "HTTP connections that are open")
+BODY_BYTES = gauge("trunkline_http_body_bytes", "Bytes of HTTP bodies that have not arrived completely")
 MOST_REFUSED = 256
 """Connections over the limit that are told so; further ones are dropped without a word."""
+
+FREE_BODY_BYTES = 16_384
+"""Of each body not counted, so that ordinary webhooks are taken however much else is on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,9 @@ class EdgeLimits:
     quiet_seconds: float = 20.0
     """The longest pause within a body, and of a reader within an answer."""
     body_seconds: float = 120.0
+    body_bytes: int = 268_435_456
+    """Of all bodies together that have begun and not ended, but for the first FREE_BODY_BYTES of each."""
+    body_bytes_per_address: int = 67_108_864
     connections: int = 4_096
     connections_per_address: int = 1_024
     requests_ahead: int = 100
@@ -44,6 +51,8 @@ class Register:
         self.limits = limits
         self._open = 0
         self._by_address: Counter[str] = Counter()
+        self._body_bytes = 0
+        self._body_bytes_by_address: Counter[str] = Counter()
 
     def enter(self, host: str) -> str:
         """Count a connection; return why it is one too many, empty when it is not. Every one leaves."""
@@ -55,6 +64,25 @@ class Register:
             return "TOO_MANY_CONNECTIONS"
         if self._by_address[address] > self.limits.connections_per_address:
             return "TOO_MANY_CONNECTIONS_OF_ADDRESS"
+        return ""
+
+    def hold(self, host: str, change: int) -> str:
+        """Count bytes of a body that has not ended; return why they are too many, empty when they are not.
+
+        What is counted is taken back with a negative `change`, also when it was too much.
+        """
+        address = _network(host)
+        self._body_bytes += change
+        self._body_bytes_by_address[address] += change
+        if not self._body_bytes_by_address[address]:
+            del self._body_bytes_by_address[address]
+        BODY_BYTES.set(self._body_bytes)
+        if change <= 0:
+            return ""
+        if self._body_bytes > self.limits.body_bytes:
+            return "TOO_MANY_BODIES"
+        if self._body_bytes_by_address[address] > self.limits.body_bytes_per_address:
+            return "TOO_MANY_BODIES_OF_ADDRESS"
         return ""
 
     @property

@@ -6,11 +6,10 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from trunkline_gateway.edge.limits import REFUSED, Register
+from trunkline_gateway.edge.limits import FREE_BODY_BYTES, REFUSED, Register
 from trunkline_gateway.edge.one_write import OneWrite
+from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
 from trunkline_gateway.hooks.answers import WHOLE, last_words
 
@@ -22,6 +21,13 @@ _SAID = {
     "TOO_MANY_PIECES": (400, "the body arrived in too many small chunks"),
     "MALFORMED": (400, "this is not an HTTP/1.1 request"),
     "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent before their answers"),
+    "TOO_MANY_BODIES": (503, "there are too many incomplete requests; try again"),
+    "TOO_MANY_BODIES_OF_ADDRESS": (
+        503,
+        "there are too many incomplete requests from this address; try again",
+    ),
+    "CODED": (501, "the only Transfer-Encoding that is taken is chunked"),
+    "TUNNEL": (501, "the method CONNECT isn't supported"),
     "TOO_MANY_CONNECTIONS": (503, "there are too many connections; try again"),
     "TOO_MANY_CONNECTIONS_OF_ADDRESS": (503, "there are too many connections from this address; try again"),
 }  # reasons without an answer: SILENT, IDLE, OVER, ANSWER_TOO_SLOW
@@ -55,6 +61,8 @@ class EdgeProtocol(HttpToolsProtocol):
         # Bytes since the parser last gave something whole: a head that never ends grows here, as do trailers.
         self._unread = 0
         self._pieces = self._body_bytes = 0
+        self._held = 0  # of the body, as the register counts it
+        self._again = b""  # a head that asked for another protocol, without that
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection."""
@@ -72,6 +80,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let a connection go."""
         self._over = True
+        self._hold(0)
         self._register.leave(self._host)
         self._extensions.clear()
         super().connection_lost(exc)
@@ -86,15 +95,58 @@ class EdgeProtocol(HttpToolsProtocol):
             for start in range(0, len(data), _SLICE):
                 piece = data[start : start + _SLICE] if len(data) > _SLICE else data
                 self._unread += len(piece)
-                self.parser.feed_data(piece)
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as upgrade:
+                    self._stay(piece, upgrade)
                 if self._unread > self._limits.head_bytes:
                     self._refuse("HEAD_TOO_LARGE")
                     return
-        except httptools.HttpParserUpgrade:
-            pass  # to what is not spoken here: the request is answered as any other
         except httptools.HttpParserError:
             if not self._over:
                 self._refuse("MALFORMED")
+        else:
+            if self._held or self._body_bytes > FREE_BODY_BYTES:
+                self._weigh()
+
+    def _stay(self, piece: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Read on after a head that asked for another protocol: the same head is read again without that.
+
+        Left to itself the parser takes the body for the other protocol. None is spoken here, and a client that asks for
+        one with its webhook (Java's asks for HTTP/2) is to be answered as if it had not.
+        """
+        while True:
+            piece = self._again + piece[upgrade.args[0] :]
+            self._again = b""
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as another:  # the next request, sent ahead
+                upgrade = another
+            else:
+                return
+
+    def _weigh(self) -> None:
+        """Count what is held of a body that has not ended."""
+        cycle = self.cycle
+        unfinished = cycle is not None and cycle.more_body and not cycle.response_complete
+        reason = self._hold(max(0, self._body_bytes - FREE_BODY_BYTES) if unfinished else 0)
+        if reason:
+            self._refuse(reason)
+
+    def _hold(self, held: int) -> str:
+        change, self._held = held - self._held, held
+        return self._register.hold(self._host, change) if change else ""
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            self._stop(
+                "CODED"
+            )  # nobody would decode it, and its signature would be looked for in other bytes
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Begin a request; its application runs only after this."""
@@ -104,11 +156,23 @@ class EdgeProtocol(HttpToolsProtocol):
             self._stop("TOO_MANY_FIELDS")
         if len(self.pipeline) >= self._limits.requests_ahead:
             self._stop("TOO_MANY_AHEAD")
+        if self.parser.should_upgrade():
+            self._again = self._head_as_usual()
+            return
         self._requests += 1
         self._unread = self._pieces = self._body_bytes = 0
         super().on_headers_complete()
         self.headers = []  # what comes after the body is no field of the request's head: it is dropped
         self.scope["extensions"] = self._extensions
+
+    def _head_as_usual(self) -> bytes:
+        """Return the head that was read, without what asks for another protocol."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._stop("TUNNEL")
+        version = self.parser.get_http_version().encode()
+        fields = (name + b": " + value for name, value in self.headers if name != b"upgrade")
+        return b"\r\n".join([b"%s %s HTTP/%s" % (method, self.url, version), *fields, b"", b""])
 
     @property
     def _in_head(self) -> bool:
@@ -125,6 +189,13 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._pieces > _PIECES and self._body_bytes < self._pieces * _PIECE_BYTES:
             self._stop("TOO_MANY_PIECES")
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request, but not one whose head is read again."""
+        cycle = self.cycle
+        if not self._again and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
@@ -203,6 +274,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """
         self._count(reason)
         self._over = True
+        self._hold(0)
         may_answer = self._may_answer()
         for cycle in (self.cycle, self._answering):
             if cycle is not None and not cycle.response_complete:

@@ -15,9 +15,9 @@ from trunkline_store import Database, insert_appended
 
 from trunkline_gateway.events.rows import rejection_conditions
 from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks.encodings import OPENED_BYTES
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.schema import receipts, rejections
@@ -26,7 +26,11 @@ log = get_logger(__name__)
 
 ACCEPTED = counter("trunkline_rejections_accepted_total", "Rejected requests that were accepted later.")
 
-_A_BATCH = 20  # whole bodies are read
+# What is read at once, in rows and in bytes of their bodies; one is always read.
+_A_BATCH = 20
+READ_BYTES = 8 << 20
+
+_Good = tuple[sa.Row[Any], bytes]  # a rejection that verifies, and its body as it was written
 
 
 class Acceptance:
@@ -47,63 +51,85 @@ class Acceptance:
         row = await self._db.read(lambda conn: conn.execute(query).one_or_none())
         if row is None:
             raise NotFound(name)
-        problem = await self._problem(row)
+        problem, body = await self._looked_at(row)
         if problem:
             raise FailedPrecondition(problem, reason="STILL_REJECTED")
-        if not await self._db.write(lambda conn: _make_receipts(conn, [row])):
+        if not await self._db.write(lambda conn: _make_receipts(conn, [(row, body)])):
             raise NotFound(name)  # somebody else accepted it a moment ago
         self._accepted(1)
         return _receipt_id(row)
 
     async def accept_all(self, tenant: str, filter_: str, dry_run: bool) -> tuple[int, int]:
         """Make receipts of those that verify; return how many do and how many do not."""
-        conditions = rejection_conditions(filter_)
+        where = [rejections.c.tenant_id == tenant, *rejection_conditions(filter_)]
         accepted = rejected = 0
         after = ""
-        while True:
-            query = (
-                sa.select(rejections)
-                .where(rejections.c.tenant_id == tenant, rejections.c.rejection_id > after, *conditions)
-                .order_by(rejections.c.rejection_id)
-                .limit(_A_BATCH)
-            )
-            rows = await self._db.read(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
-            if not rows:
-                return accepted, rejected
+        while rows := await self._db.scan(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here
             after = rows[-1].rejection_id
-            good = [row for row in rows if not await self._problem(row)]
-            rejected += len(rows) - len(good)
-            if dry_run or not good:
-                accepted += len(good)
-                continue
-            made = await self._db.write(lambda conn: _make_receipts(conn, good))  # noqa: B023
-            self._accepted(made)
-            accepted += made
+            good: list[_Good] = []
+            opened = 0
+            for row in rows:
+                problem, body = await self._looked_at(row)
+                rejected += bool(problem)
+                accepted += dry_run and not problem
+                if problem or dry_run:
+                    continue
+                good.append((row, body))
+                opened += len(body)
+                if opened >= OPENED_BYTES:
+                    accepted += await self._make(good)
+                    good, opened = [], 0
+            accepted += await self._make(good)
+        return accepted, rejected
 
-    async def _problem(self, row: sa.Row[Any]) -> str:
+    async def _make(self, good: Sequence[_Good]) -> int:
+        if not good:
+            return 0
+        made = await self._db.write(lambda conn: _make_receipts(conn, good))
+        self._accepted(made)
+        return made
+
+    async def _looked_at(self, row: sa.Row[Any]) -> tuple[str, bytes]:
+        """Return why a rejection stays one, empty when it verifies now, and its body as it was written."""
         source = await self._sources.resolve(row.source_id)
-        # Opening a compressed body and signing a long one take long enough to delay webhooks.
-        if row.headers.get(encodings.HEADER) or is_long(row.body):
-            return await asyncio.to_thread(_problem, row, source, self._base_url)
-        return _problem(row, source, self._base_url)
+        # A stranger may have sent it, and opening a compressed body, say, takes long enough to delay webhooks.
+        return await asyncio.to_thread(_looked_at, row, source, self._base_url)
 
     def _accepted(self, count: int) -> None:
         ACCEPTED.inc(count)
         self._admit_soon()
 
 
-def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
-    """Return why a rejection stays one; empty when it verifies now."""
+def _page(conn: sa.Connection, where: Sequence[sa.ColumnElement[bool]], after: str) -> Sequence[sa.Row[Any]]:
+    """Return the next rejections behind `after`, so few that their bodies are no burden."""
+    listed = (
+        sa.select(rejections.c.rejection_id, sa.func.length(rejections.c.body).label("size"))
+        .where(*where, rejections.c.rejection_id > after)
+        .order_by(rejections.c.rejection_id)
+        .limit(_A_BATCH)
+    )
+    ids: list[str] = []
+    room = READ_BYTES
+    for row in conn.execute(listed):
+        room -= row.size
+        if room < 0 and ids:
+            break
+        ids.append(row.rejection_id)
+    chosen = sa.select(rejections).where(*where, rejections.c.rejection_id.in_(ids))
+    return conn.execute(chosen.order_by(rejections.c.rejection_id)).all()
+
+
+def _looked_at(row: sa.Row[Any], source: Source | None, base_url: str) -> tuple[str, bytes]:
     if source is None or source.tenant_id != row.tenant_id:
-        return "there is no such source"
+        return "there is no such source", row.body
     delivery = Delivery(row.body, row.headers, public_url(base_url, row.url), row.received_at, row.url)
     if len(row.body) != row.size_bytes:
-        return "its body was not stored completely"
+        return "its body was not stored completely", row.body
     try:
         # The request's age is judged as of when it came: it was kept here, not on the way.
-        encodings.verified_as_written(source, delivery)
+        return "", encodings.verified_as_written(source, delivery).body
     except (Rejected, Malformed, encodings.UnknownEncoding) as still:
-        return str(still)
+        return str(still), row.body
     except Exception as error:  # one that nobody foresaw keeps none of the others from being accepted
         log.error(
             "rejection_unreadable",
@@ -112,19 +138,17 @@ def _problem(row: sa.Row[Any], source: Source | None, base_url: str) -> str:
             error=type(error).__name__,
             at=place_of(error),
         )
-        return f"it could not be verified ({type(error).__name__})"
-    return ""
+        return f"it could not be verified ({type(error).__name__})", row.body
 
 
-def _make_receipts(conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> int:
+def _make_receipts(conn: sa.Connection, good: Sequence[_Good]) -> int:
     """Move rejections to the receipts; return how many were still there."""
     moved = 0
-    for row in rows:
+    for row, body in good:
         mine = (rejections.c.tenant_id == row.tenant_id) & (rejections.c.rejection_id == row.rejection_id)
         if conn.execute(rejections.delete().where(mine)).rowcount != 1:
             continue
         moved += 1
-        encoded = encodings.is_encoded(row.headers)
         receipt = {
             "receipt_id": _receipt_id(row),
             "source_id": row.source_id,
@@ -135,8 +159,7 @@ def _make_receipts(conn: sa.Connection, rows: Sequence[sa.Row[Any]]) -> int:
             "content_type": row.headers.get("content-type", "")[:128],
             "url": "",
             "headers": pack(row.headers),
-            # It verified a moment ago, so that it can be opened.
-            "body": encodings.decompressed(row.body, encodings.MOST_OPENED) if encoded else row.body,
+            "body": body,
         }
         insert_appended(conn, receipts, receipt)
     return moved

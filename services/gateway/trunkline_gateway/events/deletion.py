@@ -83,7 +83,7 @@ def _delete_receipts(
 async def count_purge(db: Database, tenant: str, filter_: str) -> Purged:
     """Say what a purge would delete."""
     where = _purgeable(tenant, filter_)
-    return Purged(*await db.read(lambda conn: counted(conn, tenant, where)), more=False)
+    return Purged(*await db.scan(lambda conn: counted(conn, tenant, where)), more=False)
 
 
 async def purge(db: Database, tenant: str, filter_: str) -> Purged:
@@ -91,7 +91,7 @@ async def purge(db: Database, tenant: str, filter_: str) -> Purged:
     query = oldest(_purgeable(tenant, filter_), EVENTS_A_STEP)
     count = 0
     while count < _PURGED_AT_ONCE:
-        found = await db.read(lambda conn: conn.execute(query).scalars().all())
+        found = await db.scan(lambda conn: conn.execute(query).scalars().all())
         if not found:
             return Purged(count, [], more=False)
         deleted = await db.write(lambda conn: delete_events(conn, tenant, found))  # noqa: B023

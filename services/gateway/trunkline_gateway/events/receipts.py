@@ -5,11 +5,12 @@ A receipt of another tenant is not found, nor one of a source that nobody could 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from trunkline.gateway.v1 import event_pb2
 from trunkline_store.declare import derived_key
+from trunkline_store.records.keyset import Page, Place
 from trunkline_store.types import on_spanner
 
 from trunkline_gateway.intake.backlog import ADMISSION
@@ -17,6 +18,7 @@ from trunkline_gateway.schema import (
     cursors,
     event_receipts,
     eventless_receipts,
+    events,
     receipts,
     undecided_receipts,
 )
@@ -29,22 +31,16 @@ _SHOWN = (
     receipts.c.content_type,
 )  # fmt: skip
 _SIZE = sa.func.length(receipts.c.body).label("size")
+SET_ASIDE = (eventless_receipts.c.size_bytes > 0) & (
+    sa.func.length(receipts.c.body) == eventless_receipts.c.size_bytes
+)
+"""Of a receipt that is no event and has its body still: it could not be written. That of another is its rejection's."""
 
 
 def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_pb2.Receipt | None:
     """Return one receipt of a tenant, None when it is not there."""
     links, eventless = event_receipts, eventless_receipts
-    told = (
-        sa.select(
-            *_SHOWN,
-            # Of one that repeats another's body only its size is kept.
-            sa.func.coalesce(links.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size"),
-            links.c.event_id,
-        )
-        .select_from(links.join(receipts, receipts.c.seq == links.c.seq))
-        .where(links.c.tenant_id == tenant, links.c.receipt_id == receipt_id)
-        .limit(1)
-    )
+    told = _told(tenant).where(links.c.receipt_id == receipt_id).limit(1)
     refused = (
         sa.select(
             *_SHOWN,
@@ -58,6 +54,7 @@ def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_
     )
     for query, state in (
         (told, event_pb2.RECEIPT_STATE_EVENT),
+        (refused.where(SET_ASIDE), event_pb2.RECEIPT_STATE_SET_ASIDE),
         (refused, event_pb2.RECEIPT_STATE_REJECTED),
         *((waiting, event_pb2.RECEIPT_STATE_WAITING) for waiting in _waiting(conn, tenant, receipt_id)),
     ):
@@ -65,6 +62,38 @@ def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_
         if row is not None:
             return _message(row, tenant, state)
     return None
+
+
+def receipts_page(tenant: str, parent_id: str, place: Place, *, of_source: bool) -> Page:
+    """Return the page of an event's receipts, the latest first, or of those of a source's events.
+
+    A source's go by their events, the latest event first: the receipts themselves bear no index.
+    """
+    links = event_receipts
+    if not of_source:
+        key = (receipts.c.received_at, receipts.c.receipt_id)
+        return Page(_told(tenant).where(links.c.event_id == parent_id), key, place, descending=True)
+    of_event = (events.c.tenant_id == links.c.tenant_id) & (events.c.event_id == links.c.event_id)
+    first = cast("sa.Column[Any]", events.c.received_at.label("first_received_at"))
+    query = _told(tenant).add_columns(first).join(events, of_event)
+    # By the event's tenant, as the index of events by time is.
+    query = query.where(events.c.tenant_id == tenant, events.c.source_id == parent_id)
+    return Page(query, (first, receipts.c.receipt_id), place, descending=True)
+
+
+def told_message(row: sa.Row[Any], tenant: str) -> event_pb2.Receipt:
+    """Return a receipt of such a page."""
+    return _message(row, tenant, event_pb2.RECEIPT_STATE_EVENT)
+
+
+def _told(tenant: str) -> sa.Select[Any]:
+    """Return the query of a tenant's receipts that told of an event."""
+    links = event_receipts
+    # Of one that repeats another's body only its size is kept.
+    size = sa.func.coalesce(links.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size")
+    query = sa.select(*_SHOWN, size, links.c.event_id)
+    query = query.select_from(links.join(receipts, receipts.c.seq == links.c.seq))
+    return query.where(links.c.tenant_id == tenant)
 
 
 def _waiting(conn: sa.Connection, tenant: str, receipt_id: str) -> list[sa.Select[Any]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
-from collections.abc import Callable
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -16,7 +19,6 @@ from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database
 from trunkline_store.declare import by_index
 from trunkline_store.errors import StoreError
-from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.hooks.headers import kept_of
@@ -31,9 +33,11 @@ log = get_logger(__name__)
 _QUEUE_BYTES = 16 << 20
 # What a row weighs beside its body, its headers and its path.
 _ROW_BYTES = 512
-# What is kept of each source at most, in bytes, the latest.
+# What is kept of each source at most, in bytes.
 KEPT_BYTES = 32 << 20
 _ALL = 1_000_000
+# Far below what one statement may have of values, on either engine.
+_DELETED_AT_ONCE = 500
 
 
 def _no_quotas(tenant: str) -> tenant_pb2.Quotas:
@@ -76,7 +80,11 @@ def rejection_row(
 
 
 class Rejections:
-    """A short queue in memory and a loop that writes it: a flood of bad signatures costs the store little."""
+    """A short queue in memory and a loop that writes it: a flood of bad signatures costs the store little.
+
+    What is too much, here and in the store, is taken from the source and the reason that have the most: a flood of
+    one kind takes no place of another.
+    """
 
     def __init__(
         self,
@@ -93,24 +101,36 @@ class Rejections:
         self._keep = keep_per_source
         self._keep_bytes = keep_bytes
         self._quotas_of = quotas_of
-        self._queue: deque[dict[str, Any]] = deque()
+        self._queues: dict[tuple[str, str], deque[dict[str, Any]]] = {}  # by source and reason
         self._most = queue
         self._events_days = events_days
-        self._bytes = 0
+        self._count = self._bytes = 0
         self._wake = asyncio.Event()
 
     def keep(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
-        """Keep one for inspection; the oldest waiting one is dropped when too many come at once."""
+        """Keep one for inspection; when too many wait, the oldest of the most frequent kind is dropped."""
         headers = kept_of(source, delivery.headers)
         row = rejection_row(source.tenant_id, source.source_id, event_type, delivery, headers, reason)
         days = source.retention.events_days or self._events_days
         if days:
             row["expire_at"] = delivery.received + timedelta(days=days)
-        self._queue.append(row)
+        self._queues.setdefault((source.source_id, row["reason"]), deque()).append(row)
+        self._count += 1
         self._bytes += row["stored_bytes"]
-        while len(self._queue) > self._most or self._bytes > max(_QUEUE_BYTES, row["stored_bytes"]):
-            self._bytes -= self._queue.popleft()["stored_bytes"]
+        while self._count > self._most or (self._bytes > _QUEUE_BYTES and self._count > 1):
+            self._drop(by_bytes=self._count <= self._most)
         self._wake.set()
+
+    def _drop(self, *, by_bytes: bool) -> None:
+        def weight(kind: tuple[str, str]) -> int:
+            waiting = self._queues[kind]
+            return sum(row["stored_bytes"] for row in waiting) if by_bytes else len(waiting)
+
+        most = max(self._queues, key=weight)
+        self._bytes -= self._queues[most].popleft()["stored_bytes"]
+        self._count -= 1
+        if not self._queues[most]:
+            del self._queues[most]
 
     async def run(self) -> None:
         """Write what waits, for ever."""
@@ -121,8 +141,9 @@ class Rejections:
 
     async def flush(self) -> None:
         """Write what waits now; what cannot be written is dropped, because it was answered 401 already."""
-        rows = [self._queue.popleft() for _ in range(len(self._queue))]
-        self._bytes = 0
+        rows = [row for queue in self._queues.values() for row in queue]
+        self._queues = {}
+        self._count = self._bytes = 0
         if not rows:
             return
         bounds = Bounds(self._keep, self._keep_bytes, self._quotas_of)
@@ -142,8 +163,9 @@ class Rejections:
 
 
 def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: Bounds) -> None:
-    """Insert the rows and trim each source's and tenant's to the latest that the bounds allow.
+    """Insert the rows and trim each source's and tenant's to what the bounds allow.
 
+    Each source has the same share of its tenant's, each reason the same of its source's, the latest of each.
     None of a deleted tenant is kept.
 
     What was posted to sources that never were is trimmed as if it were one source's.
@@ -167,19 +189,31 @@ def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: B
 def _trim(
     conn: sa.Connection, mine: list[sa.ColumnElement[bool]], index: str, keep: int, keep_bytes: int
 ) -> None:
-    """Delete the oldest that are more than so many, or more than so many bytes; the latest one stays."""
+    """Delete what is more than so many, or more than so many bytes; one at least stays."""
     key = (rejections.c.received_at, rejections.c.rejection_id)
-    latest = sa.select(*key, rejections.c.stored_bytes).where(*mine)
+    latest = sa.select(*key, rejections.c.source_id, rejections.c.reason, rejections.c.stored_bytes)
+    latest = latest.where(*mine)
     if index:
         latest = by_index(latest, rejections, index)
-    latest = latest.order_by(*(column.desc() for column in key)).limit(keep + 1)
-    weight = 0
-    for place, row in enumerate(conn.execute(latest)):
-        weight += row.stored_bytes
-        if place == keep or (weight > keep_bytes and place > 0):
-            last = (row.received_at, row.rejection_id)
-            too_old = sa.or_(
-                behind(key, last, descending=True), rejections.c.rejection_id == row.rejection_id
-            )
-            conn.execute(rejections.delete().where(*mine, too_old))
-            return
+    rows = conn.execute(latest.order_by(*(column.desc() for column in key))).all()
+    if len(rows) <= keep and sum(row.stored_bytes for row in rows) <= keep_bytes:
+        return
+    stay = _share(_share(rows, keep, lambda _: 1), keep_bytes, lambda row: row.stored_bytes)
+    gone = sorted({row.rejection_id for row in rows} - {row.rejection_id for row in stay})
+    for start in range(0, len(gone), _DELETED_AT_ONCE):
+        some = rejections.c.rejection_id.in_(gone[start : start + _DELETED_AT_ONCE])
+        conn.execute(rejections.delete().where(*mine, some))
+
+
+def _share(rows: Sequence[Any], most: int, weigh: Callable[[Any], int]) -> Sequence[Any]:
+    """Return those of `rows`, given latest first, that weigh `most` together: shared by source, then by reason."""
+    for kind in (lambda row: (row.source_id, row.reason), lambda row: row.source_id):
+        taken: Counter[Any] = Counter()
+        shares = []
+        for row in rows:
+            taken[kind(row)] += weigh(row)
+            shares.append(taken[kind(row)])
+        rows = [row for _, row in sorted(zip(shares, rows, strict=True), key=itemgetter(0))]
+    weights = list(accumulate(weigh(row) for row in rows))
+    count = max(1, bisect_right(weights, most))
+    return rows[:count]

@@ -132,7 +132,7 @@ class Replays:
     async def count(self, wanted: Wanted) -> replay_pb2.Replay:
         """Say how many events there are, and the first of them."""
         now = self._db.clock.now()
-        total, sample = await self._db.read(lambda conn: _count(conn, wanted, now))
+        total, sample = await self._db.scan(lambda conn: _count(conn, wanted, now))
         counted = replay_pb2.Replay(
             filter=wanted.filter,
             force=wanted.force,
@@ -149,7 +149,7 @@ class Replays:
         now = self._db.clock.now()
         named = ("request", wanted.tenant, wanted.request_id) if wanted.request_id else (ids.receipt_id(),)
         replay_id = ids.digest_id("p", named)
-        total, sample = await self._db.read(lambda conn: _count(conn, wanted, now))
+        total, sample = await self._db.scan(lambda conn: _count(conn, wanted, now))
         row = {
             "tenant_id": wanted.tenant,
             "replay_id": replay_id,
@@ -224,7 +224,7 @@ class Replays:
         rate = _bounded(row.rate)
         most = max(1, min(_STEP_MOST, int(rate * _STEP_SECONDS)))
         # Found outside of the writer: among a million events that are done the few dead ones are far between.
-        found = await self._db.read(lambda conn: _next(conn, row, most))
+        found = await self._db.scan(lambda conn: _next(conn, row, most))
         replayed = await self._db.write(lambda conn: self._apply(conn, row, found, most, most / rate, now))
         if replayed:
             REPLAYED.labels("yes" if row.force else "no").inc(replayed)

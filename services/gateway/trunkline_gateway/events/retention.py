@@ -19,7 +19,9 @@ from trunkline_store.records.deletion import delete_all, delete_keys, owners
 from trunkline_store.records.expiry import overdue
 
 from trunkline_gateway.events.deletion import ENDED, EVENTS_A_STEP, delete_events
+from trunkline_gateway.events.receipts import SET_ASIDE
 from trunkline_gateway.events.rows import joined
+from trunkline_gateway.intake.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import (
     REPLAYS_KEPT_DAYS,
     eventless_receipts,
@@ -69,7 +71,7 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
         .order_by(events.c.expire_at)
         .limit(EVENTS_A_STEP)
     )
-    while found := await db.read(lambda conn: conn.execute(due).scalars().all()):
+    while found := await db.scan(lambda conn: conn.execute(due).scalars().all()):
         step = await db.write(lambda conn: delete_events(conn, tenant, found))
         removed["events"] += step.events
         removed["receipts"] += step.receipts
@@ -77,12 +79,27 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
 
 async def delete_eventless(db: Database, condition: sa.ColumnElement[bool], most: int | None = None) -> int:
     """Delete receipts that are no event and fit, `most` at most; how many."""
-    query = sa.select(eventless_receipts.c.seq).where(condition).limit(_RECEIPTS_A_STEP)
+    query = (
+        sa.select(eventless_receipts.c.seq, eventless_receipts.c.tenant_id)
+        .where(condition)
+        .limit(_RECEIPTS_A_STEP)
+    )
+    there = receipts.join(eventless_receipts, receipts.c.seq == eventless_receipts.c.seq)
 
     def step(conn: sa.Connection) -> int:
         found = conn.execute(query).all()
-        delete_keys(conn, receipts, found)
-        delete_keys(conn, eventless_receipts, found)
+        seqs = [row.seq for row in found]
+        keys = [(row.seq,) for row in found]
+        tenants = {row.tenant_id for row in found}
+        counted = (
+            sa.select(eventless_receipts.c.tenant_id, sa.func.sum(WEIGHT).label("weight"))
+            .select_from(there)
+            .where(receipts.c.seq.in_(seqs), eventless_receipts.c.tenant_id.in_(tenants), SET_ASIDE)
+            .group_by(eventless_receipts.c.tenant_id)
+        )
+        add_kept(conn, {row.tenant_id: -row.weight for row in conn.execute(counted) if row.tenant_id})
+        delete_keys(conn, receipts, keys)
+        delete_keys(conn, eventless_receipts, keys)
         return len(found)
 
     total = 0

@@ -24,19 +24,20 @@ _STATES = {
 _ASKED_STATES = {
     "waiting": "waiting", "processing": "leased", "done": "done", "dead_letter": "dead", "cancelled": "cancelled",
 }  # fmt: skip
-_OF_REJECTIONS = {
+_OF_DEAD_LETTERS = {
     "source": FieldType.STRING,
     "event_type": FieldType.STRING,
     "receive_time": FieldType.TIMESTAMP,
 }
 _OF_EVENTS = {
-    **_OF_REJECTIONS,
+    **_OF_DEAD_LETTERS,
     "state": FieldType.choice(*_ASKED_STATES),
     "update_time": FieldType.TIMESTAMP,
     "receipt_id": FieldType.STRING,
     "call": FieldType.STRING,
     "provider_call_id": FieldType.STRING,
 }
+_OF_REJECTIONS = {**_OF_DEAD_LETTERS, "reason": FieldType.STRING}
 _MOST = 100
 _SAMPLE = 20
 _SHOWN_BODY = 64 * 1024
@@ -70,6 +71,11 @@ def oldest(where: Sequence[sa.ColumnElement[bool]], most: int) -> sa.Select[Any]
 def event_conditions(filter_: str, tenant: str) -> list[sa.ColumnElement[bool]]:
     """Return a filter's conditions over a tenant's `joined()`. Raises InvalidArgument("filter")."""
     return [_of_event(condition, tenant) for condition in parse(filter_, _OF_EVENTS)]
+
+
+def dead_letter_conditions(filter_: str, tenant: str) -> list[sa.ColumnElement[bool]]:
+    """Return a filter's conditions over the dead letters of `joined()`. Raises InvalidArgument("filter")."""
+    return [_of_event(condition, tenant) for condition in parse(filter_, _OF_DEAD_LETTERS)]
 
 
 def rejection_conditions(filter_: str) -> list[sa.ColumnElement[bool]]:
@@ -115,6 +121,8 @@ def _over(condition: Condition, table: sa.Table) -> sa.ColumnElement[bool]:
             column = table.c.event_type
         case "receive_time":
             column = table.c.received_at
+        case "reason":
+            column = table.c.reason
         case _:
             column = jobs.c.state
             value = _ASKED_STATES[value]
@@ -141,6 +149,11 @@ def weight_of(row: sa.Row[Any]) -> int:
     """Return about how many bytes a rejection takes in a list."""
     hidden: int = max(0, row.size_bytes - _SHOWN_BODY)
     return max(1, int(row.stored_bytes) - hidden)
+
+
+def one_rejection(tenant: str, rejection_id: str, now: datetime) -> sa.Select[Any]:
+    """Return the query of one rejection, as lists show it; none that is past its days."""
+    return shown_rejections(tenant, [rejection_id]).where(lives(rejections.c.expire_at, now))
 
 
 def shown_rejections(tenant: str, rejection_ids: Sequence[str]) -> sa.Select[Any]:

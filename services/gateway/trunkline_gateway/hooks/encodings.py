@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 
 from trunkline_gateway.config import MOST_BODY_BYTES
-from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
 from trunkline_gateway.providers.registry import adapter_for
 
 HEADER = "content-encoding"
@@ -16,6 +16,8 @@ MOST_OPENED = MOST_BODY_BYTES
 
 The most that a receiver's limit can be, and not what it is now: it was answered 202 under the limit of then.
 """
+OPENED_BYTES = 32 << 20
+"""Of bodies that are looked at together, opened: with so much, what was looked at is written before the others."""
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_HEAD = b"\x1f\x8b"
 _GZIP_OR_ZLIB = 47
@@ -47,8 +49,8 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
     """Verify a delivery that comes compressed; return it with its body as it was written.
 
     Whether a sender signs before it compresses or after, only one who knows the secret can have made either.
-    Raises Rejected; of one that its sender signed as it came, Malformed when it cannot be decompressed, OpenedTooLarge
-    when that makes more than `most` bytes.
+    Raises Rejected, and TooLarge when it cannot be told because that makes more than `most` bytes; of one that its
+    sender signed as it came, Malformed when it cannot be decompressed, OpenedTooLarge when it is too large then.
     """
     adapter = adapter_for(source.provider)
     as_sent = ""
@@ -60,6 +62,8 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
         opened = dataclasses.replace(delivery, body=decompressed(delivery.body, most))
     except Malformed as damaged:
         if as_sent:
+            if isinstance(damaged, OpenedTooLarge):
+                raise TooLarge(str(damaged)) from None
             raise Rejected(f"{as_sent}, and {damaged}") from None
         raise
     if as_sent:
@@ -67,13 +71,13 @@ def verified(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Del
     return opened
 
 
-def verified_as_written(source: Source, delivery: Delivery) -> Delivery:
-    """Verify a delivery that was kept; the same one, or one with its body as it was written where it came compressed.
+def verified_as_written(source: Source, delivery: Delivery, most: int = MOST_OPENED) -> Delivery:
+    """Verify a delivery; return it, or one with its body as it was written where it came compressed.
 
     Raises UnknownEncoding, and what `verified` raises.
     """
     if is_encoded(delivery.headers):
-        return verified(source, delivery)
+        return verified(source, delivery, most)
     adapter_for(source.provider).verify(source, delivery)
     return delivery
 

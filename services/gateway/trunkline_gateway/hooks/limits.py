@@ -42,6 +42,11 @@ class Buckets:
         self._levels[key] = (level - 1.0, now)
         return 0.0
 
+    def give_back(self, key: str) -> None:
+        """Undo a `take` that succeeded."""
+        level, then = self._levels.get(key, (self._burst, self._now()))
+        self._levels[key] = (level + 1.0, then)
+
 
 class Quota(Protocol):
     """The bytes of receipts that are kept of each tenant (intake/kept.py)."""

@@ -24,15 +24,17 @@ from trunkline_gateway import ids
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
-from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified
+from trunkline_gateway.hooks.aside import Aside, Crowded
+from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified_as_written
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.json_bounds import is_long
-from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
-from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
+from trunkline_gateway.providers.bodies import FORM, is_heavy_form
+from trunkline_gateway.providers.registry import Adapter, adapter_for
 
 log = get_logger(__name__)
 
@@ -40,6 +42,9 @@ _PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCI
 
 # Room is made by days that pass, by an operator or by another plan.
 _QUOTA_RETRY_SECONDS = 3_600
+
+# A signed URL longer than that is not hashed on the event loop, where a hint may take a dozen forms of it.
+_LIGHT_TARGET = 2_048
 
 # How long, on average, the answer is kept back of a webhook above its source's ceiling.
 _HELD_SECONDS = 0.5
@@ -115,6 +120,7 @@ class Receiver:
         self._inbox = inbox
         self._rejected = rejected
         self._lines = RejectionLog()
+        self._aside = Aside()
         self._limits = limits
         self._ceiling = limits.ceiling
         self._unverified = limits.unverified
@@ -190,39 +196,32 @@ class Receiver:
         source_id, event_type = match.groups()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         encoded = _is_encoded(headers)
-        body = await self._read(headers, receive)
-
+        # Asked for before the body is read: what is posted to sources that are not there takes no memory.
         source = self._sources.get(source_id)
         if source is None:
             try:
                 source = await self._sources.resolve(source_id)
             except TrunklineError:
-                delivery = self._delivery(scope, headers, body)
+                delivery = self._delivery(scope, headers, await self._read(headers, receive, self._max_body))
                 return await self._keep_unverified(source_id, event_type, delivery)
         if source is None or not source.accepting:
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
-        delivery = self._delivery(scope, headers, body)
         adapter = adapter_for(source.provider)
+        most = self._max_body
+        if adapter.form_bytes and FORM in headers.get("content-type", "").lower():
+            most = min(most, adapter.form_bytes)
+        delivery = self._delivery(scope, headers, await self._read(headers, receive, most))
+        self._below_ceiling(source_id, source)
         try:
-            if encoded:  # decompressing a megabyte takes longer than answering a few webhooks
-                delivery = await asyncio.to_thread(verified, source, delivery, self._max_body)
-            elif is_long(body):  # nobody has shown yet that it is a sender's: it may not hold up all others
-                await asyncio.to_thread(adapter.verify, source, delivery)
+            if encoded or _is_slow(adapter, delivery):
+                # Nobody has shown yet that it is a sender's: it may not hold up all others.
+                size = len(delivery.body)
+                delivery = await self._aside.run(source_id, size, verified_as_written, source, delivery, most)
             else:
                 adapter.verify(source, delivery)
-        except OpenedTooLarge as large:
-            raise Refusal(413, "BODY_TOO_LARGE", str(large), source) from None
-        except Malformed as damaged:
-            raise Refusal(400, "BAD_ENCODING", str(damaged), source) from None
-        except Rejected as rejected:
-            self._lines.note(source, event_type, delivery, str(rejected))
-            self._below_ceiling(
-                "!" + source_id, source
-            )  # apart: what strangers send is not the sender's to answer for
-            self._rejected.keep(source, event_type, delivery, str(rejected))
-            raise Refusal(401, "BAD_SIGNATURE", str(rejected), source) from None
-        self._below_ceiling(source_id, source)
+        except (Crowded, Malformed, Rejected) as error:
+            raise self._refusal(source, event_type, delivery, error) from None
 
         if source.receipts_quota:
             self._hold_to_quota(source, len(delivery.body), adapter.resends)
@@ -236,6 +235,24 @@ class Receiver:
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
+
+    def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:
+        """Return how what could not be verified is answered; what is wrongly signed is kept. Raises Refusal."""
+        if isinstance(error, OpenedTooLarge):
+            return Refusal(413, "BODY_TOO_LARGE", str(error), source)
+        if isinstance(error, Malformed):
+            return Refusal(400, "BAD_ENCODING", str(error), source)
+        # The rest is counted apart: what strangers send is not the sender's to answer for.
+        self._ceiling.give_back(source.source_id)
+        if isinstance(error, Crowded):
+            message = "too many large webhooks of this source wait to be verified; try again"
+            return Refusal(503, "BUSY", message, source, retry_after=1)
+        if isinstance(error, TooLarge):
+            return Refusal(413, "BODY_TOO_LARGE", str(error), source)
+        self._lines.note(source, event_type, delivery, str(error))
+        self._below_ceiling("!" + source.source_id, source)
+        self._rejected.keep(source, event_type, delivery, str(error))
+        return Refusal(401, "BAD_SIGNATURE", str(error), source)
 
     def _hold_to_quota(self, source: Source, size: int, resends: bool) -> None:
         """Refuse what is beyond a tenant's quota: first of senders that resend, of the others at twice as much."""
@@ -253,18 +270,18 @@ class Receiver:
             message = "this source exceeds its rate limit"
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
-    async def _read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """Return the raw body; refuse it as soon as it is known to be too large."""
+    async def _read(self, headers: Mapping[str, str], receive: Receive, most: int) -> bytes:
+        """Return the raw body; refuse it as soon as it is known to have more than `most` bytes."""
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_body:
-            raise self._too_large()
+        if declared.isdigit() and int(declared) > most:
+            raise _too_large(most)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
-            if len(body) > self._max_body:
-                raise self._too_large()
+            if len(body) > most:
+                raise _too_large(most)
             return body
         chunks = [body]
         size = len(body)
@@ -274,12 +291,9 @@ class Receiver:
                 raise ClientGone
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
-            if size > self._max_body:
-                raise self._too_large()
+            if size > most:
+                raise _too_large(most)
         return b"".join(chunks)
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "BODY_TOO_LARGE", f"the body is larger than {self._max_body} bytes")
 
     def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
         raw_path = scope.get("raw_path") or scope["path"].encode()
@@ -323,6 +337,18 @@ def _is_encoded(headers: Mapping[str, str]) -> bool:
         return is_encoded(headers)
     except UnknownEncoding as unknown:
         raise Refusal(415, "UNSUPPORTED_ENCODING", str(unknown)) from None
+
+
+def _is_slow(adapter: Adapter, delivery: Delivery) -> bool:
+    """Tell whether verifying takes a thread: of a form's fields, of a long body, of a URL that is signed too."""
+    if is_long(delivery.body):
+        return True
+    of_fields = adapter.form_bytes and (len(delivery.target) > _LIGHT_TARGET or is_heavy_form(delivery.body))
+    return bool(of_fields)
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "BODY_TOO_LARGE", f"the body is larger than {most} bytes")
 
 
 def _provider(source: Source | None) -> str:

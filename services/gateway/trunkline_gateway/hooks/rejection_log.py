@@ -1,30 +1,24 @@
-"""What the log says of requests with a wrong signature: a line at once, then one a source and minute with the count."""
+"""Logs wrong signatures: for each source and reason a line at once, then one a minute with the count."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.repeats import Later, Repeats
 
 from trunkline_gateway.providers.base import Delivery, Source
 
 log = get_logger(__name__)
 
 MINUTE = 60.0
-_MOST_SOURCES = 1_000
 _MOST_URL = 500
-
-Later = Callable[[float, Callable[[], None]], object]
 
 
 class RejectionLog:
-    """Counts by source; a flood costs the log as little as one mistake."""
+    """Counts by source and reason; a flood costs the log as little as one mistake, and hides no other mistake."""
 
     def __init__(self, later: Later | None = None):
         """`later(seconds, call)` runs a call then; by default on the running loop."""
-        self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
-        self._waiting: dict[str, tuple[int, dict[str, str]]] = {}
+        self._repeats = Repeats(at_once=1, seconds=MINUTE, later=later)
 
     def note(self, source: Source, event_type: str, delivery: Delivery, reason: str) -> None:
         """Note one rejected request; `reason` is what its sender was told."""
@@ -35,17 +29,6 @@ class RejectionLog:
             "reason": reason,
             "url": delivery.url[:_MOST_URL],
         }
-        if source.source_id in self._waiting:
-            self._waiting[source.source_id] = (self._waiting[source.source_id][0] + 1, facts)
-        elif len(self._waiting) < _MOST_SOURCES:
-            self._say(source.source_id, 1, facts)
-
-    def _say(self, source_id: str, count: int, facts: dict[str, str]) -> None:
-        log.warning("webhooks_rejected", count=count, **facts)
-        self._waiting[source_id] = (0, facts)
-        self._later(MINUTE, lambda: self._minute_over(source_id))
-
-    def _minute_over(self, source_id: str) -> None:
-        count, facts = self._waiting.pop(source_id)
-        if count:
-            self._say(source_id, count, facts)
+        self._repeats.note(
+            (source.source_id, reason), lambda count: log.warning("webhooks_rejected", count=count, **facts)
+        )

@@ -2,7 +2,8 @@
 
 Receipts are taken in batches, each source's in order and the sources in turns (backlog.py). For each batch ONE
 transaction inserts the events that are new, their first jobs and the links of receipts to events, and takes the
-receipts out of the backlog; so a crash anywhere repeats the batch or has done it.
+receipts out of the backlog; so a crash anywhere repeats the batch or has done it. A batch that cannot be written, or
+whose compressed bodies open to too much, is cut into parts that are written so, one after the other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
-from trunkline_gateway.hooks.encodings import HEADER
+from trunkline_gateway.hooks.encodings import HEADER, OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
@@ -79,10 +80,6 @@ class Admitted(NamedTuple):
     redelivered: int
     dropped: int
     tenants: AbstractSet[str]
-
-
-class _Undone(Exception):
-    """Ends a trial."""
 
 
 class Admission:
@@ -194,9 +191,13 @@ class Admission:
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
             return False
-        decisions = await self._decide(batch.rows)
-        self._count(await self._write(decisions, self._backlog, batch))
-        undecided = {d.seq for d in decisions if d.undecided}
+        undecided: set[int] = set()
+        rest = batch
+        while rest.rows:
+            decisions = await self._decide(rest.rows)
+            part, rest = rest.cut(len(decisions))
+            await self._write(decisions, self._backlog, part)
+            undecided.update(d.seq for d in decisions if d.undecided)
         self._any_undecided |= bool(undecided)
         if undecided or came_before:
             weights = [_weight(row) for row in batch.rows if row.seq in undecided]
@@ -218,7 +219,7 @@ class Admission:
                 if not decided:
                     break
                 done = Batch([row for row in batch.rows if row.seq in decided])
-                self._count(await self._write(list(decided.values()), self._undecided, done))
+                await self._write(list(decided.values()), self._undecided, done)
         waiting, weight = await self._db.read(self._undecided.count)
         self._any_undecided = bool(waiting)
         self._unverified.recount(waiting, weight)
@@ -233,8 +234,10 @@ class Admission:
             self._jobs_ready(tenants)
 
     async def _decide(self, rows: Sequence[Receipt]) -> list[Decision]:
+        """Decide about the rows, in order, or the first of them whose opened bodies are as much as is held at once."""
         known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
         decisions: list[Decision] = []
+        room = OPENED_BYTES
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
@@ -245,6 +248,10 @@ class Admission:
                     later = replace(decision.job, queue_class=QueueClass.BACKGROUND)
                     decision = replace(decision, job=later)
                 decisions.append(decision)
+                if decision.body is not None:
+                    room -= len(decision.body)
+                    if room <= 0:
+                        return decisions
             # Half a millisecond of parsing, then the loop answers webhooks: a thread for it would cost as much again.
             await asyncio.sleep(0)
         return decisions
@@ -278,53 +285,59 @@ class Admission:
             unsure.add(source_id)
         return known, unsure
 
-    async def _write(self, decisions: list[Decision], backlog: Looked, batch: Batch) -> Admitted:
-        """Write the decisions about a batch. One that cannot be written becomes a dead letter: the others go on."""
+    async def _write(self, decisions: Sequence[Decision], backlog: Looked, batch: Batch) -> None:
+        """Write the decisions about a batch, one each, and count them.
+
+        A batch that cannot be written is written by halves, so that the others of it go on however it failed; what
+        cannot be written alone is set aside.
+        """
         try:
-            return await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
+            admitted = await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
         except Exception as error:
             if getattr(error, "transient", False):
                 raise
-            failing = {d.seq: why for d in decisions if (why := await self._fails(d, batch.rows))}
-            if not failing:
-                raise
-        aside = {
-            d.seq: await self._aside(d, failing[d.seq], batch.rows) for d in decisions if d.seq in failing
-        }
-        whole = [aside.get(d.seq, d) for d in decisions]
-        admitted = await self._db.write(lambda conn: self._apply(conn, whole, backlog, batch))
-        for seq, why in failing.items():
-            SET_ASIDE.labels("admission").inc()
-            log.error("receipt_set_aside", seq=seq, error=why, dead_letter=aside[seq].event is not None)
-        return admitted
+            why = type(error).__name__
+        else:
+            self._count(admitted)
+            return
+        half = len(decisions) // 2
+        if half:
+            first, rest = batch.cut(half)
+            await self._write(decisions[:half], backlog, first)
+            await self._write(decisions[half:], backlog, rest)
+        else:
+            await self._set_aside(decisions[0], why, backlog, batch)
 
-    async def _aside(self, decision: Decision, why: str, rows: Sequence[Receipt]) -> Decision:
-        """Return the best of what a decision can become that cannot be written; at worst its receipt just stays."""
+    async def _set_aside(self, decision: Decision, why: str, backlog: Looked, batch: Batch) -> None:
+        """Write the best of what a decision can become that cannot be written.
+
+        The last that is tried holds nothing but what the store has taken already. Raises where not even that is taken:
+        it is the store's trouble then, and the receipt waits.
+        """
+        (row,) = batch.rows
         dead_letter = set_aside(decision, f"it could not be kept ({why})")
-        for lesser in (dead_letter, *(bare(decision, row) for row in rows if row.seq == decision.seq)):
-            if lesser is not None and not await self._fails(lesser, rows):
-                return lesser
-        return Decision(decision.seq, decision.source_id)
-
-    async def _fails(self, decision: Decision, rows: Sequence[Receipt]) -> str:
-        """Try to write one decision, and undo it; the name of what went wrong, else nothing."""
-
-        def trial(conn: sa.Connection) -> None:
-            self._enter(conn, [decision], rows)
-            raise _Undone
-
-        try:
-            await self._db.write(trial)
-        except _Undone:
-            return ""
-        except Exception as error:
-            if getattr(error, "transient", False):
-                raise
-            return type(error).__name__
-        return ""
+        for lesser in filter(None, (dead_letter, bare(decision, row))):
+            try:
+                admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023
+                break
+            except Exception as error:
+                if getattr(error, "transient", False):
+                    raise
+        else:
+            lesser = bare(Decision(row.seq, row.source_id), row)
+            admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023 - awaited right here
+        SET_ASIDE.labels("admission").inc()
+        log.error(
+            "receipt_set_aside",
+            seq=row.seq,
+            receipt=row.receipt_id,
+            error=why,
+            dead_letter=lesser.event is not None,
+        )
+        self._count(admitted)
 
     def _apply(
-        self, conn: sa.Connection, decisions: list[Decision], backlog: Looked, batch: Batch
+        self, conn: sa.Connection, decisions: Sequence[Decision], backlog: Looked, batch: Batch
     ) -> Admitted:
         """Write the decisions about a batch in the open transaction."""
         taken = backlog.take(conn, batch)
@@ -332,35 +345,22 @@ class Admission:
             decisions = [d for d in decisions if d.seq in taken]
         return self._enter(conn, decisions, batch.rows)
 
-    def _enter(self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]) -> Admitted:
+    def _enter(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
         undecided = [d for d in decisions if d.undecided]
         if undecided:
             weights = {row.seq: _weight(row) for row in rows}
             waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
-        ids = {row.seq: row.receipt_id for row in rows}
-        sizes = {row.seq: len(row.body) for row in rows}
-        eventless = [
-            {
-                "seq": d.seq,
-                "tenant_id": left["tenant_id"],
-                "expire_at": left["expire_at"],
-                "receipt_id": ids[d.seq],
-                "size_bytes": sizes[d.seq],
-            }
-            for d in decisions
-            if (left := d.rejection or d.bare)
-        ]
+        eventless = [d for d in decisions if d.event is None and not d.undecided]
         if eventless:
-            conn.execute(eventless_receipts.insert(), eventless)
-            empty_bodies(conn, [d.seq for d in decisions if d.rejection])  # the rejection holds it
+            _enter_eventless(conn, eventless, {row.seq: row for row in rows})
         insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
         decisions = [d for d in decisions if d.event]
         for opened in (d for d in decisions if d.body is not None):
             itself = receipts.c.seq == opened.seq
             conn.execute(receipts.update().where(itself).values(body=opened.body))
-        decisions = told_apart(conn, decisions)
+        decisions = told_apart(conn, decisions, self._db.clock.now())
         new = self._admit_events(conn, decisions, rows) if decisions else set()
         return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
 
@@ -403,7 +403,31 @@ def _weight(row: Receipt) -> int:
     return weight_of(row.url, row.headers, row.body)
 
 
-def _without_deleted_tenants(conn: sa.Connection, decisions: list[Decision]) -> tuple[list[Decision], int]:
+def _enter_eventless(conn: sa.Connection, decisions: Sequence[Decision], rows: Mapping[int, Receipt]) -> None:
+    """Write by which rows receipts are found that are no event; a rejection holds the body of its own."""
+    found = [(left, rows[d.seq]) for d in decisions if (left := d.rejection or d.bare)]
+    told = [
+        {
+            "seq": row.seq,
+            "tenant_id": left["tenant_id"],
+            "expire_at": left["expire_at"],
+            "receipt_id": row.receipt_id,
+            "size_bytes": len(row.body),
+        }
+        for left, row in found
+    ]
+    conn.execute(eventless_receipts.insert(), told)
+    empty_bodies(conn, [d.seq for d in decisions if d.rejection])
+    kept: dict[str, int] = defaultdict(int)
+    for d in decisions:
+        if d.bare and d.tenant_id and rows[d.seq].body:  # as delete_eventless counts it out
+            kept[d.tenant_id] += _weight(rows[d.seq])
+    add_kept(conn, kept)
+
+
+def _without_deleted_tenants(
+    conn: sa.Connection, decisions: Sequence[Decision]
+) -> tuple[Sequence[Decision], int]:
     """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
     gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
     if not gone:

@@ -101,6 +101,16 @@ class Batch(NamedTuple):
     ahead: bool = False
     """Whether any behind the cursor were taken already."""
 
+    def cut(self, count: int) -> tuple[Batch, Batch]:
+        """Return the first so many receipts and the others as batches that are taken one after the other."""
+        if count >= len(self.rows):
+            return self, Batch(())
+        rest = self.rows[count:]
+        # No further than before the first that still waits.
+        after = max(self.cursor, min(self.after, min(row.seq for row in rest) - 1))
+        first = self._replace(rows=self.rows[:count], token=_token(), after=after)
+        return first, self._replace(rows=rest, cursor=after, held=first.token, ahead=True)
+
 
 class Looked(Protocol):
     """How it is told which receipts were looked at; it joins the caller's transaction."""
@@ -212,7 +222,7 @@ class ByCursor:
             more=len(self._turns) > len(chosen),
             cursor=cursor,
             held=held,
-            token=secrets.randbits(62) + 1,
+            token=_token(),
             after=max(cursor, self._looked if first is None else first - 1),
             ahead=self._last_ahead > cursor,
         )
@@ -358,6 +368,10 @@ class Undecided:
         named = undecided_receipts.c.seq.in_([row.seq for row in batch.rows])
         gone = undecided_receipts.delete().where(named).returning(undecided_receipts.c.seq)
         return set(conn.execute(gone).scalars())
+
+
+def _token() -> int:
+    return secrets.randbits(62) + 1
 
 
 def _queue_of(row: Row) -> str:

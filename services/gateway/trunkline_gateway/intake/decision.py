@@ -42,6 +42,8 @@ class Receipt(NamedTuple):
 
 
 _MOST_CALL_ID = 256
+BARE_KEPT_DAYS = 90
+"""Of a receipt that could not be written as anything, where nothing says how long events are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,15 @@ def set_aside(decision: Decision, why: str) -> Decision | None:
 
 
 def bare(decision: Decision, row: Receipt) -> Decision:
-    """Return what becomes of a receipt that cannot be written in any other way: a row by which it is found."""
+    """Return what becomes of a receipt that cannot be written in any other way: a row by which it is found.
+
+    It can become nothing else, so it goes some day, also where events are kept for good.
+    """
     left = decision.event or decision.rejection or {"tenant_id": row.tenant_id, "expire_at": None}
-    kept = {name: left[name] for name in ("tenant_id", "expire_at")}
-    return Decision(decision.seq, decision.source_id, bare=kept)
+    expire_at = left["expire_at"] or row.received_at + timedelta(days=BARE_KEPT_DAYS)
+    return Decision(
+        decision.seq, decision.source_id, bare={"tenant_id": left["tenant_id"], "expire_at": expire_at}
+    )
 
 
 def decide(

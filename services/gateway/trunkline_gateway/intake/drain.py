@@ -10,8 +10,8 @@ from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreError, StoreUnavailable
 
-from trunkline_gateway.intake.spool import Spool
-from trunkline_gateway.intake.spool_rows import Spooled, weigh
+from trunkline_gateway.intake.spool import Spool, Spooled
+from trunkline_gateway.intake.spool_log import Frame
 from trunkline_gateway.intake.stored import Stored
 
 log = get_logger(__name__)
@@ -39,7 +39,7 @@ class Drain:
         self._admit_soon = admit_soon
         self._doubtful: dict[str, int] = {}
         self._there: set[str] = set()  # spooled, and known to be in the store
-        self._refused: set[int] = set()
+        self._refused: set[Frame] = set()
 
     def doubt(self, floors: Mapping[str, int]) -> None:
         """Say that these receipts may be in the store, by id and floor; before they are seen in the spool."""
@@ -86,7 +86,7 @@ class Drain:
         broken: StoreError | None = None
         for row in rows:
             try:
-                handed.append((row, self._store.append(row.values, weigh(row.values))))
+                handed.append((row, self._store.append(row.values, len(row.frame.payload))))
             except StoreError as error:  # this one and those after it were not handed over
                 broken = error
                 break
@@ -97,7 +97,7 @@ class Drain:
             elif isinstance(outcome, InvalidValue | Conflict):
                 # It stays in the spool, out of everybody's way, for an operator to look at.
                 log.error("spooled_receipt_refused", receipt=row.receipt_id, error=str(outcome))
-                self._refused.add(row.seq)
+                self._refused.add(row.frame)
             elif isinstance(outcome, StoreError):
                 self._doubtful[row.receipt_id] = row.floor
                 broken = outcome

@@ -91,7 +91,7 @@ class Kept:
         taken = self._taken
         self._taken = defaultdict(int)
         try:
-            rows = await self._db.read(lambda conn: conn.execute(query).all())
+            rows = await self._db.scan(lambda conn: conn.execute(query).all())
         except BaseException:
             for tenant, size in taken.items():
                 self._taken[tenant] += size

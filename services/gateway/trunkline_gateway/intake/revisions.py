@@ -3,13 +3,14 @@
 A note that is edited from "a" to "b" and back is told of three times, the first and the last time in the same words.
 What was received before and after decides, in whatever order receipts are admitted: out of the spool, from another
 shard or after a rejection they come late. The same words right after each other are one event, a run; with another
-change between them they are two, and a change that is admitted late may so cut a run in two. Changes of one time of
-their own only: words of an earlier time that come again after a later change are a redelivery, however late they are.
+change between them they are two. So a change that is admitted late may cut a run in two, or be the new beginning of
+the run that comes next. Changes of one time of their own only: words of an earlier time that come again after a later
+change are a redelivery, however late they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -34,15 +35,15 @@ class _Link(NamedTuple):
     repeated_bytes: int | None
 
 
-def told_apart(conn: sa.Connection, decisions: list[Decision]) -> list[Decision]:
+def told_apart(conn: sa.Connection, decisions: list[Decision], now: datetime) -> list[Decision]:
     """Give those decisions an id of their own that repeat a change after another one; the others stay.
 
-    The events of runs that were cut in two come at the end.
+    The events of runs that were cut in two come at the end. Events that begin earlier than they did changed `now`.
     """
     changes = [d for d in decisions if d.event and d.event["revises"]]
     if not changes:
         return decisions
-    runs = _Runs(conn, [d.event for d in changes if d.event])
+    runs = _Runs(conn, [d.event for d in changes if d.event], now)
     placed = {d.seq: runs.place(d) for d in sorted(changes, key=lambda d: (_event(d)["received_at"], d.seq))}
     # Only now: what comes later in a batch may lengthen a run, or cut it.
     told = [_as(d, placed[d.seq]) if d.seq in placed else d for d in decisions]
@@ -52,13 +53,15 @@ def told_apart(conn: sa.Connection, decisions: list[Decision]) -> list[Decision]
 class _Runs:
     """The runs of the calls that a batch tells of: those in the store, and those that the batch begins."""
 
-    def __init__(self, conn: sa.Connection, changes: Sequence[_Run]):
+    def __init__(self, conn: sa.Connection, changes: Sequence[_Run], now: datetime):
         self._conn = conn
+        self._now = now
         self._seen = _known(conn, changes)
         self._begun: dict[tuple[str, str], list[_Run]] = {}
         self._told: dict[tuple[str, str], datetime] = {}  # of an event: when the batch told of it last so far
         # Of an event that was made by a cut: its decision without links, and its receipts, the first included.
         self._cut_off: dict[tuple[str, str], tuple[Decision, list[_Link]]] = {}
+        self._led: dict[tuple[str, str], int] = {}  # of an event that begins earlier now: with which receipt
 
     def place(self, decision: Decision) -> _Run:
         """Return the run that a decision belongs to: one of its own, or the one that it tells of again."""
@@ -68,10 +71,11 @@ class _Runs:
         if before is not None and before["content"] == change["content"]:
             self._tell(before, at)
             return before
-        if after is not None and after["content"] == change["content"]:
-            return after
         if before is not None and _told(before) > at:
             self._cut(before, at, decision)
+        elif after is not None and after["content"] == change["content"]:
+            self._lead(after, at, decision.seq)
+            return after
         return self._begin({**change, "told_at": at}, decision.seq)
 
     def _begin(self, run: _Run, seq: int) -> _Run:
@@ -106,8 +110,14 @@ class _Runs:
 
     def _set_told(self, run: _Run, at: datetime) -> None:
         run["told_at"] = at
-        mine = (events.c.tenant_id == run["tenant_id"]) & (events.c.event_id == run["event_id"])
-        self._conn.execute(events.update().where(mine).values(told_at=at))
+        self._conn.execute(events.update().where(_is(run)).values(told_at=at))
+
+    def _lead(self, run: _Run, at: datetime, seq: int) -> None:
+        """Have a run begin earlier. Its first receipt stays the one whose body the others repeat."""
+        self._led.setdefault(_key(run), seq)
+        run.update(told_at=_told(run), received_at=at)
+        told = {"received_at": at, "told_at": run["told_at"], "updated_at": self._now}
+        self._conn.execute(events.update().where(_is(run)).values(told))
 
     def cut(self) -> list[Decision]:
         """Return the events that were made of what was cut off, each with the receipts that tell of it."""
@@ -127,6 +137,8 @@ class _Runs:
         times = {"received_at": first.received_at, "told_at": _told(run)}
         made = self._begin({**run, **_FRESH, **times}, first.seq)
         self._set_told(run, self._last_told(run, at))
+        if run["first_seq"] in {link.seq for link in links}:
+            self._find_first(run)
         job = replace(cutting.job, job_id=made["event_id"], subject=made["event_id"])
         decision = Decision(first.seq, made["source_id"], event=made, job=job, receipt_id=first.receipt_id)
         self._cut_off[_key(made)] = (decision, links)
@@ -155,7 +167,8 @@ class _Runs:
         """Return when a run's words were told last until then."""
         left: datetime | None
         if _key(run) in self._cut_off:
-            left = self._cut_off[_key(run)][1][-1].received_at
+            links = self._cut_off[_key(run)][1]
+            left = links[-1].received_at if links else None
         else:
             latest = sa.select(sa.func.max(receipts.c.received_at)).select_from(_LINKED)
             left = self._conn.execute(latest.where(_of_run(run), receipts.c.received_at <= at)).scalar()
@@ -167,17 +180,44 @@ class _Runs:
 
         Where the first of those that move is one of them, the others repeat that one from now on.
         """
-        bare = [link for link in links if link.repeated_bytes]
+        bare = [link for link in links if link.repeated_bytes and links[0].seq != run["first_seq"]]
         if links[0].repeated_bytes:
             bare = bare[:1]
-        first = sa.select(receipts.c.body).where(receipts.c.seq == run["first_seq"])
-        body = self._conn.execute(first).scalar_one_or_none() if bare else None
-        if body is None:
-            return links
         seqs = {link.seq for link in bare}
+        if not self._give_body(run, seqs):
+            return links
+        return [link._replace(repeated_bytes=None) if link.seq in seqs else link for link in links]
+
+    def _find_first(self, run: _Run) -> None:
+        """Name another first receipt of a run whose own moved: one that repeated its body, so that the others still do.
+
+        Where none is left in the store, the batch has led the run and the receipt that did is the first.
+        """
+        seq = self._led.get(_key(run))
+        # Of a run that was made by a cut nothing is in the store.
+        if self._cut_off.pop(_key(run), None) is None:
+            links = sa.select(event_receipts.c.seq, event_receipts.c.repeated_bytes).where(_of_run(run))
+            left = self._conn.execute(
+                links.order_by(event_receipts.c.repeated_bytes.is_(None), event_receipts.c.seq).limit(1)
+            ).first()
+            if left is not None:
+                seq = left.seq
+                if left.repeated_bytes and self._give_body(run, {seq}):
+                    mine = _of_run(run) & (event_receipts.c.seq == seq)
+                    self._conn.execute(event_receipts.update().where(mine).values(repeated_bytes=None))
+        if seq is not None:
+            run["first_seq"] = seq
+            self._conn.execute(events.update().where(_is(run)).values(first_seq=seq))
+
+    def _give_body(self, run: _Run, seqs: Collection[int]) -> bool:
+        """Give receipts the body of a run's first one; False when there is none to give."""
+        first = sa.select(receipts.c.body).where(receipts.c.seq == run["first_seq"])
+        body = self._conn.execute(first).scalar_one_or_none() if seqs else None
+        if body is None:
+            return False
         self._conn.execute(receipts.update().where(receipts.c.seq.in_(seqs)).values(body=body))
         add_kept(self._conn, {run["tenant_id"]: len(body) * len(seqs)})
-        return [link._replace(repeated_bytes=None) if link.seq in seqs else link for link in links]
+        return True
 
 
 _FRESH = {"call": "", "finished_at": None}
@@ -197,6 +237,10 @@ def _as(decision: Decision, run: _Run) -> Decision:
 
 def _key(run: _Run) -> tuple[str, str]:
     return run["tenant_id"], run["event_id"]
+
+
+def _is(run: _Run) -> sa.ColumnElement[bool]:
+    return sa.and_(events.c.tenant_id == run["tenant_id"], events.c.event_id == run["event_id"])
 
 
 def _of_run(run: _Run) -> sa.ColumnElement[bool]:

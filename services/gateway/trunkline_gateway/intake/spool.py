@@ -1,45 +1,32 @@
-"""The spool: receipts that the store could not take, in an SQLite file of their own, bounded in bytes.
-
-A file that is damaged is set aside, its good rows are saved into a new one, and the gateway goes on. A file that
-cannot be opened at all is tried again; until then the gateway runs without a spool, and says so.
-"""
+"""The spool: receipts that the store could not take, in a log of their own (spool_log.py), bounded in bytes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import UTC, datetime
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from trunkline_runtime.observe.logs import get_logger
-from trunkline_runtime.observe.metrics import counter, gauge
-from trunkline_store import Database
-from trunkline_store.errors import SchemaMismatch, StoreDamaged, StoreError, StoreUnavailable
+from trunkline_runtime.observe.metrics import gauge
+from trunkline_store.appender import row_columns
+from trunkline_store.errors import InvalidValue, StoreError, StoreUnavailable, StoreUnsupported
+from trunkline_store.sqlite.lock import FileLock
+from trunkline_store.types import from_microseconds, to_microseconds
 
-from trunkline_gateway.hooks.deadlines import NotConfirmed
-from trunkline_gateway.intake.spool_rescue import Wreck, finished, set_aside, unfinished
-from trunkline_gateway.intake.spool_rows import (
-    SELECT,
-    WEIGHT,
-    Spooled,
-    metadata,
-    opened,
-    sealed,
-    spooled,
-    weigh,
-)
+from trunkline_gateway.intake.spool_log import Frame, Log
+from trunkline_gateway.schema import receipts
 
 log = get_logger(__name__)
-T = TypeVar("T")
 
 ROWS = gauge("trunkline_spool_rows", "Receipts that wait in the spool for the store.")
 BYTES = gauge("trunkline_spool_bytes", "Bytes of the receipts in the spool.")
-DAMAGED = counter(
-    "trunkline_spool_damaged_total",
-    "Damaged files set aside, and the rows saved from them and seen to be lost in them.",
-    ["what"],
-)
+_COLUMNS = row_columns(receipts)
+Run = Callable[..., Awaitable[Any]]
 
 
 class SpoolUnavailable(StoreUnavailable):
@@ -54,188 +41,178 @@ class SpoolFull(SpoolUnavailable):
     reason = "SPOOL_FULL"
 
 
-class Spool:
-    """The file. Made closed; `care` opens it, and is called now and then to keep it well."""
+class Spooled(NamedTuple):
+    """A receipt in the spool."""
 
-    def __init__(self, path: Path, max_bytes: int, now: Callable[[], datetime] = lambda: datetime.now(UTC)):
-        """`max_bytes` bounds the rows' own bytes; the file is somewhat larger."""
-        self._path = path
+    frame: Frame
+    floor: int  # the store's last receipt before this one was handed to it: if it is there, it stands behind that
+    values: tuple[Any, ...]  # of a row of `receipts`, in the appender's order
+
+    @property
+    def receipt_id(self) -> str:
+        """The receipt's id."""
+        return str(self.values[0])
+
+
+class Spool:
+    """The folder. Made closed; `care` opens it, and is called now and then in case it could not be."""
+
+    def __init__(self, folder: Path, max_bytes: int, run: Run | None = None):
+        """`max_bytes` bounds frames that wait; `run` awaits a function's call, one at a time, in a thread."""
+        self.log = Log(folder)
+        self._folder = folder
         self._max_bytes = max_bytes
-        self._now = now
-        self._db: Database | None = None
+        self._thread = ThreadPoolExecutor(1, "spool")
+        self._run = run or self._in_thread
         self._trouble = "it is not open"
-        self._damage = ""
-        self._bytes = 0
-        self._appends = 0
-        self.rows = 0
-        """Rows in it."""
-        self.set_aside: list[Path] = []
-        """Damaged files since the start, by their last names."""
+        self._coming: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._weight = 0  # of what is not in the log yet
+        self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Receipts in it."""
+        return self.log.rows
 
     @property
     def trouble(self) -> str:
         """Why it takes no receipts now; empty when it does."""
-        return self._trouble or ("it is full" if self._bytes >= self._max_bytes else "")
+        return self._trouble or ("it is full" if self.log.size >= self._max_bytes else "")
 
     def describe(self) -> list[str]:
         """Return lines for an operator; none when there is nothing to say."""
-        lines = [f"spool: {self.rows} receipts, {self._bytes} bytes wait for the store"] if self.rows else []
+        lines = (
+            [f"spool: {self.rows} receipts, {self.log.size} bytes wait for the store"] if self.rows else []
+        )
         if self.trouble:
             lines.append(f"spool: takes no receipts: {self.trouble}")
-        return lines + [f"spool: a damaged file was set aside: {path}" for path in self.set_aside]
+        return lines + [f"spool: a damaged file was set aside: {path}" for path in self.log.set_aside]
 
     def append(self, values: tuple[Any, ...], floor: int) -> asyncio.Future[None]:
-        """Commit one row of `receipts`. Raises, or the future does, SpoolUnavailable, StoreError."""
-        weight = weigh(values)
-        if self._bytes + weight > self._max_bytes:
-            raise SpoolFull(f"the spool holds {self._bytes} bytes of {self._max_bytes}")
-        future = self._opened().appender(spooled).append(sealed(values, floor), weight)
-        self._appends += 1
-        self._count(1, weight)  # before the commit: what is on its way counts too
-        future.add_done_callback(lambda done: self._appended(done, weight))
+        """Write one row of `receipts`; the future is done when it is durable. Raises, or that does, StoreError."""
+        payload = packed(values, floor)
+        if self.log.size + self._weight + len(payload) > self._max_bytes:
+            raise SpoolFull(f"the spool holds {self.log.size} bytes of {self._max_bytes}")
+        if self._trouble:
+            raise SpoolUnavailable(f"there is no spool: {self._trouble}")
+        future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._coming.append((payload, future))
+        self._weight += len(payload)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
         return future
 
-    async def first(self, limit: int, skip: Collection[int]) -> list[Spooled]:
-        """Return the oldest rows but those numbered in `skip`. Raises SpoolUnavailable, also for a damaged row."""
-        settled = not skip and not self._opened().appender(spooled).waiting
-        appends = self._appends
-        passed = ", ".join(str(seq) for seq in skip)
-        raw = await self._read(f"{SELECT} WHERE seq NOT IN ({passed}) ORDER BY seq LIMIT {limit:d}")
-        rows = [row for row in map(opened, raw) if row is not None]
-        if len(rows) < len(raw):
-            self._damage = "a row's checksum is wrong"
-            raise SpoolUnavailable(self._damage)
-        if not raw and settled and appends == self._appends:
-            self._count(-self.rows, -self._bytes)  # rows that were given up and not written after all
-        return rows
+    async def first(self, limit: int, skip: Collection[Frame]) -> list[Spooled]:
+        """Return the oldest receipts but those in `skip`. Raises SpoolUnavailable."""
+        return [unpacked(frame) for frame in await self._do(self.log.first, limit, skip)]
 
-    async def forget(self, rows: Sequence[Spooled]) -> None:
-        """Delete rows that the store holds now. Raises SpoolUnavailable."""
-        statement = spooled.delete().where(spooled.c.seq.in_([row.seq for row in rows]))
-        await self._guarded(self._opened().write(lambda conn: conn.execute(statement).rowcount))
-        self._count(-len(rows), -sum(weigh(row.values) for row in rows))
+    async def forget(self, rows: Collection[Spooled]) -> None:
+        """Let go of receipts that the store holds now. Raises SpoolUnavailable."""
+        await self._do(self.log.forget, [row.frame for row in rows])
 
     async def floors(self) -> dict[str, int]:
         """Return the floor of every receipt in it, by the receipt's id. Raises SpoolUnavailable."""
-        raw = await self._read("SELECT CAST(receipt_id AS BLOB), CAST(floor AS BLOB) FROM receipts")
-        # A damaged row is found by its checksum when its turn comes.
-        return {(row[0] or b"").decode("ascii", "replace"): _number(row[1]) for row in raw}
+
+        def read() -> dict[str, int]:
+            facts = (json.loads(payload.partition(b"\n")[0]) for payload in self.log.payloads())
+            return {fact["receipt_id"]: fact["floor"] for fact in facts}
+
+        floors: dict[str, int] = await self._do(read)
+        return floors
 
     async def care(self) -> bool:
-        """Open the file, or set it aside and save its rows, where that is due.
+        """Open it where that is due; True when it was, so that it may hold what this object did not append.
 
-        True when there may be rows that were not appended by this object. Raises StoreLocked when another gateway
-        uses the file, which two must not share.
+        Raises StoreLocked when another gateway uses the folder, StoreUnsupported for the file of an earlier release.
         """
-        if self._db is not None and not self._damage:
+        if not self._trouble:
             return False
         try:
-            if not self._damage:
-                await self._open()
-            if self._damage:
-                await self._replace()
-                await self._open()
-            for aside in await asyncio.to_thread(unfinished, self._path):
-                await self._rescue(aside)
+            await self._run(_make_room, self._folder)
+            await self._run(self.log.open)
         except (StoreUnavailable, OSError) as error:
             if self._trouble != str(error):
-                log.warning("spool_not_open", path=str(self._path), error=str(error))
+                log.warning("spool_not_open", path=str(self._folder), error=str(error))
             self._trouble = str(error)
-        return self._db is not None
+            return False
+        self._trouble = ""
+        self._tell()
+        return True
 
     async def close(self) -> None:
-        """Close the file; what is in it waits for the next start."""
-        db, self._db = self._db, None
+        """Close it; what is in it waits for the next start."""
         self._trouble = "it is closed"
-        if db is not None:
-            await db.close()
+        if self._writer is not None:
+            await self._writer
+        await self._run(self.log.close)
+        self._thread.shutdown(wait=False)
 
-    async def _open(self) -> None:
-        """Open the file; a damaged one is not opened, but said to be so."""
+    async def _write(self) -> None:
+        while self._coming:
+            group, self._coming = self._coming, []
+            error: Exception | None = None
+            try:
+                await self._do(self.log.append, [payload for payload, _ in group])
+            except StoreError as failed:
+                error = StoreUnavailable(str(failed))
+            self._weight -= sum(len(payload) for payload, _ in group)
+            for future in (future for _, future in group if not future.done()):
+                future.set_exception(error) if error else future.set_result(None)
+
+    async def _do(self, work: Callable[..., Any], *given: Any) -> Any:
         try:
-            db = await Database.open(f"sqlite:///{self._path}", metadata, readers=1)
-        except StoreDamaged as error:
-            self._damage = str(error)
-            return
-        query = f"SELECT count(*), coalesce(sum({WEIGHT}), 0) FROM receipts"  # noqa: S608 -- names of ours
-        try:
-            count, size = await self._guarded(db.read(lambda conn: conn.exec_driver_sql(query).one()))
-        except StoreError:
-            await _close(db)
-            if not self._damage:
-                raise
-            return
-        self._db, self._trouble, self._damage = db, "", ""
-        self._count(count - self.rows, size - self._bytes)
+            return await self._run(work, *given)
+        except OSError as error:
+            raise SpoolUnavailable(f"the spool: {error.strerror or error}") from error
+        finally:
+            self._tell()
 
-    async def _replace(self) -> None:
-        """Put a damaged file out of the way."""
-        db, self._db = self._db, None
-        self._trouble = f"it is damaged: {self._damage}"
-        if db is not None:
-            await _close(db)
-        aside = await asyncio.to_thread(set_aside, self._path, self._now())
-        log.error("spool_damaged", why=self._damage, file=str(aside))
-        DAMAGED.labels("file").inc()
-        self._damage = ""
+    async def _in_thread(self, work: Callable[..., Any], *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
 
-    async def _rescue(self, aside: Path) -> None:
-        """Save what is good in a file that was set aside; rows that an earlier rescue saved are passed over."""
-        known = set(await self.floors())
-        wreck = Wreck(aside)
-        batches = wreck.rows()
-        saved = 0
-        while (rows := await asyncio.to_thread(next, batches, None)) is not None:
-            new = {row.receipt_id: row for row in rows if row.receipt_id not in known}
-            known.update(new)
-            appender = self._opened().appender(spooled)
-            await asyncio.gather(*(appender.append(sealed(r.values, r.floor)) for r in new.values()))
-            self._count(len(new), sum(weigh(row.values) for row in new.values()))
-            saved += len(new)
-        kept = await asyncio.to_thread(finished, aside)
-        self.set_aside.append(kept)
-        DAMAGED.labels("row_saved").inc(saved)
-        DAMAGED.labels("row_lost").inc(wreck.lost)
-        log.error("spool_rescued", file=str(kept), saved=saved, lost=wreck.lost)
-
-    async def _read(self, query: str) -> list[Sequence[Any]]:
-        return await self._guarded(self._opened().read(lambda conn: list(conn.exec_driver_sql(query))))
-
-    async def _guarded(self, work: Awaitable[T]) -> T:
-        """Await, and take note of an error that says that the file is not what it should be."""
-        try:
-            return await work
-        except StoreError as error:
-            if isinstance(error, StoreDamaged | SchemaMismatch) or type(error) is StoreError:
-                self._damage = str(error)
-            raise SpoolUnavailable(f"the spool: {error}") from error
-
-    def _opened(self) -> Database:
-        if self._db is None or self._damage:
-            raise SpoolUnavailable(f"there is no spool: {self._damage or self._trouble}")
-        return self._db
-
-    def _appended(self, done: asyncio.Future[None], weight: int) -> None:
-        error = None if done.cancelled() else done.exception()
-        if isinstance(error, StoreDamaged):
-            self._damage = str(error)
-        if error is not None and not isinstance(error, NotConfirmed):  # which may be written all the same
-            self._count(-1, -weight)
-
-    def _count(self, rows: int, size: int) -> None:
-        self.rows += rows
-        self._bytes += size
-        ROWS.set(self.rows)
-        BYTES.set(self._bytes)
+    def _tell(self) -> None:
+        ROWS.set(self.log.rows)
+        BYTES.set(self.log.size)
 
 
-async def _close(db: Database) -> None:
-    """Close a file that may be past closing well."""
+def packed(values: tuple[Any, ...], floor: int) -> bytes:
+    """Return a receipt as a frame holds it: a line of JSON, the headers, the body. Raises InvalidValue."""
+    facts = dict(zip(_COLUMNS, values, strict=True)) | {"floor": floor}
+    headers, body = facts.pop("headers"), facts.pop("body")
+    facts |= {"headers": len(headers), "received_at": to_microseconds(facts["received_at"])}
     try:
-        await db.close()
-    except Exception as error:
-        log.warning("spool_not_closed", error=str(error))
+        return b"%b\n%b%b" % (json.dumps(facts, ensure_ascii=False).encode(), headers, body)
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"a receipt with a lone surrogate: {error}") from None
 
 
-def _number(raw: bytes | None) -> int:
-    return int(raw) if raw and raw.isdigit() else 0
+def unpacked(frame: Frame) -> Spooled:
+    """Return the receipt that a frame holds."""
+    line, _, rest = frame.payload.partition(b"\n")
+    facts = json.loads(line)
+    headers, body = rest[: facts["headers"]], rest[facts["headers"] :]
+    facts |= {"headers": headers, "body": body, "received_at": from_microseconds(facts["received_at"])}
+    return Spooled(frame, facts["floor"], tuple(facts[name] for name in _COLUMNS))
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the SQLite spool that an earlier release left here, if it is empty. Raises StoreUnsupported if not."""
+    if not folder.is_file():
+        return
+    with ExitStack() as stack:
+        stack.callback(FileLock(folder).release)
+        try:
+            with closing(sqlite3.connect(f"{folder.absolute().as_uri()}?mode=rw", uri=True)) as old:
+                (rows,) = old.execute("SELECT count(*) FROM receipts").fetchone()
+        except sqlite3.Error as error:
+            raise StoreUnsupported(
+                f"{folder} must be a folder, and is a file: move it away ({error})"
+            ) from None
+        if rows or list(folder.parent.glob(f"{folder.name}.rescuing-*")):
+            raise StoreUnsupported(
+                f"{folder} is the spool of an earlier release and holds {rows} receipts: "
+                "run that release until its trunkline_spool_rows is 0, then start this one"
+            )
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{folder}{suffix}").unlink(missing_ok=True)

@@ -37,7 +37,7 @@ async def standing_by(
         async with answering(config.http_address, why) as ready:
             yield ready
         return
-    spool = Spool(config.spool_file(), config.spool_max_bytes)
+    spool = Spool(config.spool_folder(), config.spool_max_bytes)
     inbox = StandbyInbox(spool, config.confirm_seconds)
     # Nothing is looked at before the store is there: its own limits bound what is spooled until then.
     limits = Limits.of(config, asyncio.get_running_loop().time)

@@ -12,13 +12,12 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline.tenant.v1.call_service_pb2 import RecordCallStateRequest
 from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 
-from trunkline_gateway.jobs.burials import Burials, buried_state, call_of
+from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
 from trunkline_gateway.schema import events, jobs, receipts
@@ -58,10 +57,6 @@ _TELL = Hot(
 )
 
 
-async def _nobody(request: RecordCallStateRequest) -> None:
-    """Tell nobody."""
-
-
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """The servicer. `jobs_ready` wakes waiting claims; nothing but the store is needed for correctness."""
 
@@ -70,15 +65,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         db: Database,
         queue: Queue,
         shares: Shares,
-        burials: Burials | None = None,
         pace: Pace = MACHINE,
     ):
-        """Take the store, its queue, who is given how much of it, and what tells calls of jobs that claims bury.
+        """Take the store, its queue, and who is given how much of it.
 
         Intervals: `jobs.look`, at which a waiting claim looks for jobs that became due by time alone.
         """
         self._look_seconds = pace.interval("jobs.look", _LOOK_SECONDS)
-        self.burials = burials or Burials(_nobody)
         self._db = db
         self._queue = queue
         self._shares = shares
@@ -126,8 +119,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             self._ready.clear()
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
             caps = self._shares.caps()
-            jobs, capped, buried = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
-            self.burials.add(buried)
+            jobs, capped, more = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
             if jobs:
                 self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
                 if len(jobs) == request.limit:
@@ -137,6 +129,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             left = deadline - loop.time()
             if left <= 0:
                 break
+            if more:  # in a transaction of its own: others write in between
+                continue
             try:
                 await asyncio.wait_for(self._ready.wait(), min(left, self._look_seconds))
             except TimeoutError:
@@ -145,15 +139,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
 
     def _claim(
         self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
-    ) -> tuple[list[pb.Job], set[str], list[RecordCallStateRequest]]:
-        """Return the jobs, the tenants that were passed over for their cap, and what calls of buried jobs are told."""
-        told: list[RecordCallStateRequest] = []
+    ) -> tuple[list[pb.Job], set[str], bool]:
+        """Return the jobs, the tenants that were passed over for their cap, and whether to claim again at once.
+
+        A claim that dead jobs filled is made again, in this transaction for as long as Tries allows, then in another.
+        """
+        tries = Tries(_most_attempts)
         while True:
             capped: set[str] = set()
-            jobs, buried = self._lease(conn, request, caps, capped, told)
-            if jobs or not buried:
-                return jobs, capped, told
-            # What was buried filled the claim, and others may be due.
+            buried = len(tries.given_up)
+            jobs = self._lease(conn, request, caps, capped, tries)
+            if jobs or len(tries.given_up) == buried:
+                return jobs, capped, False
+            if tries.spent:
+                return [], capped, True
 
     def _lease(
         self,
@@ -161,11 +160,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         request: pb.ClaimJobsRequest,
         caps: Mapping[int, int],
         capped: set[str],
-        told: list[RecordCallStateRequest],
-    ) -> tuple[list[pb.Job], int]:
-        """Return the jobs that were leased, and how many were buried in place of that."""
+        tries: Tries,
+    ) -> list[pb.Job]:
+        """Return the jobs that were leased; `tries` is told what was buried in place of that."""
         lease = request.lease.ToTimedelta().total_seconds()
-        tries = Tries(_most_attempts)
+        buried = len(tries.given_up)
         jobs = self._queue.claim(
             conn,
             request.worker,
@@ -177,25 +176,22 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             load=_LOAD,
             tries=tries,
         )
-        for ended in tries.given_up:
+        for ended in tries.given_up[buried:]:
             _tell_event(conn, ended, finished=False)
-            _add(told, ended, ended.lease_token, str(ended.error.get("message", "")))
-        buried = len(tries.given_up)
         if not jobs:
-            return [], buried
+            return []
         about = {"tenants": list({job.tenant_id for job in jobs}), "events": [job.subject for job in jobs]}
         rows = {(row["tenant_id"], row["event_id"]): row for row in _ABOUT.all(conn, about)}
         given = []
         for job in jobs:
             row = rows.get((job.tenant_id, job.subject))
             if row is None:  # such a job must not fail the claim of all the others, for ever
-                ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE)
+                ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE, untold=True)
                 _tell_event(conn, ended, finished=False)
-                _add(told, ended, job.lease_token, _GONE["message"])
-                buried += 1
+                tries.given_up.append(ended)
             else:
                 given.append(_job(job, row))
-        return given, buried
+        return given
 
     async def RenewLeases(
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -298,12 +294,6 @@ def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
     finish = job.at if finished else None
     about = {"tenant": job.tenant_id, "event": job.subject}
     _TELL.run(conn, {**about, "new_call": call, "new_finished": finish, "new_updated": job.at})
-
-
-def _add(told: list[RecordCallStateRequest], job: Ended, lease_token: int, reason: str) -> None:
-    state = buried_state(job.tenant_id, job.subject, job.checkpoint, lease_token, reason)
-    if state is not None:
-        told.append(state)
 
 
 def _job(job: Job, row: Row) -> pb.Job:

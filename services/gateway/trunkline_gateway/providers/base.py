@@ -129,3 +129,7 @@ class Malformed(Exception):
 
 class Rejected(Exception):
     """The signature is wrong or missing; the text says which, without any secret."""
+
+
+class TooLarge(Rejected):
+    """The body is too large to be looked at by somebody who has not shown a signature; the text names the bound."""

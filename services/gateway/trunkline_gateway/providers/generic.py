@@ -13,6 +13,7 @@ from trunkline_gateway.providers import mapped
 from trunkline_gateway.providers.base import Delivery, Identity, Rejected, Source
 from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.signing import (
+    PARTS_MOST,
     base64_hmac,
     formed_key,
     hmac_digest,
@@ -23,7 +24,6 @@ from trunkline_gateway.providers.signing import (
 
 _DEFAULT_TOLERANCE_SECONDS = 300.0
 _PLANS_MOST = 16_384
-_PARTS_MOST = 32  # of one header
 _BETWEEN = bytes.maketrans(b",;", b"  ")
 _HASHES = {
     source_pb2.HASH_ALGORITHM_UNSPECIFIED: "sha256",
@@ -55,6 +55,7 @@ class GenericHmac(mapped.Mapped):
     """The rules that a source's HmacOptions state."""
 
     resends = False
+    form_bytes = 0
     identity_headers: tuple[str, ...] = ()
 
     def __init__(self) -> None:
@@ -109,7 +110,7 @@ def _read(plan: _Plan, given: bytes) -> tuple[list[bytes], str | None]:
     whole = given[len(plan.prefix) :] if given.startswith(plan.prefix) else None
     if whole is not None:  # a prefix may hold a space, as `HMAC-SHA256 ` does
         given = whole
-    for place, part in enumerate(given.translate(_BETWEEN).split()[:_PARTS_MOST]):
+    for place, part in enumerate(given.translate(_BETWEEN).split(maxsplit=PARTS_MOST)[:PARTS_MOST]):
         if plan.time_prefix and part.startswith(plan.time_prefix):
             stamp = part[len(plan.time_prefix) :].decode("ascii")
         elif part.startswith(plan.prefix):

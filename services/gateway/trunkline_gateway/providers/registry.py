@@ -19,6 +19,8 @@ class Adapter(Protocol):
 
     resends: bool
     """Whether its senders are known to send again what was answered 429."""
+    form_bytes: int
+    """The largest form, in bytes, of a provider that signs a form's fields; 0 where the bytes alone are signed."""
     identity_headers: tuple[str, ...]
     """The headers that `identify` reads, lower-case: who keeps a verified delivery keeps these too."""
 

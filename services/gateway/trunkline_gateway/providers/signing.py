@@ -21,6 +21,8 @@ _PREPARED_MOST = 16_384
 # The most that hashlib hashes without letting go of the interpreter, and from where on it should: 50 microseconds.
 _PIECE = 2047
 _LET_GO = 64 << 10
+PARTS_MOST = 32
+"""Of a header that holds several signatures: no sender rotates more secrets, and a stranger's could hold thousands."""
 _URL_SAFE = str.maketrans("-_", "+/")
 
 

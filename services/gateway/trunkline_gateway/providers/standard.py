@@ -12,6 +12,7 @@ from trunkline_gateway.providers.base import Delivery, Identity, Malformed, Reje
 from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.scalars import clean
 from trunkline_gateway.providers.signing import (
+    PARTS_MOST,
     base64_hmac,
     formed_key,
     signature_bytes,
@@ -26,6 +27,7 @@ class StandardWebhooks(mapped.Mapped):
     """The rules of standardwebhooks.com, and the same under the names that Svix gives the headers."""
 
     resends = True
+    form_bytes = 0
     identity_headers: tuple[str, ...] = ("webhook-id", "svix-id")
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:
@@ -45,7 +47,9 @@ class StandardWebhooks(mapped.Mapped):
         if not message_id:
             raise Rejected(f"the header {family}-id is missing")
         message = f"{message_id}.{sent}.".encode("latin-1", "replace") + delivery.body
-        signatures = [part[3:] for part in given.split(b" ") if part.startswith(b"v1,")]
+        signatures = [
+            part[3:] for part in given.split(b" ", PARTS_MOST)[:PARTS_MOST] if part.startswith(b"v1,")
+        ]
         form = source.secret_form or source_pb2.SECRET_FORM_BASE64
         for secret in usable(source.secrets, delivery.received):
             expected = base64_hmac(formed_key(secret, form), message, "sha256")

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.columns import Filter, by_enum, by_id, conditions
 from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.api.times import utc
 from trunkline_runtime.errors import InvalidArgument, NotFound
@@ -20,7 +21,6 @@ from trunkline_store.records.keyset import Page
 from trunkline_tenant.calls import call_events, facts, record
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
-from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import call_aliases, calls
 
 _MOST_ID = 256
@@ -29,10 +29,6 @@ _COLUMNS = [calls.c[name] for name in call_rows.SHOWN]
 _NUMBERS = ("caller_number", "tracking_number", "business_number")
 # Names of other resources that an event may state: of the same tenant, like the call.
 _NAMES = ("source", "recording", "transcript", "analysis")
-
-
-def _bare_source(value: Value) -> str:
-    return str(value).rpartition("/")[2]
 
 
 def _number(value: Value) -> str:
@@ -47,7 +43,7 @@ FILTERS = {
     "lead_score": Filter(FieldType.INTEGER, calls.c.lead_score),
     "kind": by_enum("kind", calls.c.kind, provider_pb2.ConversationKind, "CONVERSATION_KIND_"),
     "provider": by_enum("provider", calls.c.provider, provider_pb2.Provider, "PROVIDER_"),
-    "source": Filter(FieldType.STRING, calls.c.source_id, _bare_source),
+    "source": by_id(calls.c.source_id),
     "caller_number": Filter(FieldType.STRING, calls.c.caller_number, _number),
     "start_time": Filter(FieldType.TIMESTAMP, calls.c.start_time),
     "state": by_enum("state", calls.c.state, call_pb2.CallState, "CALL_STATE_"),
@@ -111,10 +107,9 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         self, request: call_service_pb2.ListCallsRequest, context: object
     ) -> call_service_pb2.ListCallsResponse:
         """List a tenant's calls by the time they began."""
-        rows, token = await self._db.read(page_of(request).fetch, staleness=self._staleness)
-        return call_service_pb2.ListCallsResponse(
-            calls=[call_rows.shown(row._mapping) for row in rows], next_page_token=token
-        )
+        read = page_of(request).made(lambda row: call_rows.shown(row._mapping))
+        shown, token = await self._db.scan(read, staleness=self._staleness)
+        return call_service_pb2.ListCallsResponse(calls=shown, next_page_token=token)
 
 
 def page_of(request: call_service_pb2.ListCallsRequest) -> Page:

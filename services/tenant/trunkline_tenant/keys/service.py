@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,8 @@ from trunkline_tenant.tenants import rows as tenant_rows
 PREFIX = "tl_"
 OPERATOR_PREFIX = "tl_op_"
 _SECRET_BYTES = 32
+# For so long the holder of a revoked key is told that it was revoked; after that, nobody holds it.
+_REVOKED_KEPT = timedelta(days=30)
 
 
 class LocalAuthenticator:
@@ -50,8 +52,12 @@ class LocalAuthenticator:
         known = bytes(row["secret_hash"]) if row is not None else bytes(hashlib.sha256().digest_size)
         if not hmac.compare_digest(_hash(secret), known) or row is None:
             raise _nobody()
+        # Whoever gets here has proved to hold the key, and is told what became of it.
+        if row["revoke_time"] is not None:
+            raise Unauthenticated("the API key was revoked; use another key", reason="KEY_REVOKED")
         if is_over(row["expire_time"], self._db.clock.now()):
-            raise Unauthenticated("the API key has expired", reason="API_KEY_EXPIRED")
+            when = row["expire_time"].isoformat(timespec="seconds").replace("+00:00", "Z")
+            raise Unauthenticated(f"the API key expired at {when}; use another key", reason="KEY_EXPIRED")
         if row["tenant_state"] != tenant_pb2.TENANT_STATE_ACTIVE:
             raise Unauthenticated("the tenant is suspended", reason="TENANT_SUSPENDED")
         return Caller(CallerKind.API_KEY, tenant=row["tenant_id"], role=Role(row["role"]), key_id=key_id)
@@ -86,14 +92,21 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         key.key = f"{key.prefix}_{secret}"
         return key
 
+    async def GetApiKey(
+        self, request: api_key_service_pb2.GetApiKeyRequest, context: object
+    ) -> api_key_pb2.ApiKey:
+        """Show a key's facts, without the key itself."""
+        ids = resources.parse("tenants/{tenant}/apiKeys/{api_key}", request.name)
+        return shown(await self._db.read(lambda conn: _load(conn, ids["tenant"], ids["api_key"])))
+
     async def ListApiKeys(
         self, request: api_key_service_pb2.ListApiKeysRequest, context: object
     ) -> api_key_service_pb2.ListApiKeysResponse:
         """List a tenant's keys by id, without the keys themselves."""
         tenant = resources.tenant_of(request.parent, field="parent")
-        select = sa.select(api_keys).where(api_keys.c.tenant_id == tenant)
+        select = sa.select(api_keys).where(api_keys.c.tenant_id == tenant, api_keys.c.revoke_time.is_(None))
         page = Page(select, [api_keys.c.key_id], paging.place_of(request, "ListApiKeys", tenant))
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         return api_key_service_pb2.ListApiKeysResponse(
             api_keys=[shown(row._mapping) for row in rows], next_page_token=token
         )
@@ -103,7 +116,8 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
     ) -> empty_pb2.Empty:
         """Revoke a key."""
         ids = resources.parse("tenants/{tenant}/apiKeys/{api_key}", request.name)
-        await self._db.write(lambda conn: _delete(conn, ids["tenant"], ids["api_key"]))
+        now = self._db.clock.now()
+        await self._db.write(lambda conn: _revoke(conn, ids["tenant"], ids["api_key"], now))
         return empty_pb2.Empty()
 
     async def Authenticate(
@@ -153,12 +167,24 @@ def _insert(conn: Connection, row: Mapping[Any, Any]) -> None:
     conn.execute(sa.insert(api_keys).values(**row))
 
 
-def _delete(conn: Connection, tenant: str, key_id: str) -> None:
-    gone = conn.execute(
-        sa.delete(api_keys).where(api_keys.c.tenant_id == tenant, api_keys.c.key_id == key_id)
-    )
+def _load(conn: Connection, tenant: str, key_id: str) -> Mapping[Any, Any]:
+    row = conn.execute(sa.select(api_keys).where(*_works(tenant, key_id))).mappings().first()
+    if row is None:
+        raise NotFound(f"tenants/{tenant}/apiKeys/{key_id}")
+    return row
+
+
+def _revoke(conn: Connection, tenant: str, key_id: str, now: datetime) -> None:
+    gone = conn.execute(sa.update(api_keys).where(*_works(tenant, key_id)).values(revoke_time=now))
     if gone.rowcount == 0:
         raise NotFound(f"tenants/{tenant}/apiKeys/{key_id}")
+    old = now - _REVOKED_KEPT
+    conn.execute(sa.delete(api_keys).where(api_keys.c.tenant_id == tenant, api_keys.c.revoke_time < old))
+
+
+def _works(tenant: str, key_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    key = api_keys.c
+    return key.tenant_id == tenant, key.key_id == key_id, key.revoke_time.is_(None)
 
 
 def _find(conn: Connection, key_id: str) -> Mapping[Any, Any] | None:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2
 from trunkline.tenant.v1 import lead_pb2, lead_service_pb2, lead_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
+from trunkline_runtime.api.columns import Filter, by_enum, conditions
 from trunkline_runtime.api.filters import FieldType, Value
 from trunkline_runtime.errors import NotFound
 from trunkline_store import Database
@@ -16,7 +17,6 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.leads import rows as lead_rows
-from trunkline_tenant.lists import Filter, by_enum, conditions
 from trunkline_tenant.schema import leads
 
 
@@ -55,10 +55,9 @@ class LeadService(lead_service_pb2_grpc.LeadServiceServicer):
             place=paging.place_of(request, "ListLeads", tenant, request.filter),
             descending=True,
         )
-        rows, token = await self._db.read(page.fetch, staleness=self._staleness)
-        return lead_service_pb2.ListLeadsResponse(
-            leads=[lead_rows.shown(row._mapping) for row in rows], next_page_token=token
-        )
+        read = page.made(lambda row: lead_rows.shown(row._mapping))
+        shown, token = await self._db.scan(read, staleness=self._staleness)
+        return lead_service_pb2.ListLeadsResponse(leads=shown, next_page_token=token)
 
 
 def _get(conn: Connection, tenant: str, lead: str) -> lead_pb2.Lead:

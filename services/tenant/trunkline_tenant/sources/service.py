@@ -73,7 +73,7 @@ class SourceService(source_service_pb2_grpc.SourceServiceServicer):
         if tenant != resources.WILDCARD:
             select, key = select.where(sources.c.tenant_id == tenant), [sources.c.source_id]
         page = Page(select, key, paging.place_of(request, "ListSources", tenant))
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         return source_service_pb2.ListSourcesResponse(
             sources=[source_rows.shown(row._mapping) for row in rows], next_page_token=token
         )

@@ -61,7 +61,7 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
             select = select.where(tenants.c.tenant_id == confined)
         place = paging.place_of(request, "ListTenants", confined or "")
         page = Page(select, [tenants.c.tenant_id], place)
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         return tenant_service_pb2.ListTenantsResponse(
             tenants=[shown(row._mapping) for row in rows], next_page_token=token
         )
@@ -98,7 +98,7 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         """List what is left of deleted tenants, to the gateway."""
         select = sa.select(tenants).where(tenants.c.state == tenant_pb2.TENANT_STATE_DELETED)
         page = Page(select, [tenants.c.tenant_id], paging.place_of(request, "ListTombstones"))
-        rows, token = await self._db.read(page.fetch)
+        rows, token = await self._db.scan(page.fetch)
         answer = tenant_service_pb2.ListTombstonesResponse(next_page_token=token)
         for row in rows:
             answer.tombstones.add(

@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\"\x80\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x81\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc8\x03\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\"\x80\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc8\x03\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['CreateTranscript']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['CreateTranscript']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/{parent=tenants/*}/transcripts:\001*'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['GetTranscript']._loaded_options = None
@@ -63,9 +65,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRANSCRIPTREQUEST']._serialized_start=619
   _globals['_GETTRANSCRIPTREQUEST']._serialized_end=721
   _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=724
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=853
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=855
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=958
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=961
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=1417
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=879
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=881
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=984
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=987
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=1443
 # @@protoc_insertion_point(module_scope)

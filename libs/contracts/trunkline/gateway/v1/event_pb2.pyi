@@ -70,8 +70,12 @@ class _ReceiptStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReceiptS
     RECEIPT_STATE_EVENT: _ReceiptState.ValueType  # 2
     """The receipt belongs to an event."""
     RECEIPT_STATE_REJECTED: _ReceiptState.ValueType  # 3
-    """The receipt became no event. Either a later check found the signature wrong and the request is now a rejection, or
-    the gateway could not write the receipt as an event.
+    """The receipt became no event. A later check found the signature wrong, or found no source, and the request is now a
+    rejection.
+    """
+    RECEIPT_STATE_SET_ASIDE: _ReceiptState.ValueType  # 4
+    """The receipt became no event, because the gateway could not write it as one. The gateway logs this as
+    `receipt_set_aside`. The receipt can still be looked up.
     """
 
 class ReceiptState(_ReceiptState, metaclass=_ReceiptStateEnumTypeWrapper):
@@ -84,8 +88,12 @@ RECEIPT_STATE_WAITING: ReceiptState.ValueType  # 1
 RECEIPT_STATE_EVENT: ReceiptState.ValueType  # 2
 """The receipt belongs to an event."""
 RECEIPT_STATE_REJECTED: ReceiptState.ValueType  # 3
-"""The receipt became no event. Either a later check found the signature wrong and the request is now a rejection, or
-the gateway could not write the receipt as an event.
+"""The receipt became no event. A later check found the signature wrong, or found no source, and the request is now a
+rejection.
+"""
+RECEIPT_STATE_SET_ASIDE: ReceiptState.ValueType  # 4
+"""The receipt became no event, because the gateway could not write it as one. The gateway logs this as
+`receipt_set_aside`. The receipt can still be looked up.
 """
 Global___ReceiptState: _TypeAlias = ReceiptState  # noqa: Y015
 
@@ -293,7 +301,7 @@ class Receipt(_message.Message):
     """The result of the signature check."""
     name: _builtins.str
     """The resource name, `tenants/{tenant}/receipts/{receipt_id}`. This and the following fields are only on
-    GetReceipt.
+    GetReceipt and ListReceipts.
     """
     source: _builtins.str
     """`tenants/{tenant}/sources/{source}` that the request was posted to."""

@@ -30,7 +30,7 @@ from trunkline.gateway.v1 import event_pb2 as trunkline_dot_gateway_dot_v1_dot_e
 from trunkline.gateway.v1 import replay_pb2 as trunkline_dot_gateway_dot_v1_dot_replay__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trunkline/gateway/v1/event_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a trunkline/gateway/v1/event.proto\x1a!trunkline/gateway/v1/replay.proto\"\x95\x01\n\x0fGetEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\x12\x37\n\x04view\x18\x02 \x01(\x0e\x32\x1f.trunkline.gateway.v1.EventViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x94\x02\n\x11ListEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12|\n\x08order_by\x18\x05 \x01(\tBj\xbaHgreR\x00R\x11receive_time descR\x0creceive_timeR\x10receive_time ascR\x10update_time descR\x0bupdate_timeR\x0fupdate_time asc\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x15ListRejectionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x16ListRejectionsResponse\x12\x33\n\nrejections\x18\x01 \x03(\x0b\x32\x1f.trunkline.gateway.v1.Rejection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x16ListDeadLettersRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"_\n\x17ListDeadLettersResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x12ReplayEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12$\n\ngeneration\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00H\x00\x88\x01\x01\x42\r\n\x0b_generation\"\xd7\x01\n\x13ReplayEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\x33\n\x0frate_per_second\x18\x05 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00@\x8f@){\x14\xaeG\xe1z\x84?\xd8\x01\x01\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"^\n\x10GetReplayRequest\x12J\n\x04name\x18\x01 \x01(\tB<\xe2\x41\x01\x02\xbaH5r321^tenants/[a-z0-9-]{2,40}/replays/[a-z0-9-]{2,40}$\"g\n\x16\x41\x63\x63\x65ptRejectionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$\"-\n\x17\x41\x63\x63\x65ptRejectionResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"z\n\x17\x41\x63\x63\x65ptRejectionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"J\n\x18\x41\x63\x63\x65ptRejectionsResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x16\n\x0erejected_count\x18\x02 \x01(\x05\"y\n\x12PurgeEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1e\n\x06\x66ilter\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"N\n\x13PurgeEventsResponse\x12\x13\n\x0bpurge_count\x18\x01 \x01(\x03\x12\x14\n\x0cpurge_sample\x18\x02 \x03(\t\x12\x0c\n\x04more\x18\x03 \x01(\x08\"`\n\x11GetReceiptRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/receipts/[a-z0-9-]{2,40}$\"_\n\x12\x43\x61ncelEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\"g\n\x16\x44\x65leteRejectionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$\"}\n\x12ListReplaysRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListReplaysResponse\x12-\n\x07replays\x18\x01 \x03(\x0b\x32\x1c.trunkline.gateway.v1.Replay\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*R\n\tEventView\x12\x1a\n\x16\x45VENT_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_VIEW_BASIC\x10\x01\x12\x13\n\x0f\x45VENT_VIEW_FULL\x10\x02\x32\xcf\x0f\n\x0c\x45ventService\x12u\n\x08GetEvent\x12%.trunkline.gateway.v1.GetEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/events/*}\x12\x86\x01\n\nListEvents\x12\'.trunkline.gateway.v1.ListEventsRequest\x1a(.trunkline.gateway.v1.ListEventsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/events\x12}\n\nGetReceipt\x12\'.trunkline.gateway.v1.GetReceiptRequest\x1a\x1d.trunkline.gateway.v1.Receipt\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/receipts/*}\x12\x96\x01\n\x0eListRejections\x12+.trunkline.gateway.v1.ListRejectionsRequest\x1a,.trunkline.gateway.v1.ListRejectionsResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=tenants/*}/rejections\x12\x9a\x01\n\x0fListDeadLetters\x12,.trunkline.gateway.v1.ListDeadLettersRequest\x1a-.trunkline.gateway.v1.ListDeadLettersResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/deadLetters\x12\x85\x01\n\x0bReplayEvent\x12(.trunkline.gateway.v1.ReplayEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"/\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/events/*}:replay:\x01*\x12\x88\x01\n\x0cReplayEvents\x12).trunkline.gateway.v1.ReplayEventsRequest\x1a\x1c.trunkline.gateway.v1.Replay\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=tenants/*}/events:replay:\x01*\x12y\n\tGetReplay\x12&.trunkline.gateway.v1.GetReplayRequest\x1a\x1c.trunkline.gateway.v1.Replay\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/replays/*}\x12\x8a\x01\n\x0bListReplays\x12(.trunkline.gateway.v1.ListReplaysRequest\x1a).trunkline.gateway.v1.ListReplaysResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/replays\x12\x85\x01\n\x0b\x43\x61ncelEvent\x12(.trunkline.gateway.v1.CancelEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"/\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/events/*}:cancel:\x01*\x12\x82\x01\n\x0f\x44\x65leteRejection\x12,.trunkline.gateway.v1.DeleteRejectionRequest\x1a\x16.google.protobuf.Empty\")\x82\xd3\xe4\x93\x02#*!/v1/{name=tenants/*/rejections/*}\x12\xa3\x01\n\x0f\x41\x63\x63\x65ptRejection\x12,.trunkline.gateway.v1.AcceptRejectionRequest\x1a-.trunkline.gateway.v1.AcceptRejectionResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{name=tenants/*/rejections/*}:accept:\x01*\x12\xa6\x01\n\x10\x41\x63\x63\x65ptRejections\x12-.trunkline.gateway.v1.AcceptRejectionsRequest\x1a..trunkline.gateway.v1.AcceptRejectionsResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{parent=tenants/*}/rejections:accept:\x01*\x12\x92\x01\n\x0bPurgeEvents\x12(.trunkline.gateway.v1.PurgeEventsRequest\x1a).trunkline.gateway.v1.PurgeEventsResponse\".\x82\xd3\xe4\x93\x02(\"#/v1/{parent=tenants/*}/events:purge:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(trunkline/gateway/v1/event_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a trunkline/gateway/v1/event.proto\x1a!trunkline/gateway/v1/replay.proto\"\x95\x01\n\x0fGetEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\x12\x37\n\x04view\x18\x02 \x01(\x0e\x32\x1f.trunkline.gateway.v1.EventViewB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x94\x02\n\x11ListEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12|\n\x08order_by\x18\x05 \x01(\tBj\xbaHgreR\x00R\x11receive_time descR\x0creceive_timeR\x10receive_time ascR\x10update_time descR\x0bupdate_timeR\x0fupdate_time asc\"Z\n\x12ListEventsResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x15ListRejectionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"f\n\x16ListRejectionsResponse\x12\x33\n\nrejections\x18\x01 \x03(\x0b\x32\x1f.trunkline.gateway.v1.Rejection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x01\n\x16ListDeadLettersRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"_\n\x17ListDeadLettersResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa3\x01\n\x12ReplayEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12$\n\ngeneration\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00H\x00\x88\x01\x01\x42\r\n\x0b_generation\"\xd7\x01\n\x13ReplayEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\x33\n\x0frate_per_second\x18\x05 \x01(\x01\x42\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00@\x8f@){\x14\xaeG\xe1z\x84?\xd8\x01\x01\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"^\n\x10GetReplayRequest\x12J\n\x04name\x18\x01 \x01(\tB<\xe2\x41\x01\x02\xbaH5r321^tenants/[a-z0-9-]{2,40}/replays/[a-z0-9-]{2,40}$\"g\n\x16\x41\x63\x63\x65ptRejectionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$\"-\n\x17\x41\x63\x63\x65ptRejectionResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\"z\n\x17\x41\x63\x63\x65ptRejectionsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x18\n\x06\x66ilter\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"J\n\x18\x41\x63\x63\x65ptRejectionsResponse\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x01 \x01(\x05\x12\x16\n\x0erejected_count\x18\x02 \x01(\x05\"y\n\x12PurgeEventsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1e\n\x06\x66ilter\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\"N\n\x13PurgeEventsResponse\x12\x13\n\x0bpurge_count\x18\x01 \x01(\x03\x12\x14\n\x0cpurge_sample\x18\x02 \x03(\t\x12\x0c\n\x04more\x18\x03 \x01(\x08\"`\n\x11GetReceiptRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/receipts/[a-z0-9-]{2,40}$\"\x9f\x01\n\x13ListReceiptsRequest\x12U\n\x06parent\x18\x01 \x01(\tBE\xe2\x41\x01\x02\xbaH>r<2:^tenants/[a-z0-9-]{2,40}/(events|sources)/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x14ListReceiptsResponse\x12/\n\x08receipts\x18\x01 \x03(\x0b\x32\x1d.trunkline.gateway.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x13GetRejectionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$\"_\n\x12\x43\x61ncelEventRequest\x12I\n\x04name\x18\x01 \x01(\tB;\xe2\x41\x01\x02\xbaH4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$\"g\n\x16\x44\x65leteRejectionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$\"}\n\x12ListReplaysRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListReplaysResponse\x12-\n\x07replays\x18\x01 \x03(\x0b\x32\x1c.trunkline.gateway.v1.Replay\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*R\n\tEventView\x12\x1a\n\x16\x45VENT_VIEW_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_VIEW_BASIC\x10\x01\x12\x13\n\x0f\x45VENT_VIEW_FULL\x10\x02\x32\x9e\x12\n\x0c\x45ventService\x12u\n\x08GetEvent\x12%.trunkline.gateway.v1.GetEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=tenants/*/events/*}\x12\x86\x01\n\nListEvents\x12\'.trunkline.gateway.v1.ListEventsRequest\x1a(.trunkline.gateway.v1.ListEventsResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=tenants/*}/events\x12}\n\nGetReceipt\x12\'.trunkline.gateway.v1.GetReceiptRequest\x1a\x1d.trunkline.gateway.v1.Receipt\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/receipts/*}\x12\xc4\x01\n\x0cListReceipts\x12).trunkline.gateway.v1.ListReceiptsRequest\x1a*.trunkline.gateway.v1.ListReceiptsResponse\"]\x82\xd3\xe4\x93\x02W\x12(/v1/{parent=tenants/*/events/*}/receiptsZ+\x12)/v1/{parent=tenants/*/sources/*}/receipts\x12\x85\x01\n\x0cGetRejection\x12).trunkline.gateway.v1.GetRejectionRequest\x1a\x1f.trunkline.gateway.v1.Rejection\")\x82\xd3\xe4\x93\x02#\x12!/v1/{name=tenants/*/rejections/*}\x12\x96\x01\n\x0eListRejections\x12+.trunkline.gateway.v1.ListRejectionsRequest\x1a,.trunkline.gateway.v1.ListRejectionsResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=tenants/*}/rejections\x12\x9a\x01\n\x0fListDeadLetters\x12,.trunkline.gateway.v1.ListDeadLettersRequest\x1a-.trunkline.gateway.v1.ListDeadLettersResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/deadLetters\x12\x85\x01\n\x0bReplayEvent\x12(.trunkline.gateway.v1.ReplayEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"/\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/events/*}:replay:\x01*\x12\x88\x01\n\x0cReplayEvents\x12).trunkline.gateway.v1.ReplayEventsRequest\x1a\x1c.trunkline.gateway.v1.Replay\"/\x82\xd3\xe4\x93\x02)\"$/v1/{parent=tenants/*}/events:replay:\x01*\x12y\n\tGetReplay\x12&.trunkline.gateway.v1.GetReplayRequest\x1a\x1c.trunkline.gateway.v1.Replay\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/replays/*}\x12\x8a\x01\n\x0bListReplays\x12(.trunkline.gateway.v1.ListReplaysRequest\x1a).trunkline.gateway.v1.ListReplaysResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/replays\x12\x85\x01\n\x0b\x43\x61ncelEvent\x12(.trunkline.gateway.v1.CancelEventRequest\x1a\x1b.trunkline.gateway.v1.Event\"/\x82\xd3\xe4\x93\x02)\"$/v1/{name=tenants/*/events/*}:cancel:\x01*\x12\x82\x01\n\x0f\x44\x65leteRejection\x12,.trunkline.gateway.v1.DeleteRejectionRequest\x1a\x16.google.protobuf.Empty\")\x82\xd3\xe4\x93\x02#*!/v1/{name=tenants/*/rejections/*}\x12\xa3\x01\n\x0f\x41\x63\x63\x65ptRejection\x12,.trunkline.gateway.v1.AcceptRejectionRequest\x1a-.trunkline.gateway.v1.AcceptRejectionResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{name=tenants/*/rejections/*}:accept:\x01*\x12\xa6\x01\n\x10\x41\x63\x63\x65ptRejections\x12-.trunkline.gateway.v1.AcceptRejectionsRequest\x1a..trunkline.gateway.v1.AcceptRejectionsResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/{parent=tenants/*}/rejections:accept:\x01*\x12\x92\x01\n\x0bPurgeEvents\x12(.trunkline.gateway.v1.PurgeEventsRequest\x1a).trunkline.gateway.v1.PurgeEventsResponse\".\x82\xd3\xe4\x93\x02(\"#/v1/{parent=tenants/*}/events:purge:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +53,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_LISTREJECTIONSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTREJECTIONSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTDEADLETTERSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -85,6 +87,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PURGEEVENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\320\017'
   _globals['_GETRECEIPTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETRECEIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H6r422^tenants/[a-z0-9-]{2,40}/receipts/[a-z0-9-]{2,40}$'
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H>r<2:^tenants/[a-z0-9-]{2,40}/(events|sources)/[a-z0-9-]{2,40}$'
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
+  _globals['_GETREJECTIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETREJECTIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/rejections/[a-z0-9-]{2,40}$'
   _globals['_CANCELEVENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELEVENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H4r220^tenants/[a-z0-9-]{2,40}/events/[a-z0-9-]{2,40}$'
   _globals['_DELETEREJECTIONREQUEST'].fields_by_name['name']._loaded_options = None
@@ -99,6 +107,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\202\323\344\223\002\037\022\035/v1/{parent=tenants/*}/events'
   _globals['_EVENTSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\202\323\344\223\002!\022\037/v1/{name=tenants/*/receipts/*}'
+  _globals['_EVENTSERVICE'].methods_by_name['ListReceipts']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['ListReceipts']._serialized_options = b'\202\323\344\223\002W\022(/v1/{parent=tenants/*/events/*}/receiptsZ+\022)/v1/{parent=tenants/*/sources/*}/receipts'
+  _globals['_EVENTSERVICE'].methods_by_name['GetRejection']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['GetRejection']._serialized_options = b'\202\323\344\223\002#\022!/v1/{name=tenants/*/rejections/*}'
   _globals['_EVENTSERVICE'].methods_by_name['ListRejections']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListRejections']._serialized_options = b'\202\323\344\223\002#\022!/v1/{parent=tenants/*}/rejections'
   _globals['_EVENTSERVICE'].methods_by_name['ListDeadLetters']._loaded_options = None
@@ -121,8 +133,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['AcceptRejections']._serialized_options = b'\202\323\344\223\002-\"(/v1/{parent=tenants/*}/rejections:accept:\001*'
   _globals['_EVENTSERVICE'].methods_by_name['PurgeEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['PurgeEvents']._serialized_options = b'\202\323\344\223\002(\"#/v1/{parent=tenants/*}/events:purge:\001*'
-  _globals['_EVENTVIEW']._serialized_start=2826
-  _globals['_EVENTVIEW']._serialized_end=2908
+  _globals['_EVENTVIEW']._serialized_start=3214
+  _globals['_EVENTVIEW']._serialized_end=3296
   _globals['_GETEVENTREQUEST']._serialized_start=257
   _globals['_GETEVENTREQUEST']._serialized_end=406
   _globals['_LISTEVENTSREQUEST']._serialized_start=409
@@ -130,41 +142,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEVENTSRESPONSE']._serialized_start=687
   _globals['_LISTEVENTSRESPONSE']._serialized_end=777
   _globals['_LISTREJECTIONSREQUEST']._serialized_start=780
-  _globals['_LISTREJECTIONSREQUEST']._serialized_end=908
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=910
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1012
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1015
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1170
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1172
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1267
-  _globals['_REPLAYEVENTREQUEST']._serialized_start=1270
-  _globals['_REPLAYEVENTREQUEST']._serialized_end=1433
-  _globals['_REPLAYEVENTSREQUEST']._serialized_start=1436
-  _globals['_REPLAYEVENTSREQUEST']._serialized_end=1651
-  _globals['_GETREPLAYREQUEST']._serialized_start=1653
-  _globals['_GETREPLAYREQUEST']._serialized_end=1747
-  _globals['_ACCEPTREJECTIONREQUEST']._serialized_start=1749
-  _globals['_ACCEPTREJECTIONREQUEST']._serialized_end=1852
-  _globals['_ACCEPTREJECTIONRESPONSE']._serialized_start=1854
-  _globals['_ACCEPTREJECTIONRESPONSE']._serialized_end=1899
-  _globals['_ACCEPTREJECTIONSREQUEST']._serialized_start=1901
-  _globals['_ACCEPTREJECTIONSREQUEST']._serialized_end=2023
-  _globals['_ACCEPTREJECTIONSRESPONSE']._serialized_start=2025
-  _globals['_ACCEPTREJECTIONSRESPONSE']._serialized_end=2099
-  _globals['_PURGEEVENTSREQUEST']._serialized_start=2101
-  _globals['_PURGEEVENTSREQUEST']._serialized_end=2222
-  _globals['_PURGEEVENTSRESPONSE']._serialized_start=2224
-  _globals['_PURGEEVENTSRESPONSE']._serialized_end=2302
-  _globals['_GETRECEIPTREQUEST']._serialized_start=2304
-  _globals['_GETRECEIPTREQUEST']._serialized_end=2400
-  _globals['_CANCELEVENTREQUEST']._serialized_start=2402
-  _globals['_CANCELEVENTREQUEST']._serialized_end=2497
-  _globals['_DELETEREJECTIONREQUEST']._serialized_start=2499
-  _globals['_DELETEREJECTIONREQUEST']._serialized_end=2602
-  _globals['_LISTREPLAYSREQUEST']._serialized_start=2604
-  _globals['_LISTREPLAYSREQUEST']._serialized_end=2729
-  _globals['_LISTREPLAYSRESPONSE']._serialized_start=2731
-  _globals['_LISTREPLAYSRESPONSE']._serialized_end=2824
-  _globals['_EVENTSERVICE']._serialized_start=2911
-  _globals['_EVENTSERVICE']._serialized_end=4910
+  _globals['_LISTREJECTIONSREQUEST']._serialized_end=934
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=936
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1038
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1041
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1196
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1198
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1293
+  _globals['_REPLAYEVENTREQUEST']._serialized_start=1296
+  _globals['_REPLAYEVENTREQUEST']._serialized_end=1459
+  _globals['_REPLAYEVENTSREQUEST']._serialized_start=1462
+  _globals['_REPLAYEVENTSREQUEST']._serialized_end=1677
+  _globals['_GETREPLAYREQUEST']._serialized_start=1679
+  _globals['_GETREPLAYREQUEST']._serialized_end=1773
+  _globals['_ACCEPTREJECTIONREQUEST']._serialized_start=1775
+  _globals['_ACCEPTREJECTIONREQUEST']._serialized_end=1878
+  _globals['_ACCEPTREJECTIONRESPONSE']._serialized_start=1880
+  _globals['_ACCEPTREJECTIONRESPONSE']._serialized_end=1925
+  _globals['_ACCEPTREJECTIONSREQUEST']._serialized_start=1927
+  _globals['_ACCEPTREJECTIONSREQUEST']._serialized_end=2049
+  _globals['_ACCEPTREJECTIONSRESPONSE']._serialized_start=2051
+  _globals['_ACCEPTREJECTIONSRESPONSE']._serialized_end=2125
+  _globals['_PURGEEVENTSREQUEST']._serialized_start=2127
+  _globals['_PURGEEVENTSREQUEST']._serialized_end=2248
+  _globals['_PURGEEVENTSRESPONSE']._serialized_start=2250
+  _globals['_PURGEEVENTSRESPONSE']._serialized_end=2328
+  _globals['_GETRECEIPTREQUEST']._serialized_start=2330
+  _globals['_GETRECEIPTREQUEST']._serialized_end=2426
+  _globals['_LISTRECEIPTSREQUEST']._serialized_start=2429
+  _globals['_LISTRECEIPTSREQUEST']._serialized_end=2588
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=2590
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=2686
+  _globals['_GETREJECTIONREQUEST']._serialized_start=2688
+  _globals['_GETREJECTIONREQUEST']._serialized_end=2788
+  _globals['_CANCELEVENTREQUEST']._serialized_start=2790
+  _globals['_CANCELEVENTREQUEST']._serialized_end=2885
+  _globals['_DELETEREJECTIONREQUEST']._serialized_start=2887
+  _globals['_DELETEREJECTIONREQUEST']._serialized_end=2990
+  _globals['_LISTREPLAYSREQUEST']._serialized_start=2992
+  _globals['_LISTREPLAYSREQUEST']._serialized_end=3117
+  _globals['_LISTREPLAYSRESPONSE']._serialized_start=3119
+  _globals['_LISTREPLAYSRESPONSE']._serialized_end=3212
+  _globals['_EVENTSERVICE']._serialized_start=3299
+  _globals['_EVENTSERVICE']._serialized_end=5633
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,16 @@ class EventServiceStub:
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.SerializeToString,
                 response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.ListReceipts = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/ListReceipts',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsResponse.FromString,
+                _registered_method=True)
+        self.GetRejection = channel.unary_unary(
+                '/trunkline.gateway.v1.EventService/GetRejection',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetRejectionRequest.SerializeToString,
+                response_deserializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Rejection.FromString,
+                _registered_method=True)
         self.ListRejections = channel.unary_unary(
                 '/trunkline.gateway.v1.EventService/ListRejections',
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListRejectionsRequest.SerializeToString,
@@ -130,6 +140,21 @@ class EventServiceServicer:
 
     def GetReceipt(self, request, context):
         """Returns a receipt by the id in the 202, with its event. The headers and the body are not included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReceipts(self, request, context):
+        """Lists the receipts of an event, the latest first. For a source, lists the receipts of its events, those of the
+        latest event first. A receipt that waits or was rejected has no event, and is not listed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRejection(self, request, context):
+        """Returns a request that was rejected because of its signature.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,6 +260,16 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.GetReceipt,
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.FromString,
                     response_serializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.SerializeToString,
+            ),
+            'ListReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReceipts,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsResponse.SerializeToString,
+            ),
+            'GetRejection': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRejection,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetRejectionRequest.FromString,
+                    response_serializer=trunkline_dot_gateway_dot_v1_dot_event__pb2.Rejection.SerializeToString,
             ),
             'ListRejections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejections,
@@ -374,6 +409,60 @@ class EventService:
             '/trunkline.gateway.v1.EventService/GetReceipt',
             trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetReceiptRequest.SerializeToString,
             trunkline_dot_gateway_dot_v1_dot_event__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/ListReceipts',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.ListReceiptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRejection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.EventService/GetRejection',
+            trunkline_dot_gateway_dot_v1_dot_event__service__pb2.GetRejectionRequest.SerializeToString,
+            trunkline_dot_gateway_dot_v1_dot_event__pb2.Rejection.FromString,
             options,
             channel_credentials,
             insecure,

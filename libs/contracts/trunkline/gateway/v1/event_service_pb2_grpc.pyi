@@ -42,6 +42,12 @@ class EventServiceStub:
     """Lists events, the latest received first."""
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetReceiptRequest, _event_pb2.Receipt]
     """Returns a receipt by the id in the 202, with its event. The headers and the body are not included."""
+    ListReceipts: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListReceiptsRequest, _event_service_pb2.ListReceiptsResponse]
+    """Lists the receipts of an event, the latest first. For a source, lists the receipts of its events, those of the
+    latest event first. A receipt that waits or was rejected has no event, and is not listed.
+    """
+    GetRejection: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetRejectionRequest, _event_pb2.Rejection]
+    """Returns a request that was rejected because of its signature."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListRejectionsRequest, _event_service_pb2.ListRejectionsResponse]
     """Lists requests that were rejected because of their signature, the latest first."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListDeadLettersRequest, _event_service_pb2.ListDeadLettersResponse]
@@ -86,6 +92,12 @@ class EventServiceAsyncStub(EventServiceStub):
     """Lists events, the latest received first."""
     GetReceipt: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetReceiptRequest, _event_pb2.Receipt]  # type: ignore[assignment]
     """Returns a receipt by the id in the 202, with its event. The headers and the body are not included."""
+    ListReceipts: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListReceiptsRequest, _event_service_pb2.ListReceiptsResponse]  # type: ignore[assignment]
+    """Lists the receipts of an event, the latest first. For a source, lists the receipts of its events, those of the
+    latest event first. A receipt that waits or was rejected has no event, and is not listed.
+    """
+    GetRejection: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetRejectionRequest, _event_pb2.Rejection]  # type: ignore[assignment]
+    """Returns a request that was rejected because of its signature."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListRejectionsRequest, _event_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
     """Lists requests that were rejected because of their signature, the latest first."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListDeadLettersRequest, _event_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
@@ -145,6 +157,24 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.Receipt, _abc.Awaitable[_event_pb2.Receipt]]:
         """Returns a receipt by the id in the 202, with its event. The headers and the body are not included."""
+
+    @_abc_1.abstractmethod
+    def ListReceipts(
+        self,
+        request: _event_service_pb2.ListReceiptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ListReceiptsResponse, _abc.Awaitable[_event_service_pb2.ListReceiptsResponse]]:
+        """Lists the receipts of an event, the latest first. For a source, lists the receipts of its events, those of the
+        latest event first. A receipt that waits or was rejected has no event, and is not listed.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRejection(
+        self,
+        request: _event_service_pb2.GetRejectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Rejection, _abc.Awaitable[_event_pb2.Rejection]]:
+        """Returns a request that was rejected because of its signature."""
 
     @_abc_1.abstractmethod
     def ListRejections(

@@ -29,7 +29,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.tenant.v1 import api_key_pb2 as trunkline_dot_tenant_dot_v1_dot_api__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trunkline/tenant/v1/api_key_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!trunkline/tenant/v1/api_key.proto\"\x85\x01\n\x13\x43reateApiKeyRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x38\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x1b.trunkline.tenant.v1.ApiKeyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"}\n\x12ListApiKeysRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.trunkline.tenant.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x13\x44\x65leteApiKeyRequest\x12J\n\x04name\x18\x01 \x01(\tB<\xe2\x41\x01\x02\xbaH5r321^tenants/[a-z0-9-]{2,40}/apiKeys/[a-z0-9-]{2,40}$\"7\n\x13\x41uthenticateRequest\x12 \n\x05token\x18\x01 \x01(\tB\x11\x80\x01\x01\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x04\x18\x80\x02\"r\n\x14\x41uthenticateResponse\x12\x10\n\x08operator\x18\x01 \x01(\x08\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\'\n\x04role\x18\x03 \x01(\x0e\x32\x19.trunkline.tenant.v1.Role\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t2\x82\x04\n\rApiKeyService\x12\x86\x01\n\x0c\x43reateApiKey\x12(.trunkline.tenant.v1.CreateApiKeyRequest\x1a\x1b.trunkline.tenant.v1.ApiKey\"/\x82\xd3\xe4\x93\x02)\"\x1e/v1/{parent=tenants/*}/apiKeys:\x07\x61pi_key\x12\x88\x01\n\x0bListApiKeys\x12\'.trunkline.tenant.v1.ListApiKeysRequest\x1a(.trunkline.tenant.v1.ListApiKeysResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/apiKeys\x12x\n\x0c\x44\x65leteApiKey\x12(.trunkline.tenant.v1.DeleteApiKeyRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/apiKeys/*}\x12\x63\n\x0c\x41uthenticate\x12(.trunkline.tenant.v1.AuthenticateRequest\x1a).trunkline.tenant.v1.AuthenticateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)trunkline/tenant/v1/api_key_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a!trunkline/tenant/v1/api_key.proto\"\x85\x01\n\x13\x43reateApiKeyRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x38\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x1b.trunkline.tenant.v1.ApiKeyB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"^\n\x10GetApiKeyRequest\x12J\n\x04name\x18\x01 \x01(\tB<\xe2\x41\x01\x02\xbaH5r321^tenants/[a-z0-9-]{2,40}/apiKeys/[a-z0-9-]{2,40}$\"}\n\x12ListApiKeysRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.trunkline.tenant.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x13\x44\x65leteApiKeyRequest\x12J\n\x04name\x18\x01 \x01(\tB<\xe2\x41\x01\x02\xbaH5r321^tenants/[a-z0-9-]{2,40}/apiKeys/[a-z0-9-]{2,40}$\"7\n\x13\x41uthenticateRequest\x12 \n\x05token\x18\x01 \x01(\tB\x11\x80\x01\x01\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x04\x18\x80\x02\"r\n\x14\x41uthenticateResponse\x12\x10\n\x08operator\x18\x01 \x01(\x08\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\'\n\x04role\x18\x03 \x01(\x0e\x32\x19.trunkline.tenant.v1.Role\x12\x0f\n\x07\x61pi_key\x18\x04 \x01(\t2\xfb\x04\n\rApiKeyService\x12\x86\x01\n\x0c\x43reateApiKey\x12(.trunkline.tenant.v1.CreateApiKeyRequest\x1a\x1b.trunkline.tenant.v1.ApiKey\"/\x82\xd3\xe4\x93\x02)\"\x1e/v1/{parent=tenants/*}/apiKeys:\x07\x61pi_key\x12w\n\tGetApiKey\x12%.trunkline.tenant.v1.GetApiKeyRequest\x1a\x1b.trunkline.tenant.v1.ApiKey\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=tenants/*/apiKeys/*}\x12\x88\x01\n\x0bListApiKeys\x12\'.trunkline.tenant.v1.ListApiKeysRequest\x1a(.trunkline.tenant.v1.ListApiKeysResponse\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=tenants/*}/apiKeys\x12x\n\x0c\x44\x65leteApiKey\x12(.trunkline.tenant.v1.DeleteApiKeyRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/v1/{name=tenants/*/apiKeys/*}\x12\x63\n\x0c\x41uthenticate\x12(.trunkline.tenant.v1.AuthenticateRequest\x1a).trunkline.tenant.v1.AuthenticateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['api_key']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_GETAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H5r321^tenants/[a-z0-9-]{2,40}/apiKeys/[a-z0-9-]{2,40}$'
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -50,22 +52,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHENTICATEREQUEST'].fields_by_name['token']._serialized_options = b'\200\001\001\342A\001\002\272H\007r\005\020\004\030\200\002'
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\202\323\344\223\002)\"\036/v1/{parent=tenants/*}/apiKeys:\007api_key'
+  _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._loaded_options = None
+  _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._serialized_options = b'\202\323\344\223\002 \022\036/v1/{name=tenants/*/apiKeys/*}'
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\202\323\344\223\002 \022\036/v1/{parent=tenants/*}/apiKeys'
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\323\344\223\002 *\036/v1/{name=tenants/*/apiKeys/*}'
   _globals['_CREATEAPIKEYREQUEST']._serialized_start=223
   _globals['_CREATEAPIKEYREQUEST']._serialized_end=356
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=358
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=483
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=485
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=578
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=580
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=677
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=679
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=734
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=736
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=850
-  _globals['_APIKEYSERVICE']._serialized_start=853
-  _globals['_APIKEYSERVICE']._serialized_end=1367
+  _globals['_GETAPIKEYREQUEST']._serialized_start=358
+  _globals['_GETAPIKEYREQUEST']._serialized_end=452
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=454
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=579
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=581
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=674
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=676
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=773
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=775
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=830
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=832
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=946
+  _globals['_APIKEYSERVICE']._serialized_start=949
+  _globals['_APIKEYSERVICE']._serialized_end=1584
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,11 @@ class ApiKeyServiceStub:
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.CreateApiKeyRequest.SerializeToString,
                 response_deserializer=trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.FromString,
                 _registered_method=True)
+        self.GetApiKey = channel.unary_unary(
+                '/trunkline.tenant.v1.ApiKeyService/GetApiKey',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.GetApiKeyRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.FromString,
+                _registered_method=True)
         self.ListApiKeys = channel.unary_unary(
                 '/trunkline.tenant.v1.ApiKeyService/ListApiKeys',
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.ListApiKeysRequest.SerializeToString,
@@ -70,6 +75,13 @@ class ApiKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetApiKey(self, request, context):
+        """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListApiKeys(self, request, context):
         """Lists a tenant's keys by id, without the keys themselves.
         """
@@ -86,6 +98,7 @@ class ApiKeyServiceServicer:
 
     def Authenticate(self, request, context):
         """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid.
+        KEY_EXPIRED and KEY_REVOKED as the reason tell the holder of a true key what became of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +110,11 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
                     request_deserializer=trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.CreateApiKeyRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.SerializeToString,
+            ),
+            'GetApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiKey,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.GetApiKeyRequest.FromString,
                     response_serializer=trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.SerializeToString,
             ),
             'ListApiKeys': grpc.unary_unary_rpc_method_handler(
@@ -142,6 +160,33 @@ class ApiKeyService:
             target,
             '/trunkline.tenant.v1.ApiKeyService/CreateApiKey',
             trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.CreateApiKeyRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.ApiKeyService/GetApiKey',
+            trunkline_dot_tenant_dot_v1_dot_api__key__service__pb2.GetApiKeyRequest.SerializeToString,
             trunkline_dot_tenant_dot_v1_dot_api__key__pb2.ApiKey.FromString,
             options,
             channel_credentials,

@@ -37,12 +37,16 @@ class ApiKeyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]
     """Creates a key. Only this response shows the key."""
+    GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]
+    """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
     """Lists a tenant's keys by id, without the keys themselves."""
     DeleteApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.DeleteApiKeyRequest, _empty_pb2.Empty]
     """Revokes a key. Services that have cached the key refuse it within 5 seconds."""
     Authenticate: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.AuthenticateRequest, _api_key_service_pb2.AuthenticateResponse]
-    """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid."""
+    """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid.
+    KEY_EXPIRED and KEY_REVOKED as the reason tell the holder of a true key what became of it.
+    """
 
 @_typing.type_check_only
 class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
@@ -51,12 +55,16 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """Creates a key. Only this response shows the key."""
+    GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
+    """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists a tenant's keys by id, without the keys themselves."""
     DeleteApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.DeleteApiKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Revokes a key. Services that have cached the key refuse it within 5 seconds."""
     Authenticate: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.AuthenticateRequest, _api_key_service_pb2.AuthenticateResponse]  # type: ignore[assignment]
-    """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid."""
+    """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid.
+    KEY_EXPIRED and KEY_REVOKED as the reason tell the holder of a true key what became of it.
+    """
 
 class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates, lists, revokes and authenticates API keys."""
@@ -68,6 +76,14 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
         """Creates a key. Only this response shows the key."""
+
+    @_abc_1.abstractmethod
+    def GetApiKey(
+        self,
+        request: _api_key_service_pb2.GetApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
+        """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked."""
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -91,6 +107,8 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.AuthenticateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_service_pb2.AuthenticateResponse, _abc.Awaitable[_api_key_service_pb2.AuthenticateResponse]]:
-        """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid."""
+        """Returns the holder of a key or an operator token. Services only. UNAUTHENTICATED if the token is not valid.
+        KEY_EXPIRED and KEY_REVOKED as the reason tell the holder of a true key what became of it.
+        """
 
 def add_ApiKeyServiceServicer_to_server(servicer: ApiKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

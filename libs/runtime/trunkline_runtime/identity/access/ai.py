@@ -7,7 +7,7 @@ RULES = package(
     AnalysisService={
         "AnalyzeCall": operate("parent", ("call",), large=True),  # a transcript
         "GetAnalysis": read("name"),
-        "ListAnalyses": read("parent"),
+        "ListAnalyses": read("parent", scans=True),
         "DeleteAnalysis": write("name"),
     },
     AdminService={

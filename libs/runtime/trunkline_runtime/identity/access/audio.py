@@ -7,13 +7,13 @@ RULES = package(
     RecordingService={
         "FetchRecording": operate("parent", ("call",)),
         "GetRecording": read("name"),
-        "ListRecordings": read("parent"),
+        "ListRecordings": read("parent", scans=True),
         "DeleteRecording": write("name"),
     },
     TranscriptionService={
         "CreateTranscript": write("parent", ("recording",)),
         "GetTranscript": read("name"),
-        "ListTranscripts": read("parent"),
+        "ListTranscripts": read("parent", scans=True),
     },
     AdminService={
         "PurgeTenant": internal("name"),

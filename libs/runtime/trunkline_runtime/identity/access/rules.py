@@ -23,7 +23,7 @@ class Rule:
     `resource` is the path of the field that holds the resource name or the parent (`call.name`; empty: the
     method is not about one tenant, so nobody who is confined to one may call it). `also` are further names
     that must be of the same tenant. `large` methods take requests of MOST_MESSAGE_BYTES, others of
-    MOST_REQUEST_BYTES.
+    MOST_REQUEST_BYTES. `scans` methods may look at many rows: few of one tenant run at once (rpc/scans.py).
     """
 
     role: Role | None
@@ -32,6 +32,7 @@ class Rule:
     services: frozenset[str] = GATEWAY
     operators: bool = True
     large: bool = False
+    scans: bool = False
 
     @property
     def most_bytes(self) -> int:

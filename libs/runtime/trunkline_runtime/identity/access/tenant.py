@@ -15,7 +15,7 @@ RULES = package(
     TenantService={
         "CreateTenant": operate(),
         "GetTenant": read("name"),
-        "ListTenants": operate(),
+        "ListTenants": operate(scans=True),
         "UpdateTenant": operate("tenant.name"),
         "DeleteTenant": operate("name"),
         "ListTombstones": internal(),
@@ -25,7 +25,7 @@ RULES = package(
     SourceService={
         "CreateSource": manage("parent"),
         "GetSource": read("name"),
-        "ListSources": read("parent"),
+        "ListSources": read("parent", scans=True),
         "UpdateSource": manage("source.name"),
         "DeleteSource": manage("name"),
         "RotateSourceSecret": manage("name"),
@@ -34,7 +34,8 @@ RULES = package(
     },
     ApiKeyService={
         "CreateApiKey": manage("parent"),
-        "ListApiKeys": manage("parent"),
+        "GetApiKey": manage("name"),
+        "ListApiKeys": manage("parent", scans=True),
         "DeleteApiKey": manage("name"),
         "Authenticate": internal(services=ANY_SERVICE),
     },
@@ -43,10 +44,10 @@ RULES = package(
         "RecordCallState": internal("name", ("event",)),
         "ForgetRecording": internal("name", ("recording",), services=AUDIO),
         "GetCall": read("name"),
-        "ListCalls": read("parent"),
+        "ListCalls": read("parent", scans=True),
     },
     LeadService={
         "GetLead": read("name"),
-        "ListLeads": read("parent"),
+        "ListLeads": read("parent", scans=True),
     },
 )

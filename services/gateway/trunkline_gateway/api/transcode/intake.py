@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 from urllib.parse import quote
 
 import grpc
@@ -11,6 +12,7 @@ import grpc
 from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.hooks.answers import Receive, Scope
 
+T = TypeVar("T")
 MOST_BODY_BYTES = 1_048_576
 MOST_URL_BYTES = 16_384
 
@@ -18,7 +20,7 @@ _ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
 
 
 class Gone(Exception):
-    """The client hung up before its request was whole: nobody waits for an answer."""
+    """The client hung up: nobody waits for an answer."""
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
@@ -57,6 +59,25 @@ async def content(
         raise problem(
             408, grpc.StatusCode.DEADLINE_EXCEEDED, "BODY_TOO_SLOW", "the body did not arrive in time"
         ) from None
+
+
+async def unless_gone(call: Awaitable[T], receive: Receive) -> T:
+    """Return what a call answers; once its client has hung up it is cancelled. Raises Gone."""
+    calling, watching = asyncio.ensure_future(call), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((calling, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            raise Gone
+        return await calling
+    finally:
+        watching.cancel()
+        calling.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    """Return once the client has hung up: until then there is nothing to come but the end of its request."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _whole(receive: Receive, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -122,7 +123,9 @@ def _query(binding: Binding, request: Any, query: bytes) -> bool:
         if fields is None:
             taken = {binding.body, *(fields[0] for fields in binding.variables.values())}
             others = [n for n in shape.names() if not binding.whole_body and shape[n] not in taken]
-            said = f"is not a parameter; allowed: {', '.join(others) or 'none'}"
+            near = difflib.get_close_matches(name[:200], others, n=1)
+            said = "is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
+            said += f"; allowed: {', '.join(others) or 'none'}"
             raise InvalidArgument(name[:200], said, reason="UNKNOWN_PARAMETER")
         if binding.whole_body or fields[0] is binding.body:
             raise InvalidArgument(name, "belongs in the body", reason="NOT_A_PARAMETER")

@@ -15,6 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline_runtime.errors import InvalidArgument
 
+from trunkline_gateway.api.transcode.described_rules import limits, limits_of_item, rules_of
+
 Convert = Callable[[str], Any]
 """Raises ValueError with what is allowed."""
 
@@ -63,7 +65,7 @@ def snake_paths(text: str) -> list[str]:
 def _scalar(field: FieldDescriptor) -> Convert:
     kind = field.cpp_type
     if kind in _INTEGERS:
-        return _integer(*_INTEGERS[kind])
+        return _integer(*_INTEGERS[kind], _bounds(field))
     if kind == FieldDescriptor.CPPTYPE_ENUM:
         assert field.enum_type is not None
         return _enum(field.enum_type)
@@ -107,10 +109,17 @@ def _bytes(text: str) -> bytes:
         raise ValueError("must be base64") from None
 
 
-def _integer(least: int, most: int) -> Convert:
+def _bounds(field: FieldDescriptor) -> str:
+    """Return what an integer may be, as its rules say; those themselves the service checks."""
+    least, most = _INTEGERS[field.cpp_type]
+    rules = limits_of_item(field) if field.is_repeated else limits(rules_of(field), field)
+    return f"must be an integer from {rules.get('minimum', least)} to {rules.get('maximum', most)}"
+
+
+def _integer(least: int, most: int, wanted: str) -> Convert:
     def convert(text: str) -> int:
         if not _INTEGER.fullmatch(text) or not least <= (value := int(text)) <= most:
-            raise ValueError(f"must be an integer from {least} to {most}")
+            raise ValueError(wanted)
         return value
 
     return convert

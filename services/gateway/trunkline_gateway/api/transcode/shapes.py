@@ -98,8 +98,10 @@ class Field:
         if self.oneof and message.WhichOneof(self.oneof) not in (None, self.name):
             other = message.WhichOneof(self.oneof)
             raise InvalidArgument(said, f"cannot be given together with {other}", reason="GIVEN_TWICE")
+        given = ""
         try:
             for text in texts:
+                given = text
                 value = self.convert(text)
                 if self.repeated:
                     getattr(message, self.name).append(value)
@@ -108,7 +110,7 @@ class Field:
                 else:
                     setattr(message, self.name, value)
         except (ValueError, TypeError) as error:
-            raise InvalidArgument(said, str(error), reason="BAD_VALUE") from None
+            raise InvalidArgument(said, f"{error}; it is {given[:100]!r}", reason="BAD_VALUE") from None
 
 
 class Shape:

@@ -12,15 +12,24 @@ import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
 from trunkline_runtime.errors import TrunklineError, to_status
 from trunkline_runtime.identity.access import Rule
-from trunkline_runtime.identity.callers import CallerKind
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller, CallerKind
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import counter, histogram
+from trunkline_runtime.observe.repeats import Repeats
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
+from trunkline_runtime.rpc.refusals import Refusals
 
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
-from trunkline_gateway.api.transcode.intake import MOST_BODY_BYTES, Gone, content, headers_of, raw_path
+from trunkline_gateway.api.transcode.intake import (
+    MOST_BODY_BYTES,
+    Gone,
+    content,
+    headers_of,
+    raw_path,
+    unless_gone,
+)
 from trunkline_gateway.api.transcode.problems import HttpProblem, from_rpc, problem, render
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
@@ -70,6 +79,8 @@ class Transcoder:
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
         self._calls: dict[str, tuple[Any, Write]] = {}
+        self._refusals = Refusals("api_refused", "api_refused")
+        self._failures = Repeats()
         self._answered = counter(
             "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
         )
@@ -97,7 +108,7 @@ class Transcoder:
         except Gone:
             return
         except Exception as error:
-            status, body, more = _refusal(error)
+            status, body, more = self._refusal(error, ANONYMOUS)
         self._answered.labels(rpc, str(status)).inc()
         self._took.labels(rpc).observe(time.perf_counter() - began)
         await self._send(send, status, body, request_id, *more)
@@ -138,8 +149,10 @@ class Transcoder:
         receive: Receive,
         request_id: str,
     ) -> tuple[int, bytes, tuple[Header, ...]]:
+        caller = ANONYMOUS
         try:
             shown = await self._authenticate(headers.get(b"authorization"))
+            caller = shown.caller
             rule = self._rules.get(binding.rpc)
             if rule is not None:
                 guard.admit(shown.caller, binding.rpc, rule)
@@ -152,14 +165,16 @@ class Transcoder:
                 guard.confine(shown.caller, binding.rpc, rule, request)
             call, write = self._calls.get(binding.rpc) or self._prepare(binding)
             metadata = (("authorization", shown.authorization), ("x-request-id", request_id))
-            response = await call(request, metadata=metadata, timeout=self._call_seconds)
+            response = await unless_gone(
+                call(request, metadata=metadata, timeout=self._call_seconds), receive
+            )
             if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
                 await self._check_tenant(request.parent, metadata)
             return 200, await _aside(response.ByteSize() >= _LARGE_BYTES, write, response), ()
         except Gone:
             raise
         except Exception as error:
-            return _refusal(error)
+            return self._refusal(error, caller)
 
     async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
         """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
@@ -185,6 +200,26 @@ class Transcoder:
         prepared = self._calls[binding.rpc] = (call, writer(binding))
         return prepared
 
+    def _refusal(self, error: Exception, caller: Caller) -> tuple[int, bytes, tuple[Header, ...]]:
+        """Return the answer to an error; one that nobody expected is logged and shows nothing."""
+        if isinstance(error, HttpProblem):
+            status, body, headers = render(to_status(error.error), error.http)
+            return status, body, (*headers, *error.headers)
+        if isinstance(error, TrunklineError):
+            self._refusals.note(error, caller)
+            return render(to_status(error))
+        if isinstance(error, grpc.RpcError):
+            status, body, headers = render(from_rpc(error))
+            if status >= 500:
+                code, text = error.code().name, error.details()
+                self._failures.note(
+                    (code, caller.tenant or str(caller)),
+                    lambda count: log.warning("api_call_failed", code=code, error=text, count=count),
+                )
+            return status, body, headers
+        log.error("api_failed", exc_info=error)
+        return render(to_status(error))
+
 
 def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
     """Say whether an answer is a list of a tenant's, with nothing in it."""
@@ -195,20 +230,3 @@ def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
 async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:
     """Do heavy work in a thread, so that a long transcript delays no webhook, and other work here."""
     return await asyncio.to_thread(work, *args) if heavy else work(*args)
-
-
-def _refusal(error: Exception) -> tuple[int, bytes, tuple[Header, ...]]:
-    """Return the answer to an error; one that nobody expected is logged and shows nothing."""
-    if isinstance(error, HttpProblem):
-        status, body, headers = render(to_status(error.error), error.http)
-        return status, body, (*headers, *error.headers)
-    if isinstance(error, TrunklineError):
-        log.info("api_refused", code=error.code.name, reason=error.reason, error=error.message)
-        return render(to_status(error))
-    if isinstance(error, grpc.RpcError):
-        status, body, headers = render(from_rpc(error))
-        if status >= 500:
-            log.warning("api_call_failed", code=error.code().name, error=error.details())
-        return status, body, headers
-    log.error("api_failed", exc_info=error)
-    return render(to_status(error))

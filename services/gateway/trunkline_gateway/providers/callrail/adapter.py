@@ -56,6 +56,7 @@ class CallRail:
     """CallRail's rules."""
 
     resends = False
+    form_bytes = 0
     identity_headers: tuple[str, ...] = ()
 
     def signature_headers(self, source: Source) -> tuple[str, ...]:

@@ -1,0 +1,176 @@
+"""The command as a user runs it: quick help, exit codes, errors in plain words, and requests to the API."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+
+def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "trunkline_cli", *arguments],
+        env=own | env, cwd=folder, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class Gateway:
+    """Answers /v1 with what a test sets, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[
+            str, list[dict[str, Any]]
+        ] = {}  # a path's answers in turn, the last one again and again
+        self.status = 200
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlparse(self.path)
+                self._answer(url.path, {k: v[0] for k, v in parse_qs(url.query).items()})
+
+            def do_POST(self) -> None:
+                self._answer(self.path, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+            def _answer(self, path: str, given: dict[str, Any]) -> None:
+                gateway.asked.append((path, given | {"key": self.headers["authorization"]}))
+                left = gateway.answers[path]
+                body = json.dumps(left.pop(0) if len(left) > 1 else left[0]).encode()
+                self.send_response(gateway.status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    serving = Gateway()
+    thread = threading.Thread(target=serving.server.serve_forever)
+    thread.start()
+    yield serving
+    serving.server.shutdown()
+    thread.join()
+    serving.server.server_close()
+
+
+def test_help_takes_less_than_three_tenths_of_a_second_of_processor(tmp_path):
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        said = run(tmp_path, "--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert said.returncode == 0
+    names = (
+        "up",
+        "demo",
+        "backup",
+        "restore",
+        "migrate",
+        "settings",
+        "check",
+        "models",
+        "send",
+        "replay",
+        "tail",
+    )
+    assert [name for name in names if f"\n  {name} " not in said.stdout] == []
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing",), "No such command 'nothing'"),
+        (("restore",), "Missing argument"),
+        (("tail", "--tenant", "acme"), "no key: set TRUNKLINE_CLI_KEY"),
+        (("replay", "--tenant", "acme"), "nobody can be asked here: give --yes or --dry-run"),
+        (("send",), "run `trunkline up` here, or give --hook and --secret-file"),
+        (("send", "--hook", "http://127.0.0.1:1/hooks/x"), "give both"),
+        (("migrate", "tenant"), "set TRUNKLINE_TENANT_STORE_URL"),
+        (("check", "gatway"), "there is no service gatway; there are"),
+    ],
+)
+def test_wrong_arguments_are_code_2_and_said(tmp_path, arguments, said):
+    ended = run(tmp_path, *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_failures_are_code_1_and_said(tmp_path, gateway):
+    to_nowhere = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": "http://127.0.0.1:1"}
+    ended = run(tmp_path, "tail", "--tenant", "acme", **to_nowhere)
+    assert ended.returncode == 1
+    assert "cannot reach http://127.0.0.1:1" in ended.stderr
+    gateway.status = 401
+    gateway.answers = {"/v1/tenants/acme/events": [{"error": {"message": "unknown"}}]}
+    ended = run(tmp_path, "tail", "--tenant", "acme", "--url", gateway.url, TRUNKLINE_CLI_KEY="k")
+    assert (ended.returncode, ended.stderr) == (1, "trunkline: the key is not accepted: unknown\n")
+    ended = run(tmp_path, "backup", "--state", str(tmp_path / "none"))
+    assert ended.returncode == 1
+    assert "trunkline: nothing to copy" in ended.stderr
+
+
+def test_settings_and_check_are_the_services_own(tmp_path):
+    said = run(tmp_path, "settings", "tenant")
+    assert said.returncode == 0
+    assert "TRUNKLINE_TENANT_STORE_URL" in said.stdout
+    assert "TRUNKLINE_CLI_KEY_FILE" in said.stdout
+    assert run(tmp_path, "check", "ai").returncode == 1  # there are no keys
+
+
+def replaying(gateway: Gateway) -> None:
+    begun = {"name": "tenants/acme/replays/r1", "eventCount": "2", "state": "REPLAY_STATE_RUNNING"}
+    gateway.answers = {
+        "/v1/tenants/acme/events:replay": [
+            {"eventCount": "2", "state": "REPLAY_STATE_DRY_RUN", "sample": ["tenants/acme/events/e1"]},
+            begun,
+        ],
+        "/v1/tenants/acme/replays/r1": [begun, begun | {"state": "REPLAY_STATE_DONE", "replayedCount": "2"}],
+    }
+
+
+def test_a_replay_is_counted_first_then_started_and_followed_to_its_end(tmp_path, gateway):
+    replaying(gateway)
+    env = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url, "TRUNKLINE_CLI_TENANT": "acme"}
+    counted = run(tmp_path, "replay", "--filter", "source = s1", "--dry-run", **env)
+    assert (counted.returncode, counted.stdout) == (0, "2 events match\n  tenants/acme/events/e1\n")
+    assert [asked["dryRun"] for _, asked in gateway.asked] == [True]
+    replaying(gateway)
+    done = run(tmp_path, "replay", "--filter", "source = s1", "--rate", "5", "--yes", **env)
+    assert done.returncode == 0
+    assert done.stdout.endswith("started tenants/acme/replays/r1\nreplayed 2 of 2\n")
+    started = gateway.asked[2][1]
+    assert "dryRun" not in started
+    assert (started["filter"], started["ratePerSecond"], started["key"]) == ("source = s1", 5, "Bearer k")
+    assert started["requestId"]
+
+
+def test_the_key_is_that_of_the_tenant_whom_up_made(tmp_path, gateway):
+    (tmp_path / "var").mkdir()
+    made = {"name": "tenants/acme", "api_key": "own", "sources": []}
+    facts = {"http": gateway.url, "operator_token": "operator", "tenants": [made]}
+    (tmp_path / "var" / "dev.json").write_text(json.dumps(facts))
+    for tenant, key in (("acme", "own"), ("other", "operator")):
+        gateway.answers = {f"/v1/tenants/{tenant}/calls": [{}]}
+        assert run(tmp_path, "tail", "calls", "--tenant", tenant, "--no-follow").returncode == 0
+        assert gateway.asked[-1][1]["key"] == f"Bearer {key}"

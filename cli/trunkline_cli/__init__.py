@@ -1,0 +1,1 @@
+"""The command `trunkline`: starts the suite, watches and replays, backs up and restores."""

@@ -1,0 +1,119 @@
+"""The gateway's HTTP API as a command uses it: where it is, with which key, and what its refusals mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from trunkline_cli.screen import Failure, Misuse
+from trunkline_cli.suite.seed import api
+
+FACTS = Path("var/dev.json")
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the gateway is, and with which key."""
+
+    url: str
+    key: str
+
+
+def facts() -> dict[str, Any] | None:
+    """Return what `trunkline up` in this folder says of itself; None while it does not run."""
+    if not FACTS.exists():
+        return None
+    try:
+        told: dict[str, Any] = json.loads(FACTS.read_text())
+    except (OSError, ValueError) as error:
+        raise Failure(f"cannot read {FACTS}: {error}") from None
+    return told
+
+
+def access(tenant: str, url: str | None) -> Access:
+    """Find the gateway and a key: by the settings of the command, else those of `trunkline up` in this folder.
+
+    Raises Misuse where there is no key.
+    """
+    url = url or os.environ.get("TRUNKLINE_CLI_URL")
+    told = facts() if url is None else None
+    key = os.environ.get("TRUNKLINE_CLI_KEY", "")
+    if file := os.environ.get("TRUNKLINE_CLI_KEY_FILE"):
+        try:
+            key = Path(file).read_text().strip()
+        except OSError as error:
+            raise Misuse(f"TRUNKLINE_CLI_KEY_FILE cannot be read: {error}") from None
+    if told is not None and not key:
+        own = [t["api_key"] for t in told["tenants"] if t["name"] == f"tenants/{tenant}"]
+        key = own[0] if own else told["operator_token"]
+    if not key:
+        raise Misuse(
+            f"no key: set TRUNKLINE_CLI_KEY or TRUNKLINE_CLI_KEY_FILE to an API key of {tenant}, "
+            "or run `trunkline up` in this folder"
+        )
+    return Access(url or (told["http"] if told else DEFAULT_URL), key)
+
+
+class Api:
+    """Requests to /v1. Every method raises Failure that says what is wrong, and what to do."""
+
+    def __init__(self, access: Access) -> None:
+        """Connect at the first request."""
+        self._access = access
+        try:
+            self._client = api(access.url, access.key)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Misuse(f"{access.url} is not a URL: {error}") from None
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """Return the resource or the page at a path below /v1/."""
+        return self._ask("GET", path, params={k: v for k, v in params.items() if v})
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Call a method at a path below /v1/."""
+        return self._ask("POST", path, json=body)
+
+    def pages(self, path: str, field: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """Return every item of a list, page by page."""
+        token = ""
+        while True:
+            page = self.get(path, pageToken=token, **params)
+            yield from page.get(field, [])
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
+
+    def _ask(self, method: str, path: str, **given: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, f"/v1/{path}", **given)
+        except httpx.UnsupportedProtocol:
+            raise Misuse(f"{self._access.url} is not a URL: it must begin with http:// or https://") from None
+        except httpx.TimeoutException:
+            raise Failure(f"{self._access.url} did not answer in time; try again") from None
+        except httpx.TransportError as error:
+            raise Failure(f"cannot reach {self._access.url}: {error}. Is the gateway running?") from None
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if answer.is_success and isinstance(told, dict):
+            return told
+        said = told.get("error", {}).get("message", "") if isinstance(told, dict) else ""
+        raise _failure(answer.status_code, said or f"{self._access.url} is not Trunkline's API")
+
+
+def _failure(status: int, said: str) -> Failure:
+    if status == 401:
+        return Failure(f"the key is not accepted: {said}")
+    if status == 403:
+        return Failure(f"the key may not do this: {said}")
+    if status == 400:
+        return Misuse(said)
+    return Failure(f"{said} (HTTP {status})")

@@ -1,0 +1,196 @@
+"""The commands of `trunkline`. Each imports what it needs when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from trunkline_cli.screen import Failure, Misuse, waiting
+
+app = typer.Typer(
+    name="trunkline",
+    help="Serve, watch, replay, and back up Trunkline. Exit codes: 1 for a failure, 2 for wrong arguments.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[Literal["sqlite", "spanner"], typer.Option(help="spanner: on the Spanner emulator")]
+State = Annotated[Path, typer.Option(help="the folder of the suite's state")]
+Tenant = Annotated[str, typer.Option(help="the tenant's id", envvar="TRUNKLINE_CLI_TENANT")]
+Url = Annotated[
+    str | None, typer.Option(help="the gateway's URL; else TRUNKLINE_CLI_URL, else `trunkline up`")
+]
+Filter = Annotated[str, typer.Option("--filter", help="conditions joined by AND, as in docs/operations.md")]
+Services = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
+
+
+@app.command()
+def up(store: Store = "sqlite") -> None:
+    """Serve until Ctrl-C. Prints URLs and keys, and writes them to var/dev.json."""
+    from trunkline_cli.suite.up import up  # noqa: PLC0415
+
+    raise typer.Exit(up(store))
+
+
+@app.command()
+def demo(store: Store = "sqlite") -> None:
+    """Take every sample call from a signed webhook to its analysis."""
+    from trunkline_cli.suite.demo import demo  # noqa: PLC0415
+
+    raise typer.Exit(demo(store))
+
+
+@app.command()
+def backup(
+    to: Annotated[
+        Path | None, typer.Option(help="a new folder; by default backups/<time> of the state")
+    ] = None,
+    state: State = Path("var"),
+) -> None:
+    """Copy the state, whether the suite is running or stopped."""
+    from trunkline_cli.backup.commands import backup  # noqa: PLC0415
+
+    backup(state, to)
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(help="the folder of a backup")], state: State = Path("var")
+) -> None:
+    """Put a backup in the place of the state. Stop the suite first; the replaced state is kept."""
+    from trunkline_cli.backup.commands import restore  # noqa: PLC0415
+
+    restore(state, backup)
+
+
+@app.command()
+def migrate(services: Services = None) -> None:
+    """Bring stores on Cloud Spanner to the newest revision: those of TRUNKLINE_<SERVICE>_STORE_URL."""
+    from trunkline_cli.services import migrate  # noqa: PLC0415
+
+    with waiting() as say:
+        migrate(services or [], say)
+
+
+@app.command()
+def settings(services: Services = None) -> None:
+    """Print the settings of services: gateway, worker, tenant, audio, ai."""
+    from trunkline_cli.services import settings  # noqa: PLC0415
+
+    raise typer.Exit(settings(services or []))
+
+
+@app.command()
+def check(services: Services = None) -> None:
+    """Verify the settings of services in this environment, and that they reach each other."""
+    from trunkline_cli.services import check  # noqa: PLC0415
+
+    raise typer.Exit(check(services or []))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def models(context: typer.Context) -> None:
+    """List, fetch, or verify speech models. `trunkline models --help` tells more."""
+    from trunkline_cli.services import run  # noqa: PLC0415
+
+    raise typer.Exit(run("trunkline_audio.models", *context.args))
+
+
+@app.command()
+def send(
+    tenant: Tenant = "acme",
+    call: Annotated[
+        int, typer.Option(min=1, help="the call's number; under `up`, 1 to 20 have recordings")
+    ] = 1,
+    hook: Annotated[str, typer.Option(help="the URL of a CallRail source, without the event type")] = "",
+    secret_file: Annotated[Path | None, typer.Option(help="the file of that source's secret")] = None,
+) -> None:
+    """Send a signed CallRail webhook, to try a source."""
+    from trunkline_cli.sending import send, source_at, source_of  # noqa: PLC0415
+
+    if bool(hook) != (secret_file is not None):
+        raise Misuse("give both --hook and --secret-file, or neither")
+    try:
+        source = source_at(hook, secret_file.read_text().strip()) if secret_file else source_of(tenant)
+    except OSError as error:
+        raise Misuse(f"cannot read the secret: {error}") from None
+    receipt, taken = send(source, call)
+    print(f"accepted in {taken:.1f} ms: receipt {receipt}")
+
+
+@app.command()
+def replay(
+    tenant: Tenant,
+    condition: Filter = "state = dead_letter",
+    force: Annotated[bool, typer.Option(help="also events that are done, from the start")] = False,
+    rate: Annotated[float, typer.Option(min=0.01, max=1000, help="events a second")] = 10,
+    dry_run: Annotated[bool, typer.Option(help="only count the events")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    wait: Annotated[bool, typer.Option(help="wait until every event has started")] = True,
+    url: Url = None,
+) -> None:
+    """Process events again that match a filter. Counts them first, and asks."""
+    from trunkline_cli.api import Api, access  # noqa: PLC0415
+    from trunkline_cli.replay import replay  # noqa: PLC0415
+
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise Misuse("nobody can be asked here: give --yes or --dry-run")
+    wanted: dict[str, Any] = {"filter": condition, "force": force, "ratePerSecond": rate}
+
+    def confirm(count: int) -> bool:
+        return yes or typer.confirm(f"Replay {count} of {tenant}?")
+
+    if not replay(
+        Api(access(tenant, url)), tenant, wanted=wanted, dry_run=dry_run, confirm=confirm, wait=wait
+    ):
+        raise Failure("nothing was replayed")
+
+
+@app.command()
+def tail(
+    tenant: Tenant,
+    kind: Annotated[Literal["events", "calls"], typer.Argument()] = "events",
+    condition: Filter = "",
+    since: Annotated[str, typer.Option(help="a time, or the cursor of an earlier tail")] = "",
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=500, help="how many to show first")] = 10,
+    keep: Annotated[bool, typer.Option("--follow/--no-follow", help="go on until Ctrl-C")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print each resource as a line of JSON")] = False,
+    url: Url = None,
+) -> None:
+    """Follow a tenant's events or calls. A tail that continues may repeat the last ten seconds."""
+    from trunkline_cli import tail as tails  # noqa: PLC0415
+    from trunkline_cli.api import Api, access  # noqa: PLC0415
+
+    told = tails.Tail(Api(access(tenant, url)), tenant, kind, condition, since)
+
+    def show(item: dict[str, Any]) -> None:
+        print(tails.as_json(item) if as_json else tails.line(kind, item), flush=True)
+
+    try:
+        tails.follow(told, lines, keep, show)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if told.cursor:
+            print(f"to continue: --since {told.cursor}", file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Run the command that the arguments name, and end the process with its exit code."""
+    try:
+        app()
+    except Failure as failure:
+        print(f"trunkline: {failure}", file=sys.stderr)
+        raise SystemExit(failure.code) from None
+    except BrokenPipeError:  # `trunkline tail | head`
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    raise SystemExit(0)

@@ -1,0 +1,1 @@
+"""Runs the whole suite as separate processes on one machine: for `up`, `demo`, the end-to-end tests, and benches."""
