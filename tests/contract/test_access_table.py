@@ -100,6 +100,12 @@ def test_what_returns_secrets_or_hands_out_jobs_is_for_the_gateway_alone() -> No
             assert not public(METHODS[name])
 
 
+def test_what_takes_turns_is_no_stream() -> None:
+    scans = [METHODS[name] for name, rule in TABLE.items() if rule.scans]
+    assert len(scans) >= 10
+    assert not [m.full_name for m in scans if m.client_streaming or m.server_streaming]
+
+
 def test_only_authenticate_is_for_any_service() -> None:
     assert [n for n, rule in TABLE.items() if rule.services == ANY_SERVICE] == [
         "/trunkline.tenant.v1.ApiKeyService/Authenticate"

@@ -10,8 +10,6 @@ from trunkline_runtime import forms
 from trunkline_runtime.config import CommonConfig, ConfigError, describe, load, setting
 from trunkline_runtime.testing import KEY_FOLDER
 
-KEY = "ab" * 32
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(CommonConfig):
@@ -144,7 +142,6 @@ def test_a_secret_comes_from_a_file_and_stays_out_of_repr(tmp_path: Path) -> Non
     config = load(Config, "tenant", env(PIN_FILE=str(path)))
     assert config.pin == "s3cr3t-value"
     assert "s3cr3t" not in repr(config)
-    assert KEY not in repr(config)
 
 
 def test_a_secret_given_twice_or_from_a_missing_file_is_a_problem(tmp_path: Path) -> None:
