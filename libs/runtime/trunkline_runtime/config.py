@@ -130,6 +130,12 @@ class CommonConfig:
         least=16,
         most=100_000,
     )
+    grpc_calls_per_tenant: int = setting(
+        500,
+        "the most gRPC requests of one tenant's keys at once; further ones are answered RESOURCE_EXHAUSTED",
+        least=1,
+        most=100_000,
+    )
     lists_at_once: int = setting(
         2,
         "the most lists and counts of one tenant that this service reads at once; a further one waits for up to a "
