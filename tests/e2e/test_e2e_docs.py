@@ -96,7 +96,9 @@ def test_the_readme(world, shell):
 
 
 def test_getting_started(world, shell):
-    with socket.create_server(("127.0.0.1", 0)) as free:  # another run of this test may have the documented one
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as free:  # another run of this test may have the documented one
         port = str(free.getsockname()[1])
     said = shell.run(here(world, script("docs/getting-started.md")).replace("8099", port), {})
     assert "202 Accepted" in said

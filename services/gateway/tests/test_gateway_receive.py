@@ -176,8 +176,11 @@ async def test_a_wrong_signature_is_401_and_kept():
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_source_that_is_not_there_or_does_not_accept_is_the_same_404(known):
     world = World(*([resolved(accepting=False)] if known else []))
-    status, _, text = await world.post(headers=signed(b"{}"))
+    with structlog.testing.capture_logs() as lines:
+        status, _, text = await world.post(headers=signed(b"{}"))
     assert status == 404
+    told = [line["source"] for line in lines if line["event"] == "webhooks_of_disabled_source"]
+    assert told == (["s-1"] if known else [])  # the operator is told what the sender is not
     assert json.loads(text)["error"]["message"] == "there is no source 's-1'"
 
 

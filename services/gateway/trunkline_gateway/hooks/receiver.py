@@ -205,6 +205,8 @@ class Receiver:
                 delivery = self._delivery(scope, headers, await self._read(headers, receive, self._max_body))
                 return await self._keep_unverified(source_id, event_type, delivery)
         if source is None or not source.accepting:
+            if source is not None:
+                self._lines.note_disabled(source, event_type)
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
         adapter = adapter_for(source.provider)
