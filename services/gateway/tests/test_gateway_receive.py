@@ -51,12 +51,15 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000):
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept,
-            Limits(self.unverified, Buckets(rate, burst, lambda: 0.0)),
+            Limits(
+                self.unverified, Buckets(rate, burst, lambda: 0.0),
+                Buckets(1.0, volume, lambda: 0.0), Buckets(50.0, 500.0, lambda: 0.0),
+            ),
             public_url="https://hooks.example.com/", max_body_bytes=most, admit_soon=self.admit,
             now=lambda: NOW, sleep=self.held,
         )  # fmt: skip

@@ -210,7 +210,7 @@ async def test_a_full_spool_is_a_503_that_says_when_to_try_again(tmp_path):
     async with opened(tmp_path, max_bytes=0) as world:
         receiver = Receiver(
             SourceMap(Feed(resolved()), None), world.inbox, None,
-            Limits(Unverified(1, 1_000), Buckets(1e9, 1e9, lambda: 0.0)),
+            Limits(Unverified(1, 1_000), *(Buckets(1e9, 1e9, lambda: 0.0) for _ in range(3))),
             public_url="http://x", max_body_bytes=1000, admit_soon=lambda: None,
         )  # fmt: skip
         signature = base64.b64encode(hmac.digest(SECRET.encode(), b"{}", hashlib.sha1))

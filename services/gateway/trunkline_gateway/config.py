@@ -96,6 +96,18 @@ class GatewayConfig(StoreConfig):
         least=1,
         most=10_000_000,
     )
+    tenant_bytes_per_second: float = setting(
+        8_388_608.0,
+        "the most bytes a second of one tenant's webhooks, after decompression; above that, 429 with Retry-After",
+        least=1_048_576,
+        most=1e12,
+    )
+    tenant_bytes_burst: float = setting(
+        33_554_432.0,
+        "the number of bytes of one tenant's webhooks that can arrive at once before that limit applies",
+        least=1_048_576,
+        most=1e12,
+    )
     http_connections: int = setting(
         4_096, "the most HTTP connections at once; above that, 503", least=16, most=100_000
     )
