@@ -220,8 +220,15 @@ class Admission:
                     break
                 done = Batch([row for row in batch.rows if row.seq in decided])
                 await self._write(list(decided.values()), self._undecided, done)
-        waiting, weight = await self._db.read(self._undecided.count)
-        self._any_undecided = bool(waiting)
+        # The other loop may leave one undecided while the store counts: then this looks again.
+        self._any_undecided = False
+        self._unverified.begin_recount()
+        try:
+            waiting, weight = await self._db.read(self._undecided.count)
+        except BaseException:
+            self._any_undecided = True
+            raise
+        self._any_undecided |= bool(waiting)
         self._unverified.recount(waiting, weight)
 
     def _count(self, admitted: Admitted) -> None:
