@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -11,8 +12,9 @@ import pytest
 from gateway_spool import opened, receipt, spool_some
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.spool_log import DAMAGED, Log, frames
-from trunkline_store.errors import StoreError, StoreLocked, StoreUnavailable, StoreUnsupported
+from trunkline_store.errors import StoreBusy, StoreError, StoreLocked, StoreUnavailable, StoreUnsupported
 
 HEAD = 24
 
@@ -282,3 +284,36 @@ async def test_a_receipt_is_read_back_as_it_was(tmp_path):
         await world.put(7, body=bytes(range(256)))
         (row,) = await world.spool.first(9, ())
         assert (row.values, row.floor) == (receipt(7, bytes(range(256))), 0)
+
+
+def test_large_frames_are_read_a_few_at_a_time(tmp_path):
+    log = Log(tmp_path / "spool")
+    log.open()
+    for number in range(6):
+        log.append([bytes([number]) * (3 << 20)])
+    first = log.first(256, ())
+    assert [frame.payload[0] for frame in first] == [0, 1, 2]
+    log.forget(first)
+    assert [frame.payload[0] for frame in log.first(256, ())] == [3, 4, 5]
+    log.close()
+
+
+async def test_what_is_on_its_way_to_the_spool_is_bounded_and_written_a_few_at_a_time(tmp_path):
+    groups = []
+
+    async def run(work, *given):
+        if getattr(work, "__name__", "") == "append":
+            groups.append(sum(map(len, given[0])))
+        await asyncio.sleep(0)
+        return work(*given)
+
+    spool = Spool(tmp_path / "spool", 1 << 30, run)
+    await spool.care()
+    values = (*receipt(1)[:-1], bytes(1 << 20))
+    futures = [spool.append(values, 0) for _ in range(63)]
+    with pytest.raises(StoreBusy):
+        spool.append(values, 0)
+    await asyncio.gather(*futures)
+    assert max(groups) < 6 << 20
+    await spool.append(values, 0)
+    await spool.close()

@@ -83,7 +83,7 @@ class Unverified:
         self._meanwhile = self._meanwhile_bytes = 0
 
     def recount(self, undecided: int, undecided_bytes: int) -> None:
-        """Take what the store says about those that were looked at; what came meanwhile may count twice until the next."""
+        """Take what the store says about those that were looked at; until the next, later ones may count twice."""
         self._undecided = undecided + self._meanwhile
         self._undecided_bytes = undecided_bytes + self._meanwhile_bytes
         WAITING.set(self.rows)

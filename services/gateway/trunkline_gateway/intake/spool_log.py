@@ -14,7 +14,6 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -30,6 +29,8 @@ DAMAGED = counter(
     ["what"],
 )
 SEGMENT_BYTES = 4 << 20
+# What is read at once: it is handed to the store as a whole, whose queue holds eight times as much.
+READ_BYTES = 8 << 20
 _HEAD = struct.Struct(">12sIII")
 _COMMON = 8  # bytes of a mark that stay when its frame leaves
 _BLOCK = 4096
@@ -135,11 +136,18 @@ class Log:
         self._count(segment, len(payloads), len(group))
 
     def first(self, limit: int, skip: Collection[Frame]) -> list[Frame]:
-        """Return the oldest frames but those in `skip`."""
+        """Return the oldest frames but those in `skip`: so many at most, and one beyond READ_BYTES at most."""
         while True:
-            oldest = list(islice((frame for frame in self._waiting if frame not in skip), limit))
+            oldest: list[Frame] = []
+            room = READ_BYTES
+            for frame in self._waiting:
+                if len(oldest) == limit or room <= 0:
+                    return oldest
+                if frame not in skip:
+                    oldest.append(frame)
+                    room -= len(frame.payload)
             unread = next((segment for segment in self._segments if not segment.read), None)
-            if len(oldest) == limit or unread is None:
+            if len(oldest) == limit or room <= 0 or unread is None:
                 return oldest
             if unread is self._segments[-1]:
                 self._seal()
