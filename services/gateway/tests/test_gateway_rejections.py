@@ -183,3 +183,17 @@ async def test_a_rejection_that_cannot_be_written_takes_no_other_along(tmp_path)
             world.rejections.keep(source_of(source()), "post_call", callrail(body_of(number)), reason)
         await world.rejections.flush()
         assert len(await world.rejected()) == 2
+
+
+async def test_one_that_is_past_its_days_is_not_accepted_though_it_is_still_stored(tmp_path):
+    async with opened(tmp_path, source(), events_days=1) as world:
+        delivery = callrail({"id": 7, "timestamp": "2026-11-20T07:00:00Z"}, NEW)
+        await reject(world, source(), delivery)
+        (kept,) = await world.rejected()
+        correct(world, source(secret=NEW))
+        world.clock.advance(3 * 86_400)
+        assert await world.rows(schema.rejections) == 1
+        with pytest.raises(NotFound):
+            await accept(world, kept.name)
+        assert (await accept_all(world)).accepted_count == 0
+        assert await world.rows(schema.receipts) == 0

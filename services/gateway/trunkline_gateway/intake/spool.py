@@ -162,6 +162,9 @@ class Spool:
                 await self._do(self.log.append, [payload for payload, _ in group])
             except StoreError as failed:
                 error = StoreUnavailable(str(failed))
+            except Exception as failed:  # whatever it is, their senders are answered
+                log.error("spool_write_failed", exc_info=failed)
+                error = StoreUnavailable(f"the spool: {type(failed).__name__}")
             self._weight -= sum(len(payload) for payload, _ in group)
             for future in (future for _, future in group if not future.done()):
                 future.set_exception(error) if error else future.set_result(None)
