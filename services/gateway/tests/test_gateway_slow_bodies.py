@@ -145,6 +145,9 @@ async def test_a_tenants_bytes_a_second_are_counted_after_they_are_decompressed(
     body = gzip.compress(b"{" + b" " * ((1 << 20) - 2) + b"}")
     answers = [(await world.post(chunks=(body,), headers=[*signed(body), GZIP]))[0] for _ in range(4)]
     assert answers == [202, 202, 202, 429]
+    crowd = World(resolved(), most=1 << 20, volume=2.5 * (1 << 20))
+    posts = (crowd.post(chunks=(body,), headers=[*signed(body), GZIP]) for _ in range(20))
+    assert [status for status, _, _ in await asyncio.gather(*posts)].count(202) == 3
     assert (await world.post(chunks=(body,), headers=[*signed(b"forged"), GZIP]))[0] == 429
 
 

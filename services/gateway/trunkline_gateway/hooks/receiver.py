@@ -217,6 +217,7 @@ class Receiver:
         try:
             if encoded or _is_slow(adapter, delivery):
                 delivery = await self._verify_slowly(source, delivery, most)
+                self._hold_to_rates(source)  # others were taken while it waited for its turn
             else:
                 adapter.verify(source, delivery)
         except (Crowded, Malformed, Rejected) as error:
