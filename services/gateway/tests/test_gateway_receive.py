@@ -303,6 +303,7 @@ async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wh
             world.unverified.looked_at([row[0] for row in rows[-100:]], [600] * (len(rows) - world.looked))
             world.looked = len(rows)
         if n % 200 == 199:  # and by and by counts what the store holds
+            world.unverified.begin_recount()
             world.unverified.recount(len(world.inbox.rows), 600 * len(world.inbox.rows))
     assert (answers.count(202), answers.count(503)) == (300, 1_200)
     assert world.feed.asked < 10, "a service that could not be reached is left alone for a moment"
