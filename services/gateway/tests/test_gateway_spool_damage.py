@@ -195,6 +195,42 @@ def test_a_group_that_the_disk_refuses_is_not_there_and_what_was_there_is(tmp_pa
     log.close()
 
 
+def test_what_is_durable_stays_though_the_file_cannot_be_looked_at(tmp_path, monkeypatch):
+    log = Log(tmp_path / "spool")
+    log.open()
+    log.append([b"one", b"two"])
+
+    def fails(file):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fails)
+        with pytest.raises(OSError, match="Input"):
+            log.append([b"three"])
+    assert [frame.payload for frame in log.first(9, ())] == [b"one", b"two"]
+    log.close()
+
+
+def test_a_file_of_another_name_is_left_alone_and_zeros_are_an_end_that_was_never_written(tmp_path):
+    log = Log(tmp_path / "spool")
+    log.open()
+    log.append([b"one"])
+    log.close()
+    (segment,) = segments(tmp_path)
+    with segment.open("ab") as file:
+        file.write(bytes(500))
+    stray = tmp_path / "spool" / "notes-of-monday.log"
+    stray.write_text("x")
+    lost = damaged("row_lost")
+    log.open()
+    first = log.first(9, ())
+    assert [frame.payload for frame in first] == [b"one"]
+    log.forget(first)
+    log.close()
+    assert damaged("row_lost") == lost
+    assert list((tmp_path / "spool").glob("*.log")) == [stray]
+
+
 def test_what_left_does_not_come_back_though_its_file_stays(tmp_path):
     log = Log(tmp_path / "spool")
     log.open()
