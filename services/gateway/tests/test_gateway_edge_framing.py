@@ -102,7 +102,9 @@ async def test_a_request_that_also_ends_the_connection_is_answered_and_the_conne
             await asyncio.sleep(0.02)
         writer.write(b"hello" + SECOND)
         assert (await told(reader)).startswith(b"/first hello ")
-        assert await asyncio.wait_for(reader.read(), 5) == b"", "what came after the last request is not answered"
+        assert await asyncio.wait_for(reader.read(), 5) == b"", (
+            "what came after the last request is not answered"
+        )
 
 
 async def test_several_that_ask_for_another_protocol_ahead_are_answered_in_order():
