@@ -22,30 +22,41 @@ class Buckets:
     """Token buckets by key, in this process only: with several gateways the ceiling is a multiple of it."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float], most: int = 100_000):
-        """`rate` tokens a second refill each bucket up to `burst`; at most `most` buckets are kept."""
+        """`rate` tokens a second refill each bucket up to `burst`, at least 1; at most `most` buckets are kept."""
         self._rate = rate
         self._burst = burst
         self._now = now
         self._most = most
         self._levels: dict[str, tuple[float, float]] = {}
 
-    def take(self, key: str) -> float:
-        """Take one token and return 0.0, or return after how many seconds there will be one."""
+    def wait(self, key: str) -> float:
+        """Return after how many seconds there will be a token; 0.0 when there is one."""
+        level = self._level(key, self._now())
+        return 0.0 if level >= 1.0 else (1.0 - level) / self._rate
+
+    def charge(self, key: str, tokens: float = 1.0) -> None:
+        """Take tokens whether they are there or not: what is owed has to come back before there is one again."""
         now = self._now()
-        level, then = self._levels.get(key, (self._burst, now))
-        level = min(self._burst, level + (now - then) * self._rate)
-        if level < 1.0:
-            self._levels[key] = (level, now)
-            return (1.0 - level) / self._rate
+        level = self._level(key, now)
         if len(self._levels) >= self._most and key not in self._levels:
             self._levels.clear()  # forgetting is kinder than growing: everyone starts with a full bucket
-        self._levels[key] = (level - 1.0, now)
-        return 0.0
+        self._levels[key] = (level - tokens, now)
+
+    def take(self, key: str) -> float:
+        """Take one token and return 0.0, or return after how many seconds there will be one."""
+        wait = self.wait(key)
+        if not wait:
+            self.charge(key)
+        return wait
 
     def give_back(self, key: str) -> None:
         """Undo a `take` that succeeded."""
         level, then = self._levels.get(key, (self._burst, self._now()))
         self._levels[key] = (level + 1.0, then)
+
+    def _level(self, key: str, now: float) -> float:
+        level, then = self._levels.get(key, (self._burst, now))
+        return min(self._burst, level + (now - then) * self._rate)
 
 
 class Quota(Protocol):
