@@ -152,6 +152,19 @@ class GatewayConfig(StoreConfig):
         least=1_048_576,
         most=68_719_476_736,
     )
+    api_per_second: float = setting(
+        100.0,
+        "the most requests a second to /v1 of one tenant's keys; above that, 429 with Retry-After. An answer "
+        "counts as one more request for every 64 KiB. Operators are not limited",
+        least=1,
+        most=10_000_000,
+    )
+    api_burst: float = setting(
+        500.0,
+        "the number of requests of one tenant's keys to /v1 that can arrive at once before the limit applies",
+        least=1,
+        most=10_000_000,
+    )
     events_days: int = setting(
         90,
         "how many days to keep an event and its receipts, if the tenant's retention does not set this; 0 "

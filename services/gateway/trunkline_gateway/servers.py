@@ -22,6 +22,7 @@ from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.app import GatewayParts, build
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.edge.front import Front, HttpServer
+from trunkline_gateway.hooks.limits import Buckets
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -42,7 +43,12 @@ async def _serve(gateway: GatewayParts) -> None:
     server = Server(config, service="gateway", signer=gateway.signer, authenticator=authenticator)
     _add_services(server, gateway)
     api = build_transcoder(
-        gateway.channels, gateway.signer, authenticator, config, own_address=lambda: server.address
+        gateway.channels,
+        gateway.signer,
+        authenticator,
+        config,
+        own_address=lambda: server.address,
+        rates=Buckets(config.api_per_second, config.api_burst, clock),
     )
     readiness = Readiness(server.health, gateway.inbox, lambda: gateway.inbox.refusing)
     server.ready = readiness
