@@ -36,6 +36,7 @@ from the code.
 
 - A service refuses to start, with exit code 2, if a setting is wrong or missing, or if a `TRUNKLINE_` name is not a
   setting of any service. It prints one line for each, with the name, the allowed values, and the given value.
+  It does the same if another process has its store or its spool open, or if the store's file is damaged.
 - To print a service's settings, add `--help` to its command. To check the settings, and that the other services can
   be reached, add `--check`: the service then opens nothing, and exits.
 - To read a secret from a file, set the secret's name followed by `_FILE` to the path.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 from trunkline_runtime.config import env_name, rows
+from trunkline_store.sqlite.lock import FileLock
 
 from tools.make_settings import CONFIGS, FILES
 
@@ -172,6 +173,27 @@ def test_a_plug_in_that_makes_no_engine_is_refused(folder, service, engine, said
     assert line.startswith(f"error: {env_name(service, 'engine')}: ")
     assert said in line
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "place"),
+    [(service, "store_url", "sqlite:///{}") for service in ("gateway", "tenant", "audio", "ai")]
+    + [("gateway", "spool_path", "{}")],
+)
+def test_what_another_process_has_open_is_refused_with_its_id(tmp_path, service, name, place):
+    held = tmp_path / "held"
+    settings = {
+        env_name(service, "store_url"): f"sqlite:///{tmp_path}/own.db",
+        env_name(service, name): place.format(held),
+    }
+    lock = FileLock(held)
+    try:
+        ended = run(tmp_path, service, **settings)
+    finally:
+        lock.release()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line == f"error: {env_name(service, name)}: {held} is open in process {os.getpid()}"
 
 
 def test_check_refuses_a_speech_model_that_can_never_be_found(folder):
