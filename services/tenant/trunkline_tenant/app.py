@@ -23,7 +23,7 @@ from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_tenant.calls.service import CallService
-from trunkline_tenant.config import SERVICE, TenantConfig
+from trunkline_tenant.config import SERVICE, TenantConfig, lacking_key
 from trunkline_tenant.crypto import UnreadableSecret
 from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
 from trunkline_tenant.leads.service import LeadService
@@ -70,7 +70,7 @@ async def build(
         try:
             resealed = await secret_rows.reseal(db, box)
         except UnreadableSecret as error:
-            raise ConfigError(f"{env_name(SERVICE, 'secret_keys')}: {error}") from error
+            raise lacking_key(error) from error
         if resealed:
             log.info("secrets_resealed", count=resealed)
         authenticator = LocalAuthenticator(db, config.operator_token)
