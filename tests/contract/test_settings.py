@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from trunkline_runtime.config import env_name, rows
 from trunkline_store.sqlite.lock import FileLock
 
-from tools.make_settings import CONFIGS, FILES
+from tools.make_settings import CONFIGS, FILES, page
 
 MODULES = {
     "gateway": ("trunkline_gateway", "serve"),
@@ -319,6 +319,11 @@ def test_check_of_a_first_start_makes_no_secrets(tmp_path):
     ended = run(tmp_path, "tenant", "--check", **settings)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_folder_of_models_is_told():
+    (line,) = [line for line in page().splitlines() if "`TRUNKLINE_MODELS_FOLDER`" in line]
+    assert "by default trunkline/models in " in line
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
