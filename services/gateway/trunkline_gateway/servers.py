@@ -11,9 +11,11 @@ from trunkline.gateway.v1 import (
     job_service_pb2_grpc,
     usage_service_pb2_grpc,
 )
+from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.server import Server
+from trunkline_store import NEVER_PASS
 
 from trunkline_gateway.api.conversation import ConversationService
 from trunkline_gateway.api.readiness import Readiness
@@ -32,7 +34,10 @@ _PACKAGE = "trunkline.gateway.v1."
 async def serve(config: GatewayConfig) -> None:
     """Open, serve until SIGTERM or SIGINT, drain, close. Raises ConfigError, StoreError, StoppedWaiting."""
     async with build(config) as gateway:
-        await gateway.inbox.open()
+        try:
+            await gateway.inbox.open()
+        except NEVER_PASS as error:
+            raise ConfigError(f"{env_name('gateway', 'spool_path')}: {error}") from error
         await _serve(gateway)
         await gateway.rejections.flush()
 
