@@ -12,7 +12,7 @@ from typing import Any
 import gateway_echo as echo
 import httpx
 import pytest
-from trunkline.tenant.v1 import call_service_pb2, tenant_service_pb2
+from trunkline.tenant.v1 import call_service_pb2, tenant_pb2, tenant_service_pb2
 from trunkline_gateway.api.transcode import writer
 from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Credentials
@@ -535,6 +535,17 @@ async def test_an_operators_list_of_no_tenant_is_not_found(tenants: World) -> No
     )
     asked = [(method, getattr(request, "name", "")) for method, request, _ in backend.asked]
     assert (TENANTS + "GetTenant", "tenants/nobody") in asked
+
+
+async def test_an_operators_list_of_a_deleted_tenant_is_not_found(tenants: World) -> None:
+    client, backend = tenants
+    deleted = tenant_pb2.Tenant(name="tenants/gone", state=tenant_pb2.TENANT_STATE_DELETED)
+    backend.answers[TENANTS + "GetTenant"] = deleted
+    shown = {"authorization": "Bearer tl_operator"}
+    answer = await client.get("/v1/tenants/gone/calls", headers=shown)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert "tenants/gone" in answer.json()["error"]["message"]
+    assert (await client.get("/v1/tenants/gone", headers=shown)).status_code == 200
 
 
 async def test_a_list_that_is_empty_or_a_tenants_own_is_what_it_is(tenants: World) -> None:
