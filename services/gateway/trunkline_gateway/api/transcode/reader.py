@@ -69,8 +69,9 @@ def _refuse_parameters(binding: Binding, request: Any, value: Any) -> None:
     """Refuse a query parameter in the body. Raises InvalidArgument."""
     assert binding.body is not None
     inside, around = binding.body.inside, shape_of(request.DESCRIPTOR)
+    assert inside is not None
     of_path = {fields[0] for fields in binding.variables.values()}
-    for name in value if isinstance(value, dict) and inside is not None else ():
+    for name in value if isinstance(value, dict) else ():
         field = around.get(name)
         if field is None or field is binding.body or inside.get(name) is not None:
             continue
