@@ -12,7 +12,7 @@ from typing import Any
 import gateway_echo as echo
 import httpx
 import pytest
-from trunkline.tenant.v1 import call_service_pb2, tenant_service_pb2
+from trunkline.tenant.v1 import call_service_pb2, tenant_pb2, tenant_service_pb2
 from trunkline_gateway.api.transcode import writer
 from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Credentials
@@ -311,6 +311,9 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"parts": {}}', "thing.parts", "JSON array"),
         (b'{"inner": []}', "thing.inner", "JSON object"),
         (b'{"nope": 1}', "thing.nope", "; allowed: "),
+        (b'{"displayNme": "a"}', "thing.displayNme", "is not a field; did you mean displayName?; allowed: "),
+        (b'{"requestId": "a"}', "thing.requestId", "it is a query parameter: ?requestId=..."),
+        (b'{"parent": "boxes/b"}', "thing.parent", "it is set by the path"),
         (b'{"displayName": 5}', "thing.displayName", "must be a string"),
         (b'{"displayName": {}}', "thing.displayName", "must be a string"),
         (b'{"inner": {"displayName": true}}', "thing.inner.displayName", "must be a string"),
@@ -600,6 +603,17 @@ async def test_an_operators_list_of_no_tenant_is_not_found(tenants: World) -> No
     )
     asked = [(method, getattr(request, "name", "")) for method, request, _ in backend.asked]
     assert (TENANTS + "GetTenant", "tenants/nobody") in asked
+
+
+async def test_an_operators_list_of_a_deleted_tenant_is_not_found(tenants: World) -> None:
+    client, backend = tenants
+    deleted = tenant_pb2.Tenant(name="tenants/gone", state=tenant_pb2.TENANT_STATE_DELETED)
+    backend.answers[TENANTS + "GetTenant"] = deleted
+    shown = {"authorization": "Bearer tl_operator"}
+    answer = await client.get("/v1/tenants/gone/calls", headers=shown)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert "tenants/gone" in answer.json()["error"]["message"]
+    assert (await client.get("/v1/tenants/gone", headers=shown)).status_code == 200
 
 
 async def test_a_list_that_is_empty_or_a_tenants_own_is_what_it_is(tenants: World) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
-from trunkline_runtime.errors import ResourceExhausted, TrunklineError, to_status
+from trunkline_runtime.errors import NotFound, ResourceExhausted, TrunklineError, to_status
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller, CallerKind
 from trunkline_runtime.observe import logs, tracing
@@ -203,6 +203,8 @@ class Transcoder:
     async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
         """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
 
+        GetTenant still shows an operator a deleted tenant, but nothing is left of it to list.
+
         Only operators are asked about: the tenant of an API key is there.
         """
         get: Any = self._backend(_TENANT_PACKAGE).unary_unary(
@@ -211,9 +213,11 @@ class Transcoder:
             response_deserializer=tenant_pb2.Tenant.FromString,
         )
         tenant = "/".join(parent.split("/")[:2])
-        await get(
+        found = await get(
             tenant_service_pb2.GetTenantRequest(name=tenant), metadata=metadata, timeout=self._call_seconds
         )
+        if found.state == tenant_pb2.TENANT_STATE_DELETED:
+            raise NotFound(tenant)
 
     def _prepare(self, binding: Binding) -> tuple[Any, Write]:
         call: Any = self._backend(binding.package).unary_unary(
