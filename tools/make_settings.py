@@ -36,8 +36,10 @@ from the code.
 
 - A service refuses to start, with exit code 2, if a setting is wrong or missing, or if a `TRUNKLINE_` name is not a
   setting of any service. It prints one line for each, with the name, the allowed values, and the given value.
+  It does the same if another process has its store or its spool open, or if the store's file is damaged.
 - To print a service's settings, add `--help` to its command. To check the settings, and that the other services can
-  be reached, add `--check`: the service then opens nothing, and exits.
+  be reached, add `--check`: the service then serves nothing, changes nothing, and exits. The tenant service also tries
+  its secret keys on its store, if that is a SQLite file.
 - To read a secret from a file, set the secret's name followed by `_FILE` to the path.
 - The folder of a store's file must exist, except for the default `var/`. The service creates the file if it is
   missing, unless a database with nearly the same name is beside it, because the setting then probably has a typo.

@@ -15,8 +15,9 @@ import pytest
 from cryptography.fernet import Fernet
 from trunkline_runtime.config import env_name, rows
 from trunkline_runtime.testing import KEY_FOLDER
+from trunkline_store.sqlite.lock import FileLock
 
-from tools.make_settings import CONFIGS, FILES
+from tools.make_settings import CONFIGS, FILES, page
 
 MODULES = {
     "gateway": ("trunkline_gateway", "serve"),
@@ -116,6 +117,10 @@ def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_g
         ("audio", "FETCH_ALLOWED_NETWORKS", "10.0.0.1/8", "networks in CIDR form"),
         ("worker", "LOOKUP_ORIGINS", "127.0.0.1:9000", "must be a URL"),
         ("worker", "GATEWAY_ADDRESS", "gateway", "must be host:port"),
+        ("audio", "ENGINE", "wisper", "must be whisper, or module:factory"),
+        ("audio", "WHISPER_COMPUTE_TYPE", "foo", "must be one of int8, int8_float32,"),
+        ("ai", "ENGINE", "openai", "must be local, or module:factory"),
+        ("ai", "ENGINE", "mine:", "must be local, or module:factory"),
         ("tenant", "OPERATOR_TOKEN", "tl_op_short", "32 characters"),
         ("tenant", "SECRET_KEYS", "short", ""),
     ],
@@ -175,6 +180,27 @@ def test_a_plug_in_that_makes_no_engine_is_refused(folder, service, engine, said
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("service", "name", "place"),
+    [(service, "store_url", "sqlite:///{}") for service in ("gateway", "tenant", "audio", "ai")]
+    + [("gateway", "spool_path", "{}")],
+)
+def test_what_another_process_has_open_is_refused_with_its_id(tmp_path, service, name, place):
+    held = tmp_path / "held"
+    settings = {
+        env_name(service, "store_url"): f"sqlite:///{tmp_path}/own.db",
+        env_name(service, name): place.format(held),
+    }
+    lock = FileLock(held)
+    try:
+        ended = run(tmp_path, service, **settings)
+    finally:
+        lock.release()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line == f"error: {env_name(service, name)}: {held} is open in process {os.getpid()}"
+
+
 def test_check_refuses_a_speech_model_that_can_never_be_found(folder):
     setting = env_name("audio", "whisper_model")
     with socket.create_server(("127.0.0.1", 0)) as there:
@@ -191,6 +217,38 @@ def test_check_refuses_a_speech_model_that_can_never_be_found(folder):
         assert ended.returncode == 2
 
 
+def test_check_refuses_a_speech_model_that_is_not_there_unless_another_engine_is_set(folder):
+    (folder / "models").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        given = {
+            "TRUNKLINE_AUDIO_TENANT_ADDRESS": f"127.0.0.1:{there.getsockname()[1]}",
+            "TRUNKLINE_MODELS_FOLDER": str(folder / "models"),
+        }
+        ended = run(folder, "audio", "--check", **given)
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("error: TRUNKLINE_AUDIO_WHISPER_MODEL: model base is not in ")
+        assert "fetch base` fetches it" in line
+        ended = run(folder, "audio", "--check", **given, TRUNKLINE_AUDIO_ENGINE="json:loads")
+        assert (ended.returncode, ended.stderr) == (0, "")
+    (folder / "models").rmdir()
+
+
+def test_check_imports_an_engine_of_ones_own(folder):
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        tenant = {"TRUNKLINE_AI_TENANT_ADDRESS": f"127.0.0.1:{there.getsockname()[1]}"}
+        for engine, said in (
+            ("nowhere:make", "cannot be loaded: ModuleNotFoundError: "),
+            ("json:nothing", "cannot be loaded: AttributeError: "),
+            ("json:__doc__", "must be a factory, and it cannot be called"),
+        ):
+            ended = run(folder, "ai", "--check", **tenant, TRUNKLINE_AI_ENGINE=engine)
+            assert ended.returncode == 2
+            (line,) = ended.stderr.splitlines()
+            assert line.startswith(f"error: TRUNKLINE_AI_ENGINE {said}")
+        assert run(folder, "ai", "--check", **tenant, TRUNKLINE_AI_ENGINE="json:loads").returncode == 0
+
+
 @pytest.mark.parametrize("service", MODULES)
 def test_a_name_of_no_service_ends_every_service(folder, service):
     ended = run(folder, service, TRUNKLINE_GATEWAY_HTTP_ADRESS="127.0.0.1:1")
@@ -198,6 +256,11 @@ def test_a_name_of_no_service_ends_every_service(folder, service):
     assert ended.stderr == (
         "error: TRUNKLINE_GATEWAY_HTTP_ADRESS is not a setting; did you mean TRUNKLINE_GATEWAY_HTTP_ADDRESS?\n"
     )
+
+
+@pytest.mark.parametrize("service", MODULES)
+def test_every_setting_says_what_it_allows(service):
+    assert [name for name, kind, _, allowed, _ in rows(CONFIGS[service], service) if not allowed] == []
 
 
 @pytest.mark.parametrize("service", MODULES)
@@ -257,6 +320,11 @@ def test_check_of_a_first_start_makes_no_secrets(tmp_path):
     ended = run(tmp_path, "tenant", "--check", **settings)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_folder_of_models_is_told():
+    (line,) = [line for line in page().splitlines() if "`TRUNKLINE_MODELS_FOLDER`" in line]
+    assert "by default trunkline/models in " in line
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

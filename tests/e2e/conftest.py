@@ -41,7 +41,7 @@ class World:
         with api(self.suite.http_url, tenant.api_key) as client:
             while True:
                 answer = client.get(f"/v1/{path}", params=params)
-                if answer.status_code != 503 or time.monotonic() > until:
+                if answer.status_code not in (429, 503) or time.monotonic() > until:
                     return answer
                 time.sleep(0.1)
 

@@ -18,8 +18,9 @@ OTHERS = frozenset({"text", "json", "ini", "python", "sql", "proto"})
 _EXPORT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 _CURL = """#!/bin/bash
 # As the document has it, but a refusal is a failure. What a watch is to bring to the gateway comes in a moment.
+[[ " $* " == *" --fail "* ]] || set -- --fail-with-body "$@"
 for attempt in $(seq 20); do
-  "{curl}" --silent --show-error --fail-with-body --max-time 20 "$@" && exit 0
+  "{curl}" --silent --show-error --max-time 20 "$@" && exit 0
   code=$?
   sleep 0.25
 done

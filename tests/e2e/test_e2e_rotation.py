@@ -35,18 +35,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def rotate(world: World, folder: Path, name: str) -> None:
-    """Run the commands of the rotation that writes the file `name`; restarts are made as the supervisor would."""
-    block = next(
-        b for b in commands(ROOT / "docs/one-server.md") if f"var/{name}" in b.text and "restart" in b.text
+    """Run the commands of the rotation that writes the file `name`, one after the other as they are pasted.
+
+    Restarts are made as systemd makes them: all stop, all start, and the next command does not wait until they serve.
+    """
+    text = "".join(
+        block.text
+        for block in commands(ROOT / "docs/one-server.md")
+        if f"var/{name}" in block.text and "restart" in block.text
     )
+    text = text.replace("/srv/trunkline/var", str(world.suite.folder))
+    text = text.replace("127.0.0.1:9091", world.suite.metrics["tenant"])
     shell = Shell(folder)
-    pieces = re.split(rf"(?m)^{_RESTART}(.*)\n", block.text)
+    pieces = re.split(rf"(?m)^{_RESTART}(.*)\n", text)
+    last: list[str] = []
     for script, restarted in zip(pieces[::2], pieces[1::2], strict=False):
-        shell.run(script.replace("/srv/trunkline/var", str(world.suite.folder)), {})
-        names = [service.removeprefix("trunkline-") for service in restarted.split()]
-        for service in names:  # as systemd does for several: all stop, all start
+        shell.run(script, {})
+        last = [service.removeprefix("trunkline-") for service in restarted.split()]
+        for service in last:
             world.suite.stop(service)
-        world.suite.start(*names)
+        for service in last:
+            world.suite.spawn(service)
+    for service in last:
+        world.suite.wait_ready(service)
 
 
 def operates(world: World, token: str) -> int:

@@ -35,7 +35,11 @@ QUIET_LOGS = {
     f"TRUNKLINE_{name}_LOG_LEVEL": "warning" for name in ("GATEWAY", "TENANT", "AUDIO", "AI", "WORKER")
 }
 # One source sends more than any honest one does: what is measured is not the ceiling.
-NO_CEILING = {f"TRUNKLINE_GATEWAY_CEILING_{name}": "1000000" for name in ("PER_SECOND", "BURST")}
+NO_CEILING = {
+    f"TRUNKLINE_GATEWAY_{limit}_{name}": most
+    for limit, most in (("CEILING", "1000000"), ("TENANT_BYTES", "1000000000"))
+    for name in ("PER_SECOND", "BURST")
+}
 # The name of an analysis is among the facts only once the results are recorded.
 _NOT_ADMITTED = "select max(receipts.seq) - max(cursors.seq) from receipts, cursors where name = 'admission'"
 _CONNECTIONS = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 from typing import Any
 
@@ -10,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
-from trunkline.tenant.v1 import call_service_pb2
+from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.identity import access
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
@@ -160,3 +161,60 @@ async def test_a_stream_of_reflection_that_is_silent_ends(start_suite: Any) -> N
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call.read()
     assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"
+
+
+async def test_watches_of_one_address_leave_the_calls_of_others(suite: Any) -> None:
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watches = [watch(b"", timeout=30) for _ in range(64)]
+        for one in watches:
+            assert await one.read()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await watch(b"", timeout=10).read()
+        assert from_rpc_error(raised.value).reason == "CALLS_AT_ONCE"
+
+        watches.pop().cancel()
+        for _ in range(50):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                watches.append(again := watch(b"", timeout=30))
+                assert await again.read()
+                break
+            await asyncio.sleep(0.02)
+        else:
+            pytest.fail("a watch that ended keeps its place")
+        for one in watches:
+            one.cancel()
+
+
+async def test_calls_of_one_tenant_leave_those_of_others(start_suite: Any) -> None:
+    suite = await start_suite(grpc_calls_per_tenant=3)
+    gate = asyncio.Event()
+    entered = []
+
+    async def waits(request: Any, _context: Any) -> Any:
+        entered.append(request.name)
+        await gate.wait()
+        return call_pb2.Call(name=request.name)
+
+    suite.handlers["One"] = waits
+
+    async def ask(channel: Any, token: str, tenant: str) -> Any:
+        body = call_service_pb2.GetCallRequest(name=f"tenants/{tenant}/calls/abc").SerializeToString()
+        metadata = (("authorization", f"Bearer {token}"),)
+        return await channel.unary_unary(f"/{SERVICE}/One")(body, metadata=metadata, timeout=20)
+
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        calls = [
+            asyncio.create_task(ask(channel, key, "acme")) for key in ("tl_viewer", "tl_viewer", "tl_admin")
+        ]
+        while len(entered) < 3:
+            await asyncio.sleep(0.01)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ask(channel, "tl_viewer", "acme")
+        assert from_rpc_error(raised.value).reason == "CALLS_AT_ONCE"
+        calls.append(asyncio.create_task(ask(channel, "tl_other", "other")))
+        while len(entered) < 4:
+            await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.gather(*calls)
+        await ask(channel, "tl_viewer", "acme")

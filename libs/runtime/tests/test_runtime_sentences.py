@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
+import trunkline
+from google.protobuf import message_factory, symbol_database
 from trunkline.tenant.v1 import (
     api_key_service_pb2,
     call_service_pb2,
@@ -14,6 +18,9 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.identity.access import TABLE
+from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.rpc import guard
 
 IDS = "an id is 2 to 40 of a-z, 0-9 and -"
 
@@ -26,6 +33,7 @@ IDS = "an id is 2 to 40 of a-z, 0-9 and -"
             "name",
             f"must be of the form tenants/{{tenant}}/calls/{{call}}: {IDS}",
         ),
+        (call_service_pb2.GetCallRequest(), "name", "is required: tenants/{tenant}/calls/{call}"),
         (
             api_key_service_pb2.DeleteApiKeyRequest(name="tenants/acme/apiKeys/!"),
             "name",
@@ -65,3 +73,17 @@ def test_what_is_wrong_is_told_in_words(request_: Any, field: str, said: str) ->
     with pytest.raises(InvalidArgument) as error:
         validator()(request_)
     assert error.value.violations == ((field, said),)
+
+
+@pytest.mark.parametrize("method", [name for name, rule in TABLE.items() if rule.resource])
+def test_a_request_without_its_name_is_told_the_names_form(method: str) -> None:
+    """The guard looks at the name before any rule is checked."""
+    for module in pkgutil.walk_packages(trunkline.__path__, "trunkline."):
+        if module.name.endswith("_pb2"):
+            importlib.import_module(module.name)
+    service, _, rpc = method.strip("/").rpartition("/")
+    found = symbol_database.Default().pool.FindServiceByName(service).methods_by_name[rpc]
+    request = message_factory.GetMessageClass(found.input_type)()
+    with pytest.raises(InvalidArgument) as told:
+        guard.confine(Caller(CallerKind.OPERATOR), method, TABLE[method], request)
+    assert f"{TABLE[method].resource}: is required: tenants/{{tenant}}" in str(told.value)

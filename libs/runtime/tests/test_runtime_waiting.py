@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
-from trunkline_runtime.config import CommonConfig
+from trunkline_runtime.config import CommonConfig, ConfigError
 from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.signals import StoppedWaiting
@@ -24,6 +24,10 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 class NotYet(Exception):
     """What passes."""
+
+
+class Locked(Exception):
+    """What does not pass."""
 
 
 class Opening:
@@ -143,6 +147,12 @@ async def test_what_cannot_pass_comes_back_also_after_a_wait(config: CommonConfi
     with pytest.raises(ValueError, match="damaged"):
         await begin(config, Opening(NotYet("first"), ValueError("damaged")), held)
     assert held.left
+
+
+async def test_what_a_person_must_mend_is_a_wrong_setting_also_after_a_wait(config: CommonConfig) -> None:
+    for errors in ([Locked("it is open")], [NotYet("first"), Locked("it is open")]):
+        with pytest.raises(ConfigError, match=r"^TRUNKLINE_TENANT_STORE_URL: it is open$"):
+            await begin(config, Opening(*errors), refused=(Locked,))
 
 
 async def test_a_signal_ends_the_wait_cleanly(config: CommonConfig) -> None:

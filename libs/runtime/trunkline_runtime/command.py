@@ -69,7 +69,7 @@ def usage(service: str, cls: type[config.CommonConfig], program: str) -> str:
     lines = [
         _line(program),
         "",
-        "  --check   check the settings, and that the other services can be reached; open nothing, and exit",
+        "  --check   check the settings, and that the other services can be reached; serve nothing, and exit",
         "",
         "Settings are environment variables. To read a secret from a file, set its name followed by _FILE to the path.",
         "",

@@ -31,7 +31,8 @@ _ALL_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared with, not bo
 _NOWHERE = ("sqlite://", "", None)
 
 SUITE_WIDE = {
-    "TRUNKLINE_MODELS_FOLDER": "the folder for speech models",
+    "TRUNKLINE_MODELS_FOLDER": "the folder for speech models; by default trunkline/models in "
+    "the user's cache, $XDG_CACHE_HOME or ~/.cache",
     "TRUNKLINE_CLI_URL": "where the command `trunkline` finds the gateway, such as https://hooks.example.com",
     "TRUNKLINE_CLI_KEY": "the API key or operator's token that the command shows",
     "TRUNKLINE_CLI_KEY_FILE": "the file of that key",
@@ -128,6 +129,12 @@ class CommonConfig:
         4_000,
         "the most gRPC requests at once; further ones are answered RESOURCE_EXHAUSTED",
         least=16,
+        most=100_000,
+    )
+    grpc_calls_per_tenant: int = setting(
+        500,
+        "the most gRPC requests of one tenant's keys at once; further ones are answered RESOURCE_EXHAUSTED",
+        least=1,
         most=100_000,
     )
     lists_at_once: int = setting(

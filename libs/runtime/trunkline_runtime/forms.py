@@ -7,6 +7,7 @@ the network (`reach`, for `--check` only: a service that is not there yet is wai
 from __future__ import annotations
 
 import errno
+import importlib
 import ipaddress
 import os
 import re
@@ -192,6 +193,29 @@ def _folder(path: Path, _default: bool) -> None:
     read_only = os.statvfs(at).f_flag & os.ST_RDONLY
     if not read_only and not os.access(at, os.W_OK | os.X_OK):
         raise ValueError(f"must be in a folder that this user can write, and {at} is not")
+
+
+def plug_in(*names: str) -> Form:
+    """Return the form of a part that has one of these names, or is somebody's own, which `--check` imports."""
+    allowed = ", ".join(names) + ", or module:factory"
+
+    def check(text: str) -> None:
+        module, _, factory = text.partition(":")
+        if text not in names and not all(part.isidentifier() for part in (*module.split("."), factory)):
+            raise ValueError(f"must be {allowed}")
+
+    def reach(text: str) -> None:
+        if text in names:
+            return
+        module, _, factory = text.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), factory)
+        except Exception as error:  # whatever another's module raises
+            raise ValueError(f"cannot be loaded: {type(error).__name__}: {error}") from None
+        if not callable(made):
+            raise ValueError("must be a factory, and it cannot be called")
+
+    return Form(allowed, check, reach=reach)
 
 
 LISTEN = Form("host:port", split, _is_here)

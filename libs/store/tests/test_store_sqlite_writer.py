@@ -1,6 +1,7 @@
 """Lanes, locks, the log: what the SQLite engine promises beside the conformance suite."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -164,7 +165,7 @@ async def test_an_idle_store_folds_its_log_into_the_file(db):
 
 async def test_a_second_open_of_the_same_file_is_refused(url, tmp_path):
     async with await Database.open(url, METADATA) as first:
-        with pytest.raises(StoreLocked, match="is open in another place"):
+        with pytest.raises(StoreLocked, match=f"is open in process {os.getpid()}$"):
             await Database.open(url, METADATA)
         await first.write(add(**thing("one")))
     async with await Database.open(url, METADATA) as second:

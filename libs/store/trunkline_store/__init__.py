@@ -5,6 +5,7 @@ from trunkline_store.clock import Clock, FakeClock, SystemClock
 from trunkline_store.database import Database
 from trunkline_store.errors import (
     MAY_PASS,
+    NEVER_PASS,
     Conflict,
     InvalidValue,
     SchemaMismatch,
@@ -21,6 +22,7 @@ from trunkline_store.types import Bool, Bytes, Json, Text, UtcTimestamp
 
 __all__ = [
     "MAY_PASS",
+    "NEVER_PASS",
     "Appender",
     "Bool",
     "BulkInsert",

@@ -73,6 +73,9 @@ class SchemaMismatch(StoreError):
 MAY_PASS: tuple[type[StoreError], ...] = (SchemaMismatch, StoreUnavailable)
 """What Database.open raises that can pass without a restart: somebody migrates, a server comes back."""
 
+NEVER_PASS: tuple[type[StoreError], ...] = (StoreLocked, StoreDamaged, StoreUnsupported)
+"""What Database.open raises until somebody changes a setting, stops a process, or restores a file."""
+
 
 class Conflict(StoreError):
     """A row with this key is there already (primary key or unique index)."""

@@ -14,7 +14,7 @@ from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Clock, Database
+from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
@@ -54,7 +54,7 @@ async def build(
 ) -> AsyncIterator[AiParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    Raises ConfigError, StoreLocked, StoppedWaiting.
+    Raises ConfigError, StoreError, StoppedWaiting.
     """
     language = engine or _engine(config)
     fallback = None if config.engine == "local" and engine is None else load_engine("local")
@@ -63,7 +63,14 @@ async def build(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(language.close)
         db = await stack.enter_async_context(
-            await opened(lambda: _open(config, clock), MAY_PASS, config, service="ai", signer=signer)
+            await opened(
+                lambda: _open(config, clock),
+                MAY_PASS,
+                config,
+                service="ai",
+                signer=signer,
+                refused=NEVER_PASS,
+            )
         )
         analyses = Analyses(db, config.list_staleness)
         analyser = Analyser(
@@ -94,7 +101,7 @@ async def build(
 
 
 async def serve(config: AiConfig) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreLocked, StoppedWaiting."""
+    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreError, StoppedWaiting."""
     async with build(config) as parts, parts.running() as server:
         await server.serve_until_stopped()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 
@@ -11,7 +12,11 @@ from trunkline_runtime.config import StoreConfig, setting
 class AiConfig(StoreConfig):
     """What the ai service is told."""
 
-    engine: str = setting("local", "the analysis engine: local, or module:factory of your own engine")
+    engine: str = setting(
+        "local",
+        "the analysis engine: local, or module:factory of your own engine",
+        form=forms.plug_in("local"),
+    )
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "

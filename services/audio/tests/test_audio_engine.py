@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 import re
+import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import structlog
-from trunkline_audio.config import AudioConfig
+from trunkline_audio.config import AudioConfig, load_config
 from trunkline_audio.engines import loader, whisper
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
+from trunkline_runtime.config import ConfigError
 from trunkline_runtime.testing import KEY_FOLDER
 
 SECOND = 16_000
@@ -625,6 +627,30 @@ def test_an_engine_is_named_after_its_library_and_its_model(model, name):
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
+
+
+def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_path):
+    def usable(device):
+        if device == "cuda":
+            raise RuntimeError("no driver")
+        return {"int8", "float32"}
+
+    monkeypatch.setattr("ctranslate2.get_supported_compute_types", usable)
+    monkeypatch.setattr("trunkline_audio.config.verify", lambda _model, folder: folder)
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        env = {
+            "TRUNKLINE_AUDIO_KEYS": KEY_FOLDER,
+            "TRUNKLINE_AUDIO_TENANT_ADDRESS": f"127.0.0.1:{there.getsockname()[1]}",
+            "TRUNKLINE_AUDIO_STORE_URL": f"sqlite:///{tmp_path}/audio.db",
+        }
+        for kind in ("int8", "auto", "default"):
+            load_config({**env, "TRUNKLINE_AUDIO_WHISPER_COMPUTE_TYPE": kind}, reach=True)
+        with pytest.raises(
+            ConfigError, match=r"^TRUNKLINE_AUDIO_WHISPER_COMPUTE_TYPE must be one of float32, int8 on"
+        ):
+            load_config({**env, "TRUNKLINE_AUDIO_WHISPER_COMPUTE_TYPE": "float16"}, reach=True)
+        with pytest.raises(ConfigError, match=r"^TRUNKLINE_AUDIO_WHISPER_DEVICE cannot be used: no driver"):
+            load_config({**env, "TRUNKLINE_AUDIO_WHISPER_DEVICE": "cuda"}, reach=True)
 
 
 def test_an_engine_is_found_by_name_or_by_module_and_factory():

@@ -19,7 +19,7 @@ from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Clock, Database
+from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
@@ -83,7 +83,7 @@ async def build(
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreLocked, StoppedWaiting.
+    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreError, StoppedWaiting.
     """
     speech = engine or _engine(config)
     preparer = Preparer(
@@ -97,7 +97,14 @@ async def build(
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(
-            await opened(lambda: _open(config, clock), MAY_PASS, config, service="audio", signer=signer)
+            await opened(
+                lambda: _open(config, clock),
+                MAY_PASS,
+                config,
+                service="audio",
+                signer=signer,
+                refused=NEVER_PASS,
+            )
         )
         staleness = config.list_staleness
         channels = Channels(signer)
@@ -160,7 +167,7 @@ async def build(
 
 
 async def serve(config: AudioConfig) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreLocked, StoppedWaiting."""
+    """Serve until SIGTERM or SIGINT. Raises ConfigError, StoreError, StoppedWaiting."""
     async with build(config) as parts, parts.running() as server:
         await server.serve_until_stopped()
 

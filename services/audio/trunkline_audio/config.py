@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline_runtime import forms
-from trunkline_runtime.config import StoreConfig, setting
+from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
-from trunkline_audio.models.lookup import reachable
+from trunkline_audio.models.errors import ModelError
+from trunkline_audio.models.lookup import default_folder, reachable, verify
 
+SERVICE = "audio"
+
+WHISPER = "whisper"
+# Compute types that are chosen when the model is loaded: they suit every device.
+_OF_THE_MODEL = ("auto", "default")
 # A start doesn't refuse a missing model: the log names it, and recordings are kept until it is there.
 MODEL = forms.Form("a model's name, owner/repository, or a folder", lambda _name: None, reach=reachable)
 
@@ -26,7 +33,11 @@ class AudioConfig(StoreConfig):
         "the folder for decoded audio while it is processed; the service empties it at start",
         form=forms.FOLDER,
     )
-    engine: str = setting("whisper", "the speech engine: whisper, or module:factory of your own engine")
+    engine: str = setting(
+        WHISPER,
+        "the speech engine: whisper, or module:factory of your own engine",
+        form=forms.plug_in(WHISPER),
+    )
     engine_workers: int = setting(
         0,
         "the number of windows of speech that are transcribed at once; 0 means one for each core",
@@ -41,7 +52,12 @@ class AudioConfig(StoreConfig):
     )
     whisper_device: str = setting("cpu", "the device that the model runs on", choices=("cpu", "cuda", "auto"))
     whisper_compute_type: str = setting(
-        "int8", "CTranslate2's compute type, such as int8 on a CPU, or float16 or int8_float16 with cuda"
+        "int8",
+        "CTranslate2's compute type, such as int8 on a CPU, or float16 or int8_float16 with cuda",
+        choices=(
+            *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
+            *("float16", "bfloat16", "float32", *_OF_THE_MODEL),
+        ),
     )
     whisper_beam: int = setting(
         5,
@@ -101,3 +117,34 @@ class AudioConfig(StoreConfig):
         least=64 * 1024 * 1024,
         most=8_589_934_592,
     )
+
+
+def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) -> AudioConfig:
+    """Return the settings; with `reach`, what Whisper needs is looked for.
+
+    Raises ConfigError that lists what is wrong.
+    """
+    config = load(AudioConfig, SERVICE, env, reach=reach)
+    if reach and config.engine == WHISPER and (problems := list(_lacking(config))):
+        raise ConfigError(problems)
+    return config
+
+
+def _lacking(config: AudioConfig) -> Iterator[str]:
+    """Say what a start would go on without, each time that it tries to load the model."""
+    try:
+        verify(config.whisper_model, default_folder())
+    except ModelError as error:
+        yield f"{env_name(SERVICE, 'whisper_model')}: {error}"
+    import ctranslate2  # noqa: PLC0415 -- only the process that holds the model pays for it
+
+    try:
+        usable = ctranslate2.get_supported_compute_types(config.whisper_device)
+    except RuntimeError as error:
+        yield f"{env_name(SERVICE, 'whisper_device')} cannot be used: {error}; it is {config.whisper_device!r}"
+        return
+    if config.whisper_compute_type not in {*usable, *_OF_THE_MODEL}:
+        yield (
+            f"{env_name(SERVICE, 'whisper_compute_type')} must be one of {', '.join(sorted(usable))} on this machine's "
+            f"{config.whisper_device}; it is {config.whisper_compute_type!r}"
+        )

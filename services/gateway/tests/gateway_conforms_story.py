@@ -352,3 +352,21 @@ async def a_rejection_is_deleted_once(open):
         assert await world.rows(schema.rejections) == 1
         with pytest.raises(NotFound):
             await world.events.DeleteRejection(pb.DeleteRejectionRequest(name=first.name), None)
+
+
+@check
+async def a_list_has_the_warnings_and_a_story_its_receipts_whole(open):
+    async with open() as world:
+        name, other = await world.event(1), await world.event(2)
+        await world.receipt(body_of(1))
+        await world.admit()
+        (job,) = [one for one in await world.claim() if one.job_id == name.rpartition("/")[2]]
+        await world.report(job, done=job_service_pb2.JobDone(), warnings=["TRUNCATED: 3 of 9 s"])
+        told = await world.show(name)
+        assert [list(one.warnings) for one in await world.listed()] == [[], ["TRUNCATED: 3 of 9 s"]]
+        assert list(told.warnings) == ["TRUNCATED: 3 of 9 s"]
+        assert not (await world.show(other)).warnings
+        assert len(told.receipts) == 2
+        for one in told.receipts:
+            assert one == await receipt(world, one.receipt_id)
+            assert (one.state, one.event) == (event_pb2.RECEIPT_STATE_EVENT, name)

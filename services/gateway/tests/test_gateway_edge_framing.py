@@ -81,6 +81,32 @@ async def test_a_post_that_asks_for_another_protocol_is_answered_as_if_it_had_no
         assert (await told(reader)).startswith(b"/second 2 "), "the connection goes on"
 
 
+@pytest.mark.parametrize(
+    ("version", "connection"),
+    [
+        (b"1.1", b"close, Upgrade"),
+        (b"1.1", b"Upgrade\r\nconnection: close"),
+        (b"1.0", b"Upgrade"),
+        (b"1.0", b"close, Upgrade"),
+    ],
+)
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+async def test_a_request_that_also_ends_the_connection_is_answered_and_the_connection_ends(
+    version, connection, split
+):
+    head = b"POST /first HTTP/" + version + b"\r\nhost: x\r\nupgrade: h2c\r\nconnection: " + connection
+    async with serving() as server, connected(server) as (reader, writer):
+        writer.write(head + b"\r\ncontent-length: 5\r\n\r\n")
+        if split:
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        writer.write(b"hello" + SECOND)
+        assert (await told(reader)).startswith(b"/first hello ")
+        assert await asyncio.wait_for(reader.read(), 5) == b"", (
+            "what came after the last request is not answered"
+        )
+
+
 async def test_several_that_ask_for_another_protocol_ahead_are_answered_in_order():
     one = b"POST /a HTTP/1.1\r\nhost: x\r\n" + UPGRADE + b"content-length: 1\r\n\r\n"
     async with serving() as server, connected(server) as (reader, writer):

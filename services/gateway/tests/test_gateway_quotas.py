@@ -84,7 +84,7 @@ async def test_memory_adds_what_was_taken_since_and_may_count_it_twice_but_never
 
 
 def held(kept, source, size=100):
-    limits = Limits(None, None, kept)
+    limits = Limits(None, None, None, None, kept)
     adapter = Receiver(None, None, None, limits, public_url="", max_body_bytes=1, admit_soon=None)
     from trunkline_gateway.providers.registry import adapter_for
 

@@ -51,12 +51,15 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000):
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept,
-            Limits(self.unverified, Buckets(rate, burst, lambda: 0.0)),
+            Limits(
+                self.unverified, Buckets(rate, burst, lambda: 0.0),
+                Buckets(1.0, volume, lambda: 0.0), Buckets(50.0, 500.0, lambda: 0.0),
+            ),
             public_url="https://hooks.example.com/", max_body_bytes=most, admit_soon=self.admit,
             now=lambda: NOW, sleep=self.held,
         )  # fmt: skip
@@ -176,8 +179,11 @@ async def test_a_wrong_signature_is_401_and_kept():
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_source_that_is_not_there_or_does_not_accept_is_the_same_404(known):
     world = World(*([resolved(accepting=False)] if known else []))
-    status, _, text = await world.post(headers=signed(b"{}"))
+    with structlog.testing.capture_logs() as lines:
+        status, _, text = await world.post(headers=signed(b"{}"))
     assert status == 404
+    told = [line["source"] for line in lines if line["event"] == "webhooks_of_disabled_source"]
+    assert told == (["s-1"] if known else [])  # the operator is told what the sender is not
     assert json.loads(text)["error"]["message"] == "there is no source 's-1'"
 
 
@@ -297,6 +303,7 @@ async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wh
             world.unverified.looked_at([row[0] for row in rows[-100:]], [600] * (len(rows) - world.looked))
             world.looked = len(rows)
         if n % 200 == 199:  # and by and by counts what the store holds
+            world.unverified.begin_recount()
             world.unverified.recount(len(world.inbox.rows), 600 * len(world.inbox.rows))
     assert (answers.count(202), answers.count(503)) == (300, 1_200)
     assert world.feed.asked < 10, "a service that could not be reached is left alone for a moment"

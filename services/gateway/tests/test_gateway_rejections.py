@@ -14,6 +14,7 @@ from trunkline_gateway import schema
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_runtime.errors import FailedPrecondition, NotFound
+from trunkline_store.errors import InvalidValue, StoreBusy
 
 OLD, NEW = "the-old-secret", "the-new-secret"
 
@@ -183,3 +184,58 @@ async def test_a_rejection_that_cannot_be_written_takes_no_other_along(tmp_path)
             world.rejections.keep(source_of(source()), "post_call", callrail(body_of(number)), reason)
         await world.rejections.flush()
         assert len(await world.rejected()) == 2
+
+
+async def test_one_that_is_past_its_days_is_not_accepted_though_it_is_still_stored(tmp_path):
+    async with opened(tmp_path, source(), events_days=1) as world:
+        delivery = callrail({"id": 7, "timestamp": "2026-11-20T07:00:00Z"}, NEW)
+        await reject(world, source(), delivery)
+        (kept,) = await world.rejected()
+        correct(world, source(secret=NEW))
+        world.clock.advance(3 * 86_400)
+        assert await world.rows(schema.rejections) == 1
+        with pytest.raises(NotFound):
+            await accept(world, kept.name)
+        assert (await accept_all(world)).accepted_count == 0
+        assert await world.rows(schema.receipts) == 0
+
+
+async def test_whatever_the_store_says_about_rejections_the_next_are_kept(tmp_path):
+    async with opened(tmp_path, source()) as world:
+        write, errors = (
+            world.db.write,
+            [InvalidValue("one of the rows"), StoreBusy("full"), ValueError("a bug")],
+        )
+
+        async def fails(fn):
+            if errors:
+                raise errors.pop(0)
+            return await write(fn)
+
+        world.db.write = fails
+        loop = asyncio.create_task(world.rejections.run())
+        delivery = callrail({"id": 7, "timestamp": "2026-11-20T07:00:00Z"}, NEW)
+        async with asyncio.timeout(10):
+            while not await world.rows(schema.rejections):
+                world.rejections.keep(source_of(source()), "post_call", delivery, "wrong")
+                world.rejections.keep(source_of(source()), "post_call", delivery, "wrong")
+                await asyncio.sleep(0.02)
+                assert not loop.done()
+        assert errors == []
+        loop.cancel()
+
+
+async def test_many_large_ones_are_written_in_parts(tmp_path):
+    async with opened(tmp_path, source()) as world:
+        write, parts = world.db.write, []
+
+        async def counts(fn):
+            before = await world.rows(schema.rejections)
+            value = await write(fn)
+            parts.append(await world.rows(schema.rejections) - before)
+            return value
+
+        world.db.write = counts
+        delivery = callrail({"id": 7, "note": "x" * 400_000}, NEW)
+        await reject(world, source(), *(delivery for _ in range(10)))
+        assert parts == [3, 3, 3, 1]

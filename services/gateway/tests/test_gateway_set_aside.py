@@ -27,7 +27,7 @@ from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
 from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_runtime.errors import FailedPrecondition
-from trunkline_store.errors import StoreError
+from trunkline_store.errors import StoreError, StoreUnavailable
 
 from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
 
@@ -338,3 +338,83 @@ async def test_a_body_is_opened_up_to_what_a_receivers_limit_can_be(tmp_path):
         states = {event.state: event.last_error for event in await world.listed()}
         assert len(states) == 2
         assert f"larger than {MOST_BODY_BYTES} bytes" in states[event_pb2.EVENT_STATE_DEAD_LETTER]
+
+
+async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at_again(tmp_path):
+    async with opened(tmp_path) as world:
+        world.feed.down = True
+        await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+        await world.admit()
+        world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
+        read, late = world.db.read, []
+
+        async def read_slowly(fn, **options):
+            value = await read(fn, **options)
+            if value == (0, 0) and not late:  # the count, taken before the other loop leaves one more
+                late.append(True)
+                world.feed.down = True
+                await world.receipt(body_of(2), source="s-8", tenant="", verdict=verdicts.UNVERIFIED)
+                await world.admit()
+            return value
+
+        world.db.read = read_slowly
+        await world.admission.retry_undecided()
+        world.db.read = read
+        assert late
+        assert world.unverified.rows == 1
+        world.feed.down, world.feed.sources["s-8"] = False, resolved("s-8")
+        loop = asyncio.create_task(world.admission.run())
+        async with asyncio.timeout(20):
+            while await world.rows(schema.undecided_receipts):
+                await asyncio.sleep(0.05)
+        loop.cancel()
+
+
+async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its_batch_failed(tmp_path):
+    async with opened(tmp_path) as world:
+        await world.admission.retry_undecided()  # as at a start with nothing undecided
+        world.feed.down = True
+        await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+        await world.receipt(body_of(2))
+        write, outcomes = (
+            world.db.write,
+            [ValueError("cannot be written as one"), None, StoreUnavailable("full")],
+        )
+
+        async def fails(fn):
+            error = outcomes.pop(0) if outcomes else None
+            if error is not None:
+                raise error
+            return await write(fn)
+
+        world.db.write = fails
+        with pytest.raises(StoreUnavailable):
+            await world.admission.step()
+        assert outcomes == []
+        assert world.unverified.rows == 1
+        world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
+        loop = asyncio.create_task(world.admission.run())
+        async with asyncio.timeout(20):
+            while await world.rows(schema.undecided_receipts):
+                await asyncio.sleep(0.05)
+        loop.cancel()
+
+
+async def test_a_fault_that_passes_sets_nothing_aside(tmp_path):
+    async with opened(tmp_path) as world:
+        for number in range(4):
+            await world.receipt(body_of(number))
+        write, faults = world.db.write, [StoreUnavailable("full") for _ in range(3)]
+
+        async def fails(fn):
+            if faults:
+                raise faults.pop()
+            return await write(fn)
+
+        world.db.write = fails
+        with pytest.raises(StoreUnavailable):
+            await world.admission.step()
+        assert len(faults) == 2
+        faults.clear()
+        await world.admit()
+        assert len(await world.listed()) == 4

@@ -109,33 +109,77 @@ async def test_a_source_over_its_ceiling_is_told_before_anything_is_verified(mon
     assert (status, world.kept.rows) == (429, [])
 
 
-async def test_of_each_source_one_thread_works_and_the_others_go_on():
-    aside, gate, started = Aside(), threading.Event(), []
+async def test_what_strangers_send_takes_nothing_of_the_ceiling_while_it_waits():
+    """Each is compressed, so that it waits for a thread; their sender hangs up and sends the next."""
+    world = World(resolved(), rate=0.001, burst=20)
+    bomb = gzip.compress(b"a" * 1_000)
+    strangers = [
+        asyncio.create_task(world.post(chunks=(bomb,), headers=[*signed(b"forged"), GZIP]))
+        for _ in range(200)
+    ]
+    await asyncio.sleep(0)
+    answers = [(await world.post(headers=signed(b"{}")))[0] for _ in range(20)]
+    assert answers == [202] * 20
+    assert {(await task)[0] for task in strangers} <= {401, 429, 503}
+
+
+async def test_what_takes_long_and_does_not_verify_gets_little_of_a_processor(monkeypatch):
+    world, ran = twilio_world(), 0
+
+    def verify(_adapter, _source, _delivery):
+        nonlocal ran
+        ran += 1
+        time.sleep(0.1)
+        raise Rejected("no")
+
+    monkeypatch.setattr(Twilio, "verify", verify)
+    heavy = b"&".join([b"a=1"] * 102)
+    answers = [(await world.post(chunks=(heavy,), headers=OF_FORM))[0] for _ in range(20)]
+    assert set(answers[:4]) == {401}
+    assert set(answers[-4:]) == {503}
+    assert ran < 8
+
+
+async def test_a_tenants_bytes_a_second_are_counted_after_they_are_decompressed():
+    world = World(resolved(), most=1 << 20, volume=2.5 * (1 << 20))
+    body = gzip.compress(b"{" + b" " * ((1 << 20) - 2) + b"}")
+    answers = [(await world.post(chunks=(body,), headers=[*signed(body), GZIP]))[0] for _ in range(4)]
+    assert answers == [202, 202, 202, 429]
+    crowd = World(resolved(), most=1 << 20, volume=2.5 * (1 << 20))
+    posts = (crowd.post(chunks=(body,), headers=[*signed(body), GZIP]) for _ in range(20))
+    assert [status for status, _, _ in await asyncio.gather(*posts)].count(202) == 3
+    assert (await world.post(chunks=(body,), headers=[*signed(b"forged"), GZIP]))[0] == 429
+
+
+async def test_one_piece_of_each_tenant_at_a_time_and_the_tenants_take_turns():
+    aside, gate, done = Aside(), threading.Event(), []
 
     def work(name):
-        started.append(name)
         gate.wait(5)
+        done.append(name)
 
-    tasks = [asyncio.create_task(aside.run(name, 1, work, name)) for name in ("a", "a", "a", "b")]
-    async with asyncio.timeout(5):
-        while len(started) < 2:
-            await asyncio.sleep(0.001)
+    tasks = [
+        asyncio.create_task(aside.run(name[0], name, 1, work, name))
+        for name in ("a1", "a1", "a2", "a1", "b1")
+    ]
     await asyncio.sleep(0.01)
-    assert sorted(started) == ["a", "b"]
     gate.set()
     await asyncio.gather(*tasks)
-    assert sorted(started) == ["a", "a", "a", "b"]
+    assert done.index("b1") == 1
+    assert sorted(done) == ["a1", "a1", "a1", "a2", "b1"]
 
 
-async def test_what_waits_of_a_source_is_bounded_in_bytes():
-    aside, gate = Aside(most_waiting_bytes=100), threading.Event()
-    tasks = [asyncio.create_task(aside.run("a", 50, gate.wait, 5)) for _ in range(2)]
+async def test_what_waits_of_a_source_is_bounded_in_number_and_bytes():
+    aside, gate = Aside(most_waiting=3, most_waiting_bytes=100), threading.Event()
+    tasks = [asyncio.create_task(aside.run("t", "a", 50, gate.wait, 5)) for _ in range(2)]
+    tasks += [asyncio.create_task(aside.run("t", "b", 1, gate.wait, 5)) for _ in range(3)]
     await asyncio.sleep(0)
-    with pytest.raises(Crowded):
-        await aside.run("a", 1, gate.wait, 5)
+    for source_id in "ab":
+        with pytest.raises(Crowded):
+            await aside.run("t", source_id, 1, gate.wait, 5)
     gate.set()
     await asyncio.gather(*tasks)
-    assert await aside.run("a", 1_000, int, "7") == 7, "one is always taken"
+    assert await aside.run("t", "a", 1_000, int, "7") == 7, "one is always taken"
 
 
 SIGNATURES = " ".join(["v1,a"] * 7_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -11,8 +12,9 @@ import pytest
 from gateway_spool import opened, receipt, spool_some
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.spool_log import DAMAGED, Log, frames
-from trunkline_store.errors import StoreError, StoreLocked, StoreUnavailable, StoreUnsupported
+from trunkline_store.errors import StoreBusy, StoreError, StoreLocked, StoreUnavailable, StoreUnsupported
 
 HEAD = 24
 
@@ -193,6 +195,42 @@ def test_a_group_that_the_disk_refuses_is_not_there_and_what_was_there_is(tmp_pa
     log.close()
 
 
+def test_what_is_durable_stays_though_the_file_cannot_be_looked_at(tmp_path, monkeypatch):
+    log = Log(tmp_path / "spool")
+    log.open()
+    log.append([b"one", b"two"])
+
+    def fails(file):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fails)
+        with pytest.raises(OSError, match="Input"):
+            log.append([b"three"])
+    assert [frame.payload for frame in log.first(9, ())] == [b"one", b"two"]
+    log.close()
+
+
+def test_a_file_of_another_name_is_left_alone_and_zeros_are_an_end_that_was_never_written(tmp_path):
+    log = Log(tmp_path / "spool")
+    log.open()
+    log.append([b"one"])
+    log.close()
+    (segment,) = segments(tmp_path)
+    with segment.open("ab") as file:
+        file.write(bytes(500))
+    stray = tmp_path / "spool" / "notes-of-monday.log"
+    stray.write_text("x")
+    lost = damaged("row_lost")
+    log.open()
+    first = log.first(9, ())
+    assert [frame.payload for frame in first] == [b"one"]
+    log.forget(first)
+    log.close()
+    assert damaged("row_lost") == lost
+    assert list((tmp_path / "spool").glob("*.log")) == [stray]
+
+
 def test_what_left_does_not_come_back_though_its_file_stays(tmp_path):
     log = Log(tmp_path / "spool")
     log.open()
@@ -282,3 +320,36 @@ async def test_a_receipt_is_read_back_as_it_was(tmp_path):
         await world.put(7, body=bytes(range(256)))
         (row,) = await world.spool.first(9, ())
         assert (row.values, row.floor) == (receipt(7, bytes(range(256))), 0)
+
+
+def test_large_frames_are_read_a_few_at_a_time(tmp_path):
+    log = Log(tmp_path / "spool")
+    log.open()
+    for number in range(6):
+        log.append([bytes([number]) * (3 << 20)])
+    first = log.first(256, ())
+    assert [frame.payload[0] for frame in first] == [0, 1, 2]
+    log.forget(first)
+    assert [frame.payload[0] for frame in log.first(256, ())] == [3, 4, 5]
+    log.close()
+
+
+async def test_what_is_on_its_way_to_the_spool_is_bounded_and_written_a_few_at_a_time(tmp_path):
+    groups = []
+
+    async def run(work, *given):
+        if getattr(work, "__name__", "") == "append":
+            groups.append(sum(map(len, given[0])))
+        await asyncio.sleep(0)
+        return work(*given)
+
+    spool = Spool(tmp_path / "spool", 1 << 30, run)
+    await spool.care()
+    values = (*receipt(1)[:-1], bytes(1 << 20))
+    futures = [spool.append(values, 0) for _ in range(63)]
+    with pytest.raises(StoreBusy):
+        spool.append(values, 0)
+    await asyncio.gather(*futures)
+    assert max(groups) < 6 << 20
+    await spool.append(values, 0)
+    await spool.close()

@@ -12,12 +12,13 @@ from typing import Any
 import gateway_echo as echo
 import httpx
 import pytest
-from trunkline.tenant.v1 import call_service_pb2, tenant_service_pb2
+from trunkline.tenant.v1 import call_service_pb2, tenant_pb2, tenant_service_pb2
 from trunkline_gateway.api.transcode import writer
 from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.router import RouteConflict
 from trunkline_gateway.api.transcode.transcoder import Transcoder
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable
 from trunkline_runtime.identity import access
 from trunkline_runtime.identity.access import Rule
@@ -44,6 +45,8 @@ class Keys:
             raise RuntimeError("password in /srv")
         known = {
             "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
+            "tl_member": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k2"),
+            "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.VIEWER, key_id="k3"),
             "tl_operator": OPERATOR,
         }
         if token not in known:
@@ -147,6 +150,68 @@ async def test_who_may_not_is_told_before_the_body_is_read(guarded: World) -> No
     assert not backend.asked
 
 
+# How much they may ask
+
+
+class Rated:
+    """A world whose tenants may ask for 2 a second, 4 at once; its clock is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rates = Buckets(2.0, 4.0, lambda: self.now)
+
+    async def statuses(self, client: httpx.AsyncClient, token: str, times: int) -> list[int]:
+        headers = {"authorization": f"Bearer {token}"}
+        return [(await client.get("/v1/things/a", headers=headers)).status_code for _ in range(times)]
+
+
+@pytest.fixture
+async def rated() -> AsyncIterator[tuple[Rated, World]]:
+    rated = Rated()
+    credentials = Credentials(Keys(), SIGNER)
+    async with echo.transcoding([echo.echo_service()], credentials, rates=rated.rates) as pair:
+        yield rated, pair
+
+
+async def test_the_keys_of_a_tenant_may_ask_so_often_together_and_no_rpc_is_made_beyond(
+    rated: tuple[Rated, World],
+) -> None:
+    world, (client, backend) = rated
+    assert await world.statuses(client, "tl_viewer", 3) == [200] * 3
+    assert await world.statuses(client, "tl_member", 2) == [200, 429]
+    refused = await client.get("/v1/things/a", headers={"authorization": "Bearer tl_viewer"})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["status"]) == (429, "RESOURCE_EXHAUSTED")
+    assert error["details"][0]["reason"] == "API_RATE"
+    assert refused.headers["retry-after"] == "1"
+    assert len(backend.asked) == 4
+    assert await world.statuses(client, "tl_other", 1) == [200], "another tenant has its own"
+    assert await world.statuses(client, "tl_operator", 9) == [200] * 9, "operators are not held to it"
+    world.now = 0.5
+    assert await world.statuses(client, "tl_viewer", 2) == [200, 429], "a token has come back"
+
+
+async def test_what_is_refused_before_there_is_an_rpc_is_counted_too(rated: tuple[Rated, World]) -> None:
+    _, (client, _) = rated
+    headers = {"authorization": "Bearer tl_viewer"}
+    bad = [await client.get("/v1/things/a?nothing=1", headers=headers) for _ in range(5)]
+    assert [answer.status_code for answer in bad] == [400] * 4 + [429]
+
+
+async def test_an_answer_counts_as_one_more_request_for_every_64_kib(rated: tuple[Rated, World]) -> None:
+    world, (client, backend) = rated
+    backend.answers[echo.ECHO + "GetThing"] = echo.message("Thing", display_name="x" * (10 * 65536))
+    assert await world.statuses(client, "tl_viewer", 2) == [200, 429]
+    refused = await client.get("/v1/things/a", headers={"authorization": "Bearer tl_viewer"})
+    # 4 at once, less 1 and 10, is -7: the 8 that are missing come within 4 seconds.
+    assert refused.headers["retry-after"] == "4"
+    backend.answers.clear()
+    world.now = 3.9
+    assert await world.statuses(client, "tl_viewer", 1) == [429]
+    world.now = 4.0
+    assert await world.statuses(client, "tl_viewer", 2) == [200, 429]
+
+
 # Paths, methods, headers
 
 
@@ -247,6 +312,9 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"parts": {}}', "thing.parts", "JSON array"),
         (b'{"inner": []}', "thing.inner", "JSON object"),
         (b'{"nope": 1}', "thing.nope", "; allowed: "),
+        (b'{"displayNme": "a"}', "thing.displayNme", "is not a field; did you mean displayName?; allowed: "),
+        (b'{"requestId": "a"}', "thing.requestId", "it is a query parameter: ?requestId=..."),
+        (b'{"parent": "boxes/b"}', "thing.parent", "it is set by the path"),
         (b'{"displayName": 5}', "thing.displayName", "must be a string"),
         (b'{"displayName": {}}', "thing.displayName", "must be a string"),
         (b'{"inner": {"displayName": true}}', "thing.inner.displayName", "must be a string"),
@@ -536,6 +604,17 @@ async def test_an_operators_list_of_no_tenant_is_not_found(tenants: World) -> No
     )
     asked = [(method, getattr(request, "name", "")) for method, request, _ in backend.asked]
     assert (TENANTS + "GetTenant", "tenants/nobody") in asked
+
+
+async def test_an_operators_list_of_a_deleted_tenant_is_not_found(tenants: World) -> None:
+    client, backend = tenants
+    deleted = tenant_pb2.Tenant(name="tenants/gone", state=tenant_pb2.TENANT_STATE_DELETED)
+    backend.answers[TENANTS + "GetTenant"] = deleted
+    shown = {"authorization": "Bearer tl_operator"}
+    answer = await client.get("/v1/tenants/gone/calls", headers=shown)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert "tenants/gone" in answer.json()["error"]["message"]
+    assert (await client.get("/v1/tenants/gone", headers=shown)).status_code == 200
 
 
 async def test_a_list_that_is_empty_or_a_tenants_own_is_what_it_is(tenants: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from importlib.resources import files
 from typing import Any
@@ -14,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from trunkline_gateway.api.transcode.problems import HTTP_STATUS, from_rpc, render
 from trunkline_runtime import errors
 
+TOO_LARGE = "the request or its answer is too large"
 DOMAIN_ERRORS = [
     errors.InvalidArgument("page_size", "must be positive"),
     errors.OutOfRange("past the end"),
@@ -103,6 +105,63 @@ async def test_what_grpc_itself_says_is_not_shown(code: grpc.StatusCode, status:
         answer = await client.get("/v1/things/a")
     assert answer.status_code == status
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "reason", "again"),
+    [
+        ("Concurrent RPC limit exceeded!", "the service is busy; try again", "SERVICE_BUSY", "1"),
+        (
+            "Bandwidth exhausted or memory limit exceeded",
+            "the service is busy; try again",
+            "SERVICE_BUSY",
+            "1",
+        ),
+        ("", "the service is busy; try again", "SERVICE_BUSY", "1"),
+        ("CLIENT: Received message larger than max (5 vs. 4)", TOO_LARGE, "RESOURCE_EXHAUSTED", None),
+        ("CLIENT: Sent message larger than max (5 vs. 4)", TOO_LARGE, "RESOURCE_EXHAUSTED", None),
+        ("Decompressed message larger than max", TOO_LARGE, "RESOURCE_EXHAUSTED", None),
+        ("received metadata size exceeds hard limit (5 vs. 4)", TOO_LARGE, "RESOURCE_EXHAUSTED", None),
+    ],
+)
+async def test_a_busy_service_is_not_told_as_a_request_that_is_too_large(
+    said: str, message: str, reason: str, again: str | None
+) -> None:
+    async def fail(_request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, said)
+
+    async with echo.transcoding([echo.echo_service()]) as (client, backend):
+        backend.answers[echo.ECHO + "GetThing"] = fail
+        answer = await client.get("/v1/things/a")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["message"], answer.headers.get("retry-after")) == (429, message, again)
+    assert error["details"][0]["reason"] == reason
+
+
+async def test_what_grpc_says_of_calls_and_answers_beyond_its_limits_is_told_apart() -> None:
+    """The words are gRPC's own: a release that changes them fails this."""
+    told, hold = [], asyncio.Event()
+
+    async def wait(_request: Any, _context: Any) -> bytes:
+        await hold.wait()
+        return bytes(100)
+
+    server = grpc.aio.server(maximum_concurrent_rpcs=1)
+    handlers = {"Z": grpc.unary_unary_rpc_method_handler(wait)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x.Y", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    options = [("grpc.max_receive_message_length", 10)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        call = channel.unary_unary("/x.Y/Z", request_serializer=bytes, response_deserializer=bytes)
+        calls = [asyncio.ensure_future(call(b"", timeout=5)) for _ in range(2)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        hold.set()
+        for done in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(done, grpc.aio.AioRpcError)
+            told.append(from_rpc(done).message)
+    await server.stop(None)
+    assert sorted(told) == [TOO_LARGE, "the service is busy; try again"]
 
 
 async def test_what_only_a_handler_says_is_shown_without_details_too() -> None:

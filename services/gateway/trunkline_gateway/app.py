@@ -14,7 +14,7 @@ from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Clock, Database
+from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_gateway import schema
 from trunkline_gateway.config import GatewayConfig
@@ -122,6 +122,7 @@ async def build(
                 config,
                 service="gateway",
                 signer=signer,
+                refused=NEVER_PASS,
                 meanwhile=lambda why: standing_by(config, sources, why),
             )
             stack.push_async_callback(db.close)

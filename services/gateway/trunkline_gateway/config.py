@@ -96,6 +96,18 @@ class GatewayConfig(StoreConfig):
         least=1,
         most=10_000_000,
     )
+    tenant_bytes_per_second: float = setting(
+        8_388_608.0,
+        "the most bytes a second of one tenant's webhooks, after decompression; above that, 429 with Retry-After",
+        least=1_048_576,
+        most=1e12,
+    )
+    tenant_bytes_burst: float = setting(
+        33_554_432.0,
+        "the number of bytes of one tenant's webhooks that can arrive at once before that limit applies",
+        least=1_048_576,
+        most=1e12,
+    )
     http_connections: int = setting(
         4_096, "the most HTTP connections at once; above that, 503", least=16, most=100_000
     )
@@ -139,6 +151,19 @@ class GatewayConfig(StoreConfig):
         "proxy, set it to http_body_bytes, because all connections come from the proxy's address",
         least=1_048_576,
         most=68_719_476_736,
+    )
+    api_per_second: float = setting(
+        100.0,
+        "the most requests a second to /v1 of one tenant's keys; above that, 429 with Retry-After. An answer "
+        "counts as one more request for every 64 KiB. Operators are not limited",
+        least=1,
+        most=10_000_000,
+    )
+    api_burst: float = setting(
+        500.0,
+        "the number of requests of one tenant's keys to /v1 that can arrive at once before the limit applies",
+        least=1,
+        most=10_000_000,
     )
     events_days: int = setting(
         90,

@@ -11,9 +11,11 @@ from trunkline.gateway.v1 import (
     job_service_pb2_grpc,
     usage_service_pb2_grpc,
 )
+from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.server import Server
+from trunkline_store import NEVER_PASS
 
 from trunkline_gateway.api.conversation import ConversationService
 from trunkline_gateway.api.readiness import Readiness
@@ -22,6 +24,7 @@ from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.app import GatewayParts, build
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.edge.front import Front, HttpServer
+from trunkline_gateway.hooks.limits import Buckets
 
 # The least that calls in flight get after the last HTTP request.
 _GRPC_DRAIN_SECONDS = 1.0
@@ -31,7 +34,10 @@ _PACKAGE = "trunkline.gateway.v1."
 async def serve(config: GatewayConfig) -> None:
     """Open, serve until SIGTERM or SIGINT, drain, close. Raises ConfigError, StoreError, StoppedWaiting."""
     async with build(config) as gateway:
-        await gateway.inbox.open()
+        try:
+            await gateway.inbox.open()
+        except NEVER_PASS as error:
+            raise ConfigError(f"{env_name('gateway', 'spool_path')}: {error}") from error
         await _serve(gateway)
         await gateway.rejections.flush()
 
@@ -42,7 +48,12 @@ async def _serve(gateway: GatewayParts) -> None:
     server = Server(config, service="gateway", signer=gateway.signer, authenticator=authenticator)
     _add_services(server, gateway)
     api = build_transcoder(
-        gateway.channels, gateway.signer, authenticator, config, own_address=lambda: server.address
+        gateway.channels,
+        gateway.signer,
+        authenticator,
+        config,
+        own_address=lambda: server.address,
+        rates=Buckets(config.api_per_second, config.api_burst, clock),
     )
     readiness = Readiness(server.health, gateway.inbox, lambda: gateway.inbox.refusing)
     server.ready = readiness

@@ -93,11 +93,39 @@ async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(st
     async with running(make_config(store_url, secret_keys=(new,))) as suite:
         assert await resolved(suite) == (["s3cret"], "k")
         assert await secret_rows.reseal(suite.app.db, SecretBox((new,))) == 0
-    with pytest.raises(ConfigError, match="TRUNKLINE_TENANT_SECRET_KEYS"):
+    said = r"^TRUNKLINE_TENANT_SECRET_KEYS: .*; put the earlier key back after the others, behind a comma$"
+    with pytest.raises(ConfigError, match=said):
         async with build(make_config(store_url, secret_keys=(old,))):
             pass
     async with running(make_config(store_url, secret_keys=(new,))) as suite:
         assert await resolved(suite) == (["s3cret"], "k")  # the start that failed let go of the file
+
+
+async def test_a_check_tries_the_keys_on_the_store_and_makes_nothing(tmp_path):
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    env = environment(tmp_path)
+    (tmp_path / "operator.token").write_text("tl_op_" + "0" * 32)
+    keys = tmp_path / "secrets.key"
+    keys.write_text(old)
+
+    def check(text):
+        keys.write_text(text)
+        before = sorted(tmp_path.iterdir())
+        try:
+            load_config(env, reach=True)
+        finally:
+            assert sorted(tmp_path.iterdir()) == before
+
+    check(new)  # there is no store yet
+    async with running(make_config(env["TRUNKLINE_TENANT_STORE_URL"], secret_keys=(old,))) as suite:
+        await suite.tenant()
+        await suite.source()
+        with pytest.raises(ConfigError, match="put the earlier key back"):
+            check(new)  # beside a process that has it open
+        check(f"{new},{old}")
+    with pytest.raises(ConfigError, match="put the earlier key back"):
+        check(new)
+    check(f"{new},{old}")
 
 
 def test_a_secret_opens_in_its_own_place_only():

@@ -14,16 +14,15 @@ from trunkline.tenant.v1 import (
     source_service_pb2_grpc,
     tenant_service_pb2_grpc,
 )
-from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
-from trunkline_store import MAY_PASS, Clock, Database, StoreError
+from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_tenant.calls.service import CallService
-from trunkline_tenant.config import SERVICE, TenantConfig
+from trunkline_tenant.config import SERVICE, TenantConfig, lacking_key
 from trunkline_tenant.crypto import UnreadableSecret
 from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
 from trunkline_tenant.leads.service import LeadService
@@ -70,7 +69,7 @@ async def build(
         try:
             resealed = await secret_rows.reseal(db, box)
         except UnreadableSecret as error:
-            raise ConfigError(f"{env_name(SERVICE, 'secret_keys')}: {error}") from error
+            raise lacking_key(error) from error
         if resealed:
             log.info("secrets_resealed", count=resealed)
         authenticator = LocalAuthenticator(db, config.operator_token)
@@ -157,7 +156,4 @@ async def _open(config: TenantConfig, clock: Clock | None, signer: TokenSigner) 
             clock=clock,
         )
 
-    try:
-        return await opened(attempt, MAY_PASS, config, service=SERVICE, signer=signer)
-    except StoreError as error:
-        raise ConfigError(f"{env_name(SERVICE, 'store_url')}: {error}") from error
+    return await opened(attempt, MAY_PASS, config, service=SERVICE, signer=signer, refused=NEVER_PASS)

@@ -12,9 +12,12 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
+from trunkline_store import StoreError
+from trunkline_store.sqlite.connect import connect_observer, engine_over
 
-from trunkline_tenant.crypto import SecretBox
+from trunkline_tenant.crypto import SecretBox, UnreadableSecret
 from trunkline_tenant.keys.service import OPERATOR_PREFIX
+from trunkline_tenant.sources import secret_rows
 
 SERVICE = "tenant"
 _DEFAULT_STORE = f"sqlite:///var/{SERVICE}.db"
@@ -62,18 +65,47 @@ class TenantConfig(StoreConfig):
 
 
 def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) -> TenantConfig:
-    """Return the settings; with `reach` nothing is made. Raises ConfigError that lists what is wrong."""
+    """Return the settings; with `reach` nothing is made, and the keys are tried on the store if it is a file.
+
+    Raises ConfigError that lists what is wrong.
+    """
     env = os.environ if env is None else env
     first = _first_secrets(env)
     # All else is right before anything is made.
     files = {name + "_FILE" for name in first}
     tried = {name: value for name, value in env.items() if name not in files} | first
     config = load(TenantConfig, SERVICE, tried, reach=reach)
+    if reach:
+        _try_keys(config)
     if reach or not first:
         return config
     for name, secret in first.items():
         _make(Path(env[name + "_FILE"]), secret)
     return load(TenantConfig, SERVICE, env)
+
+
+def lacking_key(error: UnreadableSecret) -> ConfigError:
+    """Return what to say of keys that do not open what is stored."""
+    return ConfigError(
+        f"{env_name(SERVICE, 'secret_keys')}: {error}; put the earlier key back after the others, behind a comma"
+    )
+
+
+def _try_keys(config: TenantConfig) -> None:
+    """Look into a file that is there. Raises ConfigError; what else is wrong with the file, its start says."""
+    url = sa.make_url(config.store_url)
+    if url.get_backend_name() != "sqlite" or not url.database or not (path := Path(url.database)).exists():
+        return
+    engine = engine_over(lambda: connect_observer(path))
+    try:
+        with engine.connect() as conn:
+            secret_rows.try_keys(conn, config.box())
+    except UnreadableSecret as error:
+        raise lacking_key(error) from None
+    except StoreError:
+        return
+    finally:
+        engine.dispose()
 
 
 def _first_secrets(env: Mapping[str, str]) -> dict[str, str]:

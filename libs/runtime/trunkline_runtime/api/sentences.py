@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 _ID = "[a-z0-9-]{2,40}"
 _SINGULAR = {"analyses": "analysis", "apiKeys": "apiKey"}
 _LANGUAGE = "^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+_FORM = "must be of the form "
 _PATTERNS = {
     f"^tenants/{_ID}/(events|sources)/{_ID}$": "must be of the form tenants/{tenant}/events/{event} or "
     "tenants/{tenant}/sources/{source}: an id is 2 to 40 of a-z, 0-9 and -",
@@ -29,6 +31,8 @@ def sentence(violation: Any, message: Any) -> str:
     proto = violation.proto
     if proto.rule_id == "string.pattern":
         pattern = str(violation.rule_value)
+        if not violation.field_value and not re.fullmatch(pattern, ""):
+            return required_sentence(pattern) or "is required"
         return pattern_sentence(pattern) or "does not have the required form"
     if proto.rule_id == "enum.not_in":
         return _refused_value(proto, message, violation.field_value, violation.rule_value)
@@ -54,6 +58,12 @@ def pattern_sentence(pattern: str) -> str:
             form.append(part)
     any_tenant = ", or tenants/-" if "|-" in pattern else ""
     return f"must be of the form {'/'.join(form)}{any_tenant}: an id is 2 to 40 of a-z, 0-9 and -"
+
+
+def required_sentence(pattern: str) -> str:
+    """Return what an empty text lacks that its pattern asks for; empty where nobody has put that into words."""
+    _, form, asked = pattern_sentence(pattern).partition(_FORM)
+    return f"is required: {asked.partition(': ')[0]}" if form else ""
 
 
 def _listed(values: Iterable[str]) -> str:

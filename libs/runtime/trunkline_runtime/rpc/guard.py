@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from buf.validate import validate_pb2
+
 from trunkline_runtime.api import resources
+from trunkline_runtime.api.sentences import required_sentence
 from trunkline_runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from trunkline_runtime.identity.access import ANY_SERVICE, Rule
 from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.observe.logs import get_logger
 
 log = get_logger(__name__)
+
+# Of a name inside a resource, whose proto states no form.
+_ANY_NAME = "is required: tenants/{tenant}/..."
 
 
 def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
@@ -61,8 +67,10 @@ def confine(
         return None
     for path in (rule.resource, *rule.also):
         name = _value(request, path)
-        if not name and tenant is not None:
-            continue
+        if not name:
+            if tenant is not None:
+                continue
+            raise InvalidArgument(path, _required(request, path))
         named = resources.tenant_of(name, field=path)
         tenant = named if tenant is None else tenant
         if caller.tenant is not None and named != caller.tenant:
@@ -106,6 +114,15 @@ def _who(caller: Caller) -> str:
         CallerKind.OPERATOR: "an operator",
         CallerKind.SERVICE: f"the service {caller.service}",
     }.get(caller.kind, "this caller")
+
+
+def _required(request: Any, path: str) -> str:
+    """Return what a request without a name is told: the form of the name, as its rule in the proto has it."""
+    *outer, last = path.split(".")
+    for part in outer:
+        request = getattr(request, part)
+    options = request.DESCRIPTOR.fields_by_name[last].GetOptions()
+    return required_sentence(options.Extensions[validate_pb2.field].string.pattern) or _ANY_NAME
 
 
 def _value(request: Any, path: str) -> str:

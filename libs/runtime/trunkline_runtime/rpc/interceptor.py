@@ -40,6 +40,7 @@ from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import Rpc, set_rpc
+from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.refusals import Refusals
 from trunkline_runtime.rpc.scans import Scans
 from trunkline_runtime.wire import to_status, to_trailers
@@ -73,6 +74,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         rules: Mapping[str, Rule],
         validate: Validate,
         scans: Scans,
+        crowds: Crowds,
         translate: Translate | None = None,
         keep: bool = True,
         open_seconds: float = OPEN_SECONDS,
@@ -81,6 +83,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._rules = rules
         self._validate = validate
         self._scans = scans
+        self._crowds = crowds
         self._translate = translate
         self._refusals = Refusals("rpc_refused", "rpc_failed")
         self._metrics = RpcMetrics("server")
@@ -124,11 +127,12 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         async def one(request: Any, context: Any) -> Any:
             rpc = Rpc(method, context)
             try:
-                if handler.request_streaming:
-                    async with asyncio.timeout(self._open_seconds):
-                        return await _send(behaviour(_few(request), context), context)
-                answer = behaviour(await _message(rpc), context)
-                return await (_send(answer, context) if handler.response_streaming else answer)
+                with self._crowds.of_address(context):
+                    if handler.request_streaming:
+                        async with asyncio.timeout(self._open_seconds):
+                            return await _send(behaviour(_few(request), context), context)
+                    answer = behaviour(await _message(rpc), context)
+                    return await (_send(answer, context) if handler.response_streaming else answer)
             except TimeoutError:
                 late = DeadlineExceeded("open another stream to go on", reason="STREAM_TOO_LONG")
                 await self._refuse(rpc, late)
@@ -167,11 +171,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.ended(rpc.method, code.name, time.perf_counter() - began)
 
     async def _handle(self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any) -> Any:
-        context = rpc.context
         if rpc.authorization:
             rpc.caller = await self._identify(rpc.authorization)
         set_caller(rpc.caller)
         rule = guard.admit(rpc.caller, rpc.method, rule)
+        with self._crowds.of_tenant(rpc.caller):
+            return await self._answer(rpc, rule, handler, behaviour)
+
+    async def _answer(self, rpc: Rpc, rule: Rule, handler: Handler, behaviour: Any) -> Any:
+        context = rpc.context
         first = await _message(rpc)
         tenant = guard.confine(rpc.caller, rpc.method, rule, first)
         logs.bind(**rpc.caller.facts(), tenant=tenant)
@@ -252,7 +260,8 @@ def _no_message() -> InvalidArgument:
 async def _message(rpc: Rpc) -> Any:
     """Read the first message of a request, from a caller that has been let in. Raises DeadlineExceeded."""
     try:
-        if rpc.remaining_seconds() is not None:  # gRPC ends the call in time
+        seconds = rpc.remaining_seconds()
+        if seconds is not None and seconds < _MESSAGE_SECONDS:  # gRPC ends the call in time
             message = await rpc.context.read()
         else:
             async with asyncio.timeout(_MESSAGE_SECONDS):

@@ -35,6 +35,7 @@ from trunkline_runtime.rpc.authenticator import (
     TenantServiceAuthenticator,
 )
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.health import Health, HealthServicer
 from trunkline_runtime.rpc.interceptor import OPEN_SECONDS, ServerInterceptor, Translate
 from trunkline_runtime.rpc.scans import Scans
@@ -163,6 +164,7 @@ class Server:
             rules=self._rules,
             validate=validator(),
             scans=Scans(self._config.lists_at_once, self._config.list_seconds),
+            crowds=Crowds(self._config.grpc_calls_per_tenant),
             translate=self._translate,
             keep=not self._further,
             open_seconds=self._open_seconds,

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 
-from trunkline_runtime.config import CommonConfig
+from trunkline_runtime.config import CommonConfig, ConfigError, env_name
 from trunkline_runtime.errors import Unavailable, to_status
 from trunkline_runtime.identity import access
 from trunkline_runtime.identity.tokens import TokenSigner
@@ -36,6 +36,7 @@ async def opened(
     *,
     service: str,
     signer: TokenSigner,
+    refused: tuple[type[Exception], ...] = (),
     meanwhile: Meanwhile | None = None,
     retry_seconds: float = 3.0,
     patience_seconds: float = 5.0,
@@ -44,8 +45,8 @@ async def opened(
 
     From the first failure on, or when the first attempt takes longer than `patience_seconds`, the service's
     address answers: health NOT_SERVING, every other call UNAVAILABLE. `meanwhile` is entered for as long, with a
-    function that tells the reason; what it gives tells /readyz more than the reason. What else `attempt` raises
-    comes back. Raises StoppedWaiting at a signal.
+    function that tells the reason; what it gives tells /readyz more than the reason. One of `refused` is
+    a ConfigError of the store's setting; what else `attempt` raises comes back. Raises StoppedWaiting at a signal.
     """
     trying = _Trying(attempt, passing, retry_seconds)
     opening = asyncio.create_task(trying.run())
@@ -55,6 +56,8 @@ async def opened(
         if not opening.done():
             await _held(opening, config, service, signer, meanwhile, trying)
         return await opening
+    except refused as error:
+        raise ConfigError(f"{env_name(service, 'store_url')}: {error}") from error
     finally:
         failed.cancel()
         opening.cancel()

@@ -67,6 +67,12 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return raw
 
 
+def connect_observer(path: Path) -> sqlite3.Connection:
+    """Open a connection to look at a file whose process may run or not; no file is made beside it."""
+    still = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
+    return _connect(f"{path.absolute().as_uri()}?mode=ro{still}")
+
+
 def _connect(uri: str) -> sqlite3.Connection:
     # isolation_level=None: the module begins nothing by itself; whoever holds the connection does.
     return sqlite3.connect(

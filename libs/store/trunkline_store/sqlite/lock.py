@@ -25,9 +25,9 @@ class FileLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
-            raise StoreLocked(f"{path} is open in another place (process {holder})") from None
+            raise StoreLocked(f"{path} is open in process {holder or 'unknown'}") from None
         with contextlib.suppress(OSError):  # who holds it is told to people only, and a disk may be full
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

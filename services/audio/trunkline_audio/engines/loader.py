@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-from trunkline_audio.config import AudioConfig
+from trunkline_audio.config import WHISPER, AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.workers.handlers import resolve
 
-NAMES = {"whisper": "trunkline_audio.engines.whisper:create"}
+NAMES = {WHISPER: "trunkline_audio.engines.whisper:create"}
 
 _MEMBERS = ("name", "ready", "start", "transcribe", "close")
 

@@ -9,7 +9,7 @@ import httptools
 
 from trunkline_gateway.edge.limits import FREE_BODY_BYTES, REFUSED, Register
 from trunkline_gateway.edge.one_write import OneWrite
-from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle
+from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle, new_parser
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
 from trunkline_gateway.hooks.answers import WHOLE, last_words
 
@@ -113,11 +113,13 @@ class EdgeProtocol(HttpToolsProtocol):
         """Read on after a head that asked for another protocol: the same head is read again without that.
 
         Left to itself the parser takes the body for the other protocol. None is spoken here, and a client that asks for
-        one with its webhook (Java's asks for HTTP/2) is to be answered as if it had not.
+        one with its webhook (Java's asks for HTTP/2) is to be answered as if it had not. The parser is a new one: after
+        a head that also ends its connection, the old one drops whatever it is given.
         """
         while True:
             piece = self._again + piece[upgrade.args[0] :]
             self._again = b""
+            self.parser = new_parser(self)
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as another:  # the next request, sent ahead

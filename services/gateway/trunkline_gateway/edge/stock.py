@@ -9,11 +9,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["ASGI3Application", "HttpToolsProtocol", "RequestResponseCycle", "StockServer"]
+__all__ = ["ASGI3Application", "HttpToolsProtocol", "RequestResponseCycle", "StockServer", "new_parser"]
 
 
 # Uvicorn ticks every tenth of a second.
@@ -21,6 +22,13 @@ TICKS_PER_SECOND = 10
 # What it takes to see that it is to stop, and to look whether it may.
 STOP_SECONDS = 0.3
 _CLOSE = (b"connection", b"close")
+
+
+def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """Return a parser like the one that a connection of uvicorn's begins with."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 class StockServer(uvicorn.Server):

@@ -12,6 +12,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.process.periodic import place_of
 from trunkline_store import Database, insert_appended
+from trunkline_store.records.expiry import lives
 
 from trunkline_gateway.events.rows import rejection_conditions
 from trunkline_gateway.hooks import encodings, verdicts
@@ -47,7 +48,7 @@ class Acceptance:
         """Make a receipt of one; return the receipt's id. Raises NotFound, FailedPrecondition."""
         name = f"tenants/{tenant}/rejections/{rejection_id}"
         mine = (rejections.c.tenant_id == tenant) & (rejections.c.rejection_id == rejection_id)
-        query = sa.select(rejections).where(mine)
+        query = sa.select(rejections).where(mine, lives(rejections.c.expire_at, self._db.clock.now()))
         row = await self._db.read(lambda conn: conn.execute(query).one_or_none())
         if row is None:
             raise NotFound(name)
@@ -61,7 +62,8 @@ class Acceptance:
 
     async def accept_all(self, tenant: str, filter_: str, dry_run: bool) -> tuple[int, int]:
         """Make receipts of those that verify; return how many do and how many do not."""
-        where = [rejections.c.tenant_id == tenant, *rejection_conditions(filter_)]
+        shown = lives(rejections.c.expire_at, self._db.clock.now())
+        where = [rejections.c.tenant_id == tenant, shown, *rejection_conditions(filter_)]
         accepted = rejected = 0
         after = ""
         while rows := await self._db.scan(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here

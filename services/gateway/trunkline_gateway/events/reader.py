@@ -30,6 +30,7 @@ from trunkline_gateway.events.rows import (
     rejection_message,
     shown_rejections,
     story,
+    warnings_of,
     weighed_rejections,
     weight_of,
 )
@@ -155,15 +156,17 @@ class EventReader(event_service_pb2_grpc.EventServiceServicer):
         return pb.ListReplaysResponse(replays=map(replay_message, rows), next_page_token=token)
 
     async def _shown(self, tenant: str, page: Page) -> tuple[list[event_pb2.Event], str]:
-        """Return a page's events with how many receipts each has, and the next page's token.
+        """Return a page's events with how many receipts and which warnings each has, and the next page's token.
 
         The reader's thread makes the messages, as in `Page.made`.
         """
 
         def read(conn: sa.Connection) -> tuple[list[event_pb2.Event], str]:
             rows, token = page.fetch(conn)
-            counts = receipt_counts(conn, tenant, [row.event_id for row in rows])
-            return [event_message(row, counts.get(row.event_id, 0)) for row in rows], token
+            ids = [row.event_id for row in rows]
+            counts, warnings = receipt_counts(conn, tenant, ids), warnings_of(conn, tenant, ids)
+            shown = [(row, counts.get(row.event_id, 0), warnings.get(row.event_id, ())) for row in rows]
+            return [event_message(*event) for event in shown], token
 
         return await self._db.scan(read, staleness=self._list_staleness)
 

@@ -40,7 +40,7 @@ SET_ASIDE = (eventless_receipts.c.size_bytes > 0) & (
 def receipt_message(conn: sa.Connection, tenant: str, receipt_id: str) -> event_pb2.Receipt | None:
     """Return one receipt of a tenant, None when it is not there."""
     links, eventless = event_receipts, eventless_receipts
-    told = _told(tenant).where(links.c.receipt_id == receipt_id).limit(1)
+    told = told_receipts(tenant).where(links.c.receipt_id == receipt_id).limit(1)
     refused = (
         sa.select(
             *_SHOWN,
@@ -72,21 +72,21 @@ def receipts_page(tenant: str, parent_id: str, place: Place, *, of_source: bool)
     links = event_receipts
     if not of_source:
         key = (receipts.c.received_at, receipts.c.receipt_id)
-        return Page(_told(tenant).where(links.c.event_id == parent_id), key, place, descending=True)
+        return Page(told_receipts(tenant).where(links.c.event_id == parent_id), key, place, descending=True)
     of_event = (events.c.tenant_id == links.c.tenant_id) & (events.c.event_id == links.c.event_id)
     first = cast("sa.Column[Any]", events.c.received_at.label("first_received_at"))
-    query = _told(tenant).add_columns(first).join(events, of_event)
+    query = told_receipts(tenant).add_columns(first).join(events, of_event)
     # By the event's tenant, as the index of events by time is.
     query = query.where(events.c.tenant_id == tenant, events.c.source_id == parent_id)
     return Page(query, (first, receipts.c.receipt_id), place, descending=True)
 
 
 def told_message(row: sa.Row[Any], tenant: str) -> event_pb2.Receipt:
-    """Return a receipt of such a page."""
+    """Return a row of `told_receipts` as a message."""
     return _message(row, tenant, event_pb2.RECEIPT_STATE_EVENT)
 
 
-def _told(tenant: str) -> sa.Select[Any]:
+def told_receipts(tenant: str) -> sa.Select[Any]:
     """Return the query of a tenant's receipts that told of an event."""
     links = event_receipts
     # Of one that repeats another's body only its size is kept.

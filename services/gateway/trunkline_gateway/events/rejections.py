@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import accumulate
 from operator import itemgetter
@@ -31,6 +32,9 @@ log = get_logger(__name__)
 
 # What may wait in memory; bodies are kept whole, so that the request can be verified again.
 _QUEUE_BYTES = 16 << 20
+# What is written at once, and how many times as long as that took nothing more is written.
+_PART_BYTES = 1 << 20
+_REST = 4.0
 # What a row weighs beside its body, its headers and its path.
 _ROW_BYTES = 512
 # What is kept of each source at most, in bytes.
@@ -133,33 +137,60 @@ class Rejections:
             del self._queues[most]
 
     async def run(self) -> None:
-        """Write what waits, for ever."""
+        """Write what waits, for ever, in a part of the store's time: what is answered 401 delays nobody's webhooks."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self.flush()
+            try:
+                await self.flush(rest=_REST)
+            except Exception as error:  # whatever it is, it must not end the gateway
+                log.error("rejections_failed", exc_info=error)
+                await asyncio.sleep(0.5)
 
-    async def flush(self) -> None:
-        """Write what waits now; what cannot be written is dropped, because it was answered 401 already."""
+    async def flush(self, rest: float = 0.0) -> None:
+        """Write what waits now; what cannot be written is dropped, because it was answered 401 already.
+
+        After each part, rest so many times as long as writing it took.
+        """
         rows = [row for queue in self._queues.values() for row in queue]
         self._queues = {}
         self._count = self._bytes = 0
-        if not rows:
-            return
         bounds = Bounds(self._keep, self._keep_bytes, self._quotas_of)
+        for part in _parts(rows):
+            began = time.monotonic()
+            await self._write(part, bounds)
+            if rest:
+                await asyncio.sleep((time.monotonic() - began) * rest)
+
+    async def _write(self, rows: list[dict[str, Any]], bounds: Bounds) -> None:
         try:
             await self._db.write(lambda conn: insert_rejections(conn, rows, bounds))
         except StoreError as error:
-            if not error.transient and len(rows) > 1:
-                await self._write_each(rows, bounds)
+            if error.transient or len(rows) == 1:
+                log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
                 return
-            log.warning("rejections_not_kept", count=len(rows), error=type(error).__name__)
+        else:
+            return
+        for row in rows:  # one that cannot be written takes none of the others along
+            try:
+                with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
+                    await self._db.write(lambda conn: insert_rejections(conn, [row], bounds))  # noqa: B023
+            except StoreError as error:
+                log.warning("rejections_not_kept", count=1, error=type(error).__name__)
 
-    async def _write_each(self, rows: list[dict[str, Any]], bounds: Bounds) -> None:
-        """Write what can be written: one that cannot be takes none of the others along."""
-        for row in rows:
-            with set_aside("rejections", tenant=row["tenant_id"], source=row["source_id"]):
-                await self._db.write(lambda conn: insert_rejections(conn, [row], bounds))  # noqa: B023
+
+def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut rows into parts that are each written at once."""
+    part: list[dict[str, Any]] = []
+    room = _PART_BYTES
+    for row in rows:
+        part.append(row)
+        room -= row["stored_bytes"]
+        if room <= 0:
+            yield part
+            part, room = [], _PART_BYTES
+    if part:
+        yield part
 
 
 def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: Bounds) -> None:

@@ -11,6 +11,7 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
 from trunkline_store.records.expiry import lives
 
+from trunkline_gateway.events.receipts import told_message, told_receipts
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
 
@@ -172,29 +173,15 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     ).one_or_none()
     if row is None:
         return None
-    event = event_message(row)
+    event = event_message(row, warnings=row.warnings or ())
     linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
-    links = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
-    size = sa.func.coalesce(event_receipts.c.repeated_bytes, sa.func.length(receipts.c.body)).label("size")
-    query = (
-        sa.select(receipts.c.receipt_id, receipts.c.received_at, receipts.c.verdict, size)
-        .select_from(links)
-        .where(linked)
-        .order_by(event_receipts.c.seq)
-        .limit(_MOST)
-    )
+    query = told_receipts(tenant).where(linked).order_by(event_receipts.c.seq).limit(_MOST)
     # Numbers are no order of time on Spanner.
-    for receipt in sorted(conn.execute(query), key=lambda found: found.received_at):
-        event.receipts.add(
-            receipt_id=receipt.receipt_id,
-            receive_time=receipt.received_at,
-            size_bytes=receipt.size,
-            verdict=receipt.verdict,
-        )
+    found = sorted(conn.execute(query), key=lambda receipt: receipt.received_at)
+    event.receipts.extend(told_message(receipt, tenant) for receipt in found)
     event.receipt_count = conn.execute(
         sa.select(sa.func.count()).select_from(event_receipts).where(linked)
     ).scalar_one()
-    event.warnings.extend(row.warnings or ())
     # Reports of one job come in order; only what a lost run leaves is written when the next one begins.
     for attempt in row.history[-_MOST:]:
         event.history.add(**_attempt(attempt))
@@ -236,7 +223,14 @@ def receipt_counts(conn: sa.Connection, tenant: str, event_ids: Sequence[str]) -
     return {row.event_id: row.receipts for row in conn.execute(query.group_by(event_receipts.c.event_id))}
 
 
-def event_message(row: sa.Row[Any], receipt_count: int = 0) -> event_pb2.Event:
+def warnings_of(conn: sa.Connection, tenant: str, event_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Return the warnings of those of a page's events that have some: by key, as no index of a list has them."""
+    mine = (events.c.tenant_id == tenant) & events.c.event_id.in_(event_ids)
+    query = sa.select(events.c.event_id, events.c.warnings).where(mine)
+    return {row.event_id: row.warnings for row in conn.execute(query) if row.warnings}
+
+
+def event_message(row: sa.Row[Any], receipt_count: int = 0, warnings: Sequence[str] = ()) -> event_pb2.Event:
     """Return an event as lists show it."""
     event = event_pb2.Event(
         name=f"tenants/{row.tenant_id}/events/{row.event_id}",
@@ -255,6 +249,7 @@ def event_message(row: sa.Row[Any], receipt_count: int = 0) -> event_pb2.Event:
         receipt_count=receipt_count,
         update_time=row.updated_at or row.finished_at or row.received_at,
         provider_call_id=row.provider_call_id or "",
+        warnings=warnings,
     )
     if row.state == "waiting":
         event.next_attempt_time.FromDatetime(row.visible_at)

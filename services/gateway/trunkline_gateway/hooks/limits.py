@@ -17,35 +17,45 @@ from trunkline_gateway.providers.base import Source
 # Of senders that never resend so many times the quota is taken: what is not taken is lost for good.
 GRACE = 2
 
+# Whoever knows the URL of a hook can send what takes long to verify: so much of a processor it gets, and no more.
+FUTILE_MS_PER_SECOND = 50.0
+FUTILE_MS_BURST = 500.0
+
 
 class Buckets:
     """Token buckets by key, in this process only: with several gateways the ceiling is a multiple of it."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float], most: int = 100_000):
-        """`rate` tokens a second refill each bucket up to `burst`; at most `most` buckets are kept."""
+        """`rate` tokens a second refill each bucket up to `burst`, at least 1; at most `most` buckets are kept."""
         self._rate = rate
         self._burst = burst
         self._now = now
         self._most = most
         self._levels: dict[str, tuple[float, float]] = {}
 
-    def take(self, key: str) -> float:
-        """Take one token and return 0.0, or return after how many seconds there will be one."""
+    def wait(self, key: str) -> float:
+        """Return after how many seconds there will be a token; 0.0 when there is one."""
+        level = self._level(key, self._now())
+        return 0.0 if level >= 1.0 else (1.0 - level) / self._rate
+
+    def charge(self, key: str, tokens: float = 1.0) -> None:
+        """Take tokens whether they are there or not: what is owed has to come back before there is one again."""
         now = self._now()
-        level, then = self._levels.get(key, (self._burst, now))
-        level = min(self._burst, level + (now - then) * self._rate)
-        if level < 1.0:
-            self._levels[key] = (level, now)
-            return (1.0 - level) / self._rate
+        level = self._level(key, now)
         if len(self._levels) >= self._most and key not in self._levels:
             self._levels.clear()  # forgetting is kinder than growing: everyone starts with a full bucket
-        self._levels[key] = (level - 1.0, now)
-        return 0.0
+        self._levels[key] = (level - tokens, now)
 
-    def give_back(self, key: str) -> None:
-        """Undo a `take` that succeeded."""
-        level, then = self._levels.get(key, (self._burst, self._now()))
-        self._levels[key] = (level + 1.0, then)
+    def take(self, key: str) -> float:
+        """Take one token and return 0.0, or return after how many seconds there will be one."""
+        wait = self.wait(key)
+        if not wait:
+            self.charge(key)
+        return wait
+
+    def _level(self, key: str, now: float) -> float:
+        level, then = self._levels.get(key, (self._burst, now))
+        return min(self._burst, level + (now - then) * self._rate)
 
 
 class Quota(Protocol):
@@ -62,10 +72,16 @@ class Quota(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one process. `kept` is None where there is no store to count in."""
+    """The limits of one process. `kept` is None where there is no store to count in.
+
+    `ceiling` counts the webhooks of a source, `volume` the bytes of a tenant's that were verified, opened if they came
+    compressed, and `futile` the milliseconds that a tenant's slow webhooks took which then did not verify.
+    """
 
     unverified: Unverified
     ceiling: Buckets
+    volume: Buckets
+    futile: Buckets
     kept: Quota | None = None
 
     @classmethod
@@ -74,6 +90,8 @@ class Limits:
         return cls(
             Unverified(config.max_unverified, config.max_unverified_bytes),
             Buckets(config.ceiling_per_second, config.ceiling_burst, clock),
+            Buckets(config.tenant_bytes_per_second, config.tenant_bytes_burst, clock),
+            Buckets(FUTILE_MS_PER_SECOND, FUTILE_MS_BURST, clock),
             kept,
         )
 

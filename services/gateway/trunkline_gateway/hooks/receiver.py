@@ -122,7 +122,6 @@ class Receiver:
         self._lines = RejectionLog()
         self._aside = Aside()
         self._limits = limits
-        self._ceiling = limits.ceiling
         self._unverified = limits.unverified
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -205,6 +204,8 @@ class Receiver:
                 delivery = self._delivery(scope, headers, await self._read(headers, receive, self._max_body))
                 return await self._keep_unverified(source_id, event_type, delivery)
         if source is None or not source.accepting:
+            if source is not None:
+                self._lines.note_disabled(source, event_type)
             raise Refusal(404, "NO_SUCH_SOURCE", f"there is no source {source_id!r}", source)
 
         adapter = adapter_for(source.provider)
@@ -212,16 +213,18 @@ class Receiver:
         if adapter.form_bytes and FORM in headers.get("content-type", "").lower():
             most = min(most, adapter.form_bytes)
         delivery = self._delivery(scope, headers, await self._read(headers, receive, most))
-        self._below_ceiling(source_id, source)
+        self._hold_to_rates(source)
         try:
             if encoded or _is_slow(adapter, delivery):
-                # Nobody has shown yet that it is a sender's: it may not hold up all others.
-                size = len(delivery.body)
-                delivery = await self._aside.run(source_id, size, verified_as_written, source, delivery, most)
+                delivery = await self._verify_slowly(source, delivery, most)
+                self._hold_to_rates(source)  # others were taken while it waited for its turn
             else:
                 adapter.verify(source, delivery)
         except (Crowded, Malformed, Rejected) as error:
             raise self._refusal(source, event_type, delivery, error) from None
+        # Only now: what strangers send is not the sender's to answer for.
+        self._limits.ceiling.charge(source_id)
+        self._limits.volume.charge(source.tenant_id, len(delivery.body))
 
         if source.receipts_quota:
             self._hold_to_quota(source, len(delivery.body), adapter.resends)
@@ -242,15 +245,15 @@ class Receiver:
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         if isinstance(error, Malformed):
             return Refusal(400, "BAD_ENCODING", str(error), source)
-        # The rest is counted apart: what strangers send is not the sender's to answer for.
-        self._ceiling.give_back(source.source_id)
         if isinstance(error, Crowded):
             message = "too many large webhooks of this source wait to be verified; try again"
             return Refusal(503, "BUSY", message, source, retry_after=1)
         if isinstance(error, TooLarge):
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         self._lines.note(source, event_type, delivery, str(error))
-        self._below_ceiling("!" + source.source_id, source)
+        self._below(
+            self._limits.ceiling.take("!" + source.source_id), "this source exceeds its rate limit", source
+        )
         self._rejected.keep(source, event_type, delivery, str(error))
         return Refusal(401, "BAD_SIGNATURE", str(error), source)
 
@@ -264,11 +267,38 @@ class Receiver:
             raise Refusal(429, "RECEIPTS_QUOTA", message, source, retry_after=_QUOTA_RETRY_SECONDS)
         kept.take(source.tenant_id, size)
 
-    def _below_ceiling(self, key: str, source: Source) -> None:
-        wait = self._ceiling.take(key)
+    def _hold_to_rates(self, source: Source) -> None:
+        """Refuse what comes while a source is above its ceiling, or its tenant above its bytes a second."""
+        limits = self._limits
+        self._below(limits.ceiling.wait(source.source_id), "this source exceeds its rate limit", source)
+        self._below(
+            limits.volume.wait(source.tenant_id), "this tenant's webhooks exceed their bytes a second", source
+        )
+
+    def _below(self, wait: float, message: str, source: Source) -> None:
         if wait:
-            message = "this source exceeds its rate limit"
             raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
+
+    async def _verify_slowly(self, source: Source, delivery: Delivery, most: int) -> Delivery:
+        """Verify in a thread what nobody has shown to be a sender's: it may not hold up all others. Raises Crowded."""
+        futile = self._limits.futile
+        if futile.wait(source.tenant_id):
+            raise Crowded
+        spent = 0.0
+
+        def verify() -> Delivery:
+            nonlocal spent
+            began = time.perf_counter()
+            try:
+                return verified_as_written(source, delivery, most)
+            finally:
+                spent = (time.perf_counter() - began) * 1000
+
+        try:
+            return await self._aside.run(source.tenant_id, source.source_id, len(delivery.body), verify)
+        except (Malformed, Rejected):
+            futile.charge(source.tenant_id, spent)
+            raise
 
     async def _read(self, headers: Mapping[str, str], receive: Receive, most: int) -> bytes:
         """Return the raw body; refuse it as soon as it is known to have more than `most` bytes."""

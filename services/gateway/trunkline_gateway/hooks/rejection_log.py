@@ -1,4 +1,4 @@
-"""Logs wrong signatures: for each source and reason a line at once, then one a minute with the count."""
+"""Logs what of a source's webhooks is not taken: for each reason a line at once, then one a minute with the count."""
 
 from __future__ import annotations
 
@@ -31,4 +31,12 @@ class RejectionLog:
         }
         self._repeats.note(
             (source.source_id, reason), lambda count: log.warning("webhooks_rejected", count=count, **facts)
+        )
+
+    def note_disabled(self, source: Source, event_type: str) -> None:
+        """Note a webhook of a source that takes none: it, or its tenant, is disabled."""
+        facts = {"tenant": source.tenant_id, "source": source.source_id, "event_type": event_type}
+        self._repeats.note(
+            (source.source_id, ""),
+            lambda count: log.warning("webhooks_of_disabled_source", count=count, **facts),
         )

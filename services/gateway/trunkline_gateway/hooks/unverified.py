@@ -34,6 +34,8 @@ class Unverified:
     _entered_bytes: int = 0
     _undecided: int = 0
     _undecided_bytes: int = 0
+    _meanwhile: int = 0  # undecided since a recount began, whether it sees them or not
+    _meanwhile_bytes: int = 0
 
     @property
     def rows(self) -> int:
@@ -68,13 +70,20 @@ class Unverified:
         for weight in undecided_weights:
             self._undecided += 1
             self._undecided_bytes += weight
+            self._meanwhile += 1
+            self._meanwhile_bytes += weight
         WAITING.set(self.rows)
 
     def waiting(self) -> list[str]:
         """Return the ids of those that admission has not looked at."""
         return list(self._entered)
 
+    def begin_recount(self) -> None:
+        """Say that the store is about to be asked for `recount`."""
+        self._meanwhile = self._meanwhile_bytes = 0
+
     def recount(self, undecided: int, undecided_bytes: int) -> None:
-        """Take what the store says about those that were looked at."""
-        self._undecided, self._undecided_bytes = undecided, undecided_bytes
+        """Take what the store says about those that were looked at; until the next, later ones may count twice."""
+        self._undecided = undecided + self._meanwhile
+        self._undecided_bytes = undecided_bytes + self._meanwhile_bytes
         WAITING.set(self.rows)

@@ -191,17 +191,11 @@ class Admission:
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
             return False
-        undecided: set[int] = set()
         rest = batch
         while rest.rows:
             decisions = await self._decide(rest.rows)
             part, rest = rest.cut(len(decisions))
             await self._write(decisions, self._backlog, part)
-            undecided.update(d.seq for d in decisions if d.undecided)
-        self._any_undecided |= bool(undecided)
-        if undecided or came_before:
-            weights = [_weight(row) for row in batch.rows if row.seq in undecided]
-            self._unverified.looked_at([row.receipt_id for row in batch.rows], weights)
         LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
         return batch.more
 
@@ -220,8 +214,15 @@ class Admission:
                     break
                 done = Batch([row for row in batch.rows if row.seq in decided])
                 await self._write(list(decided.values()), self._undecided, done)
-        waiting, weight = await self._db.read(self._undecided.count)
-        self._any_undecided = bool(waiting)
+        # The other loop may leave one undecided while the store counts: then this looks again.
+        self._any_undecided = False
+        self._unverified.begin_recount()
+        try:
+            waiting, weight = await self._db.read(self._undecided.count)
+        except BaseException:
+            self._any_undecided = True
+            raise
+        self._any_undecided |= bool(waiting)
         self._unverified.recount(waiting, weight)
 
     def _count(self, admitted: Admitted) -> None:
@@ -299,6 +300,7 @@ class Admission:
             why = type(error).__name__
         else:
             self._count(admitted)
+            self._looked_at(decisions, batch.rows)
             return
         half = len(decisions) // 2
         if half:
@@ -307,6 +309,14 @@ class Admission:
             await self._write(decisions[half:], backlog, rest)
         else:
             await self._set_aside(decisions[0], why, backlog, batch)
+
+    def _looked_at(self, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> None:
+        """Tell what was looked at as soon as it is committed: writing the rest of its batch may fail."""
+        undecided = {d.seq for d in decisions if d.undecided}
+        self._any_undecided |= bool(undecided)
+        if undecided or self._unverified.waiting():
+            weights = [_weight(row) for row in rows if row.seq in undecided]
+            self._unverified.looked_at([row.receipt_id for row in rows], weights)
 
     async def _set_aside(self, decision: Decision, why: str, backlog: Looked, batch: Batch) -> None:
         """Write the best of what a decision can become that cannot be written.
@@ -326,6 +336,7 @@ class Admission:
         else:
             lesser = bare(Decision(row.seq, row.source_id), row)
             admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023 - awaited right here
+        self._looked_at([lesser], batch.rows)
         SET_ASIDE.labels("admission").inc()
         log.error(
             "receipt_set_aside",

@@ -131,7 +131,7 @@ class SpoolingInbox:
         while True:
             await pace.sleep(self._look_seconds)
             try:
-                await self._care()
+                await self._look_after_spool()
                 await self._move()
                 if not self._down and pace.clock() > floor_due:
                     floor_due = pace.clock() + _FLOOR_SECONDS
@@ -144,6 +144,13 @@ class SpoolingInbox:
                 self._open_circuit(error)
             except Exception as error:  # the spool must never end the gateway
                 log.error("drain_failed", exc_info=error)
+
+    async def _look_after_spool(self) -> None:
+        """Do as `_care`. What keeps the spool from opening is no fault of the store: raises SpoolUnavailable alone."""
+        try:
+            await self._care()
+        except StoreError as error:
+            raise SpoolUnavailable(str(error)) from error
 
     async def _care(self) -> None:
         self._unknown |= await self._spool.care()

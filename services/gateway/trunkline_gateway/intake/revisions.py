@@ -89,13 +89,15 @@ class _Runs:
 
     def _before(self, key: tuple[str, str], at: datetime) -> _Run | None:
         """Return the run that began last until then."""
-        query = _of(key).where(events.c.received_at <= at).order_by(events.c.received_at.desc()).limit(1)
+        query = _of(key).where(events.c.received_at <= at)
+        query = query.order_by(events.c.received_at.desc(), events.c.first_seq.desc()).limit(1)
         found = [run for run in self._begun.get(key, ()) if run["received_at"] <= at]
         return max([*self._stored(query), *found], key=_order, default=None)
 
     def _after(self, key: tuple[str, str], at: datetime) -> _Run | None:
         """Return the run that begins first after then."""
-        query = _of(key).where(events.c.received_at > at).order_by(events.c.received_at).limit(1)
+        query = _of(key).where(events.c.received_at > at)
+        query = query.order_by(events.c.received_at, events.c.first_seq).limit(1)
         found = [run for run in self._begun.get(key, ()) if run["received_at"] > at]
         return min([*self._stored(query), *found], key=_order, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_store.appender import row_columns
-from trunkline_store.errors import InvalidValue, StoreError, StoreUnavailable, StoreUnsupported
+from trunkline_store.errors import InvalidValue, StoreBusy, StoreError, StoreUnavailable, StoreUnsupported
 from trunkline_store.sqlite.lock import FileLock
 from trunkline_store.types import from_microseconds, to_microseconds
 
@@ -25,6 +25,9 @@ log = get_logger(__name__)
 
 ROWS = gauge("trunkline_spool_rows", "Receipts that wait in the spool for the store.")
 BYTES = gauge("trunkline_spool_bytes", "Bytes of the receipts in the spool.")
+# Of receipts that are on their way to the log, in memory, and of those that are written as one group.
+MOST_COMING_BYTES = 64 << 20
+GROUP_BYTES = 4 << 20
 _COLUMNS = row_columns(receipts)
 Run = Callable[..., Awaitable[Any]]
 
@@ -93,6 +96,8 @@ class Spool:
         payload = packed(values, floor)
         if self.log.size + self._weight + len(payload) > self._max_bytes:
             raise SpoolFull(f"the spool holds {self.log.size} bytes of {self._max_bytes}")
+        if self._coming and self._weight + len(payload) > MOST_COMING_BYTES:
+            raise StoreBusy(f"{self._weight} bytes wait to be written to the spool")
         if self._trouble:
             raise SpoolUnavailable(f"there is no spool: {self._trouble}")
         future = asyncio.get_running_loop().create_future()
@@ -150,12 +155,16 @@ class Spool:
 
     async def _write(self) -> None:
         while self._coming:
-            group, self._coming = self._coming, []
+            group = self._coming[: _fitting(self._coming)]
+            del self._coming[: len(group)]
             error: Exception | None = None
             try:
                 await self._do(self.log.append, [payload for payload, _ in group])
             except StoreError as failed:
                 error = StoreUnavailable(str(failed))
+            except Exception as failed:  # whatever it is, their senders are answered
+                log.error("spool_write_failed", exc_info=failed)
+                error = StoreUnavailable(f"the spool: {type(failed).__name__}")
             self._weight -= sum(len(payload) for payload, _ in group)
             for future in (future for _, future in group if not future.done()):
                 future.set_exception(error) if error else future.set_result(None)
@@ -174,6 +183,16 @@ class Spool:
     def _tell(self) -> None:
         ROWS.set(self.log.rows)
         BYTES.set(self.log.size)
+
+
+def _fitting(coming: Sequence[tuple[bytes, object]]) -> int:
+    """Return how many of these are written at once: those of a group wait for its last."""
+    room = GROUP_BYTES
+    for count, (payload, _) in enumerate(coming, 1):
+        room -= len(payload)
+        if room <= 0:
+            return count
+    return len(coming)
 
 
 def packed(values: tuple[Any, ...], floor: int) -> bytes:

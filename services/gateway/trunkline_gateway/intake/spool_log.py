@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -30,6 +30,9 @@ DAMAGED = counter(
     ["what"],
 )
 SEGMENT_BYTES = 4 << 20
+# What is read at once: it is handed to the store as a whole, whose queue holds eight times as much.
+READ_BYTES = 8 << 20
+_NAME = re.compile(r"\d{12}-[0-9a-f]{24}\.log")
 _HEAD = struct.Struct(">12sIII")
 _COMMON = 8  # bytes of a mark that stay when its frame leaves
 _BLOCK = 4096
@@ -74,7 +77,7 @@ def frames(path: Path) -> Iterator[tuple[int, bytes | None]]:
             at = begins + length
             continue
         following = data.find(mark[:_COMMON], at + 1)
-        if following > 0 or not half:
+        if following > 0 or not (half or not any(data[at:])):  # zeros are an end that was never written
             yield at, None
         at = following if following > 0 else len(data)
 
@@ -100,6 +103,9 @@ class Log:
         self._lock = FileLock(self._folder)
         try:
             for path in sorted(self._folder.glob("*-*.log")):
+                if not _NAME.fullmatch(path.name):
+                    log.warning("spool_file_unknown", file=str(path))
+                    continue
                 self._number = int(path.name.partition("-")[0])
                 self._segments.append(Segment(path))
                 for _ in self._read(self._segments[-1]):
@@ -117,7 +123,7 @@ class Log:
 
     def append(self, payloads: Sequence[bytes]) -> None:
         """Write frames; they are durable when it returns, and not there when it raises."""
-        size = 0
+        size: int | None = None
         try:
             size = self._begin()
             segment = self._segments[-1]
@@ -127,7 +133,7 @@ class Log:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError:
-            if self._file >= 0:
+            if self._file >= 0 and size is not None:
                 with suppress(OSError):
                     os.ftruncate(self._file, size)
             self._seal()  # what is in a file whose write failed is not certain: the next one goes to another
@@ -135,11 +141,18 @@ class Log:
         self._count(segment, len(payloads), len(group))
 
     def first(self, limit: int, skip: Collection[Frame]) -> list[Frame]:
-        """Return the oldest frames but those in `skip`."""
+        """Return the oldest frames but those in `skip`: so many at most, and one beyond READ_BYTES at most."""
         while True:
-            oldest = list(islice((frame for frame in self._waiting if frame not in skip), limit))
+            oldest: list[Frame] = []
+            room = READ_BYTES
+            for frame in self._waiting:
+                if len(oldest) == limit or room <= 0:
+                    return oldest
+                if frame not in skip:
+                    oldest.append(frame)
+                    room -= len(frame.payload)
             unread = next((segment for segment in self._segments if not segment.read), None)
-            if len(oldest) == limit or unread is None:
+            if len(oldest) == limit or room <= 0 or unread is None:
                 return oldest
             if unread is self._segments[-1]:
                 self._seal()
@@ -188,8 +201,8 @@ class Log:
 
     def _seal(self) -> None:
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            os.close(file)
             if not self._segments[-1].rows:
                 self._remove(self._segments[-1])
 

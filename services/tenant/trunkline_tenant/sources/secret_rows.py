@@ -140,10 +140,18 @@ async def reseal(db: Database, box: SecretBox) -> int:
     return total
 
 
+def try_keys(conn: Connection, box: SecretBox) -> None:
+    """Open all that `reseal` would. Raises UnreadableSecret when no key opens one."""
+    for row in conn.execute(_under_others(box)).mappings():
+        opened(box, row)
+
+
+def _under_others(box: SecretBox) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.key_print != box.newest)
+
+
 def _reseal_some(conn: Connection, box: SecretBox) -> int:
-    rows = (
-        conn.execute(sa.select(table).where(table.c.key_print != box.newest).limit(_A_TURN)).mappings().all()
-    )
+    rows = conn.execute(_under_others(box).limit(_A_TURN)).mappings().all()
     for row in rows:
         sealed = box.seal(opened(box, row), _place(row))
         conn.execute(

@@ -219,17 +219,19 @@ class Event(_message.Message):
 
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
-        """The receipts, the first one first, at most 100. Only on GetEvent."""
+        """The receipts, the first one first, at most 100. Only on GetEvent; lists leave this empty, and have
+        `receipt_count`.
+        """
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """The last 100 attempts at stages, ordered by their start. Stages whose earlier results an attempt only looks up
-        again are omitted. Only on GetEvent.
+        again are omitted. Only on GetEvent; lists leave this empty.
         """
 
     @_builtins.property
     def checkpoint(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The resource names that stages created, by stage. Only on GetEvent."""
+        """The resource names that stages created, by stage. Only on GetEvent; lists leave this empty."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -300,9 +302,7 @@ class Receipt(_message.Message):
     verdict: Global___Verdict.ValueType
     """The result of the signature check."""
     name: _builtins.str
-    """The resource name, `tenants/{tenant}/receipts/{receipt_id}`. This and the following fields are only on
-    GetReceipt and ListReceipts.
-    """
+    """The resource name, `tenants/{tenant}/receipts/{receipt_id}`."""
     source: _builtins.str
     """`tenants/{tenant}/sources/{source}` that the request was posted to."""
     event_type: _builtins.str

@@ -16,6 +16,7 @@ from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, ser
 from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.openapi import document
 from trunkline_gateway.api.transcode.transcoder import Transcoder
+from trunkline_gateway.hooks.limits import Buckets
 
 PACKAGES = ("trunkline.tenant.v1", "trunkline.audio.v1", "trunkline.ai.v1", "trunkline.gateway.v1")
 
@@ -43,8 +44,12 @@ def build_transcoder(
     addresses: Addresses,
     *,
     own_address: Callable[[], str],
+    rates: Buckets | None = None,
 ) -> Transcoder:
-    """Return the ASGI application of `/v1`. `own_address` is asked at the first call: it may be bound later."""
+    """Return the ASGI application of `/v1`. `own_address` is asked at the first call: it may be bound later.
+
+    `rates` are of tenants, by their ids.
+    """
     where: dict[str, Callable[[], str]] = dict(
         zip(
             PACKAGES,
@@ -68,5 +73,6 @@ def build_transcoder(
         lambda package: channels.get(where[package]()),
         Credentials(authenticator, signer),
         rules=access.TABLE,
+        rates=rates,
         documents={"/v1/openapi.json": described},
     )

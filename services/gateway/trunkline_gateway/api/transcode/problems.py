@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
 from google.protobuf import json_format, message
 from google.rpc import error_details_pb2, status_pb2
-from trunkline_runtime.errors import TABLE, Internal, TrunklineError, Unavailable, to_status
+from trunkline_runtime.errors import (
+    TABLE,
+    Internal,
+    ResourceExhausted,
+    TrunklineError,
+    Unavailable,
+    to_status,
+)
 from trunkline_runtime.wire import sent_status
 
 from trunkline_gateway.http_errors import Header, error_body, retry_after
@@ -39,9 +47,10 @@ _UNSAID = {
     grpc.StatusCode.CANCELLED: "the service cancelled the request; try again",
     grpc.StatusCode.UNAVAILABLE: "the service is temporarily unreachable; try again",
     grpc.StatusCode.DEADLINE_EXCEEDED: "the request took too long",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is too large",
     grpc.StatusCode.UNIMPLEMENTED: "the service does not have this method",
 }
+# How gRPC says RESOURCE_EXHAUSTED of what is too large; whatever else it says so of will pass.
+_TOO_LARGE = re.compile(r"(message|metadata)[^:]* (larger than|exceed)", re.IGNORECASE)
 # These only a handler says, so that its words are meant for the caller.
 _SAID = frozenset(
     {
@@ -81,6 +90,8 @@ def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
             return to_status(
                 Unavailable(_UNSAID[code], reason="SERVICE_UNAVAILABLE", retry_after=_RETRY_SECONDS)
             )
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return to_status(_exhausted(error.details() or ""))
         text = _UNSAID.get(code) or (error.details() if code in _SAID else None)
         return to_status(TABLE[code].of(text, reason=code.name) if text else Internal())
     reason = next((i.reason for i in _details(status, error_details_pb2.ErrorInfo)), "")
@@ -88,6 +99,15 @@ def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
         # The service refused our own token: nothing that the caller could mend.
         return to_status(Internal())
     return status
+
+
+def _exhausted(said: str) -> TrunklineError:
+    """Return what gRPC's own RESOURCE_EXHAUSTED means: only what is too large is the caller's to mend."""
+    if _TOO_LARGE.search(said):
+        return ResourceExhausted("the request or its answer is too large")
+    return ResourceExhausted(
+        "the service is busy; try again", reason="SERVICE_BUSY", retry_after=_RETRY_SECONDS
+    )
 
 
 def render(status: status_pb2.Status, http: int | None = None) -> tuple[int, bytes, tuple[Header, ...]]:

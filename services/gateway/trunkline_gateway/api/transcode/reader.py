@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from google.protobuf import json_format
 from trunkline_runtime.errors import InvalidArgument
 
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.shapes import leaf, shape_of
+from trunkline_gateway.api.transcode.shapes import leaf, meant, shape_of
 from trunkline_gateway.json_bounds import MOST_DEPTH, TooMuch, check
 
 _MOST_PARAMETERS = 200
@@ -59,10 +58,26 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
     if value is None:
         raise InvalidArgument("body", "must not be null", reason="BODY_REQUIRED")
     if field.inside is not None and not field.repeated:
+        _refuse_parameters(binding, request, value)
         field.inside.check(value, field.json_name)
         getattr(request, field.name).SetInParent()
     _merge({field.json_name: value}, request)
     return value
+
+
+def _refuse_parameters(binding: Binding, request: Any, value: Any) -> None:
+    """Refuse a query parameter in the body. Raises InvalidArgument."""
+    assert binding.body is not None
+    inside, around = binding.body.inside, shape_of(request.DESCRIPTOR)
+    assert inside is not None
+    of_path = {fields[0] for fields in binding.variables.values()}
+    for name in value if isinstance(value, dict) else ():
+        field = around.get(name)
+        if field is None or field is binding.body or inside.get(name) is not None:
+            continue
+        place = f"{binding.body.json_name}.{name}"
+        where = "is set by the path" if field in of_path else f"is a query parameter: ?{field.json_name}=..."
+        raise InvalidArgument(place, f"is not a field of the body; it {where}", reason="UNKNOWN_FIELD")
 
 
 def parse_json(body: bytes) -> Any:
@@ -123,9 +138,7 @@ def _query(binding: Binding, request: Any, query: bytes) -> bool:
         if fields is None:
             taken = {binding.body, *(fields[0] for fields in binding.variables.values())}
             others = [n for n in shape.names() if not binding.whole_body and shape[n] not in taken]
-            near = difflib.get_close_matches(name[:200], others, n=1)
-            said = "is not a parameter" + (f"; did you mean {near[0]}?" if near else "")
-            said += f"; allowed: {', '.join(others) or 'none'}"
+            said = f"is not a parameter{meant(name, others)}; allowed: {', '.join(others) or 'none'}"
             raise InvalidArgument(name[:200], said, reason="UNKNOWN_PARAMETER")
         if binding.whole_body or fields[0] is binding.body:
             raise InvalidArgument(name, "belongs in the body", reason="NOT_A_PARAMETER")

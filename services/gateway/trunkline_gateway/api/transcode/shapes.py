@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,7 +160,7 @@ class Shape:
             place = f"{path}.{name}" if path else name
             field = self._fields.get(name)
             if field is None:
-                said = f"is not a field; allowed: {', '.join(self.names())}"
+                said = f"is not a field{meant(name, self.names())}; allowed: {', '.join(self.names())}"
                 raise InvalidArgument(place[:200], said, reason="UNKNOWN_FIELD")
             if field in seen:
                 raise InvalidArgument(place, "is set by both of its names", reason="GIVEN_TWICE")
@@ -183,6 +184,12 @@ class Shape:
                 raise InvalidArgument(place, "must be a JSON array", reason="BAD_VALUE")
             for i, item in enumerate(inner):
                 inside._check(item, f"{place}[{i}]", depth - 1)
+
+
+def meant(name: str, allowed: Sequence[str]) -> str:
+    """Return the allowed name that a caller may have meant, as a part of a sentence; empty when none is near."""
+    near = difflib.get_close_matches(name[:200], allowed, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 _shapes: dict[Descriptor, Shape] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
-from trunkline_runtime.errors import TrunklineError, to_status
+from trunkline_runtime.errors import NotFound, ResourceExhausted, TrunklineError, to_status
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller, CallerKind
 from trunkline_runtime.observe import logs, tracing
@@ -35,6 +35,7 @@ from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.writer import Write, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.http_errors import Header
 from trunkline_gateway.json_bounds import is_heavy
 
@@ -49,6 +50,8 @@ CALL_SECONDS = 30.0
 Metadata = tuple[tuple[str, str], ...]
 _TENANT_PACKAGE = "trunkline.tenant.v1"
 _LARGE_BYTES = 32 * 1024
+# So many bytes of an answer count as one more request.
+_TOKEN_BYTES = 64 * 1024
 _JSON: Header = (b"content-type", b"application/json")
 
 
@@ -56,7 +59,8 @@ class Transcoder:
     """Answers what its router knows.
 
     `rules` is the access table: who may not call a method is told so before the body is read; the services
-    check it again. `documents` are JSON documents by path, made when first asked for, that anybody may read.
+    check it again. `rates` holds the requests of each tenant's keys, and the bytes of their answers, to a
+    measure; None to none. `documents` are JSON documents by path, made when first asked for, that anybody may read.
     `call_seconds` is the deadline of a call, and of the body to arrive.
     """
 
@@ -67,6 +71,7 @@ class Transcoder:
         authenticate: Authenticate,
         *,
         rules: Mapping[str, Rule],
+        rates: Buckets | None = None,
         documents: Mapping[str, Callable[[], bytes]] | None = None,
         most_body_bytes: int = MOST_BODY_BYTES,
         call_seconds: float = CALL_SECONDS,
@@ -75,6 +80,7 @@ class Transcoder:
         self._backend = backend
         self._authenticate = authenticate
         self._rules = rules
+        self._rates = rates
         self._documents = dict(documents or {})
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
@@ -153,6 +159,7 @@ class Transcoder:
         try:
             shown = await self._authenticate(headers.get(b"authorization"))
             caller = shown.caller
+            rated = self._rated(caller)
             rule = self._rules.get(binding.rpc)
             if rule is not None:
                 guard.admit(shown.caller, binding.rpc, rule)
@@ -170,14 +177,33 @@ class Transcoder:
             )
             if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
                 await self._check_tenant(request.parent, metadata)
-            return 200, await _aside(response.ByteSize() >= _LARGE_BYTES, write, response), ()
+            answer = await _aside(response.ByteSize() >= _LARGE_BYTES, write, response)
+            if self._rates is not None and rated and len(answer) >= _TOKEN_BYTES:
+                self._rates.charge(rated, len(answer) // _TOKEN_BYTES)
+            return 200, answer, ()
         except Gone:
             raise
         except Exception as error:
             return self._refusal(error, caller)
 
+    def _rated(self, caller: Caller) -> str:
+        """Take a request from what its tenant may ask, and return that tenant; "" where nothing is taken.
+
+        Raises ResourceExhausted.
+        """
+        if self._rates is None or caller.kind is not CallerKind.API_KEY or not caller.tenant:
+            return ""
+        wait = self._rates.take(caller.tenant)
+        if wait:
+            raise ResourceExhausted(
+                "the tenant's keys ask for more than they may; try again", reason="API_RATE", retry_after=wait
+            )
+        return caller.tenant
+
     async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
         """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
+
+        GetTenant still shows an operator a deleted tenant, but nothing is left of it to list.
 
         Only operators are asked about: the tenant of an API key is there.
         """
@@ -187,9 +213,11 @@ class Transcoder:
             response_deserializer=tenant_pb2.Tenant.FromString,
         )
         tenant = "/".join(parent.split("/")[:2])
-        await get(
+        found = await get(
             tenant_service_pb2.GetTenantRequest(name=tenant), metadata=metadata, timeout=self._call_seconds
         )
+        if found.state == tenant_pb2.TENANT_STATE_DELETED:
+            raise NotFound(tenant)
 
     def _prepare(self, binding: Binding) -> tuple[Any, Write]:
         call: Any = self._backend(binding.package).unary_unary(

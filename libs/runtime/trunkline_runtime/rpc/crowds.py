@@ -1,0 +1,54 @@
+"""How many requests of one owner a server works on at once, so that one owner never takes the requests of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trunkline_runtime.errors import ResourceExhausted
+from trunkline_runtime.identity.callers import Caller
+
+# Of health and reflection: probes and the watches of clients that balance, also of several pods behind one address.
+_MOST_OF_ADDRESS = 64
+
+
+class Crowds:
+    """Counts the requests that are open: by tenant, and by address those that anybody may make."""
+
+    def __init__(self, most_of_tenant: int, most_of_address: int = _MOST_OF_ADDRESS) -> None:
+        self._most_of_tenant = most_of_tenant
+        self._most_of_address = most_of_address
+        self._open: dict[str, int] = {}
+
+    @contextmanager
+    def of_tenant(self, caller: Caller) -> Iterator[None]:
+        """Count a request of a tenant's key while the block runs; others are not counted. Raises ResourceExhausted."""
+        if not caller.tenant:
+            yield
+            return
+        with self._counted(f"tenants/{caller.tenant}", "a tenant", self._most_of_tenant):
+            yield
+
+    @contextmanager
+    def of_address(self, context: Any) -> Iterator[None]:
+        """Count a request that anybody may make while the block runs. Raises ResourceExhausted."""
+        address = str(context.peer()).rpartition(":")[0]
+        with self._counted(address, "an address", self._most_of_address):
+            yield
+
+    @contextmanager
+    def _counted(self, owner: str, kind: str, most: int) -> Iterator[None]:
+        now = self._open.get(owner, 0)
+        if now >= most:
+            message = f"{kind} can have {most} such requests open; try again in a moment"
+            raise ResourceExhausted(message, reason="CALLS_AT_ONCE", retry_after=1.0)
+        self._open[owner] = now + 1
+        try:
+            yield
+        finally:
+            left = self._open[owner] - 1
+            if left:
+                self._open[owner] = left
+            else:
+                del self._open[owner]
