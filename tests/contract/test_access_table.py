@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 import trunkline
@@ -26,6 +28,7 @@ def methods() -> dict[str, descriptor.MethodDescriptor]:
 
 
 METHODS = methods()
+API = Path(__file__).parents[2] / "docs/api.md"
 SECRETS = {
     "/trunkline.tenant.v1.SourceService/ResolveSource",
     "/trunkline.tenant.v1.SourceService/WatchSources",
@@ -131,3 +134,16 @@ def test_the_pool_knows_the_services_by_reflection() -> None:
     pool = descriptor_pool.Default()
     for name in {n.split("/")[1] for n in TABLE}:
         assert pool.FindServiceByName(name).full_name == name
+
+
+def test_the_documented_roles_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| (?:`(ROLE_\w+)`|an operator's token) \| (.*) \|$", API.read_text(), re.MULTILINE)
+    told = {role: set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", methods)) for role, methods in rows}
+    names: dict[Role | None, set[str]] = {role: set() for role in (*Role, None)}
+    for method, rule in TABLE.items():
+        if rule.operators and public(METHODS[method]):
+            names[rule.role].add(method.rpartition("/")[2])
+    assert told["ROLE_MEMBER"] == names[Role.MEMBER]
+    assert told["ROLE_ADMIN"] == names[Role.ADMIN]
+    assert told[""] == names[None]
+    assert all(name.startswith(("Get", "List")) for name in names[Role.VIEWER])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trunkline_cli.suite import demo
 from trunkline_cli.suite.alone import addresses_are_free, only_one
 from trunkline_cli.suite.keeping import (
     FIRST_SECONDS,
@@ -246,3 +247,14 @@ def test_an_address_in_use_is_said_with_its_setting(tmp_path):
     said, _, holder = line.partition("  (")
     assert said == f"  TRUNKLINE_AUDIO_GRPC_ADDRESS={suite.grpc['audio']}"
     assert holder.startswith(f"pid {os.getpid()}: ") or not Path("/proc/net/tcp").exists()
+
+
+def test_a_demo_says_which_addresses_another_suite_has(tmp_path, monkeypatch):
+    """Otherwise the other suite would answer the demo."""
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setenv("TRUNKLINE_TENANT_GRPC_ADDRESS", address)
+        with pytest.raises(SuiteError, match=f"TRUNKLINE_TENANT_GRPC_ADDRESS={address}"):
+            demo.run({}, lambda _text: None)

@@ -48,7 +48,7 @@ def _make(layout: Layout, to: Path) -> None:
             rows = f"{sum(told['rows'].values())} rows"
         print(f"{name:14} {told['bytes'] / 1e6:10.1f} MB  {rows:>18}  {manifest['seconds'][name]:.2f} s")
     print(f"secrets        {', '.join(manifest['secrets']) or 'none'}: keep the folder as safe as var/")
-    print(f"\nrestore it with: trunkline restore {to}")
+    print(f"\nrestore it with: trunkline restore {to} --state {layout.folder.absolute()}")
 
 
 def _restore(layout: Layout, source: Path) -> None:

@@ -16,6 +16,7 @@ import httpx
 
 from trunkline_cli.screen import Say, waiting
 from trunkline_cli.suite import spanner, webhooks
+from trunkline_cli.suite.alone import addresses_are_free
 from trunkline_cli.suite.processes import Suite, SuiteError
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
@@ -62,6 +63,7 @@ def run(stores: dict[str, str], say: Say) -> int:
     suite = Suite(FOLDER, free_ports=True, env={**networks, **stores})
     with Recordings() as recordings:
         try:
+            addresses_are_free(suite)  # else another suite would answer
             say("starting gateway, worker, tenant, audio, and ai")
             suite.start()
             say("creating two tenants with a CallRail and a Twilio source each")

@@ -239,3 +239,43 @@ async def test_many_large_ones_are_written_in_parts(tmp_path):
         delivery = callrail({"id": 7, "note": "x" * 400_000}, NEW)
         await reject(world, source(), *(delivery for _ in range(10)))
         assert parts == [3, 3, 3, 1]
+
+
+async def test_one_that_is_stopped_while_it_rests_leaves_the_others_to_the_last_flush(tmp_path):
+    async with opened(tmp_path, source()) as world:
+        write = world.db.write
+
+        async def slowly(fn):
+            await asyncio.sleep(0.2)  # and rests four times as long
+            return await write(fn)
+
+        world.db.write = slowly
+        delivery = callrail({"id": 7, "note": "x" * 400_000}, NEW)
+        for _ in range(10):
+            world.rejections.keep(source_of(source()), "post_call", delivery, "wrong")
+        loop = asyncio.create_task(world.rejections.run())
+        async with asyncio.timeout(10):
+            while not await world.rows(schema.rejections):
+                await asyncio.sleep(0.01)
+        loop.cancel()
+        world.db.write = write
+        await world.rejections.flush()
+        assert await world.rows(schema.rejections) == 10
+
+
+async def test_a_flood_of_one_kind_keeps_no_other_kind_waiting(tmp_path):
+    async with opened(tmp_path, source()) as world:
+        write, kept = world.db.write, []
+        delivery = callrail({"id": 7, "note": "x" * 400_000}, NEW)
+
+        async def floods(fn):
+            await write(fn)
+            kept.append({rejection.reason for rejection in await world.rejected()})
+            for _ in range(3 if len(kept) < 4 else 0):
+                world.rejections.keep(source_of(source()), "post_call", delivery, "wrong")
+
+        world.db.write = floods
+        for reason in ["wrong"] * 6 + ["missing"]:
+            world.rejections.keep(source_of(source()), "post_call", delivery, reason)
+        await world.rejections.flush()
+        assert "missing" in kept[1]

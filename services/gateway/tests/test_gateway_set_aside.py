@@ -340,6 +340,15 @@ async def test_a_body_is_opened_up_to_what_a_receivers_limit_can_be(tmp_path):
         assert f"larger than {MOST_BODY_BYTES} bytes" in states[event_pb2.EVENT_STATE_DEAD_LETTER]
 
 
+async def nothing_is_left_undecided(world):
+    """Run admission until it has decided about everything."""
+    loop = asyncio.create_task(world.admission.run())
+    async with asyncio.timeout(20):
+        while await world.rows(schema.undecided_receipts):
+            await asyncio.sleep(0.05)
+    loop.cancel()
+
+
 async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at_again(tmp_path):
     async with opened(tmp_path) as world:
         world.feed.down = True
@@ -363,11 +372,7 @@ async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at
         assert late
         assert world.unverified.rows == 1
         world.feed.down, world.feed.sources["s-8"] = False, resolved("s-8")
-        loop = asyncio.create_task(world.admission.run())
-        async with asyncio.timeout(20):
-            while await world.rows(schema.undecided_receipts):
-                await asyncio.sleep(0.05)
-        loop.cancel()
+        await nothing_is_left_undecided(world)
 
 
 async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its_batch_failed(tmp_path):
@@ -393,11 +398,7 @@ async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its
         assert outcomes == []
         assert world.unverified.rows == 1
         world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
-        loop = asyncio.create_task(world.admission.run())
-        async with asyncio.timeout(20):
-            while await world.rows(schema.undecided_receipts):
-                await asyncio.sleep(0.05)
-        loop.cancel()
+        await nothing_is_left_undecided(world)
 
 
 async def test_a_fault_that_passes_sets_nothing_aside(tmp_path):

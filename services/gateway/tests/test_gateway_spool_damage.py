@@ -148,7 +148,7 @@ def test_a_body_that_looks_like_frames_is_not_read_as_any_when_its_own_is_damage
     log.first(1, ())  # another file from here on
     log.append([forged * 3, b"last"])
     _, second = segments(tmp_path)
-    overwrite(second, HEAD - 1, b"?")
+    overwrite(second, HEAD - 1, bytes([second.read_bytes()[HEAD - 1] ^ 1]))
     assert payloads(second) == [b"last"]
     log.close()
 

@@ -82,6 +82,7 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
             ["source.secret"],
         ),
         ({"provider": GENERIC, "hmac": hmac(signed_content="{timestamp}")}, [CONTENT, CONTENT]),
+        ({"provider": GENERIC, "hmac": hmac(signed_content="{ts}.{body}")}, [CONTENT]),
         (
             {"provider": GENERIC, "hmac": hmac(timestamp_part="t", signed_content="{body}")},
             [CONTENT],

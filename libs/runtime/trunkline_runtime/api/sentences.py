@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,7 +30,7 @@ def sentence(violation: Any, message: Any) -> str:
     proto = violation.proto
     if proto.rule_id == "string.pattern":
         pattern = str(violation.rule_value)
-        if not violation.field_value and not re.fullmatch(pattern, ""):
+        if not violation.field_value:
             return required_sentence(pattern) or "is required"
         return pattern_sentence(pattern) or "does not have the required form"
     if proto.rule_id == "enum.not_in":

@@ -7,7 +7,7 @@ import time
 import uuid
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import accumulate
 from operator import itemgetter
@@ -150,17 +150,32 @@ class Rejections:
     async def flush(self, rest: float = 0.0) -> None:
         """Write what waits now; what cannot be written is dropped, because it was answered 401 already.
 
-        After each part, rest so many times as long as writing it took.
+        After each part, rest so many times as long as writing it took; whoever stops then leaves the others waiting.
         """
-        rows = [row for queue in self._queues.values() for row in queue]
-        self._queues = {}
-        self._count = self._bytes = 0
         bounds = Bounds(self._keep, self._keep_bytes, self._quotas_of)
-        for part in _parts(rows):
+        while part := self._take():
             began = time.monotonic()
             await self._write(part, bounds)
             if rest:
                 await asyncio.sleep((time.monotonic() - began) * rest)
+
+    def _take(self) -> list[dict[str, Any]]:
+        """Take what one write holds, the oldest of each kind first and the kinds in turns; none when none waits."""
+        part: list[dict[str, Any]] = []
+        room = _PART_BYTES
+        for kind in list(self._queues):
+            waiting = self._queues.pop(kind)
+            while waiting and room > 0:
+                row = waiting.popleft()
+                part.append(row)
+                room -= row["stored_bytes"]
+                self._count -= 1
+                self._bytes -= row["stored_bytes"]
+            if waiting:
+                self._queues[kind] = waiting  # behind the others
+            if room <= 0:
+                break
+        return part
 
     async def _write(self, rows: list[dict[str, Any]], bounds: Bounds) -> None:
         try:
@@ -177,20 +192,6 @@ class Rejections:
                     await self._db.write(lambda conn: insert_rejections(conn, [row], bounds))  # noqa: B023
             except StoreError as error:
                 log.warning("rejections_not_kept", count=1, error=type(error).__name__)
-
-
-def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Cut rows into parts that are each written at once."""
-    part: list[dict[str, Any]] = []
-    room = _PART_BYTES
-    for row in rows:
-        part.append(row)
-        room -= row["stored_bytes"]
-        if room <= 0:
-            yield part
-            part, room = [], _PART_BYTES
-    if part:
-        yield part
 
 
 def insert_rejections(conn: sa.Connection, rows: list[dict[str, Any]], bounds: Bounds) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from trunkline.common.v1 import provider_pb2
@@ -16,6 +17,7 @@ _NAMES = {
 }
 _MAPPED = {provider_pb2.PROVIDER_STANDARD_WEBHOOKS, provider_pb2.PROVIDER_GENERIC_HMAC}
 _DEFAULT_TOLERANCE_SECONDS = 300
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 Problem = tuple[str, str]
 
@@ -84,6 +86,10 @@ def _hmac_problems(hmac: source_pb2.HmacOptions) -> Iterator[Problem]:
     if hmac.timestamp_header and hmac.timestamp_part:
         yield "source.hmac.timestamp_part", "replaces timestamp_header; set only one of them"
     timed = bool(hmac.timestamp_header or hmac.timestamp_part)
+    unknown = set(_PLACEHOLDER.findall(hmac.signed_content)) - {"{timestamp}", "{body}"}
+    if unknown:
+        wrong = ", ".join(sorted(unknown))
+        yield "source.hmac.signed_content", f"{wrong} is not a placeholder; allowed: {{timestamp}}, {{body}}"
     if hmac.signed_content and hmac.signed_content.count("{body}") != 1:
         yield "source.hmac.signed_content", "must hold {body} once"
     if hmac.signed_content and hmac.signed_content.count("{timestamp}") != timed:

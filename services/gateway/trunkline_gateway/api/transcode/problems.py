@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import grpc
@@ -50,7 +49,7 @@ _UNSAID = {
     grpc.StatusCode.UNIMPLEMENTED: "the service does not have this method",
 }
 # How gRPC says RESOURCE_EXHAUSTED of what is too large; whatever else it says so of will pass.
-_TOO_LARGE = re.compile(r"(message|metadata)[^:]* (larger than|exceed)", re.IGNORECASE)
+_TOO_LARGE = (("message", "metadata"), ("larger than", "exceed"))
 # These only a handler says, so that its words are meant for the caller.
 _SAID = frozenset(
     {
@@ -103,7 +102,7 @@ def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
 
 def _exhausted(said: str) -> TrunklineError:
     """Return what gRPC's own RESOURCE_EXHAUSTED means: only what is too large is the caller's to mend."""
-    if _TOO_LARGE.search(said):
+    if all(any(word in said.lower() for word in words) for words in _TOO_LARGE):
         return ResourceExhausted("the request or its answer is too large")
     return ResourceExhausted(
         "the service is busy; try again", reason="SERVICE_BUSY", retry_after=_RETRY_SECONDS
