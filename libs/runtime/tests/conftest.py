@@ -22,9 +22,11 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 SERVICE = "trunkline.test.v1.EchoService"
 KEYS = {
-    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-    "tl_admin": Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, key_id="k2"),
-    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, key_id="k3"),
+    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+    "tl_admin": Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, subject="k2"),
+    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k3"),
+    "tl_viewing": Caller(CallerKind.USER, tenant="acme", role=Role.VIEWER, subject="u1"),
+    "tl_administering": Caller(CallerKind.USER, tenant="acme", role=Role.ADMIN, subject="u2"),
     "tl_operator": OPERATOR,
 }
 

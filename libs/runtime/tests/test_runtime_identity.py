@@ -42,14 +42,32 @@ class Clock:
 
 def test_a_service_token_says_the_service_and_its_tenant() -> None:
     signer = TokenSigner(KEY_FOLDER, "gateway")
-    assert signer.verify(signer.service_token()) == Caller(CallerKind.SERVICE, service="gateway")
+    assert signer.verify(signer.service_token()) == Caller(CallerKind.SERVICE, "gateway")
     assert signer.verify(signer.service_token("acme")).tenant == "acme"
 
 
-def test_a_tenant_token_is_an_api_key_of_that_tenant_and_role() -> None:
-    signer = TokenSigner(KEY_FOLDER, "gateway")
-    caller = TokenSigner(KEY_FOLDER, "audio").verify(signer.tenant_token("acme", Role.MEMBER, key_id="k1"))
-    assert caller == Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k1")
+@pytest.mark.parametrize("kind", [CallerKind.USER, CallerKind.API_KEY])
+def test_a_tenant_token_is_the_user_or_the_api_key_of_that_tenant_and_role(kind: CallerKind) -> None:
+    caller = Caller(kind, "x1", "acme", Role.MEMBER)
+    token = TokenSigner(KEY_FOLDER, "gateway").tenant_token(caller)
+    assert TokenSigner(KEY_FOLDER, "audio").verify(token) == caller
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        OPERATOR,
+        ANONYMOUS,
+        Caller(CallerKind.SERVICE, "audio", "acme"),
+        Caller(CallerKind.USER, None, "acme", Role.VIEWER),
+        Caller(CallerKind.USER, "u1", None, Role.VIEWER),
+        Caller(CallerKind.USER, "u1", "acme"),
+    ],
+    ids=str,
+)
+def test_a_tenant_token_is_for_nobody_else(caller: Caller) -> None:
+    with pytest.raises(ValueError, match="a tenant token is for"):
+        TokenSigner(KEY_FOLDER, "gateway").tenant_token(caller)
 
 
 def test_tokens_are_kept_until_they_are_near_their_end() -> None:
@@ -60,14 +78,14 @@ def test_tokens_are_kept_until_they_are_near_their_end() -> None:
     assert signer.service_token() == first
     clock.now += LIFETIME_SECONDS / 2 - 30
     assert signer.service_token() != first
-    assert signer.verify(signer.service_token()).service == "gateway"
+    assert signer.verify(signer.service_token()).subject == "gateway"
 
 
 def test_an_expired_token_is_refused_even_where_it_was_seen_before() -> None:
     clock = Clock()
     signer = TokenSigner(KEY_FOLDER, "gateway", clock=clock)
     token = signer.service_token()
-    assert signer.verify(token).service == "gateway"
+    assert signer.verify(token).subject == "gateway"
     clock.now += LIFETIME_SECONDS + 31
     with pytest.raises(Unauthenticated) as error:
         signer.verify(token)
@@ -103,11 +121,16 @@ PUBLIC = b64decode(json.loads((KEY_FOLDER / "gateway.key").read_text())["x"] + "
         forged(kid="gateway-0"),
         forged(iss="trunkline"),
         forged(kind="operator"),
-        forged(kind="tenant"),
-        forged(kind="tenant", tenant="acme", role="OWNER"),
+        forged(kind="anonymous"),
+        forged(kind="user", role="ADMIN"),
+        forged(kind="user", tenant="acme", role="ADMIN", sub=""),
+        forged(kind="user", tenant="acme", role="ADMIN", sub=None),
+        forged(kind="api_key", tenant="acme"),
+        forged(kind="api_key", tenant="acme", role="OWNER"),
         forged("audio", sub="gateway"),
         forged("audio", sub="gateway", iss="gateway"),
-        forged("tenant", kind="tenant", tenant="acme", role="ADMIN"),
+        forged("tenant", kind="api_key", tenant="acme", role="ADMIN"),
+        forged("tenant", kind="user", tenant="acme", role="ADMIN"),
         forged(exp=None),
         forged(exp=1),
     ],
@@ -119,12 +142,17 @@ PUBLIC = b64decode(json.loads((KEY_FOLDER / "gateway.key").read_text())["x"] + "
         "public-key",
         "unknown-key",
         "issuer",
-        "kind",
+        "operator",
+        "anonymous",
         "no-tenant",
+        "empty-subject",
+        "no-subject",
+        "no-role",
         "role",
         "another-service",
         "another-issuer",
-        "vouches",
+        "vouches-for-a-key",
+        "vouches-for-a-user",
         "no-exp",
         "expired",
     ],
@@ -150,8 +178,8 @@ def test_a_service_needs_its_own_private_key_and_public_keys_alone(tmp_path: Pat
         shutil.copy(KEY_FOLDER / name, tmp_path)
     assert '"d"' not in (tmp_path / "trusted.json").read_text()
     audio = TokenSigner(tmp_path, "audio")
-    assert TokenSigner(KEY_FOLDER, "tenant").verify(audio.service_token()).service == "audio"
-    assert audio.verify(TokenSigner(KEY_FOLDER, "gateway").service_token()).service == "gateway"
+    assert TokenSigner(KEY_FOLDER, "tenant").verify(audio.service_token()).subject == "audio"
+    assert audio.verify(TokenSigner(KEY_FOLDER, "gateway").service_token()).subject == "gateway"
     for text in ("", "{}", '{"keys": [{}]}', (tmp_path / "audio.key").read_text()):
         (tmp_path / "trusted.json").write_text(text)
         with pytest.raises(ConfigError, match=r"trusted\.json must hold Ed25519 keys"):
@@ -170,12 +198,12 @@ def test_a_key_is_rotated_while_services_run(tmp_path: Path) -> None:
     after = gateway.service_token("acme")
     assert jwt.get_unverified_header(after)["kid"] != jwt.get_unverified_header(before)["kid"]
     for token in (before, after):
-        assert tenant.verify(token).service == "gateway"
+        assert tenant.verify(token).subject == "gateway"
     keys.rotate(folder, "gateway")
     assert tenant.verify(gateway.service_token("other")).tenant == "other"
     with pytest.raises(Unauthenticated):
         tenant.verify(before)  # two rotations back, though it was verified once
-    assert gateway.verify(kept).service == "tenant"
+    assert gateway.verify(kept).subject == "tenant"
 
 
 def test_a_broken_file_of_keys_leaves_those_that_were_read(tmp_path: Path) -> None:
@@ -183,7 +211,7 @@ def test_a_broken_file_of_keys_leaves_those_that_were_read(tmp_path: Path) -> No
     gateway, tenant = (TokenSigner(folder, name) for name in ("gateway", "tenant"))
     for path in folder.iterdir():
         path.write_text("{")
-    assert tenant.verify(gateway.service_token()).service == "gateway"
+    assert tenant.verify(gateway.service_token()).subject == "gateway"
 
 
 def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:
@@ -325,7 +353,10 @@ async def test_a_stream_of_requests_is_confined_by_its_first_message(
     ("who", "method", "name", "code", "reason"),
     [
         ("tl_viewer", "Admin", MINE, C.PERMISSION_DENIED, "ROLE_TOO_LOW"),
+        ("tl_viewing", "Admin", MINE, C.PERMISSION_DENIED, "ROLE_TOO_LOW"),
         ("tl_admin", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        ("tl_administering", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        ("tl_viewing", "One", "tenants/other/calls/abc", C.NOT_FOUND, "NOT_FOUND"),
         ("tl_operator", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
         ("tl_operator", "Unlisted", MINE, C.PERMISSION_DENIED, "METHOD_NOT_LISTED"),
         ("tl_viewer", "One", "tenants/-/calls/abc", C.NOT_FOUND, "NOT_FOUND"),
@@ -345,6 +376,21 @@ async def test_an_operator_reaches_every_tenant(suite: Any) -> None:
         await allowed(suite, "Admin", "Bearer tl_operator", "tenants/other/calls/abc")
         == "tenants/other/calls/abc"
     )
+
+
+async def test_a_user_may_what_its_role_may_in_its_own_tenant(suite: Any) -> None:
+    seen: list[Caller] = []
+
+    async def note(_request: Any, _context: Any) -> Any:
+        seen.append(current_caller())
+        return call_pb2.Call()
+
+    suite.handlers["One"] = suite.handlers["Admin"] = note
+    token = suite.signer("gateway").tenant_token(Caller(CallerKind.USER, "u7", "acme", Role.VIEWER))
+    for authorization in ("tl_viewing", token):
+        await suite.call(metadata=(("authorization", f"Bearer {authorization}"),))
+    await suite.call("Admin", metadata=(("authorization", "Bearer tl_administering"),))
+    assert [str(caller) for caller in seen] == ["user:u1", "user:u7", "user:u2"]
 
 
 async def test_services_are_told_apart(suite: Any) -> None:
@@ -375,10 +421,10 @@ async def test_the_handler_knows_its_caller(suite: Any) -> None:
         with unconfined():
             await suite.call()
     await suite.call(metadata=(("authorization", "Bearer tl_operator"),))
-    gateway = Caller(CallerKind.SERVICE, service="gateway")
+    gateway = Caller(CallerKind.SERVICE, "gateway")
     assert seen == [
         gateway,
-        Caller(CallerKind.SERVICE, service="gateway", tenant="acme"),
+        Caller(CallerKind.SERVICE, "gateway", tenant="acme"),
         gateway,
         OPERATOR,
     ]
@@ -512,13 +558,13 @@ async def test_the_tenant_service_is_asked_by_default(tmp_path: Path) -> None:
         with acting_for("acme"):
             assert await authenticator.authenticate("tl_operator") == OPERATOR
         assert await authenticator.authenticate("tl_key_member") == Caller(
-            CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k7"
+            CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k7"
         )
         for token, reason in (("tl_nobody", "CREDENTIALS_INVALID"), ("tl_key_revoked", "KEY_REVOKED")):
             with pytest.raises(Unauthenticated) as refused:
                 await authenticator.authenticate(token)
             assert refused.value.reason == reason
-        assert set(asked.callers) == {Caller(CallerKind.SERVICE, service="audio")}
+        assert set(asked.callers) == {Caller(CallerKind.SERVICE, "audio")}
         # Refused for our own token, it says nothing about the key.
         wrong = Channels(TokenSigner(keys.create(tmp_path / "other"), "audio"))
         with pytest.raises(Unavailable):

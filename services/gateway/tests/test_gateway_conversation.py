@@ -35,8 +35,8 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 CALL = "tenants/acme/calls/call-1"
 TOKENS = {
-    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, key_id="k2"),
+    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k2"),
     "tl_operator": Caller(CallerKind.OPERATOR),
 }
 
@@ -207,7 +207,7 @@ async def test_the_services_are_asked_as_the_gateway_confined_to_the_tenant(worl
         assert (await world.get(token)).status_code == 200
         assert {kind for kind, _ in world.things.callers} == {"call", "recording", "transcript", "analysis"}
         for _, caller in world.things.callers:
-            assert caller == Caller(CallerKind.SERVICE, service="gateway", tenant="acme")
+            assert caller == Caller(CallerKind.SERVICE, "gateway", tenant="acme")
 
 
 async def test_the_parts_are_asked_for_at_once(world: World) -> None:

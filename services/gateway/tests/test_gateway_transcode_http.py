@@ -44,9 +44,10 @@ class Keys:
         if token == "tl_bug":
             raise RuntimeError("password in /srv")
         known = {
-            "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-            "tl_member": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k2"),
-            "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.VIEWER, key_id="k3"),
+            "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+            "tl_member": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k2"),
+            "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.VIEWER, subject="k3"),
+            "tl_user": Caller(CallerKind.USER, tenant="acme", role=Role.VIEWER, subject="u1"),
             "tl_operator": OPERATOR,
         }
         if token not in known:
@@ -120,7 +121,7 @@ async def test_that_nobody_can_tell_who_asks_is_503(guarded: World) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-async def test_an_api_key_becomes_a_tenant_token_and_an_operators_is_handed_on(guarded: World) -> None:
+async def test_a_tenants_caller_becomes_a_tenant_token_and_an_operators_is_handed_on(guarded: World) -> None:
     client, backend = guarded
     body = {"displayName": "x"}
     for token in ("tl_viewer", "tl_operator"):
@@ -131,10 +132,10 @@ async def test_an_api_key_becomes_a_tenant_token_and_an_operators_is_handed_on(g
         assert violation(answer)[0] == "thing.name"
     await client.get("/v1/things", headers={"authorization": "Bearer tl_operator"})
     assert backend.asked[-1][2]["authorization"] == "Bearer tl_operator"
-    shown = await Credentials(Keys(), SIGNER)(b"Bearer tl_viewer")
-    caller = SIGNER.verify(shown.authorization.removeprefix("Bearer "))
-    assert (caller.kind, caller.tenant, caller.role) == (CallerKind.API_KEY, "acme", Role.VIEWER)
-    assert caller.key_id == "k1"
+    for token, kind, subject in (("tl_viewer", CallerKind.API_KEY, "k1"), ("tl_user", CallerKind.USER, "u1")):
+        shown = await Credentials(Keys(), SIGNER)(f"Bearer {token}".encode())
+        caller = SIGNER.verify(shown.authorization.removeprefix("Bearer "))
+        assert caller == shown.caller == Caller(kind, subject, "acme", Role.VIEWER)
 
 
 async def test_who_may_not_is_told_before_the_body_is_read(guarded: World) -> None:

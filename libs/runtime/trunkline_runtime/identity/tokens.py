@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from trunkline_runtime.identity.keys import KeyFolder, service_of
 
 LIFETIME_SECONDS = 300
 VOUCHES = "gateway"
-"""The one service whose tokens can speak for an API key."""
+"""The one service whose tokens can speak for a user or an API key."""
 _RENEW_BEFORE_SECONDS = 60
 _LEEWAY_SECONDS = 30
 _MOST_CACHED = 2048
@@ -37,13 +38,20 @@ class TokenSigner:
 
     def service_token(self, tenant: str | None = None) -> str:
         """Return a token that says: this service, confined to a tenant when one is given."""
-        return self._sign({"kind": "service", "sub": self.service, "tenant": tenant or ""})
+        return self._sign({"kind": CallerKind.SERVICE.value, "sub": self.service, "tenant": tenant or ""})
 
-    def tenant_token(self, tenant: str, role: Role, *, key_id: str = "") -> str:
-        """Return a token that says: a caller of this tenant with this role, vouched for by this service."""
-        if not tenant:
-            raise ValueError("a tenant token needs a tenant")
-        return self._sign({"kind": "tenant", "sub": key_id, "tenant": tenant, "role": role.name})
+    def tenant_token(self, caller: Caller) -> str:
+        """Return a token that says: this user or API key, vouched for by this service. Raises ValueError for others."""
+        if not (caller.is_of_tenant and caller.subject and caller.tenant and caller.role):
+            raise ValueError(f"a tenant token is for a tenant's user or API key, not for {caller}")
+        return self._sign(
+            {
+                "kind": caller.kind.value,
+                "sub": caller.subject,
+                "tenant": caller.tenant,
+                "role": caller.role.name,
+            }
+        )
 
     def secret(self) -> str:
         """Return a text that only this service knows, until its key is rotated."""
@@ -90,7 +98,7 @@ class TokenSigner:
                 trusted[kid].key,
                 algorithms=["EdDSA"],
                 issuer=service_of(kid),
-                options={"require": ["exp", "iss", "kind"], "verify_exp": False, "verify_iat": False},
+                options={"require": ["exp", "iss", "kind", "sub"], "verify_exp": False, "verify_iat": False},
             )
             caller, expires = _caller(claims), float(claims["exp"]) + _LEEWAY_SECONDS
         except (jwt.PyJWTError, KeyError, ValueError, TypeError):
@@ -102,11 +110,10 @@ class TokenSigner:
 
 def _caller(claims: dict[str, Any]) -> Caller:
     """Return who verified claims speak for: the service that signed, or a tenant's caller. Raises ValueError."""
-    tenant = str(claims.get("tenant") or "") or None
-    if claims["kind"] == "service" and claims["sub"] == claims["iss"]:
-        return Caller(CallerKind.SERVICE, service=str(claims["sub"]), tenant=tenant)
-    if claims["kind"] == "tenant" and tenant and claims["iss"] == VOUCHES:
-        return Caller(
-            CallerKind.API_KEY, tenant=tenant, role=Role[claims["role"]], key_id=claims.get("sub") or None
-        )
+    subject, tenant = str(claims["sub"]), str(claims.get("tenant") or "") or None
+    caller = Caller(CallerKind(claims["kind"]), subject, tenant)
+    if caller.kind is CallerKind.SERVICE and subject == claims["iss"]:
+        return caller
+    if caller.is_of_tenant and subject and tenant and claims["iss"] == VOUCHES:
+        return replace(caller, role=Role[claims["role"]])
     raise ValueError("kind")

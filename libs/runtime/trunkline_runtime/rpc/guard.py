@@ -36,11 +36,7 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
             reason="CALLER_NOT_ALLOWED",
             metadata={"method": method},
         )
-    if (
-        caller.kind is CallerKind.API_KEY
-        and rule.role is not None
-        and (caller.role is None or caller.role < rule.role)
-    ):
+    if caller.is_of_tenant and rule.role is not None and (caller.role is None or caller.role < rule.role):
         raise PermissionDenied(
             f"this method needs the role {rule.role.name.lower()}",
             reason="ROLE_TOO_LOW",
@@ -96,23 +92,22 @@ class ForeignName(NotFound):
 
 def _kind_may(caller: Caller, rule: Rule) -> bool:
     match caller.kind:
-        case CallerKind.API_KEY:
+        case CallerKind.USER | CallerKind.API_KEY:
             return rule.role is not None and caller.tenant is not None
         case CallerKind.OPERATOR:
             return rule.operators
         case CallerKind.SERVICE:
-            return caller.service is not None and (
-                rule.services is ANY_SERVICE or caller.service in rule.services
-            )
+            return rule.services is ANY_SERVICE or caller.subject in rule.services
         case _:
             return False
 
 
 def _who(caller: Caller) -> str:
     return {
+        CallerKind.USER: "a user",
         CallerKind.API_KEY: "an API key",
         CallerKind.OPERATOR: "an operator",
-        CallerKind.SERVICE: f"the service {caller.service}",
+        CallerKind.SERVICE: f"the service {caller.subject}",
     }.get(caller.kind, "this caller")
 
 

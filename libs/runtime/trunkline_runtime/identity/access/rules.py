@@ -19,7 +19,7 @@ OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")
 class Rule:
     """Who may call a method.
 
-    `role` is the least role of an API key (None: no key may). `services` are the services that may.
+    `role` is the least role of a user or an API key (None: none of them may). `services` are the services that may.
     `resource` is the path of the field that holds the resource name or the parent (`call.name`; empty: the
     method is not about one tenant, so nobody who is confined to one may call it). `also` are further names
     that must be of the same tenant. `large` methods take requests of MOST_MESSAGE_BYTES, others of

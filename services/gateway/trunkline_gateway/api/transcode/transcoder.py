@@ -59,7 +59,7 @@ class Transcoder:
     """Answers what its router knows.
 
     `rules` is the access table: who may not call a method is told so before the body is read; the services
-    check it again. `rates` holds the requests of each tenant's keys, and the bytes of their answers, to a
+    check it again. `rates` holds the requests of each tenant's callers, and the bytes of their answers, to a
     measure; None to none. `documents` are JSON documents by path, made when first asked for, that anybody may read.
     `call_seconds` is the deadline of a call, and of the body to arrive.
     """
@@ -191,12 +191,12 @@ class Transcoder:
 
         Raises ResourceExhausted.
         """
-        if self._rates is None or caller.kind is not CallerKind.API_KEY or not caller.tenant:
+        if self._rates is None or not caller.is_of_tenant or not caller.tenant:
             return ""
         wait = self._rates.take(caller.tenant)
         if wait:
             raise ResourceExhausted(
-                "the tenant's keys ask for more than they may; try again", reason="API_RATE", retry_after=wait
+                "the tenant makes more requests than it may; try again", reason="API_RATE", retry_after=wait
             )
         return caller.tenant
 
