@@ -11,10 +11,10 @@ import httpx
 import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import source_service_pb2
+from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.app import PACKAGES, build_transcoder
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
-from trunkline_gateway.api.transcode.openapi import document
 from trunkline_gateway.api.transcode.router import Match
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels

@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
+from trunkline_gateway.api.openapi.schemas import Schemas, Use
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.described import Schemas, Use
 from trunkline_gateway.api.transcode.described_rules import Schema, is_needed, rules_of
 from trunkline_gateway.api.transcode.scalars import converter
 from trunkline_gateway.api.transcode.template import ONE, REST
