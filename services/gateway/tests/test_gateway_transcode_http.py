@@ -479,6 +479,9 @@ async def test_a_response_body_is_that_field_alone(world: World) -> None:
     client, backend = world
     backend.answers[f"/{echo.PACKAGE}.MoreService/GetTags"] = echo.message("Thing", tags=["a", "b"])
     assert (await client.get("/v1/things/a/tags")).json() == ["a", "b"]
+    things = [echo.message("Thing", tags=["a"]), echo.message("Thing")]
+    backend.answers[f"/{echo.PACKAGE}.MoreService/WatchTags"] = things
+    assert (await client.get("/v1/things/a/tags:watch")).text == '["a"]\n[]\n'
 
 
 async def test_a_large_answer_is_written_in_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,7 +554,8 @@ async def _run(app: Transcoder, messages: list[dict[str, Any]]) -> list[Any]:
 @pytest.mark.parametrize(
     ("rpc", "said"),
     [
-        ('rpc R(M) returns (stream M) {option (google.api.http) = {get: "/v1/x"};}', "streaming"),
+        ('rpc R(stream M) returns (M) {option (google.api.http) = {get: "/v1/x"};}', "a stream of requests"),
+        ('rpc R(M) returns (stream E) {option (google.api.http) = {get: "/v1/x"};}', "has error"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{nope}"};}', "no field nope"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{many}"};}', "not a single scalar"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{m}"};}', "not a single scalar"),
@@ -571,7 +575,11 @@ async def _run(app: Transcoder, messages: list[dict[str, Any]]) -> list[Any]:
 )
 def test_a_rule_that_cannot_be_served_is_an_error_at_the_start(rpc: str, said: str, tmp_path: Path) -> None:
     text = 'syntax = "proto3"; package bad.v1; import "google/api/annotations.proto";'
-    text += "message M {string name = 1; repeated string many = 2; M m = 3;} service BadService {" + rpc + "}"
+    text += (
+        "message M {string name = 1; repeated string many = 2; M m = 3;} message E {M error = 1;} service BadService {"
+        + rpc
+        + "}"
+    )
     (tmp_path / "bad.proto").write_text(text)
     pool = echo.pool_of(echo.compiled(tmp_path / "bad.proto"))
     with pytest.raises((RuleError, RouteConflict), match=said) as raised:

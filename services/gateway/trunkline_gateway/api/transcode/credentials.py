@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.identity.callers import Caller
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 
@@ -19,6 +19,9 @@ class Shown:
 
     caller: Caller
     authorization: str
+
+
+NOBODY = Shown(ANONYMOUS, "")
 
 
 class Credentials:
