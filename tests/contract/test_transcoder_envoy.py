@@ -22,6 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from trunkline_gateway.api.transcode.app import PACKAGES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, services_of
 from trunkline_gateway.api.transcode.template import REST
+from trunkline_runtime.errors import Unavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -319,6 +320,21 @@ async def test_streams_and_bytes_as_envoy(pair: Pair, request_: Request) -> None
             kind, raw = "json", [_plain(json.loads(line)) for line in answer.text.splitlines()]
         found.append((answer.status_code, kind, raw, asked))
     assert found[0] == found[1]
+
+
+async def test_a_stream_that_fails_says_so_and_envoys_does_not(pair: Pair) -> None:
+    lines = []
+    for client, backend in ((pair.ours, pair.our_backend), (pair.envoys, pair.envoys_backend)):
+        things = [echo.message("Thing", name="things/0"), Unavailable("gone")]
+        backend.answers[f"/{echo.PACKAGE}.StreamService/WatchThings"] = things
+        answer = await client.get("/v1/things/a:watch")
+        backend.asked.clear()
+        assert answer.status_code == 200
+        lines.append([json.loads(line) for line in answer.text.splitlines()])
+    ours, envoys = lines
+    assert [line.get("name") for line in envoys] == ["things/0"]
+    assert [line.get("name") for line in ours] == ["things/0", None]
+    assert ours[1]["error"]["status"] == "UNAVAILABLE"
 
 
 def _plain(value: Any) -> Any:

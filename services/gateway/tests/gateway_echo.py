@@ -24,6 +24,7 @@ from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer
+from trunkline_gateway.edge.limits import EdgeLimits
 from trunkline_runtime.errors import TrunklineError, to_status
 from trunkline_runtime.identity.callers import OPERATOR
 from trunkline_runtime.wire import to_trailers
@@ -155,9 +156,9 @@ async def anybody(_header: bytes | None) -> Shown:
 
 
 @asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[HttpServer]:
+async def listening(app: Any, limits: EdgeLimits | None = None) -> AsyncIterator[HttpServer]:
     """Serve an application on a free port, as the gateway does."""
-    server = HttpServer(app, "127.0.0.1:0", 1.0)
+    server = HttpServer(app, "127.0.0.1:0", 1.0, limits)
     task = asyncio.create_task(server.run_until_stopped())
     await until(lambda: server.started)
     try:

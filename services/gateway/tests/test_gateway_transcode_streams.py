@@ -18,6 +18,7 @@ from trunkline_gateway.api.transcode.credentials import Credentials, Shown
 from trunkline_gateway.api.transcode.streams import Ended, Relay
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer
+from trunkline_gateway.edge.limits import EdgeLimits
 from trunkline_gateway.hooks.limits import Buckets
 from trunkline_runtime.errors import NotFound, ResourceExhausted, TrunklineError, Unavailable
 from trunkline_runtime.identity.access import Rule
@@ -38,7 +39,10 @@ def thing(name: str, **fields: Any) -> Any:
 
 @asynccontextmanager
 async def serving(
-    authenticate: Callable[..., Any] = echo.anybody, channels: Channels | None = None, **options: Any
+    authenticate: Callable[..., Any] = echo.anybody,
+    channels: Channels | None = None,
+    limits: EdgeLimits | None = None,
+    **options: Any,
 ) -> AsyncIterator[Served]:
     """A client over a socket, the backend behind, and the server between."""
     services = [echo.stream_service()]
@@ -47,7 +51,7 @@ async def serving(
         channel = plain if channels is None else channels.get(backend.address)
         app = Transcoder(router_of(bindings_of(services)), lambda _: channel, authenticate, **options)
         async with (
-            echo.listening(app) as server,
+            echo.listening(app, limits) as server,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client,
         ):
             yield client, backend, server
@@ -183,6 +187,25 @@ async def test_a_reader_that_stops_stops_the_service(served: Served) -> None:
         await asyncio.sleep(0.5)
     writer.close()
     assert made < 500, "what nobody reads is made and kept somewhere"
+
+
+async def test_a_reader_that_stops_for_good_loses_its_connection_and_the_call_ends() -> None:
+    ended = asyncio.Event()
+
+    async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
+        try:
+            for _ in range(2_000):
+                yield thing("0", display_name="x" * 100_000)
+        finally:
+            ended.set()
+
+    async with serving(limits=EdgeLimits(quiet_seconds=0.5)) as (_, backend, server):
+        backend.answers[WATCH] = watch
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(b"GET /v1/things/a:watch HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readexactly(1024)
+        await asyncio.wait_for(ended.wait(), 20)
+        writer.close()
 
 
 # The relay by itself
