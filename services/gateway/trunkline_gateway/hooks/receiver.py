@@ -47,8 +47,13 @@ _QUOTA_RETRY_SECONDS = 3_600
 _LIGHT_TARGET = 2_048
 
 # How long, on average, the answer is kept back of a webhook above its source's ceiling.
-_HELD_SECONDS = 0.5
+_HELD_SECONDS = 1.0
 _GOLDEN = 0.618
+
+# A source that has used so much of what it may send at once is stored in lots, one each so many seconds: a commit and
+# an admission for each webhook of a flood would be in the way of everybody else's. Its senders wait half of it.
+_NEAR_CEILING = 0.5
+_LOT_SECONDS = 0.1
 
 RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = histogram(
@@ -223,7 +228,7 @@ class Receiver:
         except (Crowded, Malformed, Rejected) as error:
             raise self._refusal(source, event_type, delivery, error) from None
         # Only now: what strangers send is not the sender's to answer for.
-        self._limits.ceiling.charge(source_id)
+        left = self._limits.ceiling.charge(source_id)
         self._limits.volume.charge(source.tenant_id, len(delivery.body))
 
         if source.receipts_quota:
@@ -235,6 +240,8 @@ class Receiver:
             verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
             delivery.body,
         )  # fmt: skip
+        if left < _NEAR_CEILING:
+            await self._sleep(_LOT_SECONDS - time.monotonic() % _LOT_SECONDS)
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
