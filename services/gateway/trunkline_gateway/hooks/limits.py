@@ -35,6 +35,9 @@ class Buckets:
 
     def wait(self, key: str) -> float:
         """Return after how many seconds there will be a token; 0.0 when there is one."""
+        held = self._levels.get(key)
+        if held is None or held[0] >= 1.0:  # since then it only grew: once a webhook, this must cost nothing
+            return 0.0
         level = self._level(key, self._now())
         return 0.0 if level >= 1.0 else (1.0 - level) / self._rate
 
