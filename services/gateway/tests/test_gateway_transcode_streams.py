@@ -30,7 +30,7 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 STREAM = f"/{echo.PACKAGE}.StreamService/"
 WATCH, READ = STREAM + "WatchThings", STREAM + "ReadPicture"
-Served = tuple[httpx.AsyncClient, echo.Backend, HttpServer]
+Served = tuple[httpx.AsyncClient, echo.Backend, HttpServer, Transcoder]
 
 
 def thing(name: str, **fields: Any) -> Any:
@@ -54,7 +54,7 @@ async def serving(
             echo.listening(app, limits) as server,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client,
         ):
-            yield client, backend, server
+            yield client, backend, server, app
 
 
 @pytest.fixture(params=["plain", "ours"])
@@ -71,7 +71,7 @@ async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
 
 
 async def test_each_message_is_a_line_that_is_sent_when_it_comes(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     gates = [asyncio.Event() for _ in range(3)]
 
     async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
@@ -96,7 +96,7 @@ async def test_each_message_is_a_line_that_is_sent_when_it_comes(served: Served)
 
 
 async def test_a_stream_without_messages_is_an_empty_answer(served: Served) -> None:
-    client, _, _ = served
+    client, *_ = served
     answer = await client.get("/v1/things/a:watch")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -111,7 +111,7 @@ async def test_a_stream_without_messages_is_an_empty_answer(served: Served) -> N
 async def test_what_fails_before_the_first_message_is_an_answer_of_its_own(
     served: Served, error: TrunklineError, status: int
 ) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     for rpc, path in ((WATCH, "/v1/things/a:watch"), (READ, "/v1/things/a/picture:read")):
         backend.answers[rpc] = [error]
         answer = await client.get(path)
@@ -122,7 +122,7 @@ async def test_what_fails_before_the_first_message_is_an_answer_of_its_own(
 
 
 async def test_what_fails_later_is_the_last_line(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     backend.answers[WATCH] = [thing("0"), Unavailable("gone for a while", reason="AWAY", retry_after=1.0)]
     before = _count(WATCH, "503")
     answer = await client.get("/v1/things/a:watch")
@@ -143,14 +143,14 @@ async def test_a_stream_ends_at_its_deadline() -> None:
         yield thing("0")
         await asyncio.Event().wait()
 
-    async with serving(stream_seconds=0.2) as (client, backend, _):
+    async with serving(stream_seconds=0.2) as (client, backend, *_):
         backend.answers[WATCH] = watch
         lines = (await client.get("/v1/things/a:watch")).text.splitlines()
     assert json.loads(lines[1])["error"]["status"] == "DEADLINE_EXCEEDED"
 
 
 async def test_a_client_that_hangs_up_ends_the_call(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     ended = asyncio.Event()
 
     async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
@@ -167,8 +167,35 @@ async def test_a_client_that_hangs_up_ends_the_call(served: Served) -> None:
     await asyncio.wait_for(ended.wait(), 10)
 
 
+async def test_a_stop_ends_streams_and_serves_other_requests(served: Served) -> None:
+    client, backend, _, app = served
+    begun = 0
+
+    async def watch(request: Any, _context: Any) -> AsyncIterator[Any]:
+        nonlocal begun
+        begun += 1
+        if request.name == "things/talks":
+            yield thing("0")
+        await asyncio.Event().wait()
+
+    backend.answers[WATCH] = watch
+    talks, silent = (
+        asyncio.create_task(client.get(f"/v1/things/{who}:watch")) for who in ("talks", "silent")
+    )
+    await echo.until(lambda: begun == 2)
+    async with client.stream("GET", "/v1/things/talks:watch") as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        app.stop()
+        assert [json.loads(line)["error"]["details"][0]["reason"] async for line in lines] == ["STOPPING"]
+    assert json.loads((await talks).text.splitlines()[-1])["error"]["status"] == "UNAVAILABLE"
+    for refused in (await silent, await client.get("/v1/things/talks:watch")):
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert (await client.get("/v1/things/a/picture")).status_code == 200
+
+
 async def test_a_reader_that_stops_stops_the_service(served: Served) -> None:
-    _, backend, server = served
+    _, backend, server, _ = served
     made = 0
 
     async def watch(_request: Any, _context: Any) -> AsyncIterator[Any]:
@@ -199,7 +226,7 @@ async def test_a_reader_that_stops_for_good_loses_its_connection_and_the_call_en
         finally:
             ended.set()
 
-    async with serving(limits=EdgeLimits(quiet_seconds=0.5)) as (_, backend, server):
+    async with serving(limits=EdgeLimits(quiet_seconds=0.5)) as (_, backend, server, _):
         backend.answers[WATCH] = watch
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
         writer.write(b"GET /v1/things/a:watch HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -292,7 +319,7 @@ async def test_a_stream_of_a_tenants_pays_for_its_parts_and_rests_when_it_owes()
         return Shown(Caller(CallerKind.USER, "u1", "acme", Role.MEMBER), "Bearer x")
 
     rates = Buckets(1.0, 3.0, now=lambda: 0.0)
-    async with serving(member, rates=rates, sleep=rest) as (client, backend, _):
+    async with serving(member, rates=rates, sleep=rest) as (client, backend, *_):
         backend.answers[WATCH] = [thing("0")] * 10  # half a token of 3, and one for the request
         assert len((await client.get("/v1/things/a:watch")).text.splitlines()) == 10
         assert not rests
@@ -310,7 +337,7 @@ async def test_who_may_not_watch_is_told_before_anything_is_asked() -> None:
 
     rules = {WATCH: Rule(Role.VIEWER, "name"), READ: Rule(Role.ADMIN, "name")}
     credentials = Credentials(Keys(), TokenSigner(KEY_FOLDER, "gateway"))
-    async with serving(credentials, rules=rules) as (client, backend, _):
+    async with serving(credentials, rules=rules) as (client, backend, *_):
         for path, status in (("/v1/things/a/picture:read", 403), ("/v1/things/a:watch", 400)):
             answer = await client.get(path, headers={"authorization": "Bearer tl_acme"})
             assert (answer.status_code, backend.asked) == (status, [])
@@ -320,7 +347,7 @@ async def test_who_may_not_watch_is_told_before_anything_is_asked() -> None:
 
 
 async def test_a_body_of_bytes_is_answered_as_it_is(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     data = bytes(range(256)) * 1000
     backend.answers[STREAM + "GetPicture"] = echo.http_body(data, "image/png")
     answer = await client.get("/v1/things/a/picture")
@@ -337,7 +364,7 @@ async def test_a_body_of_bytes_is_answered_as_it_is(served: Served) -> None:
 
 @pytest.mark.parametrize("content_type", ["", "png", "a/b\r\nset-cookie: x", "a/é", "/x", "a/" + "b" * 300])
 async def test_a_content_type_that_is_none_is_octets(served: Served, content_type: str) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     backend.answers[STREAM + "GetPicture"] = echo.http_body(b"x", content_type)
     answer = await client.get("/v1/things/a/picture")
     assert answer.headers["content-type"] == "application/octet-stream"
@@ -345,7 +372,7 @@ async def test_a_content_type_that_is_none_is_octets(served: Served, content_typ
 
 
 async def test_a_stream_of_bytes_is_one_body_of_the_first_ones_type(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     backend.answers[READ] = [
         echo.http_body(b"\x00a", "audio/wav"),
         echo.http_body(b""),
@@ -356,14 +383,14 @@ async def test_a_stream_of_bytes_is_one_body_of_the_first_ones_type(served: Serv
 
 
 async def test_a_stream_of_bytes_that_fails_does_not_look_whole(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     backend.answers[READ] = [echo.http_body(b"half", "audio/wav"), Unavailable("gone")]
     with pytest.raises(httpx.RemoteProtocolError):
         await client.get("/v1/things/a/picture:read")
 
 
 async def test_any_content_type_goes_into_a_body_of_bytes(served: Served) -> None:
-    client, backend, _ = served
+    client, backend, *_ = served
     for data, kind in ((b'{"a', "application/json"), (b"\xff\x00", "audio/wav; rate=8000"), (b"", "x/y")):
         answer = await client.put(
             "/v1/things/a/picture?framed=true", content=data, headers={"content-type": kind}
@@ -378,7 +405,7 @@ async def test_any_content_type_goes_into_a_body_of_bytes(served: Served) -> Non
 
 
 async def test_a_body_of_bytes_is_bounded_and_not_compressed() -> None:
-    async with serving(most_body_bytes=1000) as (client, backend, _):
+    async with serving(most_body_bytes=1000) as (client, backend, *_):
         answer = await client.put("/v1/things/a/picture", content=b"x" * 1001)
         assert answer.status_code == 413
         answer = await client.put("/v1/things/a/picture", content=b"x", headers={"content-encoding": "gzip"})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from trunkline_runtime.errors import Unavailable
 
 from trunkline_gateway.api.transcode.writer import Write, Written
 from trunkline_gateway.hooks.answers import Send
@@ -47,6 +49,11 @@ class Ended:
     last: bytes | None = b""
 
 
+def stopping() -> Unavailable:
+    """Return what a client is told whose stream ends because the process does."""
+    return Unavailable("the gateway is stopping; ask again", reason="STOPPING", retry_after=1.0)
+
+
 class Relay:
     """Sends one answer in parts.
 
@@ -70,9 +77,28 @@ class Relay:
         self._pay = pay
         self._told = told
         self._begun = False
+        self._stopped = False
+        self._call: Any = None
+
+    def stop(self) -> None:
+        """End the answer, as one that failed: the process is about to stop."""
+        self._stopped = True
+        if self._call is not None:
+            self._call.cancel()
 
     async def run(self, call: Any, write: Write) -> Ended:
         """Send all but the last. Raises what goes wrong before the first part, when nothing was sent."""
+        self._call = call
+        try:
+            return await self._run(call, write)
+        except asyncio.CancelledError:
+            if not self._stopped:
+                raise
+        if not self._begun:
+            raise stopping()
+        return Ended(*self._told(stopping()))
+
+    async def _run(self, call: Any, write: Write) -> Ended:
         try:
             async with aclosing(_parts(call, write)) as parts:
                 async for headers, body in parts:
@@ -91,3 +117,28 @@ class Relay:
             self._begun = True
             head = [*headers, *self._more]
             await self._send({"type": "http.response.start", "status": 200, "headers": head})
+
+
+class Streams:
+    """The answers in parts that are being sent."""
+
+    def __init__(self) -> None:
+        self._open: set[Relay] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End them all, and refuse further ones: they would last as long as the process is let live."""
+        self._stopping = True
+        for relay in self._open:
+            relay.stop()
+
+    @contextmanager
+    def entered(self, relay: Relay) -> Iterator[None]:
+        """Count one while the block runs. Raises Unavailable once all are to end."""
+        if self._stopping:
+            raise stopping()
+        self._open.add(relay)
+        try:
+            yield
+        finally:
+            self._open.discard(relay)

@@ -35,7 +35,7 @@ from trunkline_gateway.api.transcode.problems import JSON, Problems, problem
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.shapes import Field
-from trunkline_gateway.api.transcode.streams import Relay, aside, written
+from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
 from trunkline_gateway.api.transcode.writer import Write, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
@@ -96,10 +96,15 @@ class Transcoder:
         self._sleep = sleep
         self._calls: dict[tuple[str, Field | None], tuple[Any, Write]] = {}
         self._problems = Problems()
+        self._streams = Streams()
         self._answered = counter(
             "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
         )
         self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
+
+    def stop(self) -> None:
+        """End the streams that are open: the process is about to stop. Other requests are served as before."""
+        self._streams.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -163,11 +168,10 @@ class Transcoder:
         binding = asked.binding
         try:
             request = await self._request(asked)
-            call, write = self._prepared(binding)
-            seconds = self._stream_seconds if binding.streams else self._call_seconds
-            calling = call(request, metadata=asked.metadata, timeout=seconds)
             if binding.streams:
-                return await self._stream(asked, calling, write)
+                return await self._stream(asked, request)
+            call, write = self._prepared(binding)
+            calling = call(request, metadata=asked.metadata, timeout=self._call_seconds)
             response = await unless_gone(calling, asked.receive)
             if asked.shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(
                 binding, self._rules.get(asked.rpc), response
@@ -205,9 +209,10 @@ class Transcoder:
             guard.confine(caller, asked.rpc, rule, request)
         return request
 
-    async def _stream(self, asked: Asked, calling: Any, write: Write) -> Answer:
+    async def _stream(self, asked: Asked, request: Any) -> Answer:
         """Send an answer of several messages. Raises what its service says before the first one."""
         binding = asked.binding
+        call, write = self._prepared(binding)
 
         def told(error: Exception) -> tuple[int, bytes | None]:
             status, line, _ = self._problems.answer(error, asked.shown.caller)
@@ -220,7 +225,9 @@ class Transcoder:
             pay=lambda size: self._pay(asked.rated, size),
             told=told,
         )
-        ended = await unless_gone(relay.run(calling, write), asked.receive)
+        with self._streams.entered(relay):
+            calling = call(request, metadata=asked.metadata, timeout=self._stream_seconds)
+            ended = await unless_gone(relay.run(calling, write), asked.receive)
         if ended.last is not None:
             await asked.send({"type": "http.response.body", "body": ended.last})
         return ended.status, None, ()
