@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 from trunkline_runtime.config import env_name, rows
 from trunkline_store.sqlite.lock import FileLock
 
+from tests.contract.forked import Forked
 from tools.make_settings import CONFIGS, FILES, page
 
 MODULES = {
@@ -25,6 +26,16 @@ MODULES = {
     "audio": ("trunkline_audio",),
     "ai": ("trunkline_ai",),
 }
+IMPORTS = {"trunkline_gateway": ("trunkline_gateway.servers", "trunkline_gateway.pipeline.app")}
+_forked: dict[str, Forked] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked() -> Iterator[None]:
+    """End what the commands are forked from."""
+    yield
+    while _forked:
+        _forked.popitem()[1].end()
 
 
 def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -33,10 +44,10 @@ def run(folder: Path, service: str, *arguments: str, **settings: str) -> subproc
     env[env_name(service, "suite_key")] = "ab" * 32
     if service == "tenant":
         env[env_name(service, "secret_keys")] = Fernet.generate_key().decode()
-    return subprocess.run(
-        [sys.executable, "-m", *MODULES[service], *arguments],
-        env=env | settings, cwd=folder, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    module, *role = MODULES[service]
+    if module not in _forked:
+        _forked[module] = Forked(module, *IMPORTS.get(module, (f"{module}.app",)))
+    return _forked[module].run([*role, *arguments], env | settings, folder)
 
 
 @pytest.fixture
