@@ -17,6 +17,7 @@ from trunkline_runtime.config import env_name, rows
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store.sqlite.lock import FileLock
 
+from tests.contract.forked import Forked
 from tools.make_settings import CONFIGS, FILES, page
 
 MODULES = {
@@ -26,6 +27,16 @@ MODULES = {
     "audio": ("trunkline_audio",),
     "ai": ("trunkline_ai",),
 }
+IMPORTS = {"trunkline_gateway": ("trunkline_gateway.servers", "trunkline_gateway.pipeline.app")}
+_forked: dict[str, Forked] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked() -> Iterator[None]:
+    """End what the commands are forked from."""
+    yield
+    while _forked:
+        _forked.popitem()[1].end()
 
 
 def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -34,10 +45,10 @@ def run(folder: Path, service: str, *arguments: str, **settings: str) -> subproc
     env[env_name(service, "keys")] = str(KEY_FOLDER)
     if service == "tenant":
         env[env_name(service, "secret_keys")] = Fernet.generate_key().decode()
-    return subprocess.run(
-        [sys.executable, "-m", *MODULES[service], *arguments],
-        env=env | settings, cwd=folder, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    module, *role = MODULES[service]
+    if module not in _forked:
+        _forked[module] = Forked(module, *IMPORTS.get(module, (f"{module}.app",)))
+    return _forked[module].run([*role, *arguments], env | settings, folder)
 
 
 @pytest.fixture
