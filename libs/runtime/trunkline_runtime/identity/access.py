@@ -115,6 +115,7 @@ TABLE: Mapping[str, Rule] = {
     _AUDIO + "RecordingService/ListRecordings": _list(),
     _AUDIO + "RecordingService/DeleteRecording": _write(),
     _AUDIO + "TranscriptionService/CreateTranscript": _write("parent", "recording"),
+    _AUDIO + "TranscriptionService/TranscribeRecording": _write(),
     _AUDIO + "TranscriptionService/GetTranscript": _read(),
     _AUDIO + "TranscriptionService/ListTranscripts": _list(),
     _AUDIO + "AdminService/PurgeTenant": _internal("name"),
