@@ -134,6 +134,8 @@ class OperationRunner:
                     claimed = await self._operations.db.write(lambda conn: self._claim(conn, free))  # noqa: B023
                 except StoreError as error:
                     log.warning("operations_not_claimed", reason=error.reason)
+                except Exception as error:  # a bug, over which nothing would be worked on any more
+                    log.error("operations_not_claimed", exc_info=error)
             for job, operation in claimed:
                 task = asyncio.create_task(self._work(job, operation))
                 self._tasks.add(task)

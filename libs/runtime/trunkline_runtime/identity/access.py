@@ -78,6 +78,7 @@ _TENANT = "/trunkline.tenant.v1."
 _AUDIO = "/trunkline.audio.v1."
 _AI = "/trunkline.ai.v1."
 _GATEWAY = "/trunkline.gateway.v1."
+_OPERATIONS = "/google.longrunning.Operations/"
 
 TABLE: Mapping[str, Rule] = {
     _TENANT + "TenantService/CreateTenant": _operate(),
@@ -125,6 +126,12 @@ TABLE: Mapping[str, Rule] = {
     _AI + "AnalysisService/GetAnalysis": _read(),
     _AI + "AnalysisService/ListAnalyses": _list(),
     _AI + "AnalysisService/DeleteAnalysis": _write(),
+    # Every service serves them, each for its own operations; the gateway's pipeline waits for those that it starts.
+    _OPERATIONS + "GetOperation": _read(),
+    _OPERATIONS + "ListOperations": Rule(Role.VIEWER, resource="name", scans=True),
+    _OPERATIONS + "WaitOperation": _read(),
+    _OPERATIONS + "CancelOperation": _write(),
+    _OPERATIONS + "DeleteOperation": _write(),
     _GATEWAY + "EventService/GetEvent": _read(),
     _GATEWAY + "EventService/ListEvents": _list(),
     _GATEWAY + "EventService/GetReceipt": _read(),

@@ -175,8 +175,8 @@ class Transcoder:
             response = await unless_gone(
                 call(request, metadata=metadata, timeout=self._call_seconds), receive
             )
-            if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
-                await self._check_tenant(request.parent, metadata)
+            if rule and shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
+                await self._check_tenant(getattr(request, rule.resource), metadata)
             answer = await _aside(response.ByteSize() >= _LARGE_BYTES, write, response)
             if self._rates is not None and rated and len(answer) >= _TOKEN_BYTES:
                 self._rates.charge(rated, len(answer) // _TOKEN_BYTES)
@@ -249,10 +249,9 @@ class Transcoder:
         return render(to_status(error))
 
 
-def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
+def _is_empty_list(binding: Binding, rule: Rule, response: Any) -> bool:
     """Say whether an answer is a list of a tenant's, with nothing in it."""
-    of_tenant = rule is not None and rule.resource == "parent"
-    return of_tenant and "/List" in binding.rpc and response.ByteSize() == 0
+    return bool(rule.resource) and "/List" in binding.rpc and response.ByteSize() == 0
 
 
 async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:
