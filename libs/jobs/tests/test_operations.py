@@ -174,6 +174,16 @@ async def test_a_request_id_starts_one_operation_of_its_tenant(operations):
         await start(operations, asked=request(language="es"), request_id="q-1")
 
 
+async def test_a_request_that_is_sent_again_starts_what_failed_anew_and_not_what_succeeded(operations):
+    made = await start(operations, request_id="q-1")
+    await operations.cancel("acme", made.operation_id)
+    again = await start(operations, request_id="q-1")
+    assert (again.name, again.done, again.attempts) == (made.name, False, 0)
+    async with Worker(operations):
+        done = await ended(operations, again)
+    assert await start(operations, request_id="q-1") == done
+
+
 async def test_requests_of_one_id_at_once_start_one_operation(operations, db):
     made = await asyncio.gather(*(start(operations, request_id="q-1") for _ in range(4)))
     assert len({one.operation_id for one in made}) == 1

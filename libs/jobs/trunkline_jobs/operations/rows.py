@@ -57,6 +57,9 @@ class OperationState(StrEnum):
     CANCELLED = "cancelled"
 
 
+_LASTING = (OperationState.RUNNING, OperationState.SUCCEEDED)
+
+
 @dataclass(frozen=True)
 class Operation:
     """An operation as it is stored; `table.py` says what the serialised columns hold."""
@@ -173,6 +176,7 @@ class Operations:
     ) -> Operation:
         """Keep a new operation and its job, or return the one that this tenant's `request_id` started.
 
+        One that failed or was cancelled begins anew, under its name: whoever sends a request again wants it done.
         `metadata` is a message with the field `progress` (common.v1.OperationProgress). `check` looks, in the same
         transaction, whether it may begin, and raises if not. Raises InvalidArgument("request_id") when that id
         started one by another request, ResourceExhausted when too many of the tenant run.
@@ -197,11 +201,12 @@ class Operations:
 
         def work(conn: Connection) -> Operation:
             there = self.read(conn, tenant, made.operation_id)
-            if there is not None and not is_over(there.expire_at, now):
+            lasts = there is not None and there.state in _LASTING and not is_over(there.expire_at, now)
+            if there is not None and lasts:
                 if there.request != made.request:
                     raise InvalidArgument("request_id", "was used for another request")
                 return there
-            if there is not None:  # it waits for its deletion: the new one takes its place
+            if there is not None:  # it failed, or waits for its deletion: the new one takes its place
                 delete_keys(conn, self._table, [(tenant, made.operation_id)])
             if check is not None:
                 check(conn)

@@ -8,12 +8,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
 from trunkline_runtime.api import paging, resources
-from trunkline_runtime.errors import InvalidArgument, NotFound, Unimplemented
+from trunkline_runtime.errors import InvalidArgument, NotFound
 
 SERVICE = "google.longrunning.Operations"
 TENANT = "tenants/{tenant}"
 OPERATION = "tenants/{tenant}/operations/{operation}"
-_MOST_FILTER = 2000
+MOST_FILTER = 2000
 
 
 def operation_name(tenant: str, operation: str) -> str:
@@ -27,16 +27,15 @@ def owner_of(name: str) -> str:
 
 
 def listed_tenant(request: operations_pb2.ListOperationsRequest) -> str:
-    """Return the tenant whose operations are asked for. Raises InvalidArgument, Unimplemented.
+    """Return the tenant whose operations are asked for. Raises InvalidArgument.
 
     The messages are Google's, so the rules that protos of ours state stand here.
     """
     tenant = resources.parse(TENANT, request.name)["tenant"]
-    paging.page_size(request.page_size)
-    if len(request.filter) > _MOST_FILTER:
-        raise InvalidArgument("filter", f"must have at most {_MOST_FILTER} characters")
-    if request.return_partial_success:
-        raise Unimplemented("return_partial_success is not supported", reason="OPTION_UNSUPPORTED")
+    if not 0 <= request.page_size <= paging.MOST_PAGE_SIZE:
+        raise InvalidArgument("page_size", f"must be 0 to {paging.MOST_PAGE_SIZE}")
+    if len(request.filter) > MOST_FILTER:
+        raise InvalidArgument("filter", f"must have at most {MOST_FILTER} characters")
     return tenant
 
 

@@ -30,6 +30,7 @@ HTTP_RULES: Mapping[str, HttpRule] = {
 """The rules of the methods, by their full names: the descriptor's are for names that begin with `operations/`."""
 
 _CALL_SECONDS = 25.0
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _KEPT_SECONDS = 0.5
 """Kept of the caller's time for the answer to arrive."""
 
@@ -43,7 +44,10 @@ class OperationsService(NoOperations):
         self._addresses = dict(addresses)
 
     async def ListOperations(self, request: Any, context: Any) -> operations_pb2.ListOperationsResponse:
-        """Return a page: the services one after another, each one's operations the latest first."""
+        """Return a page: the services one after another, each one's operations the latest first.
+
+        With `return_partial_success`, services that can't be reached are named in `unreachable`.
+        """
         tenant = listed_tenant(request)
         digest = paging.digest_of_request("operations", request.name, request.filter)
         services = list(self._addresses)
@@ -55,8 +59,15 @@ class OperationsService(NoOperations):
             asked = operations_pb2.ListOperationsRequest(
                 name=request.name, filter=request.filter, page_size=left, page_token=token
             )
-            with acting_for(tenant):
-                answer = await self._stub(service).ListOperations(asked, timeout=_seconds())
+            try:
+                with acting_for(tenant):
+                    answer = await self._stub(service).ListOperations(asked, timeout=_seconds())
+            except grpc.RpcError as error:
+                if not request.return_partial_success or error.code() not in _UNREACHABLE:
+                    raise
+                page.unreachable.append(f"services/{service}")
+                token = ""
+                continue
             page.operations.extend(answer.operations)
             left, token = left - len(answer.operations), answer.next_page_token
             if token or left <= 0:

@@ -88,8 +88,9 @@ class TranscribeRecordingRequest(_message.Message):
     generation: _builtins.int
     """Transcribes again if higher than the existing transcript's generation."""
     request_id: _builtins.str
-    """Makes the request repeatable: a request with the same id and the same fields returns the same operation while the
-    operation exists. INVALID_ARGUMENT if the fields differ.
+    """Makes the request repeatable: a request with the same id and the same fields returns the same operation while it
+    runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
+    fields differ.
     """
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
