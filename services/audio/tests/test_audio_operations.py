@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from test_audio_service import PARENT, TestEngine, failing, serving
 from trunkline.audio.v1 import admin_service_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
@@ -103,6 +104,9 @@ async def test_a_repeated_request_is_one_operation(tmp_path):
         await suite.fetch()
         names = {(await asking.start(request_id="q-1")).name for _ in range(3)}
         assert len(names) == 1
+        later = Timestamp(seconds=4_000_000_000)
+        names.add((await asking.start(request_id="q-1", expire_time=later)).name)
+        assert len(names) == 1, "until when it is kept is counted from the request"
         error = await failing(asking.start(request_id="q-1", generation=1))
         assert error.code.name == "INVALID_ARGUMENT"
         assert [operation.name for operation in (await asking.list()).operations] == list(names)

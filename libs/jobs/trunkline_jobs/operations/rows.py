@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -173,13 +173,15 @@ class Operations:
         request_id: str = "",
         requested_by: str = "",
         check: Callable[[Connection], None] | None = None,
+        may_differ: Sequence[str] = (),
     ) -> Operation:
         """Keep a new operation and its job, or return the one that this tenant's `request_id` started.
 
         One that failed or was cancelled begins anew, under its name: whoever sends a request again wants it done.
         `metadata` is a message with the field `progress` (common.v1.OperationProgress). `check` looks, in the same
-        transaction, whether it may begin, and raises if not. Raises InvalidArgument("request_id") when that id
-        started one by another request, ResourceExhausted when too many of the tenant run.
+        transaction, whether it may begin, and raises if not. `may_differ` names the fields of a repeated request that
+        need not be the same. Raises InvalidArgument("request_id") when that id started one by another request,
+        ResourceExhausted when too many of the tenant run.
         """
         now = self.db.clock.now()
         made = Operation(
@@ -203,7 +205,7 @@ class Operations:
             there = self.read(conn, tenant, made.operation_id)
             lasts = there is not None and there.state in _LASTING and not is_over(there.expire_at, now)
             if there is not None and lasts:
-                if there.request != made.request:
+                if not _is_same(request, there.request, may_differ):
                     raise InvalidArgument("request_id", "was used for another request")
                 return there
             if there is not None:  # it failed, or waits for its deletion: the new one takes its place
@@ -393,6 +395,16 @@ async def _first(events: list[asyncio.Event], seconds: float) -> None:
 
 def _of(row: Any) -> Operation:
     return Operation(**{**row, "state": OperationState(row["state"])})
+
+
+def _is_same(request: Message, stored: bytes, may_differ: Sequence[str]) -> bool:
+    mine, other = type(request)(), type(request)()
+    mine.CopyFrom(request)
+    other.ParseFromString(stored)
+    for name in may_differ:
+        mine.ClearField(name)
+        other.ClearField(name)
+    return mine == other
 
 
 def _packed(message: Message) -> bytes:

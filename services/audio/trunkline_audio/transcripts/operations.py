@@ -36,6 +36,7 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
         request_id=request.request_id,
         requested_by=str(current_caller()),
         check=check,
+        may_differ=("expire_time",),  # counted from the moment of the request
     )
 
 

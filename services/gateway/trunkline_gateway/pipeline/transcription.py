@@ -69,8 +69,12 @@ class Transcription:
 
     async def _start(self, run: Run, request: pb.TranscribeRecordingRequest) -> operations_pb2.Operation:
         # However often an event's request is sent, it is one operation; it begins anew only where it failed.
-        # What was asked for is part of it: the source's options may have changed in between.
-        asked = request.SerializeToString(deterministic=True)
+        # What is asked for is part of it, since the source's options may have changed in between; until when the
+        # transcript is kept, which is counted from now, is not.
+        asked_for = pb.TranscribeRecordingRequest()
+        asked_for.CopyFrom(request)
+        asked_for.ClearField("expire_time")
+        asked = asked_for.SerializeToString(deterministic=True)
         request.request_id = letters(digest(run.job.event, asked), _ID_LETTERS)
         return await self._clients.transcribe(request)
 

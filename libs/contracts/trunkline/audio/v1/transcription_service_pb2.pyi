@@ -90,7 +90,7 @@ class TranscribeRecordingRequest(_message.Message):
     request_id: _builtins.str
     """Makes the request repeatable: a request with the same id and the same fields returns the same operation while it
     runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
-    fields differ.
+    fields differ, except for `expire_time`.
     """
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
