@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from google.longrunning import operations_pb2
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from sqlalchemy.engine import Connection
@@ -39,6 +34,7 @@ from trunkline_store.records.expiry import is_over, lives, overdue
 from trunkline_store.records.keyset import Page, Place
 
 from trunkline_jobs.model import NewJob
+from trunkline_jobs.operations.model import Operation, OperationState, packed
 from trunkline_jobs.queue import Queue
 
 MOST_RUNNING = 1_000
@@ -46,74 +42,7 @@ LOOK_SECONDS = 0.5
 _KEY = ["tenant_id", "operation_id"]
 _ID_LETTERS = 26
 _RETRY_SECONDS = 5.0
-
-
-class OperationState(StrEnum):
-    """Where an operation is in its life: it runs, or it ended in one of three ways."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
 _LASTING = (OperationState.RUNNING, OperationState.SUCCEEDED)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation as it is stored; `table.py` says what the serialised columns hold."""
-
-    tenant_id: str
-    operation_id: str
-    kind: str
-    state: OperationState
-    request: bytes
-    metadata: bytes
-    response: bytes | None
-    error: bytes | None
-    problem: bytes | None
-    attempts: int
-    requested_by: str
-    created_at: datetime
-    ended_at: datetime | None
-    expire_at: datetime | None
-
-    @property
-    def name(self) -> str:
-        """The resource name."""
-        return operation_name(self.tenant_id, self.operation_id)
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.state is not OperationState.RUNNING
-
-    def to_proto(self) -> operations_pb2.Operation:
-        """Return the resource, whose metadata says how far it is."""
-        message = operations_pb2.Operation(name=self.name, done=self.done, metadata=self._described())
-        if self.response is not None:
-            message.response.ParseFromString(self.response)
-        elif self.error is not None:
-            message.error.ParseFromString(self.error)
-        return message
-
-    def _described(self) -> AnyMessage:
-        packed = AnyMessage.FromString(self.metadata)
-        kind = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
-        metadata: Any = message_factory.GetMessageClass(kind)()
-        packed.Unpack(metadata)
-        progress = metadata.progress
-        progress.attempts = self.attempts
-        progress.create_time.FromDatetime(self.created_at)
-        if self.ended_at is not None:
-            progress.end_time.FromDatetime(self.ended_at)
-        if self.expire_at is not None:
-            progress.expire_time.FromDatetime(self.expire_at)
-        if self.problem is not None:
-            progress.problem.ParseFromString(self.problem)
-        packed.Pack(metadata)
-        return packed
 
 
 class Operations:
@@ -190,7 +119,7 @@ class Operations:
             kind=kind,
             state=OperationState.RUNNING,
             request=request.SerializeToString(deterministic=True),
-            metadata=_packed(metadata),
+            metadata=packed(metadata),
             response=None,
             error=None,
             problem=None,
@@ -326,7 +255,7 @@ class Operations:
             tenant,
             operation,
             state=state.value,
-            response=None if response is None else _packed(response),
+            response=None if response is None else packed(response),
             error=None if error is None else error.SerializeToString(),
             problem=None,
             ended_at=now,
@@ -345,7 +274,7 @@ class Operations:
 
     def state(self, conn: Connection, tenant: str, operation: str, metadata: Message) -> None:
         """Write what is known of it so far."""
-        self._change(conn, tenant, operation, metadata=_packed(metadata))
+        self._change(conn, tenant, operation, metadata=packed(metadata))
 
     def told(self, tenant: str, operation: str) -> None:
         """Wake whoever waits for the end of an operation."""
@@ -405,9 +334,3 @@ def _is_same(request: Message, stored: bytes, may_differ: Sequence[str]) -> bool
         mine.ClearField(name)
         other.ClearField(name)
     return mine == other
-
-
-def _packed(message: Message) -> bytes:
-    packed = AnyMessage()
-    packed.Pack(message)
-    return packed.SerializeToString()

@@ -36,7 +36,8 @@ from trunkline_store import StoreError
 
 from trunkline_jobs.claim import Tries
 from trunkline_jobs.model import Job, LeaseLost, QueueClass
-from trunkline_jobs.operations.rows import Operation, Operations, OperationState
+from trunkline_jobs.operations.model import Operation, OperationState
+from trunkline_jobs.operations.rows import Operations
 
 log = logs.get_logger(__name__)
 
