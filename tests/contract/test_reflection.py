@@ -14,6 +14,7 @@ from trunkline_cli.suite.processes import Suite
 from trunkline_runtime.identity import access
 
 SERVICES = ("tenant", "audio", "ai", "gateway")
+OPERATIONS = "google.longrunning.Operations"
 
 
 class Stranger:
@@ -74,6 +75,7 @@ def test_a_service_describes_every_symbol_that_it_lists(suite: Suite, service: s
         ours = {name for name in listed if name.startswith("trunkline.")}
         served = {method.split("/")[1] for method in access.TABLE}
         assert ours == {name for name in served if name.startswith(f"trunkline.{service}.")}
+        assert OPERATIONS in listed
         for name in listed:
             found = stranger.describe(name)
             assert found.full_name == name

@@ -5,8 +5,9 @@ import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from google.longrunning import operations_pb2
 from trunkline.ai.v1 import analysis_pb2
-from trunkline.audio.v1 import recording_pb2, transcript_pb2
+from trunkline.audio.v1 import recording_pb2, transcript_pb2, transcription_service_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_gateway import app as gateway_app
@@ -192,7 +193,9 @@ def worker(world, number):
                 ask(world.tenant, "ResolveSource"),
                 ask(world.tenant, "RecordCall"),
                 ask(world.media, "FetchRecording"),
-                ask(world.media, "CreateTranscript"),
+                ask(world.media, "TranscribeRecording"),
+                ask(world.media, "WaitOperation"),
+                ask(world.media, "GetTranscript"),
                 ask(world.media, "AnalyzeCall"),
                 ask(world.tenant, "RecordCallState"),
             )
@@ -247,12 +250,31 @@ def media(world):
             return recording_pb2.Recording(name=name, call=request.call)
 
         async def transcribe(request):
-            name = f"{request.parent}/transcripts/{request.recording.rsplit('/', 1)[1]}-{request.generation}"
-            if name not in world.transcripts:
-                await asyncio.sleep(world.faults.stage())
+            """Keep an operation that goes on by itself, for longer than a stage waits where the engine is slow."""
+            tenant, _, recording = request.name.partition("/recordings/")
+            name = f"{tenant}/operations/audio-{request.request_id}"
+            transcript = f"{tenant}/transcripts/{recording}-{request.generation}"
+            life.check()
+            over = world.loop.time() + 4 * world.faults.stage()
+            world.operations.setdefault(name, (over, transcript, request.name))
+            return operations_pb2.Operation(name=name)
+
+        async def wait(request):
+            if request.name not in world.operations:
+                raise NotFound(request.name)
+            over, transcript, recording = world.operations[request.name]
+            left = over - world.loop.time()
+            await asyncio.sleep(max(0.0, min(left, request.timeout.ToTimedelta().total_seconds())))
+            operation = operations_pb2.Operation(name=request.name, done=world.loop.time() >= over)
+            if operation.done:
                 life.check()
-                world.transcripts.setdefault(name, world.recordings[request.recording])
-            return transcript_pb2.Transcript(name=name, recording=request.recording, speakers=2)
+                world.transcripts.setdefault(transcript, world.recordings[recording])
+                response = transcription_service_pb2.TranscribeRecordingResponse(transcript=transcript)
+                operation.response.Pack(response)
+            return operation
+
+        async def read(request):
+            return transcript_pb2.Transcript(name=request.name, speakers=2)
 
         async def analyse(request):
             heard = request.transcript.name or request.text
@@ -263,7 +285,13 @@ def media(world):
                 world.analyses.setdefault(key, f"{request.parent}/analyses/a{len(world.analyses)}")
             return analysis_pb2.Analysis(name=world.analyses[key], call=request.call)
 
-        return [], {"FetchRecording": fetch, "CreateTranscript": transcribe, "AnalyzeCall": analyse}
+        return [], {
+            "FetchRecording": fetch,
+            "TranscribeRecording": transcribe,
+            "WaitOperation": wait,
+            "GetTranscript": read,
+            "AnalyzeCall": analyse,
+        }
 
     return build
 

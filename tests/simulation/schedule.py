@@ -84,7 +84,7 @@ class World:
         self.background = set()
         self.stops = {}
         self.started = 0
-        self.recordings, self.transcripts, self.analyses = {}, {}, {}
+        self.recordings, self.operations, self.transcripts, self.analyses = {}, {}, {}, {}
         self.faults = Faults(self.rng, loop)
         self.batch = self.rng.choice((1, 2, 5, 256))
         self.ledger = Ledger(self, processes.IN_FLIGHT)

@@ -79,6 +79,7 @@ class Leases:
             .values(lease_until=until, visible_at=until, updated_at=now)
         )
         self._updates: dict[tuple[str, ...], Hot] = {}  # by the columns that they set
+        self._remove = Hot(sa.delete(table).where(self._held))
         of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
             c.lease_owner == sa.bindparam("owner_")
         )
@@ -108,6 +109,11 @@ class Leases:
             "last_error": None,
         }
         return self._end_run(conn, held, values | _FREED, "done")
+
+    def remove(self, conn: Connection, held: Held) -> None:
+        """End, and keep no row."""
+        if self._remove.run(conn, {"job_": held.job_id, "token_": held.token}) != 1:
+            raise _lost(held)
 
     def reschedule(
         self,

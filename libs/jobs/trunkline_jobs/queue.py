@@ -138,6 +138,22 @@ class Queue:
         """End the job well; what it was about. Raises LeaseLost."""
         return self._leases.complete(conn, self._held(conn, job_id, token, made, ran))
 
+    def remove(self, conn: Connection, job_id: str, token: int) -> None:
+        """End a leased job without a trace, where what became of it is kept elsewhere. Raises LeaseLost."""
+        self._leases.remove(conn, self._held(conn, job_id, token))
+
+    def drop(self, conn: Connection, job_id: str, *, tenant_id: str) -> bool:
+        """Remove a job in whatever state it is; True when it was there. Its holder finds its lease lost."""
+        c = self._table.c
+        mine = (c.job_id == job_id, c.tenant_id == tenant_id)
+        return conn.execute(sa.delete(self._table).where(*mine)).rowcount == 1
+
+    def count_of(self, conn: Connection, tenant_id: str, most: int) -> int:
+        """Return how many jobs of a tenant have a row, counted up to `most`."""
+        some = sa.select(self._table.c.job_id).where(self._table.c.tenant_id == tenant_id).limit(most)
+        counted = sa.select(sa.func.count()).select_from(some.subquery())
+        return int(conn.execute(counted).scalar_one())
+
     def reschedule(
         self,
         conn: Connection,

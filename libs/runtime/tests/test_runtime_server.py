@@ -356,7 +356,12 @@ async def test_reflection_lists_the_services_to_anybody(suite: Any) -> None:
         names = [
             s.name async for a in stub.ServerReflectionInfo(asked) for s in a.list_services_response.service
         ]
-    assert set(names) == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert set(names) == {
+        SERVICE,
+        "google.longrunning.Operations",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
 
 
 # Starting

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
+from google.longrunning import operations_pb2_grpc
 from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
     recording_service_pb2_grpc,
     transcription_service_pb2_grpc,
 )
+from trunkline_jobs import Queue
+from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
+from trunkline_runtime.rpc import operations as served
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
+from trunkline_audio import schema
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import Engine
@@ -34,7 +40,7 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.schema import metadata
+from trunkline_audio.transcripts.operations import transcribing
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -56,6 +62,7 @@ class AudioParts:
     preparer: Preparer
     blobs: LocalBlobs
     sweeper: Sweeper
+    runner: OperationRunner
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -65,7 +72,7 @@ class AudioParts:
         fail to start. Without its model the engine keeps only TranscriptionService from serving.
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
-        async with self.server.running(sweeping) as server:
+        async with self.server.running(sweeping, self.runner.run()) as server:
             self.preparer.start()
             self.engine.start()
             yield server
@@ -130,6 +137,21 @@ async def build(
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
         )
+        operations = Operations(
+            db,
+            schema.operations,
+            Queue(db, schema.jobs),
+            service="audio",
+            keep=timedelta(days=config.operations_days),
+            list_staleness=staleness,
+        )
+        runner = OperationRunner(
+            operations,
+            [transcribing(transcriber)],
+            slots=config.transcriptions_at_once,
+            stopping=server.stopping,
+            pace=pace,
+        )
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
             RecordingServicer(recordings, receiver, blobs, forget),
@@ -137,8 +159,13 @@ async def build(
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber),
+            TranscriptionServicer(transcripts, transcriber, operations),
             TRANSCRIPTION,
+        )
+        server.add(
+            operations_pb2_grpc.add_OperationsServicer_to_server,
+            OperationsServicer(operations, server.stopping),
+            served.SERVICE,
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
@@ -163,7 +190,9 @@ async def build(
         stack.push_async_callback(preparer.close)
         stack.push_async_callback(receiver.close)
         stack.push_async_callback(transcriber.close)
-        yield AudioParts(config, pace, db, server, speech, preparer, blobs, Sweeper(db, blobs, forget))
+        stack.push_async_callback(runner.close)
+        sweeper = Sweeper(db, blobs, forget, operations)
+        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
 
 
 async def serve(config: AudioConfig) -> None:
@@ -175,7 +204,7 @@ async def serve(config: AudioConfig) -> None:
 async def _open(config: AudioConfig, clock: Clock | None) -> Database:
     return await Database.open(
         config.store_url,
-        metadata,
+        schema.metadata,
         migrations="trunkline_audio.migrations",
         readers=config.readers,
         clock=clock,

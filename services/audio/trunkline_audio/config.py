@@ -89,6 +89,9 @@ class AudioConfig(StoreConfig):
         least=0,
         most=36500,
     )
+    operations_days: int = setting(
+        7, "how many days to keep a long-running operation after it ended", least=1, most=365
+    )
     sweep_seconds: float = setting(
         600.0, "the interval between deletions of expired data", least=1, most=86_400
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from trunkline_jobs.operations import Operations
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.periodic import set_aside
@@ -32,8 +33,15 @@ _MOST_LEFT = 200
 class Sweeper:
     """Deletes what is past its time, in small transactions."""
 
-    def __init__(self, db: Database, blobs: Blobs, forget: Forget | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        blobs: Blobs,
+        forget: Forget | None = None,
+        operations: Operations | None = None,
+    ) -> None:
         """`forget` tells the calls whose recordings go; None: nobody is told."""
+        self._operations = operations
         self._db = db
         self._blobs = blobs
         self._forget = forget
@@ -41,7 +49,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts go by the table's ROW DELETION POLICY; recordings have bytes, which it does not know.
+        On Spanner transcripts and operations go by their tables' ROW DELETION POLICY; recordings have bytes, which it
+        does not know.
         """
         now = self._db.clock.now()
         removed = {"recordings": 0, "transcripts": 0}
@@ -56,6 +65,8 @@ class Sweeper:
                 late = overdue(transcripts, tenant, now)
                 with set_aside("retention", tenant=tenant, of="transcripts"):
                     removed["transcripts"] += await delete_all(self._db, transcripts, late)
+        if self._operations is not None:
+            removed["operations"] = await self._operations.sweep()
         for kind, count in removed.items():
             _expired.labels(kind).inc(count)
         if any(removed.values()):

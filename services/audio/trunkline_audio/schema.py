@@ -1,5 +1,7 @@
 """The service's tables; the tenant leads every key, so that no query of a tenant can lack it.
 
+The queue is the exception: its claim finds the tenants that have something due.
+
 Transcripts are not interleaved in recordings: one may outlive its recording. What a list shows stands in its index
 on Spanner (STORING), so that a page is read from one place.
 """
@@ -7,6 +9,8 @@ on Spanner (STORING), so that a page is read from one place.
 from __future__ import annotations
 
 import sqlalchemy as sa
+from trunkline_jobs import jobs_table
+from trunkline_jobs.operations import operations_table
 from trunkline_store.declare import index_options, table_options
 from trunkline_store.records.tombstones import tombstones_table
 from trunkline_store.types import Json, Text, UtcTimestamp
@@ -14,6 +18,8 @@ from trunkline_store.types import Json, Text, UtcTimestamp
 metadata = sa.MetaData()
 
 deleted_tenants = tombstones_table(metadata)
+jobs = jobs_table(metadata)
+operations = operations_table(metadata)
 
 _LISTED_RECORDING = (
     "call", "sha256", "size_bytes", "format", "duration_us", "channels", "sample_rate_hertz", "expire_at",

@@ -11,11 +11,13 @@ from typing import Any
 
 import grpc
 from gateway_deliveries import NOW
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import (
     recording_pb2,
     recording_service_pb2_grpc,
     transcript_pb2,
+    transcription_service_pb2,
     transcription_service_pb2_grpc,
 )
 from trunkline.common.v1 import labels_pb2, provider_pb2
@@ -30,7 +32,7 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_gateway.pipeline.app import build
 from trunkline_gateway.pipeline.config import WorkerConfig
-from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.errors import NotFound, TrunklineError
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_runtime.wire import to_status, to_trailers
 
@@ -212,12 +214,15 @@ class Tenant(source_service_pb2_grpc.SourceServiceServicer, call_service_pb2_grp
 class Audio(
     recording_service_pb2_grpc.RecordingServiceServicer,
     transcription_service_pb2_grpc.TranscriptionServiceServicer,
+    operations_pb2_grpc.OperationsServicer,
 ):
     """Recordings and transcripts, create or get."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.fetched: set[str] = set()
+        self.operations: dict[str, operations_pb2.Operation] = {}
+        self.slow = False  # operations that are started go on; a test ends them
         self.unreliable_reason = ""
         self.language = "en-US"
         self.segments = ["hello my roof", "leaks badly"]
@@ -228,12 +233,31 @@ class Audio(
         self.fetched.add(name)
         return recording_pb2.Recording(name=name)
 
-    async def CreateTranscript(self, request: Any, context: Any) -> transcript_pb2.Transcript:
-        await self.script.enter("CreateTranscript", request, context)
-        assert request.recording in self.fetched
+    async def TranscribeRecording(self, request: Any, context: Any) -> operations_pb2.Operation:
+        await self.script.enter("TranscribeRecording", request, context)
+        assert request.name in self.fetched
+        tenant, _, recording = request.name.partition("/recordings/")
+        name = f"{tenant}/operations/audio-{len(self.operations)}"
+        done = operations_pb2.Operation(name=name, done=not self.slow)
+        done.metadata.Pack(transcription_service_pb2.TranscribeRecordingMetadata(recording=request.name))
+        transcript = f"{tenant}/transcripts/t{recording}"
+        if done.done:
+            done.response.Pack(transcription_service_pb2.TranscribeRecordingResponse(transcript=transcript))
+        self.operations[name] = done
+        return done
+
+    async def WaitOperation(self, request: Any, context: Any) -> operations_pb2.Operation:
+        await self.script.enter("WaitOperation", request, context)
+        if request.name not in self.operations:
+            error = NotFound(request.name)
+            await context.abort(error.code, error.message, trailing_metadata=to_trailers(to_status(error)))
+        return self.operations[request.name]
+
+    async def GetTranscript(self, request: Any, context: Any) -> transcript_pb2.Transcript:
+        await self.script.enter("GetTranscript", request, context)
         transcript = transcript_pb2.Transcript(
-            name=f"{request.parent}/transcripts/t{request.recording.rsplit('/', 1)[1]}",
-            recording=request.recording,
+            name=request.name,
+            recording=request.name.replace("/transcripts/t", "/recordings/"),
             speakers=2,
             language=self.language,
             unreliable=bool(self.unreliable_reason),
@@ -318,6 +342,7 @@ class Suite:
         call_service_pb2_grpc.add_CallServiceServicer_to_server(self.tenant, server)
         recording_service_pb2_grpc.add_RecordingServiceServicer_to_server(self.audio, server)
         transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server(self.audio, server)
+        operations_pb2_grpc.add_OperationsServicer_to_server(self.audio, server)
         analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server(self.ai, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -70,12 +70,12 @@ class TestRoles:
         status = {"CallSid": RECORDING["CallSid"], "AccountSid": RECORDING["AccountSid"], "CallStatus": "ringing",
                   "From": "+14045550199", "To": "+14045550100", "Direction": "outbound-api"}  # fmt: skip
         await run(suite, form("e1", status, "call_status"), form("e2", RECORDING, "recording_status"))
-        (transcribe,) = suite.script.requests["CreateTranscript"]
+        (transcribe,) = suite.script.requests["TranscribeRecording"]
         assert tuple(transcribe.channel_speakers) == (AGENT, CUSTOMER)
 
     async def test_twilios_first_channel_is_the_customers(self, suite: Suite) -> None:
         await run(suite, form("e1", RECORDING, "recording_status"))
-        (transcribe,) = suite.script.requests["CreateTranscript"]
+        (transcribe,) = suite.script.requests["TranscribeRecording"]
         assert tuple(transcribe.channel_speakers) == (CUSTOMER, AGENT)
 
 

@@ -121,7 +121,7 @@ class TestTheWay:
         assert threads["long"] is not threading.current_thread(), "the leases of others are kept on the loop"
 
     async def test_a_stage_that_lasts_is_told_to_the_call(self, suite: Suite) -> None:
-        release = suite.script.hold("CreateTranscript")
+        release = suite.script.hold("TranscribeRecording")
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
             await suite.script.seen("RecordCallState")
@@ -257,7 +257,7 @@ class TestTheWay:
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
             await suite.jobs.finished("e1")
-        (transcribe,) = asked(suite, "CreateTranscript")
+        (transcribe,) = asked(suite, "TranscribeRecording")
         assert transcribe.language == language
 
     async def test_a_sender_without_call_ids_gets_a_call_an_event(self, suite: Suite) -> None:
@@ -407,7 +407,7 @@ class TestFailures:
 
     async def test_busy_engines_are_waited_for_as_long_as_they_ask(self, suite: Suite) -> None:
         busy = ResourceExhausted("busy", retry_after=4.0, reason="ENGINES_BUSY")
-        suite.script.failures["CreateTranscript"] = [busy]
+        suite.script.failures["TranscribeRecording"] = [busy]
         suite.jobs.again = True
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
@@ -417,11 +417,11 @@ class TestFailures:
 
     async def test_a_speech_engine_without_its_model_holds_up_transcripts_alone(self, suite: Suite) -> None:
         missing = Unavailable("no model", retry_after=1.0, reason="ENGINE_NOT_READY")
-        suite.script.failures["CreateTranscript"] = [missing] * 8
+        suite.script.failures["TranscribeRecording"] = [missing] * 8
         suite.jobs.again = True
         async with suite.worker(breaker_failures=2, breaker_seconds=60.0):
             await suite.jobs.add(job("e1", BODY))
-            await suite.script.seen("CreateTranscript", 6)
+            await suite.script.seen("TranscribeRecording", 6)
             assert STATE.labels("audio")._value.get() == 0
             await suite.jobs.add(job("e2", body(resource_id="CAL2")))
             await suite.script.seen("FetchRecording", 2)
@@ -434,7 +434,7 @@ class TestFailures:
         waits = [r for r in suite.jobs.reports["e1"] if r.HasField("wait")]
         assert all(r.stage == "transcribe" for r in waits)
         assert all(r.wait.reason.startswith("ENGINE_NOT_READY: no model") for r in waits)
-        assert len(asked(suite, "CreateTranscript")) == 10, "none was asked again within its run"
+        assert len(asked(suite, "TranscribeRecording")) == 10, "none was asked again within its run"
 
     async def test_a_service_that_is_out_is_left_alone_and_tried_again(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Unavailable("out")] * 3
@@ -492,7 +492,7 @@ class TestLeases:
             await suite.jobs.add(job("e2", BODY, "pre_call"))
             await suite.jobs.finished("e2")
         assert not suite.jobs.reports["e1"]
-        assert not asked(suite, "CreateTranscript")
+        assert not asked(suite, "TranscribeRecording")
 
     async def test_work_stops_when_the_lease_cannot_be_renewed(self, suite: Suite) -> None:
         suite.script.hold("FetchRecording")
@@ -507,7 +507,7 @@ class TestLeases:
         assert not suite.jobs.reports["e1"]
 
     async def test_leases_are_renewed_while_work_goes_on(self, suite: Suite) -> None:
-        release = suite.script.hold("CreateTranscript")
+        release = suite.script.hold("TranscribeRecording")
         async with suite.worker(lease_seconds=1.5):
             await suite.jobs.add(job(body=BODY))
             await suite.script.seen("RenewLeases", 4)
@@ -516,7 +516,7 @@ class TestLeases:
         assert suite.jobs.outcomes("e1") == ["done"]
 
     async def test_a_stage_that_lingers_is_told_while_it_runs(self, suite: Suite) -> None:
-        release = suite.script.hold("CreateTranscript")
+        release = suite.script.hold("TranscribeRecording")
         async with suite.worker(checkpoint_after_seconds=0.05):
             await suite.jobs.add(job(body=BODY))
             await suite.script.until(lambda: suite.jobs.jobs["e1"].stage == "transcribe")
@@ -578,7 +578,7 @@ class TestCrashes:
         [
             ("RecordCall", 1),
             ("FetchRecording", 1),
-            ("CreateTranscript", 1),
+            ("TranscribeRecording", 1),
             ("AnalyzeCall", 1),
             ("RecordCall", 2),
         ],
@@ -590,7 +590,7 @@ class TestCrashes:
             await suite.jobs.add(job(body=BODY))
             await suite.jobs.finished("e1")
         expected = {
-            name: request_of(suite, name) for name in ("FetchRecording", "CreateTranscript", "AnalyzeCall")
+            name: request_of(suite, name) for name in ("FetchRecording", "TranscribeRecording", "AnalyzeCall")
         }
         again = Suite()
         async with again.serving():
@@ -618,11 +618,11 @@ class TestCrashes:
         assert first.recording_id == second.recording_id, (
             "the kept bytes: the provider may have deleted its own"
         )
-        assert {r.generation for r in asked(suite, "CreateTranscript")} == {0, 1}
+        assert {r.generation for r in asked(suite, "TranscribeRecording")} == {0, 1}
         assert {r.generation for r in asked(suite, "AnalyzeCall")} == {0, 1}
 
     async def test_what_was_fetched_is_not_fetched_again(self, suite: Suite) -> None:
-        suite.script.failures["CreateTranscript"] = [Internal()]
+        suite.script.failures["TranscribeRecording"] = [Internal()]
         suite.jobs.again = True
         async with suite.worker():
             await suite.jobs.add(job(body=BODY))
@@ -649,10 +649,10 @@ class TestStopping:
         assert not suite.jobs.leased
 
     async def test_what_cannot_end_in_time_is_given_back(self, suite: Suite) -> None:
-        suite.script.hold("CreateTranscript")
+        suite.script.hold("TranscribeRecording")
         async with suite.worker(drain_seconds=3.2) as worker:
             await suite.jobs.add(job(body=BODY))
-            await suite.script.seen("CreateTranscript")
+            await suite.script.seen("TranscribeRecording")
             worker.stop.set()  # type: ignore[attr-defined]
             await asyncio.wait_for(worker, 5)
         assert not suite.jobs.leased

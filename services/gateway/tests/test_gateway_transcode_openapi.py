@@ -12,15 +12,15 @@ import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import source_service_pb2
 from trunkline_gateway.api.openapi.document import document
-from trunkline_gateway.api.transcode.app import PACKAGES, build_transcoder
-from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
+from trunkline_gateway.api.transcode.app import build_transcoder, public_bindings
+from trunkline_gateway.api.transcode.bindings import router_of
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
 from trunkline_gateway.api.transcode.router import Match
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.testing import KEY_FOLDER
 
-BINDINGS = bindings_of(services_of(PACKAGES))
+BINDINGS = public_bindings()
 
 
 def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -103,6 +103,7 @@ def test_what_the_path_sets_is_not_in_the_body_and_a_body_is_required_where_it_c
     assert [name for name, is_needed in needed.items() if not is_needed] == [
         "EventService_CancelEvent",
         "EventService_AcceptRejection",
+        "Operations_CancelOperation",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+from google.longrunning import operations_pb2_grpc
 from trunkline.gateway.v1 import (
     conversation_service_pb2_grpc,
     event_service_pb2_grpc,
@@ -14,10 +15,12 @@ from trunkline.gateway.v1 import (
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
+from trunkline_runtime.rpc.operations import SERVICE as OPERATIONS
 from trunkline_runtime.rpc.server import Server
 from trunkline_store import NEVER_PASS
 
 from trunkline_gateway.api.conversation import ConversationService
+from trunkline_gateway.api.operations import OperationsService
 from trunkline_gateway.api.readiness import Readiness
 from trunkline_gateway.api.transcode.app import build_transcoder
 from trunkline_gateway.api.usage import UsageService
@@ -112,6 +115,10 @@ def _add_services(server: Server, gateway: GatewayParts) -> None:
             audio_address=config.audio_address,
         ),
         _PACKAGE + "UsageService",
+    )
+    owners = {"audio": config.audio_address, "ai": config.ai_address, "tenant": config.tenant_address}
+    server.add(
+        operations_pb2_grpc.add_OperationsServicer_to_server, OperationsService(channels, owners), OPERATIONS
     )
 
     async def store_answers() -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self
 
 import grpc
 import grpc.aio
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -29,6 +30,7 @@ from trunkline_runtime.observe import exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.process import garbage
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
+from trunkline_runtime.rpc import operations
 from trunkline_runtime.rpc.authenticator import (
     Authenticator,
     CachingAuthenticator,
@@ -95,7 +97,10 @@ class Server:
     def add(
         self, servicer_adder: Callable[[Any, grpc.aio.Server], None], servicer: Any, full_name: str
     ) -> None:
-        """Serve a servicer: the generated adder, the servicer, the full name of its proto service."""
+        """Serve a servicer: the generated adder, the servicer, the full name of its proto service.
+
+        google.longrunning.Operations is served in any case: a server that adds none of its own has no operations.
+        """
         _know(servicer_adder)
         self._added.append((servicer_adder, servicer))
         self.health.services.add(full_name)
@@ -157,6 +162,12 @@ class Server:
         log.info("stopped", seconds=round(time.perf_counter() - began, 3))
 
     def _build(self) -> grpc.aio.Server:
+        if operations.SERVICE not in self.health.services:
+            self.add(
+                operations_pb2_grpc.add_OperationsServicer_to_server,
+                operations.NoOperations(),
+                operations.SERVICE,
+            )
         # The first signature imports what signing needs; here it delays nobody's call.
         self._signer.service_token()
         ours = ServerInterceptor(

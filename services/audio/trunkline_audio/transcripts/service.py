@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.longrunning import operations_pb2
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
+from trunkline_jobs.operations import Operations
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
 
@@ -17,9 +20,11 @@ from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTa
 class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceServicer):
     """Makes and shows transcripts."""
 
-    def __init__(self, transcripts: Transcripts, transcriber: Transcriber) -> None:
+    def __init__(self, transcripts: Transcripts, transcriber: Transcriber, started: Operations) -> None:
+        """`started` are the service's operations."""
         self._transcripts = transcripts
         self._transcriber = transcriber
+        self._operations = started
 
     async def CreateTranscript(
         self, request: transcription_service_pb2.CreateTranscriptRequest, context: Any
@@ -38,6 +43,12 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._transcriber.transcribe(task)).to_proto()
+
+    async def TranscribeRecording(
+        self, request: transcription_service_pb2.TranscribeRecordingRequest, context: Any
+    ) -> operations_pb2.Operation:
+        """Start, and say what it is called."""
+        return (await operations.start(self._operations, request)).to_proto()
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import (
     recording_pb2,
@@ -55,7 +56,9 @@ class Clients:
     resolve_method: Method[source_pb2.ResolvedSource]
     record_method: Method[call_pb2.Call]
     fetch_method: Method[recording_pb2.Recording]
-    transcribe_method: Method[transcript_pb2.Transcript]
+    transcribe_method: Method[operations_pb2.Operation]
+    wait_method: Method[operations_pb2.Operation]
+    transcript_method: Method[transcript_pb2.Transcript]
     analyse_method: Method[analysis_pb2.Analysis]
     record_state_method: Method[call_service_pb2.RecordCallStateResponse]
 
@@ -69,7 +72,9 @@ class Clients:
             source_service_pb2_grpc.SourceServiceStub(tenant).ResolveSource,
             call_service_pb2_grpc.CallServiceStub(tenant).RecordCall,
             recording_service_pb2_grpc.RecordingServiceStub(audio).FetchRecording,
-            transcription_service_pb2_grpc.TranscriptionServiceStub(audio).CreateTranscript,
+            transcription_service_pb2_grpc.TranscriptionServiceStub(audio).TranscribeRecording,
+            operations_pb2_grpc.OperationsStub(audio).WaitOperation,
+            transcription_service_pb2_grpc.TranscriptionServiceStub(audio).GetTranscript,
             analysis_service_pb2_grpc.AnalysisServiceStub(ai).AnalyzeCall,
             call_service_pb2_grpc.CallServiceStub(tenant).RecordCallState,
         )
@@ -91,10 +96,22 @@ class Clients:
         return await self._ask(AUDIO, self.fetch_method, request, POLICIES["fetch_recording"].call)
 
     async def transcribe(
-        self, request: transcription_service_pb2.CreateTranscriptRequest
-    ) -> transcript_pb2.Transcript:
-        """Transcribe a recording."""
+        self, request: transcription_service_pb2.TranscribeRecordingRequest
+    ) -> operations_pb2.Operation:
+        """Start to transcribe a recording."""
         return await self._ask(AUDIO, self.transcribe_method, request, POLICIES["transcribe"].call)
+
+    async def wait(self, operation: str, seconds: float) -> operations_pb2.Operation:
+        """Return an operation of the audio service's when it has ended, or as it is after so many seconds."""
+        request = operations_pb2.WaitOperationRequest(name=operation)
+        request.timeout.FromMilliseconds(int(seconds * 1000))
+        return await self._ask(AUDIO, self.wait_method, request, POLICIES["transcribe"].call)
+
+    async def transcript(
+        self, request: transcription_service_pb2.GetTranscriptRequest
+    ) -> transcript_pb2.Transcript:
+        """Read a transcript."""
+        return await self._ask(AUDIO, self.transcript_method, request, POLICIES["transcribe"].call)
 
     async def analyse(self, request: analysis_service_pb2.AnalyzeCallRequest) -> analysis_pb2.Analysis:
         """Analyse a conversation."""

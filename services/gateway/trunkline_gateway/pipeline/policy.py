@@ -47,7 +47,7 @@ class StagePolicy:
 POLICIES = {
     NORMALISE: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
     FETCH: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
-    TRANSCRIBE: StagePolicy(attempts=5, deadline=3_600, call=3_500, first_delay=10, most_delay=900),
+    TRANSCRIBE: StagePolicy(attempts=5, deadline=90, call=30, first_delay=10, most_delay=900),
     ANALYSE: StagePolicy(attempts=8, deadline=120, call=60, first_delay=3, most_delay=600),
     RECORD: StagePolicy(attempts=10, deadline=20, call=8, first_delay=1, most_delay=120),
     MEDIA: StagePolicy(attempts=8, deadline=180, call=150, first_delay=5, most_delay=900),
@@ -67,6 +67,10 @@ class Degraded(Exception):
     def __init__(self, retry_after: float):
         super().__init__("recorded with a degraded analysis, until the configured engine answers")
         self.retry_after = retry_after
+
+
+class StillRunning(Exception):
+    """An operation that the stage started goes on without it; the text is its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ def describe(error: Exception) -> str:
         return f"CIRCUIT_OPEN: {error}"[:_ERROR_MOST]
     if isinstance(error, Degraded):
         return f"ANALYSIS_DEGRADED: {error}"
+    if isinstance(error, StillRunning):
+        return f"OPERATION_RUNNING: {error}"[:_ERROR_MOST]
     if isinstance(error, TimeoutError):
         return "DEADLINE_EXCEEDED: the stage took longer than its deadline"
     return f"INTERNAL: {type(error).__name__}"
@@ -143,7 +149,9 @@ def describe(error: Exception) -> str:
 
 def is_expected(error: Exception) -> bool:
     """Say whether a failure is one that stages have by design; any other is a bug of ours."""
-    return isinstance(error, TrunklineError | Malformed | Unfetchable | CircuitOpen | Degraded | TimeoutError)
+    return isinstance(
+        error, TrunklineError | Malformed | Unfetchable | CircuitOpen | Degraded | StillRunning | TimeoutError
+    )
 
 
 def _is_waited_for(error: Exception) -> bool:
@@ -158,6 +166,7 @@ def _is_waited_for(error: Exception) -> bool:
         error,
         CircuitOpen
         | Degraded
+        | StillRunning
         | Unavailable
         | ResourceExhausted
         | Unauthenticated

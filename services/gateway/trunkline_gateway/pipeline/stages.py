@@ -30,6 +30,7 @@ from trunkline_gateway.pipeline.media import MediaKeeper
 from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Refusals, Sources
+from trunkline_gateway.pipeline.transcription import Transcription
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -60,6 +61,7 @@ class Stages:
         self._ask = ask
         self._refusals = Refusals()
         self._media = MediaKeeper(clients)
+        self._transcription = Transcription(clients)
 
     async def process(self, run: Run) -> str:
         """Take one event from its payload to a recorded call; return the call's name, "" when there is none.
@@ -165,15 +167,14 @@ class Stages:
         """
         with self._telling(run, TRANSCRIBE):
             async with run.at(TRANSCRIBE):
-                request = transcription_service_pb2.CreateTranscriptRequest(
-                    parent=f"tenants/{run.tenant}",
-                    recording=recording,
+                request = transcription_service_pb2.TranscribeRecordingRequest(
+                    name=recording,
                     language=source.language,
                     channel_speakers=recordings.channel_speakers(source, direction),
                     generation=run.job.generation,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
-                transcript = await self._clients.transcribe(request)
+                transcript = await self._transcription.of(run, request)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
+from trunkline.common.v1 import operation_pb2 as _operation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -67,6 +68,105 @@ class CreateTranscriptRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateTranscriptRequest: _TypeAlias = CreateTranscriptRequest  # noqa: Y015
+
+@_typing.final
+class TranscribeRecordingRequest(_message.Message):
+    """The request of TranscribeRecording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    CHANNEL_SPEAKERS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}`."""
+    language: _builtins.str
+    """As in CreateTranscriptRequest."""
+    generation: _builtins.int
+    """Transcribes again if higher than the existing transcript's generation."""
+    request_id: _builtins.str
+    """Makes the request repeatable: a request with the same id and the same fields returns the same operation while it
+    runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
+    fields differ, except for `expire_time`.
+    """
+    @_builtins.property
+    def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
+        """As in CreateTranscriptRequest."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the service deletes the transcript. If not set, the service's own setting applies."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        language: _builtins.str = ...,
+        channel_speakers: _abc.Iterable[_transcript_pb2.Speaker.ValueType] | None = ...,
+        generation: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscribeRecordingRequest: _TypeAlias = TranscribeRecordingRequest  # noqa: Y015
+
+@_typing.final
+class TranscribeRecordingResponse(_message.Message):
+    """The response of the operation that TranscribeRecording starts. It names the transcript and never holds its words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    transcript: _builtins.str
+    """`tenants/{tenant}/transcripts/{transcript}`."""
+    def __init__(
+        self,
+        *,
+        transcript: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transcript", b"transcript"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscribeRecordingResponse: _TypeAlias = TranscribeRecordingResponse  # noqa: Y015
+
+@_typing.final
+class TranscribeRecordingMetadata(_message.Message):
+    """The metadata of the operation that TranscribeRecording starts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}`."""
+    @_builtins.property
+    def progress(self) -> _operation_pb2.OperationProgress:
+        """How far the operation is."""
+
+    def __init__(
+        self,
+        *,
+        progress: _operation_pb2.OperationProgress | None = ...,
+        recording: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "recording", b"recording"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscribeRecordingMetadata: _TypeAlias = TranscribeRecordingMetadata  # noqa: Y015
 
 @_typing.final
 class GetTranscriptRequest(_message.Message):

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 from trunkline.audio.v1 import transcription_service_pb2 as trunkline_dot_audio_dot_v1_dot_transcription__service__pb2
 
@@ -41,6 +42,11 @@ class TranscriptionServiceStub:
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.CreateTranscriptRequest.SerializeToString,
                 response_deserializer=trunkline_dot_audio_dot_v1_dot_transcript__pb2.Transcript.FromString,
                 _registered_method=True)
+        self.TranscribeRecording = channel.unary_unary(
+                '/trunkline.audio.v1.TranscriptionService/TranscribeRecording',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.GetTranscript = channel.unary_unary(
                 '/trunkline.audio.v1.TranscriptionService/GetTranscript',
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.GetTranscriptRequest.SerializeToString,
@@ -61,6 +67,15 @@ class TranscriptionServiceServicer:
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
         it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TranscribeRecording(self, request, context):
+        """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
+        service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
+        have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +102,11 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
                     servicer.CreateTranscript,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.CreateTranscriptRequest.FromString,
                     response_serializer=trunkline_dot_audio_dot_v1_dot_transcript__pb2.Transcript.SerializeToString,
+            ),
+            'TranscribeRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.TranscribeRecording,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetTranscript': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTranscript,
@@ -127,6 +147,33 @@ class TranscriptionService:
             '/trunkline.audio.v1.TranscriptionService/CreateTranscript',
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.CreateTranscriptRequest.SerializeToString,
             trunkline_dot_audio_dot_v1_dot_transcript__pb2.Transcript.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TranscribeRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/TranscribeRecording',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Transcribing recordings."""
 
 from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as _transcription_service_pb2
@@ -39,6 +40,11 @@ class TranscriptionServiceStub:
     it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
     """
+    TranscribeRecording: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.TranscribeRecordingRequest, _operations_pb2.Operation]
+    """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
+    service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
+    have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+    """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
@@ -53,6 +59,11 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
     it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+    """
+    TranscribeRecording: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.TranscribeRecordingRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
+    service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
+    have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Returns a transcript."""
@@ -71,6 +82,17 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
         it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+        """
+
+    @_abc_1.abstractmethod
+    def TranscribeRecording(
+        self,
+        request: _transcription_service_pb2.TranscribeRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
+        service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
+        have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
         """
 
     @_abc_1.abstractmethod

@@ -12,6 +12,7 @@ RULES = package(
     },
     TranscriptionService={
         "CreateTranscript": write("parent", ("recording",)),
+        "TranscribeRecording": write("name"),
         "GetTranscript": read("name"),
         "ListTranscripts": read("parent", scans=True),
     },

@@ -15,7 +15,8 @@ from trunkline_gateway.api.transcode.scalars import converter
 from trunkline_gateway.api.transcode.template import ONE, REST
 
 _ID = "^[a-z0-9-]{2,40}$"
-_ERROR = "google.rpc.Status"
+# Not google.rpc.Status: over HTTP an error is wrapped, and a Status inside an answer is not.
+_ERROR = "trunkline.Error"
 _ANY = "*/*"
 _LINES = "application/x-ndjson"
 _DESCRIPTION = """\

@@ -7,18 +7,28 @@ from collections.abc import Callable
 from typing import Protocol
 
 import orjson
+from google.longrunning import operations_pb2
 from trunkline_runtime.identity import access
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 
 from trunkline_gateway.api.openapi.document import document
-from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
+from trunkline_gateway.api.operations import HTTP_RULES
+from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
 from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.hooks.limits import Buckets
 
 PACKAGES = ("trunkline.tenant.v1", "trunkline.audio.v1", "trunkline.ai.v1", "trunkline.gateway.v1")
+
+_OPERATIONS = "google.longrunning"
+
+
+def public_bindings() -> list[Binding]:
+    """Return all of `/v1`: the public methods of the suite's services, and those of operations."""
+    operations = operations_pb2.DESCRIPTOR.services_by_name.values()
+    return [*bindings_of(services_of(PACKAGES)), *bindings_of(operations, HTTP_RULES)]
 
 
 class Addresses(Protocol):
@@ -62,7 +72,8 @@ def build_transcoder(
             strict=True,
         )
     )
-    bindings = bindings_of(services_of(PACKAGES))
+    where[_OPERATIONS] = own_address
+    bindings = public_bindings()
 
     @functools.cache
     def described() -> bytes:

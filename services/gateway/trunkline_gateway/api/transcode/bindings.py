@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from google.api import annotations_pb2
@@ -75,15 +76,22 @@ def services_of(packages: Iterable[str]) -> Iterator[ServiceDescriptor]:
                 yield from file.services_by_name.values()
 
 
-def bindings_of(services: Iterable[ServiceDescriptor]) -> list[Binding]:
-    """Return the bindings of every method that has a rule. Raises RuleError for what cannot be served."""
+def bindings_of(
+    services: Iterable[ServiceDescriptor], rules: Mapping[str, Any] = MappingProxyType({})
+) -> list[Binding]:
+    """Return the bindings of every method that has a rule. Raises RuleError for what cannot be served.
+
+    `rules` are google.api.HttpRule by the full names of methods; they go before those of the descriptors.
+    """
     found: list[Binding] = []
     for service in services:
         for method in service.methods:
             options = method.GetOptions()
-            if not options.HasExtension(annotations_pb2.http):
-                continue
-            rule = options.Extensions[annotations_pb2.http]
+            rule = rules.get(method.full_name)
+            if rule is None:
+                if not options.HasExtension(annotations_pb2.http):
+                    continue
+                rule = options.Extensions[annotations_pb2.http]
             found.append(_binding(method, rule))
             for more in rule.additional_bindings:
                 if more.additional_bindings:

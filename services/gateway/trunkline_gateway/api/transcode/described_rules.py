@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from buf.validate import validate_pb2
 from google.api import field_behavior_pb2 as behaviour
+from google.protobuf import duration_pb2
 from google.protobuf.descriptor import FieldDescriptor
+from trunkline_runtime.api.paging import MOST_PAGE_SIZE
+from trunkline_runtime.rpc.operations import MOST_FILTER
 
 Schema = dict[str, Any]
 
@@ -26,8 +30,23 @@ def behaviours(field: FieldDescriptor) -> frozenset[int]:
     return frozenset(field.GetOptions().Extensions[behaviour.field_behavior])
 
 
+# Of messages that are Google's: what their servicers check.
+_LIST, _WAIT = "google.longrunning.ListOperationsRequest", "google.longrunning.WaitOperationRequest"
+_GOOGLES: Mapping[str, Any] = {
+    f"{_LIST}.page_size": validate_pb2.FieldRules(int32=validate_pb2.Int32Rules(gte=0, lte=MOST_PAGE_SIZE)),
+    f"{_LIST}.filter": validate_pb2.FieldRules(string=validate_pb2.StringRules(max_len=MOST_FILTER)),
+    f"{_WAIT}.timeout": validate_pb2.FieldRules(
+        duration=validate_pb2.DurationRules(
+            gte=duration_pb2.Duration(), lte=duration_pb2.Duration(seconds=315_576_000_000)
+        )
+    ),
+}
+
+
 def rules_of(field: FieldDescriptor) -> Any:
     """Return the buf.validate.FieldRules of a field."""
+    if field.full_name in _GOOGLES:
+        return _GOOGLES[field.full_name]
     return field.GetOptions().Extensions[validate_pb2.field]
 
 

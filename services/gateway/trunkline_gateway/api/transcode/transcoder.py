@@ -173,10 +173,9 @@ class Transcoder:
             call, write = self._prepared(binding)
             calling = call(request, metadata=asked.metadata, timeout=self._call_seconds)
             response = await unless_gone(calling, asked.receive)
-            if asked.shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(
-                binding, self._rules.get(asked.rpc), response
-            ):
-                await self._check_tenant(request.parent, asked.metadata)
+            rule, by_operator = self._rules.get(asked.rpc), asked.shown.caller.kind is CallerKind.OPERATOR
+            if rule and by_operator and _is_empty_list(binding, rule, response):
+                await self._check_tenant(getattr(request, rule.resource), asked.metadata)
             headers, answer = await written(write, response)
             if self._rates is not None and asked.rated and len(answer) >= _TOKEN_BYTES:
                 self._rates.charge(asked.rated, len(answer) // _TOKEN_BYTES)
@@ -290,7 +289,6 @@ class Transcoder:
         return prepared
 
 
-def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
+def _is_empty_list(binding: Binding, rule: Rule, response: Any) -> bool:
     """Say whether an answer is a list of a tenant's, with nothing in it."""
-    of_tenant = rule is not None and rule.resource == "parent"
-    return of_tenant and "/List" in binding.rpc and response.ByteSize() == 0
+    return bool(rule.resource) and "/List" in binding.rpc and response.ByteSize() == 0
