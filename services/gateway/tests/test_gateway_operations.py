@@ -25,15 +25,15 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.operations import SERVICE
 from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database, FakeClock
 
-SUITE_KEY = "cd" * 32
 METADATA = sa.MetaData()
 JOBS, TABLE = jobs_table(METADATA), operations_table(METADATA)
 TOKENS = {
-    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k1"),
-    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k3"),
-    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, key_id="k2"),
+    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k1"),
+    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k3"),
+    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k2"),
 }
 
 
@@ -87,7 +87,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     config = CommonConfig(
-        suite_key=SUITE_KEY, grpc_address="127.0.0.1:0", drain_notice_seconds=0.0, drain_seconds=0.5
+        keys=KEY_FOLDER, grpc_address="127.0.0.1:0", drain_notice_seconds=0.0, drain_seconds=0.5
     )
     clock = FakeClock()
     kept: dict[str, Operations] = {}
@@ -95,7 +95,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         for service in ("audio", "ai", "tenant"):
             server = Server(
-                config, service=service, signer=TokenSigner(SUITE_KEY, service), authenticator=Keys()
+                config, service=service, signer=TokenSigner(KEY_FOLDER, service), authenticator=Keys()
             )
             if service != "tenant":
                 db = await Database.open(f"sqlite:///{tmp_path}/{service}.db", METADATA, clock=clock)
@@ -111,7 +111,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             await server.start()
             stack.push_async_callback(server.stop, 0)
             addresses[service] = server.address
-        signer = TokenSigner(SUITE_KEY, "gateway")
+        signer = TokenSigner(KEY_FOLDER, "gateway")
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
         gateway = Server(config, service="gateway", signer=signer, authenticator=Keys())
