@@ -184,7 +184,7 @@ def show(title: str, items: Sequence[Item], answered: Sequence[dict[str, str]], 
 async def word_errors() -> dict[str, float]:
     """Word error rates of the local speech engine over the English sample calls, by kind of recording."""
     # Only this part needs the audio service's libraries.
-    from trunkline_audio.engines.whisper import WhisperSettings  # noqa: PLC0415
+    from trunkline_audio.engines.whisper.engine import WhisperSettings  # noqa: PLC0415
 
     from tools.bench.audio import Bench  # noqa: PLC0415
 

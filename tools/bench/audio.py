@@ -24,7 +24,7 @@ from typing import Any
 import jiwer
 from trunkline_audio.app import PREPARE
 from trunkline_audio.engines.base import EngineResult, PreparedAudio
-from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
+from trunkline_audio.engines.whisper.engine import WhisperEngine, WhisperSettings
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 from trunkline_audio.config import AudioConfig, load_config
-from trunkline_audio.engines import loader, whisper
+from trunkline_audio.engines import loader
 from trunkline_audio.engines.base import EngineError, PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
+from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, WhisperSettings, certainty
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
 from trunkline_runtime.config import ConfigError
@@ -240,9 +240,9 @@ def test_certainty_is_that_of_the_words_that_have_one():
     def turn(*sure):
         return Segment(0, 0, 0.0, 1.0, "x", tuple(Word("x", 0.0, 1.0, one) for one in sure))
 
-    assert whisper.certainty([turn(0.9, None), turn(0.4)]) == pytest.approx(0.6)
-    assert whisper.certainty([turn(0.0, 1.0)]) == pytest.approx(whisper.CERTAINTY_FLOOR**0.5)
-    assert whisper.certainty([turn(None)]) == whisper.certainty([]) == 1.0
+    assert certainty([turn(0.9, None), turn(0.4)]) == pytest.approx(0.6)
+    assert certainty([turn(0.0, 1.0)]) == pytest.approx(CERTAINTY_FLOOR**0.5)
+    assert certainty([turn(None)]) == certainty([]) == 1.0
 
 
 def test_turns_join_over_short_pauses_only():
@@ -609,7 +609,7 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     await asyncio.wait_for(engine.wait_ready(), 10)
     await engine.close()
     assert (asked["size"], asked["lanes"], asked["name"]) == (1, 5, "speech")
-    assert asked["target"] == "trunkline_audio.engines.listener:handler"
+    assert asked["target"] == "trunkline_audio.engines.whisper.listener:handler"
     assert asked["settings"] == {
         "path": str(Path("kept") / "small"), "device": "cuda", "compute_type": "float16", "lanes": 5, "beam": 3,
     }  # fmt: skip
@@ -655,13 +655,13 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
 
 def test_an_engine_is_found_by_name_or_by_module_and_factory():
     assert isinstance(loader.load_engine(AudioConfig(suite_key=KEY)), WhisperEngine)
-    mine = AudioConfig(suite_key=KEY, engine="trunkline_audio.engines.whisper:create")
+    mine = AudioConfig(suite_key=KEY, engine="trunkline_audio.engines.whisper.engine:create")
     assert isinstance(loader.load_engine(mine), WhisperEngine)
 
 
 @pytest.mark.parametrize(
     "setting",
-    ["", "local", "pocketsphinx", "trunkline_audio.engines.whisper:nothing", "no_such_module:create"],
+    ["", "local", "pocketsphinx", "trunkline_audio.engines.whisper.engine:nothing", "no_such_module:create"],
 )
 def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(ValueError, match="allowed are whisper or module:factory"):

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines import whisper
+from trunkline_audio.engines.whisper import engine as whisper
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate

@@ -8,7 +8,7 @@ from trunkline_audio.config import WHISPER, AudioConfig
 from trunkline_audio.engines.base import Engine
 from trunkline_audio.workers.handlers import resolve
 
-NAMES = {WHISPER: "trunkline_audio.engines.whisper:create"}
+NAMES = {WHISPER: "trunkline_audio.engines.whisper.engine:create"}
 
 _MEMBERS = ("name", "ready", "start", "transcribe", "close")
 

@@ -15,7 +15,6 @@ from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
 
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines import languages, windows
 from trunkline_audio.engines.base import (
     EngineError,
     EngineInput,
@@ -25,9 +24,10 @@ from trunkline_audio.engines.base import (
     Utterance,
     Word,
 )
-from trunkline_audio.engines.repetition import without_loops
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.engines.windows import Window
+from trunkline_audio.engines.whisper import languages, windows
+from trunkline_audio.engines.whisper.repetition import without_loops
+from trunkline_audio.engines.whisper.windows import Window
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
@@ -178,7 +178,7 @@ class WhisperEngine:
                 await pauses.rest()
         self._problem = ""
         self._pool = self._make_pool(
-            "trunkline_audio.engines.listener:handler",
+            "trunkline_audio.engines.whisper.listener:handler",
             size=1,
             lanes=self._lanes,
             name="speech",
