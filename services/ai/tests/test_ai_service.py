@@ -100,6 +100,7 @@ async def test_a_call_is_analysed_and_shown_by_name(stub):
     assert made.urgency == 3
     assert not made.spam
     assert made.engine.startswith("local/")
+    assert not made.HasField("usage"), "nothing that is counted"
     assert made.call == CALL
     assert analysis_pb2.ENTITY_TYPE_ADDRESS in {entity.type for entity in made.entities}
     shown = await stub.GetAnalysis(analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed())
@@ -277,7 +278,13 @@ async def test_a_model_of_ones_own_analyses_by_its_completions(config):
         await server.health.wait_serving()
         stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
         made = await stub.AnalyzeCall(ask(), metadata=signed())
+        shown = await stub.GetAnalysis(
+            analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed()
+        )
     assert (made.engine, made.degraded) == ("completing/standin", False)
+    assert made.usage.input_tokens > 0
+    assert made.usage.cost_micros == 7
+    assert shown == made
     assert made.intent == labels_pb2.INTENT_EMERGENCY_SERVICE, "the first of the schema's labels"
 
 

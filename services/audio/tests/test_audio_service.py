@@ -540,8 +540,16 @@ async def test_what_an_answer_took_and_cost_is_counted_once_for_the_engine_that_
         await suite.fetch()
         usage = EngineUsage(audio_seconds=15, cost_micros=4_000)
         suite.engine.result = EngineResult(engine="paid/2", language="en", usage=usage)
-        assert (await suite.transcribe()).engine == "paid/2"
-        await suite.transcribe()
+        made = await suite.transcribe()
+        assert (made.engine, made.usage.audio_duration.seconds, made.usage.cost_micros) == (
+            "paid/2",
+            15,
+            4_000,
+        )
+        assert await suite.transcribe() == made
+        page = transcription_messages.ListTranscriptsRequest(parent=PARENT)
+        (listed,) = (await suite.transcripts.ListTranscripts(page)).transcripts
+        assert not listed.HasField("usage")
         assert counted() == [15, 4_000]
 
 

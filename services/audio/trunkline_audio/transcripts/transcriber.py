@@ -21,7 +21,7 @@ from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment
+from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 
 log = logs.get_logger(__name__)
 
@@ -189,6 +189,7 @@ class Transcriber:
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
+            usage=used(heard.usage),
         )
 
 
