@@ -18,7 +18,7 @@ def least(schema):
     return {"array": [], "string": "", "number": 0.0, "integer": 0}[schema["type"]]
 
 
-class CompletingEngine:
+class LeastEngine:
     name = "completing/standin"
     problem = ""
     capabilities = LanguageCapabilities(languages=frozenset({"en", "es"}))
@@ -40,4 +40,4 @@ class CompletingEngine:
 
 
 def create():
-    return CompletingEngine()
+    return LeastEngine()

@@ -12,7 +12,7 @@ MINUTE = 60.0
 SAMPLE_RATE = 16_000
 
 
-class SubmittingEngine:
+class MinuteEngine:
     name = "submitting/standin"
     problem = ""
     capabilities = SpeechCapabilities(
@@ -69,4 +69,4 @@ class SubmittingEngine:
 
 
 def create():
-    return SubmittingEngine()
+    return MinuteEngine()

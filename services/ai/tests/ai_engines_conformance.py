@@ -19,17 +19,17 @@ from trunkline_ai.prompts import analyse_call
 from trunkline_ai.prompts.schemas import TEXT, array, integer, problem_of, record
 from trunkline_runtime.engines.base import EngineUsage
 
-from tests.standins.completing_ai import CompletingEngine
+from tests.standins.completing_ai import LeastEngine
 from tests.standins.instant_ai import InstantEngine
 
 CHECKS: dict[str, Any] = {}
 ENROLLED: dict[str, Any] = {
     "local": local_engine,
-    "completing": lambda: PromptedEngine(CompletingEngine()),
+    "completing": lambda: PromptedEngine(LeastEngine()),
     "instant": InstantEngine,
 }
 """Name -> what makes the engine: every name of the setting, and the stand-ins."""
-MODELS: dict[str, Any] = {"completing": CompletingEngine}
+MODELS: dict[str, Any] = {"completing": LeastEngine}
 """Name -> what makes the CompletingEngine below it; MODEL_CHECKS are for these."""
 EXCLUSIONS = {
     ("instant", "nothing_is_paid_for_silence_which_is_no_conversation"): "it looks at nothing",

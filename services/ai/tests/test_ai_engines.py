@@ -72,6 +72,6 @@ def test_what_is_no_engine_is_refused_with_the_reason(setting, said):
 
 
 def test_an_engine_that_does_no_task_is_refused(monkeypatch):
-    monkeypatch.delattr("tests.standins.completing_ai.CompletingEngine.complete")
+    monkeypatch.delattr("tests.standins.completing_ai.LeastEngine.complete")
     with pytest.raises(ConfigError, match="there is neither analyze nor complete"):
         loaded("tests.standins.completing_ai:create")

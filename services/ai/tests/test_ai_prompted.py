@@ -12,7 +12,7 @@ from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 
-from tests.standins.completing_ai import CompletingEngine, least
+from tests.standins.completing_ai import LeastEngine, least
 
 GOOD = {
     **least(analyse_call.SCHEMA),
@@ -30,7 +30,7 @@ GOOD = {
 TEXT = json.dumps(GOOD)
 
 
-class Writing(CompletingEngine):
+class Writing(LeastEngine):
     """Writes what it is told to."""
 
     name = "writing/1"

@@ -24,7 +24,7 @@ from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_runtime.engines.base import EngineError
 
 from tests.standins.instant_audio import InstantEngine
-from tests.standins.submitting_audio import SubmittingEngine
+from tests.standins.submitting_audio import MinuteEngine
 from tools.sounds import LINE_HZ, read
 
 SAMPLE = Path(__file__).parents[3] / "tests" / "data" / "calls" / "wrong-number.wav"
@@ -43,7 +43,7 @@ def whisper():
     return WhisperEngine(WhisperSettings(lanes=1))
 
 
-ENROLLED: dict[str, Any] = {"whisper": whisper, "submitting": SubmittingEngine, "instant": InstantEngine}
+ENROLLED: dict[str, Any] = {"whisper": whisper, "submitting": MinuteEngine, "instant": InstantEngine}
 """Name -> what makes the engine: every name of the setting, and the stand-ins."""
 _DECODES_NOTHING = "it looks at no sound"
 EXCLUSIONS = {
