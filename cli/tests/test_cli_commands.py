@@ -135,7 +135,7 @@ def test_settings_and_check_are_the_services_own(tmp_path):
     assert said.returncode == 0
     assert "TRUNKLINE_TENANT_STORE_URL" in said.stdout
     assert "TRUNKLINE_CLI_KEY_FILE" in said.stdout
-    assert run(tmp_path, "check", "ai").returncode == 1  # there is no suite key
+    assert run(tmp_path, "check", "ai").returncode == 1  # there are no keys
 
 
 def replaying(gateway: Gateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from trunkline_cli.suite.seed import api
 
 FACTS = Path("var/dev.json")
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+# A list of many pages asks for more than a tenant's keys may: so often is waited as long as the gateway says.
+_WAITS = 10
+_LONGEST_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,12 @@ class Api:
     def _ask(self, method: str, path: str, **given: Any) -> dict[str, Any]:
         try:
             answer = self._client.request(method, f"/v1/{path}", **given)
+            for _ in range(_WAITS):
+                seconds = _retry_after(answer)
+                if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or seconds > _LONGEST_WAIT_SECONDS:
+                    break
+                time.sleep(seconds)
+                answer = self._client.request(method, f"/v1/{path}", **given)
         except httpx.UnsupportedProtocol:
             raise Misuse(f"{self._access.url} is not a URL: it must begin with http:// or https://") from None
         except httpx.TimeoutException:
@@ -107,6 +118,11 @@ class Api:
             return told
         said = told.get("error", {}).get("message", "") if isinstance(told, dict) else ""
         raise _failure(answer.status_code, said or f"{self._access.url} is not Trunkline's API")
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    said = answer.headers.get("retry-after", "")
+    return float(said) if said.isascii() and said.isdigit() else 1.0
 
 
 def _failure(status: int, said: str) -> Failure:

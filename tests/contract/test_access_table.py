@@ -1,4 +1,4 @@
-"""Every RPC of the contracts has its row in the access table, the row fits its messages, and there is no other row."""
+"""Every RPC of the contracts has one row in the access table, the row fits its messages, and there is no other row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import trunkline
 from google.api import annotations_pb2
 from google.protobuf import descriptor, descriptor_pool
-from trunkline_runtime.identity.access import ANY_SERVICE, GATEWAY, TABLE, Rule
+from trunkline_runtime.identity.access import ANY_SERVICE, GATEWAY, TABLE, Rule, ai, audio, gateway, tenant
 from trunkline_runtime.identity.callers import Role
 
 
@@ -42,6 +42,14 @@ def public(method: descriptor.MethodDescriptor) -> bool:
 def test_every_rpc_has_exactly_one_row() -> None:
     assert len(METHODS) >= 40
     assert set(TABLE) == set(METHODS)
+
+
+def test_each_package_has_the_rules_of_its_own_rpcs_in_its_file() -> None:
+    files = {"tenant": tenant, "audio": audio, "ai": ai, "gateway": gateway}
+    for package, file in files.items():
+        own = {name for name in METHODS if name.startswith(f"/trunkline.{package}.v1.")}
+        assert set(file.RULES) == own
+    assert sum(len(file.RULES) for file in files.values()) == len(TABLE), "one file replaces another's row"
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
@@ -93,6 +101,12 @@ def test_what_returns_secrets_or_hands_out_jobs_is_for_the_gateway_alone() -> No
         if name in SECRETS or "JobService" in name:
             assert rule == Rule(None, services=GATEWAY, operators=False)
             assert not public(METHODS[name])
+
+
+def test_what_takes_turns_is_no_stream() -> None:
+    scans = [METHODS[name] for name, rule in TABLE.items() if rule.scans]
+    assert len(scans) >= 10
+    assert not [m.full_name for m in scans if m.client_streaming or m.server_streaming]
 
 
 def test_only_authenticate_is_for_any_service() -> None:

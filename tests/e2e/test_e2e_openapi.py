@@ -34,7 +34,7 @@ def find(world: World, folder: Path, token: str, source: str, *more: str) -> Non
     (folder / "schemathesis.toml").write_text(CONFIG.format(tenant=TENANT, source=source))
     command = [
         str(SCHEMATHESIS), "--config-file", "schemathesis.toml", "run", f"{world.suite.http_url}/v1/openapi.json",
-        "-H", f"Authorization: Bearer {token}", "--phases", "coverage,fuzzing", "--max-examples", "15",
+        "-H", f"Authorization: Bearer {token}", "--phases", "coverage,fuzzing", "--max-examples", "8",
         "--checks", "all", "--seed", "1", "--continue-on-failure", "--no-shrink", "--request-timeout", "20", *more,
     ]  # fmt: skip
     environment = {

@@ -14,7 +14,7 @@ from trunkline_cli.suite.processes import Suite
 from tests.e2e.conftest import World
 from tests.e2e.posting import small_call
 
-SECRETS = ("SUITE_KEY", "OPERATOR_TOKEN", "SECRET_KEYS", "TOKEN")
+SECRETS = ("OPERATOR_TOKEN", "SECRET_KEYS", "TOKEN")
 
 
 def readable_by_others(folder: Path) -> list[str]:
@@ -48,7 +48,8 @@ def test_every_file_and_folder_of_the_state_is_its_owners_alone(world: World) ->
     assert {
         "gateway.sources",
         "secrets.key",
-        "suite.key",
+        "gateway.key",
+        "trusted.json",
         "operator.token",
         "audio-scratch",
         "manifest.json",

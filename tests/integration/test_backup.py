@@ -41,7 +41,7 @@ def layout(tmp_path):
         asyncio.run(bring_up(name, made.databases[name], {}))
     asyncio.run(keep_recording(made, "acme", "r1"))
     made.secret_keys.write_text("key-1\n")
-    made.kept_keys["suite.key"].write_text("first")
+    made.kept_keys["operator.token"].write_text("first")
     made.source_cache.write_text("sources of later")
     return made
 
@@ -370,11 +370,11 @@ def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_p
 def test_keys_that_were_rotated_stay_and_those_of_the_backups_time_still_open_its_secrets(layout, tmp_path):
     make_backup(layout, tmp_path / "b")
     layout.secret_keys.write_text("key-2\n")
-    layout.kept_keys["suite.key"].write_text("second")
+    layout.kept_keys["operator.token"].write_text("second")
     restore(layout, tmp_path / "b")
     assert layout.secret_keys.read_text() == "key-2,key-1\n"
     assert layout.secret_keys.stat().st_mode & 0o777 == 0o600
-    assert layout.kept_keys["suite.key"].read_text() == "second"
+    assert layout.kept_keys["operator.token"].read_text() == "second"
 
 
 def test_keys_that_were_lost_come_back(layout, tmp_path):
@@ -382,7 +382,7 @@ def test_keys_that_were_lost_come_back(layout, tmp_path):
     shutil.rmtree(layout.folder)
     restore(layout, tmp_path / "b")
     assert layout.secret_keys.read_text() == "key-1\n"
-    assert layout.kept_keys["suite.key"].read_text() == "first"
+    assert layout.kept_keys["operator.token"].read_text() == "first"
     assert ids(layout) == [("acme", "r1")]
 
 

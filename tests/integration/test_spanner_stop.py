@@ -83,7 +83,7 @@ def world(emulator, tmp_path):
 @contextmanager
 def asking(suite):
     """Let one call of each service wait for its store; gives what each was told in the end."""
-    token = TokenSigner((suite.folder / "suite.key").read_text().strip(), "gateway").service_token()
+    token = TokenSigner(suite.folder / "keys", "gateway").service_token()
     metadata = (("authorization", f"Bearer {token}"),)
     told, calls = {}, {}
     with ExitStack() as stack:

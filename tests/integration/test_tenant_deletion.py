@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import sys
 from contextlib import AsyncExitStack
@@ -48,6 +47,7 @@ from trunkline_runtime.errors import NotFound, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig
@@ -91,11 +91,10 @@ class Suite:
 
     def __init__(self, folder):
         self.folder = folder
-        self.key = secrets.token_hex(32)
 
     async def open(self, stack):
         common = {
-            "suite_key": self.key,
+            "keys": KEY_FOLDER,
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
             "drain_seconds": 0.1,
@@ -115,7 +114,7 @@ class Suite:
             await Database.open(self.url("audio"), audio_metadata, migrations="trunkline_audio.migrations")
         )
         self.audio = Audio(audio_db, self.folder / "blobs")
-        server = Server(config, service="audio", signer=TokenSigner(self.key, "audio"), authenticator=None)
+        server = Server(config, service="audio", signer=TokenSigner(KEY_FOLDER, "audio"), authenticator=None)
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
             AudioAdmin(audio_db, self.audio.blobs),
@@ -128,7 +127,7 @@ class Suite:
             "audio_address": server.address,
             "ai_address": ai.server.address,
         }
-        self.channels = Channels(TokenSigner(self.key, "gateway"))
+        self.channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
         stack.push_async_callback(self.channels.close)
         self.operator = await stack.enter_async_context(
             grpc.aio.insecure_channel(self.addresses["tenant_address"])

@@ -81,7 +81,7 @@ def up(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> I
 
 
 def state(folder: Path) -> dict[str, bytes]:
-    names = ("dev.json", "seed.json", "up.lock", "operator.token", "suite.key", "secrets.key")
+    names = ("dev.json", "seed.json", "up.lock", "operator.token", "keys/trusted.json", "secrets.key")
     return {name: (folder / "var" / name).read_bytes() for name in names}
 
 

@@ -17,6 +17,7 @@ from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.errors import NotFound, Unavailable
 from trunkline_runtime.process.pace import Pace
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_tenant.calls.service import CallService
 
 from tests.simulation.ledger import WatchedJobs
@@ -26,7 +27,7 @@ IN_FLIGHT = 2
 LEASE_SECONDS = 4.0
 _NOWHERE = Path("/nonexistent/simulation")
 _GATEWAY = GatewayConfig(
-    suite_key="0" * 64,
+    keys=KEY_FOLDER,
     public_url="http://gateway",
     source_cache=_NOWHERE / "sources",
     confirm_seconds=1.0,
@@ -46,7 +47,7 @@ _GATEWAY = GatewayConfig(
 # A retry that is due by time alone is looked for less often, for speed.
 _INTERVALS = {"jobs.look": 2.0, "inbox.look": 1.5}
 _WORKER = WorkerConfig(
-    suite_key="0" * 64,
+    keys=KEY_FOLDER,
     tenant_address="",
     worker_concurrency=3,
     lease_seconds=LEASE_SECONDS,

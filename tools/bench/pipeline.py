@@ -81,8 +81,8 @@ def _written(bench: Bench, tenant: str) -> float:
 
 async def claims(bench: Bench, workers: int) -> float:
     """Claims a second of that many workers that do nothing but claim and report."""
-    key = (bench.suite.folder / "suite.key").read_text().strip()
-    channels = [Channels(TokenSigner(key, "gateway")) for _ in range(workers)]
+    keys = bench.suite.folder / "keys"
+    channels = [Channels(TokenSigner(keys, "gateway")) for _ in range(workers)]
     stubs = [job_service_pb2_grpc.JobServiceStub(c.get(bench.suite.grpc["gateway"])) for c in channels]
     began = time.perf_counter()
     done = await asyncio.gather(*(_claim_all(stub, f"bench-{n}") for n, stub in enumerate(stubs)))

@@ -65,7 +65,6 @@ def layout_of(folder: Path, env: Mapping[str, str] | None = None) -> Layout:
         seed=folder / "seed.json",
         secret_keys=place("TENANT_SECRET_KEYS_FILE", folder / "secrets.key"),
         kept_keys={
-            "suite.key": place("TENANT_SUITE_KEY_FILE", folder / "suite.key"),
             "operator.token": place("TENANT_OPERATOR_TOKEN_FILE", folder / "operator.token"),
         },
     )

@@ -19,6 +19,7 @@ import grpc
 import httpx
 from cryptography.fernet import Fernet
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from trunkline_runtime.identity import keys
 
 from trunkline_cli.screen import Failure
 from trunkline_cli.services import COMMANDS
@@ -57,7 +58,7 @@ class Suite:
         self.operator_token = _secret_file(
             self.folder / "operator.token", lambda: "tl_op_" + secrets.token_urlsafe(24)
         )
-        _secret_file(self.folder / "suite.key", lambda: secrets.token_urlsafe(32))
+        keys.create(self.folder / "keys")
         _secret_file(self.folder / "secrets.key", lambda: Fernet.generate_key().decode())
         self.grpc = {
             name: self._address(name, "GRPC", PORTS[name][1]) for name in ("gateway", "tenant", "audio", "ai")
@@ -97,7 +98,7 @@ class Suite:
             "TRUNKLINE_AUDIO_SCRATCH_FOLDER": str(folder / "audio-scratch"),
         }
         for name, (prefix, _, _) in PORTS.items():
-            settings[f"TRUNKLINE_{prefix}_SUITE_KEY_FILE"] = str(folder / "suite.key")
+            settings[f"TRUNKLINE_{prefix}_KEYS"] = str(folder / "keys")
             settings[f"TRUNKLINE_{prefix}_TENANT_ADDRESS"] = self.grpc["tenant"]
             settings[f"TRUNKLINE_{prefix}_LOG_FORMAT"] = "console"
             if name in self.grpc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +18,15 @@ from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Rol
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.testing import KEY_FOLDER
 
 SERVICE = "trunkline.test.v1.EchoService"
 KEYS = {
-    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-    "tl_admin": Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, key_id="k2"),
-    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, key_id="k3"),
+    "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+    "tl_admin": Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, subject="k2"),
+    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k3"),
+    "tl_viewing": Caller(CallerKind.USER, tenant="acme", role=Role.VIEWER, subject="u1"),
+    "tl_administering": Caller(CallerKind.USER, tenant="acme", role=Role.ADMIN, subject="u2"),
     "tl_operator": OPERATOR,
 }
 
@@ -42,13 +44,12 @@ class KnownKeys:
 class Suite:
     """A server with an echo service whose handlers a test may set, and ways to call it."""
 
-    key: str
     server: Server
     handlers: dict[str, Callable[..., Any]] = field(default_factory=dict)
     channels: Channels | None = None
 
     def signer(self, service: str = "gateway") -> TokenSigner:
-        return TokenSigner(self.key, service)
+        return TokenSigner(KEY_FOLDER, service)
 
     def channel(self) -> grpc.aio.Channel:
         """The channel of the service `gateway`."""
@@ -146,11 +147,10 @@ async def start_suite() -> AsyncIterator[Callable[..., Awaitable[Suite]]]:
     async def start(**settings: Any) -> Suite:
         server_arguments = settings.pop("server", {})
         defaults = {"grpc_address": "127.0.0.1:0", "drain_notice_seconds": 0.0, "drain_seconds": 1.0}
-        config = CommonConfig(**{"suite_key": secrets.token_hex(32), **defaults, **settings})
-        key = config.suite_key
+        config = CommonConfig(**{"keys": KEY_FOLDER, **defaults, **settings})
         arguments = {"authenticator": KnownKeys(), "rules": RULES, **server_arguments}
-        server = Server(config, service="tenant", signer=TokenSigner(key, "tenant"), **arguments)
-        suite = Suite(key, server)
+        server = Server(config, service="tenant", signer=TokenSigner(config.keys, "tenant"), **arguments)
+        suite = Suite(server)
         server.add(add_echo(suite), None, SERVICE)
         await server.start()
         started.append(suite)

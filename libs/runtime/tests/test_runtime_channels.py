@@ -17,6 +17,7 @@ from trunkline_runtime.observe import metrics, tracing
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.client_interceptors import DEADLINE_SECONDS, STREAM_DEADLINE_SECONDS
+from trunkline_runtime.testing import KEY_FOLDER
 
 C = grpc.StatusCode
 METHOD = "/trunkline.test.v1.EchoService/{}"
@@ -153,7 +154,7 @@ async def test_a_peer_that_is_not_there_is_unavailable_soon(start_suite: Any) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    channels = Channels(TokenSigner("0c" * 32, "gateway"))
+    channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
     suite = await start_suite()
     async with asyncio.timeout(8):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -172,7 +173,7 @@ async def test_a_channel_heals_when_its_peer_comes_back(start_suite: Any) -> Non
     await suite.server.stop(0)
     with pytest.raises(grpc.aio.AioRpcError):
         await suite.method("One", channel)(REQUEST, timeout=2)
-    again = await start_suite(grpc_address=address, suite_key=suite.key)
+    again = await start_suite(grpc_address=address)
     assert again.server.address == address
     async with asyncio.timeout(10):
         while True:
@@ -199,7 +200,7 @@ async def test_old_connections_are_left_for_new_ones_without_a_failed_call(start
 
 
 async def test_a_channel_is_opened_once_per_address() -> None:
-    channels = Channels(TokenSigner("0c" * 32, "gateway"))
+    channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
     one = channels.get("127.0.0.1:1")
     assert channels.get("127.0.0.1:1") is one
     assert channels.get("127.0.0.1:2") is not one

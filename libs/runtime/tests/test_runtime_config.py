@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from trunkline_runtime import forms
 from trunkline_runtime.config import CommonConfig, ConfigError, describe, load, setting
-
-KEY = "ab" * 32
+from trunkline_runtime.testing import KEY_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class Config(CommonConfig):
 
 def env(**values: str) -> dict[str, str]:
     return {
-        "TRUNKLINE_TENANT_SUITE_KEY": KEY,
+        "TRUNKLINE_TENANT_KEYS": str(KEY_FOLDER),
         "TRUNKLINE_TENANT_NEEDED": "x",
         **{f"TRUNKLINE_TENANT_{k}": v for k, v in values.items()},
     }
@@ -71,7 +70,7 @@ def test_every_type_is_converted() -> None:
 
 def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
     wrong = env(HOOKS="ten", RATIO="nan", FAST="perhaps", LOG_LEVEL="loud", HOOK="3", FOLDER="")
-    del wrong["TRUNKLINE_TENANT_NEEDED"], wrong["TRUNKLINE_TENANT_SUITE_KEY"]
+    del wrong["TRUNKLINE_TENANT_NEEDED"]
     with pytest.raises(ConfigError) as error:
         load(Config, "tenant", wrong)
     assert sorted(error.value.problems) == [
@@ -82,8 +81,6 @@ def test_every_problem_is_said_at_once_with_what_is_allowed() -> None:
         "TRUNKLINE_TENANT_LOG_LEVEL must be one of debug, info, warning, error; it is 'loud'",
         "TRUNKLINE_TENANT_NEEDED is required: what must be given",
         "TRUNKLINE_TENANT_RATIO must be a number; it is 'nan'",
-        "TRUNKLINE_TENANT_SUITE_KEY or TRUNKLINE_TENANT_SUITE_KEY_FILE is required: the key that signs tokens between "
-        "services: 32 bytes or more, as hex or base64url",
     ]
 
 
@@ -117,7 +114,7 @@ def test_settings_of_other_services_do_not_disturb() -> None:
     [
         ("TRUNKLINE_AUDIO_WHISPER_MODLE", "TRUNKLINE_AUDIO_WHISPER_MODEL"),
         ("TRUNKLINE_GATWAY_HTTP_ADDRESS", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
-        ("TRUNKLINE_GATEWAY_SUITE_KEY_FIEL", "TRUNKLINE_GATEWAY_SUITE_KEY_FILE"),
+        ("TRUNKLINE_GATEWAY_SOURCE_CAHCE", "TRUNKLINE_GATEWAY_SOURCE_CACHE"),
         ("TRUNKLINE_MODEL_FOLDER", "TRUNKLINE_MODELS_FOLDER"),
         ("trunkline_tenant_hooks", "TRUNKLINE_TENANT_HOOKS"),
         ("Trunkline_Gateway_Http_Address", "TRUNKLINE_GATEWAY_HTTP_ADDRESS"),
@@ -145,7 +142,6 @@ def test_a_secret_comes_from_a_file_and_stays_out_of_repr(tmp_path: Path) -> Non
     config = load(Config, "tenant", env(PIN_FILE=str(path)))
     assert config.pin == "s3cr3t-value"
     assert "s3cr3t" not in repr(config)
-    assert KEY not in repr(config)
 
 
 def test_a_secret_given_twice_or_from_a_missing_file_is_a_problem(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.testing import KEY_FOLDER
 
-KEY = "0b" * 32
 DRAIN_SECONDS = 5.0
 PROCESS = """
 import asyncio, sys
@@ -40,7 +40,7 @@ class Calls(rpc.CallServiceServicer):
 async def main():
     config = load(CommonConfig, "tenant")
     logs.configure("tenant", config.log_format, config.log_level)
-    server = Server(config, service="tenant", signer=TokenSigner(config.suite_key, "tenant"))
+    server = Server(config, service="tenant", signer=TokenSigner(config.keys, "tenant"))
     server.add(rpc.add_CallServiceServicer_to_server, Calls(), "trunkline.tenant.v1.CallService")
     await server.start()
     print(server.address, flush=True)
@@ -57,7 +57,7 @@ async def process(tmp_path: Path, **settings: str) -> AsyncIterator[asyncio.subp
     script.write_text(PROCESS)
     env = {
         "PYTHONPATH": ":".join(sys.path),
-        "TRUNKLINE_TENANT_SUITE_KEY": KEY,
+        "TRUNKLINE_TENANT_KEYS": str(KEY_FOLDER),
         "TRUNKLINE_TENANT_GRPC_ADDRESS": "127.0.0.1:0",
         "TRUNKLINE_TENANT_METRICS_ADDRESS": "",
         "TRUNKLINE_TENANT_DRAIN_SECONDS": str(DRAIN_SECONDS),
@@ -87,7 +87,7 @@ async def line(started: asyncio.subprocess.Process) -> str:
 async def test_a_call_in_flight_ends_before_the_process_does(tmp_path: Path, number: signal.Signals) -> None:
     async with process(tmp_path, DRAIN_NOTICE_SECONDS="0.3") as started:
         address = await line(started)
-        channels = Channels(TokenSigner(KEY, "gateway"))
+        channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
         channel = channels.get(address)
         stub, health = call_service_pb2_grpc.CallServiceStub(channel), health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
@@ -132,7 +132,7 @@ async def refuses(address: str) -> None:
 async def test_a_call_that_never_ends_does_not_hold_the_process_past_its_time(tmp_path: Path) -> None:
     async with process(tmp_path, DRAIN_SECONDS="0.5") as started:
         address = await line(started)
-        channels = Channels(TokenSigner(KEY, "gateway"))
+        channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
         stub = call_service_pb2_grpc.CallServiceStub(channels.get(address))
         call = asyncio.ensure_future(
             stub.GetCall(call_service_pb2.GetCallRequest(name="tenants/acme/calls/abc"), timeout=20)
@@ -158,23 +158,22 @@ async def test_wrong_settings_end_the_process_with_every_problem_and_code_2(tmp_
         ]
 
 
-async def test_a_short_suite_key_ends_the_process_with_code_2_and_is_not_shown(tmp_path: Path) -> None:
-    async with process(tmp_path, SUITE_KEY="abcdef12") as started:
+async def test_a_folder_without_keys_ends_the_process_with_code_2(tmp_path: Path) -> None:
+    async with process(tmp_path, KEYS=str(tmp_path)) as started:
         _, error = await started.communicate()
         assert started.returncode == 2
-        assert "TRUNKLINE_TENANT_SUITE_KEY must have 32 bytes or more" in error.decode()
-        assert "abcdef12" not in error.decode()
+        assert "TRUNKLINE_TENANT_KEYS must be a folder with trusted.json" in error.decode()
 
 
 async def test_an_embedded_start_loads_no_exporter_and_no_cloud_library(tmp_path: Path) -> None:
     script = (
-        "import sys, asyncio\n"
+        "import sys, asyncio, pathlib\n"
         "from trunkline_runtime.config import CommonConfig\n"
         "from trunkline_runtime.rpc.server import Server\n"
         "from trunkline_runtime.identity.tokens import TokenSigner\n"
         "async def main():\n"
-        f"    signer = TokenSigner('{KEY}', 'tenant')\n"
-        f"    server = Server(CommonConfig(suite_key='{KEY}'), service='tenant', signer=signer)\n"
+        f"    signer = TokenSigner(pathlib.Path('{KEY_FOLDER}'), 'tenant')\n"
+        f"    server = Server(CommonConfig(), service='tenant', signer=signer)\n"
         "    await server.start()\n"
         "    await server.stop(0)\n"
         "asyncio.run(main())\n"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import time
+from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,15 +15,19 @@ import grpc.aio
 import jwt
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import NotFound, TrunklineError, Unauthenticated, Unavailable, from_rpc_error
+from trunkline_runtime.identity import keys
+from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, OPERATOR, Caller, CallerKind, Role, current_caller
-from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner, key_bytes
+from trunkline_runtime.identity.tokens import LIFETIME_SECONDS, TokenSigner
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
+from trunkline_runtime.rpc.guard import confine
+from trunkline_runtime.testing import KEY_FOLDER
 
-KEY = "0f" * 32
 MINE = "tenants/acme/calls/abc"
 C = grpc.StatusCode
 
@@ -33,51 +41,73 @@ class Clock:
 
 
 def test_a_service_token_says_the_service_and_its_tenant() -> None:
-    signer = TokenSigner(KEY, "gateway")
-    assert signer.verify(signer.service_token()) == Caller(CallerKind.SERVICE, service="gateway")
+    signer = TokenSigner(KEY_FOLDER, "gateway")
+    assert signer.verify(signer.service_token()) == Caller(CallerKind.SERVICE, "gateway")
     assert signer.verify(signer.service_token("acme")).tenant == "acme"
 
 
-def test_a_tenant_token_is_an_api_key_of_that_tenant_and_role() -> None:
-    signer = TokenSigner(KEY, "gateway")
-    caller = TokenSigner(KEY, "audio").verify(signer.tenant_token("acme", Role.MEMBER, key_id="k1"))
-    assert caller == Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k1")
+@pytest.mark.parametrize("kind", [CallerKind.USER, CallerKind.API_KEY])
+def test_a_tenant_token_is_the_user_or_the_api_key_of_that_tenant_and_role(kind: CallerKind) -> None:
+    caller = Caller(kind, "x1", "acme", Role.MEMBER)
+    token = TokenSigner(KEY_FOLDER, "gateway").tenant_token(caller)
+    assert TokenSigner(KEY_FOLDER, "audio").verify(token) == caller
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        OPERATOR,
+        ANONYMOUS,
+        Caller(CallerKind.SERVICE, "audio", "acme"),
+        Caller(CallerKind.USER, None, "acme", Role.VIEWER),
+        Caller(CallerKind.USER, "u1", None, Role.VIEWER),
+        Caller(CallerKind.USER, "u1", "acme"),
+    ],
+    ids=str,
+)
+def test_a_tenant_token_is_for_nobody_else(caller: Caller) -> None:
+    with pytest.raises(ValueError, match="a tenant token is for"):
+        TokenSigner(KEY_FOLDER, "gateway").tenant_token(caller)
 
 
 def test_tokens_are_kept_until_they_are_near_their_end() -> None:
     clock = Clock()
-    signer = TokenSigner(KEY, "gateway", clock=clock)
+    signer = TokenSigner(KEY_FOLDER, "gateway", clock=clock)
     first = signer.service_token()
     clock.now += LIFETIME_SECONDS / 2
     assert signer.service_token() == first
     clock.now += LIFETIME_SECONDS / 2 - 30
     assert signer.service_token() != first
-    assert signer.verify(signer.service_token()).service == "gateway"
+    assert signer.verify(signer.service_token()).subject == "gateway"
 
 
 def test_an_expired_token_is_refused_even_where_it_was_seen_before() -> None:
     clock = Clock()
-    signer = TokenSigner(KEY, "gateway", clock=clock)
+    signer = TokenSigner(KEY_FOLDER, "gateway", clock=clock)
     token = signer.service_token()
-    assert signer.verify(token).service == "gateway"
+    assert signer.verify(token).subject == "gateway"
     clock.now += LIFETIME_SECONDS + 31
     with pytest.raises(Unauthenticated) as error:
         signer.verify(token)
     assert error.value.reason == "TOKEN_EXPIRED"
 
 
-def forged(**changes: Any) -> dict[str, Any]:
+def forged(by: str = "gateway", *, kid: str | None = None, **changes: Any) -> str:
+    """A token with these claims, rightly signed with a service's key."""
     now = int(time.time())
-    claims = {
-        "kind": "service",
-        "sub": "gateway",
-        "tenant": "",
-        "iss": "trunkline",
-        "iat": now,
-        "exp": now + 100,
-        **changes,
-    }
-    return {k: v for k, v in claims.items() if v is not None}
+    claims = {"kind": "service", "sub": by, "tenant": "", "iss": by, "iat": now, "exp": now + 100, **changes}
+    key = jwt.PyJWK(json.loads((KEY_FOLDER / f"{by}.key").read_text()))
+    kept = {k: v for k, v in claims.items() if v is not None}
+    return jwt.encode(kept, key.key, algorithm="EdDSA", headers={"kid": kid or key.key_id})
+
+
+def unsigned(algorithm: str, key: Any) -> str:
+    kid = json.loads((KEY_FOLDER / "gateway.key").read_text())["kid"]
+    claims = {"kind": "service", "sub": "gateway", "iss": "gateway", "exp": int(time.time()) + 100}
+    return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": kid})
+
+
+PUBLIC = b64decode(json.loads((KEY_FOLDER / "gateway.key").read_text())["x"] + "=", altchars=b"-_")
 
 
 @pytest.mark.parametrize(
@@ -85,37 +115,55 @@ def forged(**changes: Any) -> dict[str, Any]:
     [
         "",
         "x.y.z",
-        jwt.encode(forged(), b"another key of thirty-two bytes!!", algorithm="HS256"),
-        jwt.encode(forged(), None, algorithm="none"),
-        jwt.encode(forged(), bytes.fromhex(KEY) * 2, algorithm="HS512"),
-        jwt.encode(forged(iss="somebody"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="operator"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="tenant"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(kind="tenant", tenant="acme", role="OWNER"), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(exp=None), bytes.fromhex(KEY), algorithm="HS256"),
-        jwt.encode(forged(exp=1), bytes.fromhex(KEY), algorithm="HS256"),
+        unsigned("EdDSA", Ed25519PrivateKey.generate()),
+        unsigned("none", None),
+        unsigned("HS256", PUBLIC),
+        forged(kid="gateway-0"),
+        forged(iss="trunkline"),
+        forged(kind="operator"),
+        forged(kind="anonymous"),
+        forged(kind="user", role="ADMIN"),
+        forged(kind="user", tenant="acme", role="ADMIN", sub=""),
+        forged(kind="user", tenant="acme", role="ADMIN", sub=None),
+        forged(kind="api_key", tenant="acme"),
+        forged(kind="api_key", tenant="acme", role="OWNER"),
+        forged("audio", sub="gateway"),
+        forged("audio", sub="gateway", iss="gateway"),
+        forged("tenant", kind="api_key", tenant="acme", role="ADMIN"),
+        forged("tenant", kind="user", tenant="acme", role="ADMIN"),
+        forged(exp=None),
+        forged(exp=1),
     ],
     ids=[
         "empty",
         "garbage",
         "other-key",
         "none",
-        "hs512",
+        "public-key",
+        "unknown-key",
         "issuer",
-        "kind",
+        "operator",
+        "anonymous",
         "no-tenant",
+        "empty-subject",
+        "no-subject",
+        "no-role",
         "role",
+        "another-service",
+        "another-issuer",
+        "vouches-for-a-key",
+        "vouches-for-a-user",
         "no-exp",
         "expired",
     ],
 )
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
-        TokenSigner(KEY, "tenant").verify(token)
+        TokenSigner(KEY_FOLDER, "tenant").verify(token)
 
 
 def test_a_changed_token_is_refused() -> None:
-    signer = TokenSigner(KEY, "gateway")
+    signer = TokenSigner(KEY_FOLDER, "gateway")
     head, body, signature = signer.service_token("acme").split(".")
     other = signer.service_token("other").split(".")[1]
     with pytest.raises(Unauthenticated):
@@ -123,12 +171,59 @@ def test_a_changed_token_is_refused() -> None:
     assert signer.verify(".".join([head, body, signature])).tenant == "acme"
 
 
-def test_suite_keys_are_long_enough_and_readable() -> None:
-    assert key_bytes("ab" * 32) == b"\xab" * 32
-    assert key_bytes("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s") == b"\xab" * 32
-    for bad in ("", "ab" * 31, "not a key!", "short"):
-        with pytest.raises(ConfigError, match="suite key"):
-            TokenSigner(bad, "gateway")
+def test_a_service_needs_its_own_private_key_and_public_keys_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"audio\.key"):
+        TokenSigner(tmp_path, "audio")
+    for name in ("audio.key", "trusted.json"):
+        shutil.copy(KEY_FOLDER / name, tmp_path)
+    assert '"d"' not in (tmp_path / "trusted.json").read_text()
+    audio = TokenSigner(tmp_path, "audio")
+    assert TokenSigner(KEY_FOLDER, "tenant").verify(audio.service_token()).subject == "audio"
+    assert audio.verify(TokenSigner(KEY_FOLDER, "gateway").service_token()).subject == "gateway"
+    for text in ("", "{}", '{"keys": [{}]}', (tmp_path / "audio.key").read_text()):
+        (tmp_path / "trusted.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"trusted\.json must hold Ed25519 keys"):
+            TokenSigner(tmp_path, "audio")
+    shutil.copy(KEY_FOLDER / "trusted.json", tmp_path / "audio.key")
+    with pytest.raises(ConfigError, match=r"audio\.key must hold"):
+        TokenSigner(tmp_path, "audio")
+
+
+def test_a_key_is_rotated_while_services_run(tmp_path: Path) -> None:
+    folder = keys.create(tmp_path / "keys")
+    clock = Clock()
+    gateway, tenant = (TokenSigner(folder, name, clock=clock) for name in ("gateway", "tenant"))
+    before, kept = gateway.service_token(), tenant.service_token()
+    keys.rotate(folder, "gateway")
+    after = gateway.service_token("acme")
+    assert jwt.get_unverified_header(after)["kid"] != jwt.get_unverified_header(before)["kid"]
+    for token in (before, after):
+        assert tenant.verify(token).subject == "gateway"
+    keys.rotate(folder, "gateway")
+    assert tenant.verify(gateway.service_token("other")).tenant == "other"
+    with pytest.raises(Unauthenticated):
+        tenant.verify(before)  # two rotations back, though it was verified once
+    assert gateway.verify(kept).subject == "tenant"
+
+
+def test_a_broken_file_of_keys_leaves_those_that_were_read(tmp_path: Path) -> None:
+    folder = keys.create(tmp_path / "keys")
+    gateway, tenant = (TokenSigner(folder, name) for name in ("gateway", "tenant"))
+    for path in folder.iterdir():
+        path.write_text("{")
+    assert tenant.verify(gateway.service_token()).subject == "gateway"
+
+
+def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:
+    assert keys.main([str(tmp_path / "keys")]) == 0
+    made = {path.name: path.read_text() for path in (tmp_path / "keys").iterdir()}
+    assert made.keys() == {"trusted.json", *(f"{service}.key" for service in keys.SERVICES)}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
+    keys.main([str(tmp_path / "keys")])
+    assert made == {path.name: path.read_text() for path in (tmp_path / "keys").iterdir()}
+    keys.main([str(tmp_path / "keys"), "--rotate", "audio"])
+    changed = [name for name in made if made[name] != (tmp_path / "keys" / name).read_text()]
+    assert sorted(changed) == ["audio.key", "trusted.json"]
 
 
 # What a server makes of callers
@@ -199,34 +294,69 @@ async def test_a_foreign_name_looks_as_if_it_were_not_there(suite: Any, method: 
     assert [(d["resource"], d["caller_tenant"]) for d in denied] == [(MINE, "other")]
 
 
-async def test_a_foreign_name_in_a_stream_of_requests_is_refused_in_either_style(suite: Any) -> None:
-    async def read_by_context(_requests: Any, context: Any) -> Any:
-        names = []
-        while (message := await context.read()) is not grpc.aio.EOF:
-            names.append(message.name)
-        return call_pb2.Call(name=",".join(names))
+async def read_by_context(_requests: Any, context: Any) -> Any:
+    names = []
+    while (message := await context.read()) is not grpc.aio.EOF:
+        names.append(message.name)
+    return call_pb2.Call(name=",".join(names))
 
-    async def call() -> str:
-        async with grpc.aio.insecure_channel(suite.server.address) as channel:
-            requests = [call_service_pb2.GetCallRequest(name=n) for n in (MINE, "tenants/other/calls/abc")]
-            answer = await suite.method("Gather", channel)(
-                iter(requests), metadata=(("authorization", "Bearer tl_viewer"),), timeout=5
-            )
-            return answer.name
 
-    for handler in (None, read_by_context):
-        if handler is not None:
-            suite.handlers["Gather"] = handler
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await call()
-        assert raised.value.code() is C.NOT_FOUND
+async def stream(suite: Any, method: str, who: str, *names: str) -> list[str]:
+    """Send messages with these names in a stream, and return the names that came back."""
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = suite.method(method, channel)(
+            iter([call_service_pb2.GetCallRequest(name=name) for name in names]),
+            metadata=(("authorization", f"Bearer {who}"),),
+            timeout=5,
+        )
+        return (await call).name.split(",") if method == "Gather" else [answer.name async for answer in call]
+
+
+@pytest.fixture(params=["Gather", "Chat", "read by context"])
+def streaming(suite: Any, request: Any) -> str:
+    """A method that takes a stream of requests, in either style of handler."""
+    if request.param != "read by context":
+        return request.param
+    suite.handlers["Gather"] = read_by_context
+    return "Gather"
+
+
+FOREIGN = "tenants/other/calls/abc"
+
+
+def test_a_later_message_of_a_stream_may_leave_the_name_out() -> None:
+    rule = Rule(Role.VIEWER, "name")
+    assert confine(OPERATOR, "m", rule, call_service_pb2.GetCallRequest(), tenant="acme") == "acme"
+
+
+@pytest.mark.parametrize(
+    ("who", "names", "code"),
+    [
+        ("tl_viewer", (MINE, FOREIGN), C.NOT_FOUND),
+        ("tl_viewer", (FOREIGN, MINE), C.NOT_FOUND),
+        ("tl_operator", (MINE, FOREIGN), C.INVALID_ARGUMENT),
+        ("tl_operator", (FOREIGN, FOREIGN, MINE), C.INVALID_ARGUMENT),
+        ("tl_viewer", ("", MINE), C.INVALID_ARGUMENT),
+        ("tl_viewer", (), C.INVALID_ARGUMENT),
+    ],
+)
+async def test_a_stream_of_requests_is_confined_by_its_first_message(
+    suite: Any, streaming: str, who: str, names: tuple[str, ...], code: grpc.StatusCode
+) -> None:
+    assert await stream(suite, streaming, who, MINE, MINE) == [MINE, MINE]
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stream(suite, streaming, who, *names)
+    assert raised.value.code() is code
 
 
 @pytest.mark.parametrize(
     ("who", "method", "name", "code", "reason"),
     [
         ("tl_viewer", "Admin", MINE, C.PERMISSION_DENIED, "ROLE_TOO_LOW"),
+        ("tl_viewing", "Admin", MINE, C.PERMISSION_DENIED, "ROLE_TOO_LOW"),
         ("tl_admin", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        ("tl_administering", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
+        ("tl_viewing", "One", "tenants/other/calls/abc", C.NOT_FOUND, "NOT_FOUND"),
         ("tl_operator", "Internal", MINE, C.PERMISSION_DENIED, "CALLER_NOT_ALLOWED"),
         ("tl_operator", "Unlisted", MINE, C.PERMISSION_DENIED, "METHOD_NOT_LISTED"),
         ("tl_viewer", "One", "tenants/-/calls/abc", C.NOT_FOUND, "NOT_FOUND"),
@@ -246,6 +376,21 @@ async def test_an_operator_reaches_every_tenant(suite: Any) -> None:
         await allowed(suite, "Admin", "Bearer tl_operator", "tenants/other/calls/abc")
         == "tenants/other/calls/abc"
     )
+
+
+async def test_a_user_may_what_its_role_may_in_its_own_tenant(suite: Any) -> None:
+    seen: list[Caller] = []
+
+    async def note(_request: Any, _context: Any) -> Any:
+        seen.append(current_caller())
+        return call_pb2.Call()
+
+    suite.handlers["One"] = suite.handlers["Admin"] = note
+    token = suite.signer("gateway").tenant_token(Caller(CallerKind.USER, "u7", "acme", Role.VIEWER))
+    for authorization in ("tl_viewing", token):
+        await suite.call(metadata=(("authorization", f"Bearer {authorization}"),))
+    await suite.call("Admin", metadata=(("authorization", "Bearer tl_administering"),))
+    assert [str(caller) for caller in seen] == ["user:u1", "user:u7", "user:u2"]
 
 
 async def test_services_are_told_apart(suite: Any) -> None:
@@ -276,10 +421,10 @@ async def test_the_handler_knows_its_caller(suite: Any) -> None:
         with unconfined():
             await suite.call()
     await suite.call(metadata=(("authorization", "Bearer tl_operator"),))
-    gateway = Caller(CallerKind.SERVICE, service="gateway")
+    gateway = Caller(CallerKind.SERVICE, "gateway")
     assert seen == [
         gateway,
-        Caller(CallerKind.SERVICE, service="gateway", tenant="acme"),
+        Caller(CallerKind.SERVICE, "gateway", tenant="acme"),
         gateway,
         OPERATOR,
     ]
@@ -387,39 +532,41 @@ class FakeApiKeys:
         raise Unauthenticated("nobody", reason="UNKNOWN_KEY")
 
 
-async def test_the_tenant_service_is_asked_by_default() -> None:
+async def test_the_tenant_service_is_asked_by_default(tmp_path: Path) -> None:
     from trunkline.tenant.v1 import api_key_service_pb2_grpc
     from trunkline_runtime.config import CommonConfig
     from trunkline_runtime.rpc.server import Server
 
-    keys = FakeApiKeys()
+    asked = FakeApiKeys()
     server = Server(
-        CommonConfig(suite_key=KEY, drain_seconds=0.5), service="tenant", signer=TokenSigner(KEY, "tenant")
+        CommonConfig(keys=KEY_FOLDER, drain_seconds=0.5),
+        service="tenant",
+        signer=TokenSigner(KEY_FOLDER, "tenant"),
     )
     server.add(
         api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server,
-        keys,
+        asked,
         "trunkline.tenant.v1.ApiKeyService",
     )
     # The rest of the servicer's methods are not called here.
     for name in ("CreateApiKey", "GetApiKey", "ListApiKeys", "DeleteApiKey"):
-        setattr(keys, name, keys.Authenticate)
+        setattr(asked, name, asked.Authenticate)
     await server.start()
-    channels = Channels(TokenSigner(KEY, "audio"))
+    channels = Channels(TokenSigner(KEY_FOLDER, "audio"))
     authenticator = TenantServiceAuthenticator(channels, server.address)
     try:
         with acting_for("acme"):
             assert await authenticator.authenticate("tl_operator") == OPERATOR
         assert await authenticator.authenticate("tl_key_member") == Caller(
-            CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k7"
+            CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k7"
         )
         for token, reason in (("tl_nobody", "CREDENTIALS_INVALID"), ("tl_key_revoked", "KEY_REVOKED")):
             with pytest.raises(Unauthenticated) as refused:
                 await authenticator.authenticate(token)
             assert refused.value.reason == reason
-        assert set(keys.callers) == {Caller(CallerKind.SERVICE, service="audio")}
+        assert set(asked.callers) == {Caller(CallerKind.SERVICE, "audio")}
         # Refused for our own token, it says nothing about the key.
-        wrong = Channels(TokenSigner("ee" * 32, "audio"))
+        wrong = Channels(TokenSigner(keys.create(tmp_path / "other"), "audio"))
         with pytest.raises(Unavailable):
             await TenantServiceAuthenticator(wrong, server.address).authenticate("tl_operator")
         await wrong.close()

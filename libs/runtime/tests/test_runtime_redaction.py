@@ -165,10 +165,12 @@ def test_what_is_one_does_not(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("key", ["e27utsyrzblcsrwthvbqmf", "2345672abcd23456723456", "2125550123"])
 def test_a_line_says_which_key_called(key: str) -> None:
-    caller = Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, key_id=key)
+    caller = Caller(CallerKind.API_KEY, tenant="acme", role=Role.ADMIN, subject=key)
     assert redact(dict(caller.facts())) == {"caller": "api_key", "api_key_id": key}
-    gateway = Caller(CallerKind.SERVICE, service="gateway")
+    gateway = Caller(CallerKind.SERVICE, "gateway")
     assert redact(dict(gateway.facts())) == {"caller": "service:gateway"}
+    user = Caller(CallerKind.USER, "u7-2b", "acme", Role.ADMIN)
+    assert redact(dict(user.facts())) == {"caller": "user:u7-2b"}
 
 
 @pytest.mark.parametrize("tenant", ["2024-00123", "202-555-0143", "2125550143", "00123-2024-99"])
@@ -202,7 +204,7 @@ SECRETS = st.text(
 SECRET_KEYS = st.sampled_from(
     [
         "secret",
-        "suite_key",
+        "signing_key",
         "api_key",
         "apiKey",
         "token",
@@ -218,7 +220,7 @@ SECRET_KEYS = st.sampled_from(
         "set-cookie",
         "private_key",
         "client_secret",
-        "SUITE_KEY",
+        "SIGNING_KEY",
         "key",
         "bearer",
         "proxy-authorization",
@@ -259,7 +261,7 @@ def test_what_is_named_like_a_secret_is_not_shown_at_any_depth(key: str, secret:
             "X-Signature: {}",
             "eyJhbGciOiJIUzI1NiJ9.{}",
             "eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
-            "suite_key={}",
+            "signing_key={}",
             "access_token: {}",
         ]
     ),

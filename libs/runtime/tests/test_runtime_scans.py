@@ -19,7 +19,7 @@ RULES = {f"/{SERVICE}/One": access.Rule(Role.VIEWER, resource="name", scans=True
 
 
 def key(tenant: str, key_id: str = "k") -> Caller:
-    return Caller(CallerKind.API_KEY, tenant=tenant, role=Role.VIEWER, key_id=key_id)
+    return Caller(CallerKind.API_KEY, tenant=tenant, role=Role.VIEWER, subject=key_id)
 
 
 async def until(condition: Any) -> None:

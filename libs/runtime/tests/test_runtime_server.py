@@ -21,13 +21,12 @@ from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_runtime.rpc.health import Health
 from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.testing import KEY_FOLDER
 
 C = grpc.StatusCode
 SERVICE = "trunkline.test.v1.EchoService"
-OTHER = "trunkline.test.v1.OtherService"
 NAME = "tenants/acme/calls/abc"
 KINDS = ["One", "Many", "Written", "Gather", "Chat"]
-KEY = "0a" * 32
 
 
 def request(name: str = NAME) -> Any:
@@ -221,7 +220,9 @@ async def check(channel: grpc.aio.Channel, service: str = "") -> Any:
 
 async def test_health_starts_not_serving_and_follows_what_it_depends_on() -> None:
     server = Server(
-        CommonConfig(suite_key=KEY, drain_seconds=0.2), service="tenant", signer=TokenSigner(KEY, "tenant")
+        CommonConfig(keys=KEY_FOLDER, drain_seconds=0.2),
+        service="tenant",
+        signer=TokenSigner(KEY_FOLDER, "tenant"),
     )
     there = False
     asked = asyncio.Event()
@@ -326,8 +327,8 @@ async def test_reflection_lists_the_services_to_anybody(suite: Any) -> None:
 
 async def test_a_port_in_use_is_said_with_the_address_and_the_setting(suite: Any) -> None:
     """Also by another server of ours: SO_REUSEPORT would let both bind and share the calls in silence."""
-    config = CommonConfig(suite_key=KEY, grpc_address=suite.server.address)
-    second = Server(config, service="audio", signer=TokenSigner(KEY, "audio"))
+    config = CommonConfig(keys=KEY_FOLDER, grpc_address=suite.server.address)
+    second = Server(config, service="audio", signer=TokenSigner(KEY_FOLDER, "audio"))
     with pytest.raises(ConfigError) as error:
         await second.start()
     assert suite.server.address in str(error.value)
@@ -337,7 +338,9 @@ async def test_a_port_in_use_is_said_with_the_address_and_the_setting(suite: Any
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", ":50051", "127.0.0.1:x", "127.0.0.1:70000"])
 async def test_an_address_that_is_none_is_said_so(address: str) -> None:
     server = Server(
-        CommonConfig(suite_key=KEY, grpc_address=address), service="ai", signer=TokenSigner(KEY, "ai")
+        CommonConfig(keys=KEY_FOLDER, grpc_address=address),
+        service="ai",
+        signer=TokenSigner(KEY_FOLDER, "ai"),
     )
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_GRPC_ADDRESS must be host:port"):
         await server.start()
@@ -358,9 +361,9 @@ async def test_metrics_are_served_over_http_and_their_port_in_use_is_said(start_
     )
     assert f'trunkline_rpc_server_calls_total{{code="OK",method="/{SERVICE}/One"}}' in text
     assert f'trunkline_rpc_server_seconds_bucket{{le="0.001",method="/{SERVICE}/One"}}' in text
-    config = CommonConfig(suite_key=KEY, metrics_address=address)
+    config = CommonConfig(keys=KEY_FOLDER, metrics_address=address)
     with pytest.raises(ConfigError, match=rf"{address}.*TRUNKLINE_AI_METRICS_ADDRESS"):
-        await Server(config, service="ai", signer=TokenSigner(KEY, "ai")).start()
+        await Server(config, service="ai", signer=TokenSigner(KEY_FOLDER, "ai")).start()
     await suite.server.stop(0)
     with pytest.raises(OSError):  # noqa: PT011 -- refused, reset or closed, by platform
         await asyncio.to_thread(urllib.request.urlopen, f"http://{address}/metrics", timeout=5)
@@ -368,9 +371,9 @@ async def test_metrics_are_served_over_http_and_their_port_in_use_is_said(start_
 
 async def test_a_start_that_fails_leaves_nothing_open(suite: Any) -> None:
     address = f"127.0.0.1:{free_port()}"
-    config = CommonConfig(suite_key=KEY, grpc_address=suite.server.address, metrics_address=address)
+    config = CommonConfig(keys=KEY_FOLDER, grpc_address=suite.server.address, metrics_address=address)
     with pytest.raises(ConfigError):
-        await Server(config, service="ai", signer=TokenSigner(KEY, "ai")).start()
+        await Server(config, service="ai", signer=TokenSigner(KEY_FOLDER, "ai")).start()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", int(address.rpartition(":")[2])))

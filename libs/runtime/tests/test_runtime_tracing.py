@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.errors import Aborted
-from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe import exporting, tracing
 from trunkline_runtime.observe.otel import OtelExporter
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -133,20 +133,20 @@ def test_an_exception_passes_through_a_span_and_marks_it_by_its_type_only(spans:
     assert "secret" not in span.to_json()
 
 
-def exporting() -> bool:
+def is_exporting() -> bool:
     with tracing.span("work") as span:
         return span is not None
 
 
 @pytest.mark.parametrize("endpoint", [None, ""])
 def test_configuring_without_an_endpoint_exports_nothing(endpoint: str | None) -> None:
-    end = tracing.configure("tenant", endpoint)
-    assert not exporting()
+    end = exporting.configure("tenant", endpoint)
+    assert not is_exporting()
     end()
 
 
 def test_configuring_with_an_endpoint_exports_until_it_is_ended() -> None:
-    end = tracing.configure("tenant", "http://127.0.0.1:1")
-    assert exporting()
+    end = exporting.configure("tenant", "http://127.0.0.1:1")
+    assert is_exporting()
     end()
-    assert not exporting()
+    assert not is_exporting()

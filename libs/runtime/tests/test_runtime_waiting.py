@@ -19,8 +19,7 @@ from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.signals import StoppedWaiting
 from trunkline_runtime.rpc.waiting import opened
-
-KEY = "0a" * 32
+from trunkline_runtime.testing import KEY_FOLDER
 
 
 class NotYet(Exception):
@@ -71,13 +70,13 @@ def config() -> CommonConfig:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return CommonConfig(suite_key=KEY, grpc_address=f"127.0.0.1:{port}", metrics_address="")
+    return CommonConfig(keys=KEY_FOLDER, grpc_address=f"127.0.0.1:{port}", metrics_address="")
 
 
 def begin(config: CommonConfig, opening: Any, held: Any = None, **changes: Any) -> asyncio.Task[str]:
     return asyncio.create_task(
         opened(
-            opening, (NotYet,), config, service="tenant", signer=TokenSigner(KEY, "tenant"), meanwhile=held,
+            opening, (NotYet,), config, service="tenant", signer=TokenSigner(KEY_FOLDER, "tenant"), meanwhile=held,
             **{"retry_seconds": 0.01, **changes},
         )
     )  # fmt: skip

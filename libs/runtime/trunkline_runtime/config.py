@@ -103,10 +103,10 @@ class CommonConfig:
         by_service={name: f"sqlite:///var/{name}.db" for name in ("gateway", "tenant", "audio", "ai")},
         form=forms.STORE,
     )
-    suite_key: str = setting(
-        doc="the key that signs tokens between services: 32 bytes or more, as hex or base64url",
-        secret=True,
-        form=forms.KEY,
+    keys: Path = setting(
+        Path("var/keys"),
+        "the folder with the service's private key and trusted.json, the public keys of all services",
+        form=forms.KEYS,
     )
     log_format: str = setting("json", "the format of logs", choices=("json", "console"))
     log_level: str = setting(

@@ -1,4 +1,4 @@
-"""What the text of a setting may look like: addresses, URLs, networks, keys, and places on disk.
+"""What the text of a setting may look like: addresses, URLs, networks, and places on disk.
 
 A form checks the text alone (`check`), the disk where one is named (`look`, at every start, nothing is written), and
 the network (`reach`, for `--check` only: a service that is not there yet is waited for).
@@ -6,8 +6,6 @@ the network (`reach`, for `--check` only: a service that is not there yet is wai
 
 from __future__ import annotations
 
-import base64
-import binascii
 import errno
 import importlib
 import ipaddress
@@ -27,7 +25,8 @@ _SQLITE_BEGINS = b"SQLite format 3\0"
 _DATABASE = re.compile(r"projects/[^/?#]++/instances/[^/?#]++/databases/[^/?#]++(?=[?#]|$)")
 _STORES = ("gateway.db", "tenant.db", "audio.db", "ai.db")
 _TYPO = 2
-_LEAST_KEY_BYTES = 32
+TRUSTED_KEYS = "trusted.json"
+"""The public keys of all services, in the folder of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +50,6 @@ def split(address: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65535:
         raise ValueError("must be host:port with a port from 0 to 65535")
     return host.strip("[]"), int(port)
-
-
-def key_bytes(text: str) -> bytes:
-    """Return the bytes of a suite key written as hex or base64url. Raises ValueError under 32 bytes."""
-    text = text.strip()
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("must be hex or base64url text") from None
-    if len(raw) < _LEAST_KEY_BYTES:
-        raise ValueError(f"must have {_LEAST_KEY_BYTES} bytes or more, not {len(raw)}")
-    return raw
 
 
 def _target(address: str) -> tuple[str, int]:
@@ -187,6 +171,13 @@ def _file(path: Path | None, default: bool) -> None:
     _folder(path.absolute().parent, default)
 
 
+def _has_keys(path: Path, _default: bool) -> None:
+    if not (path / TRUSTED_KEYS).is_file():
+        raise ValueError(
+            f"must be a folder with {TRUSTED_KEYS}: python -m trunkline_runtime.identity.keys FOLDER makes it"
+        )
+
+
 def _place(path: Path | None, default: bool) -> None:
     if path is not None:
         _folder(path.absolute().parent if path.is_file() else path, default)
@@ -237,7 +228,7 @@ WEB = Form("http(s)://host", _web)
 MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
 ORIGINS = Form("http(s)://host, comma-separated", _origins)
 NETWORKS = Form("networks in CIDR form, comma-separated", _networks)
-KEY = Form(f"hex or base64url of {_LEAST_KEY_BYTES} bytes or more", key_bytes)
+KEYS = Form(f"a folder with {TRUSTED_KEYS}", lambda _path: None, _has_keys)
 STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
 FOLDER = Form("a folder that can be written", lambda _path: None, _folder)
 FILE = Form("a file in a folder that can be written", lambda _path: None, _file)

@@ -7,8 +7,7 @@ from trunkline_ai.engines.loader import NAMED, load_engine
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_runtime.config import ConfigError
-
-KEY = "5f" * 32
+from trunkline_runtime.testing import KEY_FOLDER
 
 
 @pytest.mark.parametrize("engine", sorted(ENROLLED))
@@ -40,7 +39,7 @@ def test_exclusions_name_what_is_there():
 
 
 def loaded(engine):
-    return load_engine(AiConfig(suite_key=KEY, engine=engine))
+    return load_engine(AiConfig(keys=KEY_FOLDER, engine=engine))
 
 
 def test_an_engine_is_found_by_name_or_by_module_and_factory():

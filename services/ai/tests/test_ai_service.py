@@ -13,8 +13,8 @@ from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.testing import KEY_FOLDER
 
-KEY = "5f" * 32
 CALL = "tenants/acme/calls/call-1"
 SEGMENTS = [
     (transcript_pb2.SPEAKER_AGENT, "thank you for calling ace plumbing"),
@@ -64,7 +64,7 @@ def config(tmp_path):
         grpc_address="127.0.0.1:0",
         metrics_address="",
         store_url=f"sqlite:///{tmp_path}/ai.db",
-        suite_key=KEY,
+        keys=KEY_FOLDER,
         drain_seconds=0.1,
         drain_notice_seconds=0.0,
     )
@@ -89,7 +89,7 @@ async def stub(server):
 
 
 def signed(service="gateway", tenant=None):
-    return (("authorization", f"Bearer {TokenSigner(KEY, service).service_token(tenant)}"),)
+    return (("authorization", f"Bearer {TokenSigner(KEY_FOLDER, service).service_token(tenant)}"),)
 
 
 async def test_a_call_is_analysed_and_shown_by_name(stub):
@@ -297,7 +297,7 @@ async def test_the_service_serves_without_its_engine_and_tells_why_it_is_not_rea
 
 
 async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):
-    wrong = AiConfig(suite_key=KEY, store_url=config.store_url, engine="nowhere:nothing")
+    wrong = AiConfig(keys=KEY_FOLDER, store_url=config.store_url, engine="nowhere:nothing")
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_ENGINE"):
         async with build(wrong):
             pass

@@ -58,7 +58,7 @@ async def build(
     """
     language = engine or load_engine(config)
     fallback = None if config.engine == LOCAL and engine is None else local_engine()
-    signer = TokenSigner(config.suite_key, "ai")
+    signer = TokenSigner(config.keys, "ai")
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(

@@ -20,9 +20,9 @@ from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.testing import KEY_FOLDER
 
 SECOND = 16_000
-KEY = "5a" * 32
 
 
 class FakePool:
@@ -620,7 +620,7 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engine(AudioConfig(suite_key=KEY, whisper=WhisperSettings(model=model)))
+    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
@@ -636,7 +636,7 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
     monkeypatch.setattr("trunkline_audio.engines.whisper.settings.verify", lambda _model, folder: folder)
     with socket.create_server(("127.0.0.1", 0)) as there:
         env = {
-            "TRUNKLINE_AUDIO_SUITE_KEY": KEY,
+            "TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER),
             "TRUNKLINE_AUDIO_TENANT_ADDRESS": f"127.0.0.1:{there.getsockname()[1]}",
             "TRUNKLINE_AUDIO_STORE_URL": f"sqlite:///{tmp_path}/audio.db",
         }
@@ -651,7 +651,7 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
 
 
 def test_the_settings_name_whisper():
-    assert isinstance(loader.load_engine(AudioConfig(suite_key=KEY)), WhisperEngine)
+    assert isinstance(loader.load_engine(AudioConfig(keys=KEY_FOLDER)), WhisperEngine)
 
 
 @pytest.mark.parametrize("setting", ["", "local", "pocketsphinx", "json:nothing", "no_such_module:create"])
@@ -659,4 +659,4 @@ def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(
         ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are whisper or module:factory"
     ):
-        loader.load_engine(AudioConfig(suite_key=KEY, engine=setting))
+        loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))

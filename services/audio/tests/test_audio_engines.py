@@ -12,9 +12,9 @@ from trunkline_audio.engines.loader import NAMED, load_engine
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.testing import KEY_FOLDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-KEY = "5a" * 32
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=sorted(ENROLLED))
@@ -56,7 +56,7 @@ async def test_exclusions_name_what_is_there():
 
 
 async def test_an_engine_of_ones_own_is_found_by_module_and_factory():
-    config = AudioConfig(suite_key=KEY, engine="tests.standins.submitting_audio:create")
+    config = AudioConfig(keys=KEY_FOLDER, engine="tests.standins.submitting_audio:create")
     assert load_engine(config).name == "submitting/standin"
 
 
@@ -65,4 +65,4 @@ async def test_an_engine_that_promises_what_it_has_not_is_refused(monkeypatch, a
     promised = SpeechCapabilities(**{able: True})
     monkeypatch.setattr("tests.standins.instant_audio.InstantEngine.capabilities", promised)
     with pytest.raises(ConfigError, match=f"says that it {able} and has no {missing}"):
-        load_engine(AudioConfig(suite_key=KEY, engine="tests.standins.instant_audio:create"))
+        load_engine(AudioConfig(keys=KEY_FOLDER, engine="tests.standins.instant_audio:create"))

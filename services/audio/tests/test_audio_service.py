@@ -31,10 +31,10 @@ from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import migrations
 from trunkline_store.database import Database
 
-KEY = "5a" * 32
 PARENT = "tenants/acme"
 
 
@@ -115,7 +115,7 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
             "store_url": f"sqlite:///{tmp_path}/audio.db",
-            "suite_key": KEY,
+            "keys": KEY_FOLDER,
             "blobs_folder": tmp_path / "blobs",
             "scratch_folder": tmp_path / "scratch",
             "decoders": 1,
@@ -130,7 +130,7 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
         app.build(config, pace=pace, engine=engine, forget=forget) as parts,
         parts.running() as server,
     ):
-        channels = Channels(TokenSigner(KEY, "gateway"))
+        channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
         try:
             there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
             yield Suite(server, channels, engine, there, config)
@@ -672,7 +672,7 @@ async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     ],
 )
 async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):
-    config = AudioConfig(suite_key=KEY, store_url=f"sqlite:///{tmp_path}/audio.db", **settings)
+    config = AudioConfig(keys=KEY_FOLDER, store_url=f"sqlite:///{tmp_path}/audio.db", **settings)
     with pytest.raises(ConfigError, match=told):
         await app.serve(config)
 

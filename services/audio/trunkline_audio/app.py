@@ -92,7 +92,7 @@ async def build(
     )
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
     blobs = LocalBlobs(config.blobs_folder)
-    signer = TokenSigner(config.suite_key, "audio")
+    signer = TokenSigner(config.keys, "audio")
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(

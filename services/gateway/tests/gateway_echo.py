@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from google.protobuf.message_factory import GetMessageClass
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.transcoder import Transcoder
+from trunkline_gateway.edge.front import HttpServer
+from trunkline_gateway.edge.limits import EdgeLimits
 from trunkline_runtime.errors import TrunklineError, to_status
 from trunkline_runtime.identity.callers import OPERATOR
 from trunkline_runtime.wire import to_trailers
@@ -61,6 +64,16 @@ def echo_service() -> ServiceDescriptor:
     return pool_of(echo_descriptors()).FindServiceByName(f"{PACKAGE}.EchoService")
 
 
+def stream_service() -> ServiceDescriptor:
+    return echo_service().file.pool.FindServiceByName(f"{PACKAGE}.StreamService")
+
+
+def http_body(data: bytes, content_type: str = "") -> Any:
+    """A google.api.HttpBody of the echo package's pool."""
+    body = echo_service().file.pool.FindMessageTypeByName("google.api.HttpBody")
+    return GetMessageClass(body)(data=data, content_type=content_type)
+
+
 def message(message_name: str, /, **fields: Any) -> Any:
     """A message of the echo package."""
     file = echo_service().file
@@ -69,7 +82,10 @@ def message(message_name: str, /, **fields: Any) -> Any:
 
 @dataclass
 class Backend:
-    """`asked` is what came: method, request, metadata. `answers` by method: a message, an error, a function."""
+    """`asked` is what came: method, request, metadata.
+
+    `answers` by method: a message, an error, a function; of a stream a list of messages and errors, or a generator.
+    """
 
     address: str
     asked: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
@@ -101,13 +117,32 @@ def _handler(backend: Backend, service: ServiceDescriptor, method: Any) -> grpc.
     name = f"/{service.full_name}/{method.name}"
     response = GetMessageClass(method.output_type)
 
-    async def behave(request: Any, context: Any) -> Any:
-        backend.asked.append((name, request, dict(context.invocation_metadata())))
-        answer = backend.answers.get(name, response())
+    async def said(answer: Any, context: Any) -> Any:
         if isinstance(answer, TrunklineError):
             await context.abort(answer.code, answer.message, to_trailers(to_status(answer, request_id="r")))
+        return answer
+
+    async def behave(request: Any, context: Any) -> Any:
+        backend.asked.append((name, request, dict(context.invocation_metadata())))
+        answer = await said(backend.answers.get(name, response()), context)
         return await answer(request, context) if callable(answer) else answer
 
+    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        backend.asked.append((name, request, dict(context.invocation_metadata())))
+        answers = backend.answers.get(name, [])
+        if callable(answers):
+            async for answer in answers(request, context):
+                yield answer
+            return
+        for answer in answers:
+            yield await said(answer, context)
+
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            stream,
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=response.SerializeToString,
+        )
     return grpc.unary_unary_rpc_method_handler(
         behave,
         request_deserializer=GetMessageClass(method.input_type).FromString,
@@ -118,6 +153,26 @@ def _handler(backend: Backend, service: ServiceDescriptor, method: Any) -> grpc.
 async def anybody(_header: bytes | None) -> Shown:
     """Let everybody in."""
     return Shown(OPERATOR, "Bearer tl_operator")
+
+
+@asynccontextmanager
+async def listening(app: Any, limits: EdgeLimits | None = None) -> AsyncIterator[HttpServer]:
+    """Serve an application on a free port, as the gateway does."""
+    server = HttpServer(app, "127.0.0.1:0", 1.0, limits)
+    task = asyncio.create_task(server.run_until_stopped())
+    await until(lambda: server.started)
+    try:
+        yield server
+    finally:
+        await server.stop(0, 0.5)
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

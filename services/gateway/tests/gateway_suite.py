@@ -31,9 +31,9 @@ from trunkline.tenant.v1 import (
 from trunkline_gateway.pipeline.app import build
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_runtime.wire import to_status, to_trailers
 
-KEY = "00" * 32
 PATIENCE = 10.0
 
 
@@ -299,7 +299,7 @@ class Suite:
 
     def config(self, **settings: Any) -> WorkerConfig:
         defaults: dict[str, Any] = {
-            "suite_key": KEY,
+            "keys": KEY_FOLDER,
             "metrics_address": "",
             "gateway_address": self.address,
             "tenant_address": self.address,

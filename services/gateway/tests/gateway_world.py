@@ -19,6 +19,7 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_runtime.process.pace import Pace
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database, FakeClock
 
 from tests.integration.migrated_file import migrated_file
@@ -37,7 +38,7 @@ def make_config(folder, **settings):
     """Settings under which everything is kept and one tenant may have all the slots."""
     return GatewayConfig(
         **{
-            "suite_key": "0" * 64, "grpc_address": "127.0.0.1:0", "metrics_address": "", "public_url": BASE,
+            "keys": KEY_FOLDER, "grpc_address": "127.0.0.1:0", "metrics_address": "", "public_url": BASE,
             "source_cache": Path(folder) / "gateway.sources", "spool_path": Path(folder) / "gateway.spool",
             "list_staleness_seconds": 0.0, "keep_rejections": 50, "events_days": 0, "contended_share": 1.0,
             "max_unverified_bytes": 1 << 30, **settings,

@@ -31,12 +31,12 @@ from trunkline_runtime.identity.callers import Caller, CallerKind, Role, current
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels, acting_for
 from trunkline_runtime.rpc.server import Server
+from trunkline_runtime.testing import KEY_FOLDER
 
-SUITE_KEY = "cd" * 32
 CALL = "tenants/acme/calls/call-1"
 TOKENS = {
-    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, key_id="k2"),
+    "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+    "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k2"),
     "tl_operator": Caller(CallerKind.OPERATOR),
 }
 
@@ -156,17 +156,17 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     )
     things.held = dict.fromkeys([CALL, *things.call.values()], True)
     config = CommonConfig(
-        suite_key=SUITE_KEY, grpc_address="127.0.0.1:0", drain_notice_seconds=0.0, drain_seconds=0.5
+        keys=KEY_FOLDER, grpc_address="127.0.0.1:0", drain_notice_seconds=0.0, drain_seconds=0.5
     )
     async with AsyncExitStack() as stack:
         others = Server(
-            config, service="tenant", signer=TokenSigner(SUITE_KEY, "tenant"), authenticator=Keys()
+            config, service="tenant", signer=TokenSigner(KEY_FOLDER, "tenant"), authenticator=Keys()
         )
         for servicer in servicers(things):
             others.add(*servicer)
         await others.start()
         stack.push_async_callback(others.stop, 0)
-        signer = TokenSigner(SUITE_KEY, "gateway")
+        signer = TokenSigner(KEY_FOLDER, "gateway")
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
         nowhere = stack.enter_context(socket.socket())
@@ -207,7 +207,7 @@ async def test_the_services_are_asked_as_the_gateway_confined_to_the_tenant(worl
         assert (await world.get(token)).status_code == 200
         assert {kind for kind, _ in world.things.callers} == {"call", "recording", "transcript", "analysis"}
         for _, caller in world.things.callers:
-            assert caller == Caller(CallerKind.SERVICE, service="gateway", tenant="acme")
+            assert caller == Caller(CallerKind.SERVICE, "gateway", tenant="acme")
 
 
 async def test_the_parts_are_asked_for_at_once(world: World) -> None:

@@ -15,8 +15,8 @@ from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.hooks.sources import region_of
 from trunkline_gateway.pipeline.lookups import Lookups
+from trunkline_gateway.pipeline.recordings import channel_speakers
 from trunkline_gateway.pipeline.sources import REFUSED, Refusals
-from trunkline_gateway.pipeline.speakers import channel_speakers
 from trunkline_gateway.providers.base import Lookup, Source
 from trunkline_runtime.errors import FailedPrecondition, Unavailable
 

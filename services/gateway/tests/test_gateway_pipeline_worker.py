@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from gateway_deliveries import NOW
-from gateway_suite import KEY, PATIENCE, Suite, job
+from gateway_suite import PATIENCE, Suite, job
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
 from trunkline_gateway.pipeline.breakers import STATE
@@ -29,6 +29,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from trunkline_runtime.testing import KEY_FOLDER
 
 CALL = {
     "resource_id": "CAL1",
@@ -662,7 +663,7 @@ class TestStopping:
         environment = {
             "PYTHONPATH": os.pathsep.join(sys.path),
             "PYTHONUNBUFFERED": "1",
-            "TRUNKLINE_WORKER_SUITE_KEY": KEY,
+            "TRUNKLINE_WORKER_KEYS": str(KEY_FOLDER),
             "TRUNKLINE_WORKER_METRICS_ADDRESS": "",
             "TRUNKLINE_WORKER_GATEWAY_ADDRESS": "127.0.0.1:1",
         }

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from trunkline_gateway.api.readiness import Readiness
 from trunkline_gateway.config import GatewayConfig
+from trunkline_runtime.testing import KEY_FOLDER
 
 
 def made(lines=(), can_take=True):
@@ -49,7 +50,7 @@ def test_on_its_way_out_it_is_not_ready():
     ("sqlite:////data/gateway.db", Path("/other/spool"), "/other/spool"),
 ])  # fmt: skip
 def test_the_spool_is_where_it_was_said_or_beside_the_store(store, given, expected):
-    config = GatewayConfig(suite_key="00" * 32, store_url=store, spool_path=given)
+    config = GatewayConfig(keys=KEY_FOLDER, store_url=store, spool_path=given)
     assert config.spool_folder() == Path(expected)
 
 

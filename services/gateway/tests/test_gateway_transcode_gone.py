@@ -36,24 +36,14 @@ class Slow:
         return echo.message("Thing", name="things/a")
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 async def slow() -> AsyncIterator[tuple[Slow, HttpServer]]:
     services = [echo.echo_service()]
     async with echo.serving(services) as backend, grpc.aio.insecure_channel(backend.address) as channel:
         slow = backend.answers[echo.ECHO + "GetThing"] = Slow()
         app = Transcoder(router_of(bindings_of(services)), lambda _: channel, echo.anybody, rules={})
-        server = HttpServer(app, "127.0.0.1:0", 1.0)
-        task = asyncio.create_task(server.run_until_stopped())
-        await until(lambda: server.started)
-        yield slow, server
-        await server.stop(0, 0.5)
-        await task
+        async with echo.listening(app) as server:
+            yield slow, server
 
 
 async def test_the_call_of_a_client_that_hung_up_is_cancelled(slow: tuple[Slow, HttpServer]) -> None:
@@ -61,10 +51,10 @@ async def test_the_call_of_a_client_that_hung_up_is_cancelled(slow: tuple[Slow, 
     open_ones = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(21)]
     for _, writer in open_ones:
         writer.write(GET)
-    await until(lambda: method.begun == 21)
+    await echo.until(lambda: method.begun == 21)
     for _, writer in open_ones[1:]:
         writer.close()
-    await until(lambda: method.cancelled == 20)
+    await echo.until(lambda: method.cancelled == 20)
     method.gate.set()
     reader, writer = open_ones[0]
     for _ in range(2):  # and the connection goes on
@@ -85,7 +75,7 @@ async def test_a_flood_of_refusals_is_a_few_lines_and_their_count() -> None:
         async with echo.transcoding([echo.echo_service()], nobody) as (client, _):
             for _ in range(200):
                 assert (await client.get("/v1/things/a")).status_code == 401
-            await until(lambda: sum(line.get("count", 1) for line in lines) >= 200)
+            await echo.until(lambda: sum(line.get("count", 1) for line in lines) >= 200)
     refused = [line for line in lines if line["event"] == "api_refused"]
     assert sum(line.get("count", 1) for line in refused) == 200
     assert len(refused) < 20

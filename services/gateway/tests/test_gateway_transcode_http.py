@@ -24,10 +24,11 @@ from trunkline_runtime.identity import access
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.testing import KEY_FOLDER
 
 JSON = {"content-type": "application/json"}
 World = tuple[httpx.AsyncClient, echo.Backend]
-SIGNER = TokenSigner("ab" * 32, "gateway")
+SIGNER = TokenSigner(KEY_FOLDER, "gateway")
 
 
 class Keys:
@@ -43,9 +44,10 @@ class Keys:
         if token == "tl_bug":
             raise RuntimeError("password in /srv")
         known = {
-            "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, key_id="k1"),
-            "tl_member": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, key_id="k2"),
-            "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.VIEWER, key_id="k3"),
+            "tl_viewer": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
+            "tl_member": Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k2"),
+            "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.VIEWER, subject="k3"),
+            "tl_user": Caller(CallerKind.USER, tenant="acme", role=Role.VIEWER, subject="u1"),
             "tl_operator": OPERATOR,
         }
         if token not in known:
@@ -119,7 +121,7 @@ async def test_that_nobody_can_tell_who_asks_is_503(guarded: World) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-async def test_an_api_key_becomes_a_tenant_token_and_an_operators_is_handed_on(guarded: World) -> None:
+async def test_a_tenants_caller_becomes_a_tenant_token_and_an_operators_is_handed_on(guarded: World) -> None:
     client, backend = guarded
     body = {"displayName": "x"}
     for token in ("tl_viewer", "tl_operator"):
@@ -130,10 +132,10 @@ async def test_an_api_key_becomes_a_tenant_token_and_an_operators_is_handed_on(g
         assert violation(answer)[0] == "thing.name"
     await client.get("/v1/things", headers={"authorization": "Bearer tl_operator"})
     assert backend.asked[-1][2]["authorization"] == "Bearer tl_operator"
-    shown = await Credentials(Keys(), SIGNER)(b"Bearer tl_viewer")
-    caller = SIGNER.verify(shown.authorization.removeprefix("Bearer "))
-    assert (caller.kind, caller.tenant, caller.role) == (CallerKind.API_KEY, "acme", Role.VIEWER)
-    assert caller.key_id == "k1"
+    for token, kind, subject in (("tl_viewer", CallerKind.API_KEY, "k1"), ("tl_user", CallerKind.USER, "u1")):
+        shown = await Credentials(Keys(), SIGNER)(f"Bearer {token}".encode())
+        caller = SIGNER.verify(shown.authorization.removeprefix("Bearer "))
+        assert caller == shown.caller == Caller(kind, subject, "acme", Role.VIEWER)
 
 
 async def test_who_may_not_is_told_before_the_body_is_read(guarded: World) -> None:
@@ -477,6 +479,9 @@ async def test_a_response_body_is_that_field_alone(world: World) -> None:
     client, backend = world
     backend.answers[f"/{echo.PACKAGE}.MoreService/GetTags"] = echo.message("Thing", tags=["a", "b"])
     assert (await client.get("/v1/things/a/tags")).json() == ["a", "b"]
+    things = [echo.message("Thing", tags=["a"]), echo.message("Thing")]
+    backend.answers[f"/{echo.PACKAGE}.MoreService/WatchTags"] = things
+    assert (await client.get("/v1/things/a/tags:watch")).text == '["a"]\n[]\n'
 
 
 async def test_a_large_answer_is_written_in_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +554,8 @@ async def _run(app: Transcoder, messages: list[dict[str, Any]]) -> list[Any]:
 @pytest.mark.parametrize(
     ("rpc", "said"),
     [
-        ('rpc R(M) returns (stream M) {option (google.api.http) = {get: "/v1/x"};}', "streaming"),
+        ('rpc R(stream M) returns (M) {option (google.api.http) = {get: "/v1/x"};}', "a stream of requests"),
+        ('rpc R(M) returns (stream E) {option (google.api.http) = {get: "/v1/x"};}', "has error"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{nope}"};}', "no field nope"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{many}"};}', "not a single scalar"),
         ('rpc R(M) returns (M) {option (google.api.http) = {get: "/v1/{m}"};}', "not a single scalar"),
@@ -569,7 +575,11 @@ async def _run(app: Transcoder, messages: list[dict[str, Any]]) -> list[Any]:
 )
 def test_a_rule_that_cannot_be_served_is_an_error_at_the_start(rpc: str, said: str, tmp_path: Path) -> None:
     text = 'syntax = "proto3"; package bad.v1; import "google/api/annotations.proto";'
-    text += "message M {string name = 1; repeated string many = 2; M m = 3;} service BadService {" + rpc + "}"
+    text += (
+        "message M {string name = 1; repeated string many = 2; M m = 3;} message E {M error = 1;} service BadService {"
+        + rpc
+        + "}"
+    )
     (tmp_path / "bad.proto").write_text(text)
     pool = echo.pool_of(echo.compiled(tmp_path / "bad.proto"))
     with pytest.raises((RuleError, RouteConflict), match=said) as raised:

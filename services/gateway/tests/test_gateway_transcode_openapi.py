@@ -11,13 +11,14 @@ import httpx
 import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import source_service_pb2
+from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.app import PACKAGES, build_transcoder
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
-from trunkline_gateway.api.transcode.openapi import document
 from trunkline_gateway.api.transcode.router import Match
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.testing import KEY_FOLDER
 
 BINDINGS = bindings_of(services_of(PACKAGES))
 
@@ -136,7 +137,7 @@ async def test_it_is_served_to_anybody_and_by_get_only() -> None:
         async def authenticate(self, token: str) -> Any:
             raise AssertionError(f"nobody asks who holds {token}")
 
-    signer = TokenSigner("ab" * 32, "gateway")
+    signer = TokenSigner(KEY_FOLDER, "gateway")
     channels = Channels(signer)
     app = build_transcoder(channels, signer, Nobody(), Nobody(), own_address=lambda: "127.0.0.1:1")
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]

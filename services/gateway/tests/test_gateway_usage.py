@@ -13,6 +13,7 @@ from trunkline_gateway.intake.kept import Kept
 from trunkline_runtime.errors import Unavailable
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.testing import KEY_FOLDER
 
 NAME = "tenants/acme/usage"
 QUOTAS = tenant_pb2.Quotas(
@@ -22,7 +23,7 @@ QUOTAS = tenant_pb2.Quotas(
 
 async def test_usage_shows_what_is_kept_beside_what_may_be(tmp_path):
     async with opened(tmp_path) as world:
-        channels, kept = Channels(TokenSigner("ab" * 32, "gateway")), Kept(world.db)
+        channels, kept = Channels(TokenSigner(KEY_FOLDER, "gateway")), Kept(world.db)
         usage = UsageService(
             world.db, kept, world.sources, channels, tenant_address="127.0.0.1:1", audio_address="127.0.0.1:1"
         )

@@ -13,6 +13,7 @@ from trunkline_gateway.pipeline import app as worker
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.process.pace import Pace
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database, FakeClock
 
 
@@ -81,10 +82,10 @@ async def test_a_store_that_was_given_stays_open(tmp_path):
 async def test_a_worker_is_wired_without_anybody_to_work_for():
     stop = asyncio.Event()
     stop.set()
-    config = WorkerConfig(suite_key="0" * 64, gateway_address="127.0.0.1:1", drain_seconds=0.0)
+    config = WorkerConfig(keys=KEY_FOLDER, gateway_address="127.0.0.1:1", drain_seconds=0.0)
     async with worker.build(config, name="w-1") as parts:
         assert parts.worker.name == "w-1"
         await asyncio.wait_for(parts.worker.run(stop), 10)
     with pytest.raises(ConfigError):
-        async with worker.build(WorkerConfig(suite_key="short")):
+        async with worker.build(WorkerConfig(keys=KEY_FOLDER / "missing")):
             pass

@@ -106,12 +106,12 @@ async def build(
     Raises ConfigError, StoreError, StoppedWaiting.
     """
     async with AsyncExitStack() as stack:
-        signer = TokenSigner(config.suite_key, "gateway")
+        signer = TokenSigner(config.keys, "gateway")
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
         sources = SourceMap(
             feed or TenantFeed(channels, config.tenant_address),
-            SourceCache(config.source_cache, config.suite_key),
+            SourceCache(config.source_cache, signer.secret()),
             now=pace.clock,
             rest_seconds=pace.interval("sources.rest", 1.0),
         )

@@ -84,7 +84,7 @@ class GatewayConfig(StoreConfig):
         most=1_073_741_824,
     )
     ceiling_per_second: float = setting(
-        100.0,
+        50.0,
         "the most webhooks a second of one source; above that, 429 with Retry-After. Keep it well below "
         "the gateway's capacity, so that one source leaves room for the others",
         least=1,

@@ -76,6 +76,7 @@ async def _serve(gateway: GatewayParts) -> None:
             readiness.stopping = True
             await server.health.drain()
             gateway.jobs.stop()
+            api.stop()
             await http.stop(config.drain_notice_seconds, config.drain_seconds - _GRPC_DRAIN_SECONDS)
             await serving
             await server.stop(max(_GRPC_DRAIN_SECONDS, until - clock()))

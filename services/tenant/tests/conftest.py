@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import FakeClock
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig
@@ -65,8 +65,8 @@ class Suite:
     def __init__(self, app, channel, config, clock):
         self.app, self.channel, self.config, self.clock = app, channel, config, clock
         self.operator = As(channel, OPERATOR)
-        self.gateway = As(channel, TokenSigner(config.suite_key, "gateway").service_token())
-        self.audio = As(channel, TokenSigner(config.suite_key, "audio").service_token())
+        self.gateway = As(channel, TokenSigner(config.keys, "gateway").service_token())
+        self.audio = As(channel, TokenSigner(config.keys, "audio").service_token())
 
     def key(self, token):
         return As(self.channel, token)
@@ -126,7 +126,7 @@ def record_request(event, at, tenant="acme", aliases=(), rank=0, mask=(), **fiel
 def make_config(store_url, **changes):
     return TenantConfig(
         **{
-            "suite_key": secrets.token_hex(32),
+            "keys": KEY_FOLDER,
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
             "store_url": store_url,

@@ -10,6 +10,7 @@ from cryptography.fernet import Fernet
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline.tenant.v1 import source_service_pb2
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database
 from trunkline_store.declare import undeclared
 from trunkline_store.migrations import differences
@@ -24,7 +25,7 @@ from .conftest import make_config, running
 
 def environment(folder, **changes):
     return {
-        "TRUNKLINE_TENANT_SUITE_KEY": "0" * 64,
+        "TRUNKLINE_TENANT_KEYS": str(KEY_FOLDER),
         "TRUNKLINE_TENANT_STORE_URL": f"sqlite:///{folder}/tenant.db",
         "TRUNKLINE_TENANT_SECRET_KEYS_FILE": f"{folder}/secrets.key",
         "TRUNKLINE_TENANT_OPERATOR_TOKEN_FILE": f"{folder}/operator.token",
@@ -87,17 +88,16 @@ async def test_a_new_newest_key_seals_everything_again_and_the_old_one_may_go(st
     async with running(config) as suite:
         await suite.tenant()
         source = await suite.source(fetch_credential="k", provider_account="A")
-    changed = {"suite_key": config.suite_key}
-    async with running(make_config(store_url, secret_keys=(new, old), **changed)) as suite:
+    async with running(make_config(store_url, secret_keys=(new, old))) as suite:
         assert await resolved(suite) == (["s3cret"], "k")
-    async with running(make_config(store_url, secret_keys=(new,), **changed)) as suite:
+    async with running(make_config(store_url, secret_keys=(new,))) as suite:
         assert await resolved(suite) == (["s3cret"], "k")
         assert await secret_rows.reseal(suite.app.db, SecretBox((new,))) == 0
     said = r"^TRUNKLINE_TENANT_SECRET_KEYS: .*; put the earlier key back after the others, behind a comma$"
     with pytest.raises(ConfigError, match=said):
-        async with build(make_config(store_url, secret_keys=(old,), **changed)):
+        async with build(make_config(store_url, secret_keys=(old,))):
             pass
-    async with running(make_config(store_url, secret_keys=(new,), **changed)) as suite:
+    async with running(make_config(store_url, secret_keys=(new,))) as suite:
         assert await resolved(suite) == (["s3cret"], "k")  # the start that failed let go of the file
 
 
@@ -173,6 +173,6 @@ def test_a_process_with_wrong_settings_ends_and_lists_them_all(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 2
-    for name in ("COLOUR", "READERS", "SUITE_KEY", "SECRET_KEYS"):
+    for name in ("COLOUR", "READERS", "KEYS", "SECRET_KEYS"):
         assert f"TRUNKLINE_TENANT_{name}" in ended.stderr
     assert list(tmp_path.iterdir()) == []

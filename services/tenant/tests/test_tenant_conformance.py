@@ -85,7 +85,7 @@ async def test_a_callback_that_is_run_again_leaves_one_effect(suite, monkeypatch
 
 async def test_replicas_over_one_database_lose_nothing_of_each_other(suite):
     """Two processes record events of the same calls at once; Spanner aborts one transaction of two."""
-    async with running(make_config(suite.config.store_url, suite_key=suite.config.suite_key)) as other:
+    async with running(make_config(suite.config.store_url)) as other:
         replicas = (suite, other)
         await asyncio.gather(
             *(

@@ -14,7 +14,6 @@ from trunkline.tenant.v1 import (
     source_service_pb2_grpc,
     tenant_service_pb2_grpc,
 )
-from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -64,7 +63,7 @@ async def build(
     """
     async with AsyncExitStack() as stack:
         box = config.box()
-        signer = _signer(config)
+        signer = TokenSigner(config.keys, SERVICE)
         db = await _open(config, clock, signer)
         stack.push_async_callback(db.close)
         try:
@@ -158,10 +157,3 @@ async def _open(config: TenantConfig, clock: Clock | None, signer: TokenSigner) 
         )
 
     return await opened(attempt, MAY_PASS, config, service=SERVICE, signer=signer, refused=NEVER_PASS)
-
-
-def _signer(config: TenantConfig) -> TokenSigner:
-    try:
-        return TokenSigner(config.suite_key, SERVICE)
-    except ValueError as error:
-        raise ConfigError(f"{env_name(SERVICE, 'suite_key')}: {error}") from error

@@ -12,12 +12,13 @@ class CallerKind(enum.Enum):
 
     SERVICE = "service"
     OPERATOR = "operator"
+    USER = "user"
     API_KEY = "api_key"
     ANONYMOUS = "anonymous"
 
 
 class Role(enum.IntEnum):
-    """What an API key may do; each includes the one before; numbered as in trunkline.tenant.v1.Role."""
+    """What a user or an API key may do; each includes the one before; numbered as in trunkline.tenant.v1.Role."""
 
     VIEWER = 1
     MEMBER = 2
@@ -26,22 +27,29 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller. `tenant` is the bare id that it is confined to, None when it is not confined."""
+    """A caller.
+
+    `subject` tells it from others of its kind: a service's name, a user's id, an API key's id; None for an operator.
+    `tenant` is the bare id that it is confined to, None when it is not confined. `role` is a user's or a key's.
+    """
 
     kind: CallerKind
-    service: str | None = None
+    subject: str | None = None
     tenant: str | None = None
     role: Role | None = None
-    key_id: str | None = None
+
+    @property
+    def is_of_tenant(self) -> bool:
+        """Whether it is a tenant's own, a user or an API key; a service that works for a tenant is not."""
+        return self.kind in (CallerKind.USER, CallerKind.API_KEY)
 
     def __str__(self) -> str:
-        who = self.service or self.key_id
-        return f"{self.kind.value}:{who}" if who else self.kind.value
+        return f"{self.kind.value}:{self.subject}" if self.subject else self.kind.value
 
     def facts(self) -> dict[str, str]:
         """Return what log lines say of it: an API key's id stands by itself, since `api_key:...` is masked."""
-        if self.kind is CallerKind.API_KEY and self.key_id:
-            return {"caller": self.kind.value, "api_key_id": self.key_id}
+        if self.kind is CallerKind.API_KEY and self.subject:
+            return {"caller": self.kind.value, "api_key_id": self.subject}
         return {"caller": str(self)}
 
 

@@ -1,6 +1,6 @@
 """Traces: the W3C context goes through every call; spans are exported only where an OTLP endpoint is set.
 
-OpenTelemetry is imported only when there is an endpoint; without one a call costs two short strings.
+Without an exporter (exporting.py) a call costs two short strings.
 """
 
 from __future__ import annotations
@@ -56,15 +56,6 @@ _current: contextvars.ContextVar[TraceContext | None] = contextvars.ContextVar(
     "trunkline_trace", default=None
 )
 _exporter: list[Exporter] = []
-
-
-def configure(service: str, otlp_endpoint: str | None) -> Callable[[], None]:
-    """Start exporting when there is an endpoint; return what ends it. Per process, as OpenTelemetry is."""
-    if not otlp_endpoint:
-        return _nothing
-    from trunkline_runtime.observe.otel import OtelExporter  # noqa: PLC0415 -- costs time and memory only where it is used
-
-    return export(OtelExporter(service, otlp_endpoint))
 
 
 def export(exporter: Exporter) -> Callable[[], None]:
@@ -150,10 +141,6 @@ def _open(
 def _rpc(method: str) -> dict[str, str]:
     _, service, name = method.split("/", 2)
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-
-
-def _nothing() -> None:
-    """Do nothing: there was no exporter."""
 
 
 _NO_SPAN: AbstractContextManager[None] = nullcontext()

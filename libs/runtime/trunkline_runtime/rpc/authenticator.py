@@ -114,7 +114,7 @@ class TenantServiceAuthenticator:
             CallerKind.API_KEY,
             tenant=tenant_of(answer.tenant),
             role=Role(answer.role),
-            key_id=answer.api_key.rpartition("/")[2] or None,
+            subject=answer.api_key.rpartition("/")[2],
         )
 
 

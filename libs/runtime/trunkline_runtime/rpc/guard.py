@@ -36,11 +36,7 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
             reason="CALLER_NOT_ALLOWED",
             metadata={"method": method},
         )
-    if (
-        caller.kind is CallerKind.API_KEY
-        and rule.role is not None
-        and (caller.role is None or caller.role < rule.role)
-    ):
+    if caller.is_of_tenant and rule.role is not None and (caller.role is None or caller.role < rule.role):
         raise PermissionDenied(
             f"this method needs the role {rule.role.name.lower()}",
             reason="ROLE_TOO_LOW",
@@ -55,25 +51,29 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
     return rule
 
 
-def confine(caller: Caller, method: str, rule: Rule, request: Any) -> str | None:
+def confine(
+    caller: Caller, method: str, rule: Rule, request: Any, *, tenant: str | None = None
+) -> str | None:
     """Check that every name in a request is of the caller's tenant, and of one tenant; return that one.
 
-    Raises ForeignName for one of another tenant, as if it were not there; InvalidArgument for what is no name.
+    `tenant` is what the first message of a stream was confined to: a later one names that tenant, or none. Raises
+    ForeignName for one of another tenant, as if it were not there; InvalidArgument for what is no name.
     """
     if not rule.resource:
         return None
-    name = _value(request, rule.resource)
-    if not name:
-        raise InvalidArgument(rule.resource, _required(request, rule.resource))
-    tenant = resources.tenant_of(name, field=rule.resource)
-    if caller.tenant is not None and tenant != caller.tenant:
-        raise ForeignName(caller, method, name)
-    for path in rule.also:
-        other = _value(request, path)
-        if other and resources.tenant_of(other, field=path) != tenant:
-            if caller.tenant is not None:
-                raise ForeignName(caller, method, other)
-            raise InvalidArgument(path, f"belongs to another tenant than {rule.resource}")
+    for path in (rule.resource, *rule.also):
+        name = _value(request, path)
+        if not name:
+            if tenant is not None:
+                continue
+            raise InvalidArgument(path, _required(request, path))
+        named = resources.tenant_of(name, field=path)
+        tenant = named if tenant is None else tenant
+        if caller.tenant is not None and named != caller.tenant:
+            raise ForeignName(caller, method, name)
+        if named != tenant:
+            first = "the first message" if path == rule.resource else rule.resource
+            raise InvalidArgument(path, f"belongs to another tenant than {first}")
     return tenant
 
 
@@ -92,23 +92,22 @@ class ForeignName(NotFound):
 
 def _kind_may(caller: Caller, rule: Rule) -> bool:
     match caller.kind:
-        case CallerKind.API_KEY:
+        case CallerKind.USER | CallerKind.API_KEY:
             return rule.role is not None and caller.tenant is not None
         case CallerKind.OPERATOR:
             return rule.operators
         case CallerKind.SERVICE:
-            return caller.service is not None and (
-                rule.services is ANY_SERVICE or caller.service in rule.services
-            )
+            return rule.services is ANY_SERVICE or caller.subject in rule.services
         case _:
             return False
 
 
 def _who(caller: Caller) -> str:
     return {
+        CallerKind.USER: "a user",
         CallerKind.API_KEY: "an API key",
         CallerKind.OPERATOR: "an operator",
-        CallerKind.SERVICE: f"the service {caller.service}",
+        CallerKind.SERVICE: f"the service {caller.subject}",
     }.get(caller.kind, "this caller")
 
 

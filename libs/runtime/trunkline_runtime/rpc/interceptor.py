@@ -3,6 +3,9 @@
 request id and log context -> trace -> metrics -> errors -> identity and access -> the message -> validation -> the
 handler. One interceptor runs all of it: each further one costs every call a layer of coroutines.
 
+A stream of requests is confined by its first message, which is read before its handler begins: the tenant that it
+names is the caller's, and no later message names another. So no handler of ours speaks before its caller.
+
 To gRPC every method takes a stream of requests: it hands the one message of any other method over together with the
 call, so that a stranger's 32 MiB would be read before anybody asked who sent them.
 """
@@ -46,7 +49,6 @@ log = logs.get_logger(__name__)
 
 Identify = Callable[[str], Awaitable[Caller]]
 Validate = Callable[[Any], None]
-Check = Callable[[Any], object]
 Translate = Callable[[Exception], TrunklineError | None]
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -113,9 +115,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         most = rule.most_bytes if rule is not None else MOST_REQUEST_BYTES
         behaviour = _behaviour(handler)
 
-        async def one(request: Any, context: Any) -> Any:
-            rpc = Rpc(method, context)
-            return await self._serve(rpc, rule, handler, behaviour, request)
+        async def one(_requests: Any, context: Any) -> Any:
+            return await self._serve(Rpc(method, context), rule, handler, behaviour)
 
         return _handed_over(handler, one, most)
 
@@ -142,9 +143,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return _handed_over(handler, one, _MOST_OPEN_BYTES)
 
-    async def _serve(
-        self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
-    ) -> Any:
+    async def _serve(self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any) -> Any:
         set_rpc(rpc)
         began = time.perf_counter()
         code = grpc.StatusCode.OK
@@ -153,7 +152,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             with tracing.server_span(rpc.method, rpc.traceparent) as span:
                 logs.bind(request_id=rpc.request_id, trace=tracing.trace_id(), method=rpc.method)
                 try:
-                    answer = await self._handle(rpc, rule, handler, behaviour, request)
+                    answer = await self._handle(rpc, rule, handler, behaviour)
                     code = _code_set(rpc.context)
                     return answer
                 except asyncio.CancelledError:
@@ -171,33 +170,32 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._metrics.ended(rpc.method, code.name, time.perf_counter() - began)
 
-    async def _handle(
-        self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any, request: Any
-    ) -> Any:
+    async def _handle(self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any) -> Any:
         if rpc.authorization:
             rpc.caller = await self._identify(rpc.authorization)
         set_caller(rpc.caller)
         rule = guard.admit(rpc.caller, rpc.method, rule)
         with self._crowds.of_tenant(rpc.caller):
-            return await self._answer(rpc, rule, handler, behaviour, request)
+            return await self._answer(rpc, rule, handler, behaviour)
 
-    async def _answer(self, rpc: Rpc, rule: Rule, handler: Handler, behaviour: Any, request: Any) -> Any:
+    async def _answer(self, rpc: Rpc, rule: Rule, handler: Handler, behaviour: Any) -> Any:
         context = rpc.context
-
-        def check(message: Any) -> str | None:
-            tenant = guard.confine(rpc.caller, rpc.method, rule, message)
-            logs.bind(**rpc.caller.facts(), tenant=tenant)
-            self._validate(message)
-            return tenant
-
+        first = await _message(rpc)
+        tenant = guard.confine(rpc.caller, rpc.method, rule, first)
+        logs.bind(**rpc.caller.facts(), tenant=tenant)
+        self._validate(first)
+        if rule.scans:
+            async with self._scans.turn(rpc.caller, tenant, is_list="/List" in rpc.method):
+                return await behaviour(first, context)
+        request = first
         if handler.request_streaming:
-            request, context = _checked(request, check), _CheckedContext(context, check)
-        else:
-            request = await _message(rpc)
-            tenant = check(request)
-            if rule.scans:
-                async with self._scans.turn(rpc.caller, tenant, is_list="/List" in rpc.method):
-                    return await behaviour(request, context)
+
+            def check(message: Any) -> None:
+                guard.confine(rpc.caller, rpc.method, rule, message, tenant=tenant)
+                self._validate(message)
+
+            context = _CheckedContext(context, first, check)
+            request = _requests(context)
         answer = behaviour(request, context)
         return await (_send(answer, context) if handler.response_streaming else answer)
 
@@ -260,7 +258,7 @@ def _no_message() -> InvalidArgument:
 
 
 async def _message(rpc: Rpc) -> Any:
-    """Read the one message of a request, from a caller that has been let in. Raises DeadlineExceeded."""
+    """Read the first message of a request, from a caller that has been let in. Raises DeadlineExceeded."""
     try:
         seconds = rpc.remaining_seconds()
         if seconds is not None and seconds < _MESSAGE_SECONDS:  # gRPC ends the call in time
@@ -304,27 +302,33 @@ async def _few(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield message
 
 
-async def _checked(messages: AsyncIterator[Any], check: Check) -> AsyncIterator[Any]:
-    async for message in messages:
-        check(message)
-        yield message
-
-
 class _CheckedContext:
-    """A servicer context whose `read` checks messages, so that no style of handler gets around the checks."""
+    """The context of a stream of requests: `read` gives the first, which was checked, and checks later ones."""
 
-    def __init__(self, context: Any, check: Check) -> None:
+    def __init__(self, context: Any, first: Any, check: Validate) -> None:
         self._context = context
+        self._first = first
         self._check = check
 
     async def read(self) -> Any:
-        message = await self._context.read()
+        message, self._first = self._first, None
+        if message is not None:
+            return message
+        try:
+            message = await self._context.read()
+        except DecodeError:
+            raise _no_message() from None
         if message is not grpc.aio.EOF:
             self._check(message)
         return message
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+async def _requests(context: _CheckedContext) -> AsyncIterator[Any]:
+    while (message := await context.read()) is not grpc.aio.EOF:
+        yield message
 
 
 def _code_set(context: Any) -> grpc.StatusCode:

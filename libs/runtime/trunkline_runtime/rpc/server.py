@@ -25,7 +25,7 @@ from trunkline_runtime.identity import access
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
-from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe import exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.process import garbage
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
@@ -105,7 +105,7 @@ class Server:
         began = time.perf_counter()
         async with self._stack:
             self._stack.push_async_callback(self._channels.close)
-            self._stack.callback(tracing.configure(self._service, self._config.otlp_endpoint))
+            self._stack.callback(exporting.configure(self._service, self._config.otlp_endpoint))
             metrics = MetricsEndpoint(
                 self._config.metrics_address,
                 env_name(self._service, "metrics_address"),

@@ -35,16 +35,23 @@ class Buckets:
 
     def wait(self, key: str) -> float:
         """Return after how many seconds there will be a token; 0.0 when there is one."""
+        held = self._levels.get(key)
+        if held is None or held[0] >= 1.0:  # since then it only grew: once a webhook, this must cost nothing
+            return 0.0
         level = self._level(key, self._now())
         return 0.0 if level >= 1.0 else (1.0 - level) / self._rate
 
-    def charge(self, key: str, tokens: float = 1.0) -> None:
-        """Take tokens whether they are there or not: what is owed has to come back before there is one again."""
+    def charge(self, key: str, tokens: float = 1.0) -> float:
+        """Take tokens whether they are there or not: what is owed has to come back before there is one again.
+
+        Returns what is left, as a part of a full bucket.
+        """
         now = self._now()
-        level = self._level(key, now)
+        left = self._level(key, now) - tokens
         if len(self._levels) >= self._most and key not in self._levels:
             self._levels.clear()  # forgetting is kinder than growing: everyone starts with a full bucket
-        self._levels[key] = (level - tokens, now)
+        self._levels[key] = (left, now)
+        return left / self._burst
 
     def take(self, key: str) -> float:
         """Take one token and return 0.0, or return after how many seconds there will be one."""

@@ -47,8 +47,13 @@ _QUOTA_RETRY_SECONDS = 3_600
 _LIGHT_TARGET = 2_048
 
 # How long, on average, the answer is kept back of a webhook above its source's ceiling.
-_HELD_SECONDS = 0.5
+_HELD_SECONDS = 1.0
 _GOLDEN = 0.618
+
+# A source that has used so much of what it may send at once is stored in lots, one each so many seconds: a commit and
+# an admission for each webhook of a flood would be in the way of everybody else's. Its senders wait half of it.
+_NEAR_CEILING = 0.5
+_LOT_SECONDS = 0.1
 
 RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = histogram(
@@ -223,7 +228,7 @@ class Receiver:
         except (Crowded, Malformed, Rejected) as error:
             raise self._refusal(source, event_type, delivery, error) from None
         # Only now: what strangers send is not the sender's to answer for.
-        self._limits.ceiling.charge(source_id)
+        left = self._limits.ceiling.charge(source_id)
         self._limits.volume.charge(source.tenant_id, len(delivery.body))
 
         if source.receipts_quota:
@@ -235,12 +240,14 @@ class Receiver:
             verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
             delivery.body,
         )  # fmt: skip
+        if left < _NEAR_CEILING:
+            await self._sleep(_LOT_SECONDS - time.monotonic() % _LOT_SECONDS)
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         return receipt_id
 
     def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:
-        """Return how what could not be verified is answered; what is wrongly signed is kept. Raises Refusal."""
+        """Return how what could not be verified is answered; what is wrongly signed is kept."""
         if isinstance(error, OpenedTooLarge):
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         if isinstance(error, Malformed):
@@ -251,9 +258,8 @@ class Receiver:
         if isinstance(error, TooLarge):
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         self._lines.note(source, event_type, delivery, str(error))
-        self._below(
-            self._limits.ceiling.take("!" + source.source_id), "this source exceeds its rate limit", source
-        )
+        if wait := self._limits.ceiling.take("!" + source.source_id):
+            return _above("this source exceeds its rate limit", source, wait)
         self._rejected.keep(source, event_type, delivery, str(error))
         return Refusal(401, "BAD_SIGNATURE", str(error), source)
 
@@ -269,15 +275,10 @@ class Receiver:
 
     def _hold_to_rates(self, source: Source) -> None:
         """Refuse what comes while a source is above its ceiling, or its tenant above its bytes a second."""
-        limits = self._limits
-        self._below(limits.ceiling.wait(source.source_id), "this source exceeds its rate limit", source)
-        self._below(
-            limits.volume.wait(source.tenant_id), "this tenant's webhooks exceed their bytes a second", source
-        )
-
-    def _below(self, wait: float, message: str, source: Source) -> None:
-        if wait:
-            raise Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
+        if wait := self._limits.ceiling.wait(source.source_id):
+            raise _above("this source exceeds its rate limit", source, wait)
+        if wait := self._limits.volume.wait(source.tenant_id):
+            raise _above("this tenant's webhooks exceed their bytes a second", source, wait)
 
     async def _verify_slowly(self, source: Source, delivery: Delivery, most: int) -> Delivery:
         """Verify in a thread what nobody has shown to be a sender's: it may not hold up all others. Raises Crowded."""
@@ -375,6 +376,10 @@ def _is_slow(adapter: Adapter, delivery: Delivery) -> bool:
         return True
     of_fields = adapter.form_bytes and (len(delivery.target) > _LIGHT_TARGET or is_heavy_form(delivery.body))
     return bool(of_fields)
+
+
+def _above(message: str, source: Source, wait: float) -> Refusal:
+    return Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
 
 
 def _too_large(most: int) -> Refusal:

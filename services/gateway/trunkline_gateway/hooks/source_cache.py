@@ -18,12 +18,12 @@ log = get_logger(__name__)
 
 
 class SourceCache:
-    """The last known sources in one file, encrypted under a key derived from the suite's key."""
+    """The last known sources in one file, encrypted under a key derived from a secret of the gateway's."""
 
-    def __init__(self, path: Path, suite_key: str):
+    def __init__(self, path: Path, secret: str):
         """`path` is replaced atomically at every save."""
         self._path = path
-        digest = hashlib.sha256(b"trunkline gateway sources\0" + suite_key.encode()).digest()
+        digest = hashlib.sha256(b"trunkline gateway sources\0" + secret.encode()).digest()
         self._fernet = Fernet(base64.urlsafe_b64encode(digest))
 
     def load(self) -> dict[str, source_pb2.ResolvedSource]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.observe import logs, tracing
+from trunkline_runtime.observe import exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint
 from trunkline_runtime.process import garbage
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -59,7 +59,7 @@ async def build(
     `name` is unique among the workers that run. `jobs` and `make_clients` stand in for the gateway and for the other
     services.
     """
-    channels = Channels(TokenSigner(config.suite_key, IDENTITY))
+    channels = Channels(TokenSigner(config.keys, IDENTITY))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channels.close)
         breakers = Breakers(
@@ -90,7 +90,7 @@ async def serve(config: WorkerConfig) -> None:
     It needs nothing to be up: it waits for the gateway, and jobs wait for the other services.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(tracing.configure("worker", config.otlp_endpoint))
+        stack.callback(exporting.configure("worker", config.otlp_endpoint))
         metrics = MetricsEndpoint(config.metrics_address, "TRUNKLINE_WORKER_METRICS_ADDRESS")
         stack.callback(metrics.close)
         stop: asyncio.Event = stack.enter_context(stop_requested())

@@ -12,7 +12,7 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 
 from trunkline_gateway.events import progress
-from trunkline_gateway.pipeline import truncation
+from trunkline_gateway.pipeline import recordings
 from trunkline_gateway.pipeline.policy import NORMALISE
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.providers.base import RECORD, Facts, MediaRequest, Source
@@ -100,7 +100,7 @@ def results_request(
         results.recording_duration.CopyFrom(transcript.duration)
         results.speakers = transcript.speakers
         results.language = transcript.language
-        results.warnings.extend(truncation.warnings(facts, transcript))
+        results.warnings.extend(recordings.truncation(facts, transcript))
         results.unreliable = transcript.unreliable or analysis.unreliable
         # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
         results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason

@@ -22,7 +22,7 @@ from trunkline_runtime.rpc.channels import acting_for
 from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.json_bounds import is_heavy
-from trunkline_gateway.pipeline import call_requests, truncation
+from trunkline_gateway.pipeline import call_requests, recordings
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
@@ -30,7 +30,6 @@ from trunkline_gateway.pipeline.media import MediaKeeper
 from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Refusals, Sources
-from trunkline_gateway.pipeline.speakers import channel_speakers
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
@@ -77,7 +76,7 @@ class Stages:
             if FETCH in facts.stages:
                 recording = await self._fetch(run, source, facts, call.name)
                 transcript = await self._transcribe(run, source, recording, call.direction)
-                run.warn(*truncation.warnings(facts, transcript))
+                run.warn(*recordings.truncation(facts, transcript))
                 text = call_requests.opening(transcript)
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call.name, transcript)
@@ -144,8 +143,8 @@ class Stages:
                 quota_bytes=source.quotas.recordings_bytes,
             )
             call_requests.keep(request.expire_time, run, source.retention.recordings_days)
-            if run.attempt < truncation.ATTEMPTS:
-                truncation.ask_for_whole(request, facts)
+            if run.attempt < recordings.ATTEMPTS:
+                recordings.ask_for_whole(request, facts)
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
@@ -170,7 +169,7 @@ class Stages:
                     parent=f"tenants/{run.tenant}",
                     recording=recording,
                     language=source.language,
-                    channel_speakers=channel_speakers(source, direction),
+                    channel_speakers=recordings.channel_speakers(source, direction),
                     generation=run.job.generation,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)

@@ -60,7 +60,7 @@ class LocalAuthenticator:
             raise Unauthenticated(f"the API key expired at {when}; use another key", reason="KEY_EXPIRED")
         if row["tenant_state"] != tenant_pb2.TENANT_STATE_ACTIVE:
             raise Unauthenticated("the tenant is suspended", reason="TENANT_SUSPENDED")
-        return Caller(CallerKind.API_KEY, tenant=row["tenant_id"], role=Role(row["role"]), key_id=key_id)
+        return Caller(CallerKind.API_KEY, tenant=row["tenant_id"], role=Role(row["role"]), subject=key_id)
 
 
 class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
@@ -132,7 +132,7 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         return api_key_service_pb2.AuthenticateResponse(
             tenant=f"tenants/{caller.tenant}",
             role=api_key_pb2.Role.ValueType(caller.role),
-            api_key=f"tenants/{caller.tenant}/apiKeys/{caller.key_id}",
+            api_key=f"tenants/{caller.tenant}/apiKeys/{caller.subject}",
         )
 
 

@@ -13,7 +13,7 @@ from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2, tenant_service_p
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import AlreadyExists, InvalidArgument
-from trunkline_runtime.identity.callers import CallerKind, current_caller
+from trunkline_runtime.identity.callers import current_caller
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.records.keyset import Page
 
@@ -48,19 +48,15 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
     ) -> tenant_pb2.Tenant:
         """Show a tenant, to operators and services also the tombstone of a deleted one."""
         tenant = resources.tenant_of(request.name)
-        find = load if current_caller().kind is CallerKind.API_KEY else load_any
+        find = load if current_caller().is_of_tenant else load_any
         return shown(await self._db.read(lambda conn: find(conn, tenant)))
 
     async def ListTenants(
         self, request: tenant_service_pb2.ListTenantsRequest, context: object
     ) -> tenant_service_pb2.ListTenantsResponse:
-        """List every tenant to an operator or a service, its own to an API key."""
+        """List every tenant."""
         select = sa.select(tenants).where(tenants.c.state != tenant_pb2.TENANT_STATE_DELETED)
-        confined = current_caller().tenant
-        if confined is not None:
-            select = select.where(tenants.c.tenant_id == confined)
-        place = paging.place_of(request, "ListTenants", confined or "")
-        page = Page(select, [tenants.c.tenant_id], place)
+        page = Page(select, [tenants.c.tenant_id], paging.place_of(request, "ListTenants", ""))
         rows, token = await self._db.scan(page.fetch)
         return tenant_service_pb2.ListTenantsResponse(
             tenants=[shown(row._mapping) for row in rows], next_page_token=token

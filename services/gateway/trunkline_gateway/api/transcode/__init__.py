@@ -9,4 +9,7 @@ A PATCH without `updateMask` changes the fields that its body states, each as a 
 change (output only, immutable, the name, the etag). Errors are google.rpc.Status: `{"error": {code, message,
 status, details}}`, where `code` is the HTTP status. The request's id is in the header
 `x-request-id` of every answer.
+
+A stream of answers is a line of JSON for each message, and a google.api.HttpBody is bytes of its own content type, in
+answers and in bodies (docs/decisions/0018). Streams of requests are not served.
 """

@@ -12,9 +12,9 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 
+from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of, services_of
 from trunkline_gateway.api.transcode.credentials import Credentials
-from trunkline_gateway.api.transcode.openapi import document
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.hooks.limits import Buckets
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api import annotations_pb2
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from trunkline_gateway.api.transcode.router import Router
@@ -18,6 +18,8 @@ from trunkline_gateway.api.transcode.template import Template, TemplateError, pa
 
 _FIELD_MASK = "google.protobuf.FieldMask"
 _HTTP_BODY = "google.api.HttpBody"
+# The one member of the line that ends a stream which fails.
+_FAILURE = "error"
 
 
 class RuleError(ValueError):
@@ -43,10 +45,18 @@ class Binding:
     response_body: Field | None
     update_mask: Field | None
     """Made from the body's fields when a PATCH gives none."""
+    streams: bool
+    """Whether the answer is a stream of messages."""
+    takes_bytes: bool
+    """Whether the body goes into a google.api.HttpBody as it comes, of any content type."""
+    gives_bytes: bool
+    """Whether the answer is what a google.api.HttpBody holds, or a stream of those."""
 
     @property
     def needs_body(self) -> bool:
         """Whether a request without a body is refused: where one can say something, `{}` says that nothing is meant."""
+        if self.takes_bytes:
+            return False
         if self.whole_body:
             return len(self.request_class.DESCRIPTOR.fields) > len(self.variables)
         return self.body is not None
@@ -94,8 +104,8 @@ def _binding(method: MethodDescriptor, rule: Any) -> Binding:
     def wrong(why: str) -> RuleError:
         return RuleError(f"{method.full_name}: {why}")
 
-    if method.client_streaming or method.server_streaming:
-        raise wrong("a streaming RPC cannot be served over HTTP")
+    if method.client_streaming:
+        raise wrong("a stream of requests cannot be served over HTTP")
     verb, text = _pattern(rule)
     if not verb:
         raise wrong("the rule names no method and path")
@@ -104,8 +114,6 @@ def _binding(method: MethodDescriptor, rule: Any) -> Binding:
     except TemplateError as error:
         raise wrong(str(error)) from None
     asked, given = method.input_type, method.output_type
-    if _HTTP_BODY in (asked.full_name, given.full_name):
-        raise wrong("google.api.HttpBody is not served")
     shape = shape_of(asked)
     variables: dict[str, tuple[Field, ...]] = {}
     for variable in template.variables:
@@ -125,6 +133,9 @@ def _binding(method: MethodDescriptor, rule: Any) -> Binding:
         response_body = shape_of(given).get(rule.response_body)
         if response_body is None:
             raise wrong(f"{given.full_name} has no field {rule.response_body} for the response's body")
+    shown = given if response_body is None else response_body.message
+    if method.server_streaming and shown is not None and _FAILURE in shown.fields_by_name:
+        raise wrong(f"the last line of a stream that fails has {_FAILURE}: a message of it must not")
     service = method.containing_service
     return Binding(
         rpc=f"/{service.full_name}/{method.name}",
@@ -138,7 +149,17 @@ def _binding(method: MethodDescriptor, rule: Any) -> Binding:
         body=body,
         response_body=response_body,
         update_mask=_mask(shape) if verb == "PATCH" and body is not None and body.inside else None,
+        streams=method.server_streaming,
+        takes_bytes=_is_bytes(asked if rule.body == "*" else body),
+        gives_bytes=_is_bytes(given if response_body is None else response_body),
     )
+
+
+def _is_bytes(held: Descriptor | Field | None) -> bool:
+    """Say whether a message, or what a field holds, is a google.api.HttpBody."""
+    if isinstance(held, Field):
+        held = None if held.repeated else held.message
+    return held is not None and held.full_name == _HTTP_BODY
 
 
 def _pattern(rule: Any) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from trunkline_runtime.errors import Unauthenticated
-from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 
@@ -21,6 +21,9 @@ class Shown:
     authorization: str
 
 
+NOBODY = Shown(ANONYMOUS, "")
+
+
 class Credentials:
     """Reads `Authorization: Bearer tl_...`: the suite's own tokens are for gRPC between services only."""
 
@@ -31,8 +34,8 @@ class Credentials:
     async def __call__(self, header: bytes | None) -> Shown:
         """Return who is asking. Raises Unauthenticated; Unavailable when nobody can tell.
 
-        An API key becomes a tenant token of minutes to live, so that keys do not travel inside; an operator's
-        token is handed on, because no service may mint an operator.
+        A user or an API key becomes a tenant token of minutes to live, so that no lasting credentials travel inside;
+        an operator's token is handed on, because no service may mint an operator.
         """
         if header is None:
             raise Unauthenticated(
@@ -46,7 +49,6 @@ class Credentials:
             raise Unauthenticated("the credentials are not valid", reason="CREDENTIALS_INVALID")
         text = token.decode("ascii")
         caller = await self._authenticator.authenticate(text)
-        if caller.kind is CallerKind.API_KEY and caller.tenant and caller.role:
-            minted = self._signer.tenant_token(caller.tenant, caller.role, key_id=caller.key_id or "")
-            return Shown(caller, f"Bearer {minted}")
+        if caller.is_of_tenant:
+            return Shown(caller, f"Bearer {self._signer.tenant_token(caller)}")
         return Shown(caller, f"Bearer {text}")

@@ -3,20 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
 import grpc
 
+from trunkline_gateway.api.transcode.bindings import Binding
+from trunkline_gateway.api.transcode.credentials import NOBODY, Shown
 from trunkline_gateway.api.transcode.problems import problem
-from trunkline_gateway.hooks.answers import Receive, Scope
+from trunkline_gateway.hooks.answers import Receive, Scope, Send
 
 T = TypeVar("T")
+Check = Callable[[Mapping[bytes, bytes]], None]
 MOST_BODY_BYTES = 1_048_576
 MOST_URL_BYTES = 16_384
 
+Metadata = tuple[tuple[str, str], ...]
+
 _ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
+
+
+@dataclass(slots=True)
+class Asked:
+    """An HTTP request for an RPC; `rated` is the tenant whose measure it is taken from, if of any."""
+
+    binding: Binding
+    values: dict[str, str]
+    scope: Scope
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+    send: Send
+    request_id: str
+    shown: Shown = NOBODY
+    rated: str = ""
+
+    @property
+    def rpc(self) -> str:
+        """Its name."""
+        return self.binding.rpc
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the services are shown."""
+        return (("authorization", self.shown.authorization), ("x-request-id", self.request_id))
 
 
 class Gone(Exception):
@@ -42,16 +73,16 @@ def raw_path(scope: Scope) -> str:
 
 
 async def content(
-    headers: Mapping[bytes, bytes], receive: Receive, *, json: bool, most: int, seconds: float
+    headers: Mapping[bytes, bytes], receive: Receive, *, check: Check | None, most: int, seconds: float
 ) -> bytes:
-    """Return the body. Raises HttpProblem: 413 over `most` bytes, 415 when it is not `json`, 408 when late."""
+    """Return the body. Raises HttpProblem: 413 over `most` bytes, what `check` says of its headers, 408 when late."""
     length = headers.get(b"content-length")
     if length == b"0" or (length is None and b"transfer-encoding" not in headers):
         return b""
     if length is not None and length.isdigit() and int(length) > most:
         raise _too_large(most)
-    if json:
-        _check_type(headers)
+    if check is not None:
+        check(headers)
     try:
         async with asyncio.timeout(seconds):
             return await _whole(receive, most)
@@ -96,12 +127,25 @@ async def _whole(receive: Receive, most: int) -> bytes:
             return b"".join(chunks)
 
 
-def _check_type(headers: Mapping[bytes, bytes]) -> None:
+def check_of(binding: Binding) -> Check | None:
+    """Return what checks the headers of a body; None where no body is read."""
+    if binding.takes_bytes:
+        return _check_bytes
+    return _check_json if binding.whole_body or binding.body is not None else None
+
+
+def _check_json(headers: Mapping[bytes, bytes]) -> None:
+    """Check that a body is JSON, as it is. Raises HttpProblem 415."""
     kind, _, parameters = headers.get(b"content-type", b"application/json").partition(b";")
     charset = parameters.strip().lower().replace(b'"', b"")
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if kind.strip().lower() != b"application/json" or charset not in (b"", b"charset=utf-8"):
         raise _unsupported("the body must be application/json in UTF-8")
+    _check_bytes(headers)
+
+
+def _check_bytes(headers: Mapping[bytes, bytes]) -> None:
+    """Check that a body is not compressed. Raises HttpProblem 415."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding != b"identity":
         raise _unsupported("the body must not be compressed")
 

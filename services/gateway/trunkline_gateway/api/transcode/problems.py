@@ -15,9 +15,15 @@ from trunkline_runtime.errors import (
     Unavailable,
     to_status,
 )
+from trunkline_runtime.identity.callers import Caller
+from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.repeats import Repeats
+from trunkline_runtime.rpc.refusals import Refusals
 from trunkline_runtime.wire import sent_status
 
 from trunkline_gateway.http_errors import Header, error_body, retry_after
+
+log = get_logger(__name__)
 
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
@@ -40,6 +46,7 @@ HTTP_STATUS = {
 }
 """As google/rpc/code.proto says."""
 
+JSON: Header = (b"content-type", b"application/json")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 # What gRPC itself says without our details names addresses and internals: this is said instead.
 _UNSAID = {
@@ -100,6 +107,37 @@ def from_rpc(error: grpc.RpcError) -> status_pb2.Status:
     return status
 
 
+class Problems:
+    """Answers errors, and logs them: of those that repeat a few lines and their count."""
+
+    def __init__(self) -> None:
+        self._refusals = Refusals("api_refused", "api_refused")
+        self._failures = Repeats()
+
+    def answer(self, error: Exception, caller: Caller) -> tuple[int, bytes, tuple[Header, ...]]:
+        """Return the answer to an error; one that nobody expected is logged and shows nothing."""
+        if isinstance(error, HttpProblem):
+            status, body, headers = render(to_status(error.error), error.http)
+            return status, body, (*headers, *error.headers)
+        if isinstance(error, TrunklineError):
+            self._refusals.note(error, caller)
+            return render(to_status(error))
+        if isinstance(error, grpc.RpcError):
+            answer = render(from_rpc(error))
+            if answer[0] >= 500:
+                self._note(error, caller)
+            return answer
+        log.error("api_failed", exc_info=error)
+        return render(to_status(error))
+
+    def _note(self, error: grpc.RpcError, caller: Caller) -> None:
+        code, text = error.code().name, error.details()
+        self._failures.note(
+            (code, caller.tenant or str(caller)),
+            lambda count: log.warning("api_call_failed", code=code, error=text, count=count),
+        )
+
+
 def _exhausted(said: str) -> TrunklineError:
     """Return what gRPC's own RESOURCE_EXHAUSTED means: only what is too large is the caller's to mend."""
     if all(any(word in said.lower() for word in words) for words in _TOO_LARGE):
@@ -116,7 +154,7 @@ def render(status: status_pb2.Status, http: int | None = None) -> tuple[int, byt
     """
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     http = HTTP_STATUS[code] if http is None else http
-    headers: list[Header] = []
+    headers: list[Header] = [JSON]
     details: list[dict[str, Any]] = []
     for detail in status.details:
         if detail.Is(error_details_pb2.RequestInfo.DESCRIPTOR):

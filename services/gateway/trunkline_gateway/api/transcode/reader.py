@@ -25,11 +25,15 @@ _NOT_CHANGED = frozenset(
 )
 
 
-def read(binding: Binding, values: dict[str, str], query: bytes, body: bytes) -> Any:
+def read(
+    binding: Binding, values: dict[str, str], query: bytes, body: bytes, content_type: bytes = b""
+) -> Any:
     """Return the request. Raises InvalidArgument that names the field, parameter or position."""
     request = binding.request_class()
     stated: Any = None
-    if binding.whole_body or binding.body is not None:
+    if binding.takes_bytes:
+        _hold(binding, request, body, content_type)
+    elif binding.whole_body or binding.body is not None:
         stated = _body(binding, request, body)
     elif body.strip() not in (b"", b"{}"):
         raise InvalidArgument("body", "this method takes no body", reason="UNEXPECTED_BODY")
@@ -39,6 +43,14 @@ def read(binding: Binding, values: dict[str, str], query: bytes, body: bytes) ->
     if binding.update_mask is not None and not masked and isinstance(stated, dict):
         request.update_mask.paths.extend(_implied_mask(binding, stated))
     return request
+
+
+def _hold(binding: Binding, request: Any, body: bytes, content_type: bytes) -> None:
+    """Put the body into the google.api.HttpBody that takes it."""
+    held = request if binding.body is None else getattr(request, binding.body.name)
+    held.SetInParent()
+    held.content_type = content_type.decode("latin-1")
+    held.data = body
 
 
 def _body(binding: Binding, request: Any, body: bytes) -> Any:

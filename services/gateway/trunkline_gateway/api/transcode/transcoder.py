@@ -10,29 +10,32 @@ from typing import Any
 import grpc
 import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
-from trunkline_runtime.errors import NotFound, ResourceExhausted, TrunklineError, to_status
+from trunkline_runtime.errors import NotFound, ResourceExhausted
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller, CallerKind
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import counter, histogram
-from trunkline_runtime.observe.repeats import Repeats
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
-from trunkline_runtime.rpc.refusals import Refusals
 
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import (
     MOST_BODY_BYTES,
+    Asked,
     Gone,
+    Metadata,
+    check_of,
     content,
     headers_of,
     raw_path,
     unless_gone,
 )
-from trunkline_gateway.api.transcode.problems import HttpProblem, from_rpc, problem, render
+from trunkline_gateway.api.transcode.problems import JSON, Problems, problem
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
+from trunkline_gateway.api.transcode.shapes import Field
+from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
 from trunkline_gateway.api.transcode.writer import Write, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
@@ -44,24 +47,27 @@ Backend = Callable[[str], grpc.aio.Channel]
 Authenticate = Callable[[bytes | None], Awaitable[Shown]]
 """Tells who shows this Authorization header."""
 
-log = logs.get_logger(__name__)
-
 CALL_SECONDS = 30.0
-Metadata = tuple[tuple[str, str], ...]
+STREAM_SECONDS = 600.0
 _TENANT_PACKAGE = "trunkline.tenant.v1"
-_LARGE_BYTES = 32 * 1024
 # So many bytes of an answer count as one more request.
 _TOKEN_BYTES = 64 * 1024
-_JSON: Header = (b"content-type", b"application/json")
+# And so many parts, however small: what it takes to write each.
+_TOKEN_PARTS = 20
+
+
+Answer = tuple[int, bytes | None, tuple[Header, ...]]
+"""The status, the body and the headers of an answer; without a body it was sent already."""
 
 
 class Transcoder:
     """Answers what its router knows.
 
     `rules` is the access table: who may not call a method is told so before the body is read; the services
-    check it again. `rates` holds the requests of each tenant's keys, and the bytes of their answers, to a
+    check it again. `rates` holds the requests of each tenant's callers, and the bytes of their answers, to a
     measure; None to none. `documents` are JSON documents by path, made when first asked for, that anybody may read.
-    `call_seconds` is the deadline of a call, and of the body to arrive.
+    `call_seconds` is the deadline of a call, and of the body to arrive; `stream_seconds` that of a call with a stream
+    of answers. A stream of a tenant's that goes over its measure rests (`sleep`).
     """
 
     def __init__(
@@ -75,6 +81,8 @@ class Transcoder:
         documents: Mapping[str, Callable[[], bytes]] | None = None,
         most_body_bytes: int = MOST_BODY_BYTES,
         call_seconds: float = CALL_SECONDS,
+        stream_seconds: float = STREAM_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._router = router
         self._backend = backend
@@ -84,13 +92,19 @@ class Transcoder:
         self._documents = dict(documents or {})
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
-        self._calls: dict[str, tuple[Any, Write]] = {}
-        self._refusals = Refusals("api_refused", "api_refused")
-        self._failures = Repeats()
+        self._stream_seconds = stream_seconds
+        self._sleep = sleep
+        self._calls: dict[tuple[str, Field | None], tuple[Any, Write]] = {}
+        self._problems = Problems()
+        self._streams = Streams()
         self._answered = counter(
             "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
         )
         self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
+
+    def stop(self) -> None:
+        """End the streams that are open: the process is about to stop. Other requests are served as before."""
+        self._streams.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,7 +114,7 @@ class Transcoder:
         rpc = "none"
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
-            await self._send(send, 200, make(), request_id)
+            await self._send(send, request_id, 200, make(), (JSON,))
             return
         try:
             binding, values = self._route(scope)
@@ -108,20 +122,24 @@ class Transcoder:
             trace = headers.get(b"traceparent")
             with tracing.server_span(rpc, trace.decode("latin-1") if trace else None) as span:
                 logs.bind(request_id=request_id, trace=tracing.trace_id(), method=rpc)
-                status, body, more = await self._answer(binding, values, scope, headers, receive, request_id)
+                asked = Asked(binding, values, scope, headers, receive, send, request_id)
+                status, body, more = await self._answer(asked)
                 if span is not None and status >= 400:
                     span.failed(str(status))
         except Gone:
             return
         except Exception as error:
-            status, body, more = self._refusal(error, ANONYMOUS)
+            status, body, more = self._problems.answer(error, ANONYMOUS)
         self._answered.labels(rpc, str(status)).inc()
         self._took.labels(rpc).observe(time.perf_counter() - began)
-        await self._send(send, status, body, request_id, *more)
+        if body is not None:
+            await self._send(send, request_id, status, body, more)
 
-    async def _send(self, send: Send, status: int, body: bytes, request_id: str, *more: Header) -> None:
+    async def _send(
+        self, send: Send, request_id: str, status: int, body: bytes, more: tuple[Header, ...]
+    ) -> None:
         length, named = str(len(body)).encode(), request_id.encode()
-        headers = [_JSON, (b"content-length", length), (b"x-request-id", named), *more]
+        headers = [*more, (b"content-length", length), (b"x-request-id", named)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -146,57 +164,94 @@ class Transcoder:
             )  # fmt: skip
         return found.target, found.values
 
-    async def _answer(
-        self,
-        binding: Binding,
-        values: dict[str, str],
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        request_id: str,
-    ) -> tuple[int, bytes, tuple[Header, ...]]:
-        caller = ANONYMOUS
+    async def _answer(self, asked: Asked) -> Answer:
+        binding = asked.binding
         try:
-            shown = await self._authenticate(headers.get(b"authorization"))
-            caller = shown.caller
-            rated = self._rated(caller)
-            rule = self._rules.get(binding.rpc)
-            if rule is not None:
-                guard.admit(shown.caller, binding.rpc, rule)
-            takes_body = binding.whole_body or binding.body is not None
-            body = await content(
-                headers, receive, json=takes_body, most=self._most_body_bytes, seconds=self._call_seconds
-            )
-            request = await _aside(is_heavy(body), read, binding, values, scope["query_string"], body)
-            if rule is not None:
-                guard.confine(shown.caller, binding.rpc, rule, request)
-            call, write = self._calls.get(binding.rpc) or self._prepare(binding)
-            metadata = (("authorization", shown.authorization), ("x-request-id", request_id))
-            response = await unless_gone(
-                call(request, metadata=metadata, timeout=self._call_seconds), receive
-            )
-            if shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(binding, rule, response):
-                await self._check_tenant(request.parent, metadata)
-            answer = await _aside(response.ByteSize() >= _LARGE_BYTES, write, response)
-            if self._rates is not None and rated and len(answer) >= _TOKEN_BYTES:
-                self._rates.charge(rated, len(answer) // _TOKEN_BYTES)
-            return 200, answer, ()
+            request = await self._request(asked)
+            if binding.streams:
+                return await self._stream(asked, request)
+            call, write = self._prepared(binding)
+            calling = call(request, metadata=asked.metadata, timeout=self._call_seconds)
+            response = await unless_gone(calling, asked.receive)
+            if asked.shown.caller.kind is CallerKind.OPERATOR and _is_empty_list(
+                binding, self._rules.get(asked.rpc), response
+            ):
+                await self._check_tenant(request.parent, asked.metadata)
+            headers, answer = await written(write, response)
+            if self._rates is not None and asked.rated and len(answer) >= _TOKEN_BYTES:
+                self._rates.charge(asked.rated, len(answer) // _TOKEN_BYTES)
+            return 200, answer, headers
         except Gone:
             raise
         except Exception as error:
-            return self._refusal(error, caller)
+            return self._problems.answer(error, asked.shown.caller)
+
+    async def _request(self, asked: Asked) -> Any:
+        """Return the request of the RPC, once it is clear that its caller may make it."""
+        binding, headers = asked.binding, asked.headers
+        asked.shown = await self._authenticate(headers.get(b"authorization"))
+        caller = asked.shown.caller
+        asked.rated = self._rated(caller)
+        rule = self._rules.get(asked.rpc)
+        if rule is not None:
+            guard.admit(caller, asked.rpc, rule)
+        body = await content(
+            headers,
+            asked.receive,
+            check=check_of(binding),
+            most=self._most_body_bytes,
+            seconds=self._call_seconds,
+        )
+        kind = headers.get(b"content-type", b"")
+        query = asked.scope["query_string"]
+        request = await aside(is_heavy(body), read, binding, asked.values, query, body, kind)
+        if rule is not None:
+            guard.confine(caller, asked.rpc, rule, request)
+        return request
+
+    async def _stream(self, asked: Asked, request: Any) -> Answer:
+        """Send an answer of several messages. Raises what its service says before the first one."""
+        binding = asked.binding
+        call, write = self._prepared(binding)
+
+        def told(error: Exception) -> tuple[int, bytes | None]:
+            status, line, _ = self._problems.answer(error, asked.shown.caller)
+            return status, None if binding.gives_bytes else line + b"\n"
+
+        relay = Relay(
+            asked.send,
+            empty=write(binding.response_class())[0],
+            more=((b"x-request-id", asked.request_id.encode()),),
+            pay=lambda size: self._pay(asked.rated, size),
+            told=told,
+        )
+        with self._streams.entered(relay):
+            calling = call(request, metadata=asked.metadata, timeout=self._stream_seconds)
+            ended = await unless_gone(relay.run(calling, write), asked.receive)
+        if ended.last is not None:
+            await asked.send({"type": "http.response.body", "body": ended.last})
+        return ended.status, None, ()
+
+    async def _pay(self, tenant: str, size: int) -> None:
+        """Take a part of an answer from what its tenant may ask, and rest while that is overdrawn."""
+        if self._rates is None or not tenant:
+            return
+        self._rates.charge(tenant, max(size / _TOKEN_BYTES, 1 / _TOKEN_PARTS))
+        rest = self._rates.wait(tenant)
+        if rest:
+            await self._sleep(rest)
 
     def _rated(self, caller: Caller) -> str:
         """Take a request from what its tenant may ask, and return that tenant; "" where nothing is taken.
 
         Raises ResourceExhausted.
         """
-        if self._rates is None or caller.kind is not CallerKind.API_KEY or not caller.tenant:
+        if self._rates is None or not caller.is_of_tenant or not caller.tenant:
             return ""
         wait = self._rates.take(caller.tenant)
         if wait:
             raise ResourceExhausted(
-                "the tenant's keys ask for more than they may; try again", reason="API_RATE", retry_after=wait
+                "the tenant makes more requests than it may; try again", reason="API_RATE", retry_after=wait
             )
         return caller.tenant
 
@@ -219,42 +274,23 @@ class Transcoder:
         if found.state == tenant_pb2.TENANT_STATE_DELETED:
             raise NotFound(tenant)
 
-    def _prepare(self, binding: Binding) -> tuple[Any, Write]:
-        call: Any = self._backend(binding.package).unary_unary(
+    def _prepared(self, binding: Binding) -> tuple[Any, Write]:
+        key = (binding.rpc, binding.response_body)
+        known = self._calls.get(key)
+        if known is not None:
+            return known
+        channel = self._backend(binding.package)
+        make: Any = channel.unary_stream if binding.streams else channel.unary_unary
+        call = make(
             binding.rpc,
             request_serializer=binding.request_class.SerializeToString,
             response_deserializer=binding.response_class.FromString,
         )
-        prepared = self._calls[binding.rpc] = (call, writer(binding))
+        prepared = self._calls[key] = (call, writer(binding))
         return prepared
-
-    def _refusal(self, error: Exception, caller: Caller) -> tuple[int, bytes, tuple[Header, ...]]:
-        """Return the answer to an error; one that nobody expected is logged and shows nothing."""
-        if isinstance(error, HttpProblem):
-            status, body, headers = render(to_status(error.error), error.http)
-            return status, body, (*headers, *error.headers)
-        if isinstance(error, TrunklineError):
-            self._refusals.note(error, caller)
-            return render(to_status(error))
-        if isinstance(error, grpc.RpcError):
-            status, body, headers = render(from_rpc(error))
-            if status >= 500:
-                code, text = error.code().name, error.details()
-                self._failures.note(
-                    (code, caller.tenant or str(caller)),
-                    lambda count: log.warning("api_call_failed", code=code, error=text, count=count),
-                )
-            return status, body, headers
-        log.error("api_failed", exc_info=error)
-        return render(to_status(error))
 
 
 def _is_empty_list(binding: Binding, rule: Rule | None, response: Any) -> bool:
     """Say whether an answer is a list of a tenant's, with nothing in it."""
     of_tenant = rule is not None and rule.resource == "parent"
     return of_tenant and "/List" in binding.rpc and response.ByteSize() == 0
-
-
-async def _aside(heavy: bool, work: Callable[..., Any], *args: Any) -> Any:
-    """Do heavy work in a thread, so that a long transcript delays no webhook, and other work here."""
-    return await asyncio.to_thread(work, *args) if heavy else work(*args)

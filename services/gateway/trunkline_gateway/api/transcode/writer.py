@@ -1,7 +1,8 @@
-"""Writes an RPC's response as JSON."""
+"""Writes an RPC's responses: as JSON, a stream of them as lines of JSON, or the bytes that they hold."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,18 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 
 from trunkline_gateway.api.transcode.bindings import Binding
+from trunkline_gateway.api.transcode.problems import JSON
 from trunkline_gateway.api.transcode.shapes import shape_of
+from trunkline_gateway.http_errors import Header
 
-Write = Callable[[Any], bytes]
+Written = tuple[tuple[Header, ...], bytes]
+"""What the headers say of an answer or a part of one, and its bytes."""
+Write = Callable[[Any], Written]
+
+_LINES: Header = (b"content-type", b"application/x-ndjson")
+_ANY_TYPE = b"application/octet-stream"
+_MOST_TYPE_CHARACTERS = 256
+_TYPE = re.compile(r"[!-.0-~]+/[!-~][ -~]*")
 
 _Secrets = dict[str, "_Secrets | None"]
 """The INPUT_ONLY fields of a message type by JSON name (None), and the fields that lead to some."""
@@ -24,16 +34,33 @@ def writer(binding: Binding) -> Write:
 
     Names are lowerCamelCase. Empty fields are written too, so that a reader needs no defaults, but for
     messages that are not set (proto3 JSON leaves them out) and for INPUT_ONLY fields: an empty `secret`
-    would say that there is none.
+    would say that there is none. Each message of a stream is a line.
     """
+    if binding.gives_bytes:
+        return _bytes_writer(binding)
     secrets = _secrets(binding.response_class.DESCRIPTOR)
     only = binding.response_body.json_name if binding.response_body is not None else None
+    headers, option = ((_LINES,), orjson.OPT_APPEND_NEWLINE) if binding.streams else ((JSON,), None)
 
-    def write(response: Any) -> bytes:
+    def write(response: Any) -> Written:
         value: Any = json_format.MessageToDict(response, always_print_fields_with_no_presence=True)
         if secrets:
             _hide(value, secrets)
-        return orjson.dumps(value if only is None else value.get(only))
+        return headers, orjson.dumps(value if only is None else value.get(only), option=option)
+
+    return write
+
+
+def _bytes_writer(binding: Binding) -> Write:
+    only = binding.response_body.name if binding.response_body is not None else None
+
+    def write(response: Any) -> Written:
+        held = response if only is None else getattr(response, only)
+        kind: str = held.content_type
+        fits = len(kind) <= _MOST_TYPE_CHARACTERS and _TYPE.fullmatch(kind) is not None
+        content_type = kind.encode() if fits else _ANY_TYPE
+        # A browser must not take a tenant's file for a page of the gateway's.
+        return ((b"content-type", content_type), (b"x-content-type-options", b"nosniff")), held.data
 
     return write
 

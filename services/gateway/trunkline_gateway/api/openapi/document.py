@@ -8,20 +8,23 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
+from trunkline_gateway.api.openapi.schemas import Schemas, Use
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.described import Schemas, Use
 from trunkline_gateway.api.transcode.described_rules import Schema, is_needed, rules_of
 from trunkline_gateway.api.transcode.scalars import converter
 from trunkline_gateway.api.transcode.template import ONE, REST
 
 _ID = "^[a-z0-9-]{2,40}$"
 _ERROR = "google.rpc.Status"
+_ANY = "*/*"
+_LINES = "application/x-ndjson"
 _DESCRIPTION = """\
 Formats of texts that a schema cannot describe: `page-token` is the `nextPageToken` of the page before, or empty;
 `filter` is conditions joined by AND, such as `spam = false AND intent = quote_request`, over the fields that an answer
 to a wrong one names; `google-fieldmask` is names of fields, joined by commas. Beside what the schema of a body names,
-the fields that are marked read-only in answers may be sent back, and are ignored. An error of the status 400 names each
-field and what is allowed.
+the fields that are marked read-only in answers may be sent back, and are ignored. An answer of the type
+application/x-ndjson has a line for each message; if it fails, the last line is `{"error": {...}}`. An error of the
+status 400 names each field and what is allowed.
 """
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -86,19 +89,13 @@ def _operation(binding: Binding, parameters: list[Schema], schemas: Schemas) -> 
     if not binding.whole_body:
         named = bound | ({binding.body.name} if binding.body is not None else set())
         parameters = [*parameters, *_query(asked, named, schemas)]
-    only = binding.response_body
-    answer = (
-        schemas.message(given, Use.ANSWER)
-        if only is None
-        else schemas.field(given.fields_by_name[only.name], Use.ANSWER)
-    )
     operation: Schema = {
         "operationId": f"{service}_{method}",
         "summary": _WORD.sub(" ", method).capitalize(),
         "tags": [service],
         "parameters": parameters,
         "responses": {
-            "200": {"description": "OK", "content": {"application/json": {"schema": answer}}},
+            "200": {"description": "OK", "content": _content(binding, given, schemas)},
             "default": {
                 "description": "A google.rpc.Status",
                 "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{_ERROR}"}}},
@@ -109,12 +106,27 @@ def _operation(binding: Binding, parameters: list[Schema], schemas: Schemas) -> 
     if body is not None:
         operation["requestBody"] = {
             "required": binding.needs_body,
-            "content": {"application/json": {"schema": body}},
+            "content": {_ANY if binding.takes_bytes else "application/json": {"schema": body}},
         }
     return operation
 
 
+def _content(binding: Binding, given: Descriptor, schemas: Schemas) -> Schema:
+    """Return what an answer holds by content type; the schema of a stream is that of each line."""
+    if binding.gives_bytes:
+        return {_ANY: {"schema": {}}}
+    only = binding.response_body
+    schema = (
+        schemas.message(given, Use.ANSWER)
+        if only is None
+        else schemas.field(given.fields_by_name[only.name], Use.ANSWER)
+    )
+    return {_LINES if binding.streams else "application/json": {"schema": schema}}
+
+
 def _body(binding: Binding, asked: Descriptor, bound: set[str], schemas: Schemas) -> Schema | None:
+    if binding.takes_bytes:
+        return {}
     use = Use.CHANGE if binding.method == "PATCH" else Use.WRITE
     if binding.whole_body:
         return schemas.message(asked, use, without=bound)
