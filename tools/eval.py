@@ -184,17 +184,14 @@ def show(title: str, items: Sequence[Item], answered: Sequence[dict[str, str]], 
 async def word_errors() -> dict[str, float]:
     """Word error rates of the local speech engine over the English sample calls, by kind of recording."""
     # Only this part needs the audio service's libraries.
-    from trunkline_audio.engines.whisper import WhisperSettings  # noqa: PLC0415
+    from trunkline_audio.engines.whisper.settings import WhisperSettings  # noqa: PLC0415
 
     from tools.bench.audio import Bench  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), WhisperSettings())
-        try:
-            await bench.warm()
+        async with bench.warm():
             await bench.words(json.loads((CALLS / "calls.json").read_text(encoding="utf-8")))
-        finally:
-            await bench.close()
     return {name: round(rate, 4) for name, rate in bench.figures.items() if name.startswith("wer_")}
 
 

@@ -179,7 +179,7 @@ def test_other_hosts_and_free_ports_may_have_one_port(folder):
         ("ai", "json:loads", "cannot make an engine"),
         ("ai", "builtins:dict", "does not make an engine: there is no name"),
         ("audio", "json:loads", "cannot make an engine"),
-        ("audio", "builtins:type", "does not make an engine: there is no name"),
+        ("audio", "builtins:dict", "does not make an engine: there is no name"),
     ],
 )
 def test_a_plug_in_that_makes_no_engine_is_refused(folder, service, engine, said):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 import pkgutil
@@ -17,8 +16,7 @@ from trunkline_ai.config import AiConfig
 from trunkline_audio.config import AudioConfig
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.pipeline.config import WorkerConfig
-from trunkline_runtime.config import CommonConfig, ConfigError, StoreConfig, env_name, load
-from trunkline_runtime.settings import of_field
+from trunkline_runtime.config import CommonConfig, ConfigError, StoreConfig, declared, load
 from trunkline_tenant.config import TenantConfig
 
 CONFIGS = {
@@ -31,10 +29,10 @@ def is_number(kind: object) -> bool:
 
 
 NUMBERS = [
-    (service, field)
+    (service, one)
     for service, config in CONFIGS.items()
-    for field in dataclasses.fields(config)
-    if is_number(typing.get_type_hints(config)[field.name])
+    for one in declared(config, service)
+    if is_number(one.kind)
 ]
 
 
@@ -51,15 +49,13 @@ def test_no_services_settings_are_forgotten_here():
     assert ours == {CommonConfig, StoreConfig, *CONFIGS.values()}
 
 
-@pytest.mark.parametrize(("service", "field"), NUMBERS, ids=lambda one: getattr(one, "name", one))
-def test_a_number_has_a_range_and_one_line_says_it(service, field):
-    facts = of_field(field)
-    assert facts.most is not None, f"{env_name(service, field.name)} has no upper bound"
-    assert facts.least is not None, f"{env_name(service, field.name)} has no lower bound"
+@pytest.mark.parametrize(("service", "one"), NUMBERS, ids=lambda one: getattr(one, "name", one))
+def test_a_number_has_a_range_and_one_line_says_it(service, one):
+    name, facts = one.name, one.facts
+    assert facts.most is not None, f"{name} has no upper bound"
+    assert facts.least is not None, f"{name} has no lower bound"
     assert math.isfinite(facts.most)
-    default = facts.by_service.get(service, field.default)
-    assert facts.least <= default <= facts.most
-    name = env_name(service, field.name)
+    assert facts.least <= one.default <= facts.most
     for value in (facts.most * 2 + 1, facts.least - 1):
         with pytest.raises(ConfigError) as refused:
             load(CONFIGS[service], service, {name: f"{value:.0f}"})

@@ -6,7 +6,7 @@ TRUNKLINE_AI_ENGINE=tests.standins.failing_ai:create, started from the repositor
 import os
 from pathlib import Path
 
-from trunkline_ai.engines.base import EngineError
+from trunkline_runtime.engines.base import NOT_READY, EngineError
 
 from tests.standins.instant_ai import InstantEngine
 
@@ -18,9 +18,13 @@ class FailingEngine(InstantEngine):
         super().__init__()
         self.down = down
 
+    @property
+    def problem(self):
+        return "the engine is down" if self.down.exists() else ""
+
     async def analyze(self, transcript, context):
-        if self.down.exists():
-            raise EngineError("the engine is down", transient=True)
+        if self.problem:
+            raise EngineError(NOT_READY, self.problem, transient=True)
         return await super().analyze(transcript, context)
 
 

@@ -5,15 +5,23 @@ TRUNKLINE_AI_ENGINE=tests.standins.instant_ai:create, started from the repositor
 
 import asyncio
 
-from trunkline_ai.engines.base import AnalysisResult
+from trunkline_ai.engines.base import AnalysisResult, LanguageCapabilities
 from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment
 
 
 class InstantEngine:
     name = "instant/standin"
+    problem = ""
+    capabilities = LanguageCapabilities()
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
 
     async def analyze(self, transcript, context):
         if self.seconds:
@@ -32,9 +40,6 @@ class InstantEngine:
             summary="",
             engine=self.name,
         )
-
-    async def close(self):
-        pass
 
 
 def create():

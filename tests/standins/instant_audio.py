@@ -6,32 +6,33 @@ decoded or heard.
 
 import asyncio
 
-from trunkline_audio.engines.base import EngineResult
+from trunkline_audio.engines.base import EngineResult, SpeechCapabilities
 
 
 class InstantEngine:
     name = "instant/standin"
-    ready = True
+    problem = ""
+    capabilities = SpeechCapabilities()
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds
 
-    def start(self):
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
         pass
 
-    async def transcribe(self, source, language):
+    async def transcribe(self, recording):
         if self.seconds:
             await asyncio.sleep(self.seconds)
-        return EngineResult(language=language, lanes=min(2, source.channels))
-
-    async def close(self):
-        pass
+        return EngineResult(self.name, recording.language, lanes=min(2, recording.channels))
 
 
-def create(config):
+def create():
     return InstantEngine()
 
 
-def create_50ms(config):
+def create_50ms():
     """Take 50 ms of time and nothing else."""
     return InstantEngine(0.05)

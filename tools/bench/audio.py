@@ -15,17 +15,17 @@ import statistics
 import tempfile
 import time
 import wave
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import jiwer
 from trunkline_audio.app import PREPARE
-from trunkline_audio.engines.base import EngineResult, PreparedAudio
-from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
-from trunkline_audio.media.preparation import PrepareLimits, Preparer
+from trunkline_audio.engines.base import EngineResult
+from trunkline_audio.engines.whisper.engine import WhisperEngine
+from trunkline_audio.engines.whisper.settings import WhisperSettings
+from trunkline_audio.media.preparation import PrepareLimits, Preparer, RecordingFile
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -52,21 +52,6 @@ Spoken = tuple[dict[str, Any], str]
 """A call of the index, and which of its files."""
 
 
-@dataclass(frozen=True)
-class File:
-    """A recording as engines get it."""
-
-    path: Path
-    preparer: Preparer
-    seconds: float
-    channels: int
-    tenant_id: str = "bench"
-
-    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
-        """Decodes it in the sandbox."""
-        return self.preparer.prepare(self.path, self.tenant_id)
-
-
 class Bench:
     """Warm processes and the figures that were taken with them."""
 
@@ -79,30 +64,26 @@ class Bench:
 
     async def run(self, calls: Sequence[dict[str, Any]]) -> None:
         """Takes every figure."""
-        async with asyncio.timeout(900):
-            try:
-                await self.warm()
-                for key, identity in LONG.items():
-                    await self._speed(key, next(call for call in calls if call["id"] == identity))
-                await self.words(calls)
-                await self._sounds()
-                self.figures["rss_mb"] = self._most_memory()
-            finally:
-                await self.close()
+        async with asyncio.timeout(900), self.warm():
+            for key, identity in LONG.items():
+                await self._speed(key, next(call for call in calls if call["id"] == identity))
+            await self.words(calls)
+            await self._sounds()
+            self.figures["rss_mb"] = self._most_memory()
 
-    async def warm(self) -> None:
-        """Starts the processes and waits until a model is loaded."""
+    @asynccontextmanager
+    async def warm(self) -> AsyncIterator[None]:
+        """Runs the processes while the block lasts, which begins when a model is loaded."""
         self._preparer.start()
-        await self._decoders.wait_ready()
-        begun = time.perf_counter()
-        self._engine.start()
-        await self._engine.wait_ready()
-        self.figures["warm_s"] = time.perf_counter() - begun
-
-    async def close(self) -> None:
-        """Ends the processes."""
-        await self._engine.close()
-        await self._preparer.close()
+        try:
+            await self._decoders.wait_ready()
+            begun = time.perf_counter()
+            async with self._engine:
+                await self._engine.wait_ready()
+                self.figures["warm_s"] = time.perf_counter() - begun
+                yield
+        finally:
+            await self._preparer.close()
 
     async def words(self, calls: Sequence[dict[str, Any]]) -> None:
         """The word error rates over the English calls, by kind of recording."""
@@ -115,7 +96,8 @@ class Bench:
         self.figures["wer_16k"] = await self._error_rate([(call, file) for file, call in wide.items()])
 
     async def _hear(self, path: Path, seconds: float, channels: int) -> EngineResult:
-        return await self._engine.transcribe(File(path, self._preparer, seconds, channels), "en-US")
+        recording = RecordingFile(path, self._preparer, "bench", "en-US", seconds, channels)
+        return await self._engine.transcribe(recording)
 
     async def _speed(self, key: str, call: dict[str, Any]) -> None:
         """Seconds that a minute of this call takes by the wall clock, and by the processor."""

@@ -25,7 +25,6 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 C = grpc.StatusCode
 SERVICE = "trunkline.test.v1.EchoService"
-OTHER = "trunkline.test.v1.OtherService"
 NAME = "tenants/acme/calls/abc"
 KINDS = ["One", "Many", "Written", "Gather", "Chat"]
 
@@ -297,56 +296,20 @@ async def test_each_service_has_its_own_health_name(suite: Any) -> None:
         assert raised.value.code() is C.NOT_FOUND
 
 
-async def test_what_only_one_service_needs_keeps_only_that_service_from_serving() -> None:
-    config = CommonConfig(keys=KEY_FOLDER, drain_notice_seconds=0.0, drain_seconds=0.2)
-    server = Server(config, service="audio", signer=TokenSigner(KEY_FOLDER, "audio"))
-    there = asyncio.Event()
-
-    async def engine() -> bool:
-        return there.is_set()
-
-    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-    server.health = Health(retry_seconds=0.01, recheck_seconds=0.01)
-    set_store = server.health.depend("store")
-    server.health.depend("engine", engine, services=[SERVICE])
-    for name in (SERVICE, OTHER):
-        server.add(lambda _servicer, _server: None, None, name)
-    await server.start()
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-
-        def watch(name: str) -> Any:
-            return stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=10)
-
-        async def states() -> list[Any]:
-            return [await check(channel, name) for name in ("", OTHER, SERVICE)]
-
-        whole, other, one = watch(""), watch(OTHER), watch(SERVICE)
-        assert [(await one_of.read()).status for one_of in (whole, other, one)] == [not_serving] * 3
-        set_store(True)
-        assert (await whole.read()).status == (await other.read()).status == serving
-        assert await states() == [serving, serving, not_serving]
-        assert (server.health.serving, server.health.missing) == (True, [])
-        assert not server.health.serves(SERVICE)
-        await asyncio.wait_for(server.health.wait_serving(), 5)
-        there.set()
-        assert (await one.read()).status == serving
-        assert await states() == [serving] * 3
-        there.clear()
-        assert (await one.read()).status == not_serving
-        assert await states() == [serving, serving, not_serving]
-        there.set()
-        assert (await one.read()).status == serving
-        set_store(False)
-        # What the whole server needs counts for each service, and nothing else was said of the others.
-        assert [(await one_of.read()).status for one_of in (whole, other, one)] == [not_serving] * 3
-        assert server.health.missing == ["store"]
-        set_store(True)
-        assert [(await one_of.read()).status for one_of in (whole, other, one)] == [serving] * 3
-        stopping = asyncio.create_task(server.stop())
-        assert [(await one_of.read()).status for one_of in (whole, other, one)] == [not_serving] * 3
-        assert [await one_of.read() for one_of in (whole, other, one)] == [grpc.aio.EOF] * 3
-        await stopping
+async def test_what_the_server_can_do_without_is_shown_and_keeps_nothing_from_serving() -> None:
+    health, problem = Health(), ["its model is missing"]
+    set_store = health.depend("store")
+    health.note("engine whisper/1", lambda: problem[0])
+    health.start()
+    assert health.told() == (False, "not ready: store\nengine whisper/1: its model is missing")
+    set_store(True)
+    assert (health.serving, health.missing) == (True, [])
+    assert health.told() == (True, "ok\nengine whisper/1: its model is missing")
+    problem[0] = ""
+    assert health.told() == (True, "ok")
+    await health.drain()
+    assert health.told() == (False, "stopping")
+    await health.close()
 
 
 async def test_reflection_lists_the_services_to_anybody(suite: Any) -> None:

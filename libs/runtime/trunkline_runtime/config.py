@@ -21,7 +21,9 @@ from trunkline_runtime import forms
 from trunkline_runtime.known_settings import NAMES
 from trunkline_runtime.settings import REQUIRED, Setting, convert, of_field, setting
 
-__all__ = ["CommonConfig", "ConfigError", "StoreConfig", "describe", "env_name", "load", "setting"]
+__all__ = [
+    "CommonConfig", "ConfigError", "Declared", "StoreConfig", "declared", "describe", "env_name", "load", "setting",
+]  # fmt: skip
 
 T = TypeVar("T")
 _FILE = "_FILE"
@@ -50,6 +52,23 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str] | str) -> None:
         self.problems = [problems] if isinstance(problems, str) else problems
         super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One setting of a config class: its variable, the fields that lead to it, type, default, and what is known."""
+
+    name: str
+    path: tuple[str, ...]
+    kind: Any
+    default: Any
+    """REQUIRED when there is none."""
+    facts: Setting
+
+    @property
+    def names(self) -> set[str]:
+        """The variables that may give it."""
+        return {self.name, self.name + _FILE} if self.facts.secret else {self.name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,41 +208,69 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
     missing setting and bad value, each as one line with the name, what is allowed and what was given.
     """
     env = os.environ if env is None else env
-    kinds = typing.get_type_hints(cls)
     problems: list[str] = []
-    values: dict[str, Any] = {}
+    values: dict[tuple[str, ...], Any] = {}
     known: set[str] = set()
     listening: dict[str, str] = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        facts = of_field(field)
-        name = env_name(service, field.name)
-        known |= {name, name + _FILE} if facts.secret else {name}
+    for one in declared(cls, service):
+        name, facts = one.name, one.facts
+        known |= one.names
         try:
             text = _text(env, name, facts.secret)
         except ValueError as error:
             problems.append(f"{name} {error}")
             continue
-        default = facts.by_service.get(service, _default(field))
-        if text is None and default is REQUIRED:
+        if text is None and one.default is REQUIRED:
             also = f" or {name}{_FILE}" if facts.secret else ""
             problems.append(f"{name}{also} is required: {facts.doc}")
             continue
         try:
-            value = default if text is None else convert(text, kinds[field.name], facts)
+            value = one.default if text is None else convert(text, one.kind, facts)
             # A service needs not be reached by itself.
-            _look(value, text is None, facts, reach and field.name != f"{service}_address")
+            _look(value, text is None, facts, reach and one.path != (f"{service}_address",))
         except ValueError as error:
-            got = _shown(default) if text is None else text
+            got = _shown(one.default) if text is None else text
             problems.append(f"{name} {error}" + ("" if facts.secret else f"; it is {got[:_MOST_SHOWN]!r}"))
         else:
-            values[field.name] = value
+            values[one.path] = value
             if facts.form in (forms.LISTEN, forms.MAYBE_LISTEN):
                 listening[name] = value
     problems.extend(_on_one_port(listening))
     problems.extend(_unknown(env, env_name(service, ""), known))
     if problems:
         raise ConfigError(problems)
-    return cls(**values)
+    made: T = _made(cls, values)
+    return made
+
+
+def declared(cls: type[Any], service: str, path: tuple[str, ...] = ()) -> Iterator[Declared]:
+    """Give every setting of a config class, in order; a field that is a dataclass itself is a part with its own.
+
+    A field `whisper: WhisperSettings` of the audio service's config gives TRUNKLINE_AUDIO_WHISPER_*.
+    """
+    kinds = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        place = (*path, field.name)
+        if _is_part(kinds[field.name]):
+            yield from declared(kinds[field.name], service, place)
+            continue
+        facts = of_field(field)
+        default = facts.by_service.get(service, _default(field))
+        name = env_name(service, facts.name or "_".join(place))
+        yield Declared(name, place, kinds[field.name], default, facts)
+
+
+def _is_part(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
+
+
+def _made(cls: type[Any], values: Mapping[tuple[str, ...], Any], path: tuple[str, ...] = ()) -> Any:
+    kinds = typing.get_type_hints(cls)
+    given = {}
+    for field in dataclasses.fields(cls):
+        place, kind = (*path, field.name), kinds[field.name]
+        given[field.name] = _made(kind, values, place) if _is_part(kind) else values[place]
+    return cls(**given)
 
 
 def _on_one_port(listening: Mapping[str, str]) -> Iterator[str]:
@@ -247,17 +294,14 @@ def _look(value: Any, default: bool, facts: Setting, reach: bool) -> None:
 
 def rows(cls: type[Any], service: str) -> Iterator[tuple[str, str, str, str, str]]:
     """Give each setting's name, type, default, what is allowed, and meaning."""
-    kinds = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        facts = of_field(field)
-        default = facts.by_service.get(service, _default(field))
-        shown = "required" if default is REQUIRED else _shown(default)
-        yield env_name(service, field.name), _kind(kinds[field.name]), shown, facts.allowed(), facts.doc
+    for one in declared(cls, service):
+        shown = "required" if one.default is REQUIRED else _shown(one.default)
+        yield one.name, _kind(one.kind), shown, one.facts.allowed(), one.facts.doc
 
 
 def describe(cls: type[Any], service: str) -> str:
     """Return the settings as a Markdown table: name, type, default, what is allowed, meaning."""
-    secret = {env_name(service, field.name) for field in dataclasses.fields(cls) if of_field(field).secret}
+    secret = {one.name for one in declared(cls, service) if one.facts.secret}
     lines = ["| setting | type | default | allowed | meaning |", "|---|---|---|---|---|"]
     for name, kind, default, allowed, doc in rows(cls, service):
         shown = f"`{default}`" if default not in ("", "required") else default or "empty"

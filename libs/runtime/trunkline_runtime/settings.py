@@ -35,6 +35,7 @@ class Setting:
     least: float | None = None
     most: float | None = None
     form: Form | None = None
+    name: str = ""
 
     def allowed(self) -> str:
         """Return what is allowed beside the type: choices, bounds, form; empty for anything."""
@@ -64,13 +65,15 @@ def setting(
     least: float | None = None,
     most: float | None = None,
     form: Form | None = None,
+    name: str = "",
 ) -> Any:
     """Declare a field of a config dataclass (use `@dataclass(frozen=True, kw_only=True)`).
 
     `doc` is one sentence with the unit. A secret is hidden in repr and can also be given as `<NAME>_FILE`.
     `by_service` gives defaults per service; `choices`, `least`, `most` and `form` (forms.py) say what is allowed. A
-    number has both bounds: `most` is what the rest of the suite was tested with."""
-    facts = Setting(doc, secret, dict(by_service or {}), choices, least, most, form)
+    number has both bounds: `most` is what the rest of the suite was tested with. `name` is the end of the variable's
+    name, where operators know the setting by another one than its field's."""
+    facts = Setting(doc, secret, dict(by_service or {}), choices, least, most, form, name)
     if default is REQUIRED:
         return dataclasses.field(repr=not secret, metadata={"setting": facts})
     return dataclasses.field(default=default, repr=not secret, metadata={"setting": facts})

@@ -2,8 +2,9 @@ import pytest
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2 as audio
 from trunkline.common.v1 import provider_pb2
-from trunkline_ai.analyses.dialogue import dialogue_of
+from trunkline_ai.analyses.dialogue import RoleWords, dialogue_of, input_digest
 from trunkline_ai.engines.base import SpeakerRole
+from trunkline_ai.names import analysis_id
 
 
 def roles(*segments):
@@ -88,6 +89,70 @@ def test_what_changes_the_answer_is_in_the_digest_and_what_does_not_is_not():
     ]
     assert len({digest(**facts) for facts in different}) == len(different)
     assert digest(language="es", language_confidence=0.5, overruled_language="en") == digest(language="es")
+
+
+def said(*segments, **facts):
+    spoken = [audio.Segment(speaker=speaker, text=text) for speaker, text in segments]
+    return analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(segments=spoken), **facts)
+
+
+CALL = "tenants/acme/calls/call-1"
+IDS = [
+    "usdt3fqss4h5xzj3l3beqtwxqww5erql",
+    "5cztpzjhh4pbg3rkrv5mf4qsw4vghcua",
+    "lzlytutrb5mricdqtoe6ewu2j63y7u6q",
+]
+VOICES = ((audio.SPEAKER_VOICE_1, "Hello there"), (audio.SPEAKER_VOICE_2, "Acme Plumbing, good day"))
+
+
+def identity(request, words):
+    return analysis_id(CALL, dialogue_of(request, words).digest, request.generation)
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [VOICES, ((audio.SPEAKER_CUSTOMER, "Acme Plumbing, good day"), (audio.SPEAKER_AGENT, "I need a quote"))],
+    ids=["voices", "channels the wrong way round"],
+)
+def test_another_word_in_a_list_tells_other_roles_and_is_the_same_analysis(spoken):
+    before, after = RoleWords((), ()), RoleWords(("good day",), ("good day",))
+    told = [
+        [turn.role for turn in dialogue_of(said(*spoken), words).transcript.turns]
+        for words in (before, after)
+    ]
+    assert told[0] != told[1], "the list counts"
+    assert identity(said(*spoken), before) == identity(said(*spoken), after)
+
+
+def test_any_change_of_what_was_said_or_by_whom_is_another_analysis():
+    hello, good_day = VOICES
+    inputs = [
+        said(hello, good_day),
+        said(good_day, hello),
+        said(hello),
+        said(hello, (good_day[0], "Acme Plumbing, good da"), (good_day[0], "y")),
+        said((audio.SPEAKER_VOICE_2, hello[1]), good_day),
+        said((audio.SPEAKER_AGENT, hello[1]), (audio.SPEAKER_CUSTOMER, good_day[1])),
+        said((hello[0], "hello there"), good_day),
+        said(hello, good_day, voicemail=True),
+        analysis_service_pb2.AnalyzeCallRequest(text="Hello there"),
+        analysis_service_pb2.AnalyzeCallRequest(
+            text="Hello there", direction=provider_pb2.DIRECTION_OUTBOUND
+        ),
+    ]
+    assert len({input_digest(one) for one in inputs}) == len(inputs)
+
+
+def test_the_ids_of_analyses_are_the_same_in_every_version():
+    made = [
+        analysis_id(CALL, input_digest(request), generation)
+        for request, generation in (
+            (said(*VOICES), 0),
+            (said(*VOICES), 1),
+            (analysis_service_pb2.AnalyzeCallRequest(text="How much is a roof?"), 0),
+        )
+    ]
+    assert made == IDS
 
 
 def test_channels_that_are_the_wrong_way_round_are_turned():

@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 import grpc
@@ -7,9 +8,10 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import labels_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
-from trunkline_ai.engines.base import EngineError
+from trunkline_ai.engines.base import LanguageCapabilities
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.testing import KEY_FOLDER
 
@@ -31,12 +33,17 @@ class Counting(LocalEngine):
 
 class Broken:
     name = "broken/1"
+    problem = ""
+    capabilities = LanguageCapabilities()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
 
     async def analyze(self, transcript, context):
-        raise EngineError("quota", transient=True)
-
-    async def close(self):
-        pass
+        raise EngineError("QUOTA", "quota", transient=True)
 
 
 def transcript(segments=SEGMENTS, **facts):
@@ -93,6 +100,7 @@ async def test_a_call_is_analysed_and_shown_by_name(stub):
     assert made.urgency == 3
     assert not made.spam
     assert made.engine.startswith("local/")
+    assert not made.HasField("usage"), "nothing that is counted"
     assert made.call == CALL
     assert analysis_pb2.ENTITY_TYPE_ADDRESS in {entity.type for entity in made.entities}
     shown = await stub.GetAnalysis(analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed())
@@ -234,7 +242,7 @@ class Healing(Counting):
     async def analyze(self, transcript, context):
         result = await super().analyze(transcript, context)
         if self.asked <= self.failures:
-            raise EngineError("down", transient=True)
+            raise EngineError("DOWN", "down", transient=True)
         return replace(result, engine=self.name)
 
 
@@ -260,6 +268,34 @@ async def test_a_degraded_analysis_is_made_again_and_then_stays(config):
     assert engine.asked == 3
 
 
+async def test_a_model_of_ones_own_analyses_by_its_completions(config):
+    own = replace(config, engine="tests.standins.completing_ai:create")
+    async with (
+        build(own) as parts,
+        parts.running() as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        await server.health.wait_serving()
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        made = await stub.AnalyzeCall(ask(), metadata=signed())
+        shown = await stub.GetAnalysis(
+            analysis_service_pb2.GetAnalysisRequest(name=made.name), metadata=signed()
+        )
+    assert (made.engine, made.degraded) == ("completing/standin", False)
+    assert made.usage.input_tokens > 0
+    assert made.usage.cost_micros == 7
+    assert shown == made
+    assert made.intent == labels_pb2.INTENT_EMERGENCY_SERVICE, "the first of the schema's labels"
+
+
+async def test_the_service_serves_without_its_engine_and_tells_why_it_is_not_ready(config):
+    engine = Broken()
+    engine.problem = "its key is missing"
+    async with build(config, engine=engine) as parts, parts.running() as server:
+        await asyncio.wait_for(server.health.wait_serving(), 20)
+        assert server.health.told() == (True, "ok\nengine broken/1: its key is missing")
+
+
 async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):
     wrong = AiConfig(keys=KEY_FOLDER, store_url=config.store_url, engine="nowhere:nothing")
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_ENGINE"):
@@ -280,8 +316,8 @@ class Refusing(Healing):
     async def analyze(self, transcript, context):
         self.asked += 1
         if self.asked == 1 and self.failures > 1:
-            raise EngineError("down", transient=True)
-        raise EngineError("this conversation is not for me", transient=False)
+            raise EngineError("DOWN", "down", transient=True)
+        raise EngineError("CONTENT_BLOCKED", "this conversation is not for me", transient=False)
 
 
 @pytest.mark.parametrize("failures", [1, 2], ids=["at_once", "after_an_outage"])

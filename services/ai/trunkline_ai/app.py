@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
-from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -20,9 +20,9 @@ from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
-from trunkline_ai.config import AiConfig
-from trunkline_ai.engines.base import Engine
-from trunkline_ai.engines.loader import load_engine
+from trunkline_ai.config import LOCAL, AiConfig
+from trunkline_ai.engines.base import LanguageEngine
+from trunkline_ai.engines.loader import load_engine, local_engine
 from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
 
@@ -49,19 +49,18 @@ async def build(
     *,
     clock: Clock | None = None,
     pace: Pace = MACHINE,
-    engine: Engine | None = None,
+    engine: LanguageEngine | None = None,
     authenticator: Authenticator | None = None,
 ) -> AsyncIterator[AiParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
-    language = engine or _engine(config)
-    fallback = None if config.engine == "local" and engine is None else load_engine("local")
+    language = engine or load_engine(config)
+    fallback = None if config.engine == LOCAL and engine is None else local_engine()
     signer = TokenSigner(config.keys, "ai")
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(language.close)
         db = await stack.enter_async_context(
             await opened(
                 lambda: _open(config, clock),
@@ -72,6 +71,9 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
+        await stack.enter_async_context(attended(language, server.health))
+        if fallback is not None:
+            await stack.enter_async_context(fallback)
         analyses = Analyses(db, config.list_staleness)
         analyser = Analyser(
             analyses,
@@ -114,10 +116,3 @@ async def _open(config: AiConfig, clock: Clock | None) -> Database:
         readers=config.readers,
         clock=clock,
     )
-
-
-def _engine(config: AiConfig) -> Engine:
-    try:
-        return load_engine(config.engine)
-    except ValueError as error:
-        raise ConfigError(f"TRUNKLINE_AI_ENGINE: {error}") from None

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
+SERVICE = "ai"
+LOCAL = "local"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AiConfig(StoreConfig):
     """What the ai service is told."""
 
     engine: str = setting(
-        "local",
+        LOCAL,
         "the analysis engine: local, or module:factory of your own engine",
-        form=forms.plug_in("local"),
+        form=forms.plug_in(LOCAL),
     )
     analyses_days: int = setting(
         0,

@@ -45,7 +45,24 @@ def recording(identity, tenant="acme", at=NOW, until=None):
 def transcript(identity, of="r1", tenant="acme", at=NOW, until=None):
     said = [{"speaker": 1, "channel": 0, "start": 0, "end": 5, "text": "héllo", "words": [["a", 0, 5, 0.5]]}]
     return Transcript(
-        tenant, identity, of, 0, "es", 2, 1, 1_000_000, 5, 0.25, "", "local", said, at, until, 0.75, "en-US"
+        tenant,
+        identity,
+        of,
+        0,
+        "es",
+        2,
+        1,
+        1_000_000,
+        5,
+        0.25,
+        "",
+        "local",
+        said,
+        at,
+        until,
+        0.75,
+        "en-US",
+        {"audio_seconds": 1.5, "cost_micros": 7},
     )
 
 
@@ -177,11 +194,11 @@ async def a_filter_finds_those_of_a_call_and_a_time(world):
 
 
 @check
-async def lists_leave_segments_out(world):
+async def lists_leave_segments_and_usage_out(world):
     await world.recordings.add(recording("r1"))
     await world.transcripts.add(transcript("t1"))
     (listed,), _ = await world.transcripts.page("acme", Place(5, "", ""))
-    assert listed == replace(transcript("t1"), segments=[])
+    assert listed == replace(transcript("t1"), segments=[], usage=None)
 
 
 @check

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import structlog
 from trunkline_audio.config import AudioConfig, load_config
-from trunkline_audio.engines import loader, whisper
-from trunkline_audio.engines.base import EngineError, PreparedAudio, Segment, Utterance, Word
+from trunkline_audio.engines import loader
+from trunkline_audio.engines.base import PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.engines.whisper import WhisperEngine, WhisperSettings
+from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, certainty
+from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.testing import KEY_FOLDER
 
 SECOND = 16_000
@@ -95,6 +97,7 @@ class Recording:
     path: Path = Path("recording")
     seconds: float = 60.0
     channels: int = 2
+    language: str = ""
     in_use: int = 0
     times_decoded: int = 0
 
@@ -131,21 +134,20 @@ def windows(count, lane=0):
 @contextlib.asynccontextmanager
 async def listening(pool, find=lambda model, folder: folder / model, again_seconds=0.001, **settings):
     engine = WhisperEngine(
-        WhisperSettings(models_folder=Path("models"), lanes=pool.lanes, **settings),
+        WhisperSettings(lanes=pool.lanes, **settings),
+        models_folder=Path("models"),
         find=find,
         make_pool=lambda target, **options: pool,
         again_seconds=again_seconds,
     )
-    engine.start()
-    try:
+    async with engine:
         yield engine
-    finally:
-        await engine.close()
 
 
 async def hear(pool, recording, language=""):
+    recording.language = language
     async with listening(pool) as engine:
-        return await engine.transcribe(recording, language)
+        return await engine.transcribe(recording)
 
 
 # What is heard
@@ -240,9 +242,9 @@ def test_certainty_is_that_of_the_words_that_have_one():
     def turn(*sure):
         return Segment(0, 0, 0.0, 1.0, "x", tuple(Word("x", 0.0, 1.0, one) for one in sure))
 
-    assert whisper.certainty([turn(0.9, None), turn(0.4)]) == pytest.approx(0.6)
-    assert whisper.certainty([turn(0.0, 1.0)]) == pytest.approx(whisper.CERTAINTY_FLOOR**0.5)
-    assert whisper.certainty([turn(None)]) == whisper.certainty([]) == 1.0
+    assert certainty([turn(0.9, None), turn(0.4)]) == pytest.approx(0.6)
+    assert certainty([turn(0.0, 1.0)]) == pytest.approx(CERTAINTY_FLOOR**0.5)
+    assert certainty([turn(None)]) == certainty([]) == 1.0
 
 
 def test_turns_join_over_short_pauses_only():
@@ -382,11 +384,11 @@ async def test_a_window_that_fails_fails_its_recording_with_the_reason(failure, 
     pool, recording = FakePool(heard, lanes=4), Recording(windows(4))
     async with listening(pool) as engine:
         with pytest.raises(EngineError, match=re.escape(str(failure))) as told:
-            await engine.transcribe(recording, "en")
+            await engine.transcribe(recording)
         assert (told.value.reason, told.value.transient) == (failure.reason, transient)
         assert (pool.at_once, recording.in_use) == (0, 0)
         failing.clear()
-        assert len((await engine.transcribe(recording, "en")).segments) == 4
+        assert len((await engine.transcribe(recording)).segments) == 4
 
 
 async def test_a_process_that_another_recording_ended_fails_nobody_else():
@@ -418,7 +420,7 @@ async def test_an_asker_that_gives_up_leaves_no_window_behind():
     pool, recording = FakePool(lambda *_: written()), Recording(windows(10))
     pool.gate = asyncio.Semaphore(0)
     async with listening(pool) as engine:
-        asker = asyncio.create_task(engine.transcribe(recording, ""))
+        asker = asyncio.create_task(engine.transcribe(recording))
         while pool.at_once < pool.lanes:
             await asyncio.sleep(0)
         asker.cancel()
@@ -426,7 +428,7 @@ async def test_an_asker_that_gives_up_leaves_no_window_behind():
             await asker
         assert (pool.at_once, recording.in_use) == (0, 0)
         pool.gate = None
-        await engine.transcribe(recording, "")
+        await engine.transcribe(recording)
     assert len(pool.asked) == pool.lanes + 10
 
 
@@ -438,7 +440,7 @@ async def test_no_more_windows_are_written_at_once_than_there_are_lanes(lanes):
     pool = FakePool(lambda *_: written(), lanes=lanes)
     async with listening(pool) as engine:
         recordings = [Recording(windows(7), name=f"scratch-{n}") for n in range(4)]
-        await asyncio.gather(*(engine.transcribe(recording, "") for recording in recordings))
+        await asyncio.gather(*(engine.transcribe(recording) for recording in recordings))
     assert pool.most_at_once == lanes
     assert len(pool.asked) == 28
 
@@ -449,15 +451,13 @@ async def test_a_quiet_tenant_gets_the_next_lane_beside_one_with_fifty_long_reco
     async with listening(pool) as engine:
         loud = [
             asyncio.create_task(
-                engine.transcribe(Recording(windows(100), tenant_id="loud", name=f"loud-{n}"), "")
+                engine.transcribe(Recording(windows(100), tenant_id="loud", name=f"loud-{n}"))
             )
             for n in range(50)
         ]
         while pool.at_once < pool.lanes:
             await asyncio.sleep(0)
-        quiet = asyncio.create_task(
-            engine.transcribe(Recording(windows(2), tenant_id="quiet", name="quiet"), "")
-        )
+        quiet = asyncio.create_task(engine.transcribe(Recording(windows(2), tenant_id="quiet", name="quiet")))
         for _ in range(10):
             await asyncio.sleep(0)
         for turn in range(5):
@@ -496,16 +496,16 @@ async def until(condition):
 
 async def test_without_its_model_it_says_which_command_fetches_it(tmp_path):
     pool = FakePool(lambda *_: written())
-    settings = WhisperSettings(models_folder=tmp_path / "models")
-    engine = WhisperEngine(settings, make_pool=lambda target, **options: pool)
-    engine.start()
+    engine = WhisperEngine(
+        WhisperSettings(), models_folder=tmp_path / "models", make_pool=lambda target, **options: pool
+    )
     recording = Recording(windows(1))
-    with pytest.raises(EngineError, match=r"`python -m trunkline_audio\.models fetch base`") as told:
-        await engine.transcribe(recording, "en")
-    assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
-    assert (engine.ready, engine.pids, recording.in_use) == (False, [], 0)
+    async with engine:
+        with pytest.raises(EngineError, match=r"`python -m trunkline_audio\.models fetch base`") as told:
+            await engine.transcribe(recording)
+        assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
+        assert (engine.problem, engine.pids, recording.in_use) == (str(told.value), [], 0)
     assert "\n" not in str(told.value)
-    await engine.close()
 
 
 async def test_nothing_is_decoded_for_a_model_that_is_known_to_be_missing():
@@ -514,7 +514,7 @@ async def test_nothing_is_decoded_for_a_model_that_is_known_to_be_missing():
     async with listening(FakePool(lambda *_: written()), find=models.find) as engine:
         await until(lambda: models.looks > 1)
         with pytest.raises(EngineError, match="it is missing"):
-            await engine.transcribe(recording, "en")
+            await engine.transcribe(recording)
     assert recording.times_decoded == 0
 
 
@@ -523,11 +523,11 @@ async def test_a_process_that_does_not_start_is_told_at_once():
     pool.ready = False
     async with listening(pool) as engine:
         with pytest.raises(EngineError, match="does not start") as told:
-            await engine.transcribe(Recording(windows(1)), "en")
+            await engine.transcribe(Recording(windows(1)))
         assert (told.value.reason, told.value.transient) == ("ENGINE_NOT_READY", True)
         assert pool.asked == []
         pool.ready = True
-        await engine.transcribe(Recording(windows(1)), "en")
+        await engine.transcribe(Recording(windows(1)))
 
 
 async def test_a_model_that_comes_later_heals_it_without_a_restart():
@@ -535,12 +535,12 @@ async def test_a_model_that_comes_later_heals_it_without_a_restart():
     pool = FakePool(lambda *_: written(said("Hello.", start=0.0)))
     async with listening(pool, find=models.find) as engine:
         with pytest.raises(EngineError):
-            await engine.transcribe(Recording(windows(1)), "en")
+            await engine.transcribe(Recording(windows(1)))
         models.problem = None
         await asyncio.wait_for(engine.wait_ready(), 10)
-        assert engine.ready
+        assert not engine.problem
         assert engine.pids == pool.pids
-        result = await engine.transcribe(Recording(windows(1)), "en")
+        result = await engine.transcribe(Recording(windows(1)))
         assert result.segments[0].text == "Hello."
 
 
@@ -553,7 +553,7 @@ async def test_a_model_that_is_not_usable_is_said_once_for_each_reason():
             looks = models.looks
             await until(lambda: models.looks >= looks + 4)
             with pytest.raises(EngineError, match="it is damaged"):
-                await engine.transcribe(Recording(windows(1)), "en")
+                await engine.transcribe(Recording(windows(1)))
     said = [line for line in lines if line["event"] == "speech_model_not_usable"]
     assert [line["problem"] for line in said] == ["it is missing", "it is damaged"]
     assert {line["setting"] for line in said} == {"TRUNKLINE_AUDIO_WHISPER_MODEL"}
@@ -569,10 +569,10 @@ async def test_calls_wait_for_the_first_look_at_the_model():
 
     pool = FakePool(lambda *_: written(said("Hello.", start=0.0)))
     async with listening(pool, find=find) as engine:
-        asker = asyncio.create_task(engine.transcribe(Recording(windows(1)), "en"))
+        asker = asyncio.create_task(engine.transcribe(Recording(windows(1))))
         await until(looking.is_set)
         assert not asker.done()
-        assert not engine.ready
+        assert engine.problem
         found.set()
         assert (await asyncio.wait_for(asker, 10)).segments[0].text == "Hello."
 
@@ -581,9 +581,9 @@ async def test_it_is_ready_as_long_as_its_process_is():
     pool = FakePool(lambda *_: written())
     async with listening(pool) as engine:
         await asyncio.wait_for(engine.wait_ready(), 10)
-        assert engine.ready
+        assert not engine.problem
         pool.ready = False
-        assert not engine.ready
+        assert engine.problem
     assert pool.closed
 
 
@@ -601,15 +601,12 @@ async def test_the_process_is_told_which_model_to_load_and_how():
         asked.update(options, target=target)
         return FakePool(lambda *_: written())
 
-    settings = WhisperSettings(
-        model="small", models_folder=Path("kept"), device="cuda", compute_type="float16", lanes=5, beam=3
-    )
-    engine = WhisperEngine(settings, find=lambda model, folder: folder / model, make_pool=make_pool)
-    engine.start()
-    await asyncio.wait_for(engine.wait_ready(), 10)
-    await engine.close()
+    settings = WhisperSettings(model="small", device="cuda", compute_type="float16", lanes=5, beam=3)
+    kept, find = Path("kept"), lambda model, folder: folder / model
+    async with WhisperEngine(settings, models_folder=kept, find=find, make_pool=make_pool) as engine:
+        await asyncio.wait_for(engine.wait_ready(), 10)
     assert (asked["size"], asked["lanes"], asked["name"]) == (1, 5, "speech")
-    assert asked["target"] == "trunkline_audio.engines.listener:handler"
+    assert asked["target"] == "trunkline_audio.engines.whisper.listener:handler"
     assert asked["settings"] == {
         "path": str(Path("kept") / "small"), "device": "cuda", "compute_type": "float16", "lanes": 5, "beam": 3,
     }  # fmt: skip
@@ -623,7 +620,7 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper_model=model))
+    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
@@ -636,10 +633,10 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
         return {"int8", "float32"}
 
     monkeypatch.setattr("ctranslate2.get_supported_compute_types", usable)
-    monkeypatch.setattr("trunkline_audio.config.verify", lambda _model, folder: folder)
+    monkeypatch.setattr("trunkline_audio.engines.whisper.settings.verify", lambda _model, folder: folder)
     with socket.create_server(("127.0.0.1", 0)) as there:
         env = {
-            "TRUNKLINE_AUDIO_KEYS": KEY_FOLDER,
+            "TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER),
             "TRUNKLINE_AUDIO_TENANT_ADDRESS": f"127.0.0.1:{there.getsockname()[1]}",
             "TRUNKLINE_AUDIO_STORE_URL": f"sqlite:///{tmp_path}/audio.db",
         }
@@ -653,16 +650,13 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
             load_config({**env, "TRUNKLINE_AUDIO_WHISPER_DEVICE": "cuda"}, reach=True)
 
 
-def test_an_engine_is_found_by_name_or_by_module_and_factory():
+def test_the_settings_name_whisper():
     assert isinstance(loader.load_engine(AudioConfig(keys=KEY_FOLDER)), WhisperEngine)
-    mine = AudioConfig(keys=KEY_FOLDER, engine="trunkline_audio.engines.whisper:create")
-    assert isinstance(loader.load_engine(mine), WhisperEngine)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    ["", "local", "pocketsphinx", "trunkline_audio.engines.whisper:nothing", "no_such_module:create"],
-)
+@pytest.mark.parametrize("setting", ["", "local", "pocketsphinx", "json:nothing", "no_such_module:create"])
 def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
-    with pytest.raises(ValueError, match="allowed are whisper or module:factory"):
+    with pytest.raises(
+        ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are whisper or module:factory"
+    ):
         loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))

@@ -1,9 +1,9 @@
 """Languages: a hint is believed unless the recording speaks clearly of another language."""
 
 import pytest
-from trunkline_audio.engines import languages
-from trunkline_audio.engines.languages import Verdict
-from trunkline_audio.engines.listener import CONFIDENT, chosen
+from trunkline_audio.engines.whisper import languages
+from trunkline_audio.engines.whisper.languages import Verdict
+from trunkline_audio.engines.whisper.listener import CONFIDENT, chosen
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_audio.engines.listener import MOST_COMPRESSION, compression
-from trunkline_audio.engines.repetition import LONGEST_PHRASE, without_loops
+from trunkline_audio.engines.whisper.listener import MOST_COMPRESSION, compression
+from trunkline_audio.engines.whisper.repetition import LONGEST_PHRASE, without_loops
 
 
 def cut(text):

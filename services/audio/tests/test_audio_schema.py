@@ -12,7 +12,7 @@ from trunkline_store.migrations import differences, upgrade
 
 from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 
-NEW = ("language_confidence", "overruled_language")
+NEW = ("language_confidence", "overruled_language", "usage")
 # Its claim looks for the tenants that have something due.
 QUEUE = ("jobs", "jobs_turns")
 PACKAGE = "trunkline_audio.migrations"
@@ -25,7 +25,7 @@ async def test_in_a_file(tmp_path):
 
 async def test_an_upgrade_keeps_the_transcripts_that_are_there(tmp_path):
     url = f"sqlite:///{tmp_path}/audio.db"
-    kept = replace(transcript("t1"), language_confidence=0.0, overruled_language="")
+    kept = replace(transcript("t1"), language_confidence=0.0, overruled_language="", usage=None)
     before = {name: value for name, value in vars(kept).items() if name not in NEW}
 
     def older(conn):

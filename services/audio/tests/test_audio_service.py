@@ -12,6 +12,7 @@ import grpc
 import pytest
 from audio_provider import Answer, provider
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from trunkline.audio.v1 import admin_service_pb2, transcript_pb2
 from trunkline.audio.v1 import recording_service_pb2 as recording_messages
@@ -21,10 +22,11 @@ from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines.base import EngineError, EngineResult, Segment, Word
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -41,10 +43,12 @@ class TestEngine:
 
     __test__ = False
     name = "test/1"
-    ready = True
+    problem = ""
+    capabilities = SpeechCapabilities()
 
     def __init__(self):
         self.result = EngineResult(
+            engine=self.name,
             language="en-US",
             lanes=2,
             speech_seconds=1.5,
@@ -64,20 +68,20 @@ class TestEngine:
         self.gate = None
         self.failure = None
 
-    def start(self):
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
         pass
 
-    async def transcribe(self, source, language):
+    async def transcribe(self, recording):
         self.calls += 1
-        self.language = language
+        self.language = recording.language
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
             raise self.failure
         return self.result
-
-    async def close(self):
-        pass
 
 
 class Suite:
@@ -336,6 +340,7 @@ async def test_roles_voices_and_unreliable_answers_are_passed_on(tmp_path):
         made = await suite.transcribe(channel_speakers=roles)
         assert [item.speaker for item in made.segments] == roles
         suite.engine.result = EngineResult(
+            engine="test/1",
             language="es",
             lanes=1,
             unreliable="low_confidence",
@@ -357,6 +362,7 @@ async def test_a_language_that_is_heard_overrules_the_one_that_was_asked_for_and
     async with serving(tmp_path) as suite:
         await suite.fetch()
         suite.engine.result = EngineResult(
+            engine="test/1",
             language="es",
             language_confidence=0.875,
             overruled_language="en-US",
@@ -490,29 +496,61 @@ async def test_a_model_that_is_missing_is_told_with_the_command_that_fetches_it(
         assert error.retry_after is not None
 
 
-async def test_an_engine_that_is_not_ready_keeps_only_transcription_from_serving(tmp_path):
+async def test_the_service_serves_without_its_engine_and_tells_why_it_is_not_ready(tmp_path):
     engine = TestEngine()
-    engine.ready = False
+    engine.problem = "its model is missing"
     names = ("", "trunkline.audio.v1.RecordingService", "trunkline.audio.v1.TranscriptionService")
+
+    def shown():
+        return REGISTRY.get_sample_value("trunkline_engine_ready", {"engine": engine.name})
+
     async with serving(tmp_path, engine=engine) as suite:
         await asyncio.wait_for(suite.server.health.wait_serving(), 20)
         async with grpc.aio.insecure_channel(suite.server.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
+            asked = [await health.Check(health_pb2.HealthCheckRequest(service=name)) for name in names]
+        assert {one.status for one in asked} == {health_pb2.HealthCheckResponse.SERVING}
+        assert suite.server.health.told() == (True, "ok\nengine test/1: its model is missing")
+        assert shown() == 0
+        assert (await suite.fetch()).channels == 2
+        engine.problem = ""
+        assert suite.server.health.told() == (True, "ok")
+        assert shown() == 1
+    assert shown() is None
 
-            async def states():
-                asked = [health_pb2.HealthCheckRequest(service=name) for name in names]
-                return [
-                    (await health.Check(one)).status == health_pb2.HealthCheckResponse.SERVING
-                    for one in asked
-                ]
 
-            assert await states() == [True, True, False]
-            assert (await suite.fetch()).channels == 2
-            engine.ready = True
-            watch = health.Watch(health_pb2.HealthCheckRequest(service=names[-1]), timeout=20)
-            while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
-                pass
-            assert await states() == [True, True, True]
+async def test_a_recording_longer_than_the_engine_takes_is_refused_before_it_is_asked(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        suite.engine.capabilities = SpeechCapabilities(longest_seconds=1)
+        error = await failing(suite.transcribe())
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "RECORDING_TOO_LONG")
+        assert "2 s of sound, and test/1 takes at most 1 s" in error.message
+        assert suite.engine.calls == 0
+
+
+async def test_what_an_answer_took_and_cost_is_counted_once_for_the_engine_that_gave_it(tmp_path):
+    def counted():
+        return [
+            REGISTRY.get_sample_value(f"trunkline_engine_{name}_total", {"engine": "paid/2"}) or 0.0
+            for name in ("audio_seconds", "cost_micros")
+        ]
+
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        usage = EngineUsage(audio_seconds=15, cost_micros=4_000)
+        suite.engine.result = EngineResult(engine="paid/2", language="en", usage=usage)
+        made = await suite.transcribe()
+        assert (made.engine, made.usage.audio_duration.seconds, made.usage.cost_micros) == (
+            "paid/2",
+            15,
+            4_000,
+        )
+        assert await suite.transcribe() == made
+        page = transcription_messages.ListTranscriptsRequest(parent=PARENT)
+        (listed,) = (await suite.transcripts.ListTranscripts(page)).transcripts
+        assert not listed.HasField("usage")
+        assert counted() == [15, 4_000]
 
 
 async def test_a_decoder_that_is_killed_costs_nothing_but_a_moment(tmp_path):

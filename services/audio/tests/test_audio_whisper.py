@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,13 +13,12 @@ import jiwer
 import pytest
 import pytest_asyncio
 from trunkline_audio.app import PREPARE
-from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines import whisper
-from trunkline_audio.media.preparation import PrepareLimits, Preparer
+from trunkline_audio.engines.whisper.engine import WhisperEngine
+from trunkline_audio.engines.whisper.settings import WhisperSettings
+from trunkline_audio.media.preparation import PrepareLimits, Preparer, RecordingFile
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_audio.workers.pool import WorkerPool
-from trunkline_runtime.testing import KEY_FOLDER
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -40,25 +38,13 @@ CALLS, LANGUAGES = index("calls"), index("languages")
 ENGLISH, SPANISH, MINUTE = CALLS["wrong-number"], CALLS["spanish-caller"], CALLS["water-heater"]
 
 
-@dataclass(frozen=True)
-class File:
-    path: Path
-    preparer: Preparer
-    tenant_id: str = "acme"
-    seconds: float = 0.0
-    channels: int = 1
-
-    def prepared(self):
-        return self.preparer.prepare(self.path, self.tenant_id)
-
-
 class World:
     """The engine as the service has it, with a decoder; what was heard once is kept."""
 
     def __init__(self, folder):
         decoders = WorkerPool(PREPARE, size=1, name="decoder")
         self.preparer = Preparer(decoders, folder / "scratch", PrepareLimits())
-        self.engine = whisper.create(AudioConfig(keys=KEY_FOLDER))
+        self.engine = WhisperEngine(WhisperSettings())
         self.kept = {}
         # One sentence, for what does not need a whole call.
         self.sentence = folder / "sentence.wav"
@@ -66,7 +52,7 @@ class World:
         self.sentence.write_bytes(sounds.wav(said, rate=WIDE_HZ))
 
     async def hear(self, path, language=""):
-        return await self.engine.transcribe(File(path, self.preparer), language)
+        return await self.engine.transcribe(RecordingFile(path, self.preparer, "acme", language))
 
     async def heard(self, path, language=""):
         if (path, language) not in self.kept:
@@ -85,12 +71,11 @@ async def world(tmp_path_factory):
         pytest.skip(str(error))
     made = World(tmp_path_factory.mktemp("whisper"))
     made.preparer.start()
-    made.engine.start()
     try:
-        await asyncio.wait_for(made.engine.wait_ready(), 60)
-        yield made
+        async with made.engine:
+            await asyncio.wait_for(made.engine.wait_ready(), 60)
+            yield made
     finally:
-        await made.engine.close()
         await made.preparer.close()
 
 

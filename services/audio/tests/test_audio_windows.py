@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_audio.engines import listener, windows
 from trunkline_audio.engines.base import Utterance
+from trunkline_audio.engines.whisper import listener, windows
 from trunkline_audio.media.preprocess.timeline import RATE
 
 LONGEST_UTTERANCE = 20.0

@@ -16,6 +16,7 @@ from trunkline.audio.v1 import (
 from trunkline_jobs import Queue
 from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -29,7 +30,7 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 from trunkline_audio import schema
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines.base import Engine
+from trunkline_audio.engines.base import SpeechEngine
 from trunkline_audio.engines.loader import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
@@ -47,18 +48,17 @@ from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
-TRANSCRIPTION = "trunkline.audio.v1.TranscriptionService"
 
 
 @dataclass(frozen=True, slots=True)
 class AudioParts:
-    """The parts, wired. Nothing listens, and no decoder or engine runs, before `running`."""
+    """The parts, wired, and the engine warming up. Nothing listens, and no decoder runs, before `running`."""
 
     config: AudioConfig
     pace: Pace
     db: Database
     server: Server
-    engine: Engine
+    engine: SpeechEngine
     preparer: Preparer
     blobs: LocalBlobs
     sweeper: Sweeper
@@ -68,13 +68,12 @@ class AudioParts:
     async def running(self) -> AsyncIterator[Server]:
         """Serve while the block lasts. Raises ConfigError.
 
-        The port opens before decoders and engine are warm: calls wait for them, and health follows should they
-        fail to start. Without its model the engine keeps only TranscriptionService from serving.
+        The port opens before the decoders are warm: calls wait for them, and health follows should they fail to
+        start. The service serves without its engine, whose own requests wait.
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
         async with self.server.running(sweeping, self.runner.run()) as server:
             self.preparer.start()
-            self.engine.start()
             yield server
 
 
@@ -84,7 +83,7 @@ async def build(
     *,
     clock: Clock | None = None,
     pace: Pace = MACHINE,
-    engine: Engine | None = None,
+    engine: SpeechEngine | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
 ) -> AsyncIterator[AudioParts]:
@@ -92,7 +91,7 @@ async def build(
 
     `forget` is told of the recordings that are deleted. Raises ConfigError, StoreError, StoppedWaiting.
     """
-    speech = engine or _engine(config)
+    speech = engine or load_engine(config)
     preparer = Preparer(
         WorkerPool(PREPARE, size=config.decoders, name="decoder"),
         config.scratch_folder,
@@ -113,6 +112,7 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
+        await stack.enter_async_context(attended(speech, server.health))
         staleness = config.list_staleness
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
@@ -160,7 +160,7 @@ async def build(
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
             TranscriptionServicer(transcripts, transcriber, operations),
-            TRANSCRIPTION,
+            "trunkline.audio.v1.TranscriptionService",
         )
         server.add(
             operations_pb2_grpc.add_OperationsServicer_to_server,
@@ -180,13 +180,8 @@ async def build(
         async def decoders_ready() -> bool:
             return preparer.ready
 
-        async def engine_ready() -> bool:
-            return speech.ready
-
         server.health.depend("store", store_answers, at_drain=db.hurry)
         server.health.depend("decoders", decoders_ready)
-        server.health.depend("engine", engine_ready, services=(TRANSCRIPTION,))
-        stack.push_async_callback(speech.close)
         stack.push_async_callback(preparer.close)
         stack.push_async_callback(receiver.close)
         stack.push_async_callback(transcriber.close)
@@ -209,13 +204,6 @@ async def _open(config: AudioConfig, clock: Clock | None) -> Database:
         readers=config.readers,
         clock=clock,
     )
-
-
-def _engine(config: AudioConfig) -> Engine:
-    try:
-        return load_engine(config)
-    except ValueError as error:
-        raise ConfigError(f"TRUNKLINE_AUDIO_ENGINE: {error}") from None
 
 
 def _policy(config: AudioConfig) -> AddressPolicy:

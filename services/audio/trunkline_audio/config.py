@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
-from trunkline_audio.models.errors import ModelError
-from trunkline_audio.models.lookup import default_folder, reachable, verify
+from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
 
 SERVICE = "audio"
 
 WHISPER = "whisper"
-# Compute types that are chosen when the model is loaded: they suit every device.
-_OF_THE_MODEL = ("auto", "default")
-# A start doesn't refuse a missing model: the log names it, and recordings are kept until it is there.
-MODEL = forms.Form("a model's name, owner/repository, or a folder", lambda _name: None, reach=reachable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,33 +33,7 @@ class AudioConfig(StoreConfig):
         "the speech engine: whisper, or module:factory of your own engine",
         form=forms.plug_in(WHISPER),
     )
-    engine_workers: int = setting(
-        0,
-        "the number of windows of speech that are transcribed at once; 0 means one for each core",
-        least=0,
-        most=256,
-    )
-    whisper_model: str = setting(
-        "base",
-        "the faster-whisper model: a name, owner/repository of the model hub, or a folder; `python -m "
-        "trunkline_audio.models` lists and fetches models",
-        form=MODEL,
-    )
-    whisper_device: str = setting("cpu", "the device that the model runs on", choices=("cpu", "cuda", "auto"))
-    whisper_compute_type: str = setting(
-        "int8",
-        "CTranslate2's compute type, such as int8 on a CPU, or float16 or int8_float16 with cuda",
-        choices=(
-            *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
-            *("float16", "bfloat16", "float32", *_OF_THE_MODEL),
-        ),
-    )
-    whisper_beam: int = setting(
-        5,
-        "the number of wordings that the model compares; fewer is faster and less accurate",
-        least=1,
-        most=16,
-    )
+    whisper: WhisperSettings = field(default_factory=WhisperSettings)
     decoders: int = setting(2, "the number of processes that decode recordings", least=1, most=64)
     transcriptions_at_once: int = setting(
         16,
@@ -128,26 +97,8 @@ def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) ->
     Raises ConfigError that lists what is wrong.
     """
     config = load(AudioConfig, SERVICE, env, reach=reach)
-    if reach and config.engine == WHISPER and (problems := list(_lacking(config))):
-        raise ConfigError(problems)
+    if reach and config.engine == WHISPER:
+        problems = [env_name(SERVICE, f"{WHISPER}_{field}") + told for field, told in lacking(config.whisper)]
+        if problems:
+            raise ConfigError(problems)
     return config
-
-
-def _lacking(config: AudioConfig) -> Iterator[str]:
-    """Say what a start would go on without, each time that it tries to load the model."""
-    try:
-        verify(config.whisper_model, default_folder())
-    except ModelError as error:
-        yield f"{env_name(SERVICE, 'whisper_model')}: {error}"
-    import ctranslate2  # noqa: PLC0415 -- only the process that holds the model pays for it
-
-    try:
-        usable = ctranslate2.get_supported_compute_types(config.whisper_device)
-    except RuntimeError as error:
-        yield f"{env_name(SERVICE, 'whisper_device')} cannot be used: {error}; it is {config.whisper_device!r}"
-        return
-    if config.whisper_compute_type not in {*usable, *_OF_THE_MODEL}:
-        yield (
-            f"{env_name(SERVICE, 'whisper_compute_type')} must be one of {', '.join(sorted(usable))} on this machine's "
-            f"{config.whisper_device}; it is {config.whisper_compute_type!r}"
-        )

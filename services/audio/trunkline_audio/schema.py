@@ -76,6 +76,8 @@ transcripts = sa.Table(
     # Of transcripts that were made before the engine detected languages: 0 and empty.
     sa.Column("language_confidence", sa.Float, nullable=False, server_default=sa.text("0")),
     sa.Column("overruled_language", Text(35), nullable=False, server_default=""),
+    # Of transcripts that were made before usage was kept, and of engines that count nothing: NULL. Not in lists.
+    sa.Column("usage", Json, nullable=True),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

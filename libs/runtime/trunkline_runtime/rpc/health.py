@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -30,7 +30,7 @@ class Health:
         self._retry = retry_seconds
         self._recheck = recheck_seconds
         self._states: dict[str, bool] = {}
-        self._scopes: dict[str, frozenset[str]] = {}
+        self._notes: dict[str, Callable[[], str]] = {}
         self._checks: dict[str, Check] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -41,22 +41,16 @@ class Health:
         self.services: set[str] = {""}
 
     def depend(
-        self,
-        name: str,
-        check: Check | None = None,
-        at_drain: Callable[[], None] | None = None,
-        services: Iterable[str] = (),
+        self, name: str, check: Check | None = None, at_drain: Callable[[], None] | None = None
     ) -> Setter:
         """Add something without which the server cannot serve, not there until said otherwise.
 
-        With `services`, full names of proto services, only those need it and the rest goes on. With `check` it is
-        asked again and again (an exception counts as False); the setter that is returned says it from outside, in
-        the loop's own thread. `at_drain` is called when the drain begins.
+        With `check` it is asked again and again (an exception counts as False); the setter that is returned says it
+        from outside, in the loop's own thread. `at_drain` is called when the drain begins.
         """
         if at_drain is not None:
             self._at_drain.append(at_drain)
         self._states[name] = False
-        self._scopes[name] = frozenset(services)
         if check is not None:
             self._checks[name] = check
             if self._started:
@@ -67,37 +61,31 @@ class Health:
 
         return set_state
 
+    def note(self, name: str, problem: Callable[[], str]) -> None:
+        """Show something in the detail that the server serves without: `problem` says what it lacks, empty if nothing.
+
+        `problem` is called from the thread that shows it.
+        """
+        self._notes[name] = problem
+
     @property
     def serving(self) -> bool:
-        """Whether the server serves now, of what all its services need."""
-        return self.serves("")
-
-    def serves(self, service: str) -> bool:
-        """Whether one proto service serves now, by its full name; the server as a whole for an empty name."""
-        return self._started and not self._draining and not self._lacking(service)
+        """Whether the server serves now."""
+        return self._started and not self._draining and not self.missing
 
     @property
     def missing(self) -> list[str]:
-        """What the server as a whole needs and is not there, by name."""
-        return self._lacking("")
-
-    def _lacking(self, service: str) -> list[str]:
-        return sorted(
-            name
-            for name, there in self._states.items()
-            if not there and (not self._scopes[name] or service in self._scopes[name])
-        )
+        """What the server needs and is not there, by name."""
+        return sorted(name for name, there in self._states.items() if not there)
 
     def told(self) -> tuple[bool, str]:
-        """Return whether the server serves, and lines that say what is missing, also what only some services need."""
+        """Return whether the server serves, and lines that say what is missing, also what it serves without."""
         if self._draining:
             return False, "stopping"
-        if not self.serving:
-            return False, "not ready: " + (", ".join(self.missing) or "starting")
-        lacks = sorted(name for name, there in self._states.items() if not there)
-        return True, "\n".join(
-            ["ok", *(f"{n} is missing: {', '.join(sorted(self._scopes[n]))}" for n in lacks)]
-        )
+        serving, missing = self.serving, ", ".join(self.missing)
+        first = "ok" if serving else f"not ready: {missing or 'starting'}"
+        problems = [(name, problem()) for name, problem in sorted(self._notes.items())]
+        return serving, "\n".join([first, *(f"{name}: {problem}" for name, problem in problems if problem)])
 
     def start(self) -> None:
         """Begin to follow the checks; from here on the service may be SERVING."""
@@ -125,11 +113,11 @@ class Health:
         async with self._changed:
             await self._changed.wait_for(lambda: self.serving)
 
-    async def watch(self, service: str = "") -> AsyncIterator[bool]:
-        """Give whether a service, or the whole server, serves: now and at each change; ends with the drain."""
+    async def watch(self) -> AsyncIterator[bool]:
+        """Give whether the server serves: now and at each change; ends with the drain."""
         last: bool | None = None
         while True:
-            now = self.serves(service)
+            now = self.serving
             if now != last:
                 last = now
                 yield now
@@ -137,7 +125,7 @@ class Health:
                 return
             else:
                 async with self._changed:
-                    if self.serves(service) == last and not self._draining:
+                    if self.serving == last and not self._draining:
                         await self._changed.wait()
 
     def _set(self, name: str, there: bool) -> None:
@@ -181,7 +169,7 @@ class Health:
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers grpc.health.v1 for the whole server (``) and each of its services by full name."""
+    """Answers grpc.health.v1, alike for the whole server (``) and each of its services by full name."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -191,14 +179,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if request.service not in self._health.services:
             status = to_status(NotFound(request.service))
             await context.abort(grpc.StatusCode.NOT_FOUND, status.message, to_trailers(status))
-        return health_pb2.HealthCheckResponse(
-            status=SERVING if self._health.serves(request.service) else NOT_SERVING
-        )
+        return health_pb2.HealthCheckResponse(status=SERVING if self._health.serving else NOT_SERVING)
 
     async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         """Say how it stands, then every change."""
         if request.service not in self._health.services:
             yield health_pb2.HealthCheckResponse(status=UNKNOWN)
             return
-        async for serving in self._health.watch(request.service):
+        async for serving in self._health.watch():
             yield health_pb2.HealthCheckResponse(status=SERVING if serving else NOT_SERVING)

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_store.clock import Clock
@@ -14,7 +15,7 @@ from trunkline_store.records.expiry import expiry
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
-from trunkline_ai.engines.base import AnalysisResult, Engine, EngineError
+from trunkline_ai.engines.base import AnalysisResult, LanguageEngine
 from trunkline_ai.names import analysis_id, call_name
 
 log = get_logger(__name__)
@@ -38,10 +39,10 @@ class Analyser:
     def __init__(
         self,
         analyses: Analyses,
-        engine: Engine,
+        engine: LanguageEngine,
         clock: Clock,
         *,
-        fallback: Engine | None,
+        fallback: LanguageEngine | None,
         at_once: int,
         keep_days: int = 0,
     ) -> None:
@@ -85,14 +86,18 @@ class Analyser:
 
     async def _ask(self, conversation: Dialogue) -> AnalysisResult:
         try:
-            return await self._engine.analyze(conversation.transcript, conversation.context)
+            result = await self._engine.analyze(conversation.transcript, conversation.context)
         except EngineError as error:
             if self._fallback is None:
                 raise
             # The engine's words may quote the conversation: only that it failed is logged.
-            log.warning("engine_failed", engine=self._engine.name, transient=error.transient)
+            log.warning(
+                "engine_failed", engine=self._engine.name, reason=error.reason, transient=error.transient
+            )
             result = await self._fallback.analyze(conversation.transcript, conversation.context)
-            return replace(result, degraded=True, final=not error.transient)
+            result = replace(result, degraded=True, final=not error.transient)
+        result.usage.count(result.engine)
+        return result
 
 
 def domain_error(error: BaseException) -> TrunklineError | None:
@@ -100,5 +105,7 @@ def domain_error(error: BaseException) -> TrunklineError | None:
     if not isinstance(error, EngineError):
         return None
     if error.transient:
-        return Unavailable("the engine cannot answer now", reason="ENGINE_UNAVAILABLE", retry_after=1.0)
+        return Unavailable(
+            "the engine cannot answer now", reason="ENGINE_UNAVAILABLE", retry_after=error.retry_after or 1.0
+        )
     return Internal("the engine cannot answer this", reason="ENGINE_FAILED")

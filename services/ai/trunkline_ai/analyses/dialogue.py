@@ -19,25 +19,37 @@ _TOLD: dict[int, SpeakerRole] = {
     transcript_pb2.SPEAKER_CUSTOMER: SpeakerRole.CUSTOMER,
 }
 _VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
-_GREETINGS = (
-    "how can i help", "how may i help", "can i help you", "thank you for calling", "thanks for calling",
-    "you have reached", "leave a message", "how may i direct", "what can i do for you",
-    "may i ask who is calling", "how can i assist",
-)  # fmt: skip
-_OFFERS = ("how can i help", "how may i help", "can i help you", "may i help you", "how can i assist")
 _SPOKEN_EARLY = 3
 
 
 @dataclass(frozen=True)
+class RoleWords:
+    """What the business says and customers don't, in canonical form."""
+
+    greetings: tuple[str, ...]
+    offers: tuple[str, ...]
+
+
+WORDS = RoleWords(
+    greetings=(
+        "how can i help", "how may i help", "can i help you", "thank you for calling", "thanks for calling",
+        "you have reached", "leave a message", "how may i direct", "what can i do for you",
+        "may i ask who is calling", "how can i assist",
+    ),
+    offers=("how can i help", "how may i help", "can i help you", "may i help you", "how can i assist"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Dialogue:
-    """An engine's input and its digest (of what was said and by whom; not of timings)."""
+    """An engine's input, and the digest of the request that it was read from."""
 
     transcript: Transcript
     context: Context
     digest: bytes
 
 
-def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Dialogue:
+def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWords = WORDS) -> Dialogue:
     """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
     if request.WhichOneof("input") == "text":
         outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
@@ -45,15 +57,27 @@ def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest) -> Dialogue:
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
         context = Context(voicemail=request.voicemail, message=True)
     else:
-        transcript = Transcript(_turns(request.transcript.segments))
+        transcript = Transcript(_turns(request.transcript.segments, words))
         context = Context(
             language=request.transcript.language,
             voicemail=request.voicemail,
             unreliable=_unreliable(request.transcript),
         )
-    parts = [part for turn in transcript.turns for part in (turn.role.value, turn.text)]
-    facts = (context.language, str(context.voicemail), context.unreliable, str(context.message))
-    return Dialogue(transcript, context, digest(*facts, *parts))
+    return Dialogue(transcript, context, input_digest(request))
+
+
+def input_digest(request: analysis_service_pb2.AnalyzeCallRequest) -> bytes:
+    """Digest what was said and by whom, as the caller gave it; not timings.
+
+    Nothing that this service makes of the input goes in. Otherwise a better guess of the roles, or another word in a
+    list, would be another input, and every conversation would be analysed and paid for again (decisions/0019).
+    """
+    facts = [str(request.WhichOneof("input")), str(request.voicemail)]
+    if request.WhichOneof("input") == "text":
+        return digest(*facts, str(request.direction), request.text)
+    given = request.transcript
+    facts += [given.language, str(given.unreliable), given.unreliable_reason]
+    return digest(*facts, *(part for one in given.segments for part in (str(one.speaker), one.text)))
 
 
 def _unreliable(transcript: transcript_pb2.Transcript) -> str:
@@ -61,10 +85,10 @@ def _unreliable(transcript: transcript_pb2.Transcript) -> str:
     return (transcript.unreliable_reason or Unreliable.LOW_CONFIDENCE.value) if transcript.unreliable else ""
 
 
-def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
+def _turns(segments: Sequence[transcript_pb2.Segment], words: RoleWords) -> tuple[Turn, ...]:
     """Turns with roles; neighbouring segments of one speaker become one turn."""
     spoken = [(segment.speaker, segment.text.strip()) for segment in segments if segment.text.strip()]
-    roles = {**_told_roles(spoken), **_roles_of_voices(spoken)}
+    roles = {**_told_roles(spoken, words), **_roles_of_voices(spoken, words)}
     turns: list[Turn] = []
     for speaker, text in spoken:
         role = roles.get(speaker, SpeakerRole.UNKNOWN)
@@ -75,24 +99,24 @@ def _turns(segments: Sequence[transcript_pb2.Segment]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def _told_roles(spoken: Sequence[tuple[int, str]]) -> dict[int, SpeakerRole]:
+def _told_roles(spoken: Sequence[tuple[int, str]], words: RoleWords) -> dict[int, SpeakerRole]:
     """What the transcript says, the other way round when it is the customer who offers help.
 
     Which channel is whose is a setting of the source, and easily set wrong; customers do not ask how they can help.
     """
     agent, customer = transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER
     early = spoken[: 2 * _SPOKEN_EARLY]
-    if _offers_help(early, customer) and not _offers_help(early, agent):
+    if _offers_help(early, customer, words) and not _offers_help(early, agent, words):
         return {agent: SpeakerRole.CUSTOMER, customer: SpeakerRole.AGENT}
     return _TOLD
 
 
-def _offers_help(spoken: Sequence[tuple[int, str]], speaker: int) -> bool:
+def _offers_help(spoken: Sequence[tuple[int, str]], speaker: int, words: RoleWords) -> bool:
     said = " ".join(canonical(text) for who, text in spoken if who == speaker)
-    return any(offer in said for offer in _OFFERS)
+    return any(offer in said for offer in words.offers)
 
 
-def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, SpeakerRole]:
+def _roles_of_voices(spoken: Sequence[tuple[int, str]], words: RoleWords) -> dict[int, SpeakerRole]:
     """Which of two voices is the business's: the one that greets; else whoever spoke first, as calls are answered.
 
     A single voice that does not greet is the customer's: a message or a recorded caller.
@@ -102,7 +126,7 @@ def _roles_of_voices(spoken: Sequence[tuple[int, str]]) -> dict[int, SpeakerRole
         (
             speaker
             for speaker, text in spoken[:_SPOKEN_EARLY]
-            if speaker in _VOICES and any(greeting in canonical(text) for greeting in _GREETINGS)
+            if speaker in _VOICES and any(greeting in canonical(text) for greeting in words.greetings)
         ),
         None,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trunkline.ai.v1 import analysis_pb2
 from trunkline.common.v1 import labels_pb2
+from trunkline_runtime.engines.base import EngineUsage
+from trunkline_runtime.engines.messages import usage_message
 
 from trunkline_ai.engines.base import AnalysisResult, Entity
 from trunkline_ai.engines.labels import EntityType
@@ -14,7 +16,7 @@ _MOST_ENTITIES = 200
 
 def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
     """The message without name, call and time."""
-    return analysis_pb2.Analysis(
+    message = analysis_pb2.Analysis(
         spam=result.spam,
         spam_score=result.spam_score,
         sentiment=labels_pb2.Sentiment.Value(f"SENTIMENT_{result.sentiment.name}"),
@@ -35,6 +37,9 @@ def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
         final=result.final,
         engine=result.engine,
     )
+    if result.usage != EngineUsage():
+        message.usage.CopyFrom(usage_message(result.usage))
+    return message
 
 
 def _entity(entity: Entity) -> analysis_pb2.Entity:

@@ -1,8 +1,17 @@
-"""The one interface of an analysis engine, and what goes in and comes out of it."""
+"""What a language engine is: the tasks, `complete` below them, and the values that cross both.
 
+A model implements CompletingEngine, and engines/prompted.py makes the tasks of it. An engine that is no model, such as
+the local one, implements LanguageEngine, the tasks themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from trunkline_runtime.engines.base import Engine, EngineUsage
 
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 
@@ -33,6 +42,17 @@ class Transcript:
     def text(self) -> str:
         """The turns one a line: the text that an entity's offsets count in."""
         return "\n".join(turn.text for turn in self.turns)
+
+    def beginning(self, most: int) -> Transcript:
+        """The turns up to so many characters of `text`, the last one cut: what an answer costs grows with the text."""
+        left = most
+        turns: list[Turn] = []
+        for turn in self.turns:
+            turns.append(turn if len(turn.text) <= left else Turn(turn.role, turn.text[:left]))
+            left -= len(turns[-1].text) + 1
+            if left <= 0:
+                break
+        return self if left > 0 else Transcript(tuple(turns))
 
 
 @dataclass(frozen=True)
@@ -93,28 +113,70 @@ class AnalysisResult:
     """The answer of a lesser engine than the configured one."""
     final: bool = False
     """Degraded, and asking the configured engine again changes nothing: it refused for good."""
+    usage: EngineUsage = field(default_factory=EngineUsage)
 
 
-class EngineError(Exception):
-    """An engine could not answer; `transient` says whether a later attempt may."""
+@dataclass(frozen=True)
+class LanguageCapabilities:
+    """What a language engine can do. The conformance suite holds it to each."""
 
-    def __init__(self, message: str, *, transient: bool) -> None:
-        super().__init__(message)
-        self.transient = transient
+    languages: frozenset[str] | None = None
+    """Primary language subtags (`en`) that it analyses, None for any; the others get `language_not_analysed`."""
+    most_characters: int = 100_000
+    """Of a conversation; what was said after them is not read. 100,000 are some two hours of speech."""
 
 
-class Engine(Protocol):
-    """Analyses one conversation at a time; must leave the event loop free and be safe for concurrent calls."""
+class LanguageEngine(Engine, Protocol):
+    """An engine that does the tasks."""
 
     @property
-    def name(self) -> str:
-        """Name and version, such as `local/1.2.0`; part of what a result says about itself."""
-        ...
+    def capabilities(self) -> LanguageCapabilities:
+        """What it can do, the same all its life."""
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
-        """Analyse a conversation; raises `EngineError` when the engine cannot answer."""
-        ...
+        """Analyse a conversation. Raises EngineError."""
 
-    async def close(self) -> None:
-        """Release what the engine holds."""
-        ...
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked. `data` is what a stranger may have said: never instructions, sent apart from them."""
+
+    name: str
+    """The prompt's file and version, such as `analyse_call.v1`: another version may get another answer."""
+    instructions: str
+    data: str
+
+
+class Finish(StrEnum):
+    """Why a model stopped writing."""
+
+    DONE = "done"
+    CUT = "cut"
+    """At its limit of tokens: the text is not whole."""
+    BLOCKED = "blocked"
+    """It refuses this content."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote. `text` is JSON of the schema if `finish` is DONE, as far as the model kept to it."""
+
+    engine: str
+    """The name of the engine that answered."""
+    text: str
+    finish: Finish = Finish.DONE
+    usage: EngineUsage = field(default_factory=EngineUsage)
+
+
+class CompletingEngine(Engine, Protocol):
+    """A language model, below the tasks."""
+
+    @property
+    def capabilities(self) -> LanguageCapabilities:
+        """What it can do, the same all its life."""
+
+    async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
+        """Answer a prompt with JSON of a JSON schema. An answer that is paid for is returned, whatever its `finish`.
+
+        Raises EngineError where there is no answer.
+        """

@@ -1,37 +1,44 @@
-"""Finding the engine that a setting names."""
+"""Finds the engine that the settings name."""
 
 from __future__ import annotations
 
-import importlib
 from typing import cast
 
-from trunkline_ai.engines.base import Engine
+from trunkline_runtime.config import ConfigError, env_name
+from trunkline_runtime.engines import loader
 
-_MEMBERS = ("name", "analyze", "close")
+from trunkline_ai.config import LOCAL, SERVICE, AiConfig
+from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
+
+_VARIABLE = env_name(SERVICE, "engine")
 
 
-def load_engine(setting: str) -> Engine:
-    """Make the engine `local`, or what `module:factory` gives when called without arguments.
+def load_engine(config: AiConfig) -> LanguageEngine:
+    """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError.
 
-    Raises ValueError that says what is wrong with the setting.
+    An engine that has `complete` and no tasks of its own gets them from its prompts.
     """
-    if setting == "local":
-        from trunkline_ai.engines.local.engine import LocalEngine  # noqa: PLC0415 - engines load when used
+    engine = loader.load_engine(_VARIABLE, config.engine, NAMED, ("capabilities",))
+    if hasattr(engine, "analyze"):
+        return cast(LanguageEngine, engine)
+    if hasattr(engine, "complete"):
+        return _prompted(cast(CompletingEngine, engine))
+    told = f"{config.engine!r} does not make an engine: there is neither analyze nor complete"
+    raise ConfigError(f"{_VARIABLE}: {told}")
 
-        return LocalEngine()
-    module_name, colon, factory_name = setting.partition(":")
-    if not colon or not module_name or not factory_name:
-        raise ValueError(f"{setting!r} is neither local nor module:factory")
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{setting!r} cannot be loaded: {error}") from None
-    if not callable(factory):
-        raise ValueError(f"{setting!r} is not a factory: it cannot be called")
-    try:
-        engine = factory()
-    except Exception as error:  # whatever a plug-in raises: the setting is wrong
-        raise ValueError(f"{setting!r} cannot make an engine: {type(error).__name__}: {error}") from error
-    if absent := [name for name in _MEMBERS if not hasattr(engine, name)]:
-        raise ValueError(f"{setting!r} does not make an engine: there is no {', '.join(absent)}")
-    return cast(Engine, engine)
+
+def local_engine() -> LanguageEngine:
+    """Make the engine that is always there."""
+    from trunkline_ai.engines.local.engine import LocalEngine  # noqa: PLC0415 - engines load when used
+
+    return LocalEngine()
+
+
+def _prompted(model: CompletingEngine) -> LanguageEngine:
+    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
+
+    return PromptedEngine(model)
+
+
+NAMED = {LOCAL: local_engine}
+"""The service's own engines."""

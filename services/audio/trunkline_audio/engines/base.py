@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from trunkline_runtime.engines.base import Engine, EngineUsage
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class EngineInput(Protocol):
     @property
     def tenant_id(self) -> str:
         """Whose it is: engines share themselves fairly among tenants."""
+
+    @property
+    def language(self) -> str:
+        """What its speakers are said to use, BCP 47; empty when nobody said so."""
 
     @property
     def seconds(self) -> float:
@@ -84,10 +92,12 @@ class Segment:
 class EngineResult:
     """What an engine heard. `unreliable` is empty or the reason why it cannot be relied on.
 
-    `language` is the one that was spoken, BCP 47, `language_confidence` how sure the engine is of it, 0 to 1, and
-    0 when it did not ask; `overruled_language` is the language that was asked for, when another one was heard.
+    `engine` is the name of the one that answered. `language` is the one that was spoken, BCP 47, `language_confidence`
+    how sure the engine is of it, 0 to 1, and 0 when it did not ask; `overruled_language` is the language that was asked
+    for, when another one was heard.
     """
 
+    engine: str
     language: str
     segments: tuple[Segment, ...] = ()
     lanes: int = 1
@@ -97,36 +107,60 @@ class EngineResult:
     overruled_language: str = ""
     speakers: int | None = field(default=None)
     """How many speak, where the engine knows better than its segments tell."""
+    usage: EngineUsage = field(default_factory=EngineUsage)
 
 
-class EngineError(Exception):
-    """An engine could not answer. `transient` says whether trying again may help."""
+@dataclass(frozen=True)
+class SpeechCapabilities:
+    """What a speech engine can do. Nothing else is asked of it; the conformance suite holds it to each."""
 
-    def __init__(self, reason: str, message: str, *, transient: bool) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.transient = transient
+    longest_seconds: float = math.inf
+    """The longest recording that `transcribe` takes."""
+    detects_language: bool = False
+    """Tells which language was spoken when none is given."""
+    word_times: bool = False
+    """Gives every word with its times."""
+    submits: bool = False
+    """Is a SubmittingEngine too."""
+    streams: bool = False
+    """Is a StreamingEngine too."""
 
 
-class Engine(Protocol):
-    """A speech engine: one instance serves many recordings at once and never blocks the event loop."""
+class SpeechEngine(Engine, Protocol):
+    """An engine that transcribes recordings."""
 
     @property
-    def name(self) -> str:
-        """Engine and version, such as `whisper/1.2.1 base`."""
+    def capabilities(self) -> SpeechCapabilities:
+        """What it can do, the same all its life."""
 
-    @property
-    def ready(self) -> bool:
-        """Whether it can answer now."""
+    async def transcribe(self, recording: EngineInput) -> EngineResult:
+        """Transcribe a recording of at most `longest_seconds`. Raises EngineError."""
 
-    def start(self) -> None:
-        """Begins to warm up; returns at once."""
 
-    async def transcribe(self, source: EngineInput, language: str) -> EngineResult:
-        """Transcribes a recording; `language` (BCP 47) is what its speakers are said to use, or empty.
+@dataclass(frozen=True)
+class Submission:
+    """How far a provider is with what was submitted; `result` is None until it ends."""
 
-        Raises EngineError.
-        """
+    seconds: float = 0.0
+    """Seconds of audio that are done, 0 where the provider does not say."""
+    result: EngineResult | None = None
 
-    async def close(self) -> None:
-        """Ends what it started."""
+
+class SubmittingEngine(SpeechEngine, Protocol):
+    """An engine whose provider transcribes long recordings in its own time."""
+
+    async def submit(self, recording: EngineInput) -> str:
+        """Hand a recording over; the provider's name for it, with which any process may ask. Raises EngineError."""
+
+    async def poll(self, submission: str) -> Submission:
+        """Tell how far it is. Raises EngineError, not transient if it failed or is not there."""
+
+    async def cancel(self, submission: str) -> None:
+        """Give it up; harmless if it has ended or is not there. Raises EngineError."""
+
+
+class StreamingEngine(SpeechEngine, Protocol):
+    """An engine that transcribes while people speak."""
+
+    def stream(self, sound: AsyncIterator[bytes], language: str) -> AsyncIterator[Segment]:
+        """Give segments as they are final, of one channel of 16-bit samples at 16 kHz. Raises EngineError."""

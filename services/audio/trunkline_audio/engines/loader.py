@@ -1,41 +1,42 @@
-"""Finds the engine that a setting names."""
+"""Finds the engine that the settings name."""
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from functools import partial
+from typing import cast
 
-from trunkline_audio.config import WHISPER, AudioConfig
-from trunkline_audio.engines.base import Engine
-from trunkline_audio.workers.handlers import resolve
+from trunkline_runtime.config import ConfigError, env_name
+from trunkline_runtime.engines import loader
 
-NAMES = {WHISPER: "trunkline_audio.engines.whisper:create"}
+from trunkline_audio.config import SERVICE, WHISPER, AudioConfig
+from trunkline_audio.engines.base import SpeechEngine
 
-_MEMBERS = ("name", "ready", "start", "transcribe", "close")
+_VARIABLE = env_name(SERVICE, "engine")
+_MEMBERS = {
+    "transcribes": ("capabilities", "transcribe"),
+    "submits": ("submit", "poll", "cancel"),
+    "streams": ("stream",),
+}
+"""What an engine has for each capability, the first for every one."""
 
 
-class Factory(Protocol):
-    """Makes an engine as the service's settings have it."""
+def load_engine(config: AudioConfig) -> SpeechEngine:
+    """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError."""
+    named = {name: partial(make, config) for name, make in NAMED.items()}
+    engine = loader.load_engine(_VARIABLE, config.engine, named, _MEMBERS["transcribes"])
+    for able, members in _MEMBERS.items():
+        absent = [name for name in members if not hasattr(engine, name)]
+        if absent and getattr(engine.capabilities, able, False):
+            told = f"{config.engine!r} says that it {able} and has no {', '.join(absent)}"
+            raise ConfigError(f"{_VARIABLE}: {told}")
+    return cast(SpeechEngine, engine)
 
-    def __call__(self, config: AudioConfig) -> Engine:
-        """Makes the engine without starting anything."""
+
+def _whisper(config: AudioConfig) -> SpeechEngine:
+    from trunkline_audio.engines.whisper.engine import WhisperEngine  # noqa: PLC0415 - engines load when used
+
+    return WhisperEngine(config.whisper)
 
 
-def load_engine(config: AudioConfig) -> Engine:
-    """The engine of `config.engine`: a name (`whisper`) or `module:factory`. Raises ValueError that names both."""
-    target = NAMES.get(config.engine, config.engine)
-    try:
-        factory = cast(Factory, resolve(target))
-    except (ImportError, AttributeError, ValueError) as error:
-        allowed = ", ".join(sorted(NAMES))
-        raise ValueError(
-            f"no engine {config.engine!r} ({error}); allowed are {allowed} or module:factory"
-        ) from error
-    try:
-        engine = factory(config)
-    except Exception as error:  # whatever a plug-in raises: the setting is wrong
-        raise ValueError(
-            f"{config.engine!r} cannot make an engine: {type(error).__name__}: {error}"
-        ) from error
-    if absent := [name for name in _MEMBERS if not hasattr(engine, name)]:
-        raise ValueError(f"{config.engine!r} does not make an engine: there is no {', '.join(absent)}")
-    return engine
+NAMED = {WHISPER: _whisper}
+"""The service's own engines, each made from its own settings."""

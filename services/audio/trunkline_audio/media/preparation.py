@@ -6,14 +6,15 @@ import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import EngineError, PreparedAudio, Utterance
+from trunkline_audio.engines.base import PreparedAudio, Utterance
 from trunkline_audio.media.preprocess import plain_wav
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
@@ -133,3 +134,19 @@ def _examined(reply: dict[str, Any]) -> Examined:
         sample_rate=int(reply["sample_rate"]),
         seconds=float(reply["seconds"]),
     )
+
+
+@dataclass(frozen=True)
+class RecordingFile:
+    """A recording in a file, as engines get it (EngineInput)."""
+
+    path: Path
+    preparer: Preparer
+    tenant_id: str
+    language: str = ""
+    seconds: float = 0.0
+    channels: int = 1
+
+    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
+        """Decodes it in the sandbox."""
+        return self.preparer.prepare(self.path, self.tenant_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import (
     FailedPrecondition,
     NotFound,
@@ -23,7 +24,6 @@ from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.engines.base import EngineError
 from trunkline_audio.media.blobs import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
 from trunkline_audio.media.preparation import Examined, Preparer
@@ -231,7 +231,7 @@ def _domain_error(error: FetchError) -> TrunklineError:
 def unreadable(error: EngineError, reason: str = "", looks: str = "") -> TrunklineError:
     """What a failed decode or engine means to a caller: worth another try, or never; `looks` says what came."""
     if error.transient:
-        return Unavailable(str(error), reason=error.reason, retry_after=1.0)
+        return Unavailable(str(error), reason=error.reason, retry_after=error.retry_after or 1.0)
     return FailedPrecondition(
         f"{error}; {looks}" if looks else str(error),
         reason=reason or "RECORDING_UNREADABLE",

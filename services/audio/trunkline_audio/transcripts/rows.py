@@ -12,6 +12,8 @@ from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime.api.columns import Filter, by_id, conditions
 from trunkline_runtime.api.filters import FieldType
+from trunkline_runtime.engines.base import EngineUsage
+from trunkline_runtime.engines.messages import usage_message
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
@@ -46,6 +48,8 @@ class Transcript:
     expire_at: datetime | None = None
     language_confidence: float = 0.0
     overruled_language: str = ""
+    usage: dict[str, Any] | None = None
+    """The fields of an EngineUsage that are not 0."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -66,6 +70,8 @@ class Transcript:
             overruled_language=self.overruled_language,
         )
         message.create_time.FromDatetime(self.created_at)
+        if self.usage:
+            message.usage.CopyFrom(usage_message(EngineUsage(**self.usage)))
         if self.expire_at is not None:
             message.expire_time.FromDatetime(self.expire_at)
         return message
@@ -84,6 +90,11 @@ def segment(speaker: int, heard: Segment) -> dict[str, Any]:
             for word in heard.words
         ],
     }
+
+
+def used(usage: EngineUsage) -> dict[str, Any] | None:
+    """An engine's usage as it is stored."""
+    return {name: value for name, value in vars(usage).items() if value} or None
 
 
 def _segment(item: dict[str, Any]) -> transcript_pb2.Segment:
@@ -173,12 +184,12 @@ class Transcripts:
         return await self._db.write(work)
 
     async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Transcript], str]:
-        """Transcripts of a tenant without their segments, the latest first, and the next page's token.
+        """Transcripts of a tenant without segments and usage, the latest first, and the next page's token.
 
         Raises InvalidArgument("filter").
         """
         table = transcripts.c
-        columns = [column for column in table if column is not table.segments]
+        columns = [column for column in table if column not in {table.segments, table.usage}]
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(*columns).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)

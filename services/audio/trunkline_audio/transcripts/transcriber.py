@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from trunkline.audio.v1 import transcript_pb2
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.engines.base import Engine, EngineError, EngineResult, PreparedAudio, Segment
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechEngine
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
-from trunkline_audio.media.preparation import Preparer
+from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment
+from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 
 log = logs.get_logger(__name__)
 
@@ -59,20 +58,6 @@ class TranscriptionTask:
     """When it is deleted; None: as the service is set to."""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A kept recording as engines see it."""
-
-    tenant_id: str
-    path: Path
-    seconds: float
-    channels: int
-    preparer: Preparer
-
-    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
-        return self.preparer.prepare(self.path, self.tenant_id)
-
-
 class Transcriber:
     """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
 
@@ -82,7 +67,7 @@ class Transcriber:
         transcripts: Transcripts,
         blobs: Blobs,
         preparer: Preparer,
-        engine: Engine,
+        engine: SpeechEngine,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
@@ -127,12 +112,23 @@ class Transcriber:
 
     async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
         begun = self._clock.now()
+        seconds, most = recording.duration_us / 1e6, self._engine.capabilities.longest_seconds
+        if seconds > most:
+            raise FailedPrecondition(
+                f"the recording has {seconds:.0f} s of sound, and {self._engine.name} takes at most {most:.0f} s",
+                reason="RECORDING_TOO_LONG",
+            )
         try:
             async with self._blobs.local(recording.blob_key) as path:
-                source = _Source(
-                    task.tenant_id, path, recording.duration_us / 1e6, recording.channels, self._preparer
+                kept = RecordingFile(
+                    path,
+                    self._preparer,
+                    tenant_id=task.tenant_id,
+                    language=task.language,
+                    seconds=seconds,
+                    channels=recording.channels,
                 )
-                heard = await self._engine.transcribe(source, task.language)
+                heard = await self._engine.transcribe(kept)
         except EngineError as error:
             if error.reason.startswith("WORKER_"):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
@@ -142,27 +138,30 @@ class Transcriber:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
             ) from None
+        heard.usage.count(heard.engine)  # also of an answer that cannot be kept: it is paid for
         made = self._made(task, recording, identity, heard)
-        kept = await self._transcripts.add(made)
-        if kept is None:
+        stored = await self._transcripts.add(made)
+        if stored is None:
             raise NotFound(recording_name(task.tenant_id, task.recording_id))
         took = (self._clock.now() - begun).total_seconds()
-        _seconds.labels(self._engine.name).observe(took)
-        _sound.labels(self._engine.name).inc(recording.duration_us / 1e6)
-        if kept.unreliable_reason:
-            _unreliable.labels(self._engine.name, kept.unreliable_reason).inc()
+        _seconds.labels(heard.engine).observe(took)
+        _sound.labels(heard.engine).inc(seconds)
+        if stored.unreliable_reason:
+            _unreliable.labels(heard.engine, stored.unreliable_reason).inc()
         log.info(
             "transcribed",
             tenant=task.tenant_id,
             recording=task.recording_id,
             seconds=round(took, 3),
-            sound_seconds=recording.duration_us / 1e6,
-            language=kept.language,
-            segments=len(kept.segments),
-            unreliable=kept.unreliable_reason,
+            sound_seconds=seconds,
+            engine=heard.engine,
+            cost_micros=heard.usage.cost_micros,
+            language=stored.language,
+            segments=len(stored.segments),
+            unreliable=stored.unreliable_reason,
         )
         self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
-        return kept
+        return stored
 
     def _made(
         self, task: TranscriptionTask, recording: Recording, identity: str, heard: EngineResult
@@ -184,12 +183,13 @@ class Transcriber:
             speech_us=microseconds(heard.speech_seconds),
             confidence=_confidence(heard),
             unreliable_reason=heard.unreliable,
-            engine=self._engine.name,
+            engine=heard.engine,
             segments=segments,
             created_at=self._clock.now(),
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
+            usage=used(heard.usage),
         )
 
 

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from trunkline.common.v1 import labels_pb2 as trunkline_dot_common_dot_v1_dot_labels__pb2
+from trunkline.common.v1 import usage_pb2 as trunkline_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrunkline/ai/v1/analysis.proto\x12\x0ftrunkline.ai.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a trunkline/common/v1/labels.proto\"\x81\x05\n\x08\x41nalysis\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\t\x12\x0c\n\x04spam\x18\x03 \x01(\x08\x12\x12\n\nspam_score\x18\x04 \x01(\x02\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\x17\n\x0fsentiment_score\x18\x06 \x01(\x02\x12+\n\x06intent\x18\x07 \x01(\x0e\x32\x1b.trunkline.common.v1.Intent\x12\x19\n\x11intent_confidence\x18\x08 \x01(\x02\x12\x0e\n\x06topics\x18\t \x03(\t\x12)\n\x08\x65ntities\x18\n \x03(\x0b\x32\x17.trunkline.ai.v1.Entity\x12\x0f\n\x07urgency\x18\x0b \x01(\x05\x12\x32\n\nlead_level\x18\x0c \x01(\x0e\x32\x1e.trunkline.common.v1.LeadLevel\x12\x12\n\nlead_score\x18\r \x01(\x05\x12\x14\n\x0clead_reasons\x18\x0e \x03(\t\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\x14\n\x0c\x61\x63tion_items\x18\x10 \x03(\t\x12\x12\n\nunreliable\x18\x11 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x12 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x13 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x11unreliable_reason\x18\x16 \x01(\t\x12\r\n\x05\x66inal\x18\x1b \x01(\x08\"P\n\x06\x45ntity\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.trunkline.ai.v1.EntityType\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t*\xbd\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_TYPE_PERSON\x10\x01\x12\x1c\n\x18\x45NTITY_TYPE_PHONE_NUMBER\x10\x02\x12\x14\n\x10\x45NTITY_TYPE_TIME\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_AMOUNT\x10\x04\x12\x17\n\x13\x45NTITY_TYPE_ADDRESS\x10\x05\x12\x15\n\x11\x45NTITY_TYPE_EMAIL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrunkline/ai/v1/analysis.proto\x12\x0ftrunkline.ai.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a trunkline/common/v1/labels.proto\x1a\x1ftrunkline/common/v1/usage.proto\"\xb8\x05\n\x08\x41nalysis\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\t\x12\x0c\n\x04spam\x18\x03 \x01(\x08\x12\x12\n\nspam_score\x18\x04 \x01(\x02\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\x17\n\x0fsentiment_score\x18\x06 \x01(\x02\x12+\n\x06intent\x18\x07 \x01(\x0e\x32\x1b.trunkline.common.v1.Intent\x12\x19\n\x11intent_confidence\x18\x08 \x01(\x02\x12\x0e\n\x06topics\x18\t \x03(\t\x12)\n\x08\x65ntities\x18\n \x03(\x0b\x32\x17.trunkline.ai.v1.Entity\x12\x0f\n\x07urgency\x18\x0b \x01(\x05\x12\x32\n\nlead_level\x18\x0c \x01(\x0e\x32\x1e.trunkline.common.v1.LeadLevel\x12\x12\n\nlead_score\x18\r \x01(\x05\x12\x14\n\x0clead_reasons\x18\x0e \x03(\t\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\x14\n\x0c\x61\x63tion_items\x18\x10 \x03(\t\x12\x12\n\nunreliable\x18\x11 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x12 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x13 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x11unreliable_reason\x18\x16 \x01(\t\x12\r\n\x05\x66inal\x18\x1b \x01(\x08\x12\x35\n\x05usage\x18\x1e \x01(\x0b\x32 .trunkline.common.v1.EngineUsageB\x04\xe2\x41\x01\x03\"P\n\x06\x45ntity\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.trunkline.ai.v1.EntityType\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t*\xbd\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_TYPE_PERSON\x10\x01\x12\x1c\n\x18\x45NTITY_TYPE_PHONE_NUMBER\x10\x02\x12\x14\n\x10\x45NTITY_TYPE_TIME\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_AMOUNT\x10\x04\x12\x17\n\x13\x45NTITY_TYPE_ADDRESS\x10\x05\x12\x15\n\x11\x45NTITY_TYPE_EMAIL\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,10 +41,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSIS'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_ANALYSIS'].fields_by_name['expire_time']._loaded_options = None
   _globals['_ANALYSIS'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
-  _globals['_ENTITYTYPE']._serialized_start=878
-  _globals['_ENTITYTYPE']._serialized_end=1067
-  _globals['_ANALYSIS']._serialized_start=152
-  _globals['_ANALYSIS']._serialized_end=793
-  _globals['_ENTITY']._serialized_start=795
-  _globals['_ENTITY']._serialized_end=875
+  _globals['_ANALYSIS'].fields_by_name['usage']._loaded_options = None
+  _globals['_ANALYSIS'].fields_by_name['usage']._serialized_options = b'\342A\001\003'
+  _globals['_ENTITYTYPE']._serialized_start=966
+  _globals['_ENTITYTYPE']._serialized_end=1155
+  _globals['_ANALYSIS']._serialized_start=185
+  _globals['_ANALYSIS']._serialized_end=881
+  _globals['_ENTITY']._serialized_start=883
+  _globals['_ENTITY']._serialized_end=963
 # @@protoc_insertion_point(module_scope)

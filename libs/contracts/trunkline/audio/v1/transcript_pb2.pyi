@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trunkline.common.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -75,6 +76,7 @@ class Transcript(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     LANGUAGE_CONFIDENCE_FIELD_NUMBER: _builtins.int
     OVERRULED_LANGUAGE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
     recording: _builtins.str
@@ -119,6 +121,10 @@ class Transcript(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes it. If not set, it is kept permanently."""
 
+    @_builtins.property
+    def usage(self) -> _usage_pb2.EngineUsage:
+        """What the engine used for this transcript. Not set in lists, or if it used nothing that is counted."""
+
     def __init__(
         self,
         *,
@@ -138,10 +144,11 @@ class Transcript(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         language_confidence: _builtins.float = ...,
         overruled_language: _builtins.str = ...,
+        usage: _usage_pb2.EngineUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,8 @@ class TranscriptionServiceServicer:
     def CreateTranscript(self, request, context):
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
         it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
-        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
+        with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +90,7 @@ class TranscriptionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTranscripts(self, request, context):
-        """Lists a tenant's transcripts without their segments, the latest first.
+        """Lists a tenant's transcripts without their segments and usage, the latest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

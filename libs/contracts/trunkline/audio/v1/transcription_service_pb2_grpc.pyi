@@ -38,7 +38,8 @@ class TranscriptionServiceStub:
     CreateTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
     it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
-    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
+    with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
     TranscribeRecording: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.TranscribeRecordingRequest, _operations_pb2.Operation]
     """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
@@ -48,7 +49,7 @@ class TranscriptionServiceStub:
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
-    """Lists a tenant's transcripts without their segments, the latest first."""
+    """Lists a tenant's transcripts without their segments and usage, the latest first."""
 
 @_typing.type_check_only
 class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
@@ -58,7 +59,8 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     CreateTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
     it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
-    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+    the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
+    with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
     TranscribeRecording: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.TranscribeRecordingRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
@@ -68,7 +70,7 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Returns a transcript."""
     ListTranscripts: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]  # type: ignore[assignment]
-    """Lists a tenant's transcripts without their segments, the latest first."""
+    """Lists a tenant's transcripts without their segments and usage, the latest first."""
 
 class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and returns transcripts."""
@@ -81,7 +83,8 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
         it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
-        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded.
+        the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
+        with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """
 
     @_abc_1.abstractmethod
@@ -109,6 +112,6 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transcription_service_pb2.ListTranscriptsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transcription_service_pb2.ListTranscriptsResponse, _abc.Awaitable[_transcription_service_pb2.ListTranscriptsResponse]]:
-        """Lists a tenant's transcripts without their segments, the latest first."""
+        """Lists a tenant's transcripts without their segments and usage, the latest first."""
 
 def add_TranscriptionServiceServicer_to_server(servicer: TranscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,8 +1,9 @@
 """The local engine: rules over readable tables and VADER; no network, no model to load."""
 
 import asyncio
+from typing import Self
 
-from trunkline_ai.engines.base import AnalysisResult, Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.base import AnalysisResult, Context, LanguageCapabilities, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
@@ -18,12 +19,11 @@ VERSION = "1.2.0"
 """Raised with every change of a rule or a table that can change an answer."""
 
 
-_MOST_CHARACTERS = 100_000
-"""Some two hours of speech: what is said after them is not read."""
-
-
 class LocalEngine:
-    """Analyses in a worker thread; its tables are read-only, so calls may run side by side."""
+    """Analyses in a worker thread; its tables are read-only, so calls may run side by side. Always ready."""
+
+    capabilities = LanguageCapabilities(languages=frozenset({"en"}))
+    problem = ""
 
     def __init__(self) -> None:
         self._intents = IntentRules()
@@ -41,12 +41,16 @@ class LocalEngine:
         """Analyse off the event loop; never raises `EngineError`."""
         return await asyncio.to_thread(self.analyze_now, transcript, context)
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        """Nothing warms up: the tables were read when it was made."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Nothing is held."""
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
-        transcript = _beginning(transcript)
+        transcript = transcript.beginning(self.capabilities.most_characters)
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
         written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
@@ -127,18 +131,6 @@ class LocalEngine:
             unreliable=verdict.unreliable,
             engine=self.name,
         )
-
-
-def _beginning(transcript: Transcript) -> Transcript:
-    """The turns up to the most that is read; what it costs grows with the text."""
-    left = _MOST_CHARACTERS
-    turns: list[Turn] = []
-    for turn in transcript.turns:
-        turns.append(turn if len(turn.text) <= left else Turn(turn.role, turn.text[:left]))
-        left -= len(turns[-1].text) + 1
-        if left <= 0:
-            break
-    return transcript if left > 0 else Transcript(tuple(turns))
 
 
 def _spam_score(verdict: IntentVerdict) -> float:

@@ -5,7 +5,7 @@ from alembic import op
 from trunkline_jobs.operations import create_operations_v1
 
 revision = "0020"
-down_revision = "0010"
+down_revision = "0019"
 
 
 def upgrade() -> None:

@@ -6,28 +6,29 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
 
-from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines import languages, windows
 from trunkline_audio.engines.base import (
-    EngineError,
     EngineInput,
     EngineResult,
     PreparedAudio,
     Segment,
+    SpeechCapabilities,
     Utterance,
     Word,
 )
-from trunkline_audio.engines.repetition import without_loops
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.engines.windows import Window
+from trunkline_audio.engines.whisper import languages, windows
+from trunkline_audio.engines.whisper.repetition import without_loops
+from trunkline_audio.engines.whisper.settings import WhisperSettings
+from trunkline_audio.engines.whisper.windows import Window
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
@@ -49,19 +50,6 @@ LOW_CERTAINTY = 0.45
 CERTAINTY_FLOOR = 0.01
 
 
-@dataclass(frozen=True)
-class WhisperSettings:
-    """How the engine runs: model by name or folder, device (cpu, cuda, auto), CTranslate2's compute type."""
-
-    model: str = "base"
-    models_folder: Path | None = None
-    device: str = "cpu"
-    compute_type: str = "int8"
-    lanes: int = 0
-    """Windows at once; 0 is one a core."""
-    beam: int = 5
-
-
 class WhisperEngine:
     """Writes a recording's speech window by window, as many at once as there are lanes.
 
@@ -70,15 +58,19 @@ class WhisperEngine:
     fetching it heals the service without a restart. `find` proves a model whole, `make_pool` makes the process.
     """
 
+    capabilities = SpeechCapabilities(detects_language=True, word_times=True)
+
     def __init__(
         self,
         settings: WhisperSettings,
         *,
+        models_folder: Path | None = None,
         find: Callable[[str, Path], Path] = verify,
         make_pool: Callable[..., WorkerPool] = WorkerPool,
         again_seconds: float = MODEL_AGAIN_SECONDS,
     ) -> None:
         self._settings = settings
+        self._models_folder = models_folder
         self._find = find
         self._make_pool = make_pool
         self._again_seconds = again_seconds
@@ -93,18 +85,23 @@ class WhisperEngine:
         self.name = f"whisper/{metadata.version('faster-whisper')} {model}"
 
     @property
-    def ready(self) -> bool:
-        """Whether it answers: the model is loaded, or is being loaded for the first time."""
-        return self._pool is not None and self._pool.ready
+    def problem(self) -> str:
+        """Why it cannot answer; empty once the model is loaded, or is being loaded for the first time."""
+        if self._pool is None:
+            return self._problem or "the model is being looked for"
+        return (
+            "" if self._pool.ready else "the speech process does not start: the service's log has its reason"
+        )
 
     @property
     def pids(self) -> list[int]:
         """The process that holds the model, for metrics and benches."""
         return self._pool.pids if self._pool is not None else []
 
-    def start(self) -> None:
-        """Begins to look for the model and to load it; returns at once."""
+    async def __aenter__(self) -> Self:
+        """Begin to look for the model and to load it; returns at once."""
         self._warming = asyncio.create_task(self._warm())
+        return self
 
     async def wait_ready(self) -> None:
         """Waits until the model is loaded."""
@@ -112,7 +109,7 @@ class WhisperEngine:
         assert self._pool is not None
         await self._pool.wait_ready()
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Ends the process."""
         if self._warming is not None:
             self._warming.cancel()
@@ -120,35 +117,31 @@ class WhisperEngine:
         if self._pool is not None:
             await self._pool.close()
 
-    async def transcribe(self, source: EngineInput, language: str) -> EngineResult:
-        """Transcribes a recording; `language` is a hint that a confident detection overrules. Raises EngineError."""
+    async def transcribe(self, recording: EngineInput) -> EngineResult:
+        """Transcribes a recording; its language is a hint that a confident detection overrules. Raises EngineError."""
         await self._looked.wait()
-        if self._pool is None or not self._pool.ready:  # before a recording is decoded for nothing
-            problem = self._problem or "the speech process does not start: the service's log has its reason"
-            raise EngineError("ENGINE_NOT_READY", problem, transient=True)
-        async with source.prepared() as audio:
+        if self._pool is None or self.problem:  # before a recording is decoded for nothing
+            raise EngineError(NOT_READY, self.problem, transient=True)
+        language = recording.language
+        async with recording.prepared() as audio:
+            heard = EngineResult(self.name, language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
             if not audio.utterances:
-                return EngineResult(language=language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
-            written = await _Listening(self._pool, self._fair, source, audio, language).written()
+                return heard
+            written = await _Listening(self._pool, self._fair, recording, audio).written()
+        heard = replace(heard, usage=EngineUsage(sum(window.seconds for window, _ in written)))
         if languages.code(language) not in ("", "en") and not any(reply["languages"] for _, reply in written):
-            return EngineResult(
-                language=language,
-                lanes=audio.lanes,
-                speech_seconds=audio.speech_seconds,
-                unreliable="language_not_supported",
-                speakers=len({(item.lane, item.voice) for item in audio.utterances}),
-            )
+            speakers = len({(item.lane, item.voice) for item in audio.utterances})
+            return replace(heard, unreliable="language_not_supported", speakers=speakers)
         segments = [segment for window, reply in written for segment in _segments(window, reply)]
         # A window of noise has a likeliest language too.
         spoken = [(window, reply) for window, reply in written if reply["words"]]
         found = languages.verdict(
             language, [(reply["language"], window.seconds, _share(reply)) for window, reply in spoken]
         )
-        return EngineResult(
+        return replace(
+            heard,
             language=found.language,
             segments=joined(segments),
-            lanes=audio.lanes,
-            speech_seconds=audio.speech_seconds,
             unreliable="low_confidence" if segments and certainty(segments) < LOW_CERTAINTY else "",
             language_confidence=found.confidence,
             overruled_language=found.overruled,
@@ -159,7 +152,7 @@ class WhisperEngine:
         pauses = Pauses(self._again_seconds, MODEL_AGAIN_MOST_SECONDS, factor=1.5)
         while True:
             try:
-                folder = settings.models_folder or default_folder()
+                folder = self._models_folder or default_folder()
                 path = await asyncio.to_thread(self._find, settings.model, folder)
                 break
             except Exception as error:  # nobody awaits this task, and all calls wait for it
@@ -178,7 +171,7 @@ class WhisperEngine:
                 await pauses.rest()
         self._problem = ""
         self._pool = self._make_pool(
-            "trunkline_audio.engines.listener:handler",
+            "trunkline_audio.engines.whisper.listener:handler",
             size=1,
             lanes=self._lanes,
             name="speech",
@@ -202,13 +195,13 @@ class _Listening:
     """One recording on its way through the model."""
 
     def __init__(
-        self, pool: WorkerPool, fair: FairLanes, source: EngineInput, audio: PreparedAudio, language: str
+        self, pool: WorkerPool, fair: FairLanes, recording: EngineInput, audio: PreparedAudio
     ) -> None:
         self._pool = pool
         self._fair = fair
-        self._source = source
+        self._tenant_id = recording.tenant_id
         self._audio = audio
-        self._wanted = languages.code(language)
+        self._wanted = languages.code(recording.language)
         # A long recording always has windows that wait, and never all of them.
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
 
@@ -252,7 +245,7 @@ class _Listening:
             "spans": [[item.start, item.end] for item in window.utterances],
             **more,
         }
-        async with self._waiting, self._fair.lane(self._source.tenant_id, self._audio.scratch.name):
+        async with self._waiting, self._fair.lane(self._tenant_id, self._audio.scratch.name):
             try:
                 return await self._pool.run(request, seconds=WINDOW_SECONDS)
             except WorkerError as error:
@@ -313,16 +306,3 @@ def _segments(window: Window, reply: dict[str, Any]) -> list[Segment]:
 
 def _share(reply: dict[str, Any]) -> float:
     return next((share for code, share in reply["languages"] if code == reply["language"]), 0.0)
-
-
-def create(config: AudioConfig) -> WhisperEngine:
-    """The engine as the service's settings have it."""
-    return WhisperEngine(
-        WhisperSettings(
-            model=config.whisper_model,
-            device=config.whisper_device,
-            compute_type=config.whisper_compute_type,
-            lanes=config.engine_workers,
-            beam=config.whisper_beam,
-        )
-    )

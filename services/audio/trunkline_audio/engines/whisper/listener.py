@@ -15,8 +15,8 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens, pad_or_trim
 from numpy.typing import NDArray
 
-from trunkline_audio.engines import windows
-from trunkline_audio.engines.languages import likeliest
+from trunkline_audio.engines.whisper import windows
+from trunkline_audio.engines.whisper.languages import likeliest
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.workers import frames
 

@@ -1,0 +1,113 @@
+"""The tasks for an engine that only completes prompts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+from trunkline_runtime.engines.base import EngineError
+
+from trunkline_ai.engines.base import (
+    AnalysisResult,
+    CompletingEngine,
+    Completion,
+    Context,
+    Finish,
+    LanguageCapabilities,
+    Transcript,
+)
+from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
+from trunkline_ai.prompts import analyse_call
+from trunkline_ai.prompts.schemas import problem_of
+
+
+class PromptedEngine:
+    """Asks a model with the prompts of this service, and holds its answers to their schemas.
+
+    What needs no model is not paid for: a conversation in which nobody spoke, or in a language that the model does not
+    analyse.
+    """
+
+    def __init__(self, model: CompletingEngine) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model.name
+
+    @property
+    def problem(self) -> str:
+        """The model's."""
+        return self._model.problem
+
+    @property
+    def capabilities(self) -> LanguageCapabilities:
+        """The model's."""
+        return self._model.capabilities
+
+    async def __aenter__(self) -> Self:
+        """Begin to warm the model up."""
+        await self._model.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """End the model."""
+        await self._model.__aexit__(*raised)
+
+    async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
+        """Analyse a conversation. Raises EngineError."""
+        transcript = transcript.beginning(self.capabilities.most_characters)
+        if not transcript.turns:
+            return self._unasked(Intent.NO_CONVERSATION, "Nobody spoke.", context.unreliable)
+        languages = self.capabilities.languages
+        if context.language and languages is not None and context.language.split("-")[0] not in languages:
+            return self._unasked(
+                Intent.OTHER,
+                "The conversation's language was not analysed.",
+                Unreliable.LANGUAGE_NOT_ANALYSED.value,
+            )
+        prompt = analyse_call.prompt_of(transcript, context)
+        completion = await self._model.complete(prompt, analyse_call.SCHEMA)
+        answer = _answer(completion, analyse_call.SCHEMA)
+        return analyse_call.result_of(answer, completion, transcript, context)
+
+    def _unasked(self, intent: Intent, summary: str, unreliable: str) -> AnalysisResult:
+        return AnalysisResult(
+            intent=intent,
+            intent_confidence=1.0 if intent is Intent.NO_CONVERSATION else 0.0,
+            spam=False,
+            spam_score=0.0,
+            sentiment=Sentiment.NEUTRAL,
+            sentiment_score=0.0,
+            urgency=0,
+            lead_level=LeadLevel.NONE,
+            lead_score=0,
+            lead_reasons=(),
+            summary=summary,
+            unreliable=unreliable,
+            engine=self.name,
+        )
+
+
+def _answer(completion: Completion, schema: Any) -> dict[str, Any]:
+    """Read a completion's JSON. Raises EngineError; what could not be read was paid for, and is counted."""
+    try:
+        return _read(completion, schema)
+    except EngineError:
+        completion.usage.count(completion.engine)
+        raise
+
+
+def _read(completion: Completion, schema: Any) -> dict[str, Any]:
+    if completion.finish is Finish.BLOCKED:
+        raise EngineError("CONTENT_BLOCKED", "the engine refuses this content", transient=False)
+    if completion.finish is Finish.CUT:  # the same limit would cut the same answer again
+        raise EngineError("ANSWER_CUT", "the answer was cut at the engine's limit of tokens", transient=False)
+    try:
+        value: dict[str, Any] = json.loads(completion.text)
+    except (ValueError, RecursionError):
+        raise EngineError("ANSWER_MALFORMED", "the answer is not JSON", transient=True) from None
+    if problem := problem_of(value, schema):
+        raise EngineError("ANSWER_MALFORMED", problem, transient=True)
+    return value

@@ -1,0 +1,69 @@
+"""Holding a model's answer to its JSON schema: the keywords that the prompts here use, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,), "array": (list,), "string": (str,), "number": (int, float), "integer": (int,),
+}  # fmt: skip
+
+
+def problem_of(value: Any, schema: Mapping[str, Any], place: str = "the answer") -> str:
+    """Say where a value breaks a schema; empty if nowhere. Never quotes the value: it may hold what people said."""
+    if not _is_a(value, schema["type"]):
+        return f"{place} is not of type {schema['type']}"
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return f"{place} holds half a character"  # which JSON may spell, and no message or store takes
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{place} is none of the allowed values"
+    # Written so that NaN, which Python's JSON reads, is outside of every range.
+    if "minimum" in schema and not schema["minimum"] <= value <= schema["maximum"]:
+        return f"{place} is not from {schema['minimum']} to {schema['maximum']}"
+    for index, item in enumerate(value if "items" in schema else ()):
+        if problem := problem_of(item, schema["items"], f"{place}[{index}]"):
+            return problem
+    for name, inner in schema.get("properties", {}).items():
+        if name not in value:
+            return f"{place} has no {name}"
+        if problem := problem_of(value[name], inner, f"{place}.{name}"):
+            return problem
+    return ""
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    return isinstance(value, _TYPES[kind]) and not isinstance(value, bool)
+
+
+def record(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def number(least: float, most: float) -> dict[str, Any]:
+    """Return the schema of a number."""
+    return {"type": "number", "minimum": least, "maximum": most}
+
+
+def integer(least: int, most: int) -> dict[str, Any]:
+    """Return the schema of a whole number."""
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def one_of(*values: str) -> dict[str, Any]:
+    """Return the schema of a label."""
+    return {"type": "string", "enum": list(values)}
+
+
+def array(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list."""
+    return {"type": "array", "items": dict(items)}
+
+
+TEXT: Mapping[str, Any] = {"type": "string"}
