@@ -15,12 +15,12 @@ LOOK_SECONDS = 0.05
 class HeldEngine(InstantEngine):
     name = "held/standin"
 
-    async def transcribe(self, source, language):
+    async def transcribe(self, recording):
         held = Path(os.environ["STANDIN_ENGINE_HELD"])
         while held.exists():
             await asyncio.sleep(LOOK_SECONDS)
-        return await super().transcribe(source, language)
+        return await super().transcribe(recording)
 
 
-def create(config):
+def create():
     return HeldEngine()
