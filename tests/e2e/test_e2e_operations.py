@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
 
-from tests.e2e.conftest import CALLS, World
+from tests.e2e.conftest import World
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def post_call(world: World) -> str:
-    call_id = world.call_id()
+    """Post a call whose recording is too long for one call of the audio service."""
+    call_id, file = world.call_id(), world.suite.folder / "long.wav"
+    with wave.open(str(file), "wb") as writer:
+        writer.setparams((1, 2, 8000, 0, "NONE", ""))
+        writer.writeframes(bytes(2 * 8000 * 61))
     for name in (call_id, f"CAL{call_id}"):
-        world.recordings.files[name] = CALLS / "silence.wav"
+        world.recordings.files[name] = file
     source = world.tenants[0].source("callrail")
     webhook = webhooks.callrail(source, "post_call", webhooks.callrail_call(source, call_id))
     receipt: str = world.post(webhook).json()["receiptId"]

@@ -221,6 +221,7 @@ class Audio(
     def __init__(self, script: Script) -> None:
         self.script = script
         self.fetched: set[str] = set()
+        self.seconds = 0  # of the recordings
         self.operations: dict[str, operations_pb2.Operation] = {}
         self.slow = False  # operations that are started go on; a test ends them
         self.unreliable_reason = ""
@@ -231,7 +232,14 @@ class Audio(
         await self.script.enter("FetchRecording", request, context)
         name = f"{request.parent}/recordings/{request.recording_id}"
         self.fetched.add(name)
-        return recording_pb2.Recording(name=name)
+        recording = recording_pb2.Recording(name=name)
+        recording.duration.FromSeconds(self.seconds)
+        return recording
+
+    async def CreateTranscript(self, request: Any, context: Any) -> transcript_pb2.Transcript:
+        await self.script.enter("CreateTranscript", request, context)
+        assert request.recording in self.fetched
+        return self._transcript(request.recording.replace("/recordings/", "/transcripts/t"))
 
     async def TranscribeRecording(self, request: Any, context: Any) -> operations_pb2.Operation:
         await self.script.enter("TranscribeRecording", request, context)
@@ -255,9 +263,12 @@ class Audio(
 
     async def GetTranscript(self, request: Any, context: Any) -> transcript_pb2.Transcript:
         await self.script.enter("GetTranscript", request, context)
+        return self._transcript(request.name)
+
+    def _transcript(self, name: str) -> transcript_pb2.Transcript:
         transcript = transcript_pb2.Transcript(
-            name=request.name,
-            recording=request.name.replace("/transcripts/t", "/recordings/"),
+            name=name,
+            recording=name.replace("/transcripts/t", "/recordings/"),
             speakers=2,
             language=self.language,
             unreliable=bool(self.unreliable_reason),

@@ -11,7 +11,14 @@ from gateway_suite import Suite, job
 from test_gateway_pipeline_worker import BODY
 from trunkline.audio.v1 import transcription_service_pb2 as audio
 from trunkline_gateway.pipeline.transcription import OPERATION
-from trunkline_runtime.errors import Aborted, FailedPrecondition, TrunklineError, Unavailable, to_status
+from trunkline_runtime.errors import (
+    Aborted,
+    DeadlineExceeded,
+    FailedPrecondition,
+    TrunklineError,
+    Unavailable,
+    to_status,
+)
 
 
 @pytest.fixture
@@ -134,3 +141,38 @@ async def test_what_cannot_begin_yields_at_once_and_says_why(suite: Suite) -> No
     (report,) = reports(suite, "wait")
     assert report.wait.reason.startswith("ENGINE_NOT_READY")
     assert report.checkpoint[OPERATION] == only(suite).name
+
+
+async def test_a_short_recording_is_transcribed_within_one_call(suite: Suite) -> None:
+    suite.audio.seconds = 60
+    async with suite.worker():
+        await suite.jobs.add(job(body=BODY))
+        await suite.jobs.finished("e1")
+    assert suite.audio.operations == {}
+    (asked,) = suite.script.requests["CreateTranscript"]
+    (fetched,) = suite.audio.fetched
+    assert (asked.parent, asked.recording) == ("tenants/acme", fetched)
+    (report,) = reports(suite, "done")
+    assert OPERATION not in report.checkpoint
+
+
+async def test_what_takes_long_after_all_becomes_an_operation(suite: Suite) -> None:
+    suite.audio.seconds, suite.audio.slow = 3, False
+    suite.script.failures["CreateTranscript"] = [DeadlineExceeded("it took too long")]
+    async with suite.worker():
+        await suite.jobs.add(job(body=BODY))
+        await suite.jobs.finished("e1")
+    (operation,) = suite.audio.operations.values()
+    assert operation.done
+
+
+@pytest.mark.parametrize("seconds", [0, 61])
+async def test_a_long_recording_and_one_of_unknown_length_become_operations(
+    suite: Suite, seconds: int
+) -> None:
+    suite.audio.seconds, suite.audio.slow = seconds, False
+    async with suite.worker():
+        await suite.jobs.add(job(body=BODY))
+        await suite.jobs.finished("e1")
+    assert len(suite.audio.operations) == 1
+    assert not suite.script.requests["CreateTranscript"]

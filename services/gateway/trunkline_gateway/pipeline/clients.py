@@ -56,6 +56,7 @@ class Clients:
     resolve_method: Method[source_pb2.ResolvedSource]
     record_method: Method[call_pb2.Call]
     fetch_method: Method[recording_pb2.Recording]
+    transcribe_short_method: Method[transcript_pb2.Transcript]
     transcribe_method: Method[operations_pb2.Operation]
     wait_method: Method[operations_pb2.Operation]
     transcript_method: Method[transcript_pb2.Transcript]
@@ -72,6 +73,7 @@ class Clients:
             source_service_pb2_grpc.SourceServiceStub(tenant).ResolveSource,
             call_service_pb2_grpc.CallServiceStub(tenant).RecordCall,
             recording_service_pb2_grpc.RecordingServiceStub(audio).FetchRecording,
+            transcription_service_pb2_grpc.TranscriptionServiceStub(audio).CreateTranscript,
             transcription_service_pb2_grpc.TranscriptionServiceStub(audio).TranscribeRecording,
             operations_pb2_grpc.OperationsStub(audio).WaitOperation,
             transcription_service_pb2_grpc.TranscriptionServiceStub(audio).GetTranscript,
@@ -94,6 +96,12 @@ class Clients:
     async def fetch(self, request: recording_service_pb2.FetchRecordingRequest) -> recording_pb2.Recording:
         """Fetch a recording."""
         return await self._ask(AUDIO, self.fetch_method, request, POLICIES["fetch_recording"].call)
+
+    async def transcribe_short(
+        self, request: transcription_service_pb2.CreateTranscriptRequest
+    ) -> transcript_pb2.Transcript:
+        """Transcribe a recording within the call."""
+        return await self._ask(AUDIO, self.transcribe_short_method, request, POLICIES["transcribe"].call)
 
     async def transcribe(
         self, request: transcription_service_pb2.TranscribeRecordingRequest

@@ -14,7 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
-from trunkline.audio.v1 import recording_service_pb2, transcript_pb2, transcription_service_pb2
+from trunkline.audio.v1 import (
+    recording_pb2,
+    recording_service_pb2,
+    transcript_pb2,
+    transcription_service_pb2,
+)
 from trunkline.tenant.v1 import call_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.rpc.channels import acting_for
@@ -126,15 +131,15 @@ class Stages:
         added = [field for field in found.stated if field not in facts.stated]
         return await self._clients.record(call_requests.request(run, source, facts, found.call, added))
 
-    async def _fetch(self, run: Run, source: Source, facts: Facts, call: str) -> str:
-        """Have the recording fetched and return its name."""
+    async def _fetch(self, run: Run, source: Source, facts: Facts, call: str) -> recording_pb2.Recording:
+        """Have the recording fetched and return it; of one that an earlier run fetched, the name."""
         async with run.at(FETCH):
             if facts.recording is None:
                 raise Unfetchable(facts.recording_problem or "the event names no recording")
             recording_id = digest_id("r", (call, FETCH, facts.recording.key, _FIRST_GENERATION))
             name = f"tenants/{run.tenant}/recordings/{recording_id}"
             if run.known.get(FETCH) == name:
-                return name
+                return recording_pb2.Recording(name=name)
             request = recording_service_pb2.FetchRecordingRequest(
                 parent=f"tenants/{run.tenant}",
                 recording_id=recording_id,
@@ -156,10 +161,10 @@ class Stages:
                 raise
             self._refusals.answered(run.job.source)
         run.note(FETCH, recording.name)
-        return recording.name
+        return recording
 
     async def _transcribe(
-        self, run: Run, source: Source, recording: str, direction: int
+        self, run: Run, source: Source, recording: recording_pb2.Recording, direction: int
     ) -> transcript_pb2.Transcript:
         """Have the recording transcribed; the source's language is a hint, and without one it is detected.
 
@@ -168,13 +173,14 @@ class Stages:
         with self._telling(run, TRANSCRIBE):
             async with run.at(TRANSCRIBE):
                 request = transcription_service_pb2.TranscribeRecordingRequest(
-                    name=recording,
+                    name=recording.name,
                     language=source.language,
                     channel_speakers=recordings.channel_speakers(source, direction),
                     generation=run.job.generation,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
-                transcript = await self._transcription.of(run, request)
+                seconds = recording.duration.ToTimedelta().total_seconds()
+                transcript = await self._transcription.of(run, request, seconds)
         run.note(TRANSCRIBE, transcript.name)
         return transcript
 
