@@ -12,10 +12,11 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
+from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, QueueClass, Ran, Tries
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
+from trunkline_work import Passed
 
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
