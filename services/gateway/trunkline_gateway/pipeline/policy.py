@@ -20,6 +20,7 @@ from trunkline_runtime.errors import (
     Unavailable,
     Unimplemented,
 )
+from trunkline_work import Dead, Retry, Wait
 
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
@@ -67,30 +68,6 @@ class Degraded(Exception):
     def __init__(self, retry_after: float):
         super().__init__("recorded with a degraded analysis, until the configured engine answers")
         self.retry_after = retry_after
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Try again after `delay` seconds, no attempt spent; in the `background` when the call is recorded."""
-
-    delay: float
-    reason: str
-    background: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after `delay` seconds, one attempt spent."""
-
-    delay: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """Do not try again."""
-
-    reason: str
 
 
 def follow_up(
