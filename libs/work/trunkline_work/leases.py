@@ -32,9 +32,6 @@ class LeaseKeeper:
         self._fence_only = fence_only
         self._attempts: dict[str, Attempt] = {}
 
-    def __len__(self) -> int:
-        return len(self._attempts)
-
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._attempts.values()))
 
