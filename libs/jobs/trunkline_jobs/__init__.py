@@ -2,7 +2,7 @@
 
 from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.local import LocalJobs, Subjects, apply_report
+from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
 from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, create_v2, jobs_table
@@ -23,7 +23,7 @@ __all__ = [
     "Subjects",
     "Tries",
     "Untold",
-    "apply_report",
+    "apply_outcome",
     "create_v1",
     "create_v2",
     "jobs_table",

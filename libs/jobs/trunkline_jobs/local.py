@@ -1,4 +1,4 @@
-"""A queue of this process's own store as a source of jobs (trunkline_work), and reports applied to a queue."""
+"""A queue of this process's own store as a source of jobs (trunkline_work), and reports written to any queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from trunkline_runtime.coded import domain_error
 from trunkline_runtime.errors import Internal, TrunklineError
 from trunkline_store import Database
-from trunkline_work import Advanced, Dead, Done, LeasedJob, Report, Retry, Slots, Wait
+from trunkline_work import Advanced, Dead, Done, LeasedJob, Outcome, Report, Retry, Slots, Wait
 
 from trunkline_jobs.claim import Tries
 from trunkline_jobs.leases import Ended
@@ -128,7 +128,7 @@ class LocalJobs:
             lost = set()
             for report in reports:
                 try:
-                    apply_report(self._queue, conn, report, keep=self._subjects.keeps_jobs)
+                    self._apply(conn, report)
                 except LeaseLost:
                     lost.add(report.job.job_id)
                 else:
@@ -140,6 +140,14 @@ class LocalJobs:
             if report.job.job_id not in lost:
                 self._subjects.committed(report)
         return lost
+
+    def _apply(self, conn: Connection, report: Report) -> None:
+        job_id, token = report.job.job_id, report.job.lease_token
+        if isinstance(report.outcome, Done | Dead) and not self._subjects.keeps_jobs:
+            self._queue.remove(conn, job_id, token)
+            return
+        ran = Ran(report.began, report.ended, report.passed)
+        apply_outcome(self._queue, conn, job_id, token, report.outcome, report.made, ran)
 
     async def release(self) -> int:
         """Give back what the owner holds."""
@@ -177,30 +185,28 @@ class LocalJobs:
         return leased, len(leased) < len(jobs) or bool(tries.given_up)
 
 
-def apply_report(queue: Queue, conn: Connection, report: Report, *, keep: bool = True) -> Ended | None:
-    """Write a report to its job. Raises LeaseLost.
-
-    Returns what the job was about; None of one that ended and that is not to be kept: its row was removed.
-    """
-    job_id, token = report.job.job_id, report.job.lease_token
-    made, ran = report.made, NOT_TOLD
-    if report.began is not None or report.ended is not None or report.passed:
-        ran = Ran(report.began, report.ended, report.passed)
-    match report.outcome:
+def apply_outcome(
+    queue: Queue,
+    conn: Connection,
+    job_id: str,
+    token: int,
+    outcome: Outcome,
+    made: Mapping[str, Any] | None = None,
+    ran: Ran = NOT_TOLD,
+) -> Ended:
+    """Write to a leased job what became of its run; what it was about. Raises LeaseLost."""
+    match outcome:
         case Advanced(stage):
             return queue.advance(conn, job_id, token, stage, made, ran)
+        case Done():
+            return queue.complete(conn, job_id, token, made, ran)
         case Retry(delay, reason):
             return queue.reschedule(conn, job_id, token, delay, True, {"message": reason}, made, ran)
         case Wait(delay, reason, background):
             later = QueueClass.BACKGROUND if background else None
             return queue.reschedule(conn, job_id, token, delay, False, {"message": reason}, made, ran, later)
-        case Done() if keep:
-            return queue.complete(conn, job_id, token, made, ran)
-        case Dead(reason) if keep:
+        case Dead(reason):
             return queue.bury(conn, job_id, token, {"message": reason}, made, ran)
-        case _:
-            queue.remove(conn, job_id, token)
-            return None
 
 
 def _leased(job: Job, payload: Any) -> LeasedJob:
