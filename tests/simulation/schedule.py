@@ -32,7 +32,10 @@ from tools.chaos.verdict import judge
 
 _PATIENCE_SECONDS = 3_000.0  # of virtual time, from the last fault until nothing waits
 TENANTS = ("acme", "globex")
-_LOGS = ("intake.inbox", "pipeline.worker", "pipeline.reports")
+_LOGS = (
+    "trunkline_gateway.intake.inbox", "trunkline_gateway.pipeline.kind",
+    "trunkline_work.kinds", "trunkline_work.leases", "trunkline_work.reports", "trunkline_work.worker",
+)  # fmt: skip
 
 
 def _memory():
@@ -143,7 +146,7 @@ class Simulation:
             for name in ("Claims", "Leases"):  # stateless, but for statements that take milliseconds to build
                 stack.enter_context(mock.patch.object(queue, name, self._once(getattr(queue, name))))
             for quiet in _LOGS:
-                stack.enter_context(mock.patch(f"trunkline_gateway.{quiet}.log", _Unheard()))
+                stack.enter_context(mock.patch(f"{quiet}.log", _Unheard()))
             gc.disable()  # a run's rubbish is collected in one go, see `run`
             stack.callback(gc.enable)
             yield self

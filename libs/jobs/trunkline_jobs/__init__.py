@@ -2,7 +2,8 @@
 
 from trunkline_jobs.claim import Load, Room, Tries
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, Passed, QueueClass, Ran
+from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
+from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, create_v2, jobs_table
 from trunkline_jobs.untold import Untold
@@ -13,14 +14,16 @@ __all__ = [
     "JobState",
     "LeaseLost",
     "Load",
+    "LocalJobs",
     "NewJob",
-    "Passed",
     "Queue",
     "QueueClass",
     "Ran",
     "Room",
+    "Subjects",
     "Tries",
     "Untold",
+    "apply_outcome",
     "create_v1",
     "create_v2",
     "jobs_table",

@@ -29,6 +29,9 @@ from trunkline_jobs.untold import untold_from
 # Sorts after every id: the upper end of the first half of a round.
 _LAST = "\U0010ffff"
 _TENANTS_A_STEP = 32
+# Where kinds are bounded, so many due jobs of a tenant are looked at: behind that many of a kind that may not begin,
+# its others wait too.
+_KINDS_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Asked:
     """Is told the tenants that have a job that is due and were passed over for their cap."""
     load: Load | None = None
     tries: Tries | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    """How many jobs of a kind may be leased, where that is bounded."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +154,14 @@ class Claims:
             .limit(sa.bindparam("limit_"))
         )
         due = through(candidates, table, "queue")
-        self._candidates = Hot(due)
-        self._outside_groups = Hot(
-            due.where(
-                sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
-            )
+        outside = due.where(
+            sa.or_(c.group_key.is_(None), c.group_key.not_in(sa.bindparam("groups_", expanding=True)))
         )
+        self._candidates = Hot(due)
+        self._outside_groups = Hot(outside)
+        # The index does not hold the kind: each of these looks at the job's row as well.
+        self._candidates_and_kinds = Hot(due.add_columns(c.kind))
+        self._outside_groups_and_kinds = Hot(outside.add_columns(c.kind))
         held = sa.select(sa.func.count().label("held")).where(
             c.lease_owner == sa.bindparam("owner_"), c.lease_until > now
         )
@@ -189,7 +196,7 @@ class Claims:
         """Lease up to the limit; see Queue.claim."""
         chosen: list[str] = []
         limit = self._free(conn, asked)
-        left = _Left(asked.load)
+        left = _Left(asked)
         for queue_class in asked.classes:
             for shard in range(self._shards):
                 if len(chosen) < limit and not left.full:
@@ -211,7 +218,7 @@ class Claims:
         common = limit - place.asked.room.reserve  # what is not reserved
         turns: list[_Turn] = []
         for tenant in self._tenants(conn, place, last or ""):
-            turn = self._turn_of(conn, place, tenant, limit, common)
+            turn = self._turn_of(conn, place, tenant, limit, common, left)
             if turn.jobs:
                 turns.append(turn)
             if len(turns) == limit:
@@ -220,8 +227,10 @@ class Claims:
         while turns and len(chosen) < limit:
             for turn in turns[: limit - len(chosen)]:
                 if len(chosen) < common or turn.quiet > 0:
-                    chosen.append((turn.tenant, turn.jobs.popleft()))
-                    turn.quiet -= 1
+                    job_id = turn.jobs.popleft()
+                    if left.takes(job_id):
+                        chosen.append((turn.tenant, job_id))
+                        turn.quiet -= 1
             turns = [turn for turn in turns if turn.jobs and (len(chosen) < common or turn.quiet > 0)]
         chosen = left.fitting(conn, chosen)
         if chosen and chosen[-1][0] != last:
@@ -254,7 +263,9 @@ class Claims:
                 return
             after = found[-1]
 
-    def _turn_of(self, conn: Connection, place: _Place, tenant: str, limit: int, common: int) -> _Turn:
+    def _turn_of(
+        self, conn: Connection, place: _Place, tenant: str, limit: int, common: int, left: _Left
+    ) -> _Turn:
         """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
         now = place.asked.now
         leases = self._leases.all(conn, {"tenant_": tenant, "now_": now})
@@ -270,7 +281,9 @@ class Claims:
             return _Turn(tenant, deque(), 0)
         running = {lease["group_key"] for lease in leases if lease["group_key"] is not None}
         where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
-        if running:
+        if place.asked.kinds:
+            found: Sequence[Mapping[str, Any]] = left.of_kinds(self._of_kinds(conn, where, running), limit)
+        elif running:
             found = self._outside_groups.all(conn, {**where, "groups_": sorted(running)})
         else:
             found = self._candidates.all(conn, where)
@@ -281,6 +294,15 @@ class Claims:
                 jobs.append(job_id)
                 running.add(group)
         return _Turn(tenant, jobs, quiet)
+
+    def _of_kinds(
+        self, conn: Connection, where: dict[str, Any], running: set[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return a tenant's candidates with their kinds, more of them than are asked for."""
+        where = {**where, "limit_": max(where["limit_"], _KINDS_LOOK)}
+        if running:
+            return self._outside_groups_and_kinds.all(conn, {**where, "groups_": sorted(running)})
+        return self._candidates_and_kinds.all(conn, where)
 
     def _remember(self, conn: Connection, place: _Place, served: str, *, first: bool) -> None:
         if first:
@@ -349,11 +371,36 @@ class Claims:
 class _Left:
     """What one claim may still carry."""
 
-    def __init__(self, load: Load | None) -> None:
-        self._load = load
+    def __init__(self, asked: Asked) -> None:
+        self._load = load = asked.load
         self._bytes = load.most_bytes if load else 0
         self._any = False
         self.full = False
+        self._kinds = dict(asked.kinds)
+        self._kind_of: dict[str, str] = {}  # of candidates, where their kind is bounded
+
+    def of_kinds(self, found: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
+        """Return the first candidates, up to the limit, of kinds that may begin as often."""
+        free, some = dict(self._kinds), []
+        for row in found:
+            kind = row["kind"]
+            if kind in free:
+                if free[kind] <= 0:
+                    continue
+                free[kind] -= 1
+                self._kind_of[row["job_id"]] = kind
+            some.append(row)
+            if len(some) == limit:
+                break
+        return some
+
+    def takes(self, job_id: str) -> bool:
+        """Say whether a candidate may still be chosen, and count it as that."""
+        kind = self._kind_of.get(job_id)
+        if kind is None:
+            return True
+        self._kinds[kind] -= 1
+        return self._kinds[kind] >= 0
 
     def fitting(self, conn: Connection, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the first of them that fit; once one did not, nothing does."""

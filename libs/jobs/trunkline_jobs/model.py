@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
 from trunkline_store import StoreError
+from trunkline_work import Passed
 
 
 class LeaseLost(StoreError):
@@ -19,14 +20,6 @@ class LeaseLost(StoreError):
 
     reason = "LEASE_LOST"
     code = "ABORTED"
-
-
-class Passed(NamedTuple):
-    """A stage that a run went through well."""
-
-    stage: str
-    began: datetime
-    ended: datetime
 
 
 class Ran(NamedTuple):

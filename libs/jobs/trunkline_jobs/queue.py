@@ -74,6 +74,7 @@ class Queue:
         capped: set[str] | None = None,
         load: Load | None = None,
         tries: Tries | None = None,
+        kinds: Mapping[str, int] | None = None,
     ) -> list[Job]:
         """Lease up to `limit` jobs to `owner`, in the order they should run.
 
@@ -84,7 +85,8 @@ class Queue:
         `room` bounds what the owner holds and keeps some of its slots for the quiet. Expired leases are
         claimed like waiting jobs, under a new token. To `capped` are added the tenants whose jobs are due
         and wait for the cap alone. `load` bounds what the claim carries in bytes; by `tries` jobs are buried, not
-        leased, whose last attempt ended with their lease, and are `untold` then.
+        leased, whose last attempt ended with their lease, and are `untold` then. `kinds` bounds how many jobs of a
+        kind are leased by this claim; a kind that is not there is not bounded.
         """
         if limit <= 0:
             return []
@@ -101,6 +103,7 @@ class Queue:
             capped,
             load,
             tries,
+            kinds or {},
         )
         return self._claims.claim(conn, asked)
 

@@ -84,7 +84,7 @@ async def test_a_worker_is_wired_without_anybody_to_work_for():
     stop.set()
     config = WorkerConfig(keys=KEY_FOLDER, gateway_address="127.0.0.1:1", drain_seconds=0.0)
     async with worker.build(config, name="w-1") as parts:
-        assert parts.worker.name == "w-1"
+        assert parts.name == "w-1"
         await asyncio.wait_for(parts.worker.run(stop), 10)
     with pytest.raises(ConfigError):
         async with worker.build(WorkerConfig(keys=KEY_FOLDER / "missing")):

@@ -73,6 +73,8 @@ class Operations:
         self.queue = queue
         self.started = asyncio.Event()
         """Set when there is something new to work on."""
+        self.cancelled = asyncio.Event()
+        """Set when one was cancelled that may be worked on here."""
         self._table = table
         self._service = service
         self._keep = keep
@@ -206,6 +208,7 @@ class Operations:
                 self.end(conn, tenant, operation, OperationState.CANCELLED, error=to_status(cancelled))
 
         await self.db.write(work)
+        self.cancelled.set()
         self.told(tenant, operation)
 
     async def delete(self, tenant: str, operation: str) -> None:

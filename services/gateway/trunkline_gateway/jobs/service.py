@@ -12,10 +12,11 @@ import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Load, Passed, Queue, QueueClass, Ran, Tries
+from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, Ran, Tries, apply_outcome
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
+from trunkline_work import Advanced, Dead, Done, Outcome, Passed, Retry, Wait
 
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
@@ -226,24 +227,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return None
 
     def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
-        queue, job_id, token = self._queue, report.lease.job_id, report.lease.lease_token
-        ran, made = _ran(report), dict(report.checkpoint)
-        finished = False
-        match report.WhichOneof("outcome"):
-            case "advance":
-                job = queue.advance(conn, job_id, token, report.advance.next_stage, made, ran)
-            case "done":
-                job, finished = queue.complete(conn, job_id, token, made, ran), True
-            case "retry":
-                delay, error = report.retry.delay.ToTimedelta(), {"message": report.retry.error}
-                job = queue.reschedule(conn, job_id, token, delay, True, error, made, ran)
-            case "wait":
-                delay, error = report.wait.delay.ToTimedelta(), {"message": report.wait.reason}
-                later = QueueClass.BACKGROUND if report.wait.background else None
-                job = queue.reschedule(conn, job_id, token, delay, False, error, made, ran, later)
-            case _:
-                job = queue.bury(conn, job_id, token, {"message": report.dead.error}, made, ran)
-        _tell_event(conn, job, finished=finished)
+        job_id, token, outcome = report.lease.job_id, report.lease.lease_token, _outcome(report)
+        made, ran = dict(report.checkpoint), _ran(report)
+        job = apply_outcome(self._queue, conn, job_id, token, outcome, made, ran)
+        _tell_event(conn, job, finished=isinstance(outcome, Done))
         if report.warnings:
             _warn(conn, job_id, report.warnings)
 
@@ -276,6 +263,21 @@ def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
     job = sa.select(jobs.c.tenant_id).where(jobs.c.job_id == job_id).scalar_subquery()
     mine = (events.c.event_id == job_id) & (events.c.tenant_id == job)
     conn.execute(events.update().where(mine).values(warnings=list(warnings)))
+
+
+def _outcome(report: pb.JobReport) -> Outcome:
+    match report.WhichOneof("outcome"):
+        case "advance":
+            return Advanced(report.advance.next_stage)
+        case "done":
+            return Done(report.done.call)
+        case "retry":
+            return Retry(report.retry.delay.ToTimedelta().total_seconds(), report.retry.error)
+        case "wait":
+            wait = report.wait
+            return Wait(wait.delay.ToTimedelta().total_seconds(), wait.reason, wait.background)
+        case _:
+            return Dead(report.dead.error)
 
 
 def _ran(report: pb.JobReport) -> Ran:

@@ -18,14 +18,16 @@ from trunkline_runtime.process import garbage
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_work import Terms, Worker
 
 from trunkline_gateway.pipeline.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
+from trunkline_gateway.pipeline.job_source import Jobs, ServedJobs
+from trunkline_gateway.pipeline.kind import EventWork, WorkerMetrics
 from trunkline_gateway.pipeline.lookups import Lookups
 from trunkline_gateway.pipeline.sources import Sources
 from trunkline_gateway.pipeline.stages import Stages
-from trunkline_gateway.pipeline.worker import Jobs, Worker
 
 log = logs.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class WorkerParts:
     """The parts, wired. Nothing is claimed before `worker.run`, and nothing is connected before the first claim."""
 
     config: WorkerConfig
+    name: str
     channels: Channels
     clients: Clients
     stages: Stages
@@ -73,15 +76,15 @@ async def build(
         sources = Sources(clients.resolve, config.source_seconds, now=pace.clock)
         lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
         stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
+        jobs = jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
+        name = name or _unique_name()
         worker = Worker(
-            jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address)),
-            stages.process,
-            config,
-            name or _unique_name(),
-            now=now,
-            tell_dead=stages.told_dead,
+            ServedJobs(jobs, name, config.lease_seconds),
+            [EventWork(stages.process, stages.told_dead, config, now).kind()],
+            _terms(config),
+            WorkerMetrics(config.gateway_address),
         )
-        yield WorkerParts(config, channels, clients, stages, worker)
+        yield WorkerParts(config, name, channels, clients, stages, worker)
 
 
 async def serve(config: WorkerConfig) -> None:
@@ -94,16 +97,26 @@ async def serve(config: WorkerConfig) -> None:
         metrics = MetricsEndpoint(config.metrics_address, "TRUNKLINE_WORKER_METRICS_ADDRESS")
         stack.callback(metrics.close)
         stop: asyncio.Event = stack.enter_context(stop_requested())
-        worker = (await stack.enter_async_context(build(config))).worker
+        parts = await stack.enter_async_context(build(config))
         garbage.settle()
         log.info(
             "started",
-            worker=worker.name,
+            worker=parts.name,
             gateway=config.gateway_address,
             concurrency=config.worker_concurrency,
         )
-        await worker.run(stop)
-        log.info("stopped", worker=worker.name)
+        await parts.worker.run(stop)
+        log.info("stopped", worker=parts.name)
+
+
+def _terms(config: WorkerConfig) -> Terms:
+    return Terms(
+        slots=config.worker_concurrency,
+        lease_seconds=config.lease_seconds,
+        report_seconds=config.lease_seconds,
+        claim_wait_seconds=config.claim_wait_seconds,
+        drain_seconds=config.drain_seconds,
+    )
 
 
 def _clients(config: WorkerConfig, channels: Channels, breakers: Breakers) -> Clients:

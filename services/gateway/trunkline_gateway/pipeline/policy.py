@@ -20,6 +20,7 @@ from trunkline_runtime.errors import (
     Unavailable,
     Unimplemented,
 )
+from trunkline_work import Dead, Retry, Wait
 
 from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
@@ -71,30 +72,6 @@ class Degraded(Exception):
 
 class StillRunning(Exception):
     """An operation that the stage started goes on without it; the text is its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Try again after `delay` seconds, no attempt spent; in the `background` when the call is recorded."""
-
-    delay: float
-    reason: str
-    background: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Try again after `delay` seconds, one attempt spent."""
-
-    delay: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """Do not try again."""
-
-    reason: str
 
 
 def follow_up(

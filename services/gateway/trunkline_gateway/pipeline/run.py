@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.metrics import histogram
+from trunkline_work import Advanced, Attempt, Done, FollowUp, Outcome, Passed, Report
 
-from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES, Dead, Retry, Wait
+from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES
 from trunkline_gateway.providers.base import ANALYSE, RECORD
 
 STAGE_SECONDS = histogram(
@@ -25,8 +26,8 @@ _WARNINGS_MOST = 50
 _ORDER = {stage: place for place, stage in enumerate(POLICIES)}
 
 
-@dataclass(slots=True)
-class Run:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Run(Attempt):
     """Belongs to one task.
 
     The told stage is the one that the gateway knows the job to be at: it only moves on. A stage that hurries
@@ -34,17 +35,14 @@ class Run:
     and one that fails before its failure, so that attempts are counted for the stage they were spent on.
     """
 
-    job: pb.Job
+    job: pb.Job = field(init=False)
     now: Callable[[], datetime]
     lingers: Callable[[Run], None]  # called when a stage lasts so long that the gateway should know
     linger_seconds: float
-    expires: float = 0.0  # loop time when the lease runs out
-    task: asyncio.Task[None] | None = None
-    lost: bool = False
     made: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # what of the payload was left out, and of the recording is missing
     # What was gone through well and not told yet, with when each began and ended.
-    passed: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
     inside: bool = False  # between a stage's beginning and its good end
     stage: str = field(init=False)
     stage_started: datetime = field(init=False)
@@ -54,18 +52,24 @@ class Run:
 
     def __post_init__(self) -> None:
         """Begin where the gateway knows the job to be."""
+        self.job = self.leased.payload
         self.stage = self._told = self.job.stage if self.job.stage in _ORDER else NORMALISE
         self.stage_started = self._told_started = self.now()
 
     @property
     def tenant(self) -> str:
         """The bare tenant id."""
-        return self.job.event.split("/")[1]
+        return self.leased.tenant
 
     @property
     def event_id(self) -> str:
         """The bare event id."""
         return self.job.event.rsplit("/", 1)[1]
+
+    @property
+    def described(self) -> Mapping[str, str]:
+        """Who it is about, for the log."""
+        return {"event_id": self.event_id, "tenant": self.tenant, "stage": self.stage}
 
     @property
     def known(self) -> Mapping[str, str]:
@@ -92,50 +96,36 @@ class Run:
     @property
     def attempt(self) -> int:
         """How many runs of the present stage there were, this one included."""
-        return 1 if self._is_new else max(1, self.job.attempts)
+        return 1 if self._is_new else max(1, self.leased.attempts)
 
     @property
     def waited_seconds(self) -> float:
         """How long ago the present stage was first run."""
-        if self._is_new or not self.job.HasField("stage_start_time"):
+        if self._is_new or self.leased.stage_began_at is None:
             return 0.0
-        return (self.now() - self.job.stage_start_time.ToDatetime(UTC)).total_seconds()
+        return (self.now() - self.leased.stage_began_at).total_seconds()
 
     @property
     def _is_new(self) -> bool:
         return self._moved or _ORDER[self.stage] > _ORDER[self._told]
 
-    def advanced(self) -> list[pb.JobReport]:
+    def advanced(self) -> list[Report]:
         """Return the report that the job is at its stage, none when the gateway knows it or a later one."""
         if _ORDER[self.stage] <= _ORDER[self._told]:
             return []
-        report = self._report(self._told, self._told_started, self.stage_started)
-        report.advance.next_stage = self.stage
+        report = self._report(Advanced(self.stage), self._told, self._told_started, self.stage_started)
         self._told, self._told_started, self._moved = self.stage, self.stage_started, True
         return [report]
 
-    def done(self, call: str) -> list[pb.JobReport]:
-        """Return the report that every stage is done."""
-        report = self._report(self.stage, self.stage_started, self.now())
-        report.done.call = call
-        return [report]
+    def reports(self, outcome: Done | FollowUp) -> list[Report]:
+        """Return the report that every stage is done, or those of a failure.
 
-    def failed(self, follow_up: Wait | Retry | Dead) -> list[pb.JobReport]:
-        """Return the reports of a failure: first which stage it was, so that attempts count for that one."""
+        Before a failure comes which stage it was, so that attempts count for that one.
+        """
+        if isinstance(outcome, Done):
+            return [self._report(outcome, self.stage, self.stage_started, self.now())]
         began = self._failed_since()
-        reports = self.advanced()
-        report = self._report(self.stage, began, self.now())
-        match follow_up:
-            case Wait(delay, reason, background):
-                report.wait.reason = reason
-                report.wait.background = background
-                report.wait.delay.FromMilliseconds(int(delay * 1000))
-            case Retry(delay, reason):
-                report.retry.error = reason
-                report.retry.delay.FromMilliseconds(int(delay * 1000))
-            case Dead(reason):
-                report.dead.error = reason
-        return [*reports, report]
+        return [*self.advanced(), self._report(outcome, self.stage, began, self.now())]
 
     def went_through(self) -> None:
         """Remember that the present stage was gone through well, unless it only looked up what is known."""
@@ -145,7 +135,7 @@ class Run:
         began = self.stage_started
         if self.passed and self.passed[-1][0] == self.stage:  # a stage of two parts
             began = self.passed.pop()[1]
-        self.passed.append((self.stage, began, self.now()))
+        self.passed.append(Passed(self.stage, began, self.now()))
 
     def _failed_since(self) -> datetime:
         """Return since when what failed was under way: a part of its stage that went well is none by itself.
@@ -156,21 +146,9 @@ class Run:
             return self.stage_started
         return self.passed.pop()[1] if self.inside else self.passed[-1][2]
 
-    def _report(self, stage: str, started: datetime, ended: datetime) -> pb.JobReport:
-        report = pb.JobReport(
-            lease=pb.Lease(job_id=self.job.job_id, lease_token=self.job.lease_token),
-            stage=stage,
-            checkpoint=self.made,
-            warnings=self.warnings,
-        )
-        report.start_time.FromDatetime(started)
-        report.end_time.FromDatetime(ended)
-        for passed, began, over in self.passed:
-            run = report.passed.add(stage=passed)
-            run.start_time.FromDatetime(began)
-            run.end_time.FromDatetime(over)
-        self.passed = []
-        return report
+    def _report(self, outcome: Outcome, stage: str, began: datetime, ended: datetime) -> Report:
+        passed, self.passed = self.passed, []
+        return Report(self.leased, outcome, stage, began, ended, dict(self.made), passed, self.warnings)
 
 
 class _At:

@@ -1,23 +1,22 @@
-"""Reports to the gateway, many jobs' in one RPC: each waits a moment for others, and while one is on its way."""
+"""Reports to the source, many jobs' at once: each waits a moment for others, and while one is on its way."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.resilience import Pauses
 
-from trunkline_gateway.pipeline.clients import Method, unary
+from trunkline_work.model import Report
+from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
 
 _BATCH_MOST = 100
-_CALL_SECONDS = 5.0
-# A report ends a lease and frees a slot; what it is about was done before. So it may wait for company.
-_GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.01
+"""A report ends a lease and frees a slot; what it is about was done before. So it may wait for company."""
 
 
 class Reporter:
@@ -29,23 +28,23 @@ class Reporter:
 
     def __init__(
         self,
-        report: Method[pb.ReportJobsResponse],
-        worker: str,
+        source: JobSource,
         lost: Callable[[str], None],
         patience_seconds: float,
+        gather_seconds: float = GATHER_SECONDS,
     ):
-        """`lost` is told the id of every job whose lease is lost; `patience_seconds` is a lease's length."""
-        self._report = report
-        self._worker = worker
+        """`lost` is told the id of every job whose lease is lost; a report is tried for `patience_seconds`."""
+        self._source = source
         self._lost = lost
         self._patience = patience_seconds
-        self._waiting: list[tuple[pb.JobReport, asyncio.Future[bool]]] = []
+        self._gather_seconds = gather_seconds
+        self._waiting: list[tuple[Report, asyncio.Future[bool]]] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, reports: Sequence[pb.JobReport]) -> asyncio.Future[bool]:
-        """Queue the reports of one job; the future of the last tells whether it was taken."""
+    def put(self, reports: Sequence[Report]) -> asyncio.Future[bool]:
+        """Queue the reports of one job, of which there is one at least; whether the last of them was taken."""
         loop = asyncio.get_running_loop()
         taken: asyncio.Future[bool] = loop.create_future()
         for report in reports:
@@ -64,42 +63,39 @@ class Reporter:
         while True:
             await self._wake.wait()
             while self._waiting:
-                if len(self._waiting) < _BATCH_MOST:
-                    await asyncio.sleep(_GATHER_SECONDS)
+                if self._gather_seconds and len(self._waiting) < _BATCH_MOST:
+                    await asyncio.sleep(self._gather_seconds)
                 batch, self._waiting = self._waiting[:_BATCH_MOST], self._waiting[_BATCH_MOST:]
                 await self._deliver(batch)
             self._wake.clear()
             self._idle.set()
 
-    async def _deliver(self, batch: list[tuple[pb.JobReport, asyncio.Future[bool]]]) -> None:
-        request = pb.ReportJobsRequest(worker=self._worker, reports=[report for report, _ in batch])
+    async def _deliver(self, batch: list[tuple[Report, asyncio.Future[bool]]]) -> None:
         lost: set[str] = set()
         try:
-            answer = await self._send(request)
-            lost.update(answer.lost_job_ids)
+            lost |= await self._send([report for report, _ in batch])
         except TrunklineError as error:
-            if (
-                not error.transient and len(batch) > 1
-            ):  # one report that is refused must not take the others along
+            if not error.transient and len(batch) > 1:
+                # One report that is refused must not take the others along.
                 for one in batch:
                     await self._deliver([one])
                 return
-            lost.update(report.lease.job_id for report, _ in batch)
+            lost.update(report.job.job_id for report, _ in batch)
             log.error("reports_dropped", reason=error.reason, error=error.message, jobs=len(lost))
         for report, taken in batch:
-            job_id = report.lease.job_id
+            job_id = report.job.job_id
             if job_id in lost:
                 self._lost(job_id)
             if not taken.done():
                 taken.set_result(job_id not in lost)
 
-    async def _send(self, request: pb.ReportJobsRequest) -> pb.ReportJobsResponse:
+    async def _send(self, reports: Sequence[Report]) -> set[str]:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
         pauses = Pauses(0.1, 2.0)
         while True:
             try:
-                return await unary(self._report, request, _CALL_SECONDS)
+                return await self._source.report(reports)
             except TrunklineError as error:
                 if not error.transient or loop.time() + pauses.seconds > until:
                     raise

@@ -1,0 +1,91 @@
+"""The leases a worker holds: renewed while work goes on, and the work stopped when one is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.observe.logs import get_logger
+
+from trunkline_work.kinds import Attempt, Observer
+from trunkline_work.source import JobSource
+
+log = get_logger(__name__)
+
+_CALL_MOST = 1000
+
+
+class LeaseKeeper:
+    """The attempts under lease, by job id."""
+
+    def __init__(self, source: JobSource, seconds: float, observer: Observer, *, fence_only: bool = False):
+        """A lease lasts `seconds` and is renewed at a third of that.
+
+        With `fence_only` a lease that could not be renewed in time is not given up: the fence alone says whether it is
+        lost, as where the source is this process's own.
+        """
+        self._source = source
+        self._seconds = seconds
+        self._observer = observer
+        self._fence_only = fence_only
+        self._attempts: dict[str, Attempt] = {}
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(list(self._attempts.values()))
+
+    def hold(self, attempt: Attempt) -> None:
+        """Begin to hold. A lease on a job that is still held here says that the one before was lost."""
+        self.lose(attempt.leased.job_id)
+        self._attempts[attempt.leased.job_id] = attempt
+
+    def let_go(self, attempt: Attempt) -> None:
+        """Hold no longer."""
+        if self._attempts.get(attempt.leased.job_id) is attempt:
+            del self._attempts[attempt.leased.job_id]
+
+    def lose(self, job_id: str) -> None:
+        """Stop the work on a job whose lease is lost."""
+        attempt = self._attempts.pop(job_id, None)
+        if attempt is not None:
+            attempt.lost = True
+            self._observer.lost(attempt)
+            if attempt.task is not None:
+                attempt.task.cancel()
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds / 3):
+                    await self._source.doubt.wait()
+            self._source.doubt.clear()
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Renew every lease once. Those that could not be renewed until they ran out are lost."""
+        loop = asyncio.get_running_loop()
+        attempts = list(self)
+        for start in range(0, len(attempts), _CALL_MOST):
+            some = attempts[start : start + _CALL_MOST]
+            asked = loop.time()
+            try:
+                lost = await self._source.renew([attempt.leased for attempt in some])
+            except TrunklineError as error:
+                log.warning("renewal_failed", reason=error.reason, leases=len(some))
+                continue
+            for attempt in some:
+                if attempt.leased.job_id in lost:
+                    # Not one that was let go meanwhile and claimed anew: that lease was not asked for.
+                    if self._attempts.get(attempt.leased.job_id) is attempt:
+                        self.lose(attempt.leased.job_id)
+                else:
+                    attempt.expires = asked + self._seconds
+        if self._fence_only:
+            return
+        for attempt in self:
+            # Another third would pass before the next look: a lease that ends before it is not to be worked
+            # under.
+            if attempt.expires <= loop.time():
+                self.lose(attempt.leased.job_id)
