@@ -193,6 +193,7 @@ def worker(world, number):
                 ask(world.tenant, "ResolveSource"),
                 ask(world.tenant, "RecordCall"),
                 ask(world.media, "FetchRecording"),
+                ask(world.media, "CreateTranscript"),
                 ask(world.media, "TranscribeRecording"),
                 ask(world.media, "WaitOperation"),
                 ask(world.media, "GetTranscript"),
@@ -247,7 +248,20 @@ def media(world):
                     raise Unavailable.of("not there yet", reason="RECORDING_NOT_READY")
                 life.check()
                 world.recordings.setdefault(name, request.call)
-            return recording_pb2.Recording(name=name, call=request.call)
+            recording = recording_pb2.Recording(name=name, call=request.call)
+            if (
+                len(world.recordings) % 2
+            ):  # a short one is transcribed within a call, any other by an operation
+                recording.duration.FromSeconds(30)
+            return recording
+
+        async def transcribe_short(request):
+            name = request.recording.replace("/recordings/", "/transcripts/") + f"-{request.generation}"
+            if name not in world.transcripts:
+                await asyncio.sleep(world.faults.stage())
+                life.check()
+                world.transcripts.setdefault(name, world.recordings[request.recording])
+            return transcript_pb2.Transcript(name=name, speakers=2)
 
         async def transcribe(request):
             """Keep an operation that goes on by itself, for longer than a stage waits where the engine is slow."""
@@ -287,6 +301,7 @@ def media(world):
 
         return [], {
             "FetchRecording": fetch,
+            "CreateTranscript": transcribe_short,
             "TranscribeRecording": transcribe,
             "WaitOperation": wait,
             "GetTranscript": read,
