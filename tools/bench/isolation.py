@@ -2,7 +2,7 @@
 
 Stand-in stages of 50 ms (the recording's fetch, the transcription, the analysis); the quiet tenant sends at a
 constant rate whatever happens, first alone, then while another tenant's 10,000 events come in and are worked on; and
-on a second suite, whose ceiling is the shipped one, while that tenant sends over 64 connections all the time.
+on further suites, whose ceiling is the shipped one, while that tenant sends over 64 connections all the time.
 Times count from when a webhook was due to be sent, to the time at which its results were written.
 """
 
@@ -28,6 +28,7 @@ FLOOD = 10_000
 FLOOD_CONNECTIONS = 8
 INCOMING_SECONDS = 20.0
 INCOMING_CONNECTIONS = 64
+ROUNDS = 3  # the p95 of one round's 100 calls is decided by five of them
 TARGETS = {"isolation_ratio": Target("<", 1.10), "incoming_ratio": Target("<", 1.10)}
 STAGES = {
     "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create_50ms",
@@ -62,25 +63,30 @@ def quiet_calls(bench: Bench, seconds: float) -> list[float]:
 
 
 def incoming() -> dict[str, float]:
-    """Alone, then while the flood is coming in, on a suite as it is shipped."""
-    folder = FOLDER / "incoming"
-    with running(folder, {**STAGES, **CEILING}) as bench:
-        bench.recordings.seconds = 0.05
-        quiet_calls(bench, 3)
-        alone = quiet_calls(bench, INCOMING_SECONDS)
-        print(f"alone: p95 {percentile(alone, 0.95):.0f} ms", file=sys.stderr, flush=True)
-        flood = [bench.call("flood", str(call)) for call in itertools.islice(_ids, FLOOD)]
-        client = start_flood(flood, INCOMING_CONNECTIONS, INCOMING_SECONDS + 1, folder)
-        time.sleep(0.5)  # it has read what to send
-        flooded = quiet_calls(bench, INCOMING_SECONDS)
-        seen = json.loads(client.communicate(timeout=60)[0])
+    """Alone, then while the flood is coming in, on suites as they are shipped; the calls of all rounds together."""
+    alone: list[float] = []
+    flooded: list[float] = []
+    answered = above = 0
+    for _ in range(ROUNDS):  # each on a new suite: what a flood leaves behind is worked on for minutes
+        folder = FOLDER / "incoming"
+        with running(folder, {**STAGES, **CEILING}) as bench:
+            bench.recordings.seconds = 0.05
+            quiet_calls(bench, 3)
+            alone += quiet_calls(bench, INCOMING_SECONDS)
+            print(f"alone: p95 {percentile(alone, 0.95):.0f} ms", file=sys.stderr, flush=True)
+            flood = [bench.call("flood", str(call)) for call in itertools.islice(_ids, FLOOD)]
+            client = start_flood(flood, INCOMING_CONNECTIONS, INCOMING_SECONDS + 1, folder)
+            time.sleep(0.5)  # it has read what to send
+            flooded += quiet_calls(bench, INCOMING_SECONDS)
+            seen = json.loads(client.communicate(timeout=60)[0])
+        answered, above = answered + seen["answered"], above + seen["errors"]
     return {
         "incoming_quiet_p95_ms": percentile(alone, 0.95),
         "incoming_p50_ms": percentile(flooded, 0.5),
         "incoming_p95_ms": percentile(flooded, 0.95),
         "incoming_ratio": percentile(flooded, 0.95) / percentile(alone, 0.95),
-        "incoming_answered": seen["answered"],
-        "incoming_above_ceiling": seen["errors"],
+        "incoming_answered": answered,
+        "incoming_above_ceiling": above,
     }
 
 
