@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 from trunkline_runtime.coded import domain_error
 from trunkline_runtime.errors import Internal, TrunklineError
+from trunkline_runtime.process.pace import wait_until
 from trunkline_store import Database
 from trunkline_work import Advanced, Dead, Done, LeasedJob, Outcome, Report, Retry, Slots, Wait
 
@@ -154,9 +154,7 @@ class LocalJobs:
         return await _told(self._queue.run(self._queue.release, self._owner))
 
     async def _rest(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, min(seconds, self._look_seconds))):
-                await self._ready.wait()
+        await wait_until(self._ready, min(seconds, self._look_seconds))
 
     def _lease(
         self, conn: Connection, free: int, free_of_kinds: Mapping[str, int]

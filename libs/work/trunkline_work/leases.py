@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
 
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.process.pace import wait_until
 
 from trunkline_work.kinds import Attempt, Observer
 from trunkline_work.source import JobSource
@@ -57,9 +57,7 @@ class LeaseKeeper:
     async def run(self) -> None:
         """Renew for ever."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds / 3):
-                    await self._source.doubt.wait()
+            await wait_until(self._source.doubt, self._seconds / 3)
             self._source.doubt.clear()
             await self.renew()
 

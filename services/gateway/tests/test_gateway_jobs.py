@@ -169,6 +169,19 @@ async def test_a_stop_answers_waiting_claims_at_once(world):
     assert await asyncio.wait_for(claim, 5) == []
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_claim_that_is_cancelled_as_jobs_become_ready_claims_no_more(world, turns):
+    """A worker that stops cancels its claim and gives its leases back: what was leased after that would run out."""
+    claim = asyncio.create_task(world.claim(wait=30))
+    await asyncio.sleep(0.05)
+    world.jobs.jobs_ready()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    claim.cancel()
+    await asyncio.wait([claim], timeout=5)
+    assert claim.cancelled()
+
+
 async def test_stages_advance_keep_their_names_and_end_in_an_event_that_is_done(world):
     await world.event(1)
     (job,) = await world.claim()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,3 +28,13 @@ class Pace:
 
 MACHINE = Pace()
 """The machine's own pace."""
+
+
+async def wait_until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, for so many seconds at most.
+
+    Not asyncio.wait_for: until Python 3.12 it swallows a cancellation that comes together with the event.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -7,7 +7,6 @@ a replay sets no event going twice. Events that came after it was asked for are 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from trunkline_jobs import JobState, Queue, QueueClass
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
+from trunkline_runtime.process.pace import wait_until
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.declare import by_index
@@ -191,8 +191,7 @@ class Replays:
             except Exception as error:  # whatever it is, it must not end every tenant's replays
                 log.error("replays_failed", exc_info=error)
                 pause = _LOOK_SECONDS
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+            await wait_until(self._wake, pause)
 
     async def step(self) -> float:
         """Do what is due of each replay; return in how many seconds to look again.

@@ -9,7 +9,6 @@ whose compressed bodies open to too much, is cut into parts that are written so,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,7 +22,7 @@ from trunkline_jobs import Queue, QueueClass
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
-from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_runtime.process.periodic import SET_ASIDE
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
@@ -147,8 +146,7 @@ class Admission:
 
     async def _admit_for_ever(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._retry_seconds)
+            await wait_until(self._wake, self._retry_seconds)
             self._wake.clear()
             try:
                 began = self._pace.clock()

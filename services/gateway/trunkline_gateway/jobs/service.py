@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
 from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, Ran, Tries, apply_outcome
-from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 from trunkline_work import Advanced, Dead, Done, Outcome, Passed, Retry, Wait
@@ -132,10 +132,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 break
             if more:  # in a transaction of its own: others write in between
                 continue
-            try:
-                await asyncio.wait_for(self._ready.wait(), min(left, self._look_seconds))
-            except TimeoutError:
-                continue
+            await wait_until(self._ready, min(left, self._look_seconds))
         return pb.ClaimJobsResponse()
 
     def _claim(

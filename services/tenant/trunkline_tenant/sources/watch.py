@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline_runtime.process.pace import wait_until
 from trunkline_store import Database
 
 from trunkline_tenant.crypto import SecretBox
@@ -101,9 +101,7 @@ class Watch:
             if told is None or now - told >= self._heartbeat_seconds:
                 told = now
                 yield answer(caught_up=True, revision=after)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_seconds):
-                    await rung.wait()
+            await wait_until(rung, self._poll_seconds)
 
     def _look(self, conn: Connection, after: int) -> _Seen:
         reach = changes.reach(conn)
