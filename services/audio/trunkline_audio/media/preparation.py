@@ -75,23 +75,30 @@ class Preparer:
         await self._pool.close()
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
-    async def examine(self, path: Path, tenant_id: str) -> Examined:
-        """Tell what a tenant's recording is, counted from its samples. Raises EngineError."""
+    async def examine(self, path: Path, tenant_id: str, headerless: str = "") -> Examined:
+        """Tell what a tenant's recording is, counted from its samples; see `decode` for `headerless`.
+
+        Raises EngineError.
+        """
         # A few dozen bytes that were just written: a trip to a thread costs more.
         plain = plain_wav.look(path)
         if plain is not None and plain.frames <= self._limits.max_seconds * plain.sample_rate:
             return Examined(
                 f"wav/{plain.codec}", plain.channels, plain.sample_rate, plain.frames / plain.sample_rate
             )
-        return _examined(await self._run({"path": str(path), "scratch": None}, tenant_id))
+        request = {"path": str(path), "scratch": None, "headerless": headerless}
+        return _examined(await self._run(request, tenant_id))
 
     @asynccontextmanager
-    async def prepare(self, path: Path, tenant_id: str) -> AsyncIterator[PreparedAudio]:
+    async def prepare(
+        self, path: Path, tenant_id: str, headerless: str = ""
+    ) -> AsyncIterator[PreparedAudio]:
         """Decodes a tenant's recording into lanes, finds its speech. Raises EngineError, OSError for a faulty disk."""
         scratch = self._scratch / uuid.uuid4().hex
         self._make_scratch()
         try:
-            reply = await self._run({"path": str(path), "scratch": str(scratch)}, tenant_id)
+            request = {"path": str(path), "scratch": str(scratch), "headerless": headerless}
+            reply = await self._run(request, tenant_id)
             found = _examined(reply)
             yield PreparedAudio(
                 scratch=scratch,
@@ -146,7 +153,9 @@ class RecordingFile:
     language: str = ""
     seconds: float = 0.0
     channels: int = 1
+    headerless: str = ""
+    """What its bytes are that have no header; see `decode`."""
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it in the sandbox."""
-        return self.preparer.prepare(self.path, self.tenant_id)
+        return self.preparer.prepare(self.path, self.tenant_id, self.headerless)

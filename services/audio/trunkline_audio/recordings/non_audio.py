@@ -4,6 +4,7 @@ from __future__ import annotations
 
 HEAD_BYTES = 1_024
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
+_SETTING = "as mu-law, A-law, and GSM files: then the source must set headerless_format"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -20,5 +21,7 @@ def what_it_is(head: bytes, content_type: str, size: int) -> str:
     if content_type.endswith("xml") or begin.startswith(b"<?xml"):
         return f"{said}, an XML document: probably an error with status 200"
     if content_type.startswith(("audio/", "video/")):
-        return f"{said}: the file is probably damaged or incomplete"
+        return f"{said}: the file is damaged or incomplete, or has no header, {_SETTING}"
+    if content_type in ("", "application/octet-stream", "binary/octet-stream"):
+        return f"{said}: the URL is probably not that of a recording, or the file has no header, {_SETTING}"
     return f"{said}: the URL is probably not that of a recording"

@@ -40,7 +40,6 @@ MAX_INDEX_BYTES = 64 * 1024
 TRUNCATED = "RECORDING_TRUNCATED"
 # What is left of a caller's time for the rest: its bytes are kept and looked at.
 _MARGIN_SECONDS = 10.0
-UNREADABLE = frozenset({"NOT_AUDIO", "NO_SOUND"})
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ class Order:
     """When it is deleted; None: as the service is set to."""
     least_seconds: float = 0.0
     """Sound that is shorter was cut on its way, and is not kept."""
+    headerless: str = ""
+    """What the bytes are if they have no header: a name of HEADERLESS_NAMES."""
     seconds: float | None = None
     """How long the caller waits; None: for ever. It is told what happened before it has gone."""
 
@@ -128,13 +129,13 @@ class RecordingReceiver:
             return await self._keep(order, kept, file)
         try:
             async with self._blobs.local(key) as path:
-                found = await self._preparer.examine(path, order.tenant_id)
+                found = await self._preparer.examine(path, order.tenant_id, order.headerless)
         except EngineError as error:
-            no_sound = error.reason in UNREADABLE
-            looks = await self._looks_like(key, kept, content_type) if no_sound else ""
+            no_audio = error.reason == "NOT_AUDIO"
+            looks = await self._looks_like(key, kept, content_type) if no_audio else ""
             if not error.transient:
                 await self._blobs.delete(key)
-            raise unreadable(error, "NOT_AUDIO" if no_sound else "", looks) from None
+            raise unreadable(error, "NOT_AUDIO" if no_audio else "", looks) from None
         if found.seconds < order.least_seconds:
             await self._blobs.delete(key)
             _failures.labels(TRUNCATED).inc()

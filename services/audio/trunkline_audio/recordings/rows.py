@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import recording_pb2
+from trunkline.common.v1 import audio_pb2
 from trunkline_runtime.api.columns import Filter, conditions
 from trunkline_runtime.api.filters import FieldType
 from trunkline_runtime.errors import NotFound
@@ -19,6 +20,15 @@ from trunkline_store.records.tombstones import buried
 
 from trunkline_audio.names import duration, recording_name
 from trunkline_audio.schema import deleted_tenants, recordings, transcripts
+
+
+HEADERLESS_NAMES = {
+    audio_pb2.HEADERLESS_FORMAT_UNSPECIFIED: "",
+    audio_pb2.HEADERLESS_FORMAT_MULAW: "mulaw",
+    audio_pb2.HEADERLESS_FORMAT_ALAW: "alaw",
+    audio_pb2.HEADERLESS_FORMAT_GSM: "gsm",
+}
+"""As the decoder has them, and as the `format` of a recording that came so begins."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,12 @@ class Recording:
     def blob_key(self) -> str:
         """Where its bytes are."""
         return blob_key(self.tenant_id, self.recording_id)
+
+    @property
+    def headerless(self) -> str:
+        """What its bytes are that have no header; empty when they have one."""
+        container = self.format.partition("/")[0]
+        return container if container in HEADERLESS_NAMES.values() else ""
 
     def to_proto(self) -> recording_pb2.Recording:
         """The resource."""

@@ -14,7 +14,7 @@ from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver
-from trunkline_audio.recordings.rows import Recordings, blob_key
+from trunkline_audio.recordings.rows import HEADERLESS_NAMES, Recordings, blob_key
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
@@ -43,6 +43,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             attachment=request.attachment,
             quota_bytes=request.quota_bytes,
             expire_at=given_time(request, "expire_time"),
+            headerless=HEADERLESS_NAMES[request.headerless_format],
             least_seconds=request.least_duration.ToTimedelta().total_seconds(),
             seconds=context.time_remaining(),
         )

@@ -127,6 +127,7 @@ class Transcriber:
                     language=task.language,
                     seconds=seconds,
                     channels=recording.channels,
+                    headerless=recording.headerless,
                 )
                 heard = await self._engine.transcribe(kept)
         except EngineError as error:

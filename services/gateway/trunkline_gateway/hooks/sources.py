@@ -70,6 +70,7 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         api_base_url=source.api_base_url,
         region=source.region or region_of(source.language),
         channel_roles=source.channel_roles,
+        headerless_format=source.headerless_format,
         secret_form=source.secret_form,
         retention=resolved.retention,
         quotas=resolved.quotas,

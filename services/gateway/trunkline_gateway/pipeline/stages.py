@@ -148,6 +148,7 @@ class Stages:
                 headers=facts.recording.headers,
                 url_field=facts.recording.url_field,
                 quota_bytes=source.quotas.recordings_bytes,
+                headerless_format=source.headerless_format,
             )
             call_requests.keep(request.expire_time, run, source.retention.recordings_days)
             if run.attempt < recordings.ATTEMPTS:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trunkline.common.v1 import provider_pb2
+from trunkline.common.v1 import audio_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
@@ -43,6 +43,7 @@ class Source:
     api_base_url: str = ""
     region: str = ""  # where numbers without a country code are at home
     channel_roles: source_pb2.ChannelRoles.ValueType = source_pb2.CHANNEL_ROLES_UNSPECIFIED
+    headerless_format: audio_pb2.HeaderlessFormat.ValueType = audio_pb2.HEADERLESS_FORMAT_UNSPECIFIED
     secret_form: source_pb2.SecretForm.ValueType = source_pb2.SECRET_FORM_UNSPECIFIED
     retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
     quotas: tenant_pb2.Quotas = field(default_factory=tenant_pb2.Quotas)

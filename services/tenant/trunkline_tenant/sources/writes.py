@@ -35,6 +35,7 @@ _CHANGEABLE = {
     "api_base_url",
     "region",
     "channel_roles",
+    "headerless_format",
     "secret_form",
     "named_secrets",
 }

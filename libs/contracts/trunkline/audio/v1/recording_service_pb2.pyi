@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.audio.v1 import recording_pb2 as _recording_pb2
+from trunkline.common.v1 import audio_pb2 as _audio_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -57,6 +58,7 @@ class FetchRecordingRequest(_message.Message):
     ATTACHMENT_FIELD_NUMBER: _builtins.int
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     LEAST_DURATION_FIELD_NUMBER: _builtins.int
+    HEADERLESS_FORMAT_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording_id: _builtins.str
@@ -75,6 +77,8 @@ class FetchRecordingRequest(_message.Message):
     """The tenant's quota in bytes of recordings. Above the quota, RESOURCE_EXHAUSTED with the reason RECORDINGS_QUOTA.
     0 means no limit.
     """
+    headerless_format: _audio_pb2.HeaderlessFormat.ValueType
+    """What the bytes are if they have no header. If not set, bytes without a header are NOT_AUDIO."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers for the fetch. Used, but never stored. Dropped on a redirect to another host."""
@@ -102,10 +106,11 @@ class FetchRecordingRequest(_message.Message):
         attachment: _builtins.bool = ...,
         quota_bytes: _builtins.int = ...,
         least_duration: _duration_pb2.Duration | None = ...,
+        headerless_format: _audio_pb2.HeaderlessFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "least_duration", b"least_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headers", b"headers", "least_duration", b"least_duration", "parent", b"parent", "quota_bytes", b"quota_bytes", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "call", b"call", "expire_time", b"expire_time", "headerless_format", b"headerless_format", "headers", b"headers", "least_duration", b"least_duration", "parent", b"parent", "quota_bytes", b"quota_bytes", "recording_id", b"recording_id", "url", b"url", "url_field", b"url_field"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

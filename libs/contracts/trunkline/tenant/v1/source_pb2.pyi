@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trunkline.common.v1 import audio_pb2 as _audio_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 from trunkline.tenant.v1 import tenant_pb2 as _tenant_pb2
 import builtins as _builtins
@@ -212,6 +213,7 @@ class Source(_message.Message):
     CHANNEL_ROLES_FIELD_NUMBER: _builtins.int
     SECRET_FORM_FIELD_NUMBER: _builtins.int
     NAMED_SECRETS_FIELD_NUMBER: _builtins.int
+    HEADERLESS_FORMAT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/sources/{source}`. The server creates the id, which is unique in the suite."""
     display_name: _builtins.str
@@ -250,6 +252,10 @@ class Source(_message.Message):
     """The speaker on each channel of a two-channel recording."""
     secret_form: Global___SecretForm.ValueType
     """The form of the secrets. For Standard Webhooks and generic senders."""
+    headerless_format: _audio_pb2.HeaderlessFormat.ValueType
+    """What a recording without a header is. Recordings with a header are read as their header says. If not set, a
+    recording without a header isn't audio.
+    """
     @_builtins.property
     def mapping(self) -> Global___PayloadMapping:
         """Where payloads of Standard Webhooks and generic senders hold the facts."""
@@ -294,10 +300,11 @@ class Source(_message.Message):
         channel_roles: Global___ChannelRoles.ValueType = ...,
         secret_form: Global___SecretForm.ValueType = ...,
         named_secrets: _abc.Iterable[Global___NamedSecret] | None = ...,
+        headerless_format: _audio_pb2.HeaderlessFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "hmac", b"hmac", "mapping", b"mapping", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base_url", b"api_base_url", "channel_roles", b"channel_roles", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "fetch_credential", b"fetch_credential", "hmac", b"hmac", "hook_path", b"hook_path", "language", b"language", "mapping", b"mapping", "name", b"name", "named_secrets", b"named_secrets", "provider", b"provider", "provider_account", b"provider_account", "region", b"region", "secret", b"secret", "secret_form", b"secret_form", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base_url", b"api_base_url", "channel_roles", b"channel_roles", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "fetch_credential", b"fetch_credential", "headerless_format", b"headerless_format", "hmac", b"hmac", "hook_path", b"hook_path", "language", b"language", "mapping", b"mapping", "name", b"name", "named_secrets", b"named_secrets", "provider", b"provider", "provider_account", b"provider_account", "region", b"region", "secret", b"secret", "secret_form", b"secret_form", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

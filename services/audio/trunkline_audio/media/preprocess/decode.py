@@ -16,20 +16,28 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from trunkline_audio.media.preprocess import wav_parts
+from trunkline_audio.media.preprocess.copies import Copies
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.workers.handlers import HandlerFailed
 
-FORMATS = "wav,w64,aiff,au,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr"
+FORMATS = (
+    "wav,w64,aiff,au,caf,voc,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr,ac3,eac3,wv,tta,asf,avi,mpegts"
+)
 """Containers that hold sound and name no other file: no concat, hls, dash, playlist or image formats."""
 
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 
 # Tags in some old encoding are no reason to refuse the sound; PyAV 19 takes them without being asked.
 TOLERANT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+_HEAD = 256
+_TEXT = frozenset(b"\t\n\r\x0c" + bytes(range(0x20, 0x7F)) + b"\xef\xbb\xbf")
 
 MAX_BAD_PACKETS = 1000
-SAME_SIGNAL = 1e-4
-"""Two channels whose difference holds less than this part of their energy (-40 dB) are one signal."""
+HEADERLESS = {"mulaw": "mulaw", "alaw": "alaw", "gsm": "gsm"}
+"""What telephone systems write without a header, mono at 8 kHz, and its demuxer."""
+# Whatever begins so has a header, also where the source says that its recordings have none.
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"caff", b"ID3", b"fLaC", b"OggS", b"#!AMR", b"\x1aE\xdf\xa3")
 
 Floats = NDArray[np.float32]
 
@@ -44,8 +52,7 @@ class Decoded:
     samples: int = 0
     bad_packets: int = 0
     lanes: int = 0
-    _energy: float = field(default=0.0, repr=False)
-    _difference: float = field(default=0.0, repr=False)
+    _copies: Copies = field(default_factory=Copies, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -55,50 +62,64 @@ class Decoded:
     @property
     def one_signal(self) -> bool:
         """Whether two lanes carry the same sound (a mono call in a stereo file)."""
-        return self.lanes == 2 and self._difference <= SAME_SIGNAL * self._energy
+        return self.lanes == 2 and self._copies.are_one
 
     def note(self, lanes: list[Floats]) -> None:
         """Counts a block of the two lanes towards `one_signal`."""
         if len(lanes) == 2:
-            self._energy += float(np.square(lanes[0]).sum() + np.square(lanes[1]).sum())
-            self._difference += float(np.square(lanes[0] - lanes[1]).sum())
+            self._copies.note(lanes[0], lanes[1])
 
 
-def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float) -> Decoded:
+def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerless: str = "") -> Decoded:
     """Decodes `source` into `sinks` (one per lane, two at most; none: only counts).
 
-    Two channels stay apart; more than two become one. Raises HandlerFailed: NOT_AUDIO, NO_SOUND, TOO_LONG.
+    Two channels stay apart; more than two become one. Files that lie one after another in one are all decoded. A file
+    that has a header and no sample is 0 s long. `headerless` is one of HEADERLESS, for bytes without a known beginning.
+    Raises HandlerFailed: NOT_AUDIO, TOO_LONG.
     """
+    found = Decoded()
+    lanes = _Lanes(found, sinks, int(max_seconds * RATE))
+    if headerless and not _has_header(source):
+        raw = HEADERLESS[headerless]
+        _decode(source, lanes, format=raw, options={**OPTIONS, "format_whitelist": raw, "sample_rate": "8000"})
+    else:
+        for part in wav_parts.sources(source):
+            _decode(part, lanes)
+    if not found.samples and found.bad_packets:
+        raise HandlerFailed("NOT_AUDIO", "no sample could be decoded")
+    lanes.finish()
+    return found
+
+
+def _has_header(source: BinaryIO) -> bool:
+    """Say whether bytes are no bare samples: a known beginning, or text, such as a web page."""
+    head = source.read(_HEAD)
+    source.seek(0)
+    return head.startswith(_MAGIC) or head[4:8] == b"ftyp" or all(byte in _TEXT for byte in head)
+
+
+def _decode(source: BinaryIO, lanes: _Lanes, **how: Any) -> None:
     try:
-        with av.open(source, mode="r", options=OPTIONS, **TOLERANT) as container:
-            return _decode(container, sinks, max_seconds)
+        with av.open(source, mode="r", **{"options": OPTIONS, **TOLERANT, **how}) as container:
+            _read(container, lanes)
     except (av.error.FFmpegError, ValueError) as error:
+        if lanes.found.samples:  # of a file before this one
+            lanes.found.bad_packets += 1
+            return
         raise HandlerFailed(
             "NOT_AUDIO", f"the bytes are not readable audio: {type(error).__name__}"
         ) from None
 
 
-def _decode(container: av.container.InputContainer, sinks: list[BinaryIO], max_seconds: float) -> Decoded:
+def _read(container: av.container.InputContainer, lanes: _Lanes) -> None:
     if not container.streams.audio:
         raise HandlerFailed("NOT_AUDIO", "the bytes contain no audio stream")
     stream = container.streams.audio[0]
     stream.codec_context.thread_type = "NONE"
-    found = Decoded(format=f"{container.format.name.split(',')[0]}/{stream.codec_context.name}")
-    lanes: _Lanes | None = None
-    shape: tuple[int, int] | None = None
-    for rate, block in _blocks(container, stream, found):
-        if lanes is None:
-            found.channels, found.sample_rate = len(block), rate
-            found.lanes = 2 if len(block) == 2 else 1
-            lanes = _Lanes(found, sinks, int(max_seconds * RATE))
-        if shape != (rate, len(block)):
-            lanes.rate(rate)
-            shape = (rate, len(block))
-        lanes.write(_arranged(block, found.lanes))
-    if lanes is None:
-        raise HandlerFailed("NOT_AUDIO" if found.bad_packets else "NO_SOUND", "no sample could be decoded")
-    lanes.finish()
-    return found
+    name = f"{container.format.name.split(',')[0]}/{stream.codec_context.name}"
+    lanes.begin(name, stream.codec_context.channels, stream.codec_context.sample_rate)
+    for rate, block in _blocks(container, stream, lanes.found):
+        lanes.take(rate, block)
 
 
 def _blocks(container: Any, stream: Any, found: Decoded) -> Iterator[tuple[int, Floats]]:
@@ -147,31 +168,45 @@ class _Lanes:
     """Resamples each lane and writes it; a change of rate on the way starts new resamplers."""
 
     def __init__(self, found: Decoded, sinks: list[BinaryIO], max_samples: int) -> None:
-        self._found = found
+        self.found = found
         self._sinks = sinks
         self._max = max_samples
         self._resamplers: list[soxr.ResampleStream] = []
+        self._shape: tuple[int, int] | None = None
 
-    def rate(self, rate: int) -> None:
-        self.finish()
-        self._resamplers = [
-            soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
-            for _ in range(self._found.lanes)
-        ]
+    def begin(self, name: str, channels: int, rate: int) -> None:
+        """Take what a header says, until a sample says otherwise."""
+        if self._shape is None:
+            self.found.format, self.found.channels, self.found.sample_rate = name, channels, rate
+            self.found.lanes = 2 if channels == 2 else 1
 
-    def write(self, lanes: list[Floats], *, last: bool = False) -> None:
+    def take(self, rate: int, block: Floats) -> None:
+        """Take a frame: (channels, samples) at a rate."""
+        if self._shape is None:
+            self.begin(self.found.format, len(block), rate)
+        if self._shape != (rate, len(block)):
+            self.finish()
+            self._resamplers = [
+                soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
+                for _ in range(self.found.lanes)
+            ]
+            self._shape = (rate, len(block))
+        self._write(_arranged(block, self.found.lanes))
+
+    def finish(self) -> None:
+        """Write what the resamplers hold."""
+        if self._resamplers:
+            self._write([np.zeros(0, np.float32)] * len(self._resamplers), last=True)
+            self._resamplers = []
+
+    def _write(self, lanes: list[Floats], *, last: bool = False) -> None:
         done = [
             resampler.resample_chunk(np.ascontiguousarray(lane), last=last)
             for resampler, lane in zip(self._resamplers, lanes, strict=True)
         ]
-        self._found.samples += len(done[0])
-        if self._found.samples > self._max:
+        self.found.samples += len(done[0])
+        if self.found.samples > self._max:
             raise HandlerFailed("TOO_LONG", f"the recording is longer than {self._max / RATE:g} s")
-        self._found.note(done)
+        self.found.note(done)
         for sink, lane in zip(self._sinks, done, strict=False):
             sink.write(np.clip(np.rint(lane * 32768.0), -32768, 32767).astype("<i2").tobytes())
-
-    def finish(self) -> None:
-        if self._resamplers:
-            self.write([np.zeros(0, np.float32)] * len(self._resamplers), last=True)
-            self._resamplers = []

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from trunkline_audio.media.preprocess.wav_parts import parts
+
 _HEAD_MOST = 64 * 1024
+_HEADER = 44
 # Format tag and bits of a sample, and the name that the decoder gives them.
 _CODECS = {
     (1, 8): "pcm_u8",
@@ -52,7 +55,10 @@ def _look(file: BinaryIO, size: int) -> PlainWav | None:
     while file.tell() < min(size, _HEAD_MOST):
         name, length = struct.unpack("<4sI", file.read(8))
         if name == b"data":
-            return _counted(shape, length, size - file.tell())
+            counted = _counted(shape, length, size - file.tell())
+            # Behind the samples there may be whole files.
+            alone = counted is None or size - file.tell() - length < _HEADER or len(parts(file)) == 1
+            return counted if alone else None
         if name == b"fmt " and shape is None:
             shape = _shape(file.read(16), length)
             length -= 16

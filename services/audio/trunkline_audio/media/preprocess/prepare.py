@@ -52,7 +52,9 @@ def _prepare(
         if scratch is not None:
             lanes = [files.enter_context(Path(f"{scratch}.{lane}").open("w+b")) for lane in range(2)]
         close_the_door()
-        found = decoding.decode(source, lanes, float(request["max_seconds"]))
+        found = decoding.decode(
+            source, lanes, float(request["max_seconds"]), headerless=str(request["headerless"])
+        )
         reply: frames.Message = {
             "format": found.format,
             "channels": found.channels,
@@ -73,7 +75,9 @@ def _prepare(
 def _speech(lanes: list[BinaryIO], total: int, activity: VoiceActivity, longest: int) -> frames.Message:
     scores = [activity.scores(_chunks(lane)) for lane in lanes]
     if len(lanes) == 2:
-        energies = [np.concatenate([_energies(chunk) for chunk in _chunks(lane)]) for lane in lanes]
+        energies = [
+            np.concatenate([np.zeros(0, np.float32), *map(_energies, _chunks(lane))]) for lane in lanes
+        ]
         scores = without_leaks(scores, energies)
     spans = [activity.spans(lane_scores, total) for lane_scores in scores]
     utterances = [
