@@ -70,6 +70,38 @@ def test_a_recording_that_is_not_ready_is_waited_for(world, samples):
     assert world.get(tenant, event["call"]).json()["intent"] == "INTENT_NO_CONVERSATION"
 
 
+def test_a_recording_without_a_sample_is_no_conversation(world, samples, tmp_path):
+    call_id, webhook = recorded_call(world, samples["silence"])
+    header = (CALLS / samples["silence"]["file"]).read_bytes()[:44]
+    (tmp_path / "header.wav").write_bytes(header)
+    world.recordings.files[f"CAL{call_id}"] = world.recordings.files[call_id] = tmp_path / "header.wav"
+    event = world.finished(world.tenants[0], world.post(webhook).json()["receiptId"])
+    assert world.get(world.tenants[0], event["call"]).json()["intent"] == "INTENT_NO_CONVERSATION"
+
+
+def test_recordings_without_a_header_are_read_as_their_source_says(world, samples, tmp_path):
+    tenant = world.tenants[0]
+    call_id, webhook = recorded_call(world, samples["silence"])
+    raw = tmp_path / "call.ulaw"
+    raw.write_bytes(b"\xfe\x7e" * 12_000)  # a few seconds of next to nothing
+    world.recordings.files[f"CAL{call_id}"] = world.recordings.files[call_id] = raw
+    receipt = world.post(webhook).json()["receiptId"]
+    event = world.finished(tenant, receipt, "EVENT_STATE_DEAD_LETTER")
+    assert "headerless_format" in event["lastError"]
+    with api(world.suite.http_url, tenant.api_key) as client:
+        path, mask = f"/v1/{event['source']}", {"updateMask": "headerlessFormat"}
+        body = {"headerlessFormat": "HEADERLESS_FORMAT_MULAW"}
+        client.patch(path, params=mask, json=body).raise_for_status()
+        try:
+            client.post(f"/v1/{event['name']}:replay", json={}).raise_for_status()
+            event = world.finished(tenant, receipt)
+        finally:
+            client.patch(path, params=mask, json={}).raise_for_status()
+    assert world.get(tenant, event["call"]).json()["intent"] == "INTENT_NO_CONVERSATION"
+    recordings = world.get(tenant, f"tenants/{tenant.name}/recordings").json()["recordings"]
+    assert "mulaw/pcm_mulaw" in {recording["format"] for recording in recordings}
+
+
 def test_a_spanish_caller_is_said_to_be_unreliable(world, samples):
     tenant, sample = world.tenants[0], samples["spanish-caller"]
     source, call_id = tenant.sources[2], world.call_id()

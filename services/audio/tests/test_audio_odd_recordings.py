@@ -19,7 +19,9 @@ MULAW = bytes(np.random.default_rng(0).integers(0, 255, 24_000, dtype=np.uint8))
 MULAW_FORMAT = struct.pack("<HHIIHHH", 7, 1, 8000, 8000, 1, 8, 0)
 # 20 ms of silence as GSM 6.10 has it, and 40 ms as Microsoft packs two of them.
 GSM_FRAME = bytes.fromhex("d820a2e15a50004924924924500049249249245000492492492450004924924924")
-WAV49_BLOCK = bytes.fromhex("aa991bdec42380e4c68d1c89068023378e2307458024c98ddb180680dc468e248996f8e5543e02b67124c98d6c00b66ddbc6712d00b871e346924700486e244992")
+WAV49_BLOCK = bytes.fromhex(
+    "aa991bdec42380e4c68d1c89068023378e2307458024c98ddb180680dc468e248996f8e5543e02b67124c98d6c00b66ddbc6712d00b871e346924700486e244992"
+)
 
 
 def chunk(name, data, *, padded=True):
@@ -153,7 +155,10 @@ def test_whatever_follows_a_header_is_walked_to_an_end(tail, cut):
     body = sounds.wav(TONE[:100])[:cut] + tail
     for part in wav_parts.parts(io.BytesIO(body)):
         assert 0 <= part.start <= part.end <= len(body)
-        assert len(wav_parts.opened(io.BytesIO(body), part).read()) == 20 + len(part.head) + part.end - part.start
+        assert (
+            len(wav_parts.opened(io.BytesIO(body), part).read())
+            == 20 + len(part.head) + part.end - part.start
+        )
 
 
 HEADERLESS_BYTES = {"mulaw": MULAW, "alaw": MULAW, "gsm": GSM_FRAME * 150}
@@ -170,7 +175,9 @@ def test_bytes_without_a_header_are_read_where_it_is_said_what_they_are(name):
     assert failure.value.reason == "NOT_AUDIO"
 
 
-@pytest.mark.parametrize("body", [sounds.wav(TONE), mp3(), encoded("flac", "flac")], ids=["wav", "mp3", "flac"])
+@pytest.mark.parametrize(
+    "body", [sounds.wav(TONE), mp3(), encoded("flac", "flac")], ids=["wav", "mp3", "flac"]
+)
 def test_a_header_is_believed_before_the_setting(body):
     found = decoded(body, "mulaw")
     assert found.seconds == pytest.approx(3, abs=0.05)
@@ -184,7 +191,9 @@ def test_text_is_not_taken_for_sound_without_a_header(page):
     assert failure.value.reason == "NOT_AUDIO"
 
 
-@pytest.mark.parametrize("body", [sounds.wav(TONE[:0]), streamed(0xFFFFFFFF, data=b"")], ids=["44", "streamed"])
+@pytest.mark.parametrize(
+    "body", [sounds.wav(TONE[:0]), streamed(0xFFFFFFFF, data=b"")], ids=["44", "streamed"]
+)
 def test_a_header_without_samples_is_a_recording_of_no_length(tmp_path, body):
     path = tmp_path / "recording"
     path.write_bytes(body)

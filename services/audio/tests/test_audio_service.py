@@ -9,6 +9,7 @@ from pathlib import Path
 
 import audio_sounds as sounds
 import grpc
+import numpy as np
 import pytest
 from audio_provider import Answer, provider
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -20,6 +21,7 @@ from trunkline.audio.v1 import transcription_service_pb2 as transcription_messag
 from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.audio.v1.recording_service_pb2_grpc import RecordingServiceStub
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
+from trunkline.common.v1 import audio_pb2
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
@@ -223,7 +225,12 @@ LOGIN = b"\n<!DOCTYPE html><title>Sign in</title>"
         (LOGIN, "", "of an unnamed type, a web page"),
         (b'{"error": "expired"}', "application/json", "a JSON document: probably an error"),
         (b"<?xml version='1.0'?><E/>", "text/xml", "an XML document: probably an error"),
-        (b"no sound", "audio/mpeg", "the file is probably damaged"),
+        (
+            b"no sound",
+            "audio/mpeg",
+            "damaged or incomplete, or has no header, as mu-law, A-law, and GSM files",
+        ),
+        (b"\xfe\x7d\x7e" * 99, "application/octet-stream", "then the source must set headerless_format"),
         (b"no sound", "text/plain", "the URL is probably not that of a recording"),
     ],
 )
@@ -281,6 +288,38 @@ async def test_a_recording_that_is_cut_is_not_kept_until_whatever_comes_is_wante
         assert (await suite.fetch(least_duration={"seconds": 14})).duration.seconds == 15
         suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2.5)))
         assert (await suite.fetch(identity="rec-2")).duration.seconds == 2
+
+
+class Listening(TestEngine):
+    """Has the recording decoded, and keeps how long it was."""
+
+    async def transcribe(self, recording):
+        async with recording.prepared() as audio:
+            self.heard = audio.seconds
+        return await super().transcribe(recording)
+
+
+async def test_bytes_without_a_header_are_what_the_request_says_also_when_they_are_transcribed(tmp_path):
+    engine = Listening()
+    async with serving(tmp_path, engine=engine) as suite:
+        body = np.random.default_rng(1).integers(0, 255, 24_000, dtype=np.uint8).tobytes()
+        suite.there.answers["/call.wav"] = Answer(body=body)
+        assert (await failing(suite.fetch())).reason == "NOT_AUDIO"
+        kept = await suite.fetch(headerless_format=audio_pb2.HEADERLESS_FORMAT_ALAW)
+        assert (kept.format, kept.channels, kept.sample_rate_hertz) == ("alaw/pcm_alaw", 1, 8000)
+        assert kept.duration.ToMilliseconds() == 3000
+        await suite.transcribe()
+        assert engine.heard == 3
+
+
+async def test_a_header_without_samples_is_kept_as_a_recording_of_no_length(tmp_path):
+    engine = Listening()
+    async with serving(tmp_path, engine=engine) as suite:
+        suite.there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(0)))
+        kept = await suite.fetch()
+        assert (kept.channels, kept.sample_rate_hertz, kept.duration.ToMilliseconds()) == (1, 8000, 0)
+        await suite.transcribe()
+        assert engine.heard == 0
 
 
 async def test_a_file_of_a_message_is_kept_as_it_comes(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from gateway_deliveries import FORM, NOW, RECORDING
 from gateway_suite import Suite, job
 from trunkline.audio.v1 import transcript_pb2
-from trunkline.common.v1 import provider_pb2
+from trunkline.common.v1 import audio_pb2, provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.hooks.sources import region_of
 from trunkline_gateway.pipeline.lookups import Lookups
@@ -72,6 +72,12 @@ class TestRoles:
         await run(suite, form("e1", status, "call_status"), form("e2", RECORDING, "recording_status"))
         (transcribe,) = suite.script.requests["TranscribeRecording"]
         assert tuple(transcribe.channel_speakers) == (AGENT, CUSTOMER)
+
+    async def test_what_recordings_without_a_header_are_is_passed_on(self, suite: Suite) -> None:
+        suite.add_source("s-2", TWILIO, headerless_format=audio_pb2.HEADERLESS_FORMAT_GSM)
+        await run(suite, form("e1", RECORDING, "recording_status"))
+        (fetch,) = suite.script.requests["FetchRecording"]
+        assert fetch.headerless_format == audio_pb2.HEADERLESS_FORMAT_GSM
 
     async def test_twilios_first_channel_is_the_customers(self, suite: Suite) -> None:
         await run(suite, form("e1", RECORDING, "recording_status"))

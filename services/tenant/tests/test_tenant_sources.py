@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from trunkline.common.v1 import provider_pb2
+from trunkline.common.v1 import audio_pb2, provider_pb2
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tenant_service_pb2
 from trunkline_tenant.schema import sources
 from trunkline_tenant.sources import rows as source_rows
@@ -194,6 +194,13 @@ async def test_an_update_changes_the_mask_and_reaches_the_gateway(suite, raised)
     assert (await resolve(suite, source)).fetch_credential == ""
     error = await raised(suite.operator.UpdateSource(update(source, "provider_account")))
     assert error.violations[0][0] == "source.provider_account"
+
+
+async def test_what_recordings_without_a_header_are_reaches_the_gateway(suite):
+    source = await suite.source()
+    gsm = audio_pb2.HEADERLESS_FORMAT_GSM
+    await suite.operator.UpdateSource(update(source, "headerless_format", headerless_format=gsm))
+    assert (await resolve(suite, source)).source.headerless_format == gsm
 
 
 async def test_a_callrail_source_without_an_account_is_told_where_to_find_it(suite, raised):

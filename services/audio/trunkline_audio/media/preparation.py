@@ -90,9 +90,7 @@ class Preparer:
         return _examined(await self._run(request, tenant_id))
 
     @asynccontextmanager
-    async def prepare(
-        self, path: Path, tenant_id: str, headerless: str = ""
-    ) -> AsyncIterator[PreparedAudio]:
+    async def prepare(self, path: Path, tenant_id: str, headerless: str = "") -> AsyncIterator[PreparedAudio]:
         """Decodes a tenant's recording into lanes, finds its speech. Raises EngineError, OSError for a faulty disk."""
         scratch = self._scratch / uuid.uuid4().hex
         self._make_scratch()

@@ -21,7 +21,6 @@ from trunkline_store.records.tombstones import buried
 from trunkline_audio.names import duration, recording_name
 from trunkline_audio.schema import deleted_tenants, recordings, transcripts
 
-
 HEADERLESS_NAMES = {
     audio_pb2.HEADERLESS_FORMAT_UNSPECIFIED: "",
     audio_pb2.HEADERLESS_FORMAT_MULAW: "mulaw",

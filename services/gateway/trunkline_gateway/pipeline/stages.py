@@ -32,7 +32,7 @@ from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
-from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, Degraded, Unfetchable
+from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, NOT_AUDIO, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import Refusals, Sources
 from trunkline_gateway.pipeline.transcription import Transcription
@@ -156,8 +156,12 @@ class Stages:
             try:
                 recording = await self._clients.fetch(request)
             except TrunklineError as error:
-                if error.reason == FORBIDDEN:  # the credential may have been changed a moment ago
+                if error.reason in (
+                    FORBIDDEN,
+                    NOT_AUDIO,
+                ):  # the source may be mended by the next try, or a replay
                     self._sources.forget(source.source_id)
+                if error.reason == FORBIDDEN:
                     self._refusals.refused(run.job.source)
                 raise
             self._refusals.answered(run.job.source)

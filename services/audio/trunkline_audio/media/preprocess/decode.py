@@ -21,9 +21,7 @@ from trunkline_audio.media.preprocess.copies import Copies
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.workers.handlers import HandlerFailed
 
-FORMATS = (
-    "wav,w64,aiff,au,caf,voc,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr,ac3,eac3,wv,tta,asf,avi,mpegts"
-)
+FORMATS = "wav,w64,aiff,au,caf,voc,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,aac,amr,ac3,eac3,wv,tta,asf,avi,mpegts"
 """Containers that hold sound and name no other file: no concat, hls, dash, playlist or image formats."""
 
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
@@ -37,7 +35,19 @@ MAX_BAD_PACKETS = 1000
 HEADERLESS = {"mulaw": "mulaw", "alaw": "alaw", "gsm": "gsm"}
 """What telephone systems write without a header, mono at 8 kHz, and its demuxer."""
 # Whatever begins so has a header, also where the source says that its recordings have none.
-_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"caff", b"ID3", b"fLaC", b"OggS", b"#!AMR", b"\x1aE\xdf\xa3")
+_MAGIC = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"FORM",
+    b".snd",
+    b"caff",
+    b"ID3",
+    b"fLaC",
+    b"OggS",
+    b"#!AMR",
+    b"\x1aE\xdf\xa3",
+)
 
 Floats = NDArray[np.float32]
 
@@ -81,7 +91,9 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerle
     lanes = _Lanes(found, sinks, int(max_seconds * RATE))
     if headerless and not _has_header(source):
         raw = HEADERLESS[headerless]
-        _decode(source, lanes, format=raw, options={**OPTIONS, "format_whitelist": raw, "sample_rate": "8000"})
+        _decode(
+            source, lanes, format=raw, options={**OPTIONS, "format_whitelist": raw, "sample_rate": "8000"}
+        )
     else:
         for part in wav_parts.sources(source):
             _decode(part, lanes)
