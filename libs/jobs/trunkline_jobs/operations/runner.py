@@ -17,7 +17,7 @@ from typing import Any
 import trunkline_work as work
 from google.protobuf.message import DecodeError, Message
 from sqlalchemy.engine import Connection
-from trunkline_runtime.coded import domain_error
+from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.errors import (
     Aborted,
     DataLoss,

@@ -22,7 +22,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from trunkline_runtime import coded
+from trunkline_runtime.errors import coded
 from trunkline_runtime.errors import (
     DeadlineExceeded,
     Internal,
@@ -43,7 +43,7 @@ from trunkline_runtime.rpc.call import Rpc, set_rpc
 from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.refusals import Refusals
 from trunkline_runtime.rpc.scans import Scans
-from trunkline_runtime.wire import to_status, to_trailers
+from trunkline_runtime.errors.wire import to_status, to_trailers
 
 log = logs.get_logger(__name__)
 

@@ -20,7 +20,7 @@ from trunkline_runtime.observe import logs
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.rpc.health import HealthServicer
 from trunkline_runtime.rpc.server import Server
-from trunkline_runtime.wire import to_trailers
+from trunkline_runtime.errors.wire import to_trailers
 
 log = logs.get_logger(__name__)
 
