@@ -248,6 +248,8 @@ class Call:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for message in self.messages:
+            if self.cancelled:  # as gRPC's do
+                raise asyncio.CancelledError
             self.given += 1
             if isinstance(message, Exception):
                 raise message
@@ -304,6 +306,19 @@ async def test_a_relay_that_is_cancelled_cancels_its_call() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert call.cancelled
+
+
+async def test_a_relay_that_is_stopped_before_it_begins_takes_nothing() -> None:
+    call, sent = Call(thing("0")), list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    stopped = relay(send, [])
+    stopped.stop()
+    with pytest.raises(Unavailable, match="stopping"):
+        await stopped.run(call, plainly)
+    assert (call.given, sent) == (0, [])
 
 
 # A tenant's measure

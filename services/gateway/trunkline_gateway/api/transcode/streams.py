@@ -89,6 +89,8 @@ class Relay:
     async def run(self, call: Any, write: Write) -> Ended:
         """Send all but the last. Raises what goes wrong before the first part, when nothing was sent."""
         self._call = call
+        if self._stopped:  # before this began
+            call.cancel()
         try:
             return await self._run(call, write)
         except asyncio.CancelledError:
