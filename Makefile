@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # Where `python -m trunkline_audio.models` keeps speech models.
 MODELS := $(or $(TRUNKLINE_MODELS_FOLDER),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/trunkline/models)
 INPUTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml) requirements/dev.txt
+# Where tests are, as in pyproject.toml; those that run by themselves are looked for, since importing all others takes long.
+TESTS := tests services libs cli
 # How many processes run the tests: many tests wait for processes, and a second worker works meanwhile.
 WORKERS ?= 2
 
@@ -41,7 +43,7 @@ up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
 	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" || failed=1; \
-	$(RUN) pytest -m alone || failed=1; \
+	$(RUN) pytest -m alone $$(grep -rl --include='test_*.py' 'pytest.mark.alone' $(TESTS)) || failed=1; \
 	exit $$failed
 
 lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated code as committed

@@ -7,7 +7,6 @@ import re
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,14 +40,19 @@ def forked() -> Iterator[None]:
 
 def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a service's command in an empty folder with right secrets and these settings."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
-    env[env_name(service, "keys")] = str(KEY_FOLDER)
+    env = {env_name(service, "keys"): str(KEY_FOLDER)}
     if service == "tenant":
         env[env_name(service, "secret_keys")] = Fernet.generate_key().decode()
     module, *role = MODULES[service]
+    return command(folder, module, *role, *arguments, **env | settings)
+
+
+def command(folder: Path, module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module` in a folder with these settings alone."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
     if module not in _forked:
         _forked[module] = Forked(module, *IMPORTS.get(module, (f"{module}.app",)))
-    return _forked[module].run([*role, *arguments], env | settings, folder)
+    return _forked[module].run(arguments, env | settings, folder)
 
 
 @pytest.fixture
@@ -291,23 +295,17 @@ def test_an_argument_that_is_none_starts_nothing(folder):
         assert ended.returncode == 2
         assert "--help | --check | --version" in ended.stderr
     for arguments in ((), ("server",), ("--check",)):
-        ended = subprocess.run(
-            [sys.executable, "-m", "trunkline_gateway", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-        )
+        ended = command(folder, "trunkline_gateway", *arguments)
         assert ended.returncode == 2
         assert "serve|work" in ended.stderr
 
 
 def test_help_without_a_role_is_that_of_both_and_every_command_tells_its_version(folder):
-    command = [sys.executable, "-m", "trunkline_gateway"]
-    ended = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=folder)
+    ended = command(folder, "trunkline_gateway", "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "TRUNKLINE_GATEWAY_HTTP_ADDRESS" in ended.stdout
     assert "TRUNKLINE_WORKER_LEASE_SECONDS" in ended.stdout
-    told = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=folder).stdout
+    told = command(folder, "trunkline_gateway", "--version").stdout
     assert re.fullmatch(r"trunkline \d+\.\d+\.\d+\n", told)
     assert all(run(folder, service, "--version").stdout == told for service in MODULES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from trunkline_runtime.coded import domain_error
+from trunkline_runtime.errors.coded import domain_error
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError, StoreUnavailable
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,22 @@ _numbers = itertools.count(1)
 
 @dataclass
 class World:
-    """A running suite with two tenants, and the providers' recordings."""
+    """A running suite, its tenants, and the providers' recordings."""
 
     suite: Suite
     recordings: Recordings
     tenants: list[SeededTenant]
+
+    def seed(self, name: str, *, spanish: bool = False) -> SeededTenant:
+        """Add a tenant, whose recordings are served."""
+        tenant = seed_tenant(
+            self.suite.http_url, self.suite.operator_token, name, self.recordings.url, spanish=spanish
+        )
+        for source in tenant.sources:
+            self.recordings.tokens.add(source.credential)
+            self.recordings.accounts[source.account] = source.secret
+        self.tenants.append(tenant)
+        return tenant
 
     def post(self, webhook: Webhook, **headers: str) -> httpx.Response:
         """Post a webhook as its provider would."""
@@ -95,29 +107,51 @@ def samples() -> dict[str, dict[str, Any]]:
     return {sample["id"]: sample for sample in json.loads((CALLS / "calls.json").read_text())}
 
 
+@contextmanager
+def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
+    """Start gateway, worker, tenant, audio and ai, as yet without tenants; stop them cleanly at the end."""
+    settings = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **settings}
+    suite = Suite(folder, free_ports=True, env=settings)
+    with Recordings() as recordings:
+        try:
+            suite.start()
+            yield World(suite, recordings, [])
+        finally:
+            codes = suite.stop()
+    assert set(codes.values()) == {0}, f"not every process stopped cleanly: {codes}"
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Start gateway, worker, tenant, audio and ai, once a worker of the tests; stop them cleanly at the end."""
+    """The suite as users have it, started once a worker of the tests, with two tenants."""
     settings = {
-        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
         "TRUNKLINE_GATEWAY_MAX_BODY_BYTES": "100000",
         # Schemathesis asks for one tenant as fast as it can; the limit has a test of its own.
         "TRUNKLINE_GATEWAY_API_PER_SECOND": "10000",
         "TRUNKLINE_GATEWAY_API_BURST": "10000",
     }
-    suite = Suite(tmp_path_factory.mktemp("suite"), free_ports=True, env=settings)
-    with Recordings() as recordings:
-        try:
-            suite.start()
-            tenants = [
-                seed_tenant(suite.http_url, suite.operator_token, name, recordings.url, spanish=True)
-                for name in ("acme", "globex")
-            ]
-            for tenant in tenants:
-                for source in tenant.sources:
-                    recordings.tokens.add(source.credential)
-                    recordings.accounts[source.account] = source.secret
-            yield World(suite, recordings, tenants)
-        finally:
-            codes = suite.stop()
-    assert set(codes.values()) == {0}, f"not every process stopped cleanly: {codes}"
+    with running(tmp_path_factory.mktemp("suite"), settings) as made:
+        for name in ("acme", "globex"):
+            made.seed(name, spanish=True)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A suite whose engines stand in, without tenants: while `engine.down` is in its folder the language engine is.
+
+    While `engine.held` is there the speech engine, which hears nothing, gives no answer.
+    """
+    folder = tmp_path_factory.mktemp("standins")
+    settings = {
+        "STANDIN_ENGINE_DOWN": str(folder / "engine.down"),
+        "STANDIN_ENGINE_HELD": str(folder / "engine.held"),
+        "TRUNKLINE_AI_ENGINE": "tests.standins.failing_ai:create",
+        "TRUNKLINE_AUDIO_ENGINE": "tests.standins.held_audio:create",
+        "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
+        "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",
+        "TRUNKLINE_WORKER_LEASE_SECONDS": "5",
+        "TRUNKLINE_WORKER_SOURCE_SECONDS": "1",
+    }
+    with running(folder, settings) as made:
+        yield made

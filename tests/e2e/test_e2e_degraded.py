@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 from trunkline_cli.suite import webhooks
-from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
-from trunkline_cli.suite.seed import api, seed_tenant
+from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import CALLS, World
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A suite of its own, whose language engine can be made to fail and whose speech engine hears nothing."""
-    folder = tmp_path_factory.mktemp("degraded")
-    settings = {
-        "STANDIN_ENGINE_DOWN": str(folder / "engine.down"),
-        "TRUNKLINE_AI_ENGINE": "tests.standins.failing_ai:create",
-        "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create",
-        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",
-        "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
-        "TRUNKLINE_WORKER_SOURCE_SECONDS": "1",
-    }
-    suite = Suite(folder, free_ports=True, env=settings)
-    with Recordings() as recordings:
-        try:
-            suite.start()
-            tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", recordings.url)
-            for source in tenant.sources:
-                recordings.tokens.add(source.credential)
-            yield World(suite, recordings, [tenant])
-        finally:
-            suite.stop()
+def world(standins: World) -> World:
+    """The suite of stand-ins with a tenant of its own."""
+    tenant = standins.seed("degraded")
+    return World(standins.suite, standins.recordings, [tenant])
 
 
 def post_call(world: World, event_type: str = "post_call") -> webhooks.Webhook:

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from trunkline_cli.suite import webhooks
-from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
-from trunkline_cli.suite.seed import api, seed_tenant
+from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import World
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A suite of its own, whose speech engine can be held."""
-    folder = tmp_path_factory.mktemp("operations")
-    settings = {
-        "STANDIN_ENGINE_HELD": str(folder / "engine.held"),
-        "TRUNKLINE_AUDIO_ENGINE": "tests.standins.held_audio:create",
-        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
-        "TRUNKLINE_WORKER_LEASE_SECONDS": "3",
-    }
-    suite = Suite(folder, free_ports=True, env=settings)
-    with Recordings() as recordings:
-        try:
-            suite.start()
-            tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", recordings.url)
-            for source in tenant.sources:
-                recordings.tokens.add(source.credential)
-            yield World(suite, recordings, [tenant])
-        finally:
-            suite.stop()
+def world(standins: World) -> World:
+    """The suite of stand-ins with a tenant of its own."""
+    tenant = standins.seed("lasting")
+    return World(standins.suite, standins.recordings, [tenant])
 
 
 def post_call(world: World) -> str:
@@ -54,7 +35,7 @@ def post_call(world: World) -> str:
 
 
 def operations(world: World) -> list[dict[str, Any]]:
-    answer = world.get(world.tenants[0], "tenants/acme/operations").raise_for_status()
+    answer = world.get(world.tenants[0], "tenants/lasting/operations").raise_for_status()
     found: list[dict[str, Any]] = answer.json()["operations"]
     return found
 
@@ -94,7 +75,7 @@ def test_a_transcription_survives_a_killed_worker_and_a_killed_audio_service(wor
     assert ended["name"] == operation["name"]
     assert ended["metadata"]["progress"]["attempts"] == 2, "the killed one, and the one after it"
     assert ended["response"]["transcript"] == event["checkpoint"]["transcribe"]
-    transcripts = world.get(tenant, "tenants/acme/transcripts").json()["transcripts"]
+    transcripts = world.get(tenant, "tenants/lasting/transcripts").json()["transcripts"]
     assert [transcript["name"] for transcript in transcripts] == [ended["response"]["transcript"]]
 
 
@@ -118,7 +99,7 @@ def test_the_stage_gives_its_slot_back_while_the_operation_goes_on(world: World)
 def test_an_operation_is_started_followed_and_ended_over_http(world: World) -> None:
     held, tenant = world.suite.folder / "engine.held", world.tenants[0]
     world.finished(tenant, post_call(world))
-    recording = world.get(tenant, "tenants/acme/recordings").json()["recordings"][0]["name"]
+    recording = world.get(tenant, "tenants/lasting/recordings").json()["recordings"][0]["name"]
     held.touch()
     try:
         body = {"generation": 7, "requestId": "again"}

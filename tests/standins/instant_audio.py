@@ -1,7 +1,7 @@
 """An engine for pipeline load tests: answers at once with an empty transcript, and says so by its name.
 
 TRUNKLINE_AUDIO_ENGINE=tests.standins.instant_audio:create, started from the repository's root. Nothing is
-decoded or heard.
+decoded or heard; with `create_decoding` nothing is heard.
 """
 
 import asyncio
@@ -29,8 +29,21 @@ class InstantEngine:
         return EngineResult(self.name, recording.language, lanes=min(2, recording.channels))
 
 
+class DecodingEngine(InstantEngine):
+    name = "decoding/standin"
+
+    async def transcribe(self, recording):
+        async with recording.prepared():
+            return await super().transcribe(recording)
+
+
 def create():
     return InstantEngine()
+
+
+def create_decoding():
+    """Have every recording decoded to the scratch folder, as an engine that listens does."""
+    return DecodingEngine()
 
 
 def create_50ms():

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
-from trunkline_runtime.coded import domain_error
 from trunkline_runtime.errors import Internal, TrunklineError
+from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.process.pace import wait_until
 from trunkline_store import Database
 from trunkline_work import Advanced, Dead, Done, LeasedJob, Outcome, Report, Retry, Slots, Wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from base64 import b64decode
@@ -212,6 +213,17 @@ def test_a_broken_file_of_keys_leaves_those_that_were_read(tmp_path: Path) -> No
     for path in folder.iterdir():
         path.write_text("{")
     assert tenant.verify(gateway.service_token()).subject == "gateway"
+
+
+def test_a_file_of_keys_that_is_copied_with_its_times_is_read_again(tmp_path: Path) -> None:
+    folder, other = keys.create(tmp_path / "keys"), keys.create(tmp_path / "other")
+    gateway = TokenSigner(folder, "gateway")
+    path = folder / "gateway.key"
+    there = path.stat()
+    path.write_text((other / "gateway.key").read_text())
+    os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
+    kid = jwt.get_unverified_header(gateway.service_token())["kid"]
+    assert kid == json.loads((other / "gateway.key").read_text())["kid"]
 
 
 def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:

@@ -4,5 +4,3 @@ MOST_MESSAGE_BYTES = 32 * 1024 * 1024
 """The largest message: a transcript of hours with every word."""
 MOST_REQUEST_BYTES = 4 * 1024 * 1024
 """The largest request, of methods of which the access table does not say that they take large ones."""
-MOST_NAME = 512
-"""Characters of the longest resource name that is looked at."""

@@ -14,35 +14,64 @@ from trunkline_store import (
     StoreUnavailable,
     StoreUnsupported,
 )
+from trunkline_store.clock import SystemClock
+from trunkline_store.sqlite.connect import connect_writer
+from trunkline_store.sqlite.engine import SqliteDatabase
 from trunkline_store.sqlite.errors import translate
+from trunkline_store.sqlite.lock import FileLock
+from trunkline_store.sqlite.schema import prepare_schema
 from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
 
 
-async def run_by_writer(db, fn):
-    """Run fn(raw connection) on the writer's thread between two turns."""
-    done = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class Faulty(sqlite3.Connection):
+    """A connection whose next commits fail with these errors, one each."""
 
-    def task():
-        fn(db._tx.raw)
-        loop.call_soon_threadsafe(done.set)
+    def __init__(self, *args, **named):
+        super().__init__(*args, **named)
+        self.faults = []
 
-    db._writer.between_turns(task)
-    await done.wait()
-
-
-async def limit_pages(db, extra):
-    def limit(raw):
-        pages = raw.execute("PRAGMA page_count").fetchone()[0]
-        raw.execute(f"PRAGMA max_page_count={pages + extra if extra is not None else 1 << 30}")
-
-    await run_by_writer(db, limit)
+    def commit(self):
+        if self.faults:
+            raise self.faults.pop(0)
+        super().commit()
 
 
-async def test_a_full_disk_refuses_and_heals(db):
+@pytest.fixture
+def raw(tmp_path):
+    """The connection that writes."""
+    made = connect_writer(tmp_path / "store.db", Faulty)
+    prepare_schema(made, METADATA, None)
+    return made
+
+
+@pytest.fixture
+async def db(tmp_path, raw):
+    """The store over it."""
+    path = tmp_path / "store.db"
+    async with SqliteDatabase(path, FileLock(path), raw, readers=2, clock=SystemClock()) as database:
+        database.start()
+        yield database
+
+
+def driver_error(kind, code, name):
+    error = kind("told")
+    error.sqlite_errorcode, error.sqlite_errorname = code, name
+    return error
+
+
+def full():
+    return driver_error(sqlite3.OperationalError, sqlite3.SQLITE_FULL, "SQLITE_FULL")
+
+
+def limit_pages(raw, extra):
+    pages = raw.execute("PRAGMA page_count").fetchone()[0]
+    raw.execute(f"PRAGMA max_page_count={pages + extra if extra is not None else 1 << 30}")
+
+
+async def test_a_full_disk_refuses_and_heals(db, raw):
     appender = db.appender(ENTRIES)
     await appender.append(("before", None, b""))
-    await limit_pages(db, 3)
+    limit_pages(raw, 3)
     results = await asyncio.gather(
         *[appender.append((f"full{n}", None, b"x" * 5000)) for n in range(40)], return_exceptions=True
     )
@@ -51,7 +80,7 @@ async def test_a_full_disk_refuses_and_heals(db):
     assert all(isinstance(result, StoreUnavailable) for result in refused)
     with pytest.raises(StoreUnavailable):
         await db.write(add(**thing("big", raw=b"x" * 100_000)))
-    await limit_pages(db, None)
+    limit_pages(raw, None)
     await appender.append(("after", None, b"x" * 5000))
     await db.write(add(**thing("big", raw=b"x" * 100_000)))
     kept = await db.read(labels)
@@ -59,8 +88,8 @@ async def test_a_full_disk_refuses_and_heals(db):
     assert appender.waiting == 0
 
 
-async def test_one_that_fills_the_disk_harms_no_other(db):
-    await limit_pages(db, 3)
+async def test_one_that_fills_the_disk_harms_no_other(db, raw):
+    limit_pages(raw, 3)
     big = db.write(add(**thing("big", raw=b"x" * 100_000)))
     small = [db.write(add(**thing(f"small{n}"))) for n in range(3)]
     row = db.appender(ENTRIES).append(("row", None, b""))
@@ -70,18 +99,9 @@ async def test_one_that_fills_the_disk_harms_no_other(db):
     assert await db.read(ids) == ["small0", "small1", "small2"]
 
 
-async def test_a_commit_that_fails_for_the_group_is_done_again_one_by_one(db, monkeypatch):
+async def test_a_commit_that_fails_for_the_group_is_done_again_one_by_one(db, raw):
     runs = []
-    fail = [True]
-    commit = db._tx.commit
-
-    def commit_or_fail():
-        if fail and runs:
-            fail.clear()
-            raise StoreUnavailable("the disk looked away")
-        commit()
-
-    monkeypatch.setattr(db._tx, "commit", commit_or_fail)
+    raw.faults = [full()]
 
     def work(number):
         def callback(conn):
@@ -101,26 +121,20 @@ async def test_a_commit_that_fails_for_the_group_is_done_again_one_by_one(db, mo
     assert await db.read(ids) == ["t0", "t1", "t3", "t4"]
     assert await db.read(labels) == ["row"]
     assert len(runs) > 5  # some ran twice, and took effect once
-    assert not fail
+    assert not raw.faults
 
 
-async def test_an_interrupted_commit_is_reported_to_a_single_caller(db, monkeypatch):
-    def refuse():
-        raise StoreUnavailable("no")
-
-    monkeypatch.setattr(db._tx, "commit", refuse)
+async def test_an_interrupted_commit_is_reported_to_a_single_caller(db, raw):
+    raw.faults = [full(), full()]  # of its group, and of it alone
     with pytest.raises(StoreUnavailable):
         await db.write(add(**thing("one")))
-    monkeypatch.undo()
+    assert not raw.faults
     await db.write(add(**thing("two")))
     assert await db.read(ids) == ["two"]
 
 
-async def test_a_writer_that_dies_fails_its_callers_and_health(db, monkeypatch):
-    def die():
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(db._writer, "_turn", die)
+async def test_a_writer_that_dies_fails_its_callers_and_health(db, raw):
+    raw.faults = [RuntimeError("a fault of ours")]
     with pytest.raises(StoreUnavailable, match="a fault of ours"):
         await db.write(ids)
     with pytest.raises(StoreUnavailable):
@@ -148,12 +162,6 @@ async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailable):
         await Database.open(f"sqlite:///{tmp_path}/file/store.db", METADATA)
-
-
-def driver_error(kind, code, name):
-    error = kind("told")
-    error.sqlite_errorcode, error.sqlite_errorname = code, name
-    return error
 
 
 @pytest.mark.parametrize(

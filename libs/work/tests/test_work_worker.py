@@ -24,9 +24,9 @@ class Source:
         if self.failures.get(method):
             raise self.failures[method].pop(0)
 
-    async def add(self, *names, kind="quick"):
+    async def add(self, *names, kind="quick", token=1):
         async with self.changed:
-            self.waiting += [LeasedJob(name, 1, kind, "acme", "only", 1, None, name) for name in names]
+            self.waiting += [LeasedJob(name, token, kind, "acme", "only", 1, None, name) for name in names]
             self.changed.notify_all()
 
     def next_of(self, slots):
@@ -281,6 +281,46 @@ async def test_a_report_waits_for_a_source_that_is_away(source, handler):
         await source.add("a")
         await source.until(lambda: source.ended)
     assert source.ended["a"] == [Done("result of a")]
+
+
+async def test_a_report_that_comes_too_late_stops_no_work_under_a_later_lease(source, handler):
+    on_its_way, arrived = asyncio.Event(), asyncio.Event()
+    report = source.report
+
+    async def slow(reports):
+        if reports[0].job.lease_token > 1:
+            return await report(reports)
+        on_its_way.set()
+        await arrived.wait()
+        return {job.job.job_id for job in reports}
+
+    source.report = slow
+    async with Running(source, [handler.kind()]):
+        await source.add("a")
+        await on_its_way.wait()
+        handler.gate.clear()
+        await source.add("a", token=2)
+        await source.until(lambda: handler.began == ["a", "a"])
+        arrived.set()
+        await source.add("b")
+        await source.until(lambda: "b" in handler.began)
+        handler.gate.set()
+        await source.until(lambda: "b" in source.ended)
+        assert handler.stopped == []
+        assert source.ended["a"] == [Done("result of a")]
+
+
+@pytest.mark.parametrize("method", ["claim", "renew", "report"])
+async def test_what_a_source_may_not_raise_ends_the_worker_and_is_told(source, handler, method):
+    source.failures[method] = [AttributeError(method)]
+    if method == "renew":
+        handler.gate.clear()
+    running = Running(source, [handler.kind()], lease_seconds=0.0 if method == "renew" else 30.0)
+    await source.add("a")
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(AttributeError, match=method):
+            await running.worker.run(running.stop)
+    assert source.released == 1
 
 
 async def test_a_stop_gives_back_what_has_not_ended(source, handler):

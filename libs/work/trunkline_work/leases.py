@@ -10,6 +10,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import wait_until
 
 from trunkline_work.kinds import Attempt, Observer
+from trunkline_work.model import LeasedJob
 from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
@@ -37,22 +38,27 @@ class LeaseKeeper:
 
     def hold(self, attempt: Attempt) -> None:
         """Begin to hold. A lease on a job that is still held here says that the one before was lost."""
-        self.lose(attempt.leased.job_id)
-        self._attempts[attempt.leased.job_id] = attempt
+        job_id = attempt.leased.job_id
+        before = self._attempts.get(job_id)
+        if before is not None:
+            self.lose(before.leased)
+        self._attempts[job_id] = attempt
 
     def let_go(self, attempt: Attempt) -> None:
         """Hold no longer."""
         if self._attempts.get(attempt.leased.job_id) is attempt:
             del self._attempts[attempt.leased.job_id]
 
-    def lose(self, job_id: str) -> None:
-        """Stop the work on a job whose lease is lost."""
-        attempt = self._attempts.pop(job_id, None)
-        if attempt is not None:
-            attempt.lost = True
-            self._observer.lost(attempt)
-            if attempt.task is not None:
-                attempt.task.cancel()
+    def lose(self, job: LeasedJob) -> None:
+        """Stop the work under a lease that is lost; a later lease on the same job, with a token of its own, stands."""
+        attempt = self._attempts.get(job.job_id)
+        if attempt is None or attempt.leased.lease_token != job.lease_token:
+            return
+        del self._attempts[job.job_id]
+        attempt.lost = True
+        self._observer.lost(attempt)
+        if attempt.task is not None:
+            attempt.task.cancel()
 
     async def run(self) -> None:
         """Renew for ever."""
@@ -75,15 +81,11 @@ class LeaseKeeper:
                 continue
             for attempt in some:
                 if attempt.leased.job_id in lost:
-                    # Not one that was let go meanwhile and claimed anew: that lease was not asked for.
-                    if self._attempts.get(attempt.leased.job_id) is attempt:
-                        self.lose(attempt.leased.job_id)
+                    self.lose(attempt.leased)
                 else:
                     attempt.expires = asked + self._seconds
         if self._fence_only:
             return
         for attempt in self:
-            # Another third would pass before the next look: a lease that ends before it is not to be worked
-            # under.
             if attempt.expires <= loop.time():
-                self.lose(attempt.leased.job_id)
+                self.lose(attempt.leased)

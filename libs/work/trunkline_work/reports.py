@@ -9,7 +9,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.resilience import Pauses
 
-from trunkline_work.model import Report
+from trunkline_work.model import LeasedJob, Report
 from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
@@ -29,11 +29,11 @@ class Reporter:
     def __init__(
         self,
         source: JobSource,
-        lost: Callable[[str], None],
+        lost: Callable[[LeasedJob], None],
         patience_seconds: float,
         gather_seconds: float = GATHER_SECONDS,
     ):
-        """`lost` is told the id of every job whose lease is lost; a report is tried for `patience_seconds`."""
+        """`lost` is told of every job whose lease is lost; a report is tried for `patience_seconds`."""
         self._source = source
         self._lost = lost
         self._patience = patience_seconds
@@ -85,7 +85,7 @@ class Reporter:
         for report, taken in batch:
             job_id = report.job.job_id
             if job_id in lost:
-                self._lost(job_id)
+                self._lost(report.job)
             if not taken.done():
                 taken.set_result(job_id not in lost)
 

@@ -66,7 +66,10 @@ class Worker:
             await self.close()
 
     async def claim_until(self, stop: asyncio.Event) -> None:
-        """Claim until `stop` is set; what was claimed is worked on until `close`."""
+        """Claim until `stop` is set; what was claimed is worked on until `close`.
+
+        Raises what a source raised that no source may raise: without its claims, reports or renewals a worker is none.
+        """
         if not self._background:
             self._background = [
                 asyncio.create_task(self._reporter.run()),
@@ -75,7 +78,12 @@ class Worker:
         claiming = asyncio.create_task(self._claim_for_ever())
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait([claiming, stopping, *self._background], return_when=asyncio.FIRST_COMPLETED)
+            parts = [claiming, *self._background]
+            ended, _ = await asyncio.wait([stopping, *parts], return_when=asyncio.FIRST_COMPLETED)
+            for part in ended.intersection(parts):
+                if (broke := part.exception()) is not None:
+                    log.error("worker_broke", exc_info=broke)
+                    raise broke
         finally:
             await _cancel(claiming, stopping)
 

@@ -12,9 +12,9 @@ from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.errors.wire import from_status
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.rpc.channels import acting_for
-from trunkline_runtime.wire import from_status
 
 NAME = f"{PARENT}/recordings/rec-1"
 QUICK = Pace(intervals={"operations.look": 0.05})

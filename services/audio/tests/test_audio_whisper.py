@@ -35,7 +35,8 @@ def index(name):
 
 
 CALLS, LANGUAGES = index("calls"), index("languages")
-ENGLISH, SPANISH, MINUTE = CALLS["wrong-number"], CALLS["spanish-caller"], CALLS["water-heater"]
+ENGLISH, SPANISH = CALLS["wrong-number"], CALLS["spanish-caller"]
+LONGER = CALLS["cancel-service"]
 
 
 class World:
@@ -159,7 +160,7 @@ async def test_recordings_are_heard_side_by_side_as_they_are_alone(world):
 
 
 @pytest.mark.alone
-async def test_the_event_loop_goes_on_while_a_minute_is_transcribed(world):
+async def test_the_event_loop_goes_on_while_a_call_is_transcribed(world):
     gaps, busy = [], []
 
     async def tick():
@@ -170,9 +171,9 @@ async def test_the_event_loop_goes_on_while_a_minute_is_transcribed(world):
             busy.append(time.thread_time() - processor)
 
     ticking = asyncio.create_task(tick())
-    heard = await world.heard(file_of(MINUTE))
+    heard = await world.heard(file_of(LONGER))
     ticking.cancel()
-    assert errors(MINUTE, heard) <= 0.1
+    assert errors(LONGER, heard) <= 0.15
     assert len(gaps) > 50
     assert max(busy) < 0.1
     # A machine that is busy with something else may keep the loop waiting as well.

@@ -26,8 +26,8 @@ from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer
 from trunkline_gateway.edge.limits import EdgeLimits
 from trunkline_runtime.errors import TrunklineError, to_status
+from trunkline_runtime.errors.wire import to_trailers
 from trunkline_runtime.identity.callers import OPERATOR
-from trunkline_runtime.wire import to_trailers
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent

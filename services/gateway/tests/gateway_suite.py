@@ -33,8 +33,8 @@ from trunkline.tenant.v1 import (
 from trunkline_gateway.pipeline.app import build
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.errors import NotFound, TrunklineError
+from trunkline_runtime.errors.wire import to_status, to_trailers
 from trunkline_runtime.testing import KEY_FOLDER
-from trunkline_runtime.wire import to_status, to_trailers
 
 PATIENCE = 10.0
 

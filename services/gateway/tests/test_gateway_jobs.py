@@ -23,6 +23,7 @@ from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_jobs import Tries
 from trunkline_runtime.errors import Aborted, Internal, NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.testing import value_of
 from trunkline_store import Database, FakeClock
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -435,13 +436,13 @@ async def test_a_call_that_can_never_be_told_is_given_up_by_name(world, caplog):
     tell.errors[CALL] = Internal("a bug")
     await bury_by_claims(world, CALL)
     burials = new_burials(world, tell)
-    before = NOT_TOLD._value.get()
+    before = value_of(NOT_TOLD)
     for _ in range(MOST_TRIES):
         await burials.tell()
         world.clock.advance(3600)
     assert len(tell.tries) == MOST_TRIES
     assert await untold(world) == 0
-    assert NOT_TOLD._value.get() == before + 1
+    assert value_of(NOT_TOLD) == before + 1
     await burials.tell()
     assert len(tell.tries) == MOST_TRIES
 

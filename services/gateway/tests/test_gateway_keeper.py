@@ -9,6 +9,7 @@ from gateway_spool import receipt
 from trunkline_gateway.hooks.deadlines import NotConfirmed
 from trunkline_gateway.intake.keeper import REFUSED, Keeper
 from trunkline_gateway.intake.spool import SpoolFull
+from trunkline_runtime.testing import value_of
 from trunkline_store.errors import StoreBusy, StoreUnavailable
 
 
@@ -34,7 +35,7 @@ class Clock:
 
 
 def count(why):
-    return REFUSED.labels(why)._value.get()
+    return value_of(REFUSED.labels(why))
 
 
 @pytest.mark.parametrize(("error", "why"), [

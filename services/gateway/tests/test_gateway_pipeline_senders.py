@@ -16,9 +16,10 @@ from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway.hooks.sources import region_of
 from trunkline_gateway.pipeline.lookups import Lookups
 from trunkline_gateway.pipeline.recordings import channel_speakers
-from trunkline_gateway.pipeline.sources import REFUSED, Refusals
+from trunkline_gateway.pipeline.sources import REFUSED, RefusedSources
 from trunkline_gateway.providers.base import Lookup, Source
 from trunkline_runtime.errors import FailedPrecondition, Unavailable
+from trunkline_runtime.testing import value_of
 
 TWILIO = provider_pb2.PROVIDER_TWILIO
 AGENT, CUSTOMER = transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER
@@ -243,12 +244,12 @@ def test_a_language_names_a_region(language: str, region: str) -> None:
 
 def test_a_source_that_is_no_longer_waited_for_is_forgotten() -> None:
     seconds = [0.0]
-    refusals = Refusals(lambda: seconds[0])
+    refusals = RefusedSources(lambda: seconds[0])
     refusals.refused("tenants/acme/sources/a")
     refusals.refused("tenants/acme/sources/b")
-    assert REFUSED._value.get() == 2
+    assert value_of(REFUSED) == 2
     seconds[0] = 4000.0
     refusals.refused("tenants/acme/sources/c")
-    assert REFUSED._value.get() == 1
+    assert value_of(REFUSED) == 1
     refusals.answered("tenants/acme/sources/c")
-    assert REFUSED._value.get() == 0
+    assert value_of(REFUSED) == 0

@@ -29,7 +29,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from trunkline_runtime.testing import KEY_FOLDER
+from trunkline_runtime.testing import KEY_FOLDER, value_of
 
 CALL = {
     "resource_id": "CAL1",
@@ -422,7 +422,7 @@ class TestFailures:
         async with suite.worker(breaker_failures=2, breaker_seconds=60.0):
             await suite.jobs.add(job("e1", BODY))
             await suite.script.seen("TranscribeRecording", 6)
-            assert STATE.labels("audio")._value.get() == 0
+            assert value_of(STATE.labels("audio")) == 0
             await suite.jobs.add(job("e2", body(resource_id="CAL2")))
             await suite.script.seen("FetchRecording", 2)
             await suite.jobs.finished("e1", "e2")
@@ -442,9 +442,9 @@ class TestFailures:
         async with suite.worker(breaker_failures=2, breaker_seconds=0.3):
             await suite.jobs.add(job(body=BODY))
             await suite.script.until(lambda: "wait" in suite.jobs.outcomes("e1"))
-            assert STATE.labels("ai")._value.get() == 2
+            assert value_of(STATE.labels("ai")) == 2
             await suite.jobs.finished("e1")
-            assert STATE.labels("ai")._value.get() == 0
+            assert value_of(STATE.labels("ai")) == 0
         outcomes = suite.jobs.outcomes("e1")
         assert "retry" not in outcomes
         assert outcomes[-1] == "done"
@@ -463,7 +463,7 @@ class TestFailures:
         assert wait.reason.startswith("RECORDING_FORBIDDEN")
         assert wait.delay.seconds <= 7
         assert len(asked(suite, "ResolveSource")) == 3
-        assert REFUSED._value.get() == 0
+        assert value_of(REFUSED) == 0
 
     async def test_many_calls_that_wait_for_one_credential_are_one_alert(self, suite: Suite) -> None:
         refused = FailedPrecondition("the provider answered 401", reason="RECORDING_FORBIDDEN")
@@ -471,7 +471,7 @@ class TestFailures:
         async with suite.worker():
             await suite.jobs.add(*(job(f"e{n}", body(resource_id=f"CAL{n}")) for n in range(5)))
             await suite.jobs.finished(*(f"e{n}" for n in range(5)), by=("wait",))
-        assert REFUSED._value.get() == 1
+        assert value_of(REFUSED) == 1
 
     async def test_sources_are_asked_for_once_for_many_jobs(self, suite: Suite) -> None:
         async with suite.worker():

@@ -18,6 +18,7 @@ from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.intake.drain import DRAINED
 from trunkline_gateway.intake.spool import Spool, SpoolFull, SpoolUnavailable
+from trunkline_runtime.testing import value_of
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError
 from trunkline_store.sqlite.lock import FileLock
 
@@ -180,15 +181,15 @@ async def test_a_receipt_that_a_killed_gateway_had_both_stored_and_spooled_stays
                 await world.store.inner.append(receipt(number))
         assert world.spool.rows == 3
         await world.store.heal()
-    found = DRAINED.labels("found")._value.get()
+    found = value_of(DRAINED.labels("found"))
     async with opened(tmp_path) as world:
         await world.drained()
         assert await world.receipts() == [1, 2, 3, *range(100, 150)]
         expected = 3 if committed == "late" else 2
         async with asyncio.timeout(5):  # the step that took the last of them counts a moment later
-            while DRAINED.labels("found")._value.get() - found < expected:
+            while value_of(DRAINED.labels("found")) - found < expected:
                 await asyncio.sleep(0.01)
-    assert DRAINED.labels("found")._value.get() - found == expected
+    assert value_of(DRAINED.labels("found")) - found == expected
 
 
 async def test_a_spool_that_holds_as_much_as_it_may_refuses_and_takes_again_when_it_is_drained(tmp_path):

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.spool_log import DAMAGED, Log, frames
+from trunkline_runtime.testing import value_of
 from trunkline_store.errors import StoreBusy, StoreError, StoreLocked, StoreUnavailable, StoreUnsupported
 
 HEAD = 24
 
 
 def damaged(what):
-    return DAMAGED.labels(what)._value.get()
+    return value_of(DAMAGED.labels(what))
 
 
 def segments(folder):

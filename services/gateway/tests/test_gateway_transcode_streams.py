@@ -15,7 +15,7 @@ import pytest
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Credentials, Shown
-from trunkline_gateway.api.transcode.streams import Ended, Relay
+from trunkline_gateway.api.transcode.streams import LastPart, Relay
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer
 from trunkline_gateway.edge.limits import EdgeLimits
@@ -248,6 +248,8 @@ class Call:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         for message in self.messages:
+            if self.cancelled:  # as gRPC's do
+                raise asyncio.CancelledError
             self.given += 1
             if isinstance(message, Exception):
                 raise message
@@ -277,7 +279,7 @@ async def test_a_message_is_taken_once_the_one_before_was_sent() -> None:
         await gate.acquire()
         sent.append(message)
 
-    running = asyncio.create_task(relay(send, paid).run(call, plainly))
+    running = asyncio.create_task(relay(send, paid).pass_on(call, plainly))
     for allowed in range(1, 5):
         gate.release()
         # The head, and all bodies but that of the message that was taken last.
@@ -287,7 +289,7 @@ async def test_a_message_is_taken_once_the_one_before_was_sent() -> None:
         assert len(sent) == call.given == allowed
     gate.release()
     gate.release()
-    assert await running == Ended(200)
+    assert await running == LastPart(200)
     assert (call.cancelled, paid) == (True, [len("things/0")] * 5)
     assert sent[0]["headers"] == [(b"content-type", b"text/x"), (b"x", b"y")]
 
@@ -298,12 +300,25 @@ async def test_a_relay_that_is_cancelled_cancels_its_call() -> None:
     async def send(_message: Any) -> None:
         await asyncio.Event().wait()
 
-    running = asyncio.create_task(relay(send, []).run(call, plainly))
+    running = asyncio.create_task(relay(send, []).pass_on(call, plainly))
     await echo.until(lambda: call.given == 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert call.cancelled
+
+
+async def test_a_relay_that_is_stopped_before_it_begins_takes_nothing() -> None:
+    call, sent = Call(thing("0")), list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    stopped = relay(send, [])
+    stopped.stop()
+    with pytest.raises(Unavailable, match="stopping"):
+        await stopped.pass_on(call, plainly)
+    assert (call.given, sent) == (0, [])
 
 
 # A tenant's measure

@@ -17,7 +17,6 @@ from typing import Any
 import trunkline_work as work
 from google.protobuf.message import DecodeError, Message
 from sqlalchemy.engine import Connection
-from trunkline_runtime.coded import domain_error
 from trunkline_runtime.errors import (
     Aborted,
     DataLoss,
@@ -27,6 +26,7 @@ from trunkline_runtime.errors import (
     Unknown,
     to_status,
 )
+from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.observe import logs
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace

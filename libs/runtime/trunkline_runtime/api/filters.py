@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 _ESCAPED = re.compile(r"\\(.)")
 
 
-class Kind(enum.Enum):
+class ValueKind(enum.Enum):
     """What a field's values are."""
 
     STRING = "text"
@@ -43,7 +43,7 @@ class Kind(enum.Enum):
 class FieldType:
     """What a field may be compared with. Use the constants, or `FieldType.choice(...)`."""
 
-    kind: Kind
+    kind: ValueKind
     values: tuple[str, ...] = ()
 
     STRING: ClassVar[FieldType]
@@ -55,7 +55,7 @@ class FieldType:
     @classmethod
     def choice(cls, *values: str) -> FieldType:
         """Make the type of a field that has one of these values."""
-        return cls(Kind.CHOICE, values)
+        return cls(ValueKind.CHOICE, values)
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -65,15 +65,15 @@ class FieldType:
     @property
     def allowed(self) -> str:
         """What a value may be, for people."""
-        return f"one of {', '.join(self.values)}" if self.kind is Kind.CHOICE else self.kind.value
+        return f"one of {', '.join(self.values)}" if self.kind is ValueKind.CHOICE else self.kind.value
 
 
-_ORDERED = (Kind.INTEGER, Kind.NUMBER, Kind.TIMESTAMP)
-FieldType.STRING = FieldType(Kind.STRING)
-FieldType.INTEGER = FieldType(Kind.INTEGER)
-FieldType.NUMBER = FieldType(Kind.NUMBER)
-FieldType.BOOLEAN = FieldType(Kind.BOOLEAN)
-FieldType.TIMESTAMP = FieldType(Kind.TIMESTAMP)
+_ORDERED = (ValueKind.INTEGER, ValueKind.NUMBER, ValueKind.TIMESTAMP)
+FieldType.STRING = FieldType(ValueKind.STRING)
+FieldType.INTEGER = FieldType(ValueKind.INTEGER)
+FieldType.NUMBER = FieldType(ValueKind.NUMBER)
+FieldType.BOOLEAN = FieldType(ValueKind.BOOLEAN)
+FieldType.TIMESTAMP = FieldType(ValueKind.TIMESTAMP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +158,17 @@ def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Conditi
 def _value(name: str, kind: FieldType, text: str) -> Value:
     try:
         match kind.kind:
-            case Kind.STRING:
+            case ValueKind.STRING:
                 return text
-            case Kind.INTEGER:
+            case ValueKind.INTEGER:
                 return _integer(text)
-            case Kind.NUMBER:
+            case ValueKind.NUMBER:
                 return _number(text)
-            case Kind.BOOLEAN:
+            case ValueKind.BOOLEAN:
                 return {"true": True, "false": False}[text.lower()]
-            case Kind.TIMESTAMP:
+            case ValueKind.TIMESTAMP:
                 return _time(text)
-            case Kind.CHOICE:
+            case ValueKind.CHOICE:
                 return kind.values[kind.values.index(text)]
     except (ValueError, KeyError, OverflowError):
         raise _bad(f"{name} cannot be {text[:100]!r}; allowed: {kind.allowed}") from None

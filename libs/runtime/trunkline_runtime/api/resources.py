@@ -8,10 +8,10 @@ import re
 import secrets
 
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.limits import MOST_NAME
 
 ID_PATTERN = r"[a-z0-9-]{2,40}"
 WILDCARD = "-"
+_MOST_NAME = 512  # characters of the longest name that is looked at
 _ID = re.compile(ID_PATTERN)
 _TENANT = re.compile(rf"tenants/({ID_PATTERN}|-)(?:/[^\s]+)?")
 _VARIABLE = re.compile(r"\{([a-z_]+)\}")
@@ -24,7 +24,7 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Tell whether a text may be an id: 2 to 40 of a-z, 0-9 and `-`."""
-    return len(text) <= MOST_NAME and _ID.fullmatch(text) is not None
+    return len(text) <= _MOST_NAME and _ID.fullmatch(text) is not None
 
 
 def tenant_of(name: str, *, field: str = "name") -> str:
@@ -32,7 +32,7 @@ def tenant_of(name: str, *, field: str = "name") -> str:
 
     Raises InvalidArgument for `field` when the name is not of the form `tenants/{tenant}[/...]`.
     """
-    found = _TENANT.fullmatch(name) if len(name) <= MOST_NAME else None
+    found = _TENANT.fullmatch(name) if len(name) <= _MOST_NAME else None
     if found is None:
         raise InvalidArgument(field, f"{name[:100]!r} is not of the form tenants/{{tenant}}/...")
     return found.group(1)
@@ -43,7 +43,7 @@ def parse(pattern: str, name: str, *, field: str = "name", wildcard: bool = Fals
 
     With `wildcard` an id may be `-`. Raises InvalidArgument for `field` when the name does not fit.
     """
-    found = _compiled(pattern, wildcard).fullmatch(name) if len(name) <= MOST_NAME else None
+    found = _compiled(pattern, wildcard).fullmatch(name) if len(name) <= _MOST_NAME else None
     if found is None:
         raise InvalidArgument(field, f"{name[:100]!r} is not of the form {pattern}")
     return found.groupdict()

@@ -78,7 +78,8 @@ class _Watched(Generic[T]):
 
     def _mark(self) -> tuple[int, ...]:
         stat = self._path.stat()
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+        # The change time too: a file that becomes readable, or is copied with its times, has no later mtime.
+        return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
 
 
 def _private(text: str) -> PyJWK:

@@ -10,8 +10,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from trunkline_runtime.errors import NotFound, to_status
+from trunkline_runtime.errors.wire import to_trailers
 from trunkline_runtime.observe.logs import get_logger
-from trunkline_runtime.wire import to_trailers
 
 log = get_logger(__name__)
 

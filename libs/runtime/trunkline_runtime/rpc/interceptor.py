@@ -22,7 +22,6 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from trunkline_runtime import coded
 from trunkline_runtime.errors import (
     DeadlineExceeded,
     Internal,
@@ -30,8 +29,10 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     TrunklineError,
     Unavailable,
+    coded,
     from_rpc_error,
 )
+from trunkline_runtime.errors.wire import to_status, to_trailers
 from trunkline_runtime.identity.access import OPEN_PREFIXES, Rule
 from trunkline_runtime.identity.callers import Caller, set_caller
 from trunkline_runtime.limits import MOST_REQUEST_BYTES
@@ -43,7 +44,6 @@ from trunkline_runtime.rpc.call import Rpc, set_rpc
 from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.refusals import Refusals
 from trunkline_runtime.rpc.scans import Scans
-from trunkline_runtime.wire import to_status, to_trailers
 
 log = logs.get_logger(__name__)
 

@@ -14,13 +14,13 @@ from grpc_health.v1 import health_pb2_grpc
 
 from trunkline_runtime.config import CommonConfig, ConfigError, env_name
 from trunkline_runtime.errors import Unavailable, to_status
+from trunkline_runtime.errors.wire import to_trailers
 from trunkline_runtime.identity import access
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.rpc.health import HealthServicer
 from trunkline_runtime.rpc.server import Server
-from trunkline_runtime.wire import to_trailers
 
 log = logs.get_logger(__name__)
 

@@ -34,11 +34,11 @@ def make_private(path: Path) -> None:
             os.chmod(f"{path}{suffix}", 0o600)
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Open the connection that writes: WAL, every commit fsynced, checkpoints left to their own thread."""
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
-    raw = _connect(f"{path.absolute().as_uri()}?mode=rwc")
+    raw = _connect(f"{path.absolute().as_uri()}?mode=rwc", kind)
     raw.execute(f"PRAGMA page_size={PAGE_SIZE}")
     mode = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
@@ -73,10 +73,15 @@ def connect_observer(path: Path) -> sqlite3.Connection:
     return _connect(f"{path.absolute().as_uri()}?mode=ro{still}")
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    # isolation_level=None: the module begins nothing by itself; whoever holds the connection does.
+def _connect(uri: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     return sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+        uri,
+        uri=True,
+        isolation_level=None,  # the module begins nothing by itself; whoever holds the connection does
+        check_same_thread=False,
+        timeout=5.0,
+        cached_statements=256,
+        factory=kind,
     )
 
 

@@ -55,6 +55,7 @@ class SqliteDatabase(Database):
         clock: Clock,
         log_bytes: int = RESET_BYTES,
     ) -> None:
+        """Take the file's lock and the connection that writes, whose schema is up to date; `start` does the rest."""
         self.path = path
         self.clock = clock
         self._lock = lock
@@ -85,9 +86,13 @@ class SqliteDatabase(Database):
         path = _file_of(url)
         lock, raw = await asyncio.to_thread(_open, path, metadata, migrations)
         database = cls(path, lock, raw, readers=readers, clock=clock, log_bytes=log_bytes)
-        database._writer.start()
-        database._checkpointer.start()
+        database.start()
         return database
+
+    def start(self) -> None:
+        """Start the threads: from here on it answers."""
+        self._writer.start()
+        self._checkpointer.start()
 
     async def read(self, fn: Callable[[Connection], T], *, staleness: timedelta | None = None) -> T:
         """Run a callback over a snapshot; always the latest here."""

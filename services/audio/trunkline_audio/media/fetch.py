@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from importlib import metadata
 
 import httpx
-from trunkline_runtime.version import USER_AGENT
 
 from trunkline_audio.media.addresses import AddressPolicy, Resolve, resolve
 from trunkline_audio.media.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Place, get, tls_context
@@ -22,6 +22,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
 FORBIDDEN = frozenset({401, 403, 407})
 GONE = frozenset({410, 451})
+_USER_AGENT = f"trunkline/{metadata.version('trunkline-audio')}"
 _CONTENT_TYPE_MOST = 64
 _DATE_MOST = 100
 TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
@@ -198,7 +199,7 @@ class Fetcher:
         addresses = await self._checked(url)
         plain = {name: value for name, value in hop.headers.items() if name.lower() not in _OURS}
         plain |= {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity", "Accept": "*/*"}
-        plain["User-Agent"] = USER_AGENT
+        plain["User-Agent"] = _USER_AGENT
         tls_name = url.raw_host.decode("ascii") if url.scheme == "https" else None
         failure = ""
         for address in addresses:

@@ -58,7 +58,7 @@ class Sources:
         return source
 
 
-class Refusals:
+class RefusedSources:
     """One alert a source, however many calls wait for the same credential."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic):

@@ -34,7 +34,7 @@ from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
 from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, NOT_AUDIO, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
-from trunkline_gateway.pipeline.sources import Refusals, Sources
+from trunkline_gateway.pipeline.sources import RefusedSources, Sources
 from trunkline_gateway.pipeline.transcription import Transcription
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
@@ -64,7 +64,7 @@ class Stages:
         self._clients = clients
         self._sources = sources
         self._ask = ask
-        self._refusals = Refusals()
+        self._refusals = RefusedSources()
         self._media = MediaKeeper(clients)
         self._transcription = Transcription(clients)
 

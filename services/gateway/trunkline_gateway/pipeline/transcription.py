@@ -15,7 +15,7 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_runtime.digests import digest, letters
 from trunkline_runtime.errors import DeadlineExceeded, Internal, NotFound, TrunklineError
-from trunkline_runtime.wire import from_status
+from trunkline_runtime.errors.wire import from_status
 
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.policy import StillRunning

@@ -15,11 +15,11 @@ from trunkline_runtime.errors import (
     Unavailable,
     to_status,
 )
+from trunkline_runtime.errors.wire import sent_status
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.repeats import Repeats
 from trunkline_runtime.rpc.refusals import Refusals
-from trunkline_runtime.wire import sent_status
 
 from trunkline_gateway.http_errors import Header, error_body, retry_after
 

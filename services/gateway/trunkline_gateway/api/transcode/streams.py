@@ -38,15 +38,15 @@ async def _parts(call: Any, write: Write) -> AsyncGenerator[Written, None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How an answer in parts ended: the status of what went wrong, 200 for nothing.
+class LastPart:
+    """The end of an answer in parts: the status of what went wrong, 200 for nothing.
 
-    `last` is what is still to be sent; None when nothing can tell that the answer is not whole but the end of its
+    `body` is what is still to be sent; None when nothing can tell that the answer is not whole but the end of its
     connection.
     """
 
     status: int
-    last: bytes | None = b""
+    body: bytes | None = b""
 
 
 def stopping() -> Unavailable:
@@ -86,19 +86,21 @@ class Relay:
         if self._call is not None:
             self._call.cancel()
 
-    async def run(self, call: Any, write: Write) -> Ended:
+    async def pass_on(self, call: Any, write: Write) -> LastPart:
         """Send all but the last. Raises what goes wrong before the first part, when nothing was sent."""
         self._call = call
+        if self._stopped:  # before this began
+            call.cancel()
         try:
-            return await self._run(call, write)
+            return await self._pass_on(call, write)
         except asyncio.CancelledError:
             if not self._stopped:
                 raise
         if not self._begun:
             raise stopping()
-        return Ended(*self._told(stopping()))
+        return LastPart(*self._told(stopping()))
 
-    async def _run(self, call: Any, write: Write) -> Ended:
+    async def _pass_on(self, call: Any, write: Write) -> LastPart:
         try:
             async with aclosing(_parts(call, write)) as parts:
                 async for headers, body in parts:
@@ -109,8 +111,8 @@ class Relay:
         except Exception as error:
             if not self._begun:
                 raise
-            return Ended(*self._told(error))
-        return Ended(200)
+            return LastPart(*self._told(error))
+        return LastPart(200)
 
     async def _begin(self, headers: tuple[Header, ...]) -> None:
         if not self._begun:

@@ -226,10 +226,10 @@ class Transcoder:
         )
         with self._streams.entered(relay):
             calling = call(request, metadata=asked.metadata, timeout=self._stream_seconds)
-            ended = await unless_gone(relay.run(calling, write), asked.receive)
-        if ended.last is not None:
-            await asked.send({"type": "http.response.body", "body": ended.last})
-        return ended.status, None, ()
+            last = await unless_gone(relay.pass_on(calling, write), asked.receive)
+        if last.body is not None:
+            await asked.send({"type": "http.response.body", "body": last.body})
+        return last.status, None, ()
 
     async def _pay(self, tenant: str, size: int) -> None:
         """Take a part of an answer from what its tenant may ask, and rest while that is overdrawn."""

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf import duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
-from trunkline_runtime import error_types as errors
+from trunkline_runtime.errors import types as errors
 
 DETAILS_KEY = "grpc-status-details-bin"
 _MOST_MESSAGE = 1000

@@ -6,7 +6,7 @@ succeed later); the store cannot import us, so it is known by these.
 
 from __future__ import annotations
 
-from trunkline_runtime.error_types import TABLE, TrunklineError
+from trunkline_runtime.errors.types import TABLE, TrunklineError
 
 _RETRY_SECONDS = 1.0
 _BY_NAME = {code.name: cls for code, cls in TABLE.items()}

@@ -6,7 +6,7 @@ back into the same class with `from_rpc_error`, so that both sides of a wall cat
 
 from __future__ import annotations
 
-from trunkline_runtime.error_types import (
+from trunkline_runtime.errors.types import (
     DOMAIN,
     TABLE,
     Aborted,
@@ -27,7 +27,7 @@ from trunkline_runtime.error_types import (
     Unimplemented,
     Unknown,
 )
-from trunkline_runtime.wire import from_rpc_error, to_status
+from trunkline_runtime.errors.wire import from_rpc_error, to_status
 
 __all__ = [
     "DOMAIN",
