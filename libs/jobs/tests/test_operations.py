@@ -391,6 +391,47 @@ async def test_whoever_waits_hears_of_an_end_in_another_process(operations, db):
     assert (await waiting).done
 
 
+class Counted:
+    """A store that counts its reads."""
+
+    def __init__(self, db):
+        self.db = db
+        self.reads = 0
+
+    def __getattr__(self, name):
+        return getattr(self.db, name)
+
+    async def peek(self, fn):
+        self.reads += 1
+        return await self.db.peek(fn)
+
+    async def read(self, fn):
+        self.reads += 1
+        return await self.db.read(fn)
+
+
+async def test_those_who_wait_are_looked_for_together(db, engine):
+    waiters = 200 if engine == "sqlite" else 20
+    counted = Counted(db)
+    operations = over(counted)
+    made = [await start(operations) for _ in range(2)]
+    waits = [
+        asyncio.create_task(operations.wait("acme", made[i % 2].operation_id, PATIENCE))
+        for i in range(waiters)
+    ]
+
+    async def looked_often():
+        return counted.reads >= waiters + 10
+
+    await until(looked_often)
+    before = counted.reads
+    await asyncio.sleep(0.2)
+    assert counted.reads - before < waiters, "each of them looks for itself"
+    for operation in made:
+        await over(db).cancel("acme", operation.operation_id)
+    assert all(found.done for found in await asyncio.gather(*waits))
+
+
 async def test_what_has_ended_is_gone_in_time_and_what_runs_is_not(operations, db, clock, engine):
     ends, runs = await start(operations, request_id="q"), await start(operations)
     await operations.cancel("acme", ends.operation_id)

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import trunkline
+from google.longrunning import operations_pb2
 from google.protobuf import message_factory, symbol_database
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import ListValue, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+from trunkline.audio.v1 import transcription_service_pb2
 from trunkline.tenant.v1 import (
     api_key_service_pb2,
     call_service_pb2,
@@ -16,6 +23,7 @@ from trunkline.tenant.v1 import (
     tenant_pb2,
     tenant_service_pb2,
 )
+from trunkline_runtime.api.times import NOT_A_DURATION, NOT_A_TIME, odd_times
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.identity.access import TABLE
@@ -67,6 +75,37 @@ IDS = "an id is 2 to 40 of a-z, 0-9 and -"
             "must be one of: start_time desc, start_time, start_time asc, update_time desc, update_time, "
             "update_time asc, empty",
         ),
+        (
+            api_key_service_pb2.CreateApiKeyRequest(
+                parent="tenants/acme", api_key={"role": 1, "expire_time": Timestamp(seconds=2**62)}
+            ),
+            "api_key.expire_time",
+            NOT_A_TIME,
+        ),
+        (
+            transcription_service_pb2.CreateTranscriptRequest(
+                parent="tenants/acme",
+                recording="tenants/acme/recordings/r-1",
+                expire_time=Timestamp(seconds=1, nanos=2**31 - 1),
+            ),
+            "expire_time",
+            NOT_A_TIME,
+        ),
+        (
+            source_service_pb2.UpdateSourceRequest(
+                source={
+                    "name": "tenants/acme/sources/s-1",
+                    "hmac": {"tolerance": Duration(seconds=5, nanos=-1)},
+                }
+            ),
+            "source.hmac.tolerance",
+            NOT_A_DURATION,
+        ),
+        (
+            operations_pb2.WaitOperationRequest(timeout=Duration(seconds=1, nanos=1_000_000_000)),
+            "timeout",
+            NOT_A_DURATION,
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_words(request_: Any, field: str, said: str) -> None:
@@ -87,3 +126,29 @@ def test_a_request_without_its_name_is_told_the_names_form(method: str) -> None:
     with pytest.raises(InvalidArgument) as told:
         guard.confine(Caller(CallerKind.OPERATOR), method, TABLE[method], request)
     assert f"{TABLE[method].resource}: is required: tenants/{{tenant}}" in str(told.value)
+
+
+_SECONDS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(
+    [0, -62135596800, -62135596801, 253402300799, 253402300800, 315576000000, -315576000001]
+)
+_NANOS = st.integers(-(2**31), 2**31 - 1) | st.sampled_from([0, -1, 999_999_999, 1_000_000_000])
+
+
+@given(_SECONDS, _NANOS)
+def test_a_time_is_odd_when_protobuf_cannot_write_it(seconds: int, nanos: int) -> None:
+    for message, value in (
+        (transcription_service_pb2.CreateTranscriptRequest(), Timestamp(seconds=seconds, nanos=nanos)),
+        (operations_pb2.WaitOperationRequest(), Duration(seconds=seconds, nanos=nanos)),
+    ):
+        field = "expire_time" if isinstance(value, Timestamp) else "timeout"
+        getattr(message, field).CopyFrom(value)
+        try:
+            value.ToJsonString()
+        except ValueError:
+            assert [where for where, _ in odd_times(message)] == [field]
+        else:
+            assert odd_times(message) == []
+
+
+def test_a_type_that_holds_itself_is_looked_at_once() -> None:
+    assert odd_times(Value(list_value=ListValue(values=[Value(null_value=0)]))) == []

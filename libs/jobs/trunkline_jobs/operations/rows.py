@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +33,7 @@ from trunkline_store.records.keyset import Page, Place
 
 from trunkline_jobs.model import NewJob
 from trunkline_jobs.operations.model import Operation, OperationState, packed
+from trunkline_jobs.operations.waiters import Waiters
 from trunkline_jobs.queue import Queue
 
 MOST_RUNNING = 1_000
@@ -65,9 +64,9 @@ class Operations:
     ) -> None:
         """Take the store, the table and the queue beside it.
 
-        Ids begin with `service`. An operation is kept for `keep` after its end. Where another process may end one,
-        whoever waits looks every `look_seconds`. `list_staleness` is how old a page may be, as in Database.read. Of one
-        tenant at most `most_running` run; the next one is refused until one of them has ended.
+        Ids begin with `service`. An operation is kept for `keep` after its end. Another process may end one: one look
+        for all who wait, every `look_seconds`, finds out. `list_staleness` is how old a page may be, as in
+        Database.read. Of one tenant at most `most_running` run; the next one is refused until one of them has ended.
         """
         self.db = db
         self.queue = queue
@@ -79,9 +78,8 @@ class Operations:
         self._service = service
         self._keep = keep
         self._list_staleness = list_staleness
-        self._look_seconds = look_seconds
         self._most_running = most_running
-        self._ended: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self._waiters = Waiters(self._running, look_seconds)
         c = table.c
         self._filters = {
             "kind": Filter(FieldType.STRING, c.kind),
@@ -184,15 +182,14 @@ class Operations:
         """Return an operation once it has ended, `stop` is set, or so many seconds have passed. Raises NotFound."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        with self.ending(tenant, operation) as ended:
+        with self._waiters.entered(tenant, operation) as ended:
             while True:
+                ended.clear()
                 found = await self.get(tenant, operation)
                 left = until - loop.time()
                 if found.done or left <= 0 or (stop is not None and stop.is_set()):
                     return found
-                events = [ended] if stop is None else [ended, stop]
-                await _first(events, min(left, self._look_seconds))
-                ended.clear()
+                await _first([ended] if stop is None else [ended, stop], left)
 
     async def cancel(self, tenant: str, operation: str) -> None:
         """End one that runs; one that has ended stays as it is. Raises NotFound.
@@ -281,20 +278,17 @@ class Operations:
 
     def told(self, tenant: str, operation: str) -> None:
         """Wake whoever waits for the end of an operation."""
-        for event in self._ended.get((tenant, operation), ()):
-            event.set()
+        self._waiters.wake(tenant, operation)
 
-    @contextlib.contextmanager
-    def ending(self, tenant: str, operation: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set when this process ends the operation, or cancels or deletes it."""
-        key, event = (tenant, operation), asyncio.Event()
-        self._ended[key].add(event)
-        try:
-            yield event
-        finally:
-            self._ended[key].discard(event)
-            if not self._ended[key]:
-                del self._ended[key]
+    async def _running(self, tenant: str, operations: Collection[str]) -> set[str]:
+        """Return which of a tenant's operations run."""
+        c = self._table.c
+        running = sa.select(c.operation_id).where(
+            c.tenant_id == tenant,
+            c.operation_id.in_(operations),
+            c.state == OperationState.RUNNING.value,
+        )
+        return await self.db.read(lambda conn: set(conn.execute(running).scalars()))
 
     def _change(self, conn: Connection, tenant: str, operation: str, **values: Any) -> None:
         c = self._table.c

@@ -1,4 +1,4 @@
-"""Checks requests by the protovalidate rules that stand in the protos."""
+"""Checks requests by the protovalidate rules that stand in the protos, and that their times can be times."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from trunkline_runtime.api.sentences import sentence
+from trunkline_runtime.api.times import odd_times
 from trunkline_runtime.errors import InvalidArgument
 
 
 def validator() -> Callable[[Any], None]:
-    """Return a check that raises InvalidArgument naming every field that breaks a rule.
+    """Return a check that raises InvalidArgument naming every field that breaks a rule or is no time.
 
     Made once per server: rules are compiled at a message's first use and kept.
     """
@@ -19,9 +20,11 @@ def validator() -> Callable[[Any], None]:
     collect = Validator().collect_violations
 
     def validate(message: Any) -> None:
-        violations = collect(message)
-        if violations:
-            raise InvalidArgument.many([(_path(v.proto.field), sentence(v, message)) for v in violations])
+        problems = odd_times(message)  # the rules of a time can only be asked of one
+        if not problems:
+            problems = [(_path(v.proto.field), sentence(v, message)) for v in collect(message)]
+        if problems:
+            raise InvalidArgument.many(problems)
 
     return validate
 

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
-from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.engine import Connection
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grpc
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.columns import Filter, by_enum, by_id, conditions
 from trunkline_runtime.api.filters import FieldType, Value
-from trunkline_runtime.api.times import utc
 from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.records.keyset import Page
@@ -24,7 +22,6 @@ from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.schema import call_aliases, calls
 
 _MOST_ID = 256
-_SURELY_GOOD = 253_000_000_000  # seconds since 1970, in the year 9987: what lies beyond is looked at closely
 _COLUMNS = [calls.c[name] for name in call_rows.SHOWN]
 _NUMBERS = ("caller_number", "tracking_number", "business_number")
 # Names of other resources that an event may state: of the same tenant, like the call.
@@ -145,10 +142,6 @@ def said_by(request: call_service_pb2.RecordCallRequest) -> record.Said:
     for name in (call.provider_call_id, call.provider_account, *request.aliases):
         if "\0" in name:
             problems.append(("call.provider_call_id", "ids must not contain NUL"))
-    _check_time("event_time", request.event_time, problems)
-    _check_time("receive_time", request.receive_time, problems)
-    for field in ("start_time", "analyze_time"):
-        _check_time(f"call.{field}", getattr(call, field), problems)
     if not 0 <= call.lead_score <= 100:
         problems.append(("call.lead_score", "must be 0 to 100"))
     if problems:
@@ -183,15 +176,6 @@ def _with_plain_numbers(
         return plain, mask
     plain.caller_extension = call.caller_extension or phone_numbers.read(call.caller_number, region).extension
     return plain, [*mask, "caller_extension"] if mask else mask
-
-
-def _check_time(field: str, stamp: Timestamp, problems: list[tuple[str, str]]) -> None:
-    if 0 <= stamp.seconds <= _SURELY_GOOD and 0 <= stamp.nanos < 1_000_000_000:
-        return
-    try:
-        utc(stamp)
-    except ValueError as error:
-        problems.append((field, str(error)))
 
 
 def _get(conn: Connection, tenant: str, call_id: str) -> call_pb2.Call:

@@ -153,10 +153,7 @@ def shown(row: Mapping[Any, Any]) -> api_key_pb2.ApiKey:
 def _expiry(wanted: api_key_pb2.ApiKey, now: datetime) -> datetime | None:
     if not wanted.HasField("expire_time"):
         return None
-    try:
-        expires = utc(wanted.expire_time)
-    except ValueError as error:
-        raise InvalidArgument("api_key.expire_time", str(error)) from None
+    expires = utc(wanted.expire_time)
     if expires <= now:
         raise InvalidArgument("api_key.expire_time", "must be in the future")
     return expires
