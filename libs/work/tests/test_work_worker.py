@@ -16,7 +16,7 @@ class Source:
 
     def __init__(self):
         self.waiting, self.ended, self.failures = [], {}, {}
-        self.leased, self.lost = {}, set()
+        self.leased, self.lost, self.renewed = {}, set(), []
         self.doubt, self.changed = asyncio.Event(), asyncio.Condition()
         self.released = 0
 
@@ -59,6 +59,8 @@ class Source:
 
     async def renew(self, jobs):
         self.failed("renew")
+        self.renewed += [job.job_id for job in jobs]
+        await self.notify()
         return {job.job_id for job in jobs} & self.lost
 
     async def report(self, reports):
@@ -213,6 +215,23 @@ async def test_a_bug_in_a_policy_lets_the_lease_run_out(source, handler):
         await source.add("c")
         await source.until(lambda: "c" in source.ended)
     assert "a" not in source.ended
+
+
+async def test_work_that_waits_for_something_that_is_cancelled_lets_the_lease_run_out(source, handler):
+    handler.raises["a"] = asyncio.CancelledError()
+    async with Running(source, [handler.kind()], slots=1, lease_seconds=3_000.0) as running:
+        await source.add("a", "b")
+        await source.until(lambda: "b" in source.ended)
+        source.renewed.clear()
+        handler.gate.clear()
+        await source.add("c")
+        await source.until(lambda: "c" in handler.began)
+        source.doubt.set()
+        await source.until(lambda: source.renewed)
+        handler.gate.set()
+    assert source.renewed == ["c"]
+    assert "a" not in source.ended
+    assert running.seen.lost_jobs == []
 
 
 async def test_work_whose_lease_is_lost_stops_as_soon_as_that_is_known(source, handler):

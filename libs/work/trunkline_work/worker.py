@@ -159,6 +159,10 @@ class Worker:
         try:
             reports = await self._outcome(kind, attempt)
         except asyncio.CancelledError:
+            self._leases.let_go(attempt)
+            if attempt.task is not None and not attempt.task.cancelling():
+                # A bug as in _left: what the work waited for was cancelled, not the work.
+                log.error("job_broke", job=attempt.leased.job_id, kind=attempt.leased.kind, exc_info=True)
             self._observer.ended(attempt, "lost" if attempt.lost else "released")
             return
         except BaseException:
