@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from trunkline_cli.screen import Failure, Misuse, waiting
+from trunkline_cli.screen import Failure, Misuse, reason_of, waiting
 
 app = typer.Typer(
     name="trunkline",
@@ -121,7 +122,7 @@ def send(
     try:
         source = source_at(hook, secret_file.read_text().strip()) if secret_file else source_of(tenant)
     except OSError as error:
-        raise Misuse(f"cannot read the secret: {error}") from None
+        raise Misuse(f"cannot read the secret: {reason_of(error)}") from None
     receipt, taken = send(source, call)
     print(f"accepted in {taken:.1f} ms: receipt {receipt}")
 
@@ -192,5 +193,9 @@ def main() -> NoReturn:
         raise SystemExit(failure.code) from None
     except BrokenPipeError:  # `trunkline tail | head`
         sys.stderr.close()
+        raise SystemExit(1) from None
+    except OSError as error:  # such as a full disk behind standard output
+        print(f"trunkline: {reason_of(error)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
         raise SystemExit(1) from None
     raise SystemExit(0)
