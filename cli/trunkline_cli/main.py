@@ -13,7 +13,6 @@ from trunkline_cli.screen import Failure, Misuse, reason_of, waiting
 
 app = typer.Typer(
     name="trunkline",
-    help="Serve, watch, replay, and back up Trunkline. Exit codes: 1 for a failure, 2 for wrong arguments.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -29,6 +28,23 @@ Url = Annotated[
 ]
 Filter = Annotated[str, typer.Option("--filter", help="conditions joined by AND, as in docs/operations.md")]
 Services = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata  # noqa: PLC0415
+
+        print(f"trunkline {metadata.version('trunkline-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def trunkline(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and exit")
+    ] = False,
+) -> None:
+    """Serve, watch, replay, and back up Trunkline. Exit codes: 1 for a failure, 2 for wrong arguments."""
 
 
 @app.command()
