@@ -242,3 +242,18 @@ def test_the_version_is_that_of_the_package(tmp_path):
     said = run(tmp_path, "--version")
     assert said.returncode == 0
     assert said.stdout.startswith("trunkline ")
+
+
+def test_a_tail_that_is_told_to_end_prints_its_cursor(tmp_path, gateway):
+    call = {"name": "tenants/acme/calls/c1", "updateTime": "2026-11-20T10:00:00Z"}
+    gateway.answers = {"/v1/tenants/acme/calls": [{"calls": [call]}]}
+    command = [sys.executable, "-m", "trunkline_cli", "tail", "calls", "--tenant", "acme"]
+    env = os.environ | {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as tail:
+        assert tail.stdout is not None
+        assert "calls/c1" in tail.stdout.readline()
+        tail.terminate()
+        _, said = tail.communicate(timeout=30)
+    assert (tail.returncode, said) == (0, "to continue: --since 2026-11-20T10:00:00Z\n")

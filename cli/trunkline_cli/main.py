@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -191,6 +192,7 @@ def tail(
     def show(item: dict[str, Any]) -> None:
         print(tails.as_json(item) if as_json else tails.line(kind, item), flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cursor is told then, too
     try:
         tails.follow(told, lines, keep, show)
     except KeyboardInterrupt:

@@ -38,10 +38,11 @@ def complete(source: source_pb2.Source) -> None:
 
 
 def check_region(source: source_pb2.Source) -> None:
-    """Raise InvalidArgument for a region whose numbers nobody knows: every number without a country code would be lost."""
+    """Raise InvalidArgument for a region without telephone numbers: one needs a country code to be read there."""
     if source.region and source.region not in SUPPORTED_REGIONS:
         raise InvalidArgument(
-            "source.region", f"{source.region} is not a region with telephone numbers; one such as US, or empty"
+            "source.region",
+            f"{source.region} is not a region with telephone numbers; one such as US, or empty",
         )
 
 
