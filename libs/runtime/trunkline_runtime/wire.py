@@ -42,7 +42,8 @@ def to_status(exc: BaseException, *, request_id: str = "") -> status_pb2.Status:
     if error.violations:
         bad = error_details_pb2.BadRequest()
         told = error.violations[:_MOST_VIOLATIONS]
-        most = min(_MOST_MESSAGE, _MOST_VIOLATION * _MOST_VIOLATIONS // len(told))  # a few may say more each
+        share = _MOST_BYTES // 2 // len(told)  # a few may say more each
+        most = max(_MOST_VIOLATION, min(_MOST_MESSAGE, share))
         for field, text in told:
             bad.field_violations.add(field=field[:_MOST_VIOLATION], description=text[:most])
         _pack(status, bad)
