@@ -105,7 +105,10 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_processor(tmp_path):
         (("replay", "--tenant", "acme"), "nobody can be asked here: give --yes or --dry-run"),
         (("send",), "run `trunkline up` here, or give --hook and --secret-file"),
         (("send", "--hook", "http://127.0.0.1:1/hooks/x"), "give both"),
-        (("migrate", "tenant"), "set TRUNKLINE_TENANT_STORE_URL"),
+        (("send", "--hook", "x", "--secret-file", __file__), "x is not a URL: it must begin with http://"),
+        (("send", "--hook", "x", "--secret-file", "none"), "cannot read the secret: none: no such file"),
+        (("migrate", "tenant"), "set TRUNKLINE_TENANT_STORE_URL\n"),
+        (("migrate",), ", or name the services to migrate"),
         (("check", "gatway"), "there is no service gatway; there are"),
     ],
 )
@@ -174,3 +177,83 @@ def test_the_key_is_that_of_the_tenant_whom_up_made(tmp_path, gateway):
         gateway.answers = {f"/v1/tenants/{tenant}/calls": [{}]}
         assert run(tmp_path, "tail", "calls", "--tenant", tenant, "--no-follow").returncode == 0
         assert gateway.asked[-1][1]["key"] == f"Bearer {key}"
+
+
+def test_a_key_with_characters_that_no_key_has_is_said_to_be_wrong(tmp_path):
+    ended = run(tmp_path, "tail", "--tenant", "acme", TRUNKLINE_CLI_KEY="tl_k\xe9y")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("trunkline: the key has characters that no key has")
+
+
+def test_a_refused_webhook_is_told_in_the_gateways_words(tmp_path, gateway):
+    gateway.status = 404
+    gateway.answers = {"/hooks/x/post_call": [{"error": {"message": "there is no source 'x'"}}]}
+    hook = ("--hook", f"{gateway.url}/hooks/x", "--secret-file", __file__)
+    ended = run(tmp_path, "send", *hook)
+    assert (ended.returncode, ended.stderr) == (
+        1, "trunkline: the webhook was answered 404: there is no source 'x'\n"
+    )  # fmt: skip
+
+
+def test_a_sample_call_is_sent_with_the_length_of_its_recording(tmp_path, gateway):
+    (tmp_path / "tests" / "data" / "calls").mkdir(parents=True)
+    samples = json.dumps([{"seconds": 40.28}, {"seconds": 32.52}])
+    (tmp_path / "tests" / "data" / "calls" / "calls.json").write_text(samples)
+    gateway.status = 202
+    gateway.answers = {"/hooks/x/post_call": [{"receiptId": "r1"}]}
+    hook = ("--hook", f"{gateway.url}/hooks/x", "--secret-file", __file__)
+    for call, seconds in ((2, 33), (9, 40)):
+        assert run(tmp_path, "send", "--call", str(call), *hook).returncode == 0
+        sent = gateway.asked[-1][1]
+        assert (sent["recording_duration"], sent["duration"]) == (seconds, str(seconds))
+
+
+@pytest.mark.parametrize("arguments", [("settings",), ("settings", "ai"), ("--help",)])
+def test_a_reader_that_goes_away_ends_a_command_without_a_traceback(tmp_path, arguments):
+    command = [sys.executable, "-m", "trunkline_cli", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written_is_said(tmp_path, gateway):
+    gateway.answers = {
+        "/v1/tenants/acme/calls": [
+            {"calls": [{"name": "tenants/acme/calls/c1", "updateTime": "2026-11-20T10:00:00Z"}]}
+        ]
+    }
+    command = [sys.executable, "-m", "trunkline_cli", "tail", "calls", "--tenant", "acme", "--no-follow"]
+    env = os.environ | {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("trunkline: no space left on device\n")
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_version_is_that_of_the_package(tmp_path):
+    said = run(tmp_path, "--version")
+    assert said.returncode == 0
+    assert said.stdout.startswith("trunkline ")
+
+
+def test_a_tail_that_is_told_to_end_prints_its_cursor(tmp_path, gateway):
+    call = {"name": "tenants/acme/calls/c1", "updateTime": "2026-11-20T10:00:00Z"}
+    gateway.answers = {"/v1/tenants/acme/calls": [{"calls": [call]}]}
+    command = [sys.executable, "-m", "trunkline_cli", "tail", "calls", "--tenant", "acme"]
+    env = os.environ | {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as tail:
+        assert tail.stdout is not None
+        assert "calls/c1" in tail.stdout.readline()
+        tail.terminate()
+        _, said = tail.communicate(timeout=30)
+    assert (tail.returncode, said) == (0, "to continue: --since 2026-11-20T10:00:00Z\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from trunkline_cli.screen import Failure, Misuse
+from trunkline_cli.screen import Failure, Misuse, reason_of
 from trunkline_cli.suite.seed import api
 
 FACTS = Path("var/dev.json")
@@ -38,7 +38,7 @@ def facts() -> dict[str, Any] | None:
     try:
         told: dict[str, Any] = json.loads(FACTS.read_text())
     except (OSError, ValueError) as error:
-        raise Failure(f"cannot read {FACTS}: {error}") from None
+        raise Failure(f"{FACTS} cannot be read: {error}") from None
     return told
 
 
@@ -54,7 +54,9 @@ def access(tenant: str, url: str | None) -> Access:
         try:
             key = Path(file).read_text().strip()
         except OSError as error:
-            raise Misuse(f"TRUNKLINE_CLI_KEY_FILE cannot be read: {error}") from None
+            raise Misuse(f"TRUNKLINE_CLI_KEY_FILE cannot be read: {reason_of(error)}") from None
+    if not key.isascii() or any(character.isspace() for character in key):
+        raise Misuse("the key has characters that no key has: copy it again, as tl_...")
     if told is not None and not key:
         own = [t["api_key"] for t in told["tenants"] if t["name"] == f"tenants/{tenant}"]
         key = own[0] if own else told["operator_token"]
@@ -110,14 +112,24 @@ class Api:
             raise Failure(f"{self._access.url} did not answer in time; try again") from None
         except httpx.TransportError as error:
             raise Failure(f"cannot reach {self._access.url}: {error}. Is the gateway running?") from None
-        try:
-            told = answer.json()
-        except ValueError:
-            told = None
+        told = _json(answer)
         if answer.is_success and isinstance(told, dict):
             return told
-        said = told.get("error", {}).get("message", "") if isinstance(told, dict) else ""
-        raise _failure(answer.status_code, said or f"{self._access.url} is not Trunkline's API")
+        raise _failure(answer.status_code, message_of(answer))
+
+
+def message_of(answer: httpx.Response) -> str:
+    """Return what an answer of the gateway says is wrong."""
+    told = _json(answer)
+    said = told.get("error", {}).get("message", "") if isinstance(told, dict) else ""
+    return str(said) or f"{answer.url.scheme}://{answer.url.netloc.decode()} is not Trunkline's API"
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
 
 
 def _retry_after(answer: httpx.Response) -> float:

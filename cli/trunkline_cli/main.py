@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from trunkline_cli.screen import Failure, Misuse, waiting
+from trunkline_cli.screen import Failure, Misuse, reason_of, waiting
 
 app = typer.Typer(
     name="trunkline",
-    help="Serve, watch, replay, and back up Trunkline. Exit codes: 1 for a failure, 2 for wrong arguments.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -28,6 +29,23 @@ Url = Annotated[
 ]
 Filter = Annotated[str, typer.Option("--filter", help="conditions joined by AND, as in docs/operations.md")]
 Services = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata  # noqa: PLC0415
+
+        print(f"trunkline {metadata.version('trunkline-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def trunkline(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and exit")
+    ] = False,
+) -> None:
+    """Serve, watch, replay, and back up Trunkline. Exit codes: 1 for a failure, 2 for wrong arguments."""
 
 
 @app.command()
@@ -121,7 +139,7 @@ def send(
     try:
         source = source_at(hook, secret_file.read_text().strip()) if secret_file else source_of(tenant)
     except OSError as error:
-        raise Misuse(f"cannot read the secret: {error}") from None
+        raise Misuse(f"cannot read the secret: {reason_of(error)}") from None
     receipt, taken = send(source, call)
     print(f"accepted in {taken:.1f} ms: receipt {receipt}")
 
@@ -174,6 +192,7 @@ def tail(
     def show(item: dict[str, Any]) -> None:
         print(tails.as_json(item) if as_json else tails.line(kind, item), flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cursor is told then, too
     try:
         tails.follow(told, lines, keep, show)
     except KeyboardInterrupt:
@@ -192,5 +211,9 @@ def main() -> NoReturn:
         raise SystemExit(failure.code) from None
     except BrokenPipeError:  # `trunkline tail | head`
         sys.stderr.close()
+        raise SystemExit(1) from None
+    except OSError as error:  # such as a full disk behind standard output
+        print(f"trunkline: {reason_of(error)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
         raise SystemExit(1) from None
     raise SystemExit(0)

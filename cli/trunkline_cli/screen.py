@@ -28,6 +28,12 @@ class Say(Protocol):
         """Show a text in place of the one before; a `passing` one, such as a count, only in a terminal."""
 
 
+def reason_of(error: OSError) -> str:
+    """Return what an error of the system says to a person, with the file's name where there is one."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
 def is_live() -> bool:
     """Whether a person watches standard error."""
     return sys.stderr.isatty() and not os.environ.get("CI")

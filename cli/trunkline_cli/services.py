@@ -51,7 +51,8 @@ def migrate(services: Sequence[str], say: Say) -> None:
     wanted = named(services, STORES)
     urls = {name: os.environ.get(f"TRUNKLINE_{name.upper()}_STORE_URL", "") for name in wanted}
     if missing := [f"TRUNKLINE_{name.upper()}_STORE_URL" for name, url in urls.items() if not url]:
-        raise Misuse(f"set {', '.join(missing)}, or name the services to migrate")
+        other = "" if services else ", or name the services to migrate"
+        raise Misuse(f"set {', '.join(missing)}{other}")
     for name, url in urls.items():
         say(f"migrating {name}", passing=True)
         say(migrate_one(name, url))

@@ -21,6 +21,7 @@ from trunkline_cli.backup.making import FORMAT, MANIFEST
 from trunkline_cli.backup.recordings import gather
 from trunkline_cli.backup.swapping import Move, begin, finish
 from trunkline_cli.backup.tombstones import bring_up, known_tombstones
+from trunkline_cli.screen import reason_of
 
 
 @dataclass
@@ -141,8 +142,10 @@ def _keys(file: Path) -> list[str]:
 def _manifest(source: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise BackupError(f"{source} is not a complete backup: {error}") from None
+    except OSError as error:
+        raise BackupError(f"{source} is not a complete backup: {reason_of(error)}") from None
+    except ValueError as error:
+        raise BackupError(f"{source} is not a complete backup: {MANIFEST} is damaged: {error}") from None
     if manifest.get("format") not in (
         1,
         FORMAT,

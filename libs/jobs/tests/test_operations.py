@@ -227,6 +227,8 @@ async def test_a_list_is_paged_the_latest_first_and_filtered(operations, clock):
     assert [one.operation_id for one in running] == names[:4]
     with pytest.raises(InvalidArgument, match="filter"):
         await operations.page("acme", paging.Place(10, "", "d"), "request = x")
+    with pytest.raises(InvalidArgument, match="allowed: one of running, succeeded, failed, cancelled"):
+        await operations.page("acme", paging.Place(10, "", "d"), "state = done")
 
 
 async def test_a_killed_process_leaves_an_operation_that_the_next_one_ends(operations, db, clock):

@@ -126,6 +126,14 @@ def test_a_huge_error_still_arrives(request: pytest.FixtureRequest) -> None:
     assert e.to_status(error, request_id="r").ByteSize() < 5000
 
 
+@pytest.mark.parametrize(("count", "shown"), [(1, 900), (4, 512), (10, 204)])
+def test_a_few_violations_may_say_more_each(count: int, shown: int) -> None:
+    error = e.InvalidArgument.many([(f"field_{i}", "w" * 900) for i in range(count)])
+    bad = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad) for detail in e.to_status(error).details)
+    assert [len(violation.description) for violation in bad.field_violations] == [shown] * count
+
+
 async def test_a_huge_error_arrives_over_the_wire(suite: Any) -> None:
     async def fail(_request: Any, _context: Any) -> None:
         raise e.InvalidArgument.many([(f"field_{i}" * 50, "wröng " * 200) for i in range(500)])

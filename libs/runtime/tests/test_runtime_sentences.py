@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline.audio.v1 import transcription_service_pb2
+from trunkline.gateway.v1 import event_service_pb2
 from trunkline.tenant.v1 import (
     api_key_service_pb2,
     call_service_pb2,
@@ -42,6 +43,7 @@ IDS = "an id is 2 to 40 of a-z, 0-9 and -"
             f"must be of the form tenants/{{tenant}}/calls/{{call}}: {IDS}",
         ),
         (call_service_pb2.GetCallRequest(), "name", "is required: tenants/{tenant}/calls/{call}"),
+        (event_service_pb2.PurgeEventsRequest(parent="tenants/acme"), "filter", "is required"),
         (
             api_key_service_pb2.DeleteApiKeyRequest(name="tenants/acme/apiKeys/!"),
             "name",

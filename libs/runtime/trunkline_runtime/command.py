@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,7 +38,7 @@ def main(
         return load(reach) if load is not None else config.load(cls, service, reach=reach)
 
     if given in (["--help"], ["-h"]):
-        print(usage(service, cls, program), end="")  # noqa: T201 -- asked for
+        _show(usage(service, cls, program))
     elif given == ["--version"]:
         print(f"trunkline {metadata.version('trunkline-runtime')}")  # noqa: T201 -- asked for
     elif given == ["--check"]:
@@ -52,6 +53,14 @@ def main(
             await serve(told)
 
         server.run(run)
+
+
+def _show(text: str) -> None:
+    try:
+        print(text, end="", flush=True)  # noqa: T201 -- asked for
+    except BrokenPipeError:  # `--help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails again
+        raise SystemExit(1) from None
 
 
 def refuse(program: str) -> NoReturn:

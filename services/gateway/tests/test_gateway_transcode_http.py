@@ -12,6 +12,7 @@ from typing import Any
 import gateway_echo as echo
 import httpx
 import pytest
+from trunkline.gateway.v1 import event_service_pb2
 from trunkline.tenant.v1 import call_service_pb2, tenant_pb2, tenant_service_pb2
 from trunkline_gateway.api.transcode import writer
 from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
@@ -597,7 +598,8 @@ CALLS = "/trunkline.tenant.v1.CallService/"
 @pytest.fixture
 async def tenants() -> AsyncIterator[World]:
     services = [tenant_service_pb2.DESCRIPTOR.services_by_name["TenantService"],
-                call_service_pb2.DESCRIPTOR.services_by_name["CallService"]]  # fmt: skip
+                call_service_pb2.DESCRIPTOR.services_by_name["CallService"],
+                event_service_pb2.DESCRIPTOR.services_by_name["EventService"]]  # fmt: skip
     async with echo.transcoding(services, Credentials(Keys(), SIGNER), rules=access.TABLE) as pair:
         yield pair
 
@@ -624,6 +626,16 @@ async def test_an_operators_list_of_a_deleted_tenant_is_not_found(tenants: World
     assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
     assert "tenants/gone" in answer.json()["error"]["message"]
     assert (await client.get("/v1/tenants/gone", headers=shown)).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["events:replay", "events:purge", "rejections:accept"])
+async def test_an_operator_cannot_work_on_a_list_of_no_tenant(tenants: World, what: str) -> None:
+    client, backend = tenants
+    backend.answers[TENANTS + "GetTenant"] = NotFound("tenants/nobody")
+    shown = {"authorization": "Bearer tl_operator"}
+    answer = await client.post(f"/v1/tenants/nobody/{what}", headers=shown, json={"filter": "source = s1"})
+    assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+    assert [method for method, _, _ in backend.asked] == [TENANTS + "GetTenant"], "nothing was begun"
 
 
 async def test_a_list_that_is_empty_or_a_tenants_own_is_what_it_is(tenants: World) -> None:

@@ -412,3 +412,13 @@ async def test_rotating_twice_a_day_apart_lets_go_of_the_first(suite):
     suite.clock.advance(86_400)
     await rotate(suite, source, "third")
     assert [s.value for s in (await resolve(suite, source)).secrets] == ["third", "second"]
+
+
+async def test_a_region_must_have_telephone_numbers(suite, raised):
+    error = await raised(suite.source(region="ZZ"))
+    assert error.violations[0][0] == "source.region"
+    source = await suite.source(region="GB")
+    error = await raised(suite.operator.UpdateSource(update(source, "region", region="ZZ")))
+    assert error.violations[0][0] == "source.region"
+    changed = await suite.operator.UpdateSource(update(source, "region", region="MX"))
+    assert changed.region == "MX"

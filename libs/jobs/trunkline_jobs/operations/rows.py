@@ -83,7 +83,7 @@ class Operations:
         c = table.c
         self._filters = {
             "kind": Filter(FieldType.STRING, c.kind),
-            "state": Filter(FieldType.STRING, c.state),
+            "state": Filter(FieldType.choice(*OperationState), c.state),
             "create_time": Filter(FieldType.TIMESTAMP, c.created_at),
         }
         self._one = Hot(

@@ -37,6 +37,8 @@ def sentence(violation: Any, message: Any) -> str:
         return _refused_value(proto, message, violation.field_value, violation.rule_value)
     if proto.rule_id == "enum.defined_only":
         return _refused_value(proto, message, violation.field_value, ())
+    if proto.rule_id == "string.min_len" and not violation.field_value:
+        return "is required"
     if proto.rule_id == "string.in":
         return f"must be one of: {_listed(violation.rule_value)}"
     return str(proto.message or proto.rule_id)

@@ -41,8 +41,11 @@ def to_status(exc: BaseException, *, request_id: str = "") -> status_pb2.Status:
         _pack(status, error_details_pb2.QuotaFailure(violations=[violation]))
     if error.violations:
         bad = error_details_pb2.BadRequest()
-        for field, text in error.violations[:_MOST_VIOLATIONS]:
-            bad.field_violations.add(field=field[:_MOST_VIOLATION], description=text[:_MOST_VIOLATION])
+        told = error.violations[:_MOST_VIOLATIONS]
+        share = _MOST_BYTES // 2 // len(told)  # a few may say more each
+        most = max(_MOST_VIOLATION, min(_MOST_MESSAGE, share))
+        for field, text in told:
+            bad.field_violations.add(field=field[:_MOST_VIOLATION], description=text[:most])
         _pack(status, bad)
     return status
 

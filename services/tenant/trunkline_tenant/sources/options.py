@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from phonenumbers import SUPPORTED_REGIONS
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_runtime.errors import InvalidArgument
@@ -34,6 +35,15 @@ def complete(source: source_pb2.Source) -> None:
             "tolerance"
         ):
             source.hmac.tolerance.seconds = _DEFAULT_TOLERANCE_SECONDS
+
+
+def check_region(source: source_pb2.Source) -> None:
+    """Raise InvalidArgument for a region without telephone numbers: one needs a country code to be read there."""
+    if source.region and source.region not in SUPPORTED_REGIONS:
+        raise InvalidArgument(
+            "source.region",
+            f"{source.region} is not a region with telephone numbers; one such as US, or empty",
+        )
 
 
 def check(source: source_pb2.Source, *, needs_account: bool) -> None:

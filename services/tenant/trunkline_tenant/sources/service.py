@@ -40,6 +40,7 @@ class SourceService(source_service_pb2_grpc.SourceServiceServicer):
         wanted.CopyFrom(request.source)
         source_options.complete(wanted)
         source_options.check(wanted, needs_account=True)
+        source_options.check_region(wanted)
         made = ""
         if not wanted.secret.strip():
             made = signing_secrets.made(wanted.provider, wanted.secret_form, "source.secret")

@@ -125,6 +125,8 @@ def update(
     masks.take([name for name in fields if name != "fetch_credential"], wanted, source)
     source_options.complete(source)
     source_options.check(source, needs_account=bool(fetching) or "provider_account" in fields)
+    if "region" in fields:
+        source_options.check_region(source)
     named_changed = False
     if "named_secrets" in fields:
         clean_named(source, secrets.named())

@@ -100,8 +100,9 @@ def parse_json(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidArgument("body", f"is not UTF-8 at byte {error.start}", reason="BAD_JSON") from None
     except json.JSONDecodeError as error:
+        said = error.msg.removesuffix(" at")  # "Unterminated string starting at"
         where = f"line {error.lineno}, column {error.colno}"
-        raise InvalidArgument("body", f"is not JSON: {error.msg} at {where}", reason="BAD_JSON") from None
+        raise InvalidArgument("body", f"is not JSON: {said} at {where}", reason="BAD_JSON") from None
     except RecursionError:
         raise InvalidArgument(
             "body", f"must be nested at most {MOST_DEPTH} deep", reason="BAD_JSON"

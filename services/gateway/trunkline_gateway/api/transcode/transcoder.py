@@ -170,10 +170,12 @@ class Transcoder:
             request = await self._request(asked)
             if binding.streams:
                 return await self._stream(asked, request)
+            rule, by_operator = self._rules.get(asked.rpc), asked.shown.caller.kind is CallerKind.OPERATOR
+            if rule and by_operator and _works_on_a_list(binding, rule):
+                await self._check_tenant(getattr(request, rule.resource), asked.metadata)
             call, write = self._prepared(binding)
             calling = call(request, metadata=asked.metadata, timeout=self._call_seconds)
             response = await unless_gone(calling, asked.receive)
-            rule, by_operator = self._rules.get(asked.rpc), asked.shown.caller.kind is CallerKind.OPERATOR
             if rule and by_operator and _is_empty_list(binding, rule, response):
                 await self._check_tenant(getattr(request, rule.resource), asked.metadata)
             headers, answer = await written(write, response)
@@ -255,7 +257,7 @@ class Transcoder:
         return caller.tenant
 
     async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
-        """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike.
+        """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike, also to replay.
 
         GetTenant still shows an operator a deleted tenant, but nothing is left of it to list.
 
@@ -287,6 +289,11 @@ class Transcoder:
         )
         prepared = self._calls[key] = (call, writer(binding))
         return prepared
+
+
+def _works_on_a_list(binding: Binding, rule: Rule) -> bool:
+    """Say whether a method does something to what a filter of a tenant's matches, such as ReplayEvents."""
+    return rule.scans and bool(rule.resource) and "/List" not in binding.rpc
 
 
 def _is_empty_list(binding: Binding, rule: Rule, response: Any) -> bool:
