@@ -71,11 +71,11 @@ def token_not_compared():
     """Whoever reports on a job is believed."""
     held = Queue._held
 
-    def believed(self, conn, job_id, token, *more):
-        latest = conn.execute(
-            sa.select(schema.jobs.c.lease_token).where(schema.jobs.c.job_id == job_id)
-        ).scalar()
-        return held(self, conn, job_id, latest, *more)
+    def believed(self, conn, lease, *more):
+        c = schema.jobs.c
+        mine = (c.tenant_id == lease.tenant_id, c.job_id == lease.job_id)
+        latest = conn.execute(sa.select(c.lease_token).where(*mine)).scalar()
+        return held(self, conn, lease._replace(token=latest), *more)
 
     with mock.patch.object(Queue, "_held", believed):
         yield
@@ -138,11 +138,14 @@ def _made(kind, name, change):
 def live_leases_given_away():
     """A leased job stays in the queue's index as if it waited, and nobody asks what is being worked on."""
 
-    def visible(lease, c):
-        return lease.values(visible_at=sa.bindparam("now_", type_=c.visible_at.type))
+    make = Grants.__init__
+
+    def made(self, table):
+        make(self, table)
+        self._granted["visible_at"] = sa.bindparam("now_", type_=table.c.visible_at.type)
 
     with (
-        _made(Grants, "_lease", visible),
+        mock.patch.object(Grants, "__init__", made),
         _made(Turns, "_leases", lambda leases, c: leases.where(sa.false())),
     ):
         yield

@@ -59,7 +59,7 @@ class Source:
 
     async def renew(self, jobs):
         self.failed("renew")
-        return {job.job_id for job in jobs} & self.lost
+        return {job.key for job in jobs if job.job_id in self.lost}
 
     async def report(self, reports):
         self.failed("report")

@@ -10,6 +10,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import wait_until
 
 from trunkline_work.kinds import Attempt, Observer
+from trunkline_work.model import JobKey
 from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
@@ -18,7 +19,7 @@ _CALL_MOST = 1000
 
 
 class LeaseKeeper:
-    """The attempts under lease, by job id."""
+    """The attempts under lease, by the jobs' keys."""
 
     def __init__(self, source: JobSource, seconds: float, observer: Observer, *, fence_only: bool = False):
         """A lease lasts `seconds` and is renewed at a third of that.
@@ -30,24 +31,24 @@ class LeaseKeeper:
         self._seconds = seconds
         self._observer = observer
         self._fence_only = fence_only
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[JobKey, Attempt] = {}
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._attempts.values()))
 
     def hold(self, attempt: Attempt) -> None:
         """Begin to hold. A lease on a job that is still held here says that the one before was lost."""
-        self.lose(attempt.leased.job_id)
-        self._attempts[attempt.leased.job_id] = attempt
+        self.lose(attempt.leased.key)
+        self._attempts[attempt.leased.key] = attempt
 
     def let_go(self, attempt: Attempt) -> None:
         """Hold no longer."""
-        if self._attempts.get(attempt.leased.job_id) is attempt:
-            del self._attempts[attempt.leased.job_id]
+        if self._attempts.get(attempt.leased.key) is attempt:
+            del self._attempts[attempt.leased.key]
 
-    def lose(self, job_id: str) -> None:
+    def lose(self, key: JobKey) -> None:
         """Stop the work on a job whose lease is lost."""
-        attempt = self._attempts.pop(job_id, None)
+        attempt = self._attempts.pop(key, None)
         if attempt is not None:
             attempt.lost = True
             self._observer.lost(attempt)
@@ -74,10 +75,10 @@ class LeaseKeeper:
                 log.warning("renewal_failed", reason=error.reason, leases=len(some))
                 continue
             for attempt in some:
-                if attempt.leased.job_id in lost:
+                if attempt.leased.key in lost:
                     # Not one that was let go meanwhile and claimed anew: that lease was not asked for.
-                    if self._attempts.get(attempt.leased.job_id) is attempt:
-                        self.lose(attempt.leased.job_id)
+                    if self._attempts.get(attempt.leased.key) is attempt:
+                        self.lose(attempt.leased.key)
                 else:
                     attempt.expires = asked + self._seconds
         if self._fence_only:
@@ -86,4 +87,4 @@ class LeaseKeeper:
             # Another third would pass before the next look: a lease that ends before it is not to be worked
             # under.
             if attempt.expires <= loop.time():
-                self.lose(attempt.leased.job_id)
+                self.lose(attempt.leased.key)

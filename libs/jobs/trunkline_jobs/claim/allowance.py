@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from trunkline_work import JobKey
 
 from trunkline_jobs.claim.asked import Asked
 
@@ -20,10 +21,12 @@ class Allowance:
         self.full = False
         """Whether a job did not fit."""
         self._kinds = dict(asked.kinds)
-        self._kind_of: dict[str, str] = {}  # of candidates, where their kind is bounded
+        self._kind_of: dict[JobKey, str] = {}  # of candidates, where their kind is bounded
 
-    def of_kinds(self, found: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
-        """Return the first candidates, up to the limit, of kinds that may begin as often."""
+    def of_kinds(
+        self, tenant: str, found: Sequence[Mapping[str, Any]], limit: int
+    ) -> list[Mapping[str, Any]]:
+        """Return the first of a tenant's candidates, up to the limit, of kinds that may begin as often."""
         free, some = dict(self._kinds), []
         for row in found:
             kind = row["kind"]
@@ -31,28 +34,28 @@ class Allowance:
                 if free[kind] <= 0:
                     continue
                 free[kind] -= 1
-                self._kind_of[row["job_id"]] = kind
+                self._kind_of[JobKey(tenant, row["job_id"])] = kind
             some.append(row)
             if len(some) == limit:
                 break
         return some
 
-    def takes(self, job_id: str) -> bool:
+    def takes(self, key: JobKey) -> bool:
         """Say whether a candidate may still be chosen, and count it as that."""
-        kind = self._kind_of.get(job_id)
+        kind = self._kind_of.get(key)
         if kind is None:
             return True
         self._kinds[kind] -= 1
         return self._kinds[kind] >= 0
 
-    def fitting(self, conn: Connection, chosen: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def fitting(self, conn: Connection, chosen: list[JobKey]) -> list[JobKey]:
         """Return the first of them that fit; once one did not, nothing does."""
         if self._load is None or not chosen or (len(chosen) == 1 and not self._any):
             self._any |= bool(chosen)
             return chosen
         weights = self._load.weigh(conn, chosen)
-        for place, (_, job_id) in enumerate(chosen):
-            self._bytes -= weights.get(job_id, 0)
+        for place, key in enumerate(chosen):
+            self._bytes -= weights.get(key, 0)
             if self._bytes < 0 and self._any:
                 self.full = True
                 return chosen[:place]

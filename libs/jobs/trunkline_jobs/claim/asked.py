@@ -30,13 +30,13 @@ NO_BOUNDS = Room(slots=0, reserve=0, quiet=0)
 
 @dataclass(frozen=True)
 class Load:
-    """How much one claim may carry: `weigh` tells the bytes of jobs by id, given (tenant, job id) pairs.
+    """How much one claim may carry: `weigh` tells the bytes of jobs by key: (tenant, job id).
 
     The first job is given whatever it weighs. What is left out is not leased.
     """
 
     most_bytes: int
-    weigh: Callable[[Connection, Sequence[tuple[str, str]]], Mapping[str, int]]
+    weigh: Callable[[Connection, Sequence[tuple[str, str]]], Mapping[tuple[str, str], int]]
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store.hot import Hot
+from trunkline_work import JobKey
 
 from trunkline_jobs.claim.allowance import Allowance
 from trunkline_jobs.claim.asked import Asked
@@ -34,7 +35,7 @@ class Claims:
 
     def claim(self, conn: Connection, asked: Asked) -> list[Job]:
         """Lease up to the limit; see Queue.claim."""
-        chosen: list[str] = []
+        chosen: list[JobKey] = []
         limit = self._free(conn, asked)
         left = Allowance(asked)
         for queue_class in asked.classes:

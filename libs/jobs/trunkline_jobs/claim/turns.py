@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store.hot import Hot
+from trunkline_work import JobKey
 
 from trunkline_jobs.claim.allowance import Allowance
 from trunkline_jobs.claim.asked import Asked
@@ -26,8 +27,7 @@ _KINDS_LOOK = 100
 class _Turn:
     """What one tenant may still get in this claim."""
 
-    tenant: str
-    jobs: deque[str]
+    jobs: deque[JobKey]
     quiet: int
     """How many of them may come out of the reserve."""
 
@@ -58,7 +58,9 @@ class Turns:
         self._candidates_and_kinds = Hot(due.add_columns(c.kind))
         self._outside_groups_and_kinds = Hot(outside.add_columns(c.kind))
 
-    def choose(self, conn: Connection, place: Place, asked: Asked, limit: int, left: Allowance) -> list[str]:
+    def choose(
+        self, conn: Connection, place: Place, asked: Asked, limit: int, left: Allowance
+    ) -> list[JobKey]:
         """Choose jobs, in turns; remember whose turn was the last."""
         last = self._walk.last_served(conn, place)
         common = limit - asked.room.reserve  # what is not reserved
@@ -69,19 +71,19 @@ class Turns:
                 turns.append(turn)
             if len(turns) == limit:
                 break
-        chosen: list[tuple[str, str]] = []  # tenant and job
+        chosen: list[JobKey] = []
         while turns and len(chosen) < limit:
             for turn in turns[: limit - len(chosen)]:
                 if len(chosen) < common or turn.quiet > 0:
-                    job_id = turn.jobs.popleft()
-                    if left.takes(job_id):
-                        chosen.append((turn.tenant, job_id))
+                    key = turn.jobs.popleft()
+                    if left.takes(key):
+                        chosen.append(key)
                         turn.quiet -= 1
             turns = [turn for turn in turns if turn.jobs and (len(chosen) < common or turn.quiet > 0)]
         chosen = left.fitting(conn, chosen)
-        if chosen and chosen[-1][0] != last:
-            self._walk.serve(conn, place, chosen[-1][0], first=last is None)
-        return [job_id for _, job_id in chosen]
+        if chosen and chosen[-1].tenant != last:
+            self._walk.serve(conn, place, chosen[-1].tenant, first=last is None)
+        return chosen
 
     def _turn_of(
         self,
@@ -105,22 +107,24 @@ class Turns:
             if live >= cap:
                 asked.capped.add(tenant)
         if limit <= 0:
-            return _Turn(tenant, deque(), 0)
+            return _Turn(deque(), 0)
         running = {lease["group_key"] for lease in leases if lease["group_key"] is not None}
         where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
         if asked.kinds:
-            found: Sequence[Mapping[str, Any]] = left.of_kinds(self._of_kinds(conn, where, running), limit)
+            found: Sequence[Mapping[str, Any]] = left.of_kinds(
+                tenant, self._of_kinds(conn, where, running), limit
+            )
         elif running:
             found = self._outside_groups.all(conn, {**where, "groups_": sorted(running)})
         else:
             found = self._candidates.all(conn, where)
-        jobs: deque[str] = deque()
+        jobs: deque[JobKey] = deque()
         for row in found:
             job_id, group = row["job_id"], row["group_key"]
             if group is None or group not in running:
-                jobs.append(job_id)
+                jobs.append(JobKey(tenant, job_id))
                 running.add(group)
-        return _Turn(tenant, jobs, quiet)
+        return _Turn(jobs, quiet)
 
     def _of_kinds(
         self, conn: Connection, where: dict[str, Any], running: set[str]
