@@ -34,7 +34,7 @@ async def test_a_job_is_enqueued_once(queue):
     assert await add(queue, new("a", checkpoint={"recording": "tenants/acme/recordings/1"})) == {
         ("acme", "a")
     }
-    assert await add(queue, new("a"), new("b")) == {"b"}
+    assert await add(queue, new("a"), new("b")) == {("acme", "b")}
     job, other = await claim(queue)
     assert (job.job_id, other.job_id) == ("a", "b")
     assert job.checkpoint == {"recording": "tenants/acme/recordings/1"}
