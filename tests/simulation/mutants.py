@@ -11,8 +11,11 @@ from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.intake.backlog import ByCursor
 from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.inbox import SpoolingInbox
-from trunkline_jobs.claim import Claims
+from trunkline_jobs.claim.grants import Grants
+from trunkline_jobs.claim.turns import Turns
+from trunkline_jobs.claim.walk import Walk
 from trunkline_jobs.queue import Queue
+from trunkline_store.hot import Hot
 from trunkline_tenant.calls import facts
 from trunkline_tenant.leads import rows as lead_rows
 
@@ -68,11 +71,11 @@ def token_not_compared():
     """Whoever reports on a job is believed."""
     held = Queue._held
 
-    def believed(self, conn, job_id, token, *more):
-        latest = conn.execute(
-            sa.select(schema.jobs.c.lease_token).where(schema.jobs.c.job_id == job_id)
-        ).scalar()
-        return held(self, conn, job_id, latest, *more)
+    def believed(self, conn, lease, *more):
+        c = schema.jobs.c
+        mine = (c.tenant_id == lease.tenant_id, c.job_id == lease.job_id)
+        latest = conn.execute(sa.select(c.lease_token).where(*mine)).scalar()
+        return held(self, conn, lease._replace(token=latest), *more)
 
     with mock.patch.object(Queue, "_held", believed):
         yield
@@ -120,33 +123,38 @@ def spool_forgets_first():
         yield
 
 
-def _claims(change):
-    make = Claims.__init__
+def _made(kind, name, change):
+    """A part of the claim whose statement of that name is another."""
+    make = kind.__init__
 
-    def made(self, *args, **named):
-        make(self, *args, **named)
-        change(self, self._table.c)
+    def made(self, table, *args, **named):
+        make(self, table, *args, **named)
+        setattr(self, name, Hot(change(getattr(self, name)._statement, table.c)))
 
-    return mock.patch.object(Claims, "__init__", made)
+    return mock.patch.object(kind, "__init__", made)
 
 
+@contextlib.contextmanager
 def live_leases_given_away():
     """A leased job stays in the queue's index as if it waited, and nobody asks what is being worked on."""
 
-    def change(claims, c):
-        claims._lease = claims._lease.values(visible_at=sa.bindparam("now_", type_=c.visible_at.type))
-        claims._leases = claims._leases.where(sa.false())
+    make = Grants.__init__
 
-    return _claims(change)
+    def made(self, table):
+        make(self, table)
+        self._granted["visible_at"] = sa.bindparam("now_", type_=table.c.visible_at.type)
+
+    with (
+        mock.patch.object(Grants, "__init__", made),
+        _made(Turns, "_leases", lambda leases, c: leases.where(sa.false())),
+    ):
+        yield
 
 
 def groups_not_looked_at():
     """A claim does not see which calls are being worked on."""
-
-    def change(claims, c):
-        claims._leases = claims._leases.with_only_columns(c.queue_class, sa.null())
-
-    return _claims(change)
+    group = sa.null().label("group_key")
+    return _made(Turns, "_leases", lambda leases, c: leases.with_only_columns(c.queue_class, group))
 
 
 def cap_not_looked_at():
@@ -165,7 +173,7 @@ def first_tenant_only():
     def one(self, conn, place, last):
         return iter(sorted(self._strides(conn, place, "", "\U0010ffff"))[:1])
 
-    return mock.patch.object(Claims, "_tenants", one)
+    return mock.patch.object(Walk, "tenants", one)
 
 
 def every_delivery_an_event():

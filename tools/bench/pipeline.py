@@ -106,7 +106,9 @@ async def _claim_all(stub: job_service_pb2_grpc.JobServiceAsyncStub, worker: str
             return done
         reports = [
             pb.JobReport(
-                lease=pb.Lease(job_id=job.job_id, lease_token=job.lease_token),
+                lease=pb.Lease(
+                    job_id=job.job_id, lease_token=job.lease_token, tenant=job.event.rsplit("/", 2)[0]
+                ),
                 stage="record",
                 done=pb.JobDone(call=""),
             )

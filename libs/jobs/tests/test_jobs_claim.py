@@ -31,8 +31,10 @@ def names(jobs):
 
 
 async def test_a_job_is_enqueued_once(queue):
-    assert await add(queue, new("a", checkpoint={"recording": "tenants/acme/recordings/1"})) == {"a"}
-    assert await add(queue, new("a"), new("b")) == {"b"}
+    assert await add(queue, new("a", checkpoint={"recording": "tenants/acme/recordings/1"})) == {
+        ("acme", "a")
+    }
+    assert await add(queue, new("a"), new("b")) == {("acme", "b")}
     job, other = await claim(queue)
     assert (job.job_id, other.job_id) == ("a", "b")
     assert job.checkpoint == {"recording": "tenants/acme/recordings/1"}
@@ -117,7 +119,7 @@ async def test_jobs_of_one_group_run_one_after_another(queue):
     # Another tenant's group of the same name is another group.
     assert names(first) == ["g0", "foreign", "other"]
     assert await claim(queue) == []
-    await queue.run(queue.complete, "g0", first[0].lease_token)
+    await queue.run(queue.complete, first[0].lease)
     assert names(await claim(queue)) == ["g1"]
 
 
@@ -155,7 +157,7 @@ async def test_an_owner_holds_no_more_than_its_slots(queue):
     assert len(await claim(queue, 9, room=room)) == 1
     assert await claim(queue, 9, room=room) == []
     assert len(await claim(queue, 9, "w2", room=room)) == 3
-    await queue.run(queue.complete, first[0].job_id, first[0].lease_token)
+    await queue.run(queue.complete, first[0].lease)
     await add(queue, new("late"))
     assert names(await claim(queue, 9, room=room)) == ["late"]
 
@@ -171,7 +173,7 @@ async def test_busy_tenants_leave_the_reserve_to_the_quiet(queue):
     served = await claim(queue, 8, room=room)
     assert Counter(job.tenant_id for job in served) == {"quiet": 2, "rare": 1}
     for job in (first[0], served[0]):
-        await queue.run(queue.complete, job.job_id, job.lease_token)
+        await queue.run(queue.complete, job.lease)
     freed = await claim(queue, 8, room=room)
     assert {job.tenant_id for job in freed} <= {"quiet"}, "two slots are free, and three are kept"
 
@@ -243,14 +245,15 @@ async def test_no_statement_of_the_queue_scans_the_jobs(only_sqlite, queue, db):
         held = queue.claim(conn, "w1", 8, 30, in_flight_caps={0: 5})
         held += queue.claim(conn, "w1", 8, 30)
         a, b, c, d, *_ = held
-        queue.renew(conn, a.job_id, a.lease_token, 30)
-        queue.advance(conn, a.job_id, a.lease_token, "transcribe", {"recording": "r"})
-        queue.complete(conn, a.job_id, a.lease_token)
-        queue.reschedule(conn, b.job_id, b.lease_token, 5, error={"reason": "X"})
-        queue.bury(conn, c.job_id, c.lease_token, {"reason": "Y"})
-        queue.revive(conn, c.job_id)
-        queue.bury(conn, d.job_id, d.lease_token, {"reason": "Y"})
+        queue.renew(conn, a.lease, 30)
+        queue.advance(conn, a.lease, "transcribe", {"recording": "r"})
+        queue.complete(conn, a.lease)
+        queue.reschedule(conn, b.lease, 5, error={"reason": "X"})
+        queue.bury(conn, c.lease, {"reason": "Y"})
+        queue.revive(conn, c.job_id, tenant_id=c.tenant_id)
+        queue.bury(conn, d.lease, {"reason": "Y"})
         queue.enqueue_many(conn, [new("one-more")])
+        queue.lease_by_id(conn, held[-1].job_id, held[-1].lease_token)
         return queue.release(conn, "w1")
 
     spied, issued = statements_of(db, life)
@@ -334,7 +337,7 @@ async def test_a_quiet_tenant_waits_at_most_one_round(queue, limit):
 
 async def test_a_claim_carries_no_more_than_its_bytes_and_leaves_the_rest_unleased(queue):
     await add(queue, *[new(f"{t}{n}", tenant=t) for t in "abc" for n in range(4)])
-    weighed = Load(25, lambda conn, chosen: {job_id: 10 for _, job_id in chosen})
+    weighed = Load(25, lambda conn, chosen: dict.fromkeys(chosen, 10))
     claimed = []
     for _ in range(6):
         found = await claim(queue, 10, load=weighed)
@@ -346,7 +349,7 @@ async def test_a_claim_carries_no_more_than_its_bytes_and_leaves_the_rest_unleas
 
 async def test_a_job_that_is_heavier_than_a_claim_may_be_goes_alone(queue):
     await add(queue, new("a"), new("b"), new("later", queue_class=QueueClass.BATCH))
-    weighed = Load(25, lambda conn, chosen: {job_id: 100 for _, job_id in chosen})
+    weighed = Load(25, lambda conn, chosen: dict.fromkeys(chosen, 100))
     assert [names(await claim(queue, 10, load=weighed)) for _ in range(3)] == [["a"], ["b"], ["later"]]
 
 
@@ -357,7 +360,7 @@ async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queu
         found = {job.job_id: job for job in await claim(queue, seconds=10, owner=f"w{attempt}", tries=tries)}
         assert found["killer"].attempts == attempt
         if "other" in found:
-            await queue.run(queue.complete, "other", found["other"].lease_token)
+            await queue.run(queue.complete, found["other"].lease)
         clock.advance(11)
     assert await claim(queue, tries=tries) == []
     (ended,) = tries.given_up
@@ -368,8 +371,10 @@ async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queu
     clock.advance(1_000)
     assert await claim(queue, tries=tries) == []
     with pytest.raises(LeaseLost):
-        await queue.run(queue.complete, "killer", found["killer"].lease_token)
-    assert await queue.run(queue.revive, "killer"), "it can be replayed like any dead letter"
+        await queue.run(queue.complete, found["killer"].lease)
+    assert await queue.run(queue.revive, "killer", tenant_id="acme"), (
+        "it can be replayed like any dead letter"
+    )
     assert names(await claim(queue, tries=tries)) == ["killer"]
 
 
@@ -378,7 +383,7 @@ async def test_a_last_attempt_that_was_reported_is_not_taken_for_a_death(queue, 
     tries = Tries(lambda stage: 2)
     for _ in range(2):
         (job,) = await claim(queue, tries=tries)
-        await queue.run(queue.reschedule, "a", job.lease_token, 1.0)
+        await queue.run(queue.reschedule, job.lease, 1.0)
         clock.advance(2)
     assert names(await claim(queue, tries=tries)) == ["a"], (
         "whether it is given up is for its reporter to say"
@@ -408,7 +413,7 @@ async def test_what_a_claim_or_a_cancellation_ended_is_untold_until_it_is_told(q
     await queue.run(queue.cancel, "c", tenant_id="acme")
     (reported,) = await claim(queue, limit=1)
     assert reported.job_id == "d"
-    await queue.run(queue.bury, "d", reported.lease_token, {"message": "told"})
+    await queue.run(queue.bury, reported.lease, {"message": "told"})
     await claim(queue, tries=Tries(lambda stage: 1, clock=lambda: 0.0))
     assert sorted((one.job_id, one.state) for one in await due()) == [
         ("a", "dead"),
@@ -424,7 +429,7 @@ async def test_what_a_claim_or_a_cancellation_ended_is_untold_until_it_is_told(q
     clock.advance(5)
     (again,) = await due()
     assert (again.job_id, again.tries) == (first.job_id, 1)
-    await queue.run(queue.revive, again.job_id)
+    await queue.run(queue.revive, again.job_id, tenant_id=again.tenant_id)
     assert await due() == [], "it goes on"
     await claim(queue, limit=1, seconds=10)
     clock.advance(11)

@@ -23,6 +23,7 @@ down_revision = None
 def upgrade():
     trunkline_jobs.create_v1(op)
     trunkline_jobs.create_v2(op)
+    trunkline_jobs.create_v3(op)
 """
 
 
@@ -55,14 +56,14 @@ async def test_leases_run_by_the_databases_time(spanner_url):  # noqa: F811
         [job] = await queue.run(queue.claim, "w1", 1, 30.0)
         assert timedelta(0) <= job.lease_until - now - timedelta(seconds=30) < timedelta(seconds=20)
         assert await queue.run(queue.claim, "w2", 1, 30.0) == []
-        until = await queue.run(queue.renew, "a", job.lease_token, 0.0)
+        until = await queue.run(queue.renew, job.lease, 0.0)
         assert until > now
         async with asyncio.timeout(10):
             while not (again := await queue.run(queue.claim, "w2", 1, 30.0)):
                 await asyncio.sleep(0.01)
         with pytest.raises(LeaseLost):
-            await queue.run(queue.complete, "a", job.lease_token)
-        await queue.run(queue.complete, "a", again[0].lease_token)
+            await queue.run(queue.complete, job.lease)
+        await queue.run(queue.complete, again[0].lease)
 
 
 async def test_the_revision_makes_what_the_tables_declare(spanner_url, tmp_path, monkeypatch):  # noqa: F811

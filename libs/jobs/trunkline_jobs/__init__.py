@@ -1,9 +1,10 @@
 """The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
 
 from trunkline_jobs.claim import Load, Room, Tries
+from trunkline_jobs.keyed import create_v3
 from trunkline_jobs.leases import Ended
 from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
-from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass, Ran
+from trunkline_jobs.model import Job, JobState, Lease, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, create_v2, jobs_table
 from trunkline_jobs.untold import Untold
@@ -12,6 +13,7 @@ __all__ = [
     "Ended",
     "Job",
     "JobState",
+    "Lease",
     "LeaseLost",
     "Load",
     "LocalJobs",
@@ -26,5 +28,6 @@ __all__ = [
     "apply_outcome",
     "create_v1",
     "create_v2",
+    "create_v3",
     "jobs_table",
 ]

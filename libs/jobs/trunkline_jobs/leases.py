@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_store.hot import Hot
 
-from trunkline_jobs.model import NOT_TOLD, JobState, LeaseLost, Ran
+from trunkline_jobs.model import NOT_TOLD, JobState, Lease, LeaseLost, Ran
 from trunkline_jobs.rows import with_entry
 from trunkline_jobs.table import through
 from trunkline_jobs.untold import untold_from
@@ -19,10 +19,9 @@ from trunkline_jobs.untold import untold_from
 
 @dataclass(frozen=True)
 class Held:
-    """What a holder shows: the job, its token, and the moment of the write."""
+    """What a holder shows, and the moment of the write."""
 
-    job_id: str
-    token: int
+    lease: Lease
     now: datetime
     made: Mapping[str, Any] | None = None
     """Resource names that the run made, by stage: merged into the checkpoint."""
@@ -55,6 +54,7 @@ class Leases:
         self._table = table
         c = table.c
         self._held = sa.and_(
+            c.tenant_id == sa.bindparam("tenant_"),
             c.job_id == sa.bindparam("job_"),
             c.lease_token == sa.bindparam("token_"),
             c.state == JobState.LEASED.value,
@@ -80,16 +80,28 @@ class Leases:
         )
         self._updates: dict[tuple[str, ...], Hot] = {}  # by the columns that they set
         self._remove = Hot(sa.delete(table).where(self._held))
-        of_owner = sa.select(c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history).where(
-            c.lease_owner == sa.bindparam("owner_")
-        )
+        of_owner = sa.select(
+            c.tenant_id, c.job_id, c.lease_token, c.stage, c.attempts, c.lease_owner, c.history
+        ).where(c.lease_owner == sa.bindparam("owner_"))
         self._of_owner = through(of_owner, table, "owners")
+        # Looks at every job under lease, which are as many as the workers have slots.
+        of_id = sa.select(c.tenant_id).where(
+            c.lease_owner > "", c.job_id == sa.bindparam("job_"), c.lease_token == sa.bindparam("token_")
+        )
+        self._of_id = through(of_id, table, "owners")
+
+    def by_id(self, conn: Connection, job_id: str, token: int) -> Lease:
+        """Return the lease of a holder who does not name the tenant."""
+        tenants = conn.execute(self._of_id, {"job_": job_id, "token_": token}).scalars().all()
+        if len(tenants) != 1:  # of two tenants' jobs nobody knows whose is meant
+            raise _lost(job_id, token)
+        return Lease(tenants[0], job_id, token)
 
     def renew(self, conn: Connection, held: Held, until: datetime) -> None:
         """Move the lease's end."""
-        given = {"job_": held.job_id, "token_": held.token, "now_": held.now, "until_": until}
+        given = {**_shown(held.lease), "now_": held.now, "until_": until}
         if self._renew.run(conn, given) != 1:
-            raise _lost(held)
+            raise _lost(held.lease.job_id, held.lease.token)
 
     def advance(self, conn: Connection, held: Held, stage: str) -> Ended:
         """Enter the next stage; the run that goes on is that stage's first."""
@@ -112,8 +124,8 @@ class Leases:
 
     def remove(self, conn: Connection, held: Held) -> None:
         """End, and keep no row."""
-        if self._remove.run(conn, {"job_": held.job_id, "token_": held.token}) != 1:
-            raise _lost(held)
+        if self._remove.run(conn, _shown(held.lease)) != 1:
+            raise _lost(held.lease.job_id, held.lease.token)
 
     def reschedule(
         self,
@@ -157,7 +169,8 @@ class Leases:
                 "attempts": max(0, row["attempts"] - 1),
                 "history": with_entry(dict(row), now, "released"),
             }
-            self._write(conn, Held(row["job_id"], row["lease_token"], now), values | _FREED)
+            lease = Lease(row["tenant_id"], row["job_id"], row["lease_token"])
+            self._write(conn, Held(lease, now), values | _FREED)
         return len(rows)
 
     def _end_run(
@@ -184,16 +197,16 @@ class Leases:
         return Ended(row["tenant_id"], row["kind"], row["subject"], checkpoint, held.now)
 
     def _read(self, conn: Connection, held: Held) -> dict[str, Any]:
-        row = self._select.first(conn, {"job_": held.job_id, "token_": held.token})
+        row = self._select.first(conn, _shown(held.lease))
         if row is None:
-            raise _lost(held)
+            raise _lost(held.lease.job_id, held.lease.token)
         return row
 
     def _write(self, conn: Connection, held: Held, values: Mapping[str, Any]) -> None:
         given = {f"new_{name}": value for name, value in values.items()}
-        given |= {"new_updated_at": held.now, "job_": held.job_id, "token_": held.token}
+        given |= {"new_updated_at": held.now, **_shown(held.lease)}
         if self._setting(tuple(values)).run(conn, given) != 1:
-            raise _lost(held)
+            raise _lost(held.lease.job_id, held.lease.token)
 
     def _setting(self, names: tuple[str, ...]) -> Hot:
         """Return the statement that sets these columns, built once."""
@@ -204,5 +217,9 @@ class Leases:
         return self._updates[names]
 
 
-def _lost(held: Held) -> LeaseLost:
-    return LeaseLost(f"job {held.job_id}: token {held.token} holds no lease")
+def _shown(lease: Lease) -> dict[str, Any]:
+    return {"tenant_": lease.tenant_id, "job_": lease.job_id, "token_": lease.token}
+
+
+def _lost(job_id: str, token: int) -> LeaseLost:
+    return LeaseLost(f"job {job_id}: token {token} holds no lease")

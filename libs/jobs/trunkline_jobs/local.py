@@ -11,11 +11,11 @@ from trunkline_runtime.errors import Internal, TrunklineError
 from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.process.pace import wait_until
 from trunkline_store import Database
-from trunkline_work import Advanced, Dead, Done, LeasedJob, Outcome, Report, Retry, Slots, Wait
+from trunkline_work import Advanced, Dead, Done, JobKey, LeasedJob, Outcome, Report, Retry, Slots, Wait
 
 from trunkline_jobs.claim import Tries
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.model import NOT_TOLD, Job, LeaseLost, QueueClass, Ran
+from trunkline_jobs.model import NOT_TOLD, Job, Lease, LeaseLost, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 
 T = TypeVar("T")
@@ -107,47 +107,47 @@ class LocalJobs:
         """Let a claim that waits look again."""
         self._ready.set()
 
-    async def renew(self, jobs: Sequence[LeasedJob]) -> set[str]:
+    async def renew(self, jobs: Sequence[LeasedJob]) -> set[JobKey]:
         """Lengthen leases, all in one transaction."""
 
-        def work(conn: Connection) -> set[str]:
+        def work(conn: Connection) -> set[JobKey]:
             lost = set()
             for job in jobs:
                 try:
-                    self._queue.renew(conn, job.job_id, job.lease_token, self._lease_seconds)
+                    self._queue.renew(conn, lease_of(job), self._lease_seconds)
                 except LeaseLost:
-                    lost.add(job.job_id)
+                    lost.add(job.key)
             return lost
 
         return await _told(self._db.write(work))
 
-    async def report(self, reports: Sequence[Report]) -> set[str]:
+    async def report(self, reports: Sequence[Report]) -> set[JobKey]:
         """Apply reports, all in one transaction: where one is refused, none is applied."""
 
-        def work(conn: Connection) -> set[str]:
+        def work(conn: Connection) -> set[JobKey]:
             lost = set()
             for report in reports:
                 try:
                     self._apply(conn, report)
                 except LeaseLost:
-                    lost.add(report.job.job_id)
+                    lost.add(report.job.key)
                 else:
                     self._subjects.reported(conn, report)
             return lost
 
         lost = await _told(self._db.write(work))
         for report in reports:
-            if report.job.job_id not in lost:
+            if report.job.key not in lost:
                 self._subjects.committed(report)
         return lost
 
     def _apply(self, conn: Connection, report: Report) -> None:
-        job_id, token = report.job.job_id, report.job.lease_token
+        lease = lease_of(report.job)
         if isinstance(report.outcome, Done | Dead) and not self._subjects.keeps_jobs:
-            self._queue.remove(conn, job_id, token)
+            self._queue.remove(conn, lease)
             return
         ran = Ran(report.began, report.ended, report.passed)
-        apply_outcome(self._queue, conn, job_id, token, report.outcome, report.made, ran)
+        apply_outcome(self._queue, conn, lease, report.outcome, report.made, ran)
 
     async def release(self) -> int:
         """Give back what the owner holds."""
@@ -177,7 +177,7 @@ class LocalJobs:
         for job in jobs:
             payload = self._subjects.begun(conn, job)
             if payload is None:
-                self._queue.remove(conn, job.job_id, job.lease_token)
+                self._queue.remove(conn, job.lease)
             else:
                 leased.append(_leased(job, payload))
         return leased, len(leased) < len(jobs) or bool(tries.given_up)
@@ -186,8 +186,7 @@ class LocalJobs:
 def apply_outcome(
     queue: Queue,
     conn: Connection,
-    job_id: str,
-    token: int,
+    lease: Lease,
     outcome: Outcome,
     made: Mapping[str, Any] | None = None,
     ran: Ran = NOT_TOLD,
@@ -195,16 +194,21 @@ def apply_outcome(
     """Write to a leased job what became of its run; what it was about. Raises LeaseLost."""
     match outcome:
         case Advanced(stage):
-            return queue.advance(conn, job_id, token, stage, made, ran)
+            return queue.advance(conn, lease, stage, made, ran)
         case Done():
-            return queue.complete(conn, job_id, token, made, ran)
+            return queue.complete(conn, lease, made, ran)
         case Retry(delay, reason):
-            return queue.reschedule(conn, job_id, token, delay, True, {"message": reason}, made, ran)
+            return queue.reschedule(conn, lease, delay, True, {"message": reason}, made, ran)
         case Wait(delay, reason, background):
             later = QueueClass.BACKGROUND if background else None
-            return queue.reschedule(conn, job_id, token, delay, False, {"message": reason}, made, ran, later)
+            return queue.reschedule(conn, lease, delay, False, {"message": reason}, made, ran, later)
         case Dead(reason):
-            return queue.bury(conn, job_id, token, {"message": reason}, made, ran)
+            return queue.bury(conn, lease, {"message": reason}, made, ran)
+
+
+def lease_of(job: LeasedJob) -> Lease:
+    """Return what the worker that has a job shows."""
+    return Lease(job.tenant, job.job_id, job.lease_token)
 
 
 def _leased(job: Job, payload: Any) -> LeasedJob:

@@ -22,6 +22,14 @@ class LeaseLost(StoreError):
     code = "ABORTED"
 
 
+class Lease(NamedTuple):
+    """What the holder of a lease shows with every write: the job, by its tenant and its id, and the lease's token."""
+
+    tenant_id: str
+    job_id: str
+    token: int
+
+
 class Ran(NamedTuple):
     """When a run of a stage began and ended, as its worker says, and what it went through before, in order."""
 
@@ -56,7 +64,7 @@ class NewJob:
     """A job to enqueue. Identifiers and resource names only: never content, never a credential."""
 
     job_id: str
-    """Derived from what the job is for, so that enqueueing twice makes one job."""
+    """Its tenant's own. Derived from what the job is for, so that enqueueing twice makes one job."""
     tenant_id: str
     kind: str
     subject: str
@@ -105,3 +113,8 @@ class Job:
     buried_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def lease(self) -> Lease:
+        """What its holder shows."""
+        return Lease(self.tenant_id, self.job_id, self.lease_token)

@@ -15,8 +15,9 @@ from trunkline_store.types import UtcTimestamp
 
 from trunkline_jobs.claim import NO_BOUNDS, Asked, Claims, Load, Room, Tries
 from trunkline_jobs.leases import Ended, Held, Leases
-from trunkline_jobs.model import NOT_TOLD, Job, JobState, NewJob, QueueClass, Ran
+from trunkline_jobs.model import NOT_TOLD, Job, JobState, Lease, NewJob, QueueClass, Ran
 from trunkline_jobs.rows import with_entry
+from trunkline_jobs.table import KEY
 from trunkline_jobs.untold import TOLD, Tellings, Untold, untold_from
 
 P = ParamSpec("P")
@@ -48,7 +49,7 @@ class Queue:
         self._leases = Leases(table)
         self._tellings = Tellings(table)
         inserted = [column.name for column in table.columns if column.name not in TOLD]
-        self._bulk = BulkInsert(table, inserted, if_absent=["job_id"])
+        self._bulk = BulkInsert(table, inserted, if_absent=KEY)
         self._row = itemgetter(*self._bulk.columns)
 
     async def run(
@@ -57,8 +58,11 @@ class Queue:
         """Run one of the operations below in a transaction of its own; returns after the commit."""
         return await self._db.write(lambda conn: operation(conn, *args, **kwargs))
 
-    def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[str]:
-        """Add jobs by one statement; the ids that this call added, not those that are there in whatever state."""
+    def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[tuple[str, str]]:
+        """Add jobs by one statement; the keys (tenant, job id) that this call added.
+
+        A job whose key is there, in whatever state, stays as it is.
+        """
         now = self._clock.now()
         return self._bulk.run(conn, [self._row(self._values(job, now)) for job in jobs])
 
@@ -107,9 +111,13 @@ class Queue:
         )
         return self._claims.claim(conn, asked)
 
-    def renew(self, conn: Connection, job_id: str, token: int, lease_seconds: float) -> datetime:
+    def lease_by_id(self, conn: Connection, job_id: str, token: int) -> Lease:
+        """Return the lease of a holder who does not name the tenant. Raises LeaseLost where there is none."""
+        return self._leases.by_id(conn, job_id, token)
+
+    def renew(self, conn: Connection, lease: Lease, lease_seconds: float) -> datetime:
         """Keep a lease for that long from now; its new end. Raises LeaseLost."""
-        held = self._held(conn, job_id, token)
+        held = self._held(conn, lease)
         until = held.now + timedelta(seconds=lease_seconds)
         self._leases.renew(conn, held, until)
         return until
@@ -117,8 +125,7 @@ class Queue:
     def advance(
         self,
         conn: Connection,
-        job_id: str,
-        token: int,
+        lease: Lease,
         stage: str,
         made: Mapping[str, Any] | None = None,
         ran: Ran = NOT_TOLD,
@@ -128,27 +135,26 @@ class Queue:
         Here and below, `made` holds the resource names that the run made, which are merged into the
         checkpoint, and `ran` says in the history when the run began and ended, and what it went through.
         """
-        return self._leases.advance(conn, self._held(conn, job_id, token, made, ran), stage)
+        return self._leases.advance(conn, self._held(conn, lease, made, ran), stage)
 
     def complete(
         self,
         conn: Connection,
-        job_id: str,
-        token: int,
+        lease: Lease,
         made: Mapping[str, Any] | None = None,
         ran: Ran = NOT_TOLD,
     ) -> Ended:
         """End the job well; what it was about. Raises LeaseLost."""
-        return self._leases.complete(conn, self._held(conn, job_id, token, made, ran))
+        return self._leases.complete(conn, self._held(conn, lease, made, ran))
 
-    def remove(self, conn: Connection, job_id: str, token: int) -> None:
+    def remove(self, conn: Connection, lease: Lease) -> None:
         """End a leased job without a trace, where what became of it is kept elsewhere. Raises LeaseLost."""
-        self._leases.remove(conn, self._held(conn, job_id, token))
+        self._leases.remove(conn, self._held(conn, lease))
 
     def drop(self, conn: Connection, job_id: str, *, tenant_id: str) -> bool:
         """Remove a job in whatever state it is; True when it was there. Its holder finds its lease lost."""
         c = self._table.c
-        mine = (c.job_id == job_id, c.tenant_id == tenant_id)
+        mine = (c.tenant_id == tenant_id, c.job_id == job_id)
         return conn.execute(sa.delete(self._table).where(*mine)).rowcount == 1
 
     def count_of(self, conn: Connection, tenant_id: str, most: int) -> int:
@@ -160,8 +166,7 @@ class Queue:
     def reschedule(
         self,
         conn: Connection,
-        job_id: str,
-        token: int,
+        lease: Lease,
         delay: timedelta | float,
         spend_attempt: bool = True,
         error: Mapping[str, Any] | None = None,
@@ -175,14 +180,13 @@ class Queue:
         `queue_class` moves it to another class.
         """
         delay = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-        held = self._held(conn, job_id, token, made, ran)
+        held = self._held(conn, lease, made, ran)
         return self._leases.reschedule(conn, held, delay, spend_attempt, error, queue_class)
 
     def bury(
         self,
         conn: Connection,
-        job_id: str,
-        token: int,
+        lease: Lease,
         error: Mapping[str, Any],
         made: Mapping[str, Any] | None = None,
         ran: Ran = NOT_TOLD,
@@ -193,7 +197,7 @@ class Queue:
 
         `untold` marks it for `untold()`: its holder has told nobody of it.
         """
-        return self._leases.bury(conn, self._held(conn, job_id, token, made, ran), error, untold=untold)
+        return self._leases.bury(conn, self._held(conn, lease, made, ran), error, untold=untold)
 
     def untold(self, conn: Connection, limit: int) -> list[Untold]:
         """Return jobs that ended without anybody to tell of it and that are due to be told of, the longest due first.
@@ -220,13 +224,12 @@ class Queue:
         conn: Connection,
         job_id: str,
         *,
-        tenant_id: str | None = None,
+        tenant_id: str,
         new_generation: bool = False,
         stage: str | None = None,
     ) -> bool:
         """Make a dead letter, or a cancelled job, claimable again; True when it was. Twice changes nothing twice.
 
-        With `tenant_id` only a job of that tenant.
         `new_generation` is the forced replay: it takes done jobs too, and adds one to the generation. With
         `stage` it begins there with an empty checkpoint; without, it goes on where it stopped.
         """
@@ -247,10 +250,8 @@ class Queue:
             values["generation"] = c.generation + 1
         if stage is not None:
             values |= {"stage": stage, "checkpoint": {}}
-        revived = sa.update(self._table).where(c.job_id == job_id, c.state.in_(states)).values(values)
-        if tenant_id is not None:
-            revived = revived.where(c.tenant_id == tenant_id)
-        return conn.execute(revived).rowcount == 1
+        mine = (c.tenant_id == tenant_id, c.job_id == job_id, c.state.in_(states))
+        return conn.execute(sa.update(self._table).where(*mine).values(values)).rowcount == 1
 
     def cancel(self, conn: Connection, job_id: str, *, tenant_id: str) -> bool:
         """End a job that waits, or is a dead letter; True when it was. One under a lease belongs to its holder.
@@ -259,7 +260,7 @@ class Queue:
         """
         c = self._table.c
         stoppable = c.state.in_([JobState.WAITING.value, JobState.DEAD.value])
-        mine = (c.job_id == job_id, c.tenant_id == tenant_id, stoppable)
+        mine = (c.tenant_id == tenant_id, c.job_id == job_id, stoppable)
         found = sa.select(c.stage, c.attempts, c.lease_owner, c.history).where(*mine)
         row = conn.execute(found).mappings().first()
         if row is None:
@@ -278,12 +279,11 @@ class Queue:
     def _held(
         self,
         conn: Connection,
-        job_id: str,
-        token: int,
+        lease: Lease,
         made: Mapping[str, Any] | None = None,
         ran: Ran = NOT_TOLD,
     ) -> Held:
-        return Held(job_id, token, self.now(conn), made, ran)
+        return Held(lease, self.now(conn), made, ran)
 
     def now(self, conn: Connection) -> datetime:
         """Return the time that leases begin and end by."""
@@ -296,8 +296,8 @@ class Queue:
         if not job.job_id or not job.tenant_id:
             raise StoreError("a job needs an id and a tenant")
         return {
-            "job_id": job.job_id,
             "tenant_id": job.tenant_id,
+            "job_id": job.job_id,
             "queue_class": int(job.queue_class),
             "shard": zlib.crc32(job.job_id.encode()) % self._shards,
             "kind": job.kind,

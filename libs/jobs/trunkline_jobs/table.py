@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from trunkline_store import Json, Text, UtcTimestamp
 from trunkline_store.declare import by_index, index_options
+
+KEY = ("tenant_id", "job_id")
+"""What a job's row is known by."""
 
 
 def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
@@ -16,7 +20,7 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
     an expired lease is found by the same index as a waiting job. Done and dead jobs have none: they leave
     the index, and a million of them cost the claim nothing.
     """
-    table = sa.Table(name, metadata, *_columns(), *_telling_columns())
+    table = sa.Table(name, metadata, *keyed_columns())
     live = table.c.visible_at.is_not(None)
     leased = table.c.lease_until.is_not(None)
     sa.Index(
@@ -75,17 +79,40 @@ def through(statement: sa.Select[Any], table: sa.Table, index: str) -> sa.Select
     return by_index(statement, table, f"{table.name}_{index}")
 
 
+def one_of(table: sa.Table, many: int) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is one of so many, whose keys are given as parameters_of() gives them.
+
+    Both engines look each key up. By a comparison of row values, `(tenant_id, job_id) IN ...`, SQLite reads the whole
+    table.
+    """
+    c = table.c
+    mine = [
+        sa.and_(c.tenant_id == sa.bindparam(f"tenant_{n}"), c.job_id == sa.bindparam(f"job_{n}"))
+        for n in range(many)
+    ]
+    return sa.or_(*mine)
+
+
+def parameters_of(keys: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameters of one_of(): of each key the tenant and the job's id."""
+    given = {}
+    for n, (tenant, job_id) in enumerate(keys):
+        given[f"tenant_{n}"] = tenant
+        given[f"job_{n}"] = job_id
+    return given
+
+
 def create_v1(op: Any, name: str = "jobs") -> None:
     """Create a queue's tables as of their first version, from a service's Alembic revision (`op`).
 
     A later version of this library adds create_v2 and so on: a revision that has run never changes.
     """
     table = jobs_table(sa.MetaData(), name)
-    for made, columns in ((table, _columns()), (turns_of(table), _turn_columns())):
+    for made, columns in ((table, [*_first_key(), *_columns()]), (turns_of(table), _turn_columns())):
         op.create_table(made.name, *columns)
         for index in sorted(made.indexes, key=lambda one: str(one.name)):
             if index.name != f"{name}_untold":
-                _create_index(op, made.name, index)
+                create_index(op, made.name, index)
 
 
 def create_v2(op: Any, name: str = "jobs") -> None:
@@ -93,19 +120,28 @@ def create_v2(op: Any, name: str = "jobs") -> None:
     for column in _telling_columns():
         op.add_column(name, column)
     table = jobs_table(sa.MetaData(), name)
-    _create_index(op, name, next(index for index in table.indexes if index.name == f"{name}_untold"))
+    create_index(op, name, next(index for index in table.indexes if index.name == f"{name}_untold"))
 
 
-def _create_index(op: Any, table: str, index: sa.Index) -> None:
+def create_index(op: Any, table: str, index: sa.Index) -> None:
+    """Create one of the indexes that jobs_table() declares, from a revision, on a table of whatever name."""
     where = index.dialect_options["sqlite"]["where"]
     columns = [column.name for column in index.columns]
     op.create_index(index.name, table, columns, sqlite_where=where, info=index.info)
 
 
+def keyed_columns() -> list[sa.Column[Any]]:
+    """Return the columns of the jobs, as they are declared."""
+    key: list[sa.Column[Any]] = [sa.Column(name, Text(64), primary_key=True) for name in KEY]
+    return [*key, *_columns(), *_telling_columns()]
+
+
+def _first_key() -> list[sa.Column[Any]]:
+    return [sa.Column("job_id", Text(64), primary_key=True), sa.Column("tenant_id", Text(64), nullable=False)]
+
+
 def _columns() -> list[sa.Column[Any]]:
     return [
-        sa.Column("job_id", Text(64), primary_key=True),
-        sa.Column("tenant_id", Text(64), nullable=False),
         sa.Column("queue_class", sa.Integer, nullable=False),
         sa.Column("shard", sa.Integer, nullable=False),
         sa.Column("kind", Text(64), nullable=False),

@@ -84,6 +84,6 @@ class Tellings:
     def _write(self, conn: Connection, job: Untold, values: Mapping[str, Any]) -> None:
         c = self._table.c
         # The token and state: a mark of a later end is another one.
-        mine = (c.job_id == job.job_id, c.tenant_id == job.tenant_id, c.lease_token == job.lease_token)
+        mine = (c.tenant_id == job.tenant_id, c.job_id == job.job_id, c.lease_token == job.lease_token)
         still = (c.state == job.state.value, c.tell_at.is_not(None))
         conn.execute(sa.update(self._table).where(*mine, *still).values(**values))

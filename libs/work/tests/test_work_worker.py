@@ -61,7 +61,7 @@ class Source:
         self.failed("renew")
         self.renewed += [job.job_id for job in jobs]
         await self.notify()
-        return {job.job_id for job in jobs} & self.lost
+        return {job.key for job in jobs if job.job_id in self.lost}
 
     async def report(self, reports):
         self.failed("report")

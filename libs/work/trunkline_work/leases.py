@@ -10,7 +10,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import wait_until
 
 from trunkline_work.kinds import Attempt, Observer
-from trunkline_work.model import LeasedJob
+from trunkline_work.model import JobKey, LeasedJob
 from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
@@ -19,7 +19,7 @@ _CALL_MOST = 1000
 
 
 class LeaseKeeper:
-    """The attempts under lease, by job id."""
+    """The attempts under lease, by the jobs' keys."""
 
     def __init__(self, source: JobSource, seconds: float, observer: Observer, *, fence_only: bool = False):
         """A lease lasts `seconds` and is renewed at a third of that.
@@ -31,30 +31,29 @@ class LeaseKeeper:
         self._seconds = seconds
         self._observer = observer
         self._fence_only = fence_only
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[JobKey, Attempt] = {}
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._attempts.values()))
 
     def hold(self, attempt: Attempt) -> None:
         """Begin to hold. A lease on a job that is still held here says that the one before was lost."""
-        job_id = attempt.leased.job_id
-        before = self._attempts.get(job_id)
+        before = self._attempts.get(attempt.leased.key)
         if before is not None:
             self.lose(before.leased)
-        self._attempts[job_id] = attempt
+        self._attempts[attempt.leased.key] = attempt
 
     def let_go(self, attempt: Attempt) -> None:
         """Hold no longer."""
-        if self._attempts.get(attempt.leased.job_id) is attempt:
-            del self._attempts[attempt.leased.job_id]
+        if self._attempts.get(attempt.leased.key) is attempt:
+            del self._attempts[attempt.leased.key]
 
     def lose(self, job: LeasedJob) -> None:
         """Stop the work under a lease that is lost; a later lease on the same job, with a token of its own, stands."""
-        attempt = self._attempts.get(job.job_id)
+        attempt = self._attempts.get(job.key)
         if attempt is None or attempt.leased.lease_token != job.lease_token:
             return
-        del self._attempts[job.job_id]
+        del self._attempts[job.key]
         attempt.lost = True
         self._observer.lost(attempt)
         if attempt.task is not None:
@@ -80,7 +79,7 @@ class LeaseKeeper:
                 log.warning("renewal_failed", reason=error.reason, leases=len(some))
                 continue
             for attempt in some:
-                if attempt.leased.job_id in lost:
+                if attempt.leased.key in lost:
                     self.lose(attempt.leased)
                 else:
                     attempt.expires = asked + self._seconds

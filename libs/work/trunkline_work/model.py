@@ -10,6 +10,14 @@ from typing import Any, NamedTuple, TypeAlias
 from trunkline_runtime.errors import TrunklineError
 
 
+class JobKey(NamedTuple):
+    """What names a job: its id is its tenant's own."""
+
+    tenant: str
+    """The bare tenant id."""
+    job_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
     """A job under a lease of the worker that has it."""
@@ -27,6 +35,11 @@ class LeasedJob:
     """When the present stage was first run; None before."""
     payload: Any
     """What its kind's handler works on, as the source knows it."""
+
+    @property
+    def key(self) -> JobKey:
+        """What names it."""
+        return JobKey(self.tenant, self.job_id)
 
 
 class Passed(NamedTuple):

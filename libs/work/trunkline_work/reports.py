@@ -9,7 +9,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.resilience import Pauses
 
-from trunkline_work.model import LeasedJob, Report
+from trunkline_work.model import JobKey, LeasedJob, Report
 from trunkline_work.source import JobSource
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class Reporter:
             self._idle.set()
 
     async def _deliver(self, batch: list[tuple[Report, asyncio.Future[bool]]]) -> None:
-        lost: set[str] = set()
+        lost: set[JobKey] = set()
         try:
             lost |= await self._send([report for report, _ in batch])
         except TrunklineError as error:
@@ -80,16 +80,16 @@ class Reporter:
                 for one in batch:
                     await self._deliver([one])
                 return
-            lost.update(report.job.job_id for report, _ in batch)
+            lost.update(report.job.key for report, _ in batch)
             log.error("reports_dropped", reason=error.reason, error=error.message, jobs=len(lost))
         for report, taken in batch:
-            job_id = report.job.job_id
-            if job_id in lost:
+            key = report.job.key
+            if key in lost:
                 self._lost(report.job)
             if not taken.done():
-                taken.set_result(job_id not in lost)
+                taken.set_result(key not in lost)
 
-    async def _send(self, reports: Sequence[Report]) -> set[str]:
+    async def _send(self, reports: Sequence[Report]) -> set[JobKey]:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
         pauses = Pauses(0.1, 2.0)

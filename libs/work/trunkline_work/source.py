@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from trunkline_work.model import LeasedJob, Report
+from trunkline_work.model import JobKey, LeasedJob, Report
 
 RELEASE_SECONDS = 1.5
 """How long giving leases back may take at a stop; what was not given back runs out by itself."""
@@ -66,12 +66,12 @@ class JobSource(Protocol):
         """Hear that a slot became free, for which a claim may wait."""
         ...
 
-    async def renew(self, jobs: Sequence[LeasedJob]) -> set[str]:
-        """Lengthen the leases; return the ids of jobs whose lease is lost."""
+    async def renew(self, jobs: Sequence[LeasedJob]) -> set[JobKey]:
+        """Lengthen the leases; return the keys of jobs whose lease is lost."""
         ...
 
-    async def report(self, reports: Sequence[Report]) -> set[str]:
-        """Apply reports, a job's in order; return the ids of jobs whose lease is lost.
+    async def report(self, reports: Sequence[Report]) -> set[JobKey]:
+        """Apply reports, a job's in order; return the keys of jobs whose lease is lost.
 
         Their reports changed nothing. A report that was applied and is sent again counts as lost.
         """

@@ -35,7 +35,9 @@ async def a_job_is_led_through_its_stages_under_its_lease(open):
         (again,) = await world.claim()
         assert (again.stage, again.attempts, dict(again.checkpoint)) == ("transcribe", 2, made)
         assert await world.report(job, done=jobs_pb.JobDone()) == [job.job_id], "its lease is lost"
-        lease = jobs_pb.Lease(job_id=again.job_id, lease_token=again.lease_token)
+        lease = jobs_pb.Lease(
+            job_id=again.job_id, lease_token=again.lease_token, tenant=again.event.rsplit("/", 2)[0]
+        )
         renew = jobs_pb.RenewLeasesRequest(leases=[lease], lease=Duration(seconds=60))
         assert list((await world.jobs.RenewLeases(renew, None)).lost_job_ids) == []
         await world.finish(again)

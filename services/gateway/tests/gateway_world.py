@@ -100,7 +100,9 @@ class World:
         return (await self.jobs.ClaimJobs(request, None)).jobs
 
     async def report(self, job, **outcome):
-        lease = jobs_pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+        lease = jobs_pb.Lease(
+            job_id=job.job_id, lease_token=job.lease_token, tenant=job.event.rsplit("/", 2)[0]
+        )
         report = jobs_pb.JobReport(lease=lease, stage=job.stage, **outcome)
         answer = await self.jobs.ReportJobs(jobs_pb.ReportJobsRequest(worker="w1", reports=[report]), None)
         return list(answer.lost_job_ids)

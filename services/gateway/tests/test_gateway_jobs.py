@@ -60,8 +60,9 @@ class World:
         request.wait.FromMilliseconds(int(wait * 1000))
         return (await self.jobs.ClaimJobs(request, None)).jobs
 
-    async def report(self, job, **outcome):
-        lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+    async def report(self, job, tenant=None, **outcome):
+        tenant = job.event.rsplit("/", 2)[0] if tenant is None else tenant
+        lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token, tenant=tenant)
         report = pb.JobReport(lease=lease, stage=job.stage, start_time=NOW, **outcome)
         answer = await self.jobs.ReportJobs(pb.ReportJobsRequest(worker="w1", reports=[report]), None)
         return list(answer.lost_job_ids)
@@ -239,22 +240,44 @@ async def test_a_report_under_a_lost_lease_changes_nothing(world):
     (fast,) = await world.claim("fast")
     assert fast.lease_token > slow.lease_token
     assert await world.report(slow, dead=pb.JobDead(error="late")) == [slow.job_id]
-    lease = pb.Lease(job_id=slow.job_id, lease_token=slow.lease_token)
+    lease = pb.Lease(job_id=slow.job_id, lease_token=slow.lease_token, tenant=slow.event.rsplit("/", 2)[0])
     renewed = await world.jobs.RenewLeases(
         pb.RenewLeasesRequest(leases=[lease], lease=Duration(seconds=30)), None
     )
-    assert list(renewed.lost_job_ids) == [slow.job_id]
+    assert (list(renewed.lost_job_ids), list(renewed.lost_leases)) == ([slow.job_id], [lease])
     assert await world.report(fast, done=pb.JobDone()) == []
     story = await world.story(fast)
     assert story.state == event_pb2.EVENT_STATE_DONE
     assert [a.outcome for a in story.history] == ["lost", "ok"]
 
 
+async def test_a_worker_of_the_version_before_names_no_tenant_and_loses_nothing(world):
+    await world.event(1)
+    await world.event(2)
+    job, other = await world.claim(lease=10)
+    world.clock.advance(9)
+    leases = [pb.Lease(job_id=one.job_id, lease_token=one.lease_token) for one in (job, other)]
+    renew = pb.RenewLeasesRequest(leases=leases, lease=Duration(seconds=10))
+    assert not (await world.jobs.RenewLeases(renew, None)).lost_job_ids
+    world.clock.advance(9)
+    assert await world.claim("w2") == []
+    assert await world.report(job, tenant="", done=pb.JobDone()) == []
+    assert (await world.story(job)).state == event_pb2.EVENT_STATE_DONE
+    assert await world.report(job, tenant="", done=pb.JobDone()) == [job.job_id]
+
+
+async def test_a_lease_that_names_another_tenant_is_lost(world):
+    await world.event(1)
+    (job,) = await world.claim()
+    assert await world.report(job, tenant="tenants/globex", done=pb.JobDone()) == [job.job_id]
+    assert await world.report(job, done=pb.JobDone()) == []
+
+
 async def test_renewed_leases_are_kept_and_released_ones_are_free_at_once(world):
     await world.event(1)
     (job,) = await world.claim(lease=10)
     world.clock.advance(9)
-    lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+    lease = pb.Lease(job_id=job.job_id, lease_token=job.lease_token, tenant=job.event.rsplit("/", 2)[0])
     await world.jobs.RenewLeases(pb.RenewLeasesRequest(leases=[lease], lease=Duration(seconds=10)), None)
     world.clock.advance(9)
     assert await world.claim("w2") == []
@@ -344,7 +367,10 @@ async def bury_by_claims(world, *calls):
     jobs = await world.claim(lease=10, limit=len(calls))
     for job, call in zip(jobs, calls, strict=True):
         report = pb.JobReport(
-            lease=pb.Lease(job_id=job.job_id, lease_token=job.lease_token), stage="normalise"
+            lease=pb.Lease(
+                job_id=job.job_id, lease_token=job.lease_token, tenant=job.event.rsplit("/", 2)[0]
+            ),
+            stage="normalise",
         )
         report.advance.next_stage = "analyse"
         report.checkpoint["normalise"] = call

@@ -32,7 +32,7 @@ from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace
 
 from trunkline_jobs.leases import Ended
-from trunkline_jobs.local import LOOK_SECONDS, LocalJobs, Subjects
+from trunkline_jobs.local import LOOK_SECONDS, LocalJobs, Subjects, lease_of
 from trunkline_jobs.model import Job, LeaseLost, QueueClass
 from trunkline_jobs.operations.model import Operation, OperationState
 from trunkline_jobs.operations.rows import Operations
@@ -234,7 +234,7 @@ class _Handlers:
             raise DataLoss("the request of the operation cannot be read") from None
 
         def state(conn: Connection, metadata: Message) -> None:
-            self._operations.queue.renew(conn, job.job_id, job.lease_token, self._lease_seconds)
+            self._operations.queue.renew(conn, lease_of(job), self._lease_seconds)
             self._operations.state(conn, job.tenant, job.job_id, metadata)
 
         async def stated(metadata: Message) -> None:

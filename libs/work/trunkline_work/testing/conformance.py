@@ -238,9 +238,9 @@ async def who_lost_a_lease_is_told_and_changes_nothing(world: World) -> None:
     after = await one(source)
     assert (after.job_id, after.attempts) == (before.job_id, 2), "the run that vanished was one"
     assert after.lease_token > before.lease_token
-    assert await late.renew([before]) == {before.job_id}
+    assert await late.renew([before]) == {before.key}
     for outcome in (Done(), Dead("x"), Retry(1.0, "x"), Wait(1.0, "x"), Advanced(NEXT_STAGE)):
-        assert await late.report([report(before, outcome)]) == {before.job_id}
+        assert await late.report([report(before, outcome)]) == {before.key}
     assert await source.renew([after]) == set()
     assert await source.report([report(after, Done())]) == set()
 
@@ -253,8 +253,8 @@ async def one_lost_lease_takes_no_other_along(world: World) -> None:
     await world.add("globex")
     gone, held = sorted(await claimed(source), key=lambda job: job.tenant)
     assert await source.report([report(gone, Done())]) == set()
-    assert await source.renew([gone, held]) == {gone.job_id}
-    assert await source.report([report(gone, Done()), report(held, Done())]) == {gone.job_id}
+    assert await source.renew([gone, held]) == {gone.key}
+    assert await source.report([report(gone, Done()), report(held, Done())]) == {gone.key}
     world.advance(_LONG)
     assert await claimed(source) == []
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Any
 
 import grpc
 import sqlalchemy as sa
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, LeaseLost, Load, Queue, Ran, Tries, apply_outcome
+from trunkline_jobs import Ended, Job, Lease, LeaseLost, Load, Queue, Ran, Tries, apply_outcome
+from trunkline_runtime.api.resources import tenant_of
 from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
@@ -21,7 +22,7 @@ from trunkline_work import Advanced, Dead, Done, Outcome, Passed, Retry, Wait
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
-from trunkline_gateway.schema import events, jobs, receipts
+from trunkline_gateway.schema import events, receipts
 
 # A job that becomes due by time alone (a retry) is found by looking again this often.
 _LOOK_SECONDS = 0.5
@@ -40,7 +41,7 @@ _ABOUT = Hot(
     )
 )
 _WEIGHTS = Hot(
-    sa.select(events.c.event_id, sa.func.length(receipts.c.body).label("weight"))
+    sa.select(events.c.tenant_id, events.c.event_id, sa.func.length(receipts.c.body).label("weight"))
     .join(receipts, receipts.c.seq == events.c.first_seq)
     .where(
         events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
@@ -184,7 +185,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         for job in jobs:
             row = rows.get((job.tenant_id, job.subject))
             if row is None:  # such a job must not fail the claim of all the others, for ever
-                ended = self._queue.bury(conn, job.job_id, job.lease_token, _GONE, untold=True)
+                ended = self._queue.bury(conn, job.lease, _GONE, untold=True)
                 _tell_event(conn, ended, finished=False)
                 tries.given_up.append(ended)
             else:
@@ -195,41 +196,48 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self, request: pb.RenewLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RenewLeasesResponse:
         """Lengthen leases; name those that are lost."""
-        lease = request.lease.ToTimedelta()
-        lost = await asyncio.gather(*(self._renew(held, lease) for held in request.leases))
-        return pb.RenewLeasesResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+        seconds = request.lease.ToTimedelta().total_seconds()
+        kept = await asyncio.gather(*(self._renew(held, seconds) for held in request.leases))
+        lost = [held for held, is_kept in zip(request.leases, kept, strict=True) if not is_kept]
+        return pb.RenewLeasesResponse(lost_job_ids=[held.job_id for held in lost], lost_leases=lost)
 
-    async def _renew(self, held: pb.Lease, lease: timedelta) -> str | None:
+    async def _renew(self, held: pb.Lease, seconds: float) -> bool:
+        """Lengthen one lease; False when it is lost."""
         try:
-            await self._db.write(
-                lambda conn: self._queue.renew(conn, held.job_id, held.lease_token, lease.total_seconds())
-            )
+            await self._db.write(lambda conn: self._queue.renew(conn, self._lease_of(conn, held), seconds))
         except LeaseLost:
-            return held.job_id
-        return None
+            return False
+        return True
+
+    def _lease_of(self, conn: sa.Connection, held: pb.Lease) -> Lease:
+        """Return a lease as the queue knows it. Raises LeaseLost, InvalidArgument."""
+        if not held.tenant:  # its worker is of a version before the field
+            return self._queue.lease_by_id(conn, held.job_id, held.lease_token)
+        return Lease(tenant_of(held.tenant, field="tenant"), held.job_id, held.lease_token)
 
     async def ReportJobs(
         self, request: pb.ReportJobsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ReportJobsResponse:
         """Apply each report in a transaction of its own; the writer commits them together."""
-        lost = await asyncio.gather(*(self._report(report) for report in request.reports))
+        taken = await asyncio.gather(*(self._report(report) for report in request.reports))
         self._leases_ended()
-        return pb.ReportJobsResponse(lost_job_ids=[job_id for job_id in lost if job_id])
+        lost = [report.lease for report, is_taken in zip(request.reports, taken, strict=True) if not is_taken]
+        return pb.ReportJobsResponse(lost_job_ids=[held.job_id for held in lost], lost_leases=lost)
 
-    async def _report(self, report: pb.JobReport) -> str | None:
+    async def _report(self, report: pb.JobReport) -> bool:
+        """Apply one report; False when its lease is lost."""
         try:
             await self._db.write(lambda conn: self._apply(conn, report))
         except LeaseLost:
-            return report.lease.job_id
-        return None
+            return False
+        return True
 
     def _apply(self, conn: sa.Connection, report: pb.JobReport) -> None:
-        job_id, token, outcome = report.lease.job_id, report.lease.lease_token, _outcome(report)
-        made, ran = dict(report.checkpoint), _ran(report)
-        job = apply_outcome(self._queue, conn, job_id, token, outcome, made, ran)
+        lease, outcome = self._lease_of(conn, report.lease), _outcome(report)
+        job = apply_outcome(self._queue, conn, lease, outcome, dict(report.checkpoint), _ran(report))
         _tell_event(conn, job, finished=isinstance(outcome, Done))
         if report.warnings:
-            _warn(conn, job_id, report.warnings)
+            _warn(conn, job, report.warnings)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -246,19 +254,18 @@ def _most_attempts(stage: str) -> int:
     return policy.attempts if policy else MOST_ATTEMPTS
 
 
-def _weigh(conn: sa.Connection, chosen: Sequence[tuple[str, str]]) -> Mapping[str, int]:
+def _weigh(conn: sa.Connection, chosen: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
     """Return the bytes of the bodies that jobs carry; a job has the id of its event."""
     about = {"tenants": list({tenant for tenant, _ in chosen}), "events": [job for _, job in chosen]}
-    return {row["event_id"]: row["weight"] for row in _WEIGHTS.all(conn, about)}
+    return {(row["tenant_id"], row["event_id"]): row["weight"] for row in _WEIGHTS.all(conn, about)}
 
 
 _LOAD = Load(CLAIM_BYTES, _weigh)
 
 
-def _warn(conn: sa.Connection, job_id: str, warnings: Sequence[str]) -> None:
+def _warn(conn: sa.Connection, job: Ended, warnings: Sequence[str]) -> None:
     """Say in the event what of its body was left out."""
-    job = sa.select(jobs.c.tenant_id).where(jobs.c.job_id == job_id).scalar_subquery()
-    mine = (events.c.event_id == job_id) & (events.c.tenant_id == job)
+    mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
     conn.execute(events.update().where(mine).values(warnings=list(warnings)))
 
 

@@ -8,7 +8,18 @@ from datetime import UTC
 from typing import Protocol
 
 from trunkline.gateway.v1 import job_service_pb2 as pb
-from trunkline_work import RELEASE_SECONDS, Advanced, Dead, Done, LeasedJob, Report, Retry, Slots, Wait
+from trunkline_work import (
+    RELEASE_SECONDS,
+    Advanced,
+    Dead,
+    Done,
+    JobKey,
+    LeasedJob,
+    Report,
+    Retry,
+    Slots,
+    Wait,
+)
 
 from trunkline_gateway.pipeline.clients import Method, unary
 
@@ -69,18 +80,18 @@ class ServedJobs:
     def slot_freed(self) -> None:
         """Do nothing: the gateway knows from the report."""
 
-    async def renew(self, jobs: Sequence[LeasedJob]) -> set[str]:
+    async def renew(self, jobs: Sequence[LeasedJob]) -> set[JobKey]:
         """Lengthen leases."""
         request = pb.RenewLeasesRequest(leases=[_lease(job) for job in jobs])
         request.lease.FromMilliseconds(int(self._lease_seconds * 1000))
         answer = await unary(self._jobs.RenewLeases, request, self._lease_seconds / 3)
-        return set(answer.lost_job_ids)
+        return _lost(jobs, answer)
 
-    async def report(self, reports: Sequence[Report]) -> set[str]:
+    async def report(self, reports: Sequence[Report]) -> set[JobKey]:
         """Send reports."""
         request = pb.ReportJobsRequest(worker=self._worker, reports=[_report(report) for report in reports])
         answer = await unary(self._jobs.ReportJobs, request, _REPORT_SECONDS)
-        return set(answer.lost_job_ids)
+        return _lost([report.job for report in reports], answer)
 
     async def release(self) -> int:
         """Give every lease back."""
@@ -96,7 +107,14 @@ def _leased(job: pb.Job) -> LeasedJob:
 
 
 def _lease(job: LeasedJob) -> pb.Lease:
-    return pb.Lease(job_id=job.job_id, lease_token=job.lease_token)
+    return pb.Lease(job_id=job.job_id, lease_token=job.lease_token, tenant=f"tenants/{job.tenant}")
+
+
+def _lost(jobs: Sequence[LeasedJob], answer: pb.RenewLeasesResponse | pb.ReportJobsResponse) -> set[JobKey]:
+    """Return the jobs whose lease is lost; a gateway of the version before names their ids only."""
+    if answer.lost_leases:
+        return {JobKey(lease.tenant.removeprefix("tenants/"), lease.job_id) for lease in answer.lost_leases}
+    return {job.key for job in jobs if job.job_id in answer.lost_job_ids}
 
 
 def _report(report: Report) -> pb.JobReport:

@@ -207,19 +207,25 @@ class Lease(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     lease_token: _builtins.int
     """The token of the lease."""
+    tenant: _builtins.str
+    """`tenants/{tenant}` of the job. Not set by a worker of a version before this field. The gateway then finds the job
+    by its id and the token.
+    """
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         lease_token: _builtins.int = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "lease_token", b"lease_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "lease_token", b"lease_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,18 +268,24 @@ class RenewLeasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LOST_JOB_IDS_FIELD_NUMBER: _builtins.int
+    LOST_LEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lost_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The jobs whose lease is lost. The worker must drop their work."""
+        """The ids of the jobs whose lease is lost. The worker must drop their work."""
+
+    @_builtins.property
+    def lost_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """The lost leases, as the worker sent them."""
 
     def __init__(
         self,
         *,
         lost_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        lost_leases: _abc.Iterable[Global___Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_job_ids", b"lost_job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_job_ids", b"lost_job_ids", "lost_leases", b"lost_leases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -584,18 +596,24 @@ class ReportJobsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LOST_JOB_IDS_FIELD_NUMBER: _builtins.int
+    LOST_LEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lost_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The jobs whose lease was lost. Their reports changed nothing."""
+        """The ids of the jobs whose lease was lost. Their reports changed nothing."""
+
+    @_builtins.property
+    def lost_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """The lost leases, as the worker sent them."""
 
     def __init__(
         self,
         *,
         lost_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        lost_leases: _abc.Iterable[Global___Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_job_ids", b"lost_job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_job_ids", b"lost_job_ids", "lost_leases", b"lost_leases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
