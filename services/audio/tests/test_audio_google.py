@@ -272,4 +272,4 @@ async def test_flac_holds_the_samples_as_they_are():
 
 async def test_without_a_project_the_setting_is_named():
     with pytest.raises(ConfigError, match="TRUNKLINE_AUDIO_GOOGLE_PROJECT is required"):
-        load_config({"TRUNKLINE_KEYS": str(KEY_FOLDER), "TRUNKLINE_AUDIO_ENGINE": "google"})
+        load_config({"TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER), "TRUNKLINE_AUDIO_ENGINE": "google"})
