@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +17,9 @@ from typing import Any
 import audio_sounds as sounds
 import numpy as np
 import pytest
+from audio_google import GoogleSpeech
+from trunkline_audio.engines.google.engine import GoogleEngine
+from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.engine import WhisperEngine
 from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.media.preparation import Preparer, RecordingFile
@@ -43,7 +47,22 @@ def whisper():
     return WhisperEngine(WhisperSettings(lanes=1))
 
 
-ENROLLED: dict[str, Any] = {"whisper": whisper, "submitting": MinuteEngine, "instant": InstantEngine}
+@functools.cache
+def speech_server():
+    return GoogleSpeech()
+
+
+def google():
+    """Google's engine with the stand-in for its service."""
+    return GoogleEngine(GoogleSettings(project="p1", endpoint=speech_server().endpoint))
+
+
+ENROLLED: dict[str, Any] = {
+    "whisper": whisper,
+    "google": google,
+    "submitting": MinuteEngine,
+    "instant": InstantEngine,
+}
 """Name -> what makes the engine: every name of the setting, and the stand-ins."""
 _DECODES_NOTHING = "it looks at no sound"
 EXCLUSIONS = {

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trunkline_audio.engines import windows
 from trunkline_audio.engines.base import Utterance
-from trunkline_audio.engines.whisper import listener, windows
+from trunkline_audio.engines.whisper import listener
+from trunkline_audio.engines.whisper.engine import LONGEST_SECONDS
 from trunkline_audio.media.preprocess.timeline import RATE
 
 LONGEST_UTTERANCE = 20.0
@@ -29,7 +31,7 @@ calls = st.tuples(lengths, lengths).flatmap(
 
 @given(calls)
 def test_each_utterance_is_in_one_window_of_its_lane_in_order_of_time(utterances):
-    packed = windows.packed(utterances)
+    packed = windows.packed(utterances, LONGEST_SECONDS)
     dealt = [item for window in packed for item in window.utterances]
     assert dealt == sorted(utterances, key=lambda item: (item.lane, item.start))
     assert all({item.lane for item in window.utterances} == {window.lane} for window in packed)
@@ -37,8 +39,8 @@ def test_each_utterance_is_in_one_window_of_its_lane_in_order_of_time(utterances
 
 @given(calls)
 def test_no_window_is_longer_than_the_model_hears_at_a_time(utterances):
-    for window in windows.packed(utterances):
-        assert 0 < window.seconds <= windows.LONGEST_SECONDS
+    for window in windows.packed(utterances, LONGEST_SECONDS):
+        assert 0 < window.seconds <= LONGEST_SECONDS
 
 
 def fewest(seconds, most):
@@ -54,23 +56,23 @@ def fewest(seconds, most):
 @given(lengths.filter(len))
 def test_there_are_as_few_windows_as_can_be_and_none_is_needlessly_long(seconds):
     utterances = one_after_another(0, seconds)
-    packed = windows.packed(utterances)
+    packed = windows.packed(utterances, LONGEST_SECONDS)
     lasting = [windows.Window(0, (item,)).seconds for item in utterances]
-    assert len(packed) == fewest(lasting, windows.LONGEST_SECONDS)
+    assert len(packed) == fewest(lasting, LONGEST_SECONDS)
     longest = max(window.seconds for window in packed)
     if longest - windows.EVEN_SECONDS > max(lasting):
         assert fewest(lasting, longest - windows.EVEN_SECONDS) > len(packed)
 
 
 def test_windows_of_short_utterances_are_about_equally_long():
-    packed = windows.packed(one_after_another(0, [0.7] * 80))
+    packed = windows.packed(one_after_another(0, [0.7] * 80), LONGEST_SECONDS)
     lasting = [window.seconds for window in packed]
     assert len(packed) > 1
     assert max(lasting) - min(lasting) < 1.0 + windows.EVEN_SECONDS * len(packed)
 
 
 def test_nothing_said_makes_no_window():
-    assert windows.packed([]) == []
+    assert windows.packed([], LONGEST_SECONDS) == []
 
 
 @given(st.lists(st.tuples(st.floats(0.05, 4.0), st.floats(0.1, LONGEST_UTTERANCE)), min_size=1, max_size=8))
@@ -175,10 +177,10 @@ def test_a_window_sounds_as_its_utterances_do_with_silence_after_each(tmp_path):
     path = tmp_path / "lane"
     path.write_bytes(lane.tobytes())
     spans = [(100, 100 + RATE), (5 * RATE, 7 * RATE)]
-    heard = listener.joined(path, spans)
+    heard = windows.samples(path, spans)
     gap = round(windows.GAP_SECONDS * RATE)
     assert len(heard) == 3 * RATE + 2 * gap
-    assert np.array_equal(heard[:RATE] * 32768, lane[100 : 100 + RATE])
+    assert np.array_equal(heard[:RATE], lane[100 : 100 + RATE])
     assert not heard[RATE : RATE + gap].any()
-    assert np.array_equal(heard[RATE + gap : 3 * RATE + gap] * 32768, lane[5 * RATE : 7 * RATE])
+    assert np.array_equal(heard[RATE + gap : 3 * RATE + gap], lane[5 * RATE : 7 * RATE])
     assert not heard[3 * RATE + gap :].any()

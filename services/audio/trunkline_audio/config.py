@@ -9,11 +9,13 @@ from pathlib import Path
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
+from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
 
 SERVICE = "audio"
 
 WHISPER = "whisper"
+GOOGLE = "google"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +32,11 @@ class AudioConfig(StoreConfig):
     )
     engine: str = setting(
         WHISPER,
-        "the speech engine: whisper, or module:factory of your own engine",
-        form=forms.plug_in(WHISPER),
+        "the speech engine: whisper, google, or module:factory of your own engine",
+        form=forms.plug_in(WHISPER, GOOGLE),
     )
     whisper: WhisperSettings = field(default_factory=WhisperSettings)
+    google: GoogleSettings = field(default_factory=GoogleSettings)
     decoders: int = setting(2, "the number of processes that decode recordings", least=1, most=64)
     transcriptions_at_once: int = setting(
         16,
@@ -97,6 +100,8 @@ def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) ->
     Raises ConfigError that lists what is wrong.
     """
     config = load(AudioConfig, SERVICE, env, reach=reach)
+    if config.engine == GOOGLE and not config.google.project:
+        raise ConfigError([f"{env_name(SERVICE, f'{GOOGLE}_project')} is required for the engine {GOOGLE}"])
     if reach and config.engine == WHISPER:
         problems = [env_name(SERVICE, f"{WHISPER}_{field}") + told for field, told in lacking(config.whisper)]
         if problems:

@@ -8,7 +8,7 @@ from typing import cast
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
 
-from trunkline_audio.config import SERVICE, WHISPER, AudioConfig
+from trunkline_audio.config import GOOGLE, SERVICE, WHISPER, AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
 
 _VARIABLE = env_name(SERVICE, "engine")
@@ -38,5 +38,11 @@ def _whisper(config: AudioConfig) -> SpeechEngine:
     return WhisperEngine(config.whisper)
 
 
-NAMED = {WHISPER: _whisper}
+def _google(config: AudioConfig) -> SpeechEngine:
+    from trunkline_audio.engines.google.engine import GoogleEngine  # noqa: PLC0415 - as above
+
+    return GoogleEngine(config.google)
+
+
+NAMED = {WHISPER: _whisper, GOOGLE: _google}
 """The service's own engines, each made from its own settings."""

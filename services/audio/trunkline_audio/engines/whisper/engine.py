@@ -15,6 +15,7 @@ from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
 
+from trunkline_audio.engines import windows
 from trunkline_audio.engines.base import (
     EngineInput,
     EngineResult,
@@ -25,10 +26,10 @@ from trunkline_audio.engines.base import (
     Word,
 )
 from trunkline_audio.engines.turns import joined
-from trunkline_audio.engines.whisper import languages, windows
+from trunkline_audio.engines.whisper import languages
 from trunkline_audio.engines.whisper.repetition import without_loops
 from trunkline_audio.engines.whisper.settings import WhisperSettings
-from trunkline_audio.engines.whisper.windows import Window
+from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
@@ -37,6 +38,8 @@ from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
 log = logs.get_logger(__name__)
 
+LONGEST_SECONDS = 29.8
+"""Of a window, gaps included. Whisper hears 30 s at a time and pads what is shorter, at the price of 30."""
 WINDOW_SECONDS = 600.0
 """Longest that one window may take once it has a lane: `base` takes a second, the largest models minutes."""
 MODEL_AGAIN_SECONDS = 5.0
@@ -211,7 +214,7 @@ class _Listening:
         Windows of uncertain language are written once those of the others are known. A window that holds more than
         the model can write is listened to in halves, and speech that it passed over without what surrounded it.
         """
-        packed = windows.packed(self._audio.utterances)
+        packed = windows.packed(self._audio.utterances, LONGEST_SECONDS)
         first = await self._all(packed, {"wanted": self._wanted, "decide": len(packed) == 1})
         heard = [(window.seconds, reply["languages"]) for window, reply in first]
         language = languages.likeliest(heard, self._wanted)
@@ -222,7 +225,9 @@ class _Listening:
         halves = [half for window in cut for half in window.halves()]
         out = [(window, reply) for window, reply in out if window not in cut]
         out += await self._all(halves, {"wanted": language, "decide": True})
-        missed = windows.packed([item for window, reply in out for item in _passed_over(window, reply)])
+        missed = windows.packed(
+            [item for window, reply in out for item in _passed_over(window, reply)], LONGEST_SECONDS
+        )
         return out + await self._all(missed, {"wanted": language, "decide": True})
 
     async def _all(self, packed: Sequence[Window], more: dict[str, Any]) -> Written:

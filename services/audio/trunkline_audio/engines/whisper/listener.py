@@ -15,7 +15,7 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens, pad_or_trim
 from numpy.typing import NDArray
 
-from trunkline_audio.engines.whisper import windows
+from trunkline_audio.engines import windows
 from trunkline_audio.engines.whisper.languages import likeliest
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.workers import frames
@@ -127,17 +127,6 @@ def compression(text: str) -> float:
     return len(body) / len(zlib.compress(body)) if body else 0.0
 
 
-def joined(path: Path, spans: Sequence[tuple[int, int]]) -> Samples:
-    """The samples of some spans of a lane's file, one after the other, with a gap after each."""
-    gap = np.zeros(round(windows.GAP_SECONDS * RATE), np.float32)
-    parts: list[Samples] = []
-    with path.open("rb") as lane:
-        for start, end in spans:
-            lane.seek(start * 2)
-            parts += [np.frombuffer(lane.read((end - start) * 2), "<i2").astype(np.float32) / 32768.0, gap]
-    return np.concatenate(parts)
-
-
 def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool) -> str:
     """The language to write a window in, or empty when the rest of the call is to be asked first.
 
@@ -164,7 +153,8 @@ def handler(
 
     def handle(request: frames.Message) -> frames.Message:
         spans = [(int(start), int(end)) for start, end in request["spans"]]
-        encoded, count = listener.encoded(joined(Path(str(request["path"])), spans))
+        window = windows.samples(Path(str(request["path"])), spans)
+        encoded, count = listener.encoded(window.astype(np.float32) / 32768.0)
         languages = listener.languages(encoded)
         language = str(request.get("language", "")) or chosen(
             languages, str(request.get("wanted", "")), decide=bool(request.get("decide"))
@@ -182,20 +172,13 @@ def handler(
 
 
 def in_place(words: Sequence[HeardWord], spans: Sequence[tuple[int, int]]) -> list[list[Any]]:
-    """Words of a window as words of their utterances, in the recording's time, never outside their utterance."""
-    begun = [(start / RATE, end / RATE) for start, end in spans]
-    spots = windows.places(begun)
-    owners = windows.attributed([(text, start, end) for text, start, end, _ in words], spots)
+    """Words of a window as the answer has them."""
     out: list[list[Any]] = []
-    for (text, start, end, probability), owner in zip(words, owners, strict=True):
-        (first, last), (offset, _) = begun[owner], spots[owner]
-        begins = min(max(first, first + start - offset), last)
-        ends = min(max(begins, first + end - offset), last)
-        confidence = probability if math.isfinite(probability) else 0.0
-        # A text that ends inside a letter has a replacement character for the rest of it.
-        out.append(
-            [text.replace("\ufffd", ""), owner, round(begins, 3), round(ends, 3), round(confidence, 4)]
-        )
+    for owner, mine in enumerate(windows.in_place(words, spans)):
+        for text, begins, ends, probability in mine:
+            confidence = probability if probability is not None and math.isfinite(probability) else 0.0
+            # A text that ends inside a letter has a replacement character for the rest of it.
+            out.append([text.replace("\ufffd", ""), owner, begins, ends, round(confidence, 4)])
     return [word for word in out if word[0].strip()]
 
 

@@ -1,4 +1,4 @@
-"""Packs a lane's utterances into the windows that Whisper listens to, and puts its words back in their places."""
+"""Packs a lane's utterances into the windows that an engine listens to, and puts its words back in their places."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trunkline_audio.engines.base import Utterance
 from trunkline_audio.media.preprocess.timeline import RATE
 
-LONGEST_SECONDS = 29.8
-"""Of a window, gaps included. Whisper hears 30 s at a time and pads what is shorter, at the price of 30."""
 EVEN_SECONDS = 0.5
 """How exactly windows are evened out."""
 GAP_SECONDS = 0.2
@@ -21,6 +21,8 @@ GAP_SECONDS = 0.2
 
 Times = tuple[float, float]
 """Begin and end in seconds."""
+Heard = tuple[str, float, float, float | None]
+"""A word: text, begin, end, and how sure the engine is of it."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class Window:
         return Window(self.lane, self.utterances[:middle]), Window(self.lane, self.utterances[middle:])
 
 
-def packed(utterances: Sequence[Utterance]) -> list[Window]:
+def packed(utterances: Sequence[Utterance], longest_seconds: float) -> list[Window]:
     """As few windows as hold all utterances in their order, as equal in length as can be, so that lanes end together.
 
-    No utterance is cut: each must be shorter than a window.
+    A window is at most `longest_seconds` long, gaps included. No utterance is cut: each must be shorter than that.
     """
     out: list[Window] = []
     for lane in sorted({item.lane for item in utterances}):
         mine = sorted((item for item in utterances if item.lane == lane), key=lambda item: item.start)
-        fewest = _filled(lane, mine, LONGEST_SECONDS)
-        low, high = sum(window.seconds for window in fewest) / len(fewest), LONGEST_SECONDS
+        fewest = _filled(lane, mine, longest_seconds)
+        low, high = sum(window.seconds for window in fewest) / len(fewest), longest_seconds
         while high - low > EVEN_SECONDS:
             middle = (low + high) / 2
             if len(tried := _filled(lane, mine, middle)) == len(fewest):
@@ -83,6 +85,34 @@ def places(spans: Sequence[Times]) -> list[Times]:
     for start, end in spans:
         out.append((clock, clock + end - start))
         clock += end - start + GAP_SECONDS
+    return out
+
+
+def samples(path: Path, spans: Sequence[tuple[int, int]]) -> NDArray[np.int16]:
+    """The samples of some spans of a lane's file, one after the other, with a gap after each."""
+    gap = np.zeros(round(GAP_SECONDS * RATE), np.int16)
+    parts: list[NDArray[np.int16]] = []
+    with path.open("rb") as lane:
+        for start, end in spans:
+            lane.seek(start * 2)
+            parts += [np.frombuffer(lane.read((end - start) * 2), "<i2").astype(np.int16, copy=False), gap]
+    return np.concatenate(parts)
+
+
+def in_place(words: Sequence[Heard], spans: Sequence[tuple[int, int]]) -> list[list[Heard]]:
+    """Words of a window as words of each of its utterances, in the recording's time, never outside their utterance.
+
+    `spans` are the utterances, in samples.
+    """
+    begun = [(start / RATE, end / RATE) for start, end in spans]
+    spots = places(begun)
+    owners = attributed([(text, start, end) for text, start, end, _ in words], spots)
+    out: list[list[Heard]] = [[] for _ in spans]
+    for (text, start, end, sure), owner in zip(words, owners, strict=True):
+        (first, last), (offset, _) = begun[owner], spots[owner]
+        begins = min(max(first, first + start - offset), last)
+        ends = min(max(begins, first + end - offset), last)
+        out[owner].append((text, round(begins, 3), round(ends, 3), sure))
     return out
 
 
