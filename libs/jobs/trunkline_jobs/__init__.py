@@ -6,9 +6,11 @@ from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
 from trunkline_jobs.model import Job, JobState, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
 from trunkline_jobs.table import create_v1, create_v2, jobs_table
+from trunkline_jobs.tasks import HOUSE, TaskKind, TaskRunner, Tasks
 from trunkline_jobs.untold import Untold
 
 __all__ = [
+    "HOUSE",
     "Ended",
     "Job",
     "JobState",
@@ -21,6 +23,9 @@ __all__ = [
     "Ran",
     "Room",
     "Subjects",
+    "TaskKind",
+    "TaskRunner",
+    "Tasks",
     "Tries",
     "Untold",
     "apply_outcome",
