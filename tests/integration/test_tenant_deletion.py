@@ -251,6 +251,7 @@ EVERYWHERE = {
     "tenant.requests", "tenant.calls", "tenant.call_aliases", "tenant.call_events", "tenant.leads",
     "gateway.kept_bytes", "gateway.receipts", "gateway.events", "gateway.event_receipts", "gateway.eventless_receipts",
     "gateway.rejections", "gateway.replays", "gateway.jobs", "gateway.jobs_turns",
+    "gateway.tasks",
     "audio.recordings", "audio.transcripts", "blobs", "ai.analyses",
 }  # fmt: skip
 

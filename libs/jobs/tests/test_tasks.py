@@ -1,4 +1,4 @@
-"""Tasks on each engine: done once over all processes, gone on with when their time comes, and never in each other's way."""
+"""Tasks on each engine: done once over all processes, in time, and never in each other's way."""
 
 import asyncio
 import contextlib

@@ -167,6 +167,7 @@ class TaskRunner:
 
     async def work(self, stop: asyncio.Event) -> None:
         """Work on what is there until `stop` is set."""
+        self._tasks.soon()
         await self._worker.run(stop)
 
     def _most_attempts(self, stage: str) -> int:

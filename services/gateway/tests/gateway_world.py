@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -61,7 +62,7 @@ class World:
             gateway.jobs,
             gateway.sources,
         )
-        self.rejections, self.replays, self.events = gateway.rejections, gateway.replays, gateway.events
+        self.rejections, self.events = gateway.rejections, gateway.events
         self.admission, self.unverified = gateway.admission, gateway.limits.unverified
         self.inbox = gateway.db.appender(schema.receipts)
         self.receipts = 0
@@ -94,6 +95,26 @@ class World:
     async def admit(self):
         while await self.admission.step():
             pass
+
+    async def work(self):
+        """Let the gateway's tasks do everything that is due by the clock."""
+        stop = asyncio.Event()
+        working = asyncio.create_task(self.gateway.tasks.work(stop))
+        async with asyncio.timeout(30):
+            while await self.due():
+                await asyncio.sleep(0.01)
+        stop.set()
+        await working
+
+    async def due(self):
+        """How many tasks are due by the clock, or under way."""
+        c = schema.tasks.c
+        now = sa.or_(c.visible_at <= self.clock.now(), c.lease_until.is_not(None))
+        return await self.db.read(
+            lambda conn: conn.execute(
+                sa.select(sa.func.count()).select_from(schema.tasks).where(now)
+            ).scalar_one()
+        )
 
     async def claim(self, limit=100, worker="w1"):
         request = jobs_pb.ClaimJobsRequest(worker=worker, limit=limit, lease=Duration(seconds=30))
@@ -170,3 +191,13 @@ async def opened(folder, *sources, url=None, clock=None, **settings):
         build(config, db=db, feed=feed, tell_call=nobody, pace=pace) as gateway,
     ):
         yield World(gateway, feed, clock)
+
+
+@asynccontextmanager
+async def beside(world, folder):
+    """Wire one more gateway over a world's store, as another process has it."""
+    pace = Pace(intervals={"sources.rest": 0.0})
+    async with build(
+        make_config(folder), db=world.db, feed=world.feed, tell_call=nobody, pace=pace
+    ) as gateway:
+        yield World(gateway, world.feed, world.clock)

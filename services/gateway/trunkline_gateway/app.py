@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline_jobs import Queue
+from trunkline_jobs import Queue, TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -21,7 +21,7 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
-from trunkline_gateway.events.replays import Replays
+from trunkline_gateway.events.replays import REPLAY, Replays
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.events.service import EventService
 from trunkline_gateway.events.tenant_deletion import Deletions
@@ -62,6 +62,7 @@ class GatewayParts:
     receiver: Receiver
     replays: Replays
     events: EventService
+    tasks: TaskRunner
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs for as long as the gateway serves."""
@@ -75,7 +76,7 @@ class GatewayParts:
         )
         return [
             self.sources.follow(sleep), self.sources.persist(sleep), self.admission.run(), self.rejections.run(),
-            self.replays.run(), self.inbox.watch(), self.inbox.recover(),
+            self.tasks.run(), self.inbox.watch(), self.inbox.recover(),
             every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
             every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
@@ -128,6 +129,7 @@ async def build(
             stack.push_async_callback(db.close)
         tell = tell_call or telling(channels, config.tenant_address)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
+        tasks = Tasks(db, schema.tasks)
         jobs = make_jobs(db, queue, _shares(config), pace)
         kept = Kept(db)
         limits = Limits.of(config, pace.clock, kept)
@@ -165,7 +167,7 @@ async def build(
         receiver = Receiver.of(
             config, sources, inbox, rejections, limits, admission.soon, now=now, sleep=pace.sleep
         )
-        replays = Replays(db, queue, jobs.jobs_ready)
+        replays = Replays(db, queue, tasks, jobs.jobs_ready)
         events = EventService(
             db,
             queue,
@@ -176,9 +178,11 @@ async def build(
             quotas_of=sources.quotas_of,
             tell_call=tell,
         )
+        kinds = [TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail)]
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
             rejections, admission, inbox, receiver, replays, events,
+            TaskRunner(tasks, kinds, replays.resume, pace=pace),
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from trunkline.ai.v1 import admin_service_pb2_grpc as ai_grpc
 from trunkline.audio.v1 import admin_service_pb2_grpc as audio_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline_jobs import turns_of
 from trunkline_runtime.errors import TrunklineError, from_rpc_error
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
@@ -35,10 +36,10 @@ from trunkline_gateway.schema import (
     events,
     jobs,
     kept_bytes,
-    metadata,
     receipts,
     rejections,
     replays,
+    tasks,
     undecided_receipts,
 )
 
@@ -164,10 +165,10 @@ async def purge_here(db: Database, tenant: str) -> int:
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
     while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
         removed += gone
-    for table in (rejections, replays, event_receipts, jobs, kept_bytes):
+    turns = turns_of(jobs), turns_of(tasks)  # losing one changes who is first, nothing more
+    for table in (rejections, tasks, replays, event_receipts, jobs, kept_bytes, *turns):
         removed += await delete_all(db, table, table.c.tenant_id == tenant)
-    turns = metadata.tables["jobs_turns"]  # losing one changes who is first, nothing more
-    return removed + await delete_all(db, turns, turns.c.tenant_id == tenant)
+    return removed
 
 
 def _delete_undecided(conn: sa.Connection, tenant: str) -> int:
