@@ -163,9 +163,9 @@ class TaskRunner:
             except StoreError as error:
                 log.warning("tasks_not_begun", error=type(error).__name__)
                 await pauses.rest(self._pace.sleep)
-        await self.work(asyncio.Event())
+        await self.work_until(asyncio.Event())
 
-    async def work(self, stop: asyncio.Event) -> None:
+    async def work_until(self, stop: asyncio.Event) -> None:
         """Work on what is there until `stop` is set."""
         self._tasks.soon()
         await self._worker.run(stop)

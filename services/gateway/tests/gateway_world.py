@@ -96,10 +96,10 @@ class World:
         while await self.admission.step():
             pass
 
-    async def work(self):
+    async def work(self, runner=None):
         """Let the gateway's tasks do everything that is due by the clock."""
         stop = asyncio.Event()
-        working = asyncio.create_task(self.gateway.tasks.work(stop))
+        working = asyncio.create_task((runner or self.gateway.tasks).work_until(stop))
         async with asyncio.timeout(30):
             while await self.due():
                 await asyncio.sleep(0.01)

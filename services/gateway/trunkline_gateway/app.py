@@ -24,7 +24,7 @@ from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import REPLAY, Replays
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.events.service import EventService
-from trunkline_gateway.events.tenant_deletion import Deletions
+from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
@@ -62,25 +62,19 @@ class GatewayParts:
     receiver: Receiver
     replays: Replays
     events: EventService
+    deletions: Deletions
     tasks: TaskRunner
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs for as long as the gateway serves."""
         config, sleep = self.config, self.pace.sleep
-        deletions = Deletions(
-            self.db,
-            self.channels,
-            tenant_address=config.tenant_address,
-            audio_address=config.audio_address,
-            ai_address=config.ai_address,
-        )
         return [
             self.sources.follow(sleep), self.sources.persist(sleep), self.admission.run(), self.rejections.run(),
             self.tasks.run(), self.inbox.watch(), self.inbox.recover(),
             every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
             every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
-            every(config.deletions_seconds, "deletions", deletions.step, sleep=sleep),
+            every(config.deletions_seconds, "deletions", self.deletions.learn, sleep=sleep),
         ]  # fmt: skip
 
 
@@ -178,10 +172,21 @@ async def build(
             quotas_of=sources.quotas_of,
             tell_call=tell,
         )
-        kinds = [TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail)]
+        deletions = Deletions(
+            db,
+            tasks,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        )
+        kinds = [
+            TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
+            TaskKind(name=PURGE, work=deletions.purge, slots=2),
+        ]
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
-            rejections, admission, inbox, receiver, replays, events,
+            rejections, admission, inbox, receiver, replays, events, deletions,
             TaskRunner(tasks, kinds, replays.resume, pace=pace),
         )  # fmt: skip
 
