@@ -19,6 +19,7 @@ from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_jobs import Tasks
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database, FakeClock
@@ -71,7 +72,14 @@ class World:
         """One more admission over the same store, as another process has it."""
         config, limits = replace(self.gateway.config, **settings), self.gateway.limits
         return admission_of(
-            config, self.db, self.queue, self.sources, limits, self.jobs.jobs_ready, batch=batch
+            config,
+            self.db,
+            self.queue,
+            Tasks(self.db, schema.tasks),
+            self.sources,
+            limits,
+            self.jobs.jobs_ready,
+            batch=batch,
         )
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.engine import Connection
 from trunkline_jobs import Queue, TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -30,7 +31,7 @@ from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.hooks.source_feed import TenantFeed
 from trunkline_gateway.hooks.sources import SourceFeed, SourceMap
-from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.admission import UNDECIDED, Admission
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.intake.spool import Spool
@@ -139,6 +140,7 @@ async def build(
             config,
             db,
             queue,
+            tasks,
             sources,
             limits,
             jobs.jobs_ready,
@@ -183,11 +185,18 @@ async def build(
         kinds = [
             TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
             TaskKind(name=PURGE, work=deletions.purge, slots=2),
+            TaskKind(name=UNDECIDED, work=admission.look_again, is_over=admission.none_undecided),
         ]
+
+        def begin(conn: Connection) -> None:
+            """Have done what an earlier release left without a task."""
+            tasks.put(conn, UNDECIDED)
+            replays.resume(conn)
+
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
             rejections, admission, inbox, receiver, replays, events, deletions,
-            TaskRunner(tasks, kinds, replays.resume, pace=pace),
+            TaskRunner(tasks, kinds, begin, pace=pace),
         )  # fmt: skip
 
 
@@ -195,6 +204,7 @@ def admission_of(
     config: GatewayConfig,
     db: Database,
     queue: Queue,
+    tasks: Tasks,
     sources: SourceMap,
     limits: Limits,
     jobs_ready: Callable[[AbstractSet[str]], None],
@@ -207,6 +217,7 @@ def admission_of(
     return Admission(
         db,
         queue,
+        tasks,
         sources,
         limits,
         keep_rejections=config.keep_rejections,
