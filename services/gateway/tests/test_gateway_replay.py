@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 
 import pytest
-from gateway_world import PARENT, beside, opened
+import sqlalchemy as sa
+from gateway_world import MIGRATIONS, NOW, PARENT, beside, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trunkline.gateway.v1 import event_pb2, replay_pb2
@@ -19,6 +20,7 @@ from trunkline_jobs.tasks import LEASE_SECONDS
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.process.periodic import SET_ASIDE
+from trunkline_store.migrations import upgrade
 
 WAITING, DONE = event_pb2.EVENT_STATE_WAITING, event_pb2.EVENT_STATE_DONE
 DEAD = event_pb2.EVENT_STATE_DEAD_LETTER
@@ -216,6 +218,28 @@ async def test_a_replay_of_an_earlier_release_has_no_task_and_goes_on(world):
         while (await shown(world, started)).state != replay_pb2.REPLAY_STATE_DONE:
             await asyncio.sleep(0.01)
     running.cancel()
+
+
+async def test_a_replay_that_ran_before_the_upgrade_goes_on_after_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    at = int(NOW.timestamp() * 1_000_000)
+    with sa.create_engine(url).begin() as conn:
+        upgrade(conn, MIGRATIONS, "0060")
+        conn.execute(
+            sa.text(
+                "INSERT INTO replays (tenant_id, replay_id, filter, force, rate, event_count, replayed_count, sample,"
+                " created_at, due_at, steps, after_id) VALUES ('acme', 'p1', '', 0, 10, 7, 5, '[]', :at, :at, 1, '')"
+            ),
+            {"at": at},
+        )
+    async with opened(tmp_path, url=url) as world:
+        running = asyncio.create_task(world.gateway.tasks.run())
+        request = pb.GetReplayRequest(name=f"{PARENT}/replays/p1")
+        async with asyncio.timeout(10):
+            while (await world.events.GetReplay(request, None)).state != replay_pb2.REPLAY_STATE_DONE:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        assert (await world.events.GetReplay(request, None)).replayed_count == 5
 
 
 async def test_events_that_come_later_are_none_of_its_business(world):

@@ -23,7 +23,7 @@ from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import REPLAY, Replays
-from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.events.retention import SWEEP, sweep
 from trunkline_gateway.events.service import EventService
 from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
 from trunkline_gateway.hooks.limits import Limits
@@ -72,7 +72,6 @@ class GatewayParts:
         return [
             self.sources.follow(sleep), self.sources.persist(sleep), self.admission.run(), self.rejections.run(),
             self.tasks.run(), self.inbox.watch(), self.inbox.recover(),
-            every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
             every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
             every(config.deletions_seconds, "deletions", self.deletions.learn, sleep=sleep),
@@ -182,15 +181,22 @@ async def build(
             audio_address=config.audio_address,
             ai_address=config.ai_address,
         )
+
+        async def swept(house: str, subject: str) -> float:
+            await sweep(db)
+            return config.sweep_seconds
+
         kinds = [
             TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
             TaskKind(name=PURGE, work=deletions.purge, slots=2),
             TaskKind(name=UNDECIDED, work=admission.look_again, is_over=admission.none_undecided),
+            TaskKind(name=SWEEP, work=swept),
         ]
 
         def begin(conn: Connection) -> None:
-            """Have done what an earlier release left without a task."""
-            tasks.put(conn, UNDECIDED)
+            """Have swept, and done what an earlier release left without a task."""
+            for kind in (SWEEP, UNDECIDED):
+                tasks.put(conn, kind)
             replays.resume(conn)
 
         yield GatewayParts(
