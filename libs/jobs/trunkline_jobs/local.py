@@ -145,7 +145,8 @@ class LocalJobs:
         lost, written = await _told(self._db.write(work))
         for report in written:
             self._subjects.committed(report)
-            if isinstance(report.outcome, Wait | Retry):  # found in time, however seldom is looked
+            # Found in time, however seldom is looked; what is due at once is, when its slot is free.
+            if isinstance(report.outcome, Wait | Retry) and report.outcome.delay > 0:
                 asyncio.get_running_loop().call_later(report.outcome.delay, self._ready.set)
         return lost
 
