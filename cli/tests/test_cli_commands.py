@@ -168,6 +168,17 @@ def test_a_replay_is_counted_first_then_started_and_followed_to_its_end(tmp_path
     assert started["requestId"]
 
 
+def test_a_replay_that_cannot_go_on_says_why(tmp_path, gateway):
+    replaying(gateway)
+    failed = gateway.answers["/v1/tenants/acme/replays/r1"][1]
+    failed |= {"state": "REPLAY_STATE_FAILED", "replayedCount": "1", "error": "INTERNAL: a bug"}
+    env = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url, "TRUNKLINE_CLI_TENANT": "acme"}
+    done = run(tmp_path, "replay", "--filter", "source = s1", "--yes", **env)
+    assert done.returncode == 1
+    assert done.stdout.endswith("replayed 1 of 2\n")
+    assert "the replay failed: INTERNAL: a bug" in done.stderr
+
+
 def test_the_key_is_that_of_the_tenant_whom_up_made(tmp_path, gateway):
     (tmp_path / "var").mkdir()
     made = {"name": "tenants/acme", "api_key": "own", "sources": []}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trunkline_cli.api import Api
-from trunkline_cli.screen import counting
+from trunkline_cli.screen import Failure, counting
 
 _LOOK_SECONDS = 0.5
 _SHOWN = 5
@@ -46,6 +46,8 @@ def replay(
     if wait:
         ended = _to_its_end(api, begun, sleep)
         say(f"replayed {ended.get('replayedCount', 0)} of {ended.get('eventCount', 0)}")
+        if "error" in ended:
+            raise Failure(f"the replay failed: {ended['error']}")
     return True
 
 

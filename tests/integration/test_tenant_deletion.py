@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
@@ -38,11 +39,12 @@ from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_gateway import schema
-from trunkline_gateway.events.tenant_deletion import Deletions
+from trunkline_gateway.events.tenant_deletion import LEFT, PURGE, Deletions
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.intake.admission import ADMITTED
 from trunkline_gateway.providers.base import Delivery
+from trunkline_jobs import TaskKind, TaskRunner, Tasks
 from trunkline_runtime.errors import NotFound, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
@@ -133,14 +135,17 @@ class Suite:
             grpc.aio.insecure_channel(self.addresses["tenant_address"])
         )
         self.world = await stack.enter_async_context(gateway_world.opened(self.folder, resolved()))
-        self.deletions = self.new_deletions()
         return self
 
     def url(self, service):
         return f"sqlite:///{self.folder}/{service}.db"
 
-    def new_deletions(self, **addresses):
-        return Deletions(self.world.db, self.channels, **{**self.addresses, **addresses})
+    async def purge(self, **addresses):
+        """Do what a gateway does about deletions as it starts."""
+        tasks = Tasks(self.world.db, schema.tasks)
+        deletions = Deletions(self.world.db, tasks, self.channels, **{**self.addresses, **addresses})
+        await deletions.learn()
+        await self.world.work(TaskRunner(tasks, [TaskKind(name=PURGE, work=deletions.purge)]))
 
     async def operate(self, stub, method, request):
         metadata = (("authorization", f"Bearer {OPERATOR}"),)
@@ -245,12 +250,16 @@ def record(tenant, n):
     return request
 
 
-TOMBSTONES = {"tenant.tenants", "gateway.deleted_tenants", "audio.deleted_tenants", "ai.deleted_tenants"}
+TOMBSTONES = {
+    "tenant.tenants", "gateway.deleted_tenants", "audio.deleted_tenants", "ai.deleted_tenants",
+    "gateway.tasks",  # which goes through what is left again
+}  # fmt: skip
 EVERYWHERE = {
     "tenant.tenants", "tenant.sources", "tenant.source_secrets", "tenant.source_changes", "tenant.api_keys",
     "tenant.requests", "tenant.calls", "tenant.call_aliases", "tenant.call_events", "tenant.leads",
     "gateway.kept_bytes", "gateway.receipts", "gateway.events", "gateway.event_receipts", "gateway.eventless_receipts",
     "gateway.rejections", "gateway.replays", "gateway.jobs", "gateway.jobs_turns",
+    "gateway.tasks",
     "audio.recordings", "audio.transcripts", "blobs", "ai.analyses",
 }  # fmt: skip
 
@@ -266,14 +275,14 @@ async def suite(tmp_path):
 
 async def test_after_a_deletion_only_tombstones_name_the_tenant(suite):
     assert suite.mentions() == EVERYWHERE, "else the scan below would prove little"
-    others = suite.mentions(OTHER)
+    others = suite.mentions(OTHER) | {"gateway.tasks_turns"}
     counts = {table: await suite.world.rows(table) for table in (schema.events, schema.receipts)}
     await suite.delete()
     assert not (await suite.tombstone()).HasField("purge_time")
-    await suite.deletions.step()
+    await suite.purge()
     assert suite.mentions() == TOMBSTONES
     assert (await suite.tombstone()).HasField("purge_time")
-    assert suite.mentions(OTHER) == others
+    assert suite.mentions(OTHER) | {"gateway.tasks_turns"} == others
     for table, count in counts.items():
         assert await suite.world.rows(table) == count // 2, "the other tenant's are all there"
 
@@ -285,7 +294,7 @@ async def test_what_comes_late_is_dropped_and_counted(suite):
     held = next(job for job in await world.claim(100) if TENANT in job.event)
     await world.receipt(gateway_world.body_of(1000), **mine)  # admission has not looked at it yet
     await suite.delete()
-    await suite.deletions.step()
+    await suite.purge()
     before = ADMITTED.labels("tenant_deleted")._value.get()
     await world.receipt(
         gateway_world.body_of(1001), **mine
@@ -323,18 +332,29 @@ async def late_analysis(suite):
 
 async def test_a_service_that_does_not_answer_is_asked_again_until_it_did(suite):
     await suite.delete()
-    deaf = suite.new_deletions(ai_address="127.0.0.1:1")
-    await deaf.step()
+    await suite.purge(ai_address="127.0.0.1:1")
+    assert LEFT._value.get() == 1
     assert "ai.analyses" in suite.mentions()
     assert not (await suite.tombstone()).HasField("purge_time")
-    await suite.deletions.step()
+    await suite.purge()
     assert suite.mentions() == TOMBSTONES
+
+
+async def test_what_is_left_of_a_tenant_is_looked_for_again_after_a_day(suite):
+    await suite.delete()
+    await suite.purge()
+    tasks = Tasks(suite.world.db, schema.tasks)
+    assert await suite.world.db.read(lambda conn: tasks.unsettled(conn, PURGE)) == 0
+    suite.world.clock.advance(86_399)
+    seen = sa.select(schema.tasks.c.visible_at).where(schema.tasks.c.kind == PURGE)
+    due = await suite.world.db.read(lambda conn: conn.execute(seen).scalar_one())
+    assert 0 <= (due - suite.world.clock.now()).total_seconds() <= 1
 
 
 async def test_a_store_restored_from_before_the_deletion_is_purged_again(suite):
     """The gateway's tombstone alone is left: tenant, audio and ai came back from backups that knew the tenant."""
     await suite.delete()
-    await suite.deletions.step()
+    await suite.purge()
     for service, statement in (
         ("tenant", f"DELETE FROM tenants WHERE tenant_id = '{TENANT}'"),
         ("audio", "DELETE FROM deleted_tenants"),
@@ -345,18 +365,18 @@ async def test_a_store_restored_from_before_the_deletion_is_purged_again(suite):
         conn.close()
     await suite.fill(TENANT, gateway=False)
     assert {"tenant.calls", "blobs", "ai.analyses"} <= suite.mentions()
-    await suite.new_deletions().step()  # as after a start
+    await suite.purge()  # as after a start
     assert suite.mentions() == TOMBSTONES
     assert (await suite.tombstone()).state == tenant_pb2.TENANT_STATE_DELETED
 
 
 async def test_a_gateway_restored_from_before_the_deletion_learns_of_it(suite):
     await suite.delete()
-    await suite.deletions.step()
+    await suite.purge()
     await suite.world.db.write(lambda conn: conn.execute(schema.deleted_tenants.delete()))
     await suite.fill_gateway(TENANT, "s-restored")
     assert "gateway.events" in suite.mentions()
-    await suite.new_deletions().step()
+    await suite.purge()
     assert suite.mentions() == TOMBSTONES
 
 

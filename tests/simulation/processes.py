@@ -158,7 +158,7 @@ def gateway(world):
             await served.inbox.open()
             await asyncio.gather(served.inbox.watch(), served.inbox.recover())
 
-        return [served.admission.run(), with_spool(), served.sources.follow()], handlers
+        return [served.admission.run(), served.tasks.run(), with_spool(), served.sources.follow()], handlers
 
     return build
 

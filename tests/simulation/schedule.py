@@ -153,9 +153,10 @@ class Simulation:
 
     def _once(self, make):
         def made(*args, **named):
-            if make not in self._statements:
-                self._statements[make] = make(*args, **named)
-            return self._statements[make]
+            key = (make, *args, *sorted(named.items()))
+            if key not in self._statements:
+                self._statements[key] = make(*args, **named)
+            return self._statements[key]
 
         return made
 

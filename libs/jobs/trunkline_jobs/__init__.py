@@ -6,10 +6,12 @@ from trunkline_jobs.leases import Ended
 from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
 from trunkline_jobs.model import Job, JobState, Lease, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
-from trunkline_jobs.table import create_v1, create_v2, jobs_table
+from trunkline_jobs.table import create_v1, create_v2, jobs_table, turns_of
+from trunkline_jobs.tasks import HOUSE, TaskKind, TaskRunner, Tasks
 from trunkline_jobs.untold import Untold
 
 __all__ = [
+    "HOUSE",
     "Ended",
     "Job",
     "JobState",
@@ -23,6 +25,9 @@ __all__ = [
     "Ran",
     "Room",
     "Subjects",
+    "TaskKind",
+    "TaskRunner",
+    "Tasks",
     "Tries",
     "Untold",
     "apply_outcome",
@@ -30,4 +35,5 @@ __all__ = [
     "create_v2",
     "create_v3",
     "jobs_table",
+    "turns_of",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -42,8 +43,12 @@ class Subjects:
     def given_up(self, conn: Connection, ended: Ended) -> None:
         """Write that a job was buried whose last holder vanished."""
 
+    def outcome_of(self, conn: Connection, report: Report) -> Outcome:
+        """Return what becomes of the job: what the report says, unless the store knows better."""
+        return report.outcome
+
     def reported(self, conn: Connection, report: Report) -> None:
-        """Write what a report says, after it was applied to the job."""
+        """Write what became of a job, after it was applied to it."""
 
     def committed(self, report: Report) -> None:
         """Hear that a report was written for good."""
@@ -124,21 +129,25 @@ class LocalJobs:
     async def report(self, reports: Sequence[Report]) -> set[JobKey]:
         """Apply reports, all in one transaction: where one is refused, none is applied."""
 
-        def work(conn: Connection) -> set[JobKey]:
-            lost = set()
-            for report in reports:
+        def work(conn: Connection) -> tuple[set[JobKey], list[Report]]:
+            lost, written = set(), []
+            for told in reports:
+                report = replace(told, outcome=self._subjects.outcome_of(conn, told))
                 try:
                     self._apply(conn, report)
                 except LeaseLost:
                     lost.add(report.job.key)
                 else:
                     self._subjects.reported(conn, report)
-            return lost
+                    written.append(report)
+            return lost, written
 
-        lost = await _told(self._db.write(work))
-        for report in reports:
-            if report.job.key not in lost:
-                self._subjects.committed(report)
+        lost, written = await _told(self._db.write(work))
+        for report in written:
+            self._subjects.committed(report)
+            # Found in time, however seldom is looked; what is due at once is, when its slot is free.
+            if isinstance(report.outcome, Wait | Retry) and report.outcome.delay > 0:
+                asyncio.get_running_loop().call_later(report.outcome.delay, self._ready.set)
         return lost
 
     def _apply(self, conn: Connection, report: Report) -> None:

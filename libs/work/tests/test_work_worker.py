@@ -164,6 +164,18 @@ async def test_what_a_handler_returns_is_reported(source, handler):
     assert running.seen.outcomes == ["done", "done"]
 
 
+async def test_a_handler_may_say_that_its_job_goes_on_later(source, handler):
+    async def work(attempt):
+        return Wait(5.0, "more to do")
+
+    handler.work = work
+    async with Running(source, [handler.kind()]) as running:
+        await source.add("a")
+        await source.until(lambda: source.ended)
+    assert source.ended == {"a": [Wait(5.0, "more to do")]}
+    assert running.seen.outcomes == ["wait"]
+
+
 @pytest.mark.parametrize("follows", [Retry(1.0, "x"), Wait(1.0, "x"), Dead("x")])
 async def test_a_policy_says_what_follows_from_a_failure(source, handler, follows):
     handler.raises["a"], handler.follows = ValueError("x"), follows

@@ -47,9 +47,10 @@ Tell: TypeAlias = Callable[[Attempt, Sequence[Report]], None]
 class Kind(Generic[AttemptT]):
     """One kind of job.
 
-    `handler` works on a job and returns its result; it may be run again after any part of it. `policy` says what
-    follows from what the handler raised; None: the lease was lost, and nothing is reported. Both run in the job's own
-    task. `begin` makes the attempt. `slots` is how many of the worker's slots the kind may take; None: all of them.
+    `handler` works on a job and returns its result, or a Wait where the job goes on later; it may be run again after
+    any part of it. `policy` says what follows from what the handler raised; None: the lease was lost, and nothing is
+    reported. Both run in the job's own task. `begin` makes the attempt. `slots` is how many of the worker's slots the
+    kind may take; None: all of them.
     """
 
     name: str

@@ -14,7 +14,7 @@ from trunkline_runtime.resilience import Pauses
 
 from trunkline_work.kinds import Attempt, FollowUp, Kind, Observer
 from trunkline_work.leases import LeaseKeeper
-from trunkline_work.model import Dead, Done, LeasedJob, Report
+from trunkline_work.model import Dead, Done, LeasedJob, Report, Wait
 from trunkline_work.reports import GATHER_SECONDS, Reporter
 from trunkline_work.source import RELEASE_SECONDS, JobSource, Slots
 
@@ -188,8 +188,9 @@ class Worker:
                 return []
             self._observer.ended(attempt, type(follow_up).__name__.lower())
             return attempt.reports(follow_up)
-        self._observer.ended(attempt, "done")
-        return attempt.reports(Done(result))
+        outcome = result if isinstance(result, Wait) else Done(result)
+        self._observer.ended(attempt, type(outcome).__name__.lower())
+        return attempt.reports(outcome)
 
     def _tell(self, attempt: Attempt, reports: Sequence[Report]) -> None:
         if reports and not attempt.lost:

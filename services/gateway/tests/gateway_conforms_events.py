@@ -153,13 +153,14 @@ async def many_are_replayed_at_their_rate_and_none_twice(open):
         dry = await world.replay_all(dry_run=True)
         assert (dry.event_count, len(dry.sample)) == (9, 9)
         started = await world.replay_all(rate_per_second=8, request_id="r-1")
-        await asyncio.gather(world.replays.step(), world.replays.step())
+        await world.work()
+        await world.work()
         assert len(await world.listed("state = waiting")) == 4
         for job in await world.claim():
             await world.bury(job, "again")
         for _ in range(3):
             world.clock.advance(1)
-            await world.replays.step()
+            await world.work()
         ended = await world.events.GetReplay(pb.GetReplayRequest(name=started.name), None)
         assert (ended.state, ended.replayed_count) == (replay_pb2.REPLAY_STATE_DONE, 9)
         assert len(await world.listed("state = waiting")) == 5

@@ -227,7 +227,7 @@ async def an_event_that_waits_is_cancelled_and_its_call_told(open):
         assert await world.claim() == []
         assert [e.name for e in await world.listed("state = cancelled")] == [name]
         await world.replay_all(filter="")
-        await world.replays.step()
+        await world.work()
         assert await world.claim() == [], "many are replayed without what was cancelled"
         assert (await world.replay(name)).state == event_pb2.EVENT_STATE_WAITING
         (job,) = await world.claim()

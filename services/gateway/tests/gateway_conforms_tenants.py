@@ -22,7 +22,15 @@ from trunkline_runtime.identity import access
 from trunkline_store.records.tombstones import bury
 
 DAY = 86_400.0
-BY_KEY = {"receipts", "eventless_receipts", "undecided_receipts", "jobs", "jobs_turns"}
+BY_KEY = {
+    "receipts",
+    "eventless_receipts",
+    "undecided_receipts",
+    "jobs",
+    "jobs_turns",
+    "tasks",
+    "tasks_turns",
+}
 """Tables whose key says no tenant: what a transaction found under the tenant it may delete there by its key."""
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN)(?:@\{[^}]*\})? (\w+)(?:@\{[^}]*\})?(?: AS (\w+))?")
 _NOT_DATA = ("SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "PRAGMA", "SELECT 1", "SELECT CURRENT_TIMESTAMP")
@@ -33,6 +41,7 @@ _REACHED = {
     "receipts": re.compile(r"receipts\.seq = (?:event_receipts|eventless_receipts|events)\."),
     "cursors": re.compile(r"cursors\.name = "),
     "undecided_receipts": re.compile(r"receipts\.seq = undecided_receipts\.seq"),
+    "tasks": re.compile(r"t\.job_id = r\.f0"),  # Spanner: whether one that is put is there
 }
 _NEVER = re.compile("(?!)")
 
@@ -145,7 +154,7 @@ async def nor_do_the_steps_of_its_replays_and_of_its_deletion(open):
         await leave_undecided(world)
         (running,) = await world.db.read(lambda conn: conn.execute(schema.replays.select()).all())
         with statements() as seen:
-            await world.replays._advance(running, world.clock.now())
+            await world.gateway.replays.advance("acme", running.replay_id)
             assert len(await world.listed("state = waiting")) == 2
             await purge_here(world.db, "acme")
         touched = {table for statement in seen for table, _ in _TABLE.findall(" ".join(statement.split()))}
@@ -226,7 +235,7 @@ async def expired_rejections_and_replays_are_swept(open):
     async with open(kept_for(3, "s-1")) as world:
         await world.keep_rejected(callrail(body_of(1), "wrong"), source=kept_for(3, "s-1"))
         await world.replay_all()
-        await world.replays.step()
+        await world.work()
         world.clock.advance(31 * DAY)
         await sweep(world.db)
         assert await world.rows(schema.rejections) == await world.rows(schema.replays) == 0

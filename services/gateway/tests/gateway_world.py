@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_jobs import Tasks
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database, FakeClock
@@ -61,7 +63,7 @@ class World:
             gateway.jobs,
             gateway.sources,
         )
-        self.rejections, self.replays, self.events = gateway.rejections, gateway.replays, gateway.events
+        self.rejections, self.events = gateway.rejections, gateway.events
         self.admission, self.unverified = gateway.admission, gateway.limits.unverified
         self.inbox = gateway.db.appender(schema.receipts)
         self.receipts = 0
@@ -70,7 +72,14 @@ class World:
         """One more admission over the same store, as another process has it."""
         config, limits = replace(self.gateway.config, **settings), self.gateway.limits
         return admission_of(
-            config, self.db, self.queue, self.sources, limits, self.jobs.jobs_ready, batch=batch
+            config,
+            self.db,
+            self.queue,
+            Tasks(self.db, schema.tasks),
+            self.sources,
+            limits,
+            self.jobs.jobs_ready,
+            batch=batch,
         )
 
     async def receipt(self, body, event_type="post_call", source="s-1", tenant="acme", **fields):
@@ -94,6 +103,26 @@ class World:
     async def admit(self):
         while await self.admission.step():
             pass
+
+    async def work(self, runner=None):
+        """Let the gateway's tasks do everything that is due by the clock."""
+        stop = asyncio.Event()
+        working = asyncio.create_task((runner or self.gateway.tasks).work_until(stop))
+        async with asyncio.timeout(30):
+            while await self.due():
+                await asyncio.sleep(0.01)
+        stop.set()
+        await working
+
+    async def due(self):
+        """How many tasks are due by the clock, or under way."""
+        c = schema.tasks.c
+        now = sa.or_(c.visible_at <= self.clock.now(), c.lease_until.is_not(None))
+        return await self.db.read(
+            lambda conn: conn.execute(
+                sa.select(sa.func.count()).select_from(schema.tasks).where(now)
+            ).scalar_one()
+        )
 
     async def claim(self, limit=100, worker="w1"):
         request = jobs_pb.ClaimJobsRequest(worker=worker, limit=limit, lease=Duration(seconds=30))
@@ -172,3 +201,13 @@ async def opened(folder, *sources, url=None, clock=None, **settings):
         build(config, db=db, feed=feed, tell_call=nobody, pace=pace) as gateway,
     ):
         yield World(gateway, feed, clock)
+
+
+@asynccontextmanager
+async def beside(world, folder):
+    """Wire one more gateway over a world's store, as another process has it."""
+    pace = Pace(intervals={"sources.rest": 0.0})
+    async with build(
+        make_config(folder), db=world.db, feed=world.feed, tell_call=nobody, pace=pace
+    ) as gateway:
+        yield World(gateway, world.feed, world.clock)

@@ -25,6 +25,7 @@ from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_jobs import Tasks
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -50,8 +51,8 @@ class World:
         gateway = self.gateway
         self.sources = SourceMap(self.feed, None, rest_seconds=0)
         return admission_of(
-            gateway.config, gateway.db, gateway.queue, self.sources, gateway.limits, self.on_ready,
-            batch=batch, busy=busy, pace=pace,
+            gateway.config, gateway.db, gateway.queue, Tasks(gateway.db, schema.tasks), self.sources,
+            gateway.limits, self.on_ready, batch=batch, busy=busy, pace=pace,
         )  # fmt: skip
 
     def on_ready(self, tenants):
@@ -338,7 +339,7 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
             rested.append(seconds)
         await asyncio.sleep(0)
 
-    pace = Pace(sleep=hurried, intervals={"admission.retry": 99.0})
+    pace = Pace(sleep=hurried, intervals={"admission.retry": 99.0, "admission.recount": 99.0})
     admission = world.new_admission(batch=256, busy=lambda: next(crowded), pace=pace)
     monkeypatch.setattr(ByCursor, "read", noted)
     for number in range(150):
@@ -351,9 +352,7 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
     assert (asked[: len(lots)], len(rested)) == (lots, rests)
 
 
-async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(
-    world, monkeypatch
-):
+async def test_undecided_receipts_have_one_task_and_are_read_only_when_they_can_be_told(world, monkeypatch):
     world.feed.down = True
     for n in range(9):
         await world.receipt(verdict=verdicts.UNVERIFIED, source=f"s-{n}")
@@ -368,16 +367,7 @@ async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_
     )
     await admission.retry_undecided()
     assert read == [], "no body is read while nobody can be asked"
-    running = asyncio.create_task(admission.run())
-    looks = []
-    retry = admission.retry_undecided
-    admission.retry_undecided = lambda: looks.append(1) or retry()
-    for _ in range(50):
-        admission.soon()
-        await asyncio.sleep(0.002)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert len(looks) <= 1, "whatever wakes admission"
+    assert await world.rows(schema.tasks) == 1, "however many there are, one task looks at them"
     world.feed.down = False
     await admission.retry_undecided()
     assert world.unverified.rows == world.unverified.bytes == 0

@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 
 import pytest
-from gateway_world import PARENT, opened
+import sqlalchemy as sa
+from gateway_world import MIGRATIONS, NOW, PARENT, beside, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.events.replays import Replays
+from trunkline_jobs import Tasks
+from trunkline_jobs.tasks import LEASE_SECONDS
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_runtime.process.periodic import SET_ASIDE
+from trunkline_store.migrations import upgrade
 
 WAITING, DONE = event_pb2.EVENT_STATE_WAITING, event_pb2.EVENT_STATE_DONE
 DEAD = event_pb2.EVENT_STATE_DEAD_LETTER
@@ -29,17 +33,16 @@ async def world(tmp_path):
 
 
 async def drain(world):
-    """Let the replay loop do everything that is due, as time passes."""
+    """Let the replays do everything that they have to do, as time passes."""
     while True:
-        await world.replays.step()
-        running = [r for r in await shown_replays(world) if r.due_at is not None]
-        if not running:
+        await world.work()
+        if not await world.rows(schema.tasks):
             return
         world.clock.advance(0.5)
 
 
-async def shown_replays(world):
-    return await world.db.read(lambda conn: conn.execute(schema.replays.select()).all())
+async def shown(world, replay):
+    return await world.events.GetReplay(pb.GetReplayRequest(name=replay.name), None)
 
 
 async def test_a_dead_letter_goes_on_where_it_stopped_and_keeps_its_generation(world):
@@ -130,16 +133,16 @@ async def test_many_are_replayed_at_their_rate_behind_other_work(world):
     names = {await world.dead(n) for n in range(12)}
     started = await world.replay_all(rate_per_second=10, filter="state = dead_letter")
     assert (started.state, started.event_count) == (replay_pb2.REPLAY_STATE_RUNNING, 12)
-    await world.replays.step()
-    await world.replays.step()
+    await world.work()
+    await world.work()
     assert len(await world.listed("state = waiting")) == 5, "half a second's worth, however often one looks"
     world.clock.advance(0.5)
-    await world.replays.step()
+    await world.work()
     assert len(await world.listed("state = waiting")) == 10
     new = await world.event(100)
     assert (await world.claim(1))[0].event == new, "what just came goes first"
     await drain(world)
-    ended = await world.events.GetReplay(pb.GetReplayRequest(name=started.name), None)
+    ended = await shown(world, started)
     assert (ended.state, ended.replayed_count) == (replay_pb2.REPLAY_STATE_DONE, 12)
     assert ended.HasField("finish_time")
     assert {job.event for job in await world.claim()} == names
@@ -149,26 +152,94 @@ async def test_a_replay_goes_on_after_a_crash_and_replays_none_twice(world):
     for n in range(8):
         await world.dead(n)
     await world.replay_all(rate_per_second=8)
-    await world.replays.step()
+    await world.work()
     replayed = await world.claim()
     assert len(replayed) == 4
     for job in replayed:
         await world.bury(job, "again")
-    world.replays = Replays(world.db, world.queue, world.jobs.jobs_ready)  # another process
     world.clock.advance(1)
     await drain(world)
     assert len(await world.listed("state = waiting")) == 4
     assert {e.last_error for e in await world.listed("state = dead_letter")} == {"again"}
 
 
-async def test_a_step_that_two_do_at_once_is_done_once(world):
-    for n in range(3):
+async def test_two_gateways_on_one_store_share_a_replay(world, tmp_path):
+    for n in range(30):
         await world.dead(n)
+    started = await world.replay_all(force=True, rate_per_second=20)
+    async with beside(world, tmp_path) as other:
+        for _ in range(2):
+            await asyncio.gather(world.work(), other.work())
+        assert (await shown(world, started)).replayed_count == 10, (
+            "half a second's worth, however many work on it"
+        )
+        world.clock.advance(0.5)
+        await asyncio.gather(world.work(), other.work())
+    ended = await shown(world, started)
+    assert ended.replayed_count == len(await world.listed("state = waiting")) == 20
+
+
+async def test_a_step_that_is_done_twice_sets_its_events_going_once(world):
+    """As when its first holder was too slow, and does not know yet that it lost its lease."""
+    for n in range(3):
+        await world.done(n)
     started = await world.replay_all(force=True, rate_per_second=4)
-    other = Replays(world.db, world.queue, world.jobs.jobs_ready)
-    await asyncio.gather(world.replays.step(), other.step())
-    ended = await world.events.GetReplay(pb.GetReplayRequest(name=started.name), None)
+    steps = [world.gateway.replays.advance("acme", started.name.split("/")[-1]) for _ in range(2)]
+    await asyncio.gather(*steps)
+    ended = await shown(world, started)
     assert ended.replayed_count == len(await world.listed("state = waiting")) == 2
+
+
+async def test_a_replay_whose_process_was_killed_goes_on_in_the_next(world, tmp_path):
+    for n in range(4):
+        await world.dead(n)
+    started = await world.replay_all()
+    killed = Tasks(world.db, schema.tasks)
+    assert await world.db.write(lambda conn: killed.queue.claim(conn, "killed", 1, LEASE_SECONDS))
+    world.clock.advance(LEASE_SECONDS - 1)
+    async with beside(world, tmp_path) as other:
+        running = asyncio.create_task(other.gateway.tasks.run())
+        await asyncio.sleep(0.2)
+        assert (await shown(world, started)).replayed_count == 0, "its lease holds"
+        running.cancel()
+        await asyncio.wait([running])
+        world.clock.advance(1)
+        await other.work()
+    ended = await shown(world, started)
+    assert (ended.state, ended.replayed_count) == (replay_pb2.REPLAY_STATE_DONE, 4)
+
+
+async def test_a_replay_of_an_earlier_release_has_no_task_and_goes_on(world):
+    await world.dead(1)
+    started = await world.replay_all()
+    await world.db.write(lambda conn: conn.execute(schema.tasks.delete()))
+    running = asyncio.create_task(world.gateway.tasks.run())
+    async with asyncio.timeout(10):
+        while (await shown(world, started)).state != replay_pb2.REPLAY_STATE_DONE:
+            await asyncio.sleep(0.01)
+    running.cancel()
+
+
+async def test_a_replay_that_ran_before_the_upgrade_goes_on_after_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    at = int(NOW.timestamp() * 1_000_000)
+    with sa.create_engine(url).begin() as conn:
+        upgrade(conn, MIGRATIONS, "0060")
+        conn.execute(
+            sa.text(
+                "INSERT INTO replays (tenant_id, replay_id, filter, force, rate, event_count, replayed_count, sample,"
+                " created_at, due_at, steps, after_id) VALUES ('acme', 'p1', '', 0, 10, 7, 5, '[]', :at, :at, 1, '')"
+            ),
+            {"at": at},
+        )
+    async with opened(tmp_path, url=url) as world:
+        running = asyncio.create_task(world.gateway.tasks.run())
+        request = pb.GetReplayRequest(name=f"{PARENT}/replays/p1")
+        async with asyncio.timeout(10):
+            while (await world.events.GetReplay(request, None)).state != replay_pb2.REPLAY_STATE_DONE:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        assert (await world.events.GetReplay(request, None)).replayed_count == 5
 
 
 async def test_events_that_come_later_are_none_of_its_business(world):
@@ -212,35 +283,40 @@ async def test_a_rate_that_an_earlier_version_took_stops_nobodys_replays(world, 
         await world.dead(n)
     slow = await world.replay_all(rate_per_second=rate)
     other = await world.replay_all(rate_per_second=10, force=True)
-    await world.replays.step()
-    ended = await world.events.GetReplay(pb.GetReplayRequest(name=other.name), None)
-    assert ended.state == replay_pb2.REPLAY_STATE_DONE
-    assert (await world.events.GetReplay(pb.GetReplayRequest(name=slow.name), None)).HasField("create_time")
+    await world.work()
+    assert (await shown(world, other)).state == replay_pb2.REPLAY_STATE_DONE
+    assert (await shown(world, slow)).HasField("create_time")
 
 
-async def test_a_replay_that_fails_is_set_aside_and_the_others_go_on(world):
+async def test_a_replay_that_cannot_go_on_says_so_and_the_others_go_on(world):
+    world.events._quotas_of = lambda tenant: tenant_pb2.Quotas(replays=2)
     await world.dead(1)
     poison = await world.replay_all(rate_per_second=5)
     await world.db.write(lambda conn: conn.execute(schema.replays.update().values(filter="no filter at all")))
     good = await world.replay_all(rate_per_second=10)
-    before = SET_ASIDE.labels("replays")._value.get()
-    for _ in range(3):
-        world.clock.advance(1)
-        await world.replays.step()
-    assert SET_ASIDE.labels("replays")._value.get() == before + 1, "it is not tried again at every look"
-    shown = [await world.events.GetReplay(pb.GetReplayRequest(name=one.name), None) for one in (poison, good)]
-    assert [one.state for one in shown] == [replay_pb2.REPLAY_STATE_RUNNING, replay_pb2.REPLAY_STATE_DONE]
+    before = SET_ASIDE.labels("replay")._value.get()
+    await world.work()
+    assert (await shown(world, good)).state == replay_pb2.REPLAY_STATE_DONE
+    assert SET_ASIDE.labels("replay")._value.get() == before + 1, "it is not tried again at once"
+    assert (await shown(world, poison)).state == replay_pb2.REPLAY_STATE_RUNNING
+    for _ in range(4):
+        world.clock.advance(60)
+        await world.work()
+    ended = await shown(world, poison)
+    assert (ended.state, "filter" in ended.error) == (replay_pb2.REPLAY_STATE_FAILED, True)
+    assert ended.HasField("finish_time")
+    assert await world.rows(schema.tasks) == 0
+    for _ in range(2):
+        await world.replay_all()  # it does not count against the quota
 
 
-async def test_the_loop_ends_a_replay_without_being_asked(world):
-    world.replays = Replays(world.db, world.queue, world.jobs.jobs_ready)
-    world.events._replays = world.replays
+async def test_a_replay_ends_without_being_asked(world):
     await world.dead(1)
-    loop = asyncio.create_task(world.replays.run())
+    working = asyncio.create_task(world.gateway.tasks.run())
     claim = asyncio.create_task(claim_when_ready(world))
     await world.replay_all()
     assert len(await asyncio.wait_for(claim, 5)) == 1
-    loop.cancel()
+    working.cancel()
 
 
 async def claim_when_ready(world):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from gateway_sources import resolved
-from gateway_world import body_of, opened
+from gateway_world import beside, body_of, opened
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events import retention
@@ -45,6 +47,27 @@ async def test_ended_events_go_after_their_tenants_days_else_the_suites(world):
     await sweep(world.db)
     for table in (schema.events, schema.jobs, schema.receipts, schema.event_receipts):
         assert await world.rows(table) == 0, table.name
+
+
+async def test_the_sweep_is_one_task_of_all_gateways(world, tmp_path):
+    await world.done(1)
+    world.clock.advance(10 * DAY)
+    async with beside(world, tmp_path) as other:
+        loops = [asyncio.create_task(one.gateway.tasks.run()) for one in (world, other)]
+        seen = sa.select(schema.tasks.c.lease_token).where(
+            schema.tasks.c.kind == "sweep", schema.tasks.c.state == "waiting"
+        )
+        async with asyncio.timeout(20):
+            while await world.db.read(lambda conn: conn.execute(seen).scalar()) != 1:
+                await asyncio.sleep(0.01)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.wait(loops)
+        await other.work()
+    assert await world.listed() == []
+    assert await world.db.read(lambda conn: conn.execute(seen).scalar()) == 1, "it was run once"
+    world.clock.advance(600)
+    assert await world.due() == 1
 
 
 async def test_an_event_that_is_not_done_is_kept_until_it_is(world):

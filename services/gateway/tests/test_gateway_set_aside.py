@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from gateway_conforms_story import receipt
 from gateway_sources import resolved
-from gateway_world import body_of, opened
+from gateway_world import beside, body_of, opened
 from test_gateway_receive import signed
 from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
@@ -341,12 +341,13 @@ async def test_a_body_is_opened_up_to_what_a_receivers_limit_can_be(tmp_path):
 
 
 async def nothing_is_left_undecided(world):
-    """Run admission until it has decided about everything."""
-    loop = asyncio.create_task(world.admission.run())
+    """Run the gateway's tasks until everything is decided."""
+    loop = asyncio.create_task(world.gateway.tasks.run())
     async with asyncio.timeout(20):
         while await world.rows(schema.undecided_receipts):
             await asyncio.sleep(0.05)
     loop.cancel()
+    await asyncio.wait([loop])
 
 
 async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at_again(tmp_path):
@@ -399,6 +400,28 @@ async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its
         assert world.unverified.rows == 1
         world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
         await nothing_is_left_undecided(world)
+
+
+async def test_undecided_receipts_of_one_gateway_are_decided_by_another_and_by_one_alone(tmp_path):
+    async with opened(tmp_path) as world, beside(world, tmp_path) as other:
+        for gateway in (world, other):
+            await gateway.admission.recount()
+        world.feed.down = True
+        for number in range(4):
+            await world.receipt(body_of(number), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+        await world.admit()
+        assert (await world.rows(schema.tasks), world.unverified.rows) == (1, 4)
+        await other.work()
+        assert await world.rows(schema.undecided_receipts) == 4
+        world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
+        world.clock.advance(2.0)
+        await other.work()
+        assert await world.rows(schema.undecided_receipts) == await world.rows(schema.tasks) == 0
+        counting = asyncio.create_task(world.admission.run())
+        async with asyncio.timeout(20):
+            while world.unverified.rows:
+                await asyncio.sleep(0.01)
+        counting.cancel()
 
 
 async def test_a_fault_that_passes_sets_nothing_aside(tmp_path):

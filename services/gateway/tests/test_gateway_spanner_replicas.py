@@ -56,12 +56,11 @@ async def test_gateways_that_admit_at_once_admit_each_receipt_once(worlds):
 
 async def test_undecided_receipts_of_a_gateway_that_went_away_are_anothers(worlds):
     one, other = worlds
-    await other.admission.retry_undecided()  # it looked, and there was nothing
     one.feed.down = True
     await one.receipt(body_of(1))
     await one.admit()
     assert await one.rows(schema.undecided_receipts) == 1
-    running = asyncio.create_task(other.admission.run())
+    running = asyncio.create_task(other.gateway.tasks.run())
     async with asyncio.timeout(30):
         while not await other.listed():
             await asyncio.sleep(0.05)

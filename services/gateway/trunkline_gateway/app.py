@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline_jobs import Queue
+from sqlalchemy.engine import Connection
+from trunkline_jobs import Queue, TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -21,16 +22,16 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
-from trunkline_gateway.events.replays import Replays
-from trunkline_gateway.events.retention import sweep
+from trunkline_gateway.events.replays import REPLAY, Replays
+from trunkline_gateway.events.retention import SWEEP, sweep
 from trunkline_gateway.events.service import EventService
-from trunkline_gateway.events.tenant_deletion import Deletions
+from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.hooks.source_feed import TenantFeed
 from trunkline_gateway.hooks.sources import SourceFeed, SourceMap
-from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.admission import UNDECIDED, Admission
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.intake.spool import Spool
@@ -62,24 +63,18 @@ class GatewayParts:
     receiver: Receiver
     replays: Replays
     events: EventService
+    deletions: Deletions
+    tasks: TaskRunner
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs for as long as the gateway serves."""
         config, sleep = self.config, self.pace.sleep
-        deletions = Deletions(
-            self.db,
-            self.channels,
-            tenant_address=config.tenant_address,
-            audio_address=config.audio_address,
-            ai_address=config.ai_address,
-        )
         return [
             self.sources.follow(sleep), self.sources.persist(sleep), self.admission.run(), self.rejections.run(),
-            self.replays.run(), self.inbox.watch(), self.inbox.recover(),
-            every(config.sweep_seconds, "retention", lambda: sweep(self.db), sleep=sleep),
+            self.tasks.run(), self.inbox.watch(), self.inbox.recover(),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
             every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
-            every(config.deletions_seconds, "deletions", deletions.step, sleep=sleep),
+            every(config.deletions_seconds, "deletions", self.deletions.learn, sleep=sleep),
         ]  # fmt: skip
 
 
@@ -128,6 +123,7 @@ async def build(
             stack.push_async_callback(db.close)
         tell = tell_call or telling(channels, config.tenant_address)
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
+        tasks = Tasks(db, schema.tasks)
         jobs = make_jobs(db, queue, _shares(config), pace)
         kept = Kept(db)
         limits = Limits.of(config, pace.clock, kept)
@@ -143,6 +139,7 @@ async def build(
             config,
             db,
             queue,
+            tasks,
             sources,
             limits,
             jobs.jobs_ready,
@@ -165,7 +162,7 @@ async def build(
         receiver = Receiver.of(
             config, sources, inbox, rejections, limits, admission.soon, now=now, sleep=pace.sleep
         )
-        replays = Replays(db, queue, jobs.jobs_ready)
+        replays = Replays(db, queue, tasks, jobs.jobs_ready)
         events = EventService(
             db,
             queue,
@@ -176,9 +173,36 @@ async def build(
             quotas_of=sources.quotas_of,
             tell_call=tell,
         )
+        deletions = Deletions(
+            db,
+            tasks,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        )
+
+        async def swept(house: str, subject: str) -> float:
+            await sweep(db)
+            return config.sweep_seconds
+
+        kinds = [
+            TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
+            TaskKind(name=PURGE, work=deletions.purge, slots=2),
+            TaskKind(name=UNDECIDED, work=admission.look_again, is_over=admission.none_undecided),
+            TaskKind(name=SWEEP, work=swept),
+        ]
+
+        def begin(conn: Connection) -> None:
+            """Have swept, and done what an earlier release left without a task."""
+            for kind in (SWEEP, UNDECIDED):
+                tasks.put(conn, kind)
+            replays.resume(conn)
+
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
-            rejections, admission, inbox, receiver, replays, events,
+            rejections, admission, inbox, receiver, replays, events, deletions,
+            TaskRunner(tasks, kinds, begin, pace=pace),
         )  # fmt: skip
 
 
@@ -186,6 +210,7 @@ def admission_of(
     config: GatewayConfig,
     db: Database,
     queue: Queue,
+    tasks: Tasks,
     sources: SourceMap,
     limits: Limits,
     jobs_ready: Callable[[AbstractSet[str]], None],
@@ -198,6 +223,7 @@ def admission_of(
     return Admission(
         db,
         queue,
+        tasks,
         sources,
         limits,
         keep_rejections=config.keep_rejections,

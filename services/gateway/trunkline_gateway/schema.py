@@ -206,7 +206,7 @@ rejections = sa.Table(
 
 REPLAYS_KEPT_DAYS = 30
 
-# Replays of many events, and how far each has come (events/replays.py); `due_at` is set while it runs.
+# Replays of many events, and how far each has come (events/replays.py). One that runs has a task.
 replays = sa.Table(
     "replays",
     metadata,
@@ -220,13 +220,15 @@ replays = sa.Table(
     sa.Column("sample", Json, nullable=False),
     sa.Column("created_at", UtcTimestamp, nullable=False),
     sa.Column("finished_at", UtcTimestamp, nullable=True),
-    sa.Column("due_at", UtcTimestamp, nullable=True),
     sa.Column("steps", sa.BigInteger, nullable=False),
     sa.Column("after_time", UtcTimestamp, nullable=True),
     sa.Column("after_id", Text(40), nullable=False),
-    sa.Index("replays_by_due", "due_at", info=index_options(null_filtered=True)),
+    sa.Column("error", Text(600), nullable=True),  # of one that failed: why
     sa.Index("replays_by_time", "tenant_id", "created_at", "replay_id", info=index_options()),
     info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )
 
 jobs = jobs_table(metadata)
+
+# The gateway's own work: replays, deletions of tenants, sweeps, and whatever waits to be looked at again.
+tasks = jobs_table(metadata, "tasks")

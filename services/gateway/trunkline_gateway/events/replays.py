@@ -1,4 +1,4 @@
-"""Replaying events: one at once, or many at a rate by a loop that goes on where a crash left it.
+"""Replaying events: one at once, or many at a rate by a task that goes on where a crash left it.
 
 A replay's row holds how far it has come; the events of a step are revived in the transaction that moves it on, so
 a replay sets no event going twice. Events that came after it was asked for are none of its business.
@@ -6,25 +6,18 @@ a replay sets no event going twice. Events that came after it was asked for are 
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from trunkline.gateway.v1 import replay_pb2
-from trunkline_jobs import JobState, Queue, QueueClass
+from trunkline_jobs import JobState, Queue, QueueClass, Tasks
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
-from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
-from trunkline_runtime.process.pace import wait_until
-from trunkline_runtime.process.periodic import set_aside
 from trunkline_store import Database, insert_if_absent
-from trunkline_store.declare import by_index
-from trunkline_store.errors import StoreError
 from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
@@ -33,18 +26,16 @@ from trunkline_gateway.events.rows import counted, event_conditions, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
 from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
-log = get_logger(__name__)
-
 REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
 DEFAULT_RATE = 10.0
 # As the request's rule in the proto says; a row that an earlier version wrote may say otherwise.
 LEAST_RATE, MOST_RATE = 0.01, 1000.0
+REPLAY = "replay"
+"""The kind of task that a replay is."""
 _STEP_SECONDS = 0.5
 _STEP_MOST = 100
-_LOOK_SECONDS = 5.0
-_LOOK_SECONDS_RUNNING = 0.1
-_ASIDE_SECONDS = 300.0
+_ERROR_MOST = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +103,20 @@ def changed(conn: sa.Connection, tenant: str, event_id: str, now: datetime) -> N
 
 
 class Replays:
-    """Replays as rows, and the loop that works on them."""
+    """Replays as rows, and the step that each one's task repeats."""
 
     def __init__(
         self,
         db: Database,
         queue: Queue,
+        tasks: Tasks,
         jobs_ready: Callable[[], None],
-        monotonic: Callable[[], float] = time.monotonic,
     ):
         """`jobs_ready` is called after events were set going."""
-        self._monotonic = monotonic
-        self._aside: dict[tuple[str, str], float] = {}  # replays that failed, and when they are tried again
         self._db = db
         self._queue = queue
+        self._tasks = tasks
         self._jobs_ready = jobs_ready
-        self._wake = asyncio.Event()
 
     async def count(self, wanted: Wanted) -> replay_pb2.Replay:
         """Say how many events there are, and the first of them."""
@@ -161,13 +150,13 @@ class Replays:
             "sample": sample,
             "created_at": now,
             "finished_at": None,
-            "due_at": now,
             "steps": 0,
             "after_time": None,
             "after_id": "",
+            "error": None,
         }
-        await self._db.write(lambda conn: _insert(conn, row))
-        self._wake.set()
+        await self._db.write(lambda conn: self._insert(conn, row))
+        self._tasks.soon()
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
         if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
             raise InvalidArgument(
@@ -179,71 +168,50 @@ class Replays:
         """Show a replay. Raises NotFound."""
         return replay_message(await self._db.read(lambda conn: _load(conn, tenant, replay_id)))
 
-    async def run(self) -> None:
-        """Work on replays for ever; a store that fails is tried again."""
-        while True:
-            self._wake.clear()
-            try:
-                pause = await self.step()
-            except StoreError as error:
-                log.warning("replays_store_failed", error=type(error).__name__)
-                pause = _STEP_SECONDS
-            except Exception as error:  # whatever it is, it must not end every tenant's replays
-                log.error("replays_failed", exc_info=error)
-                pause = _LOOK_SECONDS
-            await wait_until(self._wake, pause)
+    def resume(self, conn: sa.Connection) -> None:
+        """Put the tasks of all replays that run: those of an earlier release have none."""
+        query = sa.select(replays.c.tenant_id, replays.c.replay_id).where(replays.c.finished_at.is_(None))
+        for row in conn.execute(query).all():
+            self._tasks.put(conn, REPLAY, row.replay_id, tenant=row.tenant_id)
 
-    async def step(self) -> float:
-        """Do what is due of each replay; return in how many seconds to look again.
-
-        One that fails, for whatever reason that is not the store's, is left for some minutes: the others go on.
-        """
-        now = self._db.clock.now()
-        query = (
-            by_index(sa.select(replays), replays, "replays_by_due")
-            .where(replays.c.due_at.is_not(None))
-            .order_by(replays.c.due_at)
-        )
-        running = await self._db.read(lambda conn: conn.execute(query).all())
-        aside = {key: until for key, until in self._aside.items() if until > self._monotonic()}
-        self._aside = aside
-        going = [row for row in running if (row.tenant_id, row.replay_id) not in aside]
-        for row in going:
-            if row.due_at <= now and not await self._advanced(row, now):
-                aside[row.tenant_id, row.replay_id] = self._monotonic() + _ASIDE_SECONDS
-        return _LOOK_SECONDS_RUNNING if going else _LOOK_SECONDS
-
-    async def _advanced(self, row: sa.Row[Any], now: datetime) -> bool:
-        with set_aside("replays", tenant=row.tenant_id, replay=row.replay_id):
-            await self._advance(row, now)
-            return True
-        return False
-
-    async def _advance(self, row: sa.Row[Any], now: datetime) -> None:
+    async def advance(self, tenant: str, replay_id: str) -> float | None:
+        """Set the next events of a replay going; return in how many seconds more are due, None when it is over."""
+        began = self._db.clock.now()
+        row = await self._db.read(lambda conn: _find(conn, tenant, replay_id))
+        if row is None or row.finished_at is not None:
+            return None
         rate = _bounded(row.rate)
         most = max(1, min(_STEP_MOST, int(rate * _STEP_SECONDS)))
         # Found outside of the writer: among a million events that are done the few dead ones are far between.
         found = await self._db.scan(lambda conn: _next(conn, row, most))
-        replayed = await self._db.write(lambda conn: self._apply(conn, row, found, most, most / rate, now))
+        ended = len(found) < most
+        replayed = await self._db.write(lambda conn: self._apply(conn, row, found, ended))
         if replayed:
             REPLAYED.labels("yes" if row.force else "no").inc(replayed)
             self._jobs_ready()
+        if ended:
+            return None
+        pause = most / rate
+        return min(pause, max(0.0, pause - (self._db.clock.now() - began).total_seconds()))
 
-    def _apply(
-        self,
-        conn: sa.Connection,
-        row: sa.Row[Any],
-        found: Sequence[Any],
-        most: int,
-        pause: float,
-        now: datetime,
-    ) -> int:
-        mine = (replays.c.tenant_id == row.tenant_id) & (replays.c.replay_id == row.replay_id)
-        ended = len(found) < most
+    def fail(self, conn: sa.Connection, tenant: str, replay_id: str, reason: str) -> None:
+        """Write that a replay cannot go on."""
+        running = (*_of(tenant, replay_id), replays.c.finished_at.is_(None))
+        values = {"finished_at": self._db.clock.now(), "error": reason[:_ERROR_MOST]}
+        conn.execute(replays.update().where(*running).values(values))
+
+    def _insert(self, conn: sa.Connection, row: dict[str, Any]) -> None:
+        tenant, replay_id = row["tenant_id"], row["replay_id"]
+        if buried(conn, deleted_tenants, [tenant]):
+            raise NotFound(f"tenants/{tenant}")
+        if insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"]):
+            self._tasks.put(conn, REPLAY, replay_id, tenant=tenant)
+
+    def _apply(self, conn: sa.Connection, row: sa.Row[Any], found: Sequence[Any], ended: bool) -> int:
+        mine = sa.and_(*_of(row.tenant_id, row.replay_id))
         values: dict[str, Any] = {
             "steps": row.steps + 1,
-            "due_at": None if ended else now + timedelta(seconds=pause),
-            "finished_at": now if ended else None,
+            "finished_at": self._db.clock.now() if ended else None,
         }
         if found:
             values |= {"after_time": found[-1].received_at, "after_id": found[-1].event_id}
@@ -292,15 +260,16 @@ def _next(conn: sa.Connection, row: sa.Row[Any], most: int) -> Sequence[Any]:
     return conn.execute(query.order_by(time, event_id).limit(most)).all()
 
 
-def _insert(conn: sa.Connection, row: dict[str, Any]) -> None:
-    if buried(conn, deleted_tenants, [row["tenant_id"]]):
-        raise NotFound(f"tenants/{row['tenant_id']}")
-    insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"])
+def _of(tenant: str, replay_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return replays.c.tenant_id == tenant, replays.c.replay_id == replay_id
+
+
+def _find(conn: sa.Connection, tenant: str, replay_id: str) -> sa.Row[Any] | None:
+    return conn.execute(sa.select(replays).where(*_of(tenant, replay_id))).one_or_none()
 
 
 def _load(conn: sa.Connection, tenant: str, replay_id: str) -> sa.Row[Any]:
-    query = sa.select(replays).where(replays.c.tenant_id == tenant, replays.c.replay_id == replay_id)
-    row = conn.execute(query).one_or_none()
+    row = _find(conn, tenant, replay_id)
     if row is None:
         raise NotFound(f"tenants/{tenant}/replays/{replay_id}")
     return row
@@ -308,16 +277,22 @@ def _load(conn: sa.Connection, tenant: str, replay_id: str) -> sa.Row[Any]:
 
 def replay_message(row: sa.Row[Any]) -> replay_pb2.Replay:
     """Return a replay as it is shown."""
-    done = row.due_at is None
     return replay_pb2.Replay(
         name=f"tenants/{row.tenant_id}/replays/{row.replay_id}",
         filter=row.filter,
         force=row.force,
         rate_per_second=row.rate,
-        state=replay_pb2.REPLAY_STATE_DONE if done else replay_pb2.REPLAY_STATE_RUNNING,
+        state=_state(row),
         event_count=row.event_count,
         replayed_count=row.replayed_count,
         sample=row.sample,
         create_time=row.created_at,
         finish_time=row.finished_at,
+        error=row.error or "",
     )
+
+
+def _state(row: sa.Row[Any]) -> replay_pb2.ReplayState.ValueType:
+    if row.finished_at is None:
+        return replay_pb2.REPLAY_STATE_RUNNING
+    return replay_pb2.REPLAY_STATE_FAILED if row.error else replay_pb2.REPLAY_STATE_DONE

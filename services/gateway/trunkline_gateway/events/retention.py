@@ -36,6 +36,8 @@ log = get_logger(__name__)
 
 EXPIRED = counter("trunkline_expired_total", "What was deleted when its days were over.", ["kind"])
 
+SWEEP = "sweep"
+"""The kind of task that deletes what is past its days."""
 _RECEIPTS_A_STEP = 100  # each with its mark
 
 

@@ -1,13 +1,13 @@
 """Deleting tenants: the gateway has every service remove what is theirs, and removes its own.
 
 Tombstones come from the tenant service and are kept here too: each side tells the other, so that a store that was
-restored from a backup learns again what was deleted. Each tombstone is gone through at every start and once a day.
+restored from a backup learns again what was deleted. Each tombstone has a task, which is no tenant's, since it outlives
+the tenant's own: it goes through what is left of the tenant at every start and once a day.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from trunkline.ai.v1 import admin_service_pb2_grpc as ai_grpc
 from trunkline.audio.v1 import admin_service_pb2_grpc as audio_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline_jobs import QueueClass, Tasks, turns_of
 from trunkline_runtime.errors import TrunklineError, from_rpc_error
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
@@ -35,10 +36,10 @@ from trunkline_gateway.schema import (
     events,
     jobs,
     kept_bytes,
-    metadata,
     receipts,
     rejections,
     replays,
+    tasks,
     undecided_receipts,
 )
 
@@ -51,26 +52,30 @@ LEFT = gauge(
     "trunkline_tenants_to_purge", "Deleted tenants whose data is not known to be removed everywhere."
 )
 
+PURGE = "purge_tenant"
+"""The kind of task that removes what is left of a tenant."""
 _CALL_SECONDS = 30.0
 _AGAIN_SECONDS = 86_400.0
 _UNDECIDED_A_STEP = 200
+_TASKS_A_STEP = 200
 
 
 class Deletions:
-    """The loop's one step, repeated for ever: learn tombstones, and remove what is left of those tenants."""
+    """Learns tombstones, and removes what is left of those tenants."""
 
     def __init__(
         self,
         db: Database,
+        tasks: Tasks,
         channels: Channels,
         *,
         tenant_address: str,
         audio_address: str,
         ai_address: str,
-        monotonic: Callable[[], float] = time.monotonic,
     ):
-        """Nothing is connected before the first step."""
+        """Nothing is connected before something is asked."""
         self._db = db
+        self._tasks = tasks
         self._tenants = tenant_service_pb2_grpc.TenantServiceStub(channels.get(tenant_address))
         # The tenant service last: while anything is left elsewhere, its tombstone says so.
         self._purges: list[tuple[str, Any]] = [
@@ -78,26 +83,24 @@ class Deletions:
             ("ai", ai_grpc.AdminServiceStub(channels.get(ai_address)).PurgeTenant),
             ("tenant", self._tenants.PurgeTenant),
         ]
-        self._monotonic = monotonic
-        self._gone_through: dict[str, float] = {}
+        self._began = False
 
-    async def step(self) -> None:
-        """Do what is to be done now. What a service did not answer is asked again by the next step."""
+    async def learn(self) -> None:
+        """Learn what was deleted, and have it removed. Called again and again: a service may not have answered."""
         with unconfined():
             try:
                 await self._learn()
             except TrunklineError as error:
                 log.warning("tombstones_not_read", reason=error.reason)
-            query = sa.select(deleted_tenants.c.tenant_id).order_by(deleted_tenants.c.tenant_id)
+        if not self._began:
+            query = sa.select(deleted_tenants.c.tenant_id)
             known = await self._db.read(lambda conn: conn.execute(query).scalars().all())
-            now = self._monotonic()
-            due = [t for t in known if self._gone_through.get(t, -_AGAIN_SECONDS) <= now - _AGAIN_SECONDS]
-            LEFT.set(len(due))
-            for tenant in due:
-                with set_aside("deletions", tenant=tenant):
-                    if await self._purge(tenant):
-                        self._gone_through[tenant] = now
-                        LEFT.dec()
+            for start in range(0, len(known), _TASKS_A_STEP):
+                some = known[start : start + _TASKS_A_STEP]
+                await self._db.write(lambda conn: self._have_purged(conn, some))  # noqa: B023 - awaited right here
+            self._began = True
+        self._tasks.soon()
+        LEFT.set(await self._db.read(lambda conn: self._tasks.unsettled(conn, PURGE)))
 
     async def _learn(self) -> None:
         token = ""
@@ -112,12 +115,28 @@ class Deletions:
                 return
 
     async def _bury(self, tenant: str, at: datetime) -> None:
-        if await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, at)):
-            self._gone_through.pop(tenant, None)
+        def work(conn: sa.Connection) -> bool:
+            new = bury(conn, deleted_tenants, tenant, at)
+            if new:
+                self._have_purged(conn, [tenant])
+            return new
+
+        if await self._db.write(work):
             log.info("tenant_deleted", tenant=tenant)
 
-    async def _purge(self, tenant: str) -> bool:
-        """Remove everything of a tenant everywhere; False when a service could not be asked."""
+    def _have_purged(self, conn: sa.Connection, tenants: Sequence[str]) -> None:
+        self._tasks.put(conn, PURGE, *tenants, queue_class=QueueClass.BACKGROUND, hurry=True)
+
+    async def purge(self, house: str, tenant: str) -> float:
+        """Remove everything of a tenant everywhere, and do so again after a day.
+
+        Raises TrunklineError when a service could not be asked.
+        """
+        with unconfined():
+            await self._purge(tenant)
+        return _AGAIN_SECONDS
+
+    async def _purge(self, tenant: str) -> None:
         removed = {"gateway": await purge_here(self._db, tenant)}
         request = purge_pb2.PurgeTenantRequest(name=f"tenants/{tenant}")
         for service, method in self._purges:
@@ -131,17 +150,11 @@ class Deletions:
             except TrunklineError as error:
                 PURGED.labels("failed").inc()
                 log.warning("tenant_not_purged", tenant=tenant, service=service, reason=error.reason)
-                return False
-        try:
-            await _asked(
-                self._tenants.ConfirmPurge, tenant_service_pb2.ConfirmPurgeRequest(name=request.name)
-            )
-        except TrunklineError as error:
-            log.warning("purge_not_confirmed", tenant=tenant, reason=error.reason)
-            return False
+                raise
+        confirmed = tenant_service_pb2.ConfirmPurgeRequest(name=request.name)
+        await _asked(self._tenants.ConfirmPurge, confirmed)
         PURGED.labels("done").inc()
         log.info("tenant_purged", tenant=tenant, removed=removed)
-        return True
 
 
 async def _asked(method: Any, request: Any) -> Any:
@@ -164,10 +177,10 @@ async def purge_here(db: Database, tenant: str) -> int:
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
     while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
         removed += gone
-    for table in (rejections, replays, event_receipts, jobs, kept_bytes):
+    turns = turns_of(jobs), turns_of(tasks)  # losing one changes who is first, nothing more
+    for table in (rejections, tasks, replays, event_receipts, jobs, kept_bytes, *turns):
         removed += await delete_all(db, table, table.c.tenant_id == tenant)
-    turns = metadata.tables["jobs_turns"]  # losing one changes who is first, nothing more
-    return removed + await delete_all(db, turns, turns.c.tenant_id == tenant)
+    return removed
 
 
 def _delete_undecided(conn: sa.Connection, tenant: str) -> int:

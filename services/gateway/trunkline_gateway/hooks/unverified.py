@@ -47,6 +47,11 @@ class Unverified:
         """How much they weigh."""
         return self._entering_bytes + self._entered_bytes + self._undecided_bytes
 
+    @property
+    def undecided(self) -> int:
+        """How many of them admission has looked at."""
+        return self._undecided
+
     def enter(self, weight: int) -> bool:
         """Count one that is about to be committed; False when there is no room."""
         if self.rows >= self.most_rows or self.bytes + weight > self.most_bytes:

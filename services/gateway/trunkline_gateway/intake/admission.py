@@ -18,12 +18,12 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from trunkline_jobs import Queue, QueueClass
+from trunkline_jobs import Queue, QueueClass, Tasks
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
-from trunkline_runtime.process.periodic import SET_ASIDE
+from trunkline_runtime.process.periodic import SET_ASIDE, every
 from trunkline_store import BulkInsert, Database
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
@@ -57,6 +57,8 @@ LAG = gauge(
 )
 ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
+UNDECIDED = "decide_receipts"
+"""The kind of task that looks again at what could not be judged."""
 _ENCODED = HEADER.encode()
 _SLICE = 32
 # As long as so few come at a time they are read without a trip to a thread.
@@ -66,7 +68,6 @@ _FEW = 32
 _CROWDED_BATCH = 16
 _PAUSE = 24.0
 _LONGEST_PAUSE = 0.1
-_LOOK_SECONDS = 30.0
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
@@ -88,6 +89,7 @@ class Admission:
         self,
         db: Database,
         queue: Queue,
+        tasks: Tasks,
         sources: SourceMap,
         limits: Limits,
         *,
@@ -106,10 +108,12 @@ class Admission:
         was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
         `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
         post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
-        Intervals: `admission.retry`, at which undecided receipts are looked at.
+        Intervals: `admission.retry`, at which undecided receipts are looked at, and `admission.recount`, at which they
+        are counted.
         """
         self._db = db
         self._queue = queue
+        self._tasks = tasks
         self._sources = sources
         self._keep_rejections = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
         self._jobs_ready = jobs_ready
@@ -123,26 +127,25 @@ class Admission:
         self._insert_links = BulkInsert(event_receipts)
         self._pace = pace
         self._retry_seconds = pace.interval("admission.retry", 2.0)
+        self._recount_seconds = pace.interval("admission.recount", 5.0)
+        self._recounting = asyncio.Lock()
         self._events_days = events_days
         self._base_url = base_url
         self._is_over = limits.is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
         self._crowded = False  # when it looked
-        self._any_undecided = True  # until the first look says otherwise
-        # Where several admissions share the store, what one leaves undecided and dies is another's to find.
-        self._shared = db.features.shared
-        self._look_due = 0.0
 
     def soon(self) -> None:
         """Say that a receipt was committed. Called once a webhook: it must cost nothing."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Admit for ever, and look again at what could not be judged; a store that fails is tried again."""
+        """Admit for ever; a store that fails is tried again."""
+        counting = every(self._recount_seconds, "unverified", self.recount, sleep=self._pace.sleep)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._admit_for_ever())
-            group.create_task(self._retry_for_ever())
+            group.create_task(counting)
 
     async def _admit_for_ever(self) -> None:
         while True:
@@ -160,19 +163,6 @@ class Admission:
             except Exception as error:  # whatever it is, it must not end every source's admission
                 log.error("admission_failed", exc_info=error)
                 await self._pace.sleep(0.5)
-
-    async def _retry_for_ever(self) -> None:
-        """Look again by the clock, however many webhooks come, and beside the loop that admits them."""
-        while True:
-            try:
-                if self._any_undecided or (self._shared and self._pace.clock() > self._look_due):
-                    self._look_due = self._pace.clock() + _LOOK_SECONDS
-                    await self.retry_undecided()
-            except StoreError as error:
-                log.warning("undecided_not_looked_at", error=str(error))
-            except Exception as error:  # whatever it is, it must not end every source's admission
-                log.error("undecided_failed", exc_info=error)
-            await self._pace.sleep(self._retry_seconds)
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
@@ -197,8 +187,16 @@ class Admission:
         LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
         return batch.more
 
-    async def retry_undecided(self) -> None:
-        """Look again at receipts whose source could not be asked for when they came."""
+    async def look_again(self, house: str, subject: str) -> float | None:
+        """Do what the task of undecided receipts is to do; in how many seconds again, None when there are none."""
+        return self._retry_seconds if await self.retry_undecided() else None
+
+    def none_undecided(self, conn: sa.Connection) -> bool:
+        """Say whether no receipt is undecided."""
+        return self._undecided.count(conn)[0] == 0
+
+    async def retry_undecided(self) -> int:
+        """Look again at receipts whose source could not be asked for when they came; how many are left."""
         after = ""
         while sources := await self._db.read(lambda conn: self._undecided.sources(conn, after, self._batch)):  # noqa: B023
             after = sources[-1]
@@ -212,16 +210,15 @@ class Admission:
                     break
                 done = Batch([row for row in batch.rows if row.seq in decided])
                 await self._write(list(decided.values()), self._undecided, done)
-        # The other loop may leave one undecided while the store counts: then this looks again.
-        self._any_undecided = False
-        self._unverified.begin_recount()
-        try:
+        return await self.recount()
+
+    async def recount(self) -> int:
+        """Count what is undecided, whichever process left or decided it; how many."""
+        async with self._recounting:
+            self._unverified.begin_recount()
             waiting, weight = await self._db.read(self._undecided.count)
-        except BaseException:
-            self._any_undecided = True
-            raise
-        self._any_undecided |= bool(waiting)
-        self._unverified.recount(waiting, weight)
+            self._unverified.recount(waiting, weight)
+        return waiting
 
     def _count(self, admitted: Admitted) -> None:
         """Count outside the transaction, which may run more than once."""
@@ -311,7 +308,8 @@ class Admission:
     def _looked_at(self, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> None:
         """Tell what was looked at as soon as it is committed: writing the rest of its batch may fail."""
         undecided = {d.seq for d in decisions if d.undecided}
-        self._any_undecided |= bool(undecided)
+        if undecided and not self._unverified.undecided:
+            self._tasks.soon()
         if undecided or self._unverified.waiting():
             weights = [_weight(row) for row in rows if row.seq in undecided]
             self._unverified.looked_at([row.receipt_id for row in rows], weights)
@@ -360,6 +358,7 @@ class Admission:
             weights = {row.seq: _weight(row) for row in rows}
             waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
             conn.execute(undecided_receipts.insert(), waiting)
+            self._tasks.put(conn, UNDECIDED)
         decisions, dropped = _without_deleted_tenants(conn, decisions)
         eventless = [d for d in decisions if d.event is None and not d.undecided]
         if eventless:

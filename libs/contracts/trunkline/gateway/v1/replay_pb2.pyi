@@ -34,6 +34,8 @@ class _ReplayStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplaySta
     """Events are being started."""
     REPLAY_STATE_DONE: _ReplayState.ValueType  # 3
     """Every event has started. For its result, see the event."""
+    REPLAY_STATE_FAILED: _ReplayState.ValueType  # 4
+    """The replay can't continue. `error` states the reason. The events that it didn't start are unchanged."""
 
 class ReplayState(_ReplayState, metaclass=_ReplayStateEnumTypeWrapper):
     """The state of a replay."""
@@ -46,6 +48,8 @@ REPLAY_STATE_RUNNING: ReplayState.ValueType  # 2
 """Events are being started."""
 REPLAY_STATE_DONE: ReplayState.ValueType  # 3
 """Every event has started. For its result, see the event."""
+REPLAY_STATE_FAILED: ReplayState.ValueType  # 4
+"""The replay can't continue. `error` states the reason. The events that it didn't start are unchanged."""
 Global___ReplayState: _TypeAlias = ReplayState  # noqa: Y015
 
 @_typing.final
@@ -64,6 +68,7 @@ class Replay(_message.Message):
     SAMPLE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/replays/{replay}`. Empty for a dry run."""
     filter: _builtins.str
@@ -78,6 +83,8 @@ class Replay(_message.Message):
     """How many events matched at the time of the request."""
     replayed_count: _builtins.int
     """How many events have started. At the end, this is lower than `event_count` if events changed during the replay."""
+    error: _builtins.str
+    """Why the replay failed. Empty if it didn't."""
     @_builtins.property
     def sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The first names, the earliest received first, at most 20."""
@@ -88,7 +95,7 @@ class Replay(_message.Message):
 
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last event started. Not set before that."""
+        """When the last event started, or when the replay failed. Not set before that."""
 
     def __init__(
         self,
@@ -103,10 +110,11 @@ class Replay(_message.Message):
         sample: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "event_count", b"event_count", "filter", b"filter", "finish_time", b"finish_time", "force", b"force", "name", b"name", "rate_per_second", b"rate_per_second", "replayed_count", b"replayed_count", "sample", b"sample", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "event_count", b"event_count", "filter", b"filter", "finish_time", b"finish_time", "force", b"force", "name", b"name", "rate_per_second", b"rate_per_second", "replayed_count", b"replayed_count", "sample", b"sample", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

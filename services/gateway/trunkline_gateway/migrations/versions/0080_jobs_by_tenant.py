@@ -4,9 +4,10 @@ import trunkline_jobs
 from alembic import op
 
 revision = "0080"
-down_revision = "0060"
+down_revision = "0070"
 
 
 def upgrade() -> None:
-    """Gives the table its new key; every row stays."""
+    """Gives both queues their new key; every row stays."""
     trunkline_jobs.create_v3(op)
+    trunkline_jobs.create_v3(op, "tasks")
