@@ -46,9 +46,9 @@ BARE_KEPT_DAYS = 90
 """Of a receipt that could not be written as anything, where nothing says how long events are kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond a receipt
 class Decision:
-    """What one receipt is found to be: exactly one of event, rejection, bare, unknown or undecided."""
+    """What one receipt is found to be: one of event, rejection, bare, unknown or undecided. Nobody changes it."""
 
     seq: int
     source_id: str
@@ -69,7 +69,8 @@ class Decision:
     def tenant_id(self) -> str:
         """Whose it is; empty while nobody knows."""
         row = self.event or self.rejection or self.bare
-        return str(row["tenant_id"]) if row else ""
+        tenant: str = row["tenant_id"] if row else ""
+        return tenant
 
 
 def set_aside(decision: Decision, why: str) -> Decision | None:
@@ -110,7 +111,7 @@ def decide(
     delivery = Delivery(
         row.body,
         {"content-type": row.content_type, **(unpack(row.headers) if row.headers else {})},
-        public_url(base_url, row.url),
+        public_url(base_url, row.url) if row.url else "",
         row.received_at,
         row.url,
     )
