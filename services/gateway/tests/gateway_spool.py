@@ -49,7 +49,7 @@ class Faulty:
     def waiting(self):
         return self.inner.waiting + len(self.held) + len(self.silent)
 
-    def append(self, row, size=0):
+    def append(self, row, size=0, *, background=False):
         self.appended += 1
         if self.random is not None:
             self.fault = self.random.choice(["", "", "", "fails", "hangs", "silent", "breaks"])

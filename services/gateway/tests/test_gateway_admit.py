@@ -22,13 +22,13 @@ from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import admission as admit
-from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
-from trunkline_store import Database
+from trunkline_store import Database, Pressure, StoreUnavailable
 from trunkline_store.migrations import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -45,13 +45,13 @@ class World:
         self.admission = self.new_admission()
         self.count = 0
 
-    def new_admission(self, batch=4, busy=lambda: False, pace=MACHINE):
+    def new_admission(self, batch=4, pace=MACHINE):
         """An admission of a process that knows no source yet."""
         gateway = self.gateway
         self.sources = SourceMap(self.feed, None, rest_seconds=0)
         return admission_of(
             gateway.config, gateway.db, gateway.queue, self.sources, gateway.limits, self.on_ready,
-            batch=batch, busy=busy, pace=pace,
+            batch=batch, pace=pace,
         )  # fmt: skip
 
     def on_ready(self, tenants):
@@ -308,23 +308,19 @@ async def test_another_tenants_event_is_not_found(world):
 
 
 @pytest.mark.parametrize(
-    ("crowded", "lots", "rests"),
+    ("pressure", "lots"),
     [
-        (
-            [False] * 9,
-            [32, 256],
-            0,
-        ),  # what comes in small numbers is looked at in small numbers, until it does not
-        ([True] * 12, [16] * 10, 9),
-        ([False] + [True] * 12, [32] + [16] * 8, 7),  # a small lot that was full is no reason to rest
+        # What comes in small numbers is looked at in small numbers, until it does not.
+        ([Pressure.SOME] * 9, [32, 256]),
+        ([Pressure.CROWD] * 12, [16] * 10),
+        ([Pressure.SOME] + [Pressure.CROWD] * 12, [32] + [16] * 8),
+        ([Pressure.NONE] * 9, [32, 2_048]),
     ],
 )
-async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
-    world, monkeypatch, crowded, lots, rests
-):
-    crowded = iter(crowded)
+async def test_it_admits_as_many_at_once_as_the_stores_pressure_allows(world, monkeypatch, pressure, lots):
+    pressure = iter(pressure)
     read = ByCursor.read
-    asked, rested, empty = [], [], asyncio.Event()
+    asked, empty = [], asyncio.Event()
 
     def noted(self, conn, limit):
         asked.append(limit)
@@ -333,22 +329,47 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
             empty.set()
         return batch
 
-    async def hurried(seconds):
-        if seconds != 99.0:  # at which the undecided are looked at
-            rested.append(seconds)
-        await asyncio.sleep(0)
-
-    pace = Pace(sleep=hurried, intervals={"admission.retry": 99.0})
-    admission = world.new_admission(batch=256, busy=lambda: next(crowded), pace=pace)
-    monkeypatch.setattr(ByCursor, "read", noted)
     for number in range(150):
         await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
+    monkeypatch.setattr(ByCursor, "read", noted)
+    monkeypatch.setattr(type(world.db), "pressure", property(lambda db: next(pressure)))
+    admission = world.new_admission(batch=0, pace=Pace(intervals={"admission.retry": 99.0}))
     admission.soon()
     running = asyncio.create_task(admission.run())
     await asyncio.wait_for(empty.wait(), 10)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert (asked[: len(lots)], len(rested)) == (lots, rests)
+    assert asked[: len(lots)] == lots
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_large_batch_is_written_part_by_part_in_order(world, monkeypatch, fails):
+    count = 2 * PART + 100
+    for start in range(0, count, 500):
+        some = range(start, min(start + 500, count))
+        await asyncio.gather(*(world.receipt(BODY.replace(b"CAL1", b"CAL%d" % n)) for n in some))
+    take, parts = ByCursor.take, []
+
+    def noted(self, conn, batch):
+        parts.append([row.seq for row in batch.rows])
+        if fails and len(parts) == 2:
+            raise StoreUnavailable("full")
+        return take(self, conn, batch)
+
+    monkeypatch.setattr(ByCursor, "take", noted)
+    monkeypatch.setattr(type(world.db), "pressure", Pressure.NONE)
+    admission = world.new_admission(batch=4 * PART)
+    while True:
+        try:
+            if not await admission.step():
+                break
+        except StoreUnavailable:
+            continue
+    written = [part for number, part in enumerate(parts) if not fails or number != 1]
+    assert [seq for part in written for seq in part] == list(range(1, count + 1))
+    assert max(map(len, parts)) == PART
+    assert await world.rows(schema.events) == await world.rows(schema.event_receipts) == count
+    assert await world.rows(schema.admitted_ahead) == 0
 
 
 async def test_undecided_receipts_are_looked_at_by_the_clock_and_read_only_when_they_can_be_told(

@@ -163,9 +163,8 @@ class SpoolingInbox:
             return  # what was handed over before may still be committed: wait for its lot
         if self._drain.doubts:
             await self._drain.resolve()
-        pace = self._pace
         while True:
-            began, probing = pace.clock(), self._down
+            probing = self._down
             more = await self._drain.step(1 if probing else _BATCH)
             if self._drain.doubts or (self._down and not probing):
                 return  # the store failed again meanwhile
@@ -173,8 +172,6 @@ class SpoolingInbox:
                 self._close_circuit()
             if not more:
                 return
-            if self._store.crowded:
-                await pace.sleep(pace.clock() - began)
 
     def _open_circuit(self, error: StoreError) -> None:
         self._why = str(error)
