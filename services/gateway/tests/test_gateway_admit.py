@@ -24,7 +24,9 @@ from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
+from trunkline_gateway.providers import payload
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_gateway.receipts import NewReceipt, Receipt
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -127,6 +129,20 @@ def signature(body: bytes) -> bytes:
 
 async def test_the_migrations_make_the_declared_tables(world):
     assert await world.db.read(lambda conn: differences(conn, schema.metadata)) == []
+
+
+async def test_the_names_of_a_receipts_columns_are_the_tables(world):
+    assert NewReceipt._fields == world.appender.columns
+    assert Receipt._fields == ("seq", *NewReceipt._fields)
+
+
+@pytest.mark.parametrize("body", [BODY, b'{"id": 1, "odd": "\xff"}'], ids=["plain", "careless"])
+async def test_a_body_is_parsed_once_between_receipt_and_event(world, monkeypatch, body):
+    parsed, parse = [], payload.parse_json
+    monkeypatch.setattr(payload, "parse_json", lambda body: parsed.append(body) or parse(body))
+    await world.receipt(body)
+    await world.admit()
+    assert (len(parsed), await world.rows(schema.events)) == (1, 1)
 
 
 async def test_a_receipt_becomes_an_event_with_its_job(world):

@@ -34,12 +34,13 @@ from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
-from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, set_aside
+from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import (
     deleted_tenants,
     event_receipts,

@@ -20,7 +20,7 @@ from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.intake.decision import Receipt
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecided_receipts
 
 MOST_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
@@ -19,27 +19,11 @@ from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.receipts import Receipt
 
 log = get_logger(__name__)
 
 FIRST_STAGE = "normalise"
-
-
-class Receipt(NamedTuple):
-    """A receipt as admission reads it: the columns of `schema.receipts`, but for an engine's mark."""
-
-    seq: int
-    receipt_id: str
-    source_id: str
-    tenant_id: str
-    event_type: str
-    received_at: datetime
-    verdict: int
-    content_type: str
-    url: str
-    headers: bytes
-    body: bytes
-
 
 _MOST_CALL_ID = 256
 BARE_KEPT_DAYS = 90

@@ -87,7 +87,7 @@ class Drain:
         broken: StoreError | None = None
         for row in rows:
             try:
-                handed.append((row, self._append(row.values, len(row.frame.payload))))
+                handed.append((row, self._append(row.receipt, len(row.frame.payload))))
             except StoreError as error:  # this one and those after it were not handed over
                 broken = error
                 break

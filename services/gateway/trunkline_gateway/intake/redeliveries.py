@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import sqlalchemy as sa
 from trunkline_store.hot import Hot
 
-from trunkline_gateway.intake.decision import Receipt
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import events, receipts
 
 EventKey = tuple[str, str]  # tenant and event
