@@ -51,14 +51,14 @@ class RunAgain:
 
     def __init__(self, db):
         self._db = db
-        self.clock, self.engine, self.features = db.clock, db.engine, db.features
+        self.clock, self.engine, self.features, self.pressure = db.clock, db.engine, db.features, db.pressure
         self.undone = 0
 
     async def read(self, fn: Callable[[Any], Any], *, staleness: timedelta | None = None) -> Any:
         """As the database does."""
         return await self._db.read(fn, staleness=staleness)
 
-    async def write(self, fn: Callable[[Any], Any]) -> Any:
+    async def write(self, fn: Callable[[Any], Any], *, background: bool = False) -> Any:
         """Twice, the first time for nothing."""
 
         def undone(conn):
@@ -66,7 +66,7 @@ class RunAgain:
             raise Again
 
         try:
-            await self._db.write(undone)
+            await self._db.write(undone, background=background)
         except Again:
             self.undone += 1
-        return await self._db.write(fn)
+        return await self._db.write(fn, background=background)

@@ -25,6 +25,7 @@ from trunkline_cli.suite import up
 from trunkline_cli.suite.processes import SuiteError
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.spool_log import frames
+from trunkline_gateway.receipts import NewReceipt
 from trunkline_gateway.schema import metadata as gateway_metadata
 from trunkline_store import Database
 from trunkline_store.sqlite.lock import FileLock
@@ -134,7 +135,7 @@ def spooled(layout, *rows):
     async def put():
         spool = Spool(layout.databases[SPOOL], 1 << 20)
         await spool.care()
-        await asyncio.gather(*(spool.append(row, 0) for row in rows))
+        await asyncio.gather(*(spool.append(NewReceipt(*row), 0) for row in rows))
         await spool.close()
 
     asyncio.run(put())

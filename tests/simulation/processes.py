@@ -144,7 +144,6 @@ def gateway(world):
             tell_call=_nobody,
             spool=world.spool,
             make_jobs=watched,
-            busy=lambda: False,
             batch=world.batch,
         )
         served = await _entered(world, parts)

@@ -86,7 +86,7 @@ class SimDatabase(Database):
         finally:
             self.disk.tx.rollback()
 
-    async def write(self, fn):
+    async def write(self, fn, *, background=False):
         # Work that was taken goes on when its awaiter is cancelled.
         return await asyncio.shield(self._life.spawn(self._write(fn)))
 
@@ -182,7 +182,7 @@ class SimAppender(Appender):
     def waiting(self):
         return self._waiting
 
-    def append(self, row, size=0):
+    def append(self, row, size=0, *, background=False):
         self._life.check()
         if self._waiting >= self._max_rows:
             raise StoreBusy("too many rows wait")

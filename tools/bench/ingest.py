@@ -23,14 +23,16 @@ from trunkline_cli.suite.seed import SeededSource, seed_tenant
 
 from tools.bench import Target, report
 from tools.bench.calls import NO_CEILING, QUIET_LOGS
-from tools.bench.load import Load, saturate
+from tools.bench.load import Fresh, Load, saturate
 from tools.bench.steady import finished, start_steady
 
 FOLDER = Path("build/bench/ingest")
 CONNECTIONS = 64
 SECONDS = 6.0
 TURNS = 3
-DISTINCT = 20_000
+# More than any machine answers in a second: so many new webhooks are signed for each second of load.
+SIGNED_PER_S = 30_000
+MINUTE = 60.0
 WARM_SECONDS = 3.0
 STEADY_PER_S = 2_000
 STEADY_SECONDS = 20.0
@@ -38,6 +40,7 @@ WAL_SECONDS = 180.0
 WAL_NEEDS_BYTES = 24 << 30
 TARGETS = {
     "ingest_ratio": Target(">=", 0.45),
+    "admitted_per_s": Target(">=", 8_000),
     "ingest_p99_ms": Target("<", 15),
     "steady_p99_ms": Target("<", 10),
     "admit_lag_s": Target("<", 1),
@@ -70,15 +73,13 @@ def echo_server(*options: str) -> Iterator[str]:
 
 def signed(source: SeededSource, count: int, first: int = 800_000_000) -> list[webhooks.Webhook]:
     """That many different calls' post_call webhooks, about as large as CallRail's."""
+    return [_post_call(source, f"{first + n}") for n in range(count)]
+
+
+def _post_call(source: SeededSource, call_id: str) -> webhooks.Webhook:
     filler = {"landing_page_url": "https://example.com/" + "x" * 400, "keywords": "k" * 700}
-    return [
-        webhooks.callrail(
-            source,
-            "post_call",
-            webhooks.callrail_call(source, f"{first + n}", recorded=False, **filler),
-        )
-        for n in range(count)
-    ]
+    payload = webhooks.callrail_call(source, call_id, recorded=False, **filler)
+    return webhooks.callrail(source, "post_call", payload)
 
 
 def settle(metrics_url: str, seconds: float = 120.0) -> float:
@@ -123,15 +124,24 @@ class Side:
 class Ingest:
     """One gateway process under load, beside its echo."""
 
-    def __init__(self, suite: Suite, hooks: list[webhooks.Webhook]):
-        """The suite is up; `hooks` are sent in turn."""
-        self.suite, self.hooks = suite, hooks
+    def __init__(self, suite: Suite, source: SeededSource):
+        """The suite is up; every webhook tells of another call of the source."""
+        self.suite, self.source = suite, source
+        self._next_id = 100_000_000
         self.errors = 0
         self.catch_up: list[float] = []
 
+    def fresh(self, seconds: float) -> Fresh:
+        """New webhooks for so many seconds of load."""
+        first, its_id = self._next_id, "987654321"
+        self._next_id += round(seconds * SIGNED_PER_S)
+        sample = _post_call(self.source, its_id)
+        ids = map(str, range(first, self._next_id))
+        return Fresh.signed(sample, its_id, self.source.secret, ids, FOLDER / "fresh.txt")
+
     def saturated(self, connections: int, seconds: float = SECONDS) -> Load:
         """Webhooks as fast as they are answered, then admission catches up."""
-        load = saturate(self.hooks, connections, seconds, FOLDER)
+        load = saturate(self.fresh(seconds), connections, seconds, FOLDER)
         self.errors += load.errors
         self.catch_up.append(settle(self.suite.metrics_url()))
         return load
@@ -139,22 +149,45 @@ class Ingest:
     def turns(self, connections: int, count: int = TURNS) -> Side:
         """Echo, ingest, echo, ingest: machines are noisy."""
         side = Side()
+        any_ones = self.fresh(1)
         for turn in range(count):
             _say(f"{connections} connections, turn {turn + 1} of {count}")
             with echo_server() as url:
-                side.echoes.append(saturate(self.hooks, connections, SECONDS, FOLDER, url + "/hooks/x/y"))
+                side.echoes.append(saturate(any_ones, connections, SECONDS, FOLDER, url + "/hooks/x/y"))
             side.ingests.append(self.saturated(connections))
         return side
 
     def one_write_echo(self) -> Load:
         """The echo on the gateway's own protocol."""
         with echo_server("one-write") as url:
-            return saturate(self.hooks, CONNECTIONS, SECONDS, FOLDER, url + "/hooks/x/y")
+            return saturate(self.fresh(1), CONNECTIONS, SECONDS, FOLDER, url + "/hooks/x/y")
+
+    def minute(self) -> float:
+        """How many webhooks a second are acknowledged and admitted in a minute that begins with saturation.
+
+        The load lasts as long as leaves time to admit the rest, as the turns before took it: what is admitted is then
+        what one could send each minute, for hours.
+        """
+        catch_up = statistics.median(self.catch_up)
+        seconds = MINUTE * SECONDS / (SECONDS + catch_up)
+        _say(f"a minute that begins with {seconds:.0f} s of saturation")
+        fresh, before = self.fresh(seconds), admitted(self.suite.metrics_url())
+        begun = time.monotonic()
+        load = saturate(fresh, CONNECTIONS, round(seconds), FOLDER)
+        self.errors += load.errors
+        while time.monotonic() < begun + MINUTE:
+            if admitted(self.suite.metrics_url()) >= accepted(self.suite.metrics_url()):
+                break
+            time.sleep(0.1)
+        done = admitted(self.suite.metrics_url()) - before
+        settle(self.suite.metrics_url())
+        return done / MINUTE
 
     def steady(self) -> tuple[Load, float]:
         """A constant rate, and the longest that a receipt then waited for its admission, in seconds."""
         _say(f"{STEADY_PER_S} a second")
-        process = start_steady(self.hooks, STEADY_PER_S, STEADY_SECONDS, FOLDER)
+        hooks = signed(self.source, int(STEADY_PER_S * STEADY_SECONDS))
+        process = start_steady(hooks, STEADY_PER_S, STEADY_SECONDS, FOLDER)
         lags = [0.0]
         while process.poll() is None:
             time.sleep(0.2)
@@ -170,7 +203,7 @@ class Ingest:
             _say(f"no WAL figure: {free >> 30} GB free, {WAL_NEEDS_BYTES >> 30} needed")
             return math.nan
         _say(f"the write-ahead log under {WAL_SECONDS:.0f} s of saturation")
-        sizes = [0]
+        sizes, fresh = [0], self.fresh(WAL_SECONDS)
         done = threading.Event()
 
         def watch() -> None:
@@ -180,7 +213,7 @@ class Ingest:
         watcher = threading.Thread(target=watch)
         watcher.start()
         try:
-            self.errors += saturate(self.hooks, CONNECTIONS, WAL_SECONDS, FOLDER).errors
+            self.errors += saturate(fresh, CONNECTIONS, WAL_SECONDS, FOLDER).errors
         finally:
             done.set()
             watcher.join()
@@ -204,12 +237,13 @@ def main() -> None:
     suite.start("tenant", "gateway")
     try:
         tenant = seed_tenant(suite.http_url, suite.operator_token, "bench", "http://127.0.0.1:9")
-        bench = Ingest(suite, signed(tenant.source("callrail"), DISTINCT))
+        bench = Ingest(suite, tenant.source("callrail"))
         # The first rows of a new file cost more than all later ones.
         bench.saturated(CONNECTIONS, WARM_SECONDS)
         bench.catch_up.clear()
         figures = bench.turns(CONNECTIONS).figures("ingest")
         catch_up = statistics.median(bench.catch_up)
+        admitted_per_s = bench.minute()
         one_write = bench.one_write_echo().per_s
         figures |= bench.turns(256).figures("ingest_256")
         steady, lag = bench.steady()
@@ -225,6 +259,8 @@ def main() -> None:
     shutil.rmtree(FOLDER)  # gigabytes
     figures["echo_per_s"] = figures.pop("ingest_echo_per_s")
     figures |= {
+        "admitted_per_s": admitted_per_s,
+        "admitted_ratio": admitted_per_s / figures["ingest_per_s"],
         "echo_one_write_per_s": one_write,
         "ingest_ratio_one_write": figures["ingest_per_s"] / one_write,
         "working_per_s": statistics.median(load.per_s for load in working),

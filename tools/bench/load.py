@@ -1,11 +1,16 @@
 """Load for HTTP servers: wrk where it is installed, else a client of bare sockets in a process of its own.
 
-`python -m tools.bench.load HOST PORT CONNECTIONS SECONDS REQUESTS [once]` is that client.
+`python -m tools.bench.load HOST PORT CONNECTIONS SECONDS REQUESTS [once | FRESH]` is that client.
+
+What is sent is a list of webhooks in turn, or `Fresh` ones, each of which is another call's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import itertools
 import json
 import re
@@ -13,9 +18,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 from trunkline_cli.suite.webhooks import Webhook
@@ -42,6 +48,63 @@ end
 """
 
 
+_FRESH_LUA = """
+local head, parts = {head}, {{{parts}}}
+local lines = io.lines("{lines}")
+request = function()
+  local line = lines()
+  if not line then
+    lines = io.lines("{lines}")
+    line = lines()
+  end
+  local id, signature = line:match("^(%S+) (%S+)$")
+  return head .. signature .. "\\r\\n\\r\\n" .. table.concat(parts, id)
+end
+"""
+_SIGNED_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Webhooks that differ in an id: a file holds the ids with their signatures, the client puts them together.
+
+    So a minute of new webhooks takes 40 bytes of disk each, and none of the client's memory.
+    """
+
+    url: str
+    parts: tuple[str, ...]
+    """The body around its ids, which are equally long."""
+    lines: Path
+    """Of each webhook its id and its signature, in the order of sending; from the start again at the end."""
+
+    @classmethod
+    def signed(cls, sample: Webhook, its_id: str, secret: str, ids: Iterable[str], lines: Path) -> Self:
+        """Make webhooks of a sample that holds `its_id`, signed as CallRail does."""
+        parts = tuple(sample.body.decode().split(its_id))
+        lines.parent.mkdir(parents=True, exist_ok=True)
+        keyed = hmac.new(secret.encode(), digestmod=hashlib.sha1)
+
+        def line(call_id: str) -> str:
+            mac = keyed.copy()
+            mac.update(call_id.join(parts).encode())
+            return f"{call_id} {base64.b64encode(mac.digest()).decode()}\n"
+
+        left = iter(ids)
+        with lines.open("w") as file:
+            while some := list(itertools.islice(left, _SIGNED_AT_ONCE)):
+                file.writelines(map(line, some))
+        return cls(sample.url, parts, lines)
+
+    def head(self, target: str) -> str:
+        """Return the head of each request up to its signature, which an empty line follows."""
+        first = self.lines.open().readline().split()[0]
+        parts = urlsplit(target)
+        return (
+            f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"Content-Length: {len(first.join(self.parts))}\r\nContent-Type: application/json\r\nSignature: "
+        )
+
+
 @dataclass(frozen=True)
 class Load:
     """What a client saw."""
@@ -54,10 +117,14 @@ class Load:
 
 
 def saturate(
-    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, url: str | None = None
+    webhooks: Sequence[Webhook] | Fresh,
+    connections: int,
+    seconds: float,
+    scratch: Path,
+    url: str | None = None,
 ) -> Load:
     """Send the webhooks in turn over `connections` as fast as they are answered; `url` sends them elsewhere."""
-    target = url or webhooks[0].url
+    target = url or (webhooks.url if isinstance(webhooks, Fresh) else webhooks[0].url)
     scratch.mkdir(parents=True, exist_ok=True)
     if shutil.which("wrk"):
         return _wrk(webhooks, connections, seconds, scratch, target)
@@ -82,11 +149,19 @@ def start_flood(
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _wrk(webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str) -> Load:
-    bodies = scratch / "bodies.txt"
-    bodies.write_text("".join(f"{w.headers['signature']} {w.body.decode()}\n" for w in webhooks))
+def _wrk(
+    webhooks: Sequence[Webhook] | Fresh, connections: int, seconds: float, scratch: Path, target: str
+) -> Load:
     script = scratch / "post.lua"
-    script.write_text(_LUA.format(bodies=bodies, path=urlsplit(target).path))
+    if isinstance(webhooks, Fresh):
+        # What stands in JSON's quotes stands in Lua's: the sample is ASCII.
+        parts = ", ".join(map(json.dumps, webhooks.parts))
+        head = json.dumps(webhooks.head(target))
+        script.write_text(_FRESH_LUA.format(head=head, parts=parts, lines=webhooks.lines))
+    else:
+        bodies = scratch / "bodies.txt"
+        bodies.write_text("".join(f"{w.headers['signature']} {w.body.decode()}\n" for w in webhooks))
+        script.write_text(_LUA.format(bodies=bodies, path=urlsplit(target).path))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), target]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     errors = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out))
@@ -108,22 +183,34 @@ def _ms(match: re.Match[str] | None) -> float:
 
 
 def _sockets(
-    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
+    webhooks: Sequence[Webhook] | Fresh, connections: int, seconds: float, scratch: Path, target: str
 ) -> Load:
     command = _sockets_command(webhooks, connections, seconds, scratch, target)
     return Load(**json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
 
 
 def _sockets_command(
-    webhooks: Sequence[Webhook], connections: int, seconds: float, scratch: Path, target: str
+    webhooks: Sequence[Webhook] | Fresh, connections: int, seconds: float, scratch: Path, target: str
 ) -> list[str]:
-    requests = scratch / "requests.json"
-    requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
+    requests, more = scratch / "requests.json", []
+    if isinstance(webhooks, Fresh):
+        requests.write_text(json.dumps([webhooks.head(target), *webhooks.parts]))
+        more = [str(webhooks.lines)]
+    else:
+        requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)
     return [
         sys.executable, "-m", "tools.bench.load", str(parts.hostname), str(parts.port), str(connections),
-        str(seconds), str(requests),
+        str(seconds), str(requests), *more,
     ]  # fmt: skip
+
+
+def _put_together(head: str, parts: Sequence[str], lines: Path) -> Iterator[bytes]:
+    while True:
+        with lines.open() as file:
+            for line in file:
+                call_id, signature = line.split()
+                yield (head + signature + "\r\n\r\n" + call_id.join(parts)).encode()
 
 
 def raw_request(webhook: Webhook, target: str) -> bytes:
@@ -183,8 +270,10 @@ class Connection(asyncio.Protocol):
 
 async def main() -> None:
     """Load, and print what was seen as JSON; `once` as the last argument sends each request a single time."""
-    host, port, connections, seconds, file, *once = sys.argv[1:]
-    requests = [raw.encode("latin-1") for raw in json.loads(Path(file).read_text())]
+    host, port, connections, seconds, file, *how = sys.argv[1:]
+    given = json.loads(Path(file).read_text())
+    fresh = _put_together(given[0], given[1:], Path(how[0])) if how and how != ["once"] else None
+    requests = [] if fresh else [raw.encode("latin-1") for raw in given]
     times: list[float] = []
     errors: list[str] = []
     loop = asyncio.get_running_loop()
@@ -193,7 +282,7 @@ async def main() -> None:
     shared = iter(requests)
     for number in range(int(connections)):
         start = number * len(requests) // int(connections)
-        mine = shared if once else itertools.cycle(requests[start:] + requests[:start])
+        mine = fresh or (shared if how else itertools.cycle(requests[start:] + requests[:start]))
         until = begun + float(seconds)
         _, connection = await loop.create_connection(
             lambda m=mine, u=until: Connection(m, u, times, errors), host, int(port)

@@ -40,9 +40,9 @@ async def count(db, *where):
 async def test_only_what_fits_is_deleted_in_small_transactions(db, monkeypatch):
     writes = []
 
-    async def write(fn):
+    async def write(fn, **lane):
         writes.append(fn)
-        return await type(db).write(db, fn)
+        return await type(db).write(db, fn, **lane)
 
     monkeypatch.setattr(db, "write", write)
     assert await delete_all(db, things, things.c.owner == "a", a_transaction=20) == 50

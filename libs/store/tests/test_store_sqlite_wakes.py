@@ -80,7 +80,7 @@ async def queue_at_odd_moments(seed, served):
         until = loop.time() + SECONDS
         while loop.time() < until:
             queued = [
-                thread.submit(lambda conn: n, "normal")  # noqa: B023
+                thread.submit(lambda conn: n)  # noqa: B023
                 if rng.random() < 0.5
                 else rows.append(("x", None, b""))
                 for n in range(rng.choice((1, 1, 1, 2, 40)))
@@ -133,12 +133,12 @@ class Broken(Nothing):
 async def test_whoever_waits_when_the_writer_stops_is_told():
     loop = asyncio.get_running_loop()
     thread = writer.Writer(Broken(), loop, max_calls=1_000)
-    under_way = [thread.submit(lambda conn: time.sleep(0.05), "normal") for _ in range(3)]
+    under_way = [thread.submit(lambda conn: time.sleep(0.05)) for _ in range(3)]
     thread.start()
     await asyncio.sleep(0.02)
-    under_way.append(thread.submit(lambda conn: None, "normal"))
+    under_way.append(thread.submit(lambda conn: None))
     async with asyncio.timeout(LOST_AFTER_SECONDS):
         told = await asyncio.gather(*under_way, return_exceptions=True)
     assert [type(error) for error in told] == [StoreUnavailable] * 4
     with pytest.raises(StoreUnavailable):
-        thread.submit(lambda conn: None, "normal")
+        thread.submit(lambda conn: None)

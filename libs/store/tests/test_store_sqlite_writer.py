@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 import sqlalchemy as sa
-from trunkline_store import Database, StoreLocked, SystemClock
+from trunkline_store import Database, Pressure, StoreLocked, SystemClock
 from trunkline_store.sqlite import appender, writer
 from trunkline_store.sqlite.checkpoint import Checkpointer
 from trunkline_store.sqlite.connect import connect_writer
 from trunkline_store.sqlite.engine import open_url
+from trunkline_store.sqlite.transaction import Transaction
 from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
 
 
@@ -63,11 +64,11 @@ def test_a_commit_takes_few_rows_whole_and_of_many_about_half_in_few_sizes():
     assert (lots[63], lots[200], lots[4999]) == (48, 96, appender.ROWS_A_BATCH)
 
 
-async def test_an_appender_is_crowded_while_commits_carry_many_rows_and_not_after(db):
+async def test_the_foreground_crowds_while_commits_carry_many_rows_and_not_after(db):
     appender = db.appender(ENTRIES)
     for n in range(30):
         await appender.append((str(n), None, b""))
-        assert not appender.crowded
+        assert db.pressure is Pressure.SOME
 
     async def floods():
         while True:
@@ -75,11 +76,11 @@ async def test_an_appender_is_crowded_while_commits_carry_many_rows_and_not_afte
 
     async with saturated([floods() for _ in range(64)]):
         async with asyncio.timeout(10):
-            while not appender.crowded:
+            while db.pressure is not Pressure.CROWD:
                 await asyncio.sleep(0.001)
     async with asyncio.timeout(10):
-        while appender.waiting or appender.crowded:
-            await asyncio.sleep(0.001)
+        while db.pressure is not Pressure.NONE:
+            await asyncio.sleep(0.01)
 
 
 async def test_an_append_is_served_within_a_few_turns_of_saturating_writes(db):
@@ -94,7 +95,7 @@ async def test_an_append_is_served_within_a_few_turns_of_saturating_writes(db):
     assert sorted(turns)[25] <= 3
 
 
-async def test_both_lanes_keep_their_share_of_a_contended_writer(db):
+async def test_appends_and_callbacks_both_go_on_while_both_crowd(db):
     appender = db.appender(ENTRIES)
     done = Counter()
 
@@ -115,20 +116,94 @@ async def test_both_lanes_keep_their_share_of_a_contended_writer(db):
             assert time.perf_counter() - started < 60, done
 
 
-async def test_the_normal_lane_rests_while_rows_are_appended():
-    class Clock:
-        now = 100.0
+class Turns:
+    """A writer over a real file whose turns are taken one by one, by a clock of the test's own."""
 
-    turns = writer.Writer.__new__(writer.Writer)
-    turns._last_append = Clock.now
-    turns._normal_from = 0.0
-    turns._rest(normal_seconds=0.03, now=Clock.now)
-    assert turns._normal_from == pytest.approx(100.01)
-    turns._rest(normal_seconds=30, now=Clock.now)
-    assert turns._normal_from == pytest.approx(100 + writer.REST_AT_MOST)
-    turns._normal_from = 0.0
-    turns._rest(normal_seconds=0.03, now=Clock.now + 1)  # nothing was appended lately
-    assert turns._normal_from == 0.0
+    def __init__(self, path):
+        self.now = 100.0
+        self.raw = connect_writer(path)
+        loop = asyncio.get_running_loop()
+        self.writer = writer.Writer(Transaction(self.raw), loop, max_calls=100, clock=lambda: self.now)
+        self.ran = []
+
+    def submit(self, name, seconds=0.0, *, background=False):
+        def work(conn):
+            self.ran.append(name)
+            self.now += seconds
+
+        return self.writer.submit(work, background=background)
+
+    def turn(self):
+        """Take one turn if there is work; what ran."""
+        self.ran.clear()
+        if self.writer._has_work():
+            self.writer._turn()
+        return list(self.ran)
+
+    def crowd(self):
+        """Let the foreground have many callbacks to a commit, for a while."""
+        for _ in range(30):
+            for _ in range(20):
+                self.submit("f")
+            self.turn()
+
+
+@pytest.fixture
+async def turns(tmp_path):
+    turns = Turns(tmp_path / "turns.db")
+    with closing(turns.raw):
+        yield turns
+
+
+async def test_the_background_gets_a_fixed_share_of_the_writer_while_the_foreground_crowds(turns):
+    turns.crowd()
+    background, begun = 0.0, turns.now
+    turns.submit("b", 0.002, background=True)
+    while turns.now < begun + 2:
+        for _ in range(20):
+            turns.submit("f", 0.0001)
+        if "b" in turns.turn():
+            background += 0.002
+            turns.submit("b", 0.002, background=True)
+    share = background / (turns.now - begun)
+    assert share == pytest.approx(writer.BACKGROUND_WEIGHT, rel=0.2)
+
+
+async def test_the_background_has_the_writer_while_the_foreground_leaves_it(turns):
+    for _ in range(5):
+        turns.submit("b", 0.05, background=True)
+        assert turns.turn() == ["b"]
+    turns.crowd()
+    for _ in range(2):
+        turns.submit("b", 0.05, background=True)
+    assert turns.turn() == ["b"]
+    assert turns.turn() == [], "it has had its share, and others crowd"
+    turns.now += 2 * writer.CROWD_SECONDS
+    assert turns.turn() == ["b"], "nobody crowds any more"
+
+
+async def test_the_foreground_goes_before_the_background_and_both_in_their_order(turns):
+    for number in range(3):
+        turns.submit(f"b{number}", background=True)
+        turns.submit(f"f{number}")
+    assert turns.turn() == ["f0", "f1", "f2", "b0", "b1", "b2"]
+
+
+async def test_a_long_piece_of_background_work_has_a_turn_of_its_own(turns):
+    for name in ("b0", "b1"):
+        turns.submit(name, 0.05, background=True)
+    assert turns.turn() == ["b0"]
+    turns.submit("f")
+    assert turns.turn() == ["f", "b1"]
+
+
+async def test_a_closing_writer_waits_for_nothing_in_the_background(turns):
+    turns.crowd()
+    for _ in range(2):
+        turns.submit("b", 0.05, background=True)
+    assert turns.turn() == ["b"]
+    turns.writer.refuse()
+    assert turns.turn() == ["b"]
 
 
 async def test_many_share_one_commit(db):

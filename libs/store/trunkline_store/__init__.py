@@ -2,7 +2,7 @@
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock, FakeClock, SystemClock
-from trunkline_store.database import Database
+from trunkline_store.database import Database, Pressure
 from trunkline_store.errors import (
     MAY_PASS,
     NEVER_PASS,
@@ -33,6 +33,7 @@ __all__ = [
     "FakeClock",
     "InvalidValue",
     "Json",
+    "Pressure",
     "SchemaMismatch",
     "StoreBusy",
     "StoreClosed",

@@ -8,9 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-CROWD = 8
-"""Rows to a commit, or waiting for one, from which on an appender is crowded."""
-
 
 class Appender(ABC):
     """Puts rows into one append-only table, many awaiting callers to a commit.
@@ -22,25 +19,22 @@ class Appender(ABC):
     columns: tuple[str, ...]
 
     @abstractmethod
-    def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
+    def append(
+        self, row: tuple[Any, ...], size: int = 0, *, background: bool = False
+    ) -> asyncio.Future[None]:
         """Queue a row; the future is done when the row is durable. On the event loop's thread only.
 
         `row` holds Python values as the columns' types take them; `size` is the row's weight in bytes, for
-        the bound of the queue. Raises at once StoreBusy (the queue is full: nothing was written),
-        StoreClosed, or InvalidValue for a row of the wrong width; the future raises InvalidValue or Conflict
-        (this row only), or StoreUnavailable. If the awaiter is cancelled, the row may be committed all the
-        same.
+        the bound of the queue; a row in the `background` waits as `Database.write` says. Raises at once
+        StoreBusy (the queue is full: nothing was written), StoreClosed, or InvalidValue for a row of the
+        wrong width; the future raises InvalidValue or Conflict (this row only), or StoreUnavailable. If the
+        awaiter is cancelled, the row may be committed all the same.
         """
 
     @property
     @abstractmethod
     def waiting(self) -> int:
         """Rows queued or being written, not yet committed."""
-
-    @property
-    def crowded(self) -> bool:
-        """Whether rows come so fast that each commit carries many: whoever can wait should."""
-        return self.waiting > CROWD
 
 
 def row_columns(table: sa.Table) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
+from enum import IntEnum
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
@@ -17,6 +18,16 @@ from trunkline_store.engines import module_of
 from trunkline_store.features import Features
 
 T = TypeVar("T")
+
+
+class Pressure(IntEnum):
+    """How much those press who wait for a store's writer; whoever works in the background sizes its work by it."""
+
+    NONE = 0
+    """Nobody has for a second."""
+    SOME = 1
+    CROWD = 2
+    """Each commit carries many: the background has its share, and is to hold the writer for a few milliseconds."""
 
 
 class Database(ABC):
@@ -82,13 +93,20 @@ class Database(ABC):
         return await self.read(fn)
 
     @abstractmethod
-    async def write(self, fn: Callable[[Connection], T]) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, background: bool = False) -> T:
         """Run a callback in a transaction and return what it returned, after the commit.
 
+        Work that nobody waits for is done in the `background`: where all share one writer, it gets a fixed share of
+        the writer's time while others crowd, and otherwise what they leave, in the order in which it came.
         What it raises comes back, and its work alone is undone. Raises StoreBusy (queue full, nothing done),
         Conflict, InvalidValue, StoreUnavailable, StoreClosed. If the awaiter is cancelled, the work may be
         committed all the same.
         """
+
+    @property
+    def pressure(self) -> Pressure:
+        """How much those press whom work in the background could delay: some, where there is no one writer."""
+        return Pressure.SOME
 
     @abstractmethod
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:

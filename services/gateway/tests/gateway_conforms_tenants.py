@@ -41,7 +41,6 @@ _REACHED = {
     "receipts": re.compile(r"receipts\.seq = (?:event_receipts|eventless_receipts|events)\."),
     "cursors": re.compile(r"cursors\.name = "),
     "undecided_receipts": re.compile(r"receipts\.seq = undecided_receipts\.seq"),
-    "tasks": re.compile(r"t\.job_id = r\.f0"),  # Spanner: whether one that is put is there
 }
 _NEVER = re.compile("(?!)")
 

@@ -13,6 +13,7 @@ from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.receipts import NewReceipt
 from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
@@ -22,7 +23,7 @@ CONFIRM_SECONDS = 0.05
 
 
 def receipt(number, body=b'{"id": 1}'):
-    return (
+    return NewReceipt(
         f"{number:032x}", "s-1", "acme", "post_call", NOW + timedelta(microseconds=number), verdicts.VERIFIED,
         "application/json", "", b"x: 1", body,
     )  # fmt: skip
@@ -49,7 +50,7 @@ class Faulty:
     def waiting(self):
         return self.inner.waiting + len(self.held) + len(self.silent)
 
-    def append(self, row, size=0):
+    def append(self, row, size=0, *, background=False):
         self.appended += 1
         if self.random is not None:
             self.fault = self.random.choice(["", "", "", "fails", "hangs", "silent", "breaks"])

@@ -22,14 +22,16 @@ from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import admission as admit
-from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
+from trunkline_gateway.providers import payload
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_gateway.receipts import NewReceipt, Receipt
 from trunkline_jobs import Tasks
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
-from trunkline_store import Database
+from trunkline_store import Database, Pressure, StoreUnavailable
 from trunkline_store.migrations import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -46,13 +48,13 @@ class World:
         self.admission = self.new_admission()
         self.count = 0
 
-    def new_admission(self, batch=4, busy=lambda: False, pace=MACHINE):
+    def new_admission(self, batch=4, pace=MACHINE):
         """An admission of a process that knows no source yet."""
         gateway = self.gateway
         self.sources = SourceMap(self.feed, None, rest_seconds=0)
         return admission_of(
             gateway.config, gateway.db, gateway.queue, Tasks(gateway.db, schema.tasks), self.sources,
-            gateway.limits, self.on_ready, batch=batch, busy=busy, pace=pace,
+            gateway.limits, self.on_ready, batch=batch, pace=pace,
         )  # fmt: skip
 
     def on_ready(self, tenants):
@@ -128,6 +130,20 @@ def signature(body: bytes) -> bytes:
 
 async def test_the_migrations_make_the_declared_tables(world):
     assert await world.db.read(lambda conn: differences(conn, schema.metadata)) == []
+
+
+async def test_the_names_of_a_receipts_columns_are_the_tables(world):
+    assert NewReceipt._fields == world.appender.columns
+    assert Receipt._fields == ("seq", *NewReceipt._fields)
+
+
+@pytest.mark.parametrize("body", [BODY, b'{"id": 1, "odd": "\xff"}'], ids=["plain", "careless"])
+async def test_a_body_is_parsed_once_between_receipt_and_event(world, monkeypatch, body):
+    parsed, parse = [], payload.parse_json
+    monkeypatch.setattr(payload, "parse_json", lambda body: parsed.append(body) or parse(body))
+    await world.receipt(body)
+    await world.admit()
+    assert (len(parsed), await world.rows(schema.events)) == (1, 1)
 
 
 async def test_a_receipt_becomes_an_event_with_its_job(world):
@@ -309,23 +325,19 @@ async def test_another_tenants_event_is_not_found(world):
 
 
 @pytest.mark.parametrize(
-    ("crowded", "lots", "rests"),
+    ("pressure", "lots"),
     [
-        (
-            [False] * 9,
-            [32, 256],
-            0,
-        ),  # what comes in small numbers is looked at in small numbers, until it does not
-        ([True] * 12, [16] * 10, 9),
-        ([False] + [True] * 12, [32] + [16] * 8, 7),  # a small lot that was full is no reason to rest
+        # What comes in small numbers is looked at in small numbers, until it does not.
+        ([Pressure.SOME] * 9, [32, 256]),
+        ([Pressure.CROWD] * 12, [16] * 10),
+        ([Pressure.SOME] + [Pressure.CROWD] * 12, [32] + [16] * 8),
+        ([Pressure.NONE] * 9, [32, 2_048]),
     ],
 )
-async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
-    world, monkeypatch, crowded, lots, rests
-):
-    crowded = iter(crowded)
+async def test_it_admits_as_many_at_once_as_the_stores_pressure_allows(world, monkeypatch, pressure, lots):
+    pressure = iter(pressure)
     read = ByCursor.read
-    asked, rested, empty = [], [], asyncio.Event()
+    asked, empty = [], asyncio.Event()
 
     def noted(self, conn, limit):
         asked.append(limit)
@@ -334,22 +346,49 @@ async def test_it_rests_only_after_a_full_lot_among_crowding_webhooks(
             empty.set()
         return batch
 
-    async def hurried(seconds):
-        if seconds != 99.0:  # at which the undecided are looked at
-            rested.append(seconds)
-        await asyncio.sleep(0)
-
-    pace = Pace(sleep=hurried, intervals={"admission.retry": 99.0, "admission.recount": 99.0})
-    admission = world.new_admission(batch=256, busy=lambda: next(crowded), pace=pace)
-    monkeypatch.setattr(ByCursor, "read", noted)
     for number in range(150):
         await world.receipt(body=BODY.replace(b"766970532", b"%d" % number))
+    monkeypatch.setattr(ByCursor, "read", noted)
+    monkeypatch.setattr(type(world.db), "pressure", property(lambda db: next(pressure)))
+    admission = world.new_admission(
+        batch=0, pace=Pace(intervals={"admission.retry": 99.0, "admission.recount": 99.0})
+    )
     admission.soon()
     running = asyncio.create_task(admission.run())
     await asyncio.wait_for(empty.wait(), 10)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert (asked[: len(lots)], len(rested)) == (lots, rests)
+    assert asked[: len(lots)] == lots
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_large_batch_is_written_part_by_part_in_order(world, monkeypatch, fails):
+    count = 2 * PART + 100
+    for start in range(0, count, 500):
+        some = range(start, min(start + 500, count))
+        await asyncio.gather(*(world.receipt(BODY.replace(b"CAL1", b"CAL%d" % n)) for n in some))
+    take, parts = ByCursor.take, []
+
+    def noted(self, conn, batch):
+        parts.append([row.seq for row in batch.rows])
+        if fails and len(parts) == 2:
+            raise StoreUnavailable("full")
+        return take(self, conn, batch)
+
+    monkeypatch.setattr(ByCursor, "take", noted)
+    monkeypatch.setattr(type(world.db), "pressure", Pressure.NONE)
+    admission = world.new_admission(batch=4 * PART)
+    while True:
+        try:
+            if not await admission.step():
+                break
+        except StoreUnavailable:
+            continue
+    written = [part for number, part in enumerate(parts) if not fails or number != 1]
+    assert [seq for part in written for seq in part] == list(range(1, count + 1))
+    assert max(map(len, parts)) == PART
+    assert await world.rows(schema.events) == await world.rows(schema.event_receipts) == count
+    assert await world.rows(schema.admitted_ahead) == 0
 
 
 async def test_undecided_receipts_have_one_task_and_are_read_only_when_they_can_be_told(world, monkeypatch):

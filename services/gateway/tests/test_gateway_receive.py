@@ -116,7 +116,7 @@ async def test_a_signed_webhook_is_202_after_its_receipt_is_committed():
     status, _, text = await answer
     (row,) = world.inbox.rows
     assert status == 202
-    assert json.loads(text) == {"receiptId": row[0]}
+    assert json.loads(text) == {"receiptId": row.receipt_id}
     assert row[1:] == ("s-1", "acme", "post_call", NOW, verdicts.VERIFIED, "application/json", "", b"", body)
     assert world.admitted == 1
 
@@ -125,7 +125,7 @@ async def test_a_body_in_chunks_is_read_whole():
     world = World(resolved())
     body = b'{"id": 12345}'
     status, _, _ = await world.post(chunks=(body[:3], body[3:7], body[7:]), headers=signed(body))
-    assert (status, world.inbox.rows[0][-1]) == (202, body)
+    assert (status, world.inbox.rows[0].body) == (202, body)
 
 
 @pytest.mark.parametrize(("size", "aside"), [(100, False), (1_000_000, True)])
@@ -229,13 +229,13 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
     status, answered, _ = await world.post("/hooks/s-4/post_call")
     assert (status, answered[b"retry-after"]) == (503, b"5"), "bounded"
     row = world.inbox.rows[2]
-    assert row[2:3] + row[5:6] == ("", verdicts.UNVERIFIED)
-    assert row[7] == "/hooks/s-2/post_call?a=1", "what came, to be joined with the setting of then"
-    assert set(unpack(row[8])) == {"signature", "x-acme-hmac", "content-type"}, (
+    assert (row.tenant_id, row.verdict) == ("", verdicts.UNVERIFIED)
+    assert row.url == "/hooks/s-2/post_call?a=1", "what came, to be joined with the setting of then"
+    assert set(unpack(row.headers)) == {"signature", "x-acme-hmac", "content-type"}, (
         "what may verify it, and nothing else"
     )
-    assert b"Bearer" not in row[8]
-    world.unverified.looked_at([row[0] for row in world.inbox.rows], [])
+    assert b"Bearer" not in row.headers
+    world.unverified.looked_at([row.receipt_id for row in world.inbox.rows], [])
     assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"
 
 
@@ -313,7 +313,9 @@ async def test_with_the_tenant_service_stopped_no_more_than_the_bound_is_kept_wh
         answers.append((await world.post(f"/hooks/s-{n}/post_call"))[0])
         if n % 100 == 99:  # admission looks at all that came, and can judge none of it
             rows = world.inbox.rows
-            world.unverified.looked_at([row[0] for row in rows[-100:]], [600] * (len(rows) - world.looked))
+            world.unverified.looked_at(
+                [row.receipt_id for row in rows[-100:]], [600] * (len(rows) - world.looked)
+            )
             world.looked = len(rows)
         if n % 200 == 199:  # and by and by counts what the store holds
             world.unverified.begin_recount()

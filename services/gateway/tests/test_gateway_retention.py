@@ -127,9 +127,9 @@ async def test_a_sweep_of_many_holds_the_writer_for_few_rows_at_a_time(world, mo
     world.clock.advance(3 * DAY)
     writes = []
 
-    async def write(fn):
+    async def write(fn, **lane):
         writes.append(fn)
-        return await type(world.db).write(world.db, fn)
+        return await type(world.db).write(world.db, fn, **lane)
 
     monkeypatch.setattr(world.db, "write", write)
     await sweep(world.db)

@@ -269,9 +269,9 @@ async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkey
         opened_bodies.append(body)
         return open_(body, most)
 
-    async def write(work):
+    async def write(work, **lane):
         writes.append(work)
-        return await type(world.db).write(world.db, work)
+        return await type(world.db).write(world.db, work, **lane)
 
     monkeypatch.setattr(encodings, "decompressed", counted)
     async with opened(tmp_path) as world:
@@ -387,11 +387,11 @@ async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its
             [ValueError("cannot be written as one"), None, StoreUnavailable("full")],
         )
 
-        async def fails(fn):
+        async def fails(fn, **lane):
             error = outcomes.pop(0) if outcomes else None
             if error is not None:
                 raise error
-            return await write(fn)
+            return await write(fn, **lane)
 
         world.db.write = fails
         with pytest.raises(StoreUnavailable):
@@ -430,10 +430,10 @@ async def test_a_fault_that_passes_sets_nothing_aside(tmp_path):
             await world.receipt(body_of(number))
         write, faults = world.db.write, [StoreUnavailable("full") for _ in range(3)]
 
-        async def fails(fn):
+        async def fails(fn, **lane):
             if faults:
                 raise faults.pop()
-            return await write(fn)
+            return await write(fn, **lane)
 
         world.db.write = fails
         with pytest.raises(StoreUnavailable):

@@ -31,7 +31,7 @@ from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.hooks.source_feed import TenantFeed
 from trunkline_gateway.hooks.sources import SourceFeed, SourceMap
-from trunkline_gateway.intake.admission import UNDECIDED, Admission
+from trunkline_gateway.intake.admission import UNDECIDED, Admission, Batches
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.intake.spool import Spool
@@ -89,14 +89,13 @@ async def build(
     tell_call: TellCall | None = None,
     make_jobs: Callable[[Database, Queue, Shares, Pace], JobService] = JobService,
     spool: Spool | None = None,
-    busy: Callable[[], bool] | None = None,
-    batch: int = 256,
+    batch: int = 0,
 ) -> AsyncIterator[GatewayParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
     `db` is an open database, which stays open; without one the settings' own is opened and waited for. `feed` and
-    `tell_call` stand in for the tenant service, `spool` for the settings' own; it is closed too. `busy` says that
-    webhooks wait for the writer, and `batch` is how many receipts are admitted at once.
+    `tell_call` stand in for the tenant service, `spool` for the settings' own; it is closed too. `batch` is as
+    `admission_of` has it.
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
@@ -143,8 +142,6 @@ async def build(
             sources,
             limits,
             jobs.jobs_ready,
-            # Where there is one writer, webhooks go first.
-            busy=busy or (lambda: appender.crowded),
             batch=batch,
             pace=pace,
         )
@@ -215,11 +212,13 @@ def admission_of(
     limits: Limits,
     jobs_ready: Callable[[AbstractSet[str]], None],
     *,
-    busy: Callable[[], bool] = lambda: False,
-    batch: int = 256,
+    batch: int = 0,
     pace: Pace = MACHINE,
 ) -> Admission:
-    """Make an admission as the settings say; several over one store are as many processes."""
+    """Make an admission as the settings say; several over one store are as many processes.
+
+    `batch` is how many receipts are admitted at once, at most; 0 leaves it to what presses on the store.
+    """
     return Admission(
         db,
         queue,
@@ -231,8 +230,7 @@ def admission_of(
         events_days=config.events_days,
         base_url=config.public_url,
         jobs_ready=jobs_ready,
-        busy=busy,
-        batch=batch,
+        batches=Batches.of(batch) if batch else None,
         pace=pace,
     )
 

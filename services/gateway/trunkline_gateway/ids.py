@@ -5,23 +5,28 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import sha256
 
-from trunkline_runtime.digests import digest
+from trunkline_runtime.digests import laid
+
+# What the ids of one source's events begin with: the same for each of them.
+_begun = lru_cache(maxsize=4096)(laid)
 
 
 def digest_id(prefix: str, fields: Iterable[str]) -> str:
     """Return `prefix` and 30 hexadecimal digits: 120 bits of SHA-256 over the fields, each led by its length."""
-    return prefix + digest(*fields).hex()[:30]
+    return prefix + sha256(laid(*fields)).hexdigest()[:30]
 
 
 def event_id(source_id: str, event_type: str, dedup_fields: Iterable[str]) -> str:
     """Return the id that every delivery of one event shares. A source's id is unique in the suite, so this is too."""
-    return digest_id("e", (source_id, event_type, *dedup_fields))
+    return "e" + sha256(_begun(source_id, event_type) + laid(*dedup_fields)).hexdigest()[:30]
 
 
 def group_key(tenant_id: str, source_id: str, alias: str) -> str:
     """Return what the jobs of one call share, so that they run one after another."""
-    return digest_id("g", (tenant_id, source_id, alias))
+    return "g" + sha256(_begun(tenant_id, source_id) + laid(alias)).hexdigest()[:30]
 
 
 _PROCESS = os.urandom(10).hex()

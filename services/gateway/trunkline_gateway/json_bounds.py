@@ -30,8 +30,9 @@ def is_heavy(body: bytes) -> bool:
 
 def check(value: Any, body: bytes) -> None:
     """Check a document against the bounds; `body` is what it was read from. Raises TooMuch."""
-    if body.count(b",") <= MOST_VALUES and body.count(b"{") + body.count(b"[") <= MOST_DEPTH:
-        return  # it cannot hold more: every further member needs a comma
+    few = len(body) <= MOST_VALUES or body.count(b",") <= MOST_VALUES  # every further member needs a comma
+    if few and body.count(b"{") + body.count(b"[") <= MOST_DEPTH:
+        return
     left = MOST_VALUES
     level = [value]
     for _ in range(MOST_DEPTH):

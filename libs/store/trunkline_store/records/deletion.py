@@ -47,7 +47,10 @@ async def delete_all(
     total = 0
     while most is None or total < most:
         step = a_transaction if most is None else min(a_transaction, most - total)
-        done = await db.write(lambda conn: delete_some(conn, table, condition, step))  # noqa: B023 - awaited here
+        done = await db.write(
+            lambda conn: delete_some(conn, table, condition, step),  # noqa: B023 - awaited here
+            background=True,
+        )
         total += done
         if done < step:
             break

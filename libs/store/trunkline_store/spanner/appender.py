@@ -124,8 +124,10 @@ class SpannerAppender(Appender):
         """Rows not yet committed."""
         return self._rows
 
-    def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
-        """Queue a row; see Appender."""
+    def append(
+        self, row: tuple[Any, ...], size: int = 0, *, background: bool = False
+    ) -> asyncio.Future[None]:
+        """Queue a row; see Appender. There is no one writer to share."""
         self._check_open()
         if self._rows >= self._max_rows or self._bytes + size > self._max_bytes:
             raise StoreBusy(f"{self._rows} rows wait for the store")

@@ -114,8 +114,8 @@ class SpannerDatabase(Database):
             return None
         return min(staleness, timedelta(seconds=time.monotonic() - self._opened))
 
-    async def write(self, fn: Callable[[Connection], T]) -> T:
-        """Run a callback in a read-write transaction of its own."""
+    async def write(self, fn: Callable[[Connection], T], *, background: bool = False) -> T:
+        """Run a callback in a read-write transaction of its own; there is no one writer to share."""
         return await self._writers.call(fn)
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:

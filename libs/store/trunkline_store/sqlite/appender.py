@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from trunkline_store.appender import CROWD, Appender, row_columns
+from trunkline_store.appender import Appender, row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy
 from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.units import Batch, Entry
@@ -22,8 +21,6 @@ ROWS_A_BATCH = 512
 _HALF_FROM = 48
 # Lots of few different sizes: a statement for 48 rows is some 40 KB of program, best met again while still warm.
 _LOT = 16
-# Without a commit for so long nobody is crowding any more.
-_CROWD_SECONDS = 0.05
 BYTES_A_BATCH = 8 << 20
 
 
@@ -36,9 +33,12 @@ class Wakeable(Protocol):
     def check_open(self) -> None:
         """Raise if no further work is taken."""
 
+    def later(self, appender: SqliteAppender) -> None:
+        """Have its background rows taken when it is their turn."""
+
 
 class SqliteAppender(Appender):
-    """Rows into one table; append() is called on the event loop only, take() by the writer thread only."""
+    """Rows into one table; append() is called on the event loop only, the rest by the writer thread only."""
 
     def __init__(
         self,
@@ -56,27 +56,24 @@ class SqliteAppender(Appender):
         self._width = len(self.columns)
         self._rows_a_statement = max(1, min(ROWS_A_STATEMENT, parameters_a_statement // self._width))
         self._queue: deque[Entry] = deque()
+        self._background: deque[Entry] = deque()
         self._new_future = loop.create_future
         self._wake = writer.wake
+        self._later = writer.later
         self._check_open = writer.check_open
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows = 0
         self._bytes = 0
-        self._lot = 0.0  # rows a commit, smoothed over the last few
-        self._taken_at = 0.0
 
     @property
     def waiting(self) -> int:
         """Rows not yet committed."""
         return self._rows
 
-    @property
-    def crowded(self) -> bool:
-        """See Appender. What waits at one moment says little: whoever asks right after a commit sees none."""
-        return self._lot > CROWD and time.monotonic() - self._taken_at < _CROWD_SECONDS
-
-    def append(self, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[None]:
+    def append(
+        self, row: tuple[Any, ...], size: int = 0, *, background: bool = False
+    ) -> asyncio.Future[None]:
         """Queue a row; see Appender."""
         self._check_open()
         if self._rows >= self._max_rows or self._bytes + size > self._max_bytes:
@@ -86,6 +83,11 @@ class SqliteAppender(Appender):
         future = self._new_future()
         self._rows += 1
         self._bytes += size
+        if background:
+            self._background.append(Entry(row, future, size))
+            if len(self._background) == 1:
+                self._later(self)
+            return future
         self._queue.append(Entry(row, future, size))
         self._wake()
         return future
@@ -95,8 +97,16 @@ class SqliteAppender(Appender):
 
     def take(self) -> Batch | None:
         """Take what waits, bounded, as one batch."""
-        queue = self._queue
-        count = lot(len(queue))
+        return self._taken(self._queue, lot(len(self._queue)))
+
+    def take_background(self) -> Batch | None:
+        """Take what waits in the background, bounded; what is left has another turn."""
+        batch = self._taken(self._background, min(len(self._background), ROWS_A_STATEMENT))
+        if self._background:
+            self._later(self)
+        return batch
+
+    def _taken(self, queue: deque[Entry], count: int) -> Batch | None:
         if not count:
             return None
         entries: list[Entry] = []
@@ -107,8 +117,6 @@ class SqliteAppender(Appender):
             size += entry.size
             if size > BYTES_A_BATCH:
                 break
-        self._taken_at = time.monotonic()
-        self._lot += (len(entries) - self._lot) / 8
         return Batch(entries, self._form, self._rows_a_statement, self._released)
 
     def _released(self, rows: int, size: int) -> None:

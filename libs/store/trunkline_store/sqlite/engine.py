@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 
 from trunkline_store.appender import Appender
 from trunkline_store.clock import Clock
-from trunkline_store.database import Database
+from trunkline_store.database import Database, Pressure
 from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
@@ -106,10 +106,15 @@ class SqliteDatabase(Database):
         """Run a short callback over a snapshot, here and now."""
         return self._readers.call_here(fn)
 
-    async def write(self, fn: Callable[[Connection], T]) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, background: bool = False) -> T:
         """Run a callback in the writer's transaction."""
-        value: T = await self._writer.submit(fn, "normal")
+        value: T = await self._writer.submit(fn, background=background)
         return value
+
+    @property
+    def pressure(self) -> Pressure:
+        """What the writer saw of its foreground."""
+        return self._writer.pressure
 
     def appender(self, table: sa.Table, *, max_rows: int = 4096, max_bytes: int = 64 << 20) -> Appender:
         """Return the append path into a table."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import chain, repeat
+from operator import is_
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -12,11 +13,13 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 
 from trunkline_store.sqlite.errors import translate
+from trunkline_store.types import checked_text
 
 T = TypeVar("T")
 
 # Builds of SQLite before 3.32 stop at 999 parameters, later ones at 32,766 unless built otherwise.
 PARAMETERS_A_STATEMENT = 32_766
+_LOTS = (1024, 256, 64, 16)  # fewer rows than the least go by a statement of their own
 
 
 def if_absent(table: sa.Table, key: Sequence[str]) -> sa.Insert:
@@ -94,26 +97,55 @@ class RowForm:
 
     def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
         """Insert the rows through a connection."""
-        text, binds = self.sql(len(rows)), self.flatten(rows)
-        if past_sqlalchemy(conn):
-            return drive(conn, text, binds, sqlite3.Cursor.fetchall)
-        done = conn.exec_driver_sql(text, tuple(binds))
-        return done.all() if self._returns else ()
+        done: list[Sequence[Any]] = []
+        start = 0
+        while start < len(rows):
+            lot = lot_of(min(len(rows) - start, self.rows_a_statement))
+            text, binds = self.sql(lot), self.flatten(rows[start : start + lot])
+            start += lot
+            if past_sqlalchemy(conn):
+                done += drive(conn, text, binds, sqlite3.Cursor.fetchall)
+                continue
+            found = conn.exec_driver_sql(text, tuple(binds))
+            done += found.all() if self._returns else ()
+        return done
 
     def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Return the parameters of all rows, one after another, as the driver takes them."""
         flat = list(chain.from_iterable(rows))
         for index, convert in self._converters:
-            flat[index :: self.width] = _converted(flat[index :: self.width], convert)
+            values = flat[index :: self.width]
+            if convert is checked_text and _all_plain(values):
+                continue  # it only looks at them
+            flat[index :: self.width] = _converted(values, convert)
         return flat
+
+
+def lot_of(rows: int) -> int:
+    """Return how many of the rows to write by one statement: of few sizes, so that it is there, prepared.
+
+    To prepare a statement for rows of 17 columns costs 10 microseconds a row, to run it 12.
+    """
+    return next((lot for lot in _LOTS if lot <= rows), rows)
 
 
 def _converter(column: sa.Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
     return column.type.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _converted(values: Iterable[Any], convert: Callable[[Any], Any]) -> list[Any]:
+def _all_plain(values: Sequence[Any]) -> bool:
+    """Tell, by one look at all of them, whether they are texts that any store takes; False where one is odd or None."""
+    try:
+        together = "".join(values)
+    except TypeError:
+        return False
+    return together.isascii() and "\0" not in together
+
+
+def _converted(values: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
     """Convert a column's values; the same object in row after row (a tenant, a moment, None) is converted once."""
+    if values and all(map(is_, values, repeat(values[0]))):
+        return [convert(values[0])] * len(values)
     made: list[Any] = []
     last: Any = made  # no value is it
     converted: Any = None

@@ -1,10 +1,9 @@
-"""The one thread that writes: drains two lanes into group commits, fairly.
+"""The one thread that writes: drains what callers wait for, and beside it one background lane, into group commits.
 
-A turn is one transaction: callbacks of the normal lane first, for a bounded time, then every row that waits
-to be appended (those that came meanwhile too), then one fsynced commit, then one call to the event loop that
-resolves all of them. While rows are being appended, the normal lane rests after each turn for a third of
-the time it took, so that appends keep at least a quarter of the writer; and each turn gives the normal lane
-at least half of what the last batch took, so that appends cannot starve it either.
+A turn is one transaction: callbacks of the foreground for a bounded time, then work of the background lane where it is
+due, then every row that waits to be appended (those that came meanwhile too), then one fsynced commit, then one call
+to the event loop that resolves all of them. While the foreground crowds, the background lane gets BACKGROUND_WEIGHT
+of the writer's time; while it does not, the lane takes whatever the foreground leaves.
 """
 
 from __future__ import annotations
@@ -20,29 +19,45 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from trunkline_store.database import Pressure
 from trunkline_store.errors import StoreBusy, StoreClosed, StoreError, StoreUnavailable
 from trunkline_store.sqlite.appender import SqliteAppender
 from trunkline_store.sqlite.transaction import GroupLost, Transaction
 from trunkline_store.sqlite.units import Batch, Call
 
 CALLS_A_TURN = 256
-NORMAL_SECONDS = 0.004
-REST_AT_MOST = 0.1
-# Appends count as going on for this long after the last one.
-APPENDING_SECONDS = 0.05
+# How long callbacks of one lane go on in a turn before the rows that wait are appended.
+LANE_SECONDS = 0.004
+BACKGROUND_WEIGHT = 1 / 24
+# Rows and callbacks to a commit, smoothed over the last few, from which on the foreground crowds.
+CROWD = 8
+# Without a commit for so long nobody is crowding any more, and for so long nobody is about to come.
+CROWD_SECONDS = 0.05
+QUIET_SECONDS = 1.0
 
 Unit = Call | Batch
+Task = Call | SqliteAppender
+"""Work of the background lane: a callback, or rows that an appender holds for it."""
 
 
 class Writer:
     """Owns the writing connection and its thread; submit() is called on the event loop."""
 
-    def __init__(self, tx: Transaction, loop: asyncio.AbstractEventLoop, *, max_calls: int) -> None:
+    def __init__(
+        self,
+        tx: Transaction,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_calls: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` returns seconds that only grow."""
         self._tx = tx
         self._loop = loop
         self._max_calls = max_calls
-        self._normal: deque[Call] = deque()
-        self._first: deque[Call] = deque()
+        self._clock = clock
+        self._foreground: deque[Call] = deque()
+        self._background: deque[Task] = deque()
         self._between: deque[Callable[[], None]] = deque()
         self.appenders: list[SqliteAppender] = []
         self._idle = False
@@ -50,9 +65,9 @@ class Writer:
         self._under_way: list[Unit] = []
         self._closing = False
         self._broken: BaseException | None = None
-        self._normal_from = 0.0
-        self._last_append = -1.0
-        self._batch_seconds = 0.0
+        self._background_from = 0.0
+        self._crowd = 0.0
+        self._last_foreground = clock() - QUIET_SECONDS
         self.commits = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -63,18 +78,31 @@ class Writer:
     @property
     def waiting(self) -> int:
         """Callbacks that wait."""
-        return len(self._normal) + len(self._first)
+        return len(self._foreground) + len(self._background)
 
-    def submit(self, fn: Callable[[Connection], Any], lane: str) -> asyncio.Future[Any]:
+    @property
+    def pressure(self) -> Pressure:
+        """See Database. What waits at one moment says little: whoever asks right after a commit sees nothing."""
+        since = self._clock() - self._last_foreground
+        if self._crowd > CROWD and since < CROWD_SECONDS:
+            return Pressure.CROWD
+        return Pressure.SOME if since < QUIET_SECONDS else Pressure.NONE
+
+    def submit(self, fn: Callable[[Connection], Any], *, background: bool = False) -> asyncio.Future[Any]:
         """Queue a callback."""
         self.check_open()
-        lane_queue = self._first if lane == "append" else self._normal
-        if len(lane_queue) >= self._max_calls:
-            raise StoreBusy(f"{len(lane_queue)} transactions wait for the writer")
+        lane: deque[Any] = self._background if background else self._foreground
+        if len(lane) >= self._max_calls:
+            raise StoreBusy(f"{len(lane)} transactions wait for the writer")
         future = self._loop.create_future()
-        lane_queue.append(Call(fn, future))
+        lane.append(Call(fn, future))
         self.wake()
         return future
+
+    def later(self, appender: SqliteAppender) -> None:
+        """Have an appender's background rows taken when it is their turn; once for all that it holds then."""
+        self._background.append(appender)
+        self.wake()
 
     def between_turns(self, task: Callable[[], None]) -> None:
         """Have the thread run a task while no transaction is open."""
@@ -120,9 +148,12 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._fail_all, exc)
 
     def _has_work(self) -> bool:
-        if self._first or self._between or any(self.appenders):
+        if self._foreground or self._between or any(self.appenders):
             return True
-        return bool(self._normal) and (self._closing or time.monotonic() >= self._normal_from)
+        return bool(self._background) and self._background_due(self._clock())
+
+    def _background_due(self, now: float) -> bool:
+        return now >= self._background_from or self._closing or self.pressure is not Pressure.CROWD
 
     def _sleep(self) -> None:
         # The order matters: idle is shown first and the queues looked at after, so that whoever queues
@@ -131,58 +162,69 @@ class Writer:
         if self._has_work() or self._closing:
             self._idle = False
             return
-        timeout = max(0.0, self._normal_from - time.monotonic()) if self._normal else None
+        timeout = None
+        if self._background:
+            timeout = max(0.0, min(self._background_from - self._clock(), CROWD_SECONDS))
         with contextlib.suppress(queue.Empty):
             self._tokens.get(timeout=timeout)
         self._idle = False
 
     def _turn(self) -> None:
         units = self._under_way = []
-        started = time.monotonic()
         try:
-            normal_ended = self._run_normal(units, started)
-            appended = self._run_appends(units)
+            self._run_calls(units)
+            called = len(units)
+            began = self._clock()
+            if self._background and self._background_due(began):
+                self._run_background(units, began)
+                if self.pressure is Pressure.CROWD:
+                    ended = self._clock()
+                    self._background_from = ended + (ended - began) * (1 / BACKGROUND_WEIGHT - 1)
+            served = called + self._run_appends(units)
             self._tx.commit()
         except (GroupLost, StoreError):
             self._one_by_one(units)
-            normal_ended, appended = time.monotonic(), False
+            served = 0
         self.commits += 1
+        if served:  # before anybody is told, who may ask
+            self._crowd += (served - self._crowd) / 8
+            self._last_foreground = self._clock()
         if units:
             self._settle(units)
-        now = time.monotonic()
-        if appended:
-            self._last_append = now
-            self._batch_seconds = now - normal_ended
-        self._rest(normal_ended - started, now)
 
-    def _rest(self, normal_seconds: float, now: float) -> None:
-        if now - self._last_append < APPENDING_SECONDS:
-            self._normal_from = now + min(normal_seconds / 3, REST_AT_MOST)
-
-    def _run_normal(self, units: list[Unit], started: float) -> float:
-        """Run callbacks until their time is up; the moment they ended (`started` if none ran)."""
-        now = started
-        if not self._normal or (now < self._normal_from and not self._closing):
-            return now
-        until = started + max(NORMAL_SECONDS, self._batch_seconds / 2)
-        while self._normal and len(units) < CALLS_A_TURN:
-            self._run_call(self._normal.popleft(), units)
-            now = time.monotonic()
-            if now >= until:
+    def _run_calls(self, units: list[Unit]) -> None:
+        """Run callbacks of the foreground until their time is up."""
+        if not self._foreground:
+            return
+        until = self._clock() + LANE_SECONDS
+        while self._foreground and len(units) < CALLS_A_TURN:
+            self._run_call(self._foreground.popleft(), units)
+            if self._clock() >= until:
                 break
-        return now
 
-    def _run_appends(self, units: list[Unit]) -> bool:
-        before = len(units)
-        for _ in range(min(len(self._first), CALLS_A_TURN)):
-            self._run_call(self._first.popleft(), units)
+    def _run_background(self, units: list[Unit], began: float) -> None:
+        """Run work of the background lane, in the order in which it came, until its time is up; one at least."""
+        for _ in range(min(len(self._background), CALLS_A_TURN)):
+            task = self._background.popleft()
+            if isinstance(task, Call):
+                self._run_call(task, units)
+            elif batch := task.take_background():
+                units.append(batch)
+                self._tx.begin()
+                batch.apply(self._tx)
+            if self._clock() >= began + LANE_SECONDS:
+                break
+
+    def _run_appends(self, units: list[Unit]) -> int:
+        """Append the rows that wait; how many."""
         batches = [batch for appender in self.appenders if (batch := appender.take())]
+        alone = len(batches) == 1
         units.extend(batches)
         for batch in batches:
-            if len(batches) > 1 or not batch.single:
+            if not alone or not batch.single:
                 self._tx.begin()
             batch.apply(self._tx)
-        return len(units) > before
+        return sum(len(batch.entries) for batch in batches)
 
     def _run_call(self, call: Call, units: list[Unit]) -> None:
         if call.future.cancelled():
@@ -203,11 +245,12 @@ class Writer:
     def _fail_all(self, exc: BaseException) -> None:
         """Tell everybody who waits; on the event loop, so that nobody queues meanwhile."""
         error = StoreUnavailable(f"the writer has stopped: {exc}")
-        units: list[Unit] = [*self._under_way, *self._normal, *self._first]
-        self._normal.clear()
-        self._first.clear()
+        calls = [task for task in self._background if isinstance(task, Call)]
+        units: list[Unit] = [*self._under_way, *self._foreground, *calls]
+        self._foreground.clear()
+        self._background.clear()
         for appender in self.appenders:
-            while (batch := appender.take()) is not None:
+            while (batch := appender.take() or appender.take_background()) is not None:
                 units.append(batch)
         for unit in units:
             unit.fail(error)

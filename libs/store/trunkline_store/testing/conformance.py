@@ -542,6 +542,49 @@ async def a_cancelled_awaiter_harms_no_other(open_database: Factory) -> None:
 
 
 @check
+async def the_background_is_written_while_others_crowd(open_database: Factory) -> None:
+    """Callbacks and rows both."""
+    async with open_database() as db:
+        appender = db.appender(ENTRIES)
+        done = False
+
+        async def crowds() -> None:
+            while not done:
+                await appender.append(("crowd", None, None))
+
+        crowd = [asyncio.ensure_future(crowds()) for _ in range(32)]
+        try:
+            writes = [db.write(add(**thing(f"{n:02}")), background=True) for n in range(5)]
+            rows = [appender.append((f"row {n}", None, None), background=True) for n in range(300)]
+            async with asyncio.timeout(30):
+                await asyncio.gather(*writes, *rows)
+        finally:
+            done = True
+            await asyncio.gather(*crowd)
+        assert await db.read(ids) == [f"{n:02}" for n in range(5)]
+        there = await db.read(labels)
+        assert sorted(label for label in there if label != "crowd") == sorted(f"row {n}" for n in range(300))
+
+
+@check
+async def a_failure_in_the_background_is_its_own(open_database: Factory) -> None:
+    """As in the foreground."""
+    async with open_database() as db:
+        appender = db.appender(ENTRIES)
+        await db.write(add(**thing("there")))
+        outcomes = await asyncio.gather(
+            db.write(add(**thing("there")), background=True),
+            db.write(add(**thing("new")), background=True),
+            appender.append(("bad", "no time", None), background=True),
+            appender.append(("good", None, None), background=True),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [Conflict, type(None), InvalidValue, type(None)]
+        assert await db.read(ids) == ["new", "there"]
+        assert await db.read(labels) == ["good"]
+
+
+@check
 async def closing_finishes_what_was_taken(open_database: Factory) -> None:
     """Every future is resolved; afterwards nothing is taken."""
     async with open_database() as db:

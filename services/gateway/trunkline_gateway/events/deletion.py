@@ -94,7 +94,7 @@ async def purge(db: Database, tenant: str, filter_: str) -> Purged:
         found = await db.scan(lambda conn: conn.execute(query).scalars().all())
         if not found:
             return Purged(count, [], more=False)
-        deleted = await db.write(lambda conn: delete_events(conn, tenant, found))  # noqa: B023
+        deleted = await db.write(lambda conn: delete_events(conn, tenant, found), background=True)  # noqa: B023
         count += deleted.events
     return Purged(count, [], more=True)
 

@@ -74,7 +74,7 @@ async def _sweep_events(db: Database, tenant: str, now: datetime, removed: dict[
         .limit(EVENTS_A_STEP)
     )
     while found := await db.scan(lambda conn: conn.execute(due).scalars().all()):
-        step = await db.write(lambda conn: delete_events(conn, tenant, found))
+        step = await db.write(lambda conn: delete_events(conn, tenant, found), background=True)
         removed["events"] += step.events
         removed["receipts"] += step.receipts
 
@@ -106,7 +106,7 @@ async def delete_eventless(db: Database, condition: sa.ColumnElement[bool], most
 
     total = 0
     while most is None or total < most:
-        done = await db.write(step)
+        done = await db.write(step, background=True)
         total += done
         if done < _RECEIPTS_A_STEP:
             break

@@ -172,10 +172,12 @@ async def purge_here(db: Database, tenant: str) -> int:
     mine = sa.select(events.c.event_id).where(events.c.tenant_id == tenant).limit(EVENTS_A_STEP)
     removed = 0
     while found := await db.read(lambda conn: conn.execute(mine).scalars().all()):
-        step = await db.write(lambda conn: delete_events(conn, tenant, found, ended_only=False))
+        step = await db.write(
+            lambda conn: delete_events(conn, tenant, found, ended_only=False), background=True
+        )
         removed += step.events + step.receipts
     removed += await delete_eventless(db, eventless_receipts.c.tenant_id == tenant)
-    while gone := await db.write(lambda conn: _delete_undecided(conn, tenant)):
+    while gone := await db.write(lambda conn: _delete_undecided(conn, tenant), background=True):
         removed += gone
     turns = turns_of(jobs), turns_of(tasks)  # losing one changes who is first, nothing more
     for table in (rejections, tasks, replays, event_receipts, jobs, kept_bytes, *turns):

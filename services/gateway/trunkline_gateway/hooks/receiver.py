@@ -35,6 +35,7 @@ from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
 from trunkline_gateway.providers.bodies import FORM, is_heavy_form
 from trunkline_gateway.providers.registry import Adapter, adapter_for
+from trunkline_gateway.receipts import NewReceipt
 
 log = get_logger(__name__)
 
@@ -61,8 +62,6 @@ SECONDS = histogram(
     "From the first byte of a webhook to its 202.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
-
-ReceiptRow = tuple[str, str, str, str, datetime, int, str, str, bytes, bytes]
 
 
 class ClientGone(Exception):
@@ -91,8 +90,8 @@ class Refusal(Exception):
 class Inbox(Protocol):
     """Where receipts are committed: resolves when the row is on disk."""
 
-    def append(self, row: ReceiptRow, size: int) -> Awaitable[None]:
-        """Commit one row of `schema.receipts` without its seq, `size` bytes heavy. Raises StoreBusy when full."""
+    def append(self, row: NewReceipt, size: int) -> Awaitable[None]:
+        """Commit a receipt, `size` bytes heavy. Raises StoreBusy when full."""
         ...
 
 
@@ -235,7 +234,7 @@ class Receiver:
             self._hold_to_quota(source, len(delivery.body), adapter.resends)
         receipt_id = ids.receipt_id()
         content_type = headers.get("content-type", "")[:128]
-        row = (
+        row = NewReceipt(
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
             verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
             delivery.body,
@@ -341,7 +340,7 @@ class Receiver:
             message = "the source cannot be looked up; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
         receipt_id = ids.receipt_id()
-        row = (
+        row = NewReceipt(
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
@@ -354,9 +353,9 @@ class Receiver:
         RECEIPTS.labels("unknown", "unverified").inc()
         return receipt_id
 
-    async def _commit(self, row: ReceiptRow, source: Source | None) -> None:
+    async def _commit(self, row: NewReceipt, source: Source | None) -> None:
         try:
-            await self._inbox.append(row, len(row[-1]))
+            await self._inbox.append(row, len(row.body))
         except StoreError as error:
             reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
             message = "the webhook was not stored; try again"

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import sqlalchemy as sa
 from trunkline_jobs import Queue, QueueClass, Tasks
@@ -24,7 +24,7 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_runtime.process.periodic import SET_ASIDE, every
-from trunkline_store import BulkInsert, Database
+from trunkline_store import BulkInsert, Database, Pressure
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
@@ -34,12 +34,13 @@ from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
-from trunkline_gateway.intake.decision import Decision, Receipt, bare, decide, set_aside
+from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import (
     deleted_tenants,
     event_receipts,
@@ -61,16 +62,32 @@ UNDECIDED = "decide_receipts"
 """The kind of task that looks again at what could not be judged."""
 _ENCODED = HEADER.encode()
 _SLICE = 32
+PART = 1_024
+"""How many receipts of a large batch are written at once; those after them are decided meanwhile."""
 # As long as so few come at a time they are read without a trip to a thread.
 _FEW = 32
-# While webhooks crowd before the writer, admission takes so few at a time that commits wait for it for some 2 ms, and
-# rests this many times as long as it worked. Often and little: a quiet source's webhook is in the next lot.
-_CROWDED_BATCH = 16
-_PAUSE = 24.0
-_LONGEST_PAUSE = 0.1
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
+
+
+class Batches(NamedTuple):
+    """How many receipts are admitted at once, by how much webhooks and workers press on the store's writer."""
+
+    crowded: int = 16
+    """So few that commits wait for some 2 ms. Often and little: a quiet source's webhook is in the next lot."""
+    usual: int = 256
+    alone: int = 2_048
+    """While nobody waits: pages that many of them change are written once."""
+
+    @classmethod
+    def of(cls, most: int) -> Self:
+        """Return batches of so many at most, whoever presses."""
+        return cls(min(most, cls().crowded), most, most)
+
+    def under(self, pressure: Pressure) -> int:
+        """Return how many are admitted at once now."""
+        return (self.alone, self.usual, self.crowded)[pressure]
 
 
 class Admitted(NamedTuple):
@@ -95,8 +112,7 @@ class Admission:
         *,
         keep_rejections: int,
         jobs_ready: Callable[[AbstractSet[str]], None],
-        busy: Callable[[], bool] = lambda: False,
-        batch: int = 256,
+        batches: Batches | None = None,
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
@@ -107,7 +123,8 @@ class Admission:
         `limits` are the receiver's too: new jobs of a tenant over its quota go behind those of the others, and what
         was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
         `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
-        post to; `busy` says that webhooks wait for the writer: then a backlog takes no more than its share of it.
+        post to.
+
         Intervals: `admission.retry`, at which undecided receipts are looked at, and `admission.recount`, at which they
         are counted.
         """
@@ -118,12 +135,13 @@ class Admission:
         self._keep_rejections = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
         self._jobs_ready = jobs_ready
         self._unverified = limits.unverified
-        self._busy = busy
-        self._batch = batch
+        self._batches = batches or Batches()
+        self._batch = self._batches.usual
         self._backlog = backlog_of(db)
         self._undecided = Undecided()
-        self._insert_events = BulkInsert(events, if_absent=["tenant_id", "event_id"])
-        self._event_row = itemgetter(*self._insert_events.columns)
+        told = [column.name for column in events.columns if column.name != "updated_at"]
+        self._insert_events = BulkInsert(events, [*told, "updated_at"], if_absent=["tenant_id", "event_id"])
+        self._event_row = itemgetter(*told)
         self._insert_links = BulkInsert(event_receipts)
         self._pace = pace
         self._retry_seconds = pace.interval("admission.retry", 2.0)
@@ -134,7 +152,6 @@ class Admission:
         self._is_over = limits.is_over
         self._wake = asyncio.Event()
         self._last = 0  # how many the last look found
-        self._crowded = False  # when it looked
 
     def soon(self) -> None:
         """Say that a receipt was committed. Called once a webhook: it must cost nothing."""
@@ -152,11 +169,8 @@ class Admission:
             await wait_until(self._wake, self._retry_seconds)
             self._wake.clear()
             try:
-                began = self._pace.clock()
                 while await self.step():
-                    if self._crowded:
-                        await self._pace.sleep(min(_LONGEST_PAUSE, (self._pace.clock() - began) * _PAUSE))
-                    began = self._pace.clock()
+                    pass
             except StoreError as error:
                 log.warning("admission_store_failed", error=str(error))
                 await self._pace.sleep(0.5)
@@ -166,26 +180,44 @@ class Admission:
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
-        self._crowded = self._busy()
+        pressure = self._db.pressure
         came_before = self._unverified.waiting()
-        if self._last < _FEW and not self._crowded:
-            most = min(_FEW, self._batch)
+        most = self._batches.under(pressure)
+        if self._last < _FEW and pressure is not Pressure.CROWD:
+            most = min(_FEW, most)
             batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
         else:
-            most = _CROWDED_BATCH if self._crowded else self._batch
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
         self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
             return False
-        rest = batch
-        while rest.rows:
-            decisions = await self._decide(rest.rows)
-            part, rest = rest.cut(len(decisions))
-            await self._write(decisions, self._backlog, part)
+        await self._admit(batch)
         LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
         return batch.more
+
+    async def _admit(self, batch: Batch) -> None:
+        """Decide about a batch and write it, part by part; about a part is decided while the one before is written."""
+        writing: asyncio.Task[None] | None = None
+        rest = batch
+        try:
+            while rest.rows:
+                decisions = await self._decide(rest.rows[:PART])
+                part, rest = rest.cut(len(decisions))
+                if writing is not None:
+                    await writing
+                if rest.rows:
+                    writing = asyncio.ensure_future(self._write(decisions, self._backlog, part))
+                else:
+                    writing = None
+                    await self._write(decisions, self._backlog, part)
+        except Exception:
+            await asyncio.gather(*filter(None, [writing]), return_exceptions=True)
+            raise
+        finally:
+            if writing is not None:
+                writing.cancel()
 
     async def look_again(self, house: str, subject: str) -> float | None:
         """Do what the task of undecided receipts is to do; in how many seconds again, None when there are none."""
@@ -288,7 +320,7 @@ class Admission:
         cannot be written alone is set aside.
         """
         try:
-            admitted = await self._db.write(lambda conn: self._apply(conn, decisions, backlog, batch))
+            admitted = await self._in_background(decisions, backlog, batch)
         except Exception as error:
             if getattr(error, "transient", False):
                 raise
@@ -324,14 +356,14 @@ class Admission:
         dead_letter = set_aside(decision, f"it could not be kept ({why})")
         for lesser in filter(None, (dead_letter, bare(decision, row))):
             try:
-                admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023
+                admitted = await self._in_background([lesser], backlog, batch)
                 break
             except Exception as error:
                 if getattr(error, "transient", False):
                     raise
         else:
             lesser = bare(Decision(row.seq, row.source_id), row)
-            admitted = await self._db.write(lambda conn: self._apply(conn, [lesser], backlog, batch))  # noqa: B023 - awaited right here
+            admitted = await self._in_background([lesser], backlog, batch)
         self._looked_at([lesser], batch.rows)
         SET_ASIDE.labels("admission").inc()
         log.error(
@@ -342,6 +374,11 @@ class Admission:
             dead_letter=lesser.event is not None,
         )
         self._count(admitted)
+
+    async def _in_background(self, decisions: Sequence[Decision], backlog: Looked, batch: Batch) -> Admitted:
+        return await self._db.write(
+            lambda conn: self._apply(conn, decisions, backlog, batch), background=True
+        )
 
     def _apply(
         self, conn: sa.Connection, decisions: Sequence[Decision], backlog: Looked, batch: Batch
@@ -379,30 +416,31 @@ class Admission:
 
         Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
         """
-        now = self._db.clock.now()
-        ids = {row.seq: row.receipt_id for row in rows} | {
-            d.seq: d.receipt_id for d in decisions if d.receipt_id
-        }
+        now = (self._db.clock.now(),)
         opened = {d.seq: d.body for d in decisions if d.body is not None}
-        bodies = {row.seq: row.body for row in rows} | opened
-        weights = {row.seq: _weight(row) - len(row.body) + len(bodies[row.seq]) for row in rows}
-        found = [d.event | {"updated_at": now} for d in decisions if d.event]
-        new = self._insert_events.run(conn, list(map(self._event_row, found)))
+        found = {row.seq: row for row in rows}
+        if opened:
+            found |= {seq: found[seq]._replace(body=body) for seq, body in opened.items() if seq in found}
+        told_of = [d.event for d in decisions if d.event]
+        new = self._insert_events.run(conn, [self._event_row(event) + now for event in told_of])
         jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
         self._queue.enqueue_many(conn, jobs.values())
         links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
-        sizes = drop_repeated(conn, links, new, bodies)
+        sizes = drop_repeated(conn, links, new, found)
         moved = [
             (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
             for d in decisions
             if d.event
             for seq, receipt_id, repeated in d.moved
         ]
-        told = [(*event, seq, sizes.get(seq), ids[seq]) for event, seq in links]
-        self._insert_links.run(conn, [*told, *moved])
+        others = {d.seq: d.receipt_id for d in decisions if d.receipt_id}
+        told: list[tuple[str, str, int, int | None, str]] = []
         kept: dict[str, int] = defaultdict(int)
-        for (tenant, _), seq in links:
-            kept[tenant] += weights.get(seq, 0) - sizes.get(seq, 0)
+        for (tenant, event_id), seq in links:
+            row, size = found.get(seq), sizes.get(seq)
+            told.append((tenant, event_id, seq, size, others.get(seq) or found[seq].receipt_id))
+            kept[tenant] += (_weight(row) if row else 0) - (size or 0)
+        self._insert_links.run(conn, [*told, *moved])
         add_kept(conn, kept)
         return new
 

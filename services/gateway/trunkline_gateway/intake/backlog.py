@@ -20,11 +20,12 @@ from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.intake.decision import Receipt
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecided_receipts
 
 MOST_BYTES = 1 << 20
-"""Bodies of one turn, in bytes; at least one receipt is taken."""
+"""Bodies of one turn, in bytes; at least one receipt is taken. A turn of many receipts has BYTES_A_RECEIPT for each."""
+BYTES_A_RECEIPT = 4096
 
 ADMISSION = "admission"
 _RECEIPT = [receipts.c[name] for name in Receipt._fields]
@@ -50,6 +51,8 @@ _CHOSEN = Hot(
     .where(receipts.c.seq.in_(sa.bindparam("chosen_", expanding=True)))
     .order_by(receipts.c.seq)
 )
+_CHOSEN_LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_CHOSEN_MOST = _CHOSEN_LENGTHS[-1]
 _AHEAD = Hot(sa.select(admitted_ahead.c.seq).where(admitted_ahead.c.seq > sa.bindparam("behind_")))
 _PASSED = Hot(admitted_ahead.delete().where(admitted_ahead.c.seq <= sa.bindparam("behind_")))
 _UNDECIDED_SOURCES = Hot(
@@ -150,7 +153,7 @@ class Turns:
         """Return the numbers of those whose turn it is: one of each source, then the next of each."""
         queues = list(islice(self._waiting.values(), limit))
         found: list[int] = []
-        room = MOST_BYTES
+        room = max(MOST_BYTES, limit * BYTES_A_RECEIPT)
         place = 0
         while queues and len(found) < limit:
             queues = [queue for queue in queues if len(queue) > place]
@@ -213,7 +216,7 @@ class ByCursor:
         self._agree(conn)
         self._look_ahead(conn, limit)
         chosen = self._turns.chosen(limit)
-        rows = _receipts(_CHOSEN.all(conn, {"chosen_": sorted(chosen)})) if chosen else []
+        rows = _chosen(conn, sorted(chosen))
         assert self._stands is not None  # since they agree
         cursor, held = self._stands
         first = self._turns.first_but(chosen)
@@ -304,7 +307,7 @@ class ByShard:
             if len(turns) > limit:
                 break
         chosen = turns.chosen(limit)
-        rows = _receipts(_CHOSEN.all(conn, {"chosen_": chosen})) if chosen else []
+        rows = _chosen(conn, chosen)
         return Batch(sorted(rows, key=lambda row: (row.received_at, row.seq)), more=len(turns) > len(chosen))
 
     def take(self, conn: sa.Connection, batch: Batch) -> Collection[int]:
@@ -380,6 +383,16 @@ def _queue_of(row: Row) -> str:
 
 def _receipts(rows: list[Row]) -> list[Receipt]:
     return [Receipt._make(row.values()) for row in rows]
+
+
+def _chosen(conn: sa.Connection, seqs: Sequence[int]) -> list[Receipt]:
+    """Read receipts by their numbers, by statements of few lengths."""
+    rows: list[Row] = []
+    for start in range(0, len(seqs), _CHOSEN_MOST):
+        some = list(seqs[start : start + _CHOSEN_MOST])
+        full = next(length for length in _CHOSEN_LENGTHS if length >= len(some))
+        rows += _CHOSEN.all(conn, {"chosen_": some + some[-1:] * (full - len(some))})
+    return _receipts(rows)
 
 
 def _move_cursor(conn: sa.Connection, batch: Batch) -> bool:

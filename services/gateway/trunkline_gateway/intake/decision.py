@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_jobs import NewJob
@@ -19,36 +19,20 @@ from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, unpack
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
+from trunkline_gateway.receipts import Receipt
 
 log = get_logger(__name__)
 
 FIRST_STAGE = "normalise"
-
-
-class Receipt(NamedTuple):
-    """A receipt as admission reads it: the columns of `schema.receipts`, but for an engine's mark."""
-
-    seq: int
-    receipt_id: str
-    source_id: str
-    tenant_id: str
-    event_type: str
-    received_at: datetime
-    verdict: int
-    content_type: str
-    url: str
-    headers: bytes
-    body: bytes
-
 
 _MOST_CALL_ID = 256
 BARE_KEPT_DAYS = 90
 """Of a receipt that could not be written as anything, where nothing says how long events are kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond a receipt
 class Decision:
-    """What one receipt is found to be: exactly one of event, rejection, bare, unknown or undecided."""
+    """What one receipt is found to be: one of event, rejection, bare, unknown or undecided. Nobody changes it."""
 
     seq: int
     source_id: str
@@ -69,7 +53,8 @@ class Decision:
     def tenant_id(self) -> str:
         """Whose it is; empty while nobody knows."""
         row = self.event or self.rejection or self.bare
-        return str(row["tenant_id"]) if row else ""
+        tenant: str = row["tenant_id"] if row else ""
+        return tenant
 
 
 def set_aside(decision: Decision, why: str) -> Decision | None:
@@ -110,7 +95,7 @@ def decide(
     delivery = Delivery(
         row.body,
         {"content-type": row.content_type, **(unpack(row.headers) if row.headers else {})},
-        public_url(base_url, row.url),
+        public_url(base_url, row.url) if row.url else "",
         row.received_at,
         row.url,
     )

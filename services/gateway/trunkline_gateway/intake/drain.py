@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
@@ -34,7 +35,7 @@ class Drain:
     def __init__(self, spool: Spool, store: Appender, stored: Stored, admit_soon: Callable[[], None]):
         """`admit_soon` is called after rows were moved."""
         self._spool = spool
-        self._store = store
+        self._append = partial(store.append, background=True)  # webhooks that come now go first
         self._stored = stored
         self._admit_soon = admit_soon
         self._doubtful: dict[str, int] = {}
@@ -86,7 +87,7 @@ class Drain:
         broken: StoreError | None = None
         for row in rows:
             try:
-                handed.append((row, self._store.append(row.values, len(row.frame.payload))))
+                handed.append((row, self._append(row.receipt, len(row.frame.payload))))
             except StoreError as error:  # this one and those after it were not handed over
                 broken = error
                 break

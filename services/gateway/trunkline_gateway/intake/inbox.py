@@ -17,11 +17,11 @@ from trunkline_store import Appender
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreError
 
 from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
-from trunkline_gateway.hooks.receiver import ReceiptRow
 from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, STORE, Keeper
 from trunkline_gateway.intake.spool import Spool, SpoolUnavailable
 from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.receipts import NewReceipt
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ class SpoolingInbox:
         self._confirmed = False
         self._still = 0
 
-    async def append(self, row: ReceiptRow, size: int) -> None:
+    async def append(self, row: NewReceipt, size: int) -> None:
         """Commit one row of `receipts`. Raises StoreBusy, and what the spool raises when it cannot help either."""
         if self._down:
             return await self._keeper.keep(row, self._stored.floor, "outage")
@@ -84,7 +84,7 @@ class SpoolingInbox:
             raise
         except StoreError as error:
             self._open_circuit(error)
-            self._drain.doubt({row[0]: floor})
+            self._drain.doubt({row.receipt_id: floor})
             await self._keeper.keep(row, floor, "late" if isinstance(error, NotConfirmed) else "failed")
         else:
             self._confirmed = True
@@ -163,9 +163,8 @@ class SpoolingInbox:
             return  # what was handed over before may still be committed: wait for its lot
         if self._drain.doubts:
             await self._drain.resolve()
-        pace = self._pace
         while True:
-            began, probing = pace.clock(), self._down
+            probing = self._down
             more = await self._drain.step(1 if probing else _BATCH)
             if self._drain.doubts or (self._down and not probing):
                 return  # the store failed again meanwhile
@@ -173,8 +172,6 @@ class SpoolingInbox:
                 self._close_circuit()
             if not more:
                 return
-            if self._store.crowded:
-                await pace.sleep(pace.clock() - began)
 
     def _open_circuit(self, error: StoreError) -> None:
         self._why = str(error)

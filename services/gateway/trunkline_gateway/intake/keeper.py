@@ -12,8 +12,8 @@ from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway.hooks.deadlines import Deadlines, NotConfirmed
-from trunkline_gateway.hooks.receiver import ReceiptRow
 from trunkline_gateway.intake.spool import Spool
+from trunkline_gateway.receipts import NewReceipt
 
 SPOOLED = counter("trunkline_spooled_total", "Receipts that went to the spool.", ["why"])
 REFUSED = counter(
@@ -48,7 +48,7 @@ class Keeper:
         """Why webhooks are refused now; empty when they are not."""
         return self._why if self._now() < self._until else ""
 
-    async def keep(self, row: ReceiptRow, floor: int, why: str) -> None:
+    async def keep(self, row: NewReceipt, floor: int, why: str) -> None:
         """Commit one row of `receipts`. Raises what the spool raises when it cannot."""
         try:
             future = self._spool.append(row, floor)

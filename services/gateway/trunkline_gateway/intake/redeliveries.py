@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import sqlalchemy as sa
 from trunkline_store.hot import Hot
 
+from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import events, receipts
 
 EventKey = tuple[str, str]  # tenant and event
@@ -30,13 +31,15 @@ def drop_repeated(
     conn: sa.Connection,
     links: Iterable[tuple[EventKey, int]],
     new: Collection[EventKey],
-    bodies: Mapping[int, bytes],
+    receipts_by_seq: Mapping[int, Receipt],
 ) -> dict[int, int]:
     """Drop the bodies of receipts that repeat their event's first; the sizes of those, by the receipt's number.
 
-    `links` are events and receipts that tell of them, `new` the events that the batch made, `bodies` by number.
+    `links` are events and receipts that tell of them, `new` the events that the batch made.
     """
     links = list(links)
+    if len(new) == len(links):
+        return {}  # each is the first of its event
     times = Counter(event for event, _ in links)
     repeated = [(event, seq) for event, seq in links if event not in new or times[event] > 1]
     asked = sorted({event for event, _ in repeated})
@@ -47,7 +50,8 @@ def drop_repeated(
         first = {(row["tenant_id"], row["event_id"]): row for row in _FIRST.all(conn, about)}
         for event, seq in repeated:
             row = first.get(event)
-            body = bodies.get(seq)
+            receipt = receipts_by_seq.get(seq)
+            body = receipt.body if receipt else b""
             if body and row is not None and row["first_seq"] != seq and row["body"] == body:
                 dropped[seq] = len(body)
     empty_bodies(conn, dropped)

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
-from trunkline_store.appender import row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy, StoreError, StoreUnavailable, StoreUnsupported
 from trunkline_store.sqlite.lock import FileLock
 from trunkline_store.types import from_microseconds, to_microseconds
 
 from trunkline_gateway.intake.spool_log import Frame, Log
-from trunkline_gateway.schema import receipts
+from trunkline_gateway.receipts import NewReceipt
 
 log = get_logger(__name__)
 
@@ -28,7 +27,6 @@ BYTES = gauge("trunkline_spool_bytes", "Bytes of the receipts in the spool.")
 # Of receipts that are on their way to the log, in memory, and of those that are written as one group.
 MOST_COMING_BYTES = 64 << 20
 GROUP_BYTES = 4 << 20
-_COLUMNS = row_columns(receipts)
 Run = Callable[..., Awaitable[Any]]
 
 
@@ -49,12 +47,12 @@ class Spooled(NamedTuple):
 
     frame: Frame
     floor: int  # the store's last receipt before this one was handed to it: if it is there, it stands behind that
-    values: tuple[Any, ...]  # of a row of `receipts`, in the appender's order
+    receipt: NewReceipt
 
     @property
     def receipt_id(self) -> str:
         """The receipt's id."""
-        return str(self.values[0])
+        return self.receipt.receipt_id
 
 
 class Spool:
@@ -91,9 +89,9 @@ class Spool:
             lines.append(f"spool: takes no receipts: {self.trouble}")
         return lines + [f"spool: a damaged file was set aside: {path}" for path in self.log.set_aside]
 
-    def append(self, values: tuple[Any, ...], floor: int) -> asyncio.Future[None]:
-        """Write one row of `receipts`; the future is done when it is durable. Raises, or that does, StoreError."""
-        payload = packed(values, floor)
+    def append(self, receipt: NewReceipt, floor: int) -> asyncio.Future[None]:
+        """Write a receipt; the future is done when it is durable. Raises, or that does, StoreError."""
+        payload = packed(receipt, floor)
         if self.log.size + self._weight + len(payload) > self._max_bytes:
             raise SpoolFull(f"the spool holds {self.log.size} bytes of {self._max_bytes}")
         if self._coming and self._weight + len(payload) > MOST_COMING_BYTES:
@@ -195,9 +193,9 @@ def _fitting(coming: Sequence[tuple[bytes, object]]) -> int:
     return len(coming)
 
 
-def packed(values: tuple[Any, ...], floor: int) -> bytes:
+def packed(receipt: NewReceipt, floor: int) -> bytes:
     """Return a receipt as a frame holds it: a line of JSON, the headers, the body. Raises InvalidValue."""
-    facts = dict(zip(_COLUMNS, values, strict=True)) | {"floor": floor}
+    facts = receipt._asdict() | {"floor": floor}
     headers, body = facts.pop("headers"), facts.pop("body")
     facts |= {"headers": len(headers), "received_at": to_microseconds(facts["received_at"])}
     try:
@@ -212,7 +210,7 @@ def unpacked(frame: Frame) -> Spooled:
     facts = json.loads(line)
     headers, body = rest[: facts["headers"]], rest[facts["headers"] :]
     facts |= {"headers": headers, "body": body, "received_at": from_microseconds(facts["received_at"])}
-    return Spooled(frame, facts["floor"], tuple(facts[name] for name in _COLUMNS))
+    return Spooled(frame, facts["floor"], NewReceipt(**{name: facts[name] for name in NewReceipt._fields}))
 
 
 def _make_room(folder: Path) -> None:

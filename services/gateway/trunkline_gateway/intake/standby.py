@@ -17,11 +17,12 @@ from trunkline_store.errors import StoreError
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.edge.unready import answering
 from trunkline_gateway.hooks.limits import Limits
-from trunkline_gateway.hooks.receiver import ReceiptRow, Receiver
+from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, Keeper
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.providers.base import Delivery, Source
+from trunkline_gateway.receipts import NewReceipt
 
 log = get_logger(__name__)
 
@@ -58,7 +59,7 @@ class StandbyInbox:
         self._spool = spool
         self._keeper = Keeper(spool, confirm_seconds)
 
-    async def append(self, row: ReceiptRow, size: int) -> None:
+    async def append(self, row: NewReceipt, size: int) -> None:
         """Commit one row of `receipts`. Raises StoreError."""
         await self._keeper.keep(row, 0, "no_store")
 

@@ -61,9 +61,9 @@ class Delivery:
     target: str = ""  # the path and query that came, which the public URL ends with
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost a microsecond a receipt
 class Identity:
-    """What makes a delivery the event it is."""
+    """What makes a delivery the event it is. Nobody changes it."""
 
     dedup_fields: tuple[str, ...]  # after source and event type
     call_aliases: tuple[str, ...]  # the provider's ids of the call, most lasting first; empty: no call

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -26,11 +26,16 @@ _NO_OBJECT = "the body must be a JSON object"
 
 def is_form(content_type: str, body: bytes) -> bool:
     """Say whether a body is form-encoded: as its type says, or, of another type, by not looking like JSON."""
-    kind = content_type.split(";", 1)[0].strip().lower()
+    kind = _kind(content_type)
     begin = body.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if kind == FORM:
         return begin != b"{"  # some accounts post JSON under the form's type
     return "json" not in kind and begin not in (b"{", b"[", b"")
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: str) -> str:
+    return content_type.split(";", 1)[0].strip().lower()
 
 
 def is_heavy_form(body: bytes) -> bool:

@@ -97,6 +97,8 @@ class Payload:
         """
         for name in names:
             value = self._fields.get(name)
+            if type(value) is str and _IDENTIFIER.fullmatch(value):
+                return value
             if _is_stated(value):
                 text = as_text(value, name)
                 if isinstance(value, bool) or not _IDENTIFIER.fullmatch(text):
