@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# How long inputs take to make says how busy the machine is, and nothing about the code.
+settings.register_profile("trunkline", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("trunkline")
 
 
 @pytest.fixture(scope="module", autouse=True)
