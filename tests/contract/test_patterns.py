@@ -77,7 +77,9 @@ def _slowness() -> float:
     """Tell how much slower this machine is just now than one of its own, by something that is known to be linear."""
     began = time.thread_time()
     sum(1 for _ in _PLAIN.finditer(_PLAIN_TEXT))
-    return max(1.0, (time.thread_time() - began) / _PLAIN_SECONDS)
+    slowness = (time.thread_time() - began) / _PLAIN_SECONDS
+    # Not every pattern slows down alike: a machine that is slow leaves room for that.
+    return 1.0 if slowness < 1.2 else slowness * 1.25
 
 
 def _worst(use: patterns.Use) -> tuple[float, str]:

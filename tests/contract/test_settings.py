@@ -132,7 +132,7 @@ def test_a_wrong_setting_is_one_line_with_its_name_what_is_allowed_and_what_it_g
         ("audio", "FETCH_ALLOWED_NETWORKS", "10.0.0.1/8", "networks in CIDR form"),
         ("worker", "LOOKUP_ORIGINS", "127.0.0.1:9000", "must be a URL"),
         ("worker", "GATEWAY_ADDRESS", "gateway", "must be host:port"),
-        ("audio", "ENGINE", "wisper", "must be whisper, or module:factory"),
+        ("audio", "ENGINE", "wisper", "must be whisper, google, or module:factory"),
         ("audio", "WHISPER_COMPUTE_TYPE", "foo", "must be one of int8, int8_float32,"),
         ("ai", "ENGINE", "openai", "must be local, or module:factory"),
         ("ai", "ENGINE", "mine:", "must be local, or module:factory"),

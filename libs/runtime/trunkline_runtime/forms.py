@@ -195,6 +195,16 @@ def _folder(path: Path, _default: bool) -> None:
         raise ValueError(f"must be in a folder that this user can write, and {at} is not")
 
 
+def named(what: str) -> Form:
+    """Return the form of a name in somebody else's system: letters, digits, and `.`, `_`, `-`, `:`; or empty."""
+
+    def check(text: str) -> None:
+        if not all(letter.isalnum() or letter in "._-:" for letter in text) or not text.isascii():
+            raise ValueError(f"must be {what}: letters, digits, and . _ - : only")
+
+    return Form(what, check)
+
+
 def plug_in(*names: str) -> Form:
     """Return the form of a part that has one of these names, or is somebody's own, which `--check` imports."""
     allowed = ", ".join(names) + ", or module:factory"

@@ -657,6 +657,6 @@ def test_the_settings_name_whisper():
 @pytest.mark.parametrize("setting", ["", "local", "pocketsphinx", "json:nothing", "no_such_module:create"])
 def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(
-        ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are whisper or module:factory"
+        ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are google, whisper or module:factory"
     ):
         loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))

@@ -707,7 +707,7 @@ async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     ("settings", "told"),
     [
         ({"fetch_allowed_networks": ("10.0.0.0/99",)}, "FETCH_ALLOWED_NETWORKS"),
-        ({"engine": "none"}, "allowed are whisper"),
+        ({"engine": "none"}, "allowed are google, whisper"),
     ],
 )
 async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trunkline_runtime import forms
 from trunkline_runtime.settings import setting
+
+
+def _maybe_endpoint(text: str) -> None:
+    if text:
+        forms.split(text.removeprefix("http://"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoogleSettings:
     """Which recognizer is asked, and how much at once. Credentials are those of the environment (ADC)."""
 
-    project: str = setting("", "the Google Cloud project; required for the engine google")
-    location: str = setting("us", "the location of the recognizer, such as us, eu, or asia-southeast1")
-    recognizer: str = setting("_", "the recognizer's id; _ is the project's default")
-    model: str = setting("chirp_3", "the model")
+    project: str = setting(
+        "",
+        "the Google Cloud project; required for the engine google",
+        form=forms.named("a project's id, or empty"),
+    )
+    location: str = setting(
+        "us",
+        "the location of the recognizer, such as us, eu, or asia-southeast1",
+        form=forms.named("a location"),
+    )
+    recognizer: str = setting(
+        "_", "the recognizer's id; _ is the project's default", form=forms.named("a recognizer's id")
+    )
+    model: str = setting("chirp_3", "the model", form=forms.named("a model's name"))
     quota_project: str = setting(
-        "", "the project that is billed and whose quota counts, if it is another one"
+        "",
+        "the project that is billed and whose quota counts, if it is another one",
+        form=forms.named("a project's id, or empty"),
     )
     endpoint: str = setting(
         "",
-        "host:port of the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
+        "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
+        form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
     )
     requests_at_once: int = setting(
         16, "the most requests at once, each with up to 55 s of speech", least=1, most=1_000
