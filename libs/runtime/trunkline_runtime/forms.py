@@ -195,10 +195,13 @@ def _folder(path: Path, _default: bool) -> None:
         raise ValueError(f"must be in a folder that this user can write, and {at} is not")
 
 
-def named(what: str) -> Form:
-    """Return the form of a name in somebody else's system: letters, digits, and `.`, `_`, `-`, `:`; or empty."""
+def named(what: str, *, optional: bool = False) -> Form:
+    """Return the form of a name in somebody else's system: letters, digits, and `.`, `_`, `-`, `:`."""
+    what = f"{what}, or empty" if optional else what
 
     def check(text: str) -> None:
+        if not text and not optional:
+            raise ValueError(f"must be {what}, and is empty")
         if not all(letter.isalnum() or letter in "._-:" for letter in text) or not text.isascii():
             raise ValueError(f"must be {what}: letters, digits, and . _ - : only")
 

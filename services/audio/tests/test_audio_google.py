@@ -1,6 +1,7 @@
 """The engine of Google Speech-to-Text against a local server that speaks its protocol."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import audio_google
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from audio_google import GoogleSpeech, Refused, answered, words
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import speech_v2
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import load_config
@@ -179,6 +182,32 @@ async def test_a_set_up_that_is_refused_is_the_engines_problem_until_a_request_s
         assert made.problem == ""
 
 
+def service_account(path):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    told = {
+        "type": "service_account",
+        "client_email": "speech@p1.example",
+        "token_uri": "http://127.0.0.1:9/token",
+        "private_key": key.private_bytes(*form).decode(),
+    }
+    path.write_text(json.dumps(told))
+
+
+async def test_credentials_that_are_missing_are_looked_for_again(recording, tmp_path, monkeypatch):
+    path = tmp_path / "account.json"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    settings = GoogleSettings(project="p1", endpoint="127.0.0.1:9", patience_seconds=0.2)
+    async with GoogleEngine(settings) as made:
+        error = await failing(made.transcribe(recording(sounds.voice(3))))
+        assert (error.reason, error.transient) == (NOT_READY, True)
+        assert "the client cannot be made" in made.problem
+        service_account(path)
+        error = await failing(made.transcribe(recording(sounds.voice(3))))
+        assert error.transient
+        assert "the client cannot be made" not in str(error)
+
+
 async def test_a_server_that_is_not_there_is_transient(recording):
     gone = GoogleSpeech()
     gone.stop()
@@ -268,6 +297,12 @@ async def test_flac_holds_the_samples_as_they_are():
     with av.open(io.BytesIO(messages.flac(samples))) as container:
         back = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
     assert np.array_equal(back, samples)
+
+
+async def test_a_location_that_is_empty_is_refused_by_name():
+    given = {"TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER), "TRUNKLINE_AUDIO_GOOGLE_LOCATION": ""}
+    with pytest.raises(ConfigError, match="TRUNKLINE_AUDIO_GOOGLE_LOCATION must be a location"):
+        load_config(given)
 
 
 async def test_without_a_project_the_setting_is_named():

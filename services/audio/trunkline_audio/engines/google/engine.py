@@ -74,8 +74,7 @@ class GoogleEngine:
 
         Raises EngineError.
         """
-        if self._warming is not None:
-            await asyncio.wait([self._warming])
+        await self._warmed()
         if self._client is None:
             raise EngineError(NOT_READY, self._problem, transient=True)
         async with recording.prepared() as audio:
@@ -86,6 +85,13 @@ class GoogleEngine:
                 return result
             heard = await self._all(recording, audio)
         return _told(result, heard, self._settings.price_micros_per_minute)
+
+    async def _warmed(self) -> None:
+        """Wait for the client; where it could not be made, try once more: the credentials may be there by now."""
+        if self._client is None and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.create_task(self._warm())
+        if self._warming is not None:
+            await asyncio.wait([self._warming])
 
     async def _all(self, recording: EngineInput, audio: PreparedAudio) -> list[HeardWindow]:
         packed = windows.packed(audio.utterances, LONGEST_SECONDS)
@@ -130,21 +136,30 @@ class GoogleEngine:
 
     async def _warm(self) -> None:
         try:
-            await asyncio.to_thread(_load)
-            self._client = _make_client(self._settings)
+            credentials = await asyncio.to_thread(_credentials, self._settings)
+            self._client = _make_client(self._settings, credentials)
         except Exception as error:  # nobody awaits this task
-            self._problem = f"the client cannot be made: {error}".splitlines()[0][:300]
-            log.error("speech_engine_not_usable", engine=self.name, problem=self._problem)
+            problem = f"the client cannot be made: {error}".splitlines()[0][:300]
+            if problem != self._problem:
+                log.error("speech_engine_not_usable", engine=self.name, problem=problem)
+            self._problem = problem
             return
         self._problem = ""
 
 
-def _load() -> None:
-    """Import the client library, which takes half a second."""
+def _credentials(settings: GoogleSettings) -> Any:
+    """Import the client library and look for the credentials, which takes a second and may ask the network."""
+    import google.auth  # noqa: PLC0415
     from google.cloud import speech_v2  # noqa: F401, PLC0415
 
+    if settings.endpoint.startswith("http://"):
+        return None
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    found, _ = google.auth.default(scopes=scopes, quota_project_id=settings.quota_project or None)
+    return found
 
-def _make_client(settings: GoogleSettings) -> Any:
+
+def _make_client(settings: GoogleSettings, credentials: Any) -> Any:
     """Make the client, whose channel is of the event loop that runs."""
     from google.api_core.client_options import ClientOptions  # noqa: PLC0415
     from google.cloud import speech_v2  # noqa: PLC0415
@@ -153,8 +168,8 @@ def _make_client(settings: GoogleSettings) -> Any:
     if settings.endpoint.startswith("http://"):
         transport: Any = SpeechGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(settings.host))
         return speech_v2.SpeechAsyncClient(transport=transport)
-    options = ClientOptions(api_endpoint=settings.host, quota_project_id=settings.quota_project or None)
-    return speech_v2.SpeechAsyncClient(client_options=options)
+    options = ClientOptions(api_endpoint=settings.host)
+    return speech_v2.SpeechAsyncClient(credentials=credentials, client_options=options)
 
 
 def _sound(audio: PreparedAudio, window: Window) -> bytes:

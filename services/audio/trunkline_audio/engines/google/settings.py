@@ -20,7 +20,7 @@ class GoogleSettings:
     project: str = setting(
         "",
         "the Google Cloud project; required for the engine google",
-        form=forms.named("a project's id, or empty"),
+        form=forms.named("a project's id", optional=True),
     )
     location: str = setting(
         "us",
@@ -34,7 +34,7 @@ class GoogleSettings:
     quota_project: str = setting(
         "",
         "the project that is billed and whose quota counts, if it is another one",
-        form=forms.named("a project's id, or empty"),
+        form=forms.named("a project's id", optional=True),
     )
     endpoint: str = setting(
         "",
