@@ -26,13 +26,13 @@ def cursor_outside_the_transaction():
     take = ByCursor.take
 
     async def step(self):
-        batch = await self._db.read(lambda conn: self._backlog.read(conn, self._batch))
+        batch = await self._db.read(lambda conn: self._backlog.read(conn, self._batches.usual))
         if not batch.rows:
             return False
         decisions = await self._decide(batch.rows)
         await self._db.write(lambda conn: take(self._backlog, conn, batch))
         self._count(await self._db.write(lambda conn: self._apply(conn, decisions, self._backlog, batch)))
-        self._any_undecided |= any(d.undecided for d in decisions)
+        self._looked_at(decisions, batch.rows)
         return batch.more
 
     def all_of_it(self, conn, batch):

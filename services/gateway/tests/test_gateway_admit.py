@@ -21,7 +21,7 @@ from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.intake import admission as admit
+from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
 from trunkline_gateway.providers import payload
@@ -475,14 +475,14 @@ def numbered_body(number):
 @pytest.mark.parametrize("written", [False, True], ids=["cannot_be_read", "cannot_be_written"])
 async def test_a_poison_receipt_is_a_dead_letter_and_the_others_are_admitted(world, monkeypatch, written):
     if written:
-        apart = admit.told_apart
+        apart = outcomes.told_apart
 
         def poison(conn, decisions, *given):
             if any(d.seq == 2 and d.event["event_time"] for d in decisions):
                 raise OverflowError("date value out of range")
             return apart(conn, decisions, *given)
 
-        monkeypatch.setattr(admit, "told_apart", poison)
+        monkeypatch.setattr(outcomes, "told_apart", poison)
     else:
         identify = CallRail.identify
 

@@ -23,6 +23,7 @@ from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake import admission as admit
+from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
 from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.providers.callrail.adapter import CallRail
@@ -130,7 +131,7 @@ async def test_what_was_set_aside_counts_as_kept_and_goes_when_its_days_are_over
             raise OverflowError
         return decisions
 
-    monkeypatch.setattr(admit, "told_apart", broken)
+    monkeypatch.setattr(outcomes, "told_apart", broken)
     async with opened(tmp_path, events_days=days) as world:
         await world.receipt(body_of(1))
         await world.receipt(
@@ -147,7 +148,7 @@ async def test_what_was_set_aside_counts_as_kept_and_goes_when_its_days_are_over
 
 async def test_the_last_that_becomes_of_a_receipt_is_what_the_store_holds_already(tmp_path, monkeypatch):
     """Of what its source says even the row by which it is found cannot be written."""
-    insert = admit.add_kept
+    insert = outcomes.add_kept
 
     def broken(conn, changes):
         if "acme" in changes:
@@ -155,7 +156,7 @@ async def test_the_last_that_becomes_of_a_receipt_is_what_the_store_holds_alread
         return insert(conn, changes)
 
     source = resolved()
-    monkeypatch.setattr(admit, "add_kept", broken)
+    monkeypatch.setattr(outcomes, "add_kept", broken)
     async with opened(tmp_path, source) as world:
         await world.receipt(body_of(1), headers=lines(body_of(1)), **UNVERIFIED)
         await world.admit()
@@ -169,7 +170,7 @@ async def test_the_last_that_becomes_of_a_receipt_is_what_the_store_holds_alread
 def fails_together(monkeypatch, most):
     """Have a store that takes only so many decisions at once, whichever they are; what it took, in order."""
     taken = []
-    write = admit.told_apart
+    write = outcomes.told_apart
 
     def broken(conn, decisions, *more):
         if len(decisions) > most:
@@ -177,7 +178,7 @@ def fails_together(monkeypatch, most):
         taken.extend(decision.seq for decision in decisions)
         return write(conn, decisions, *more)
 
-    monkeypatch.setattr(admit, "told_apart", broken)
+    monkeypatch.setattr(outcomes, "told_apart", broken)
     return taken
 
 
@@ -229,13 +230,13 @@ async def test_while_a_batch_is_written_in_parts_another_admission_may_take_the_
 async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(admit, "OPENED_BYTES", 1 << 20)
     held = []
-    write = admit.told_apart
+    write = outcomes.told_apart
 
     def noted(conn, decisions, *more):
         held.append(sum(len(decision.body) for decision in decisions))
         return write(conn, decisions, *more)
 
-    monkeypatch.setattr(admit, "told_apart", noted)
+    monkeypatch.setattr(outcomes, "told_apart", noted)
     size = 300 << 10
 
     async def receive(world, numbers):

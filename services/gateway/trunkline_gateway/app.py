@@ -31,9 +31,11 @@ from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.hooks.source_feed import TenantFeed
 from trunkline_gateway.hooks.sources import SourceFeed, SourceMap
-from trunkline_gateway.intake.admission import UNDECIDED, Admission, Batches
+from trunkline_gateway.intake.admission import Admission
+from trunkline_gateway.intake.batches import Batches
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
+from trunkline_gateway.intake.outcomes import UNDECIDED
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.standby import standing_by
 from trunkline_gateway.intake.stored import Stored

@@ -9,13 +9,10 @@ whose compressed bodies open to too much, is cut into parts that are written so,
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import NamedTuple, Self
 
 import sqlalchemy as sa
 from trunkline_jobs import Queue, QueueClass, Tasks
@@ -24,31 +21,20 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_runtime.process.periodic import SET_ASIDE, every
-from trunkline_store import BulkInsert, Database, Pressure
+from trunkline_store import Database, Pressure
 from trunkline_store.errors import StoreError
-from trunkline_store.records.tombstones import buried
 
-from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds, insert_rejections
+from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds
 from trunkline_gateway.hooks.encodings import HEADER, OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
-from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_of
+from trunkline_gateway.intake.batches import Batches
 from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
-from trunkline_gateway.intake.kept import add_kept
-from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
-from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.intake.outcomes import Admitted, Outcomes, weight
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.receipts import Receipt
-from trunkline_gateway.schema import (
-    deleted_tenants,
-    event_receipts,
-    eventless_receipts,
-    events,
-    receipts,
-    undecided_receipts,
-)
 
 log = get_logger(__name__)
 
@@ -58,8 +44,6 @@ LAG = gauge(
 )
 ADMITTED = counter("trunkline_admitted_total", "Receipts by what admission found them to be.", ["outcome"])
 
-UNDECIDED = "decide_receipts"
-"""The kind of task that looks again at what could not be judged."""
 _ENCODED = HEADER.encode()
 _SLICE = 32
 PART = 1_024
@@ -69,34 +53,6 @@ _FEW = 32
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
-
-
-class Batches(NamedTuple):
-    """How many receipts are admitted at once, by how much webhooks and workers press on the store's writer."""
-
-    crowded: int = 16
-    """So few that commits wait for some 2 ms. Often and little: a quiet source's webhook is in the next lot."""
-    usual: int = 256
-    alone: int = 2_048
-    """While nobody waits: pages that many of them change are written once."""
-
-    @classmethod
-    def of(cls, most: int) -> Self:
-        """Return batches of so many at most, whoever presses."""
-        return cls(min(most, cls().crowded), most, most)
-
-    def under(self, pressure: Pressure) -> int:
-        """Return how many are admitted at once now."""
-        return (self.alone, self.usual, self.crowded)[pressure]
-
-
-class Admitted(NamedTuple):
-    """What became of a batch, and whose the new events are."""
-
-    new: int
-    redelivered: int
-    dropped: int
-    tenants: AbstractSet[str]
 
 
 class Admission:
@@ -129,20 +85,15 @@ class Admission:
         are counted.
         """
         self._db = db
-        self._queue = queue
         self._tasks = tasks
         self._sources = sources
-        self._keep_rejections = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
+        keep = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
+        self._outcomes = Outcomes(queue, tasks, keep, db.clock)
         self._jobs_ready = jobs_ready
         self._unverified = limits.unverified
         self._batches = batches or Batches()
-        self._batch = self._batches.usual
         self._backlog = backlog_of(db)
         self._undecided = Undecided()
-        told = [column.name for column in events.columns if column.name != "updated_at"]
-        self._insert_events = BulkInsert(events, [*told, "updated_at"], if_absent=["tenant_id", "event_id"])
-        self._event_row = itemgetter(*told)
-        self._insert_links = BulkInsert(event_receipts)
         self._pace = pace
         self._retry_seconds = pace.interval("admission.retry", 2.0)
         self._recount_seconds = pace.interval("admission.recount", 5.0)
@@ -229,12 +180,12 @@ class Admission:
 
     async def retry_undecided(self) -> int:
         """Look again at receipts whose source could not be asked for when they came; how many are left."""
-        after = ""
-        while sources := await self._db.read(lambda conn: self._undecided.sources(conn, after, self._batch)):  # noqa: B023
+        most, after = self._batches.usual, ""
+        while sources := await self._db.read(lambda conn: self._undecided.sources(conn, after, most)):  # noqa: B023
             after = sources[-1]
             known, _ = await self._known(sources, _RETRY_SECONDS)
             while known:
-                batch = await self._db.read(lambda conn: self._undecided.read(conn, known, self._batch))  # noqa: B023
+                batch = await self._db.read(lambda conn: self._undecided.read(conn, known, most))  # noqa: B023
                 if not batch.rows:
                     break
                 decided = {d.seq: d for d in await self._decide(batch.rows) if not d.undecided}
@@ -343,7 +294,7 @@ class Admission:
         if undecided and not self._unverified.undecided:
             self._tasks.soon()
         if undecided or self._unverified.waiting():
-            weights = [_weight(row) for row in rows if row.seq in undecided]
+            weights = [weight(row) for row in rows if row.seq in undecided]
             self._unverified.looked_at([row.receipt_id for row in rows], weights)
 
     async def _set_aside(self, decision: Decision, why: str, backlog: Looked, batch: Batch) -> None:
@@ -376,9 +327,18 @@ class Admission:
         self._count(admitted)
 
     async def _in_background(self, decisions: Sequence[Decision], backlog: Looked, batch: Batch) -> Admitted:
-        return await self._db.write(
-            lambda conn: self._apply(conn, decisions, backlog, batch), background=True
+        admitted, seconds = await self._db.write(
+            lambda conn: self._timed(conn, decisions, backlog, batch), background=True
         )
+        if not self._db.features.shared:  # elsewhere nobody waits for it to end
+            self._batches.took(len(decisions), seconds)
+        return admitted
+
+    def _timed(
+        self, conn: sa.Connection, decisions: Sequence[Decision], backlog: Looked, batch: Batch
+    ) -> tuple[Admitted, float]:
+        began = self._pace.clock()
+        return self._apply(conn, decisions, backlog, batch), self._pace.clock() - began
 
     def _apply(
         self, conn: sa.Connection, decisions: Sequence[Decision], backlog: Looked, batch: Batch
@@ -387,97 +347,4 @@ class Admission:
         taken = backlog.take(conn, batch)
         if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
             decisions = [d for d in decisions if d.seq in taken]
-        return self._enter(conn, decisions, batch.rows)
-
-    def _enter(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
-        undecided = [d for d in decisions if d.undecided]
-        if undecided:
-            weights = {row.seq: _weight(row) for row in rows}
-            waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
-            conn.execute(undecided_receipts.insert(), waiting)
-            self._tasks.put(conn, UNDECIDED)
-        decisions, dropped = _without_deleted_tenants(conn, decisions)
-        eventless = [d for d in decisions if d.event is None and not d.undecided]
-        if eventless:
-            _enter_eventless(conn, eventless, {row.seq: row for row in rows})
-        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep_rejections)
-        decisions = [d for d in decisions if d.event]
-        for opened in (d for d in decisions if d.body is not None):
-            itself = receipts.c.seq == opened.seq
-            conn.execute(receipts.update().where(itself).values(body=opened.body))
-        decisions = told_apart(conn, decisions, self._db.clock.now())
-        new = self._admit_events(conn, decisions, rows) if decisions else set()
-        return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
-
-    def _admit_events(
-        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
-    ) -> set[tuple[str, str]]:
-        """Insert the events with their jobs and links; tenants and ids of those that are new.
-
-        Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
-        """
-        now = (self._db.clock.now(),)
-        opened = {d.seq: d.body for d in decisions if d.body is not None}
-        found = {row.seq: row for row in rows}
-        if opened:
-            found |= {seq: found[seq]._replace(body=body) for seq, body in opened.items() if seq in found}
-        told_of = [d.event for d in decisions if d.event]
-        new = self._insert_events.run(conn, [self._event_row(event) + now for event in told_of])
-        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
-        self._queue.enqueue_many(conn, jobs.values())
-        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
-        sizes = drop_repeated(conn, links, new, found)
-        moved = [
-            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
-            for d in decisions
-            if d.event
-            for seq, receipt_id, repeated in d.moved
-        ]
-        others = {d.seq: d.receipt_id for d in decisions if d.receipt_id}
-        told: list[tuple[str, str, int, int | None, str]] = []
-        kept: dict[str, int] = defaultdict(int)
-        for (tenant, event_id), seq in links:
-            row, size = found.get(seq), sizes.get(seq)
-            told.append((tenant, event_id, seq, size, others.get(seq) or found[seq].receipt_id))
-            kept[tenant] += (_weight(row) if row else 0) - (size or 0)
-        self._insert_links.run(conn, [*told, *moved])
-        add_kept(conn, kept)
-        return new
-
-
-def _weight(row: Receipt) -> int:
-    return weight_of(row.url, row.headers, row.body)
-
-
-def _enter_eventless(conn: sa.Connection, decisions: Sequence[Decision], rows: Mapping[int, Receipt]) -> None:
-    """Write by which rows receipts are found that are no event; a rejection holds the body of its own."""
-    found = [(left, rows[d.seq]) for d in decisions if (left := d.rejection or d.bare)]
-    told = [
-        {
-            "seq": row.seq,
-            "tenant_id": left["tenant_id"],
-            "expire_at": left["expire_at"],
-            "receipt_id": row.receipt_id,
-            "size_bytes": len(row.body),
-        }
-        for left, row in found
-    ]
-    conn.execute(eventless_receipts.insert(), told)
-    empty_bodies(conn, [d.seq for d in decisions if d.rejection])
-    kept: dict[str, int] = defaultdict(int)
-    for d in decisions:
-        if d.bare and d.tenant_id and rows[d.seq].body:  # as delete_eventless counts it out
-            kept[d.tenant_id] += _weight(rows[d.seq])
-    add_kept(conn, kept)
-
-
-def _without_deleted_tenants(
-    conn: sa.Connection, decisions: Sequence[Decision]
-) -> tuple[Sequence[Decision], int]:
-    """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
-    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
-    if not gone:
-        return decisions, 0
-    late = [d.seq for d in decisions if d.tenant_id in gone]
-    conn.execute(receipts.delete().where(receipts.c.seq.in_(late)))
-    return [d for d in decisions if d.tenant_id not in gone], len(late)
+        return self._outcomes.write(conn, decisions, batch.rows)

@@ -1,0 +1,152 @@
+"""What the decisions about a batch of receipts become: rows, written in the one transaction of admission."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from operator import itemgetter
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from trunkline_jobs import Queue, Tasks
+from trunkline_store import BulkInsert, Clock
+from trunkline_store.records.tombstones import buried
+
+from trunkline_gateway.events.rejections import Bounds, insert_rejections
+from trunkline_gateway.hooks.unverified import weight_of
+from trunkline_gateway.intake.decision import Decision
+from trunkline_gateway.intake.kept import add_kept
+from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
+from trunkline_gateway.intake.revisions import told_apart
+from trunkline_gateway.receipts import Receipt
+from trunkline_gateway.schema import (
+    deleted_tenants,
+    event_receipts,
+    eventless_receipts,
+    events,
+    receipts,
+    undecided_receipts,
+)
+
+UNDECIDED = "decide_receipts"
+"""The kind of task that looks again at what could not be judged."""
+
+
+class Admitted(NamedTuple):
+    """What became of a batch, and whose the new events are."""
+
+    new: int
+    redelivered: int
+    dropped: int
+    tenants: AbstractSet[str]
+
+
+class Outcomes:
+    """Events that are new with their first jobs, links of receipts to events, rejections, and what is undecided."""
+
+    def __init__(self, queue: Queue, tasks: Tasks, keep: Bounds, clock: Clock) -> None:
+        """`keep` says how many rejections of a source stay."""
+        self._queue = queue
+        self._tasks = tasks
+        self._keep = keep
+        self._clock = clock
+        told = [column.name for column in events.columns if column.name != "updated_at"]
+        self._insert_events = BulkInsert(events, [*told, "updated_at"], if_absent=["tenant_id", "event_id"])
+        self._event_row = itemgetter(*told)
+        self._insert_links = BulkInsert(event_receipts)
+
+    def write(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
+        """Write what the decisions about these receipts are, in the open transaction."""
+        undecided = [d for d in decisions if d.undecided]
+        if undecided:
+            weights = {row.seq: weight(row) for row in rows}
+            waiting = [{"seq": d.seq, "source_id": d.source_id, "weight": weights[d.seq]} for d in undecided]
+            conn.execute(undecided_receipts.insert(), waiting)
+            self._tasks.put(conn, UNDECIDED)
+        decisions, dropped = _without_deleted_tenants(conn, decisions)
+        eventless = [d for d in decisions if d.event is None and not d.undecided]
+        if eventless:
+            _enter_eventless(conn, eventless, {row.seq: row for row in rows})
+        insert_rejections(conn, [d.rejection for d in decisions if d.rejection], self._keep)
+        decisions = [d for d in decisions if d.event]
+        for opened in (d for d in decisions if d.body is not None):
+            itself = receipts.c.seq == opened.seq
+            conn.execute(receipts.update().where(itself).values(body=opened.body))
+        decisions = told_apart(conn, decisions, self._clock.now())
+        new = self._admit_events(conn, decisions, rows) if decisions else set()
+        return Admitted(len(new), len(decisions) - len(new), dropped, {tenant for tenant, _ in new})
+
+    def _admit_events(
+        self, conn: sa.Connection, decisions: list[Decision], rows: Sequence[Receipt]
+    ) -> set[tuple[str, str]]:
+        """Insert the events with their jobs and links; tenants and ids of those that are new.
+
+        Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
+        """
+        now = (self._clock.now(),)
+        opened = {d.seq: d.body for d in decisions if d.body is not None}
+        found = {row.seq: row for row in rows}
+        if opened:
+            found |= {seq: found[seq]._replace(body=body) for seq, body in opened.items() if seq in found}
+        told_of = [d.event for d in decisions if d.event]
+        new = self._insert_events.run(conn, [self._event_row(event) + now for event in told_of])
+        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
+        self._queue.enqueue_many(conn, jobs.values())
+        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
+        sizes = drop_repeated(conn, links, new, found)
+        moved = [
+            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
+            for d in decisions
+            if d.event
+            for seq, receipt_id, repeated in d.moved
+        ]
+        others = {d.seq: d.receipt_id for d in decisions if d.receipt_id}
+        told: list[tuple[str, str, int, int | None, str]] = []
+        kept: dict[str, int] = defaultdict(int)
+        for (tenant, event_id), seq in links:
+            row, size = found.get(seq), sizes.get(seq)
+            told.append((tenant, event_id, seq, size, others.get(seq) or found[seq].receipt_id))
+            kept[tenant] += (weight(row) if row else 0) - (size or 0)
+        self._insert_links.run(conn, [*told, *moved])
+        add_kept(conn, kept)
+        return new
+
+
+def weight(row: Receipt) -> int:
+    """Return what a receipt counts for in bytes, headers included."""
+    return weight_of(row.url, row.headers, row.body)
+
+
+def _enter_eventless(conn: sa.Connection, decisions: Sequence[Decision], rows: Mapping[int, Receipt]) -> None:
+    """Write by which rows receipts are found that are no event; a rejection holds the body of its own."""
+    found = [(left, rows[d.seq]) for d in decisions if (left := d.rejection or d.bare)]
+    told = [
+        {
+            "seq": row.seq,
+            "tenant_id": left["tenant_id"],
+            "expire_at": left["expire_at"],
+            "receipt_id": row.receipt_id,
+            "size_bytes": len(row.body),
+        }
+        for left, row in found
+    ]
+    conn.execute(eventless_receipts.insert(), told)
+    empty_bodies(conn, [d.seq for d in decisions if d.rejection])
+    kept: dict[str, int] = defaultdict(int)
+    for d in decisions:
+        if d.bare and d.tenant_id and rows[d.seq].body:  # as delete_eventless counts it out
+            kept[d.tenant_id] += weight(rows[d.seq])
+    add_kept(conn, kept)
+
+
+def _without_deleted_tenants(
+    conn: sa.Connection, decisions: Sequence[Decision]
+) -> tuple[Sequence[Decision], int]:
+    """Drop what came late for tenants that were deleted, receipts included; return the rest, and how many went."""
+    gone = buried(conn, deleted_tenants, {d.tenant_id for d in decisions if d.tenant_id})
+    if not gone:
+        return decisions, 0
+    late = [d.seq for d in decisions if d.tenant_id in gone]
+    conn.execute(receipts.delete().where(receipts.c.seq.in_(late)))
+    return [d for d in decisions if d.tenant_id not in gone], len(late)
