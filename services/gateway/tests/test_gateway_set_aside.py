@@ -95,7 +95,7 @@ async def test_a_rejected_receipt_tells_how_large_it_was(tmp_path):
 @pytest.mark.parametrize("rejected", [False, True], ids=["an_event", "a_rejection"])
 async def test_a_receipt_that_cannot_even_be_a_dead_letter_is_still_found(tmp_path, monkeypatch, rejected):
     table = "insert_rejections" if rejected else "told_apart"
-    write = getattr(admit, table)
+    write = getattr(outcomes, table)
 
     def broken(conn, rows, *more):
         seqs = [row["body"] if rejected else row.seq for row in rows]
@@ -103,7 +103,7 @@ async def test_a_receipt_that_cannot_even_be_a_dead_letter_is_still_found(tmp_pa
             raise OverflowError
         return write(conn, rows, *more)
 
-    monkeypatch.setattr(admit, table, broken)
+    monkeypatch.setattr(outcomes, table, broken)
     async with opened(tmp_path) as world:
         for number in (1, 2, 3):
             how = {"headers": lines(b"other"), "verdict": verdicts.UNVERIFIED} if rejected else {}
