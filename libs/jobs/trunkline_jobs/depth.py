@@ -43,8 +43,8 @@ class Depths:
         # A job that is leased becomes visible at the lease's end, one that waits for a recording later.
         due = live.c.visible_at <= sa.bindparam("now_", type_=c.visible_at.type)
         oldest = sa.func.min(live.c.visible_at, type_=c.visible_at.type).label("oldest")
-        look: sa.Select[Any] = sa.select(sa.func.count().label("jobs"), oldest).where(due)
-        self._look = Hot(look)
+        columns: list[Any] = [sa.func.count().label("jobs"), oldest]
+        self._look = Hot(sa.select(*columns).where(due))
 
     def of(self, conn: Connection, now: datetime) -> dict[QueueClass, Depth]:
         """Return the depth of each class. `now` is the queue's time (Queue.now)."""
