@@ -1,6 +1,7 @@
 """The durable queue over a service's own store: fair claim, fenced leases, backoff, dead letters."""
 
 from trunkline_jobs.claim import Load, Room, Tries
+from trunkline_jobs.depth import Depth, Depths
 from trunkline_jobs.keyed import create_v3
 from trunkline_jobs.leases import Ended
 from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
@@ -12,6 +13,8 @@ from trunkline_jobs.untold import Untold
 
 __all__ = [
     "HOUSE",
+    "Depth",
+    "Depths",
     "Ended",
     "Job",
     "JobState",

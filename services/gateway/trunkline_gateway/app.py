@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Connection
-from trunkline_jobs import Queue, TaskKind, TaskRunner, Tasks
+from trunkline_jobs import Depths, Queue, TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -40,6 +40,7 @@ from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.standby import standing_by
 from trunkline_gateway.intake.stored import Stored
 from trunkline_gateway.jobs.burials import TELL_SECONDS, Burials
+from trunkline_gateway.jobs.depth import LOOK_SECONDS, DepthGauges
 from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
 
@@ -59,6 +60,7 @@ class GatewayParts:
     limits: Limits
     jobs: JobService
     burials: Burials
+    depth: DepthGauges
     rejections: Rejections
     admission: Admission
     inbox: SpoolingInbox
@@ -76,6 +78,7 @@ class GatewayParts:
             self.tasks.run(), self.inbox.watch(), self.inbox.recover(),
             every(REFRESH_SECONDS, "kept_bytes", self.kept.refresh, sleep=sleep),
             every(TELL_SECONDS, "burials", self.burials.tell, sleep=sleep),
+            every(LOOK_SECONDS, "queue_depth", self.depth.look, sleep=sleep),
             every(config.deletions_seconds, "deletions", self.deletions.learn, sleep=sleep),
         ]  # fmt: skip
 
@@ -200,6 +203,7 @@ async def build(
 
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
+            DepthGauges(db, queue, Depths(schema.jobs, shards=config.queue_shards)),
             rejections, admission, inbox, receiver, replays, events, deletions,
             TaskRunner(tasks, kinds, begin, pace=pace),
         )  # fmt: skip

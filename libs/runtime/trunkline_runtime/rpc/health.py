@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
+import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from trunkline_runtime.errors import NotFound, to_status
 from trunkline_runtime.errors.wire import to_trailers
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.rpc.ports import bind
 
 log = get_logger(__name__)
 
@@ -20,7 +23,10 @@ Setter = Callable[[bool], None]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+LIVE = "live"
+"""The service that a liveness probe asks for: a process that answers is alive, whatever it waits for."""
 _CHECK_SECONDS = 3.0
+_PROBES_AT_ONCE = 64
 
 
 class Health:
@@ -176,6 +182,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Check(self, request: Any, context: Any) -> Any:
         """Say how it stands now. NOT_FOUND for a service that is not here."""
+        if request.service == LIVE:
+            return health_pb2.HealthCheckResponse(status=SERVING)
         if request.service not in self._health.services:
             status = to_status(NotFound(request.service))
             await context.abort(grpc.StatusCode.NOT_FOUND, status.message, to_trailers(status))
@@ -183,8 +191,33 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
         """Say how it stands, then every change."""
+        if request.service == LIVE:
+            yield health_pb2.HealthCheckResponse(status=SERVING)
+            return
         if request.service not in self._health.services:
             yield health_pb2.HealthCheckResponse(status=UNKNOWN)
             return
         async for serving in self._health.watch():
             yield health_pb2.HealthCheckResponse(status=SERVING if serving else NOT_SERVING)
+
+
+@asynccontextmanager
+async def serving_health(health: Health, address: str, setting: str) -> AsyncIterator[int]:
+    """Serve the health of a process that serves nothing else, while the block lasts; give the port.
+
+    `address`: host:port; empty or port 0: nothing is served, and the port is 0. Raises ConfigError.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(health.close)
+        port = 0
+        if address and not address.endswith(":0"):
+            server = grpc.aio.server(
+                options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=_PROBES_AT_ONCE
+            )
+            health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(health), server)
+            port = bind(server, address, setting)
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+        health.start()
+        yield port
+        await health.drain()

@@ -40,6 +40,7 @@ from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.health import Health, HealthServicer
 from trunkline_runtime.rpc.interceptor import OPEN_SECONDS, ServerInterceptor, Translate
+from trunkline_runtime.rpc.ports import bind
 from trunkline_runtime.rpc.scans import Scans
 
 log = logs.get_logger(__name__)
@@ -118,7 +119,7 @@ class Server:
             )
             self._stack.callback(metrics.close)
             server = self._build()
-            self.port = self._bind(server)
+            self.port = bind(server, self._config.grpc_address, env_name(self._service, "grpc_address"))
             await server.start()
             self._stack.push_async_callback(server.stop, 0)
             self._server = server
@@ -220,22 +221,6 @@ class Server:
             if method[1:].partition("/")[0] in self.health.services
         )
         return max(sizes, default=MOST_REQUEST_BYTES)
-
-    def _bind(self, server: grpc.aio.Server) -> int:
-        setting = env_name(self._service, "grpc_address")
-        address = self._config.grpc_address
-        host, _ = addresses.split(address, setting)
-        if not addresses.is_loopback(host):
-            log.warning("plaintext_beyond_loopback", address=address)
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise ConfigError(
-                f"cannot listen on {address}: it is in use or not ours; set {setting} to move it"
-            )
-        return port
 
     async def _identify(self, authorization: str) -> Caller:
         scheme, _, token = authorization.partition(" ")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline_runtime.config import env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint
@@ -18,6 +19,7 @@ from trunkline_runtime.process import garbage
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.channels import Channels
+from trunkline_runtime.rpc.health import Health, serving_health
 from trunkline_work import Terms, Worker
 
 from trunkline_gateway.pipeline.breakers import Breakers
@@ -45,6 +47,7 @@ class WorkerParts:
     clients: Clients
     stages: Stages
     worker: Worker
+    health: Health
 
 
 @asynccontextmanager
@@ -78,13 +81,14 @@ async def build(
         stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
         jobs = jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
         name = name or _unique_name()
+        health = Health()
         worker = Worker(
             ServedJobs(jobs, name, config.lease_seconds),
             [EventWork(stages.process, stages.told_dead, config, now).kind()],
             _terms(config),
-            WorkerMetrics(config.gateway_address),
+            WorkerMetrics(config.gateway_address, health.depend("gateway")),
         )
-        yield WorkerParts(config, name, channels, clients, stages, worker)
+        yield WorkerParts(config, name, channels, clients, stages, worker, health)
 
 
 async def serve(config: WorkerConfig) -> None:
@@ -94,10 +98,13 @@ async def serve(config: WorkerConfig) -> None:
     """
     async with AsyncExitStack() as stack:
         stack.callback(exporting.configure("worker", config.otlp_endpoint))
-        metrics = MetricsEndpoint(config.metrics_address, "TRUNKLINE_WORKER_METRICS_ADDRESS")
-        stack.callback(metrics.close)
         stop: asyncio.Event = stack.enter_context(stop_requested())
         parts = await stack.enter_async_context(build(config))
+        setting = env_name("worker", "metrics_address")
+        metrics = MetricsEndpoint(config.metrics_address, setting, parts.health.told)
+        stack.callback(metrics.close)
+        setting = env_name("worker", "grpc_address")
+        await stack.enter_async_context(serving_health(parts.health, config.grpc_address, setting))
         garbage.settle()
         log.info(
             "started",

@@ -12,9 +12,14 @@ from trunkline_runtime.config import CommonConfig, setting
 class WorkerConfig(CommonConfig):
     """Settings of the role `work`.
 
-    It opens no database and serves no gRPC: those common settings mean nothing here.
+    It opens no database and serves no gRPC but its health: the other common settings of these mean nothing here.
     """
 
+    grpc_address: str = setting(
+        "127.0.0.1:0",
+        "the address that serves the worker's health over gRPC; empty or port 0 turns it off",
+        form=forms.MAYBE_LISTEN,
+    )
     metrics_address: str = setting(
         "127.0.0.1:9094",
         "the address that serves /metrics over HTTP; empty or port 0 turns it off",

@@ -99,15 +99,19 @@ class EventWork:
 class WorkerMetrics(Observer):
     """Counts what the pipeline's worker does, and says which gateway it asks."""
 
-    def __init__(self, gateway_address: str):
+    def __init__(self, gateway_address: str, told: Callable[[bool], None] = lambda _there: None):
+        """`told` is told whether the gateway answered the last claim."""
         self._address = gateway_address
+        self._told = told
 
     def claimed(self) -> None:
         """Note when."""
         LAST_CLAIM.set_to_current_time()
+        self._told(True)
 
     def claim_failed(self, error: TrunklineError, retry_seconds: float) -> None:
         """Say whom it asked, and by which setting."""
+        self._told(False)
         log.warning(
             "claim_failed",
             reason=error.reason,
