@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline_audio.admin_service import AdminServicer
-from trunkline_audio.media.blobs import BlobNotFound, LocalBlobs
+from trunkline_audio.media.blobs.base import BlobNotFound
+from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata

@@ -3,7 +3,8 @@
 import hashlib
 
 import pytest
-from trunkline_audio.media.blobs import BlobNotFound, LocalBlobs
+from trunkline_audio.media.blobs.base import BlobNotFound
+from trunkline_audio.media.blobs.local import LocalBlobs
 
 
 async def pieces(*chunks, fail=False):

@@ -14,7 +14,7 @@ from trunkline_store.declare import by_index
 from trunkline_store.records.deletion import delete_all, delete_keys, owners
 from trunkline_store.records.expiry import overdue
 
-from trunkline_audio.media.blobs import Blobs
+from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key

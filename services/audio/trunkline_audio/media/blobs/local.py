@@ -1,50 +1,19 @@
-"""Where the bytes of recordings lie: one small interface, and a local folder behind it."""
+"""Blobs in a local folder."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import re
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
-_KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
-CHUNK = 256 * 1024
-
-
-@dataclass(frozen=True)
-class BlobStat:
-    """What was kept: size in bytes and hexadecimal SHA-256."""
-
-    size: int
-    sha256: str
-
-
-class BlobNotFound(Exception):
-    """There is no blob with this key."""
-
-
-class Blobs(Protocol):
-    """Keeps bytes under keys such as `acme/recordings/abc`. A blob is there wholly or not at all."""
-
-    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
-        """Keeps what `chunks` give, replacing what was there; durable when it returns."""
-
-    async def delete(self, key: str) -> bool:
-        """Deletes a blob; False when there was none."""
-
-    async def delete_folder(self, folder: str, most: int) -> int:
-        """Deletes blobs under a folder, half-written ones too, `most` at most, and the folder when it is empty."""
-
-    def local(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """The blob as a file on this machine, to be read only, while the block lasts. Raises BlobNotFound."""
+from trunkline_audio.media.blobs.base import CHUNK, BlobNotFound, BlobStat, checked, checked_range
+from trunkline_audio.media.blobs.parts import write_part
 
 
 class LocalBlobs:
@@ -60,32 +29,39 @@ class LocalBlobs:
         """Keeps what `chunks` give; nothing of it stays when they fail. Raises OSError when the disk does."""
         path = self._path(key)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        digest = hashlib.sha256()
-        size = 0
-        # What comes in little pieces is written in large ones: each costs a trip to a thread.
-        waiting: list[bytes] = []
-        file: IO[bytes] | None = None
+
+        def commit(written: IO[bytes]) -> None:
+            written.flush()
+            os.fsync(written.fileno())
+            part.replace(path)
+            _sync_folder(path.parent)
+
+        kept = await write_part(part, chunks, commit)
+        if path.parent not in self._lasting:
+            # The folder's own entry too: it may have been made just now.
+            await asyncio.to_thread(_sync_folder, path.parent.parent)
+            self._lasting.add(path.parent)
+        return kept
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a range; a blob that is replaced or deleted meanwhile is read to its end."""
+        checked_range(start, end)
+        file = await asyncio.to_thread(_open, self._path(key), start)
         try:
-            async for chunk in chunks:
-                size += len(chunk)
-                digest.update(chunk)
-                waiting.append(chunk)
-                if sum(map(len, waiting)) >= CHUNK:
-                    file = await asyncio.to_thread(_write, part, file, waiting)
-                    waiting = []
-            await asyncio.to_thread(_commit, part, file, waiting, path)
-            if path.parent not in self._lasting:
-                # The folder's own entry too: it may have been made just now.
-                await asyncio.to_thread(_sync_folder, path.parent.parent)
-                self._lasting.add(path.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):  # closing may find the disk full once more
-                if file is not None:
-                    file.close()
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        return BlobStat(size, digest.hexdigest())
+            left = end - start if end is not None else None
+            while piece := await asyncio.to_thread(file.read, CHUNK if left is None else min(CHUNK, left)):
+                if left is not None:
+                    left -= len(piece)
+                yield piece
+        finally:
+            file.close()
+
+    async def size(self, key: str) -> int:
+        """The bytes of a blob. Raises BlobNotFound."""
+        path = self._path(key)
+        if not _is_there(path):
+            raise BlobNotFound(key)
+        return os.stat(path).st_size
 
     async def delete(self, key: str) -> bool:
         """Deletes a blob; False when there was none."""
@@ -104,37 +80,20 @@ class LocalBlobs:
         yield path
 
     def _path_of(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is no blob key")
-        return self._root / key
+        return self._root / checked(key)
 
 
 def _is_there(path: Path) -> bool:
     return os.path.isfile(path)  # a path's own method takes four times as long
 
 
-def _write(part: Path, file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
-    """Write to the file, which is made when it is not open yet."""
-    if file is None:
-        try:
-            file = part.open("xb")
-        except FileNotFoundError:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            file = part.open("xb")
+def _open(path: Path, start: int) -> IO[bytes]:
     try:
-        file.writelines(chunks)
-    except BaseException:
-        file.close()
-        raise
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError):
+        raise BlobNotFound(path.name) from None
+    file.seek(start)
     return file
-
-
-def _commit(part: Path, file: IO[bytes] | None, chunks: list[bytes], path: Path) -> None:
-    with _write(part, file, chunks) as written:
-        written.flush()
-        os.fsync(written.fileno())
-    part.replace(path)
-    _sync_folder(path.parent)
 
 
 def _remove_folder(folder: Path, most: int) -> int:
