@@ -187,7 +187,9 @@ async def build(
         stack.push_async_callback(receiver.close)
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
-        sweeper = Sweeper(db, blobs, forget, operations)
+        days = config.blobs.delete_days
+        age = timedelta(days=days) if days else None
+        sweeper = Sweeper(db, blobs, forget, operations, recordings_age=age)
         yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
 
 
