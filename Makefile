@@ -94,7 +94,7 @@ lock: setup ## Resolve every lock anew
 alone: setup ## Each service by itself: its own lock, started, asked for its health
 	@$(RUN) tools.alone
 
-tools: setup ## grpcurl where Go is on the PATH, kept in .tools/
+tools: setup ## grpcurl and fake-gcs-server where Go is on the PATH, kept in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too

@@ -11,7 +11,10 @@ from pathlib import Path
 from tools.packages import ROOT
 
 FOLDER = ROOT / ".tools"
-GO_TOOLS = {"grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"}
+GO_TOOLS = {
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
+    "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
+}
 # Large, and used by a bench only, which installs it by itself.
 BENCH_TOOLS = {"k6": "go.k6.io/k6@latest"}
 

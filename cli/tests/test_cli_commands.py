@@ -88,6 +88,7 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_processor(tmp_path):
         "settings",
         "check",
         "models",
+        "lifecycle",
         "send",
         "replay",
         "tail",

@@ -122,6 +122,16 @@ def models(context: typer.Context) -> None:
     raise typer.Exit(run("trunkline_audio.models", *context.args))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def lifecycle(context: typer.Context) -> None:
+    """Set how recordings age in the bucket. `trunkline lifecycle --help` tells more."""
+    from trunkline_cli.services import run  # noqa: PLC0415
+
+    raise typer.Exit(run("trunkline_audio.media.blobs", *context.args))
+
+
 @app.command()
 def send(
     tenant: Tenant = "acme",

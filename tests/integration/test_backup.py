@@ -406,6 +406,11 @@ def test_stores_on_spanner_are_left_to_spanners_own_backups(tmp_path):
         layout_of(tmp_path, {"TRUNKLINE_TENANT_STORE_URL": url})
 
 
+def test_recordings_in_a_bucket_are_not_taken_for_lost(tmp_path):
+    with pytest.raises(BackupError, match="gs://kept, which a backup does not copy"):
+        layout_of(tmp_path, {"TRUNKLINE_AUDIO_BLOBS_BUCKET": "gs://kept"})
+
+
 def test_every_table_of_the_gateway_is_counted(layout, tmp_path):
     rows = make_backup(layout, tmp_path / "b")["databases"]["gateway"]["rows"]
     assert rows.keys() >= gateway_metadata.tables.keys()

@@ -33,7 +33,7 @@ from trunkline.tenant.v1 import (
 from trunkline_ai import app as ai_app
 from trunkline_ai.config import AiConfig
 from trunkline_audio.admin_service import AdminServicer as AudioAdmin
-from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings import rows as audio_rows
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.schema import metadata as audio_metadata

@@ -48,8 +48,11 @@ class Layout:
 
 
 def layout_of(folder: Path, env: Mapping[str, str] | None = None) -> Layout:
-    """Return where `trunkline up` over this folder keeps things. Raises BackupError for a store that is no file."""
+    """Return where `trunkline up` over this folder keeps things. Raises BackupError for what lies in no file here."""
     env = os.environ if env is None else env
+    if bucket := env.get("TRUNKLINE_AUDIO_BLOBS_BUCKET"):
+        # Without the bytes beside them, a backup would lose the rows of all recordings.
+        raise BackupError(f"the recordings lie in {bucket}, which a backup does not copy")
     folder = folder.absolute()
 
     def place(setting: str, default: Path) -> Path:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline_audio.admin_service import AdminServicer
-from trunkline_audio.media.blobs import BlobNotFound, LocalBlobs
+from trunkline_audio.media.blobs.base import BlobNotFound
+from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata
@@ -227,6 +228,21 @@ async def expired_recordings_go_with_their_bytes(world):
     await world.sweeper.sweep()
     assert await world.rows() == {("recordings", "acme"): 1, ("recordings", "other"): 1}
     assert await world.has_bytes(recording("r0"))
+    assert not await world.has_bytes(recording("r1"))
+
+
+@check
+async def recordings_of_an_age_go_whatever_their_own_time(world):
+    world.clock.set(NOW)
+    old, late, young = NOW - 10 * DAY, NOW - 11 * DAY, NOW - 9 * DAY
+    for tenant in ("acme", "other"):
+        await world.keep(recording("r1", tenant, at=old))
+        await world.keep(recording("r2", tenant, at=late, until=NOW + DAY))
+        await world.keep(recording("r3", tenant, at=young))
+        await world.keep(recording("r4", tenant, at=young, until=NOW))  # its own time comes earlier
+    await Sweeper(world.db, world.blobs, recordings_age=10 * DAY).sweep()
+    assert await world.rows() == {("recordings", "acme"): 1, ("recordings", "other"): 1}
+    assert await world.has_bytes(recording("r3"))
     assert not await world.has_bytes(recording("r1"))
 
 

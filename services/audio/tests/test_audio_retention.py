@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from trunkline_audio import retention
-from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper, delete_recordings
 from trunkline_audio.schema import metadata, recordings, transcripts

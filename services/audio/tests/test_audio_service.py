@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import audio_bucket
 import audio_sounds as sounds
 import grpc
 import numpy as np
@@ -25,6 +26,9 @@ from trunkline.common.v1 import audio_pb2
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
+from trunkline_audio.media.blobs.base import BlobNotFound
+from trunkline_audio.media.blobs.gcs import GcsBlobs
+from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
@@ -671,6 +675,33 @@ async def test_deleting_a_recording_deletes_its_bytes_and_its_transcripts(tmp_pa
         request = transcription_messages.GetTranscriptRequest(name=made.name)
         assert (await failing(suite.transcripts.GetTranscript(request))).code is grpc.StatusCode.NOT_FOUND
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_recordings_lie_in_a_bucket_from_the_fetch_to_the_deletion(tmp_path, monkeypatch):
+    with audio_bucket.served(tmp_path) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        wrong = BlobSettings(bucket="gs://no-such-bucket")
+        async with serving(tmp_path, blobs=wrong) as suite:
+            error = await failing(suite.fetch())
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "BLOBS_REFUSED")
+            assert "there is no bucket no-such-bucket" in error.message
+        right = BlobSettings(bucket=f"gs://{audio_bucket.BUCKET}/suite")
+        async with serving(tmp_path, blobs=right) as suite:
+            kept = await suite.fetch()
+            assert kept.duration.ToMilliseconds() == 2000
+        async with serving(tmp_path, blobs=right) as suite:  # nothing of it is on this machine
+            assert not (tmp_path / "blobs").exists()
+            made = await suite.transcribe()
+            assert [segment.text for segment in made.segments] == ["hello there", "hi"]
+            async with GcsBlobs(right, tmp_path / "aside") as blobs:
+                assert await blobs.size("t.acme/r.rec-1") == kept.size_bytes
+                await suite.recordings.DeleteRecording(
+                    recording_messages.DeleteRecordingRequest(name=kept.name)
+                )
+                with pytest.raises(BlobNotFound):
+                    await blobs.size("t.acme/r.rec-1")
+            scratch = tmp_path / "scratch" / "blobs"
+            assert not list(scratch.iterdir())
 
 
 async def test_a_call_forgets_its_recording_before_that_is_deleted(tmp_path):

@@ -11,7 +11,7 @@ from trunkline_store.database import Database
 from trunkline_store.records.deletion import delete_all
 from trunkline_store.records.tombstones import bury
 
-from trunkline_audio.media.blobs import Blobs
+from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
 from trunkline_audio.schema import deleted_tenants, jobs, operations, recordings, transcripts

@@ -33,7 +33,8 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
 from trunkline_audio.engines.loader import load_engine
 from trunkline_audio.media.addresses import AddressPolicy
-from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.media.blobs.base import Blobs
+from trunkline_audio.media.blobs.loader import load_blobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
@@ -60,7 +61,7 @@ class AudioParts:
     server: Server
     engine: SpeechEngine
     preparer: Preparer
-    blobs: LocalBlobs
+    blobs: Blobs
     sweeper: Sweeper
     runner: OperationRunner
 
@@ -72,8 +73,8 @@ class AudioParts:
         start. The service serves without its engine, whose own requests wait.
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
+        self.preparer.start()  # which empties the scratch folder: before anything is written there
         async with self.server.running(sweeping, self.runner.run()) as server:
-            self.preparer.start()
             yield server
 
 
@@ -98,7 +99,6 @@ async def build(
         _prepare_limits(config),
     )
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
-    blobs = LocalBlobs(config.blobs_folder)
     signer = TokenSigner(config.keys, "audio")
     server = Server(config, service="audio", signer=signer, authenticator=authenticator)
     async with AsyncExitStack() as stack:
@@ -113,6 +113,7 @@ async def build(
             )
         )
         await stack.enter_async_context(attended(speech, server.health))
+        blobs = await stack.enter_async_context(load_blobs(config))
         staleness = config.list_staleness
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
@@ -186,7 +187,9 @@ async def build(
         stack.push_async_callback(receiver.close)
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
-        sweeper = Sweeper(db, blobs, forget, operations)
+        days = config.blobs.delete_days
+        age = timedelta(days=days) if days else None
+        sweeper = Sweeper(db, blobs, forget, operations, recordings_age=age)
         yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
 
 

@@ -11,6 +11,7 @@ from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, s
 
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
+from trunkline_audio.media.blobs.settings import BlobSettings
 
 SERVICE = "audio"
 
@@ -23,8 +24,9 @@ class AudioConfig(StoreConfig):
     """What the audio service is told."""
 
     blobs_folder: Path = setting(
-        Path("var/blobs"), "the folder for the bytes of recordings", form=forms.FOLDER
+        Path("var/blobs"), "the folder for the bytes of recordings, if there is no bucket", form=forms.FOLDER
     )
+    blobs: BlobSettings = field(default_factory=BlobSettings)
     scratch_folder: Path = setting(
         Path("var/audio-scratch"),
         "the folder for decoded audio while it is processed; the service empties it at start",
@@ -95,15 +97,21 @@ class AudioConfig(StoreConfig):
 
 
 def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) -> AudioConfig:
-    """Return the settings; with `reach`, what Whisper needs is looked for.
+    """Return the settings; with `reach`, what Whisper needs is looked for, and the bucket is asked.
 
     Raises ConfigError that lists what is wrong.
     """
     config = load(AudioConfig, SERVICE, env, reach=reach)
     if config.engine == GOOGLE and not config.google.project:
         raise ConfigError([f"{env_name(SERVICE, f'{GOOGLE}_project')} is required for the engine {GOOGLE}"])
+    problems = []
     if reach and config.engine == WHISPER:
         problems = [env_name(SERVICE, f"{WHISPER}_{field}") + told for field, told in lacking(config.whisper)]
-        if problems:
-            raise ConfigError(problems)
+    if reach and config.blobs.bucket:
+        from trunkline_audio.media.blobs.gcs import problem_of  # noqa: PLC0415 - loaded when used
+
+        problem = problem_of(config.blobs)
+        problems += [f"{env_name(SERVICE, 'blobs_bucket')}: {problem}"] if problem else []
+    if problems:
+        raise ConfigError(problems)
     return config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ from trunkline_store.declare import by_index
 from trunkline_store.records.deletion import delete_all, delete_keys, owners
 from trunkline_store.records.expiry import overdue
 
-from trunkline_audio.media.blobs import Blobs
+from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
@@ -39,8 +41,13 @@ class Sweeper:
         blobs: Blobs,
         forget: Forget | None = None,
         operations: Operations | None = None,
+        recordings_age: timedelta | None = None,
     ) -> None:
-        """`forget` tells the calls whose recordings go; None: nobody is told."""
+        """`forget` tells the calls whose recordings go; None: nobody is told.
+
+        A recording older than `recordings_age` goes even if its own time is later, or never comes.
+        """
+        self._recordings_age = recordings_age
         self._operations = operations
         self._db = db
         self._blobs = blobs
@@ -55,11 +62,11 @@ class Sweeper:
         now = self._db.clock.now()
         removed = {"recordings": 0, "transcripts": 0}
         async for tenant in owners(self._db, recordings):
-            late = overdue(recordings, tenant, now)
-            with set_aside("retention", tenant=tenant, of="recordings"):
-                removed["recordings"] += await delete_recordings(
-                    self._db, self._blobs, late, forget=self._forget, index="recordings_by_expiry"
-                )
+            for index, late in self._late(tenant, now):
+                with set_aside("retention", tenant=tenant, of="recordings"):
+                    removed["recordings"] += await delete_recordings(
+                        self._db, self._blobs, late, forget=self._forget, index=index
+                    )
         if not self._db.features.deletes_expired:
             async for tenant in owners(self._db, transcripts):
                 late = overdue(transcripts, tenant, now)
@@ -71,6 +78,13 @@ class Sweeper:
             _expired.labels(kind).inc(count)
         if any(removed.values()):
             log.info("expired_deleted", **removed)
+
+    def _late(self, tenant: str, now: datetime) -> Iterator[tuple[str, sa.ColumnElement[bool]]]:
+        """Give what finds a tenant's recordings that are to go, each with its index."""
+        yield "recordings_by_expiry", overdue(recordings, tenant, now)
+        if self._recordings_age is not None:
+            old = recordings.c.created_at <= now - self._recordings_age
+            yield "recordings_by_time", sa.and_(recordings.c.tenant_id == tenant, old)
 
 
 async def delete_recordings(

@@ -24,7 +24,7 @@ from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.media.blobs import Blobs, BlobStat
+from trunkline_audio.media.blobs.base import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
 from trunkline_audio.media.preparation import Examined, Preparer
 from trunkline_audio.names import microseconds

@@ -10,7 +10,7 @@ from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import NotFound
 
-from trunkline_audio.media.blobs import Blobs
+from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver

@@ -16,7 +16,7 @@ from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.engines.base import EngineResult, Segment, SpeechEngine
-from trunkline_audio.media.blobs import BlobNotFound, Blobs
+from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
