@@ -1,56 +1,163 @@
-"""Requests to Google Speech-to-Text, and what its answers mean. Pure: nothing is sent here."""
+"""Requests to Google Speech-to-Text. Pure: nothing is sent here."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import Segment, Word
+from trunkline_audio.engines.google.models import ANY_LANGUAGE, google_language, traits_of
 from trunkline_audio.engines.google.settings import GoogleSettings
-from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.preprocess.timeline import RATE
 
 if TYPE_CHECKING:
     from google.cloud import speech_v2
 
-ANY_LANGUAGE = "auto"
-"""What is asked for when nobody said which language is spoken."""
+MOST_PHRASES = 5_000
+MOST_PHRASE_CHARACTERS = 100
+MOST_CHARACTERS = 100_000
+"""Of all phrases of a request."""
+_SET_PHRASES = 1_200
+
+WORD_TIMES = "word times"
+WORD_CONFIDENCE = "word confidence"
+PUNCTUATION = "punctuation"
+SPEAKERS = "speakers"
+PHRASES = "phrases"
 
 
 @dataclass(frozen=True)
-class HeardWindow:
-    """What was heard in one window."""
+class Asked:
+    """What is asked for about a recording: its language, empty for any, and what is likely to be said in it.
 
-    segments: tuple[Segment, ...] = ()
+    `speakers` is the most voices that are told apart, 0 for none, and `without` are features that the model refused.
+    """
+
     language: str = ""
-    billed_seconds: float = 0.0
-    confidences: tuple[float, ...] = field(default=(), repr=False)
+    phrases: tuple[str, ...] = ()
+    speakers: int = 0
+    without: frozenset[str] = frozenset()
 
 
-def request(settings: GoogleSettings, language: str, sound: bytes) -> speech_v2.RecognizeRequest:
-    """Return the request for one window: `sound` is FLAC of one channel."""
+def recognition_config(settings: GoogleSettings, asked: Asked) -> speech_v2.RecognitionConfig:
+    """Return what is asked for, of sound that says itself how it is encoded."""
     from google.cloud import speech_v2  # noqa: PLC0415 -- half a second and 40 MB, for those who use it
 
+    traits = traits_of(settings.model)
+    features = speech_v2.RecognitionFeatures(
+        enable_word_time_offsets=settings.word_times
+        and traits.word_times
+        and WORD_TIMES not in asked.without,
+        enable_word_confidence=traits.word_confidence and WORD_CONFIDENCE not in asked.without,
+        enable_automatic_punctuation=PUNCTUATION not in asked.without,
+    )
+    if asked.speakers > 1 and traits.tells_speakers(asked.language) and SPEAKERS not in asked.without:
+        features.diarization_config = speech_v2.SpeakerDiarizationConfig(
+            min_speaker_count=1, max_speaker_count=asked.speakers
+        )
     config = speech_v2.RecognitionConfig(
         auto_decoding_config=speech_v2.AutoDetectDecodingConfig(),
         model=settings.model,
-        language_codes=[language or ANY_LANGUAGE],
-        features=speech_v2.RecognitionFeatures(
-            enable_word_time_offsets=True, enable_word_confidence=True, enable_automatic_punctuation=True
-        ),
+        language_codes=[language_code(settings, asked.language)],
+        features=features,
     )
+    if traits.phrases and PHRASES not in asked.without:
+        phrases = fitting(asked.phrases)
+        if phrases:
+            config.adaptation = adaptation(phrases, settings.phrase_boost)
+    return config
+
+
+def language_code(settings: GoogleSettings, language: str) -> str:
+    """Return the language that is asked for."""
+    if not language:
+        detects = traits_of(settings.model).detects_language
+        return ANY_LANGUAGE if detects else settings.usual_language
+    return google_language(language)
+
+
+def fitting(phrases: Iterable[str]) -> tuple[str, ...]:
+    """Return the phrases that Google takes, each once, the first ones first.
+
+    One that is too long for Google is left out: a part of it would be another phrase.
+    """
+    out: dict[str, None] = {}
+    characters = 0
+    for phrase in phrases:
+        text = " ".join(phrase.split())
+        if not text or len(text) > MOST_PHRASE_CHARACTERS or text in out:
+            continue
+        characters += len(text)
+        if len(out) == MOST_PHRASES or characters > MOST_CHARACTERS:
+            break
+        out[text] = None
+    return tuple(out)
+
+
+def adaptation(phrases: Sequence[str], boost: float) -> speech_v2.SpeechAdaptation:
+    """Return phrases as sets of as many as Google takes; a boost of 0 is Google's own."""
+    from google.cloud import speech_v2  # noqa: PLC0415
+
+    sets = []
+    for begin in range(0, len(phrases), _SET_PHRASES):
+        values = [speech_v2.PhraseSet.Phrase(value=text) for text in phrases[begin : begin + _SET_PHRASES]]
+        inline = speech_v2.PhraseSet(phrases=values, boost=boost)
+        sets.append(speech_v2.SpeechAdaptation.AdaptationPhraseSet(inline_phrase_set=inline))
+    return speech_v2.SpeechAdaptation(phrase_sets=sets)
+
+
+def recognize_request(settings: GoogleSettings, asked: Asked, sound: bytes) -> speech_v2.RecognizeRequest:
+    """Return the request for one window: `sound` is FLAC of one channel."""
+    from google.cloud import speech_v2  # noqa: PLC0415
+
+    config = recognition_config(settings, asked)
     return speech_v2.RecognizeRequest(recognizer=settings.recognizer_name, config=config, content=sound)
 
 
+def batch_request(settings: GoogleSettings, asked: Asked, uri: str) -> speech_v2.BatchRecognizeRequest:
+    """Return the request for one file of a bucket. An inline answer is for one file only, so each has its request."""
+    from google.cloud import speech_v2  # noqa: PLC0415
+
+    strategy = speech_v2.BatchRecognizeRequest.ProcessingStrategy
+    return speech_v2.BatchRecognizeRequest(
+        recognizer=settings.recognizer_name,
+        config=recognition_config(settings, asked),
+        files=[speech_v2.BatchRecognizeFileMetadata(uri=uri)],
+        recognition_output_config=speech_v2.RecognitionOutputConfig(
+            inline_response_config=speech_v2.InlineOutputConfig()
+        ),
+        processing_strategy=strategy.DYNAMIC_BATCHING
+        if settings.dynamic_batching
+        else strategy.PROCESSING_STRATEGY_UNSPECIFIED,
+    )
+
+
+def stream_request(settings: GoogleSettings, asked: Asked) -> speech_v2.StreamingRecognizeRequest:
+    """Return the first message of a stream of 16-bit samples at 16 kHz, of one channel."""
+    from google.cloud import speech_v2  # noqa: PLC0415
+
+    config = recognition_config(settings, asked)
+    config.explicit_decoding_config = speech_v2.ExplicitDecodingConfig(
+        encoding=speech_v2.ExplicitDecodingConfig.AudioEncoding.LINEAR16,
+        sample_rate_hertz=RATE,
+        audio_channel_count=1,
+    )
+    return speech_v2.StreamingRecognizeRequest(
+        recognizer=settings.recognizer_name,
+        streaming_config=speech_v2.StreamingRecognitionConfig(config=config),
+    )
+
+
 def flac(samples: NDArray[np.int16]) -> bytes:
-    """Return samples at 16 kHz as a FLAC file: lossless, and a third of their size."""
+    """Return samples at 16 kHz as a FLAC file: lossless, and a third of their size.
+
+    Ogg Opus is a quarter of that, for 25 times the processor time: see docs/engines-speech.md.
+    """
     body = io.BytesIO()
     with av.open(body, "w", format="flac") as out:
         stream = out.add_stream("flac", rate=RATE, layout="mono")
@@ -64,79 +171,3 @@ def flac(samples: NDArray[np.int16]) -> bytes:
         for packet in stream.encode(None):
             out.mux(packet)
     return body.getvalue()
-
-
-def heard(window: Window, answer: Any) -> HeardWindow:
-    """Return what an answer, a RecognizeResponse, says was heard in a window.
-
-    Times and confidences of words are optional, as some models give none: what has no time is one segment, from the
-    first utterance of its window to the last.
-    """
-    results = [result for result in answer.results if result.alternatives]
-    segments = [segment for result in results for segment in _segments(window, result)]
-    billed = answer.metadata.total_billed_duration.total_seconds() if answer.metadata else 0.0
-    sure = [a.confidence for result in results for a in result.alternatives[:1] if a.confidence > 0]
-    return HeardWindow(
-        tuple(segment for segment in segments if segment.text),
-        next((result.language_code for result in results if result.language_code), ""),
-        billed or window.seconds,
-        tuple(sure),
-    )
-
-
-def _segments(window: Window, result: Any) -> list[Segment]:
-    best = result.alternatives[0]
-    text = " ".join(best.transcript.split())
-    words = [
-        (
-            info.word,
-            info.start_offset.total_seconds(),
-            info.end_offset.total_seconds(),
-            _sure(info.confidence),
-        )
-        for info in best.words
-        if info.word.strip() and info.end_offset is not None
-    ]
-    first, last = window.utterances[0], window.utterances[-1]
-    if not words or not any(end for _, _, end, _ in words):
-        end = last.end / RATE
-        if result.result_end_offset:
-            end = min(end, _moment(window, result.result_end_offset.total_seconds()))
-        return [Segment(window.lane, first.voice, first.start / RATE, max(end, first.start / RATE), text)]
-    placed = windows.in_place(words, [(item.start, item.end) for item in window.utterances])
-    out = []
-    for item, mine in zip(window.utterances, placed, strict=True):
-        if mine:
-            told = tuple(Word(word, start, end, sure) for word, start, end, sure in mine)
-            written = " ".join(word.text for word in told)
-            out.append(Segment(item.lane, item.voice, told[0].start, told[-1].end, written, told))
-    if not _same(text, " ".join(word for word, *_ in words)):
-        # The transcript is what people read: where the words are not its words, they only give it its time.
-        return [Segment(window.lane, out[0].voice, out[0].start, out[-1].end, text, _all_words(out))]
-    return out
-
-
-def _all_words(segments: Sequence[Segment]) -> tuple[Word, ...]:
-    return tuple(word for segment in segments for word in segment.words)
-
-
-def _moment(window: Window, offset: float) -> float:
-    """Return a time within a window as a time of the recording."""
-    spans = [(item.start / RATE, item.end / RATE) for item in window.utterances]
-    for (begin, end), (start, until) in zip(spans, windows.places(spans), strict=True):
-        if offset <= until:
-            return min(end, begin + max(0.0, offset - start))
-    return spans[-1][1]
-
-
-def _same(one: str, other: str) -> bool:
-    return _letters(one) == _letters(other)
-
-
-def _letters(text: str) -> str:
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
-
-
-def _sure(confidence: float) -> float | None:
-    """Return a confidence; 0 is how the service says that it has none."""
-    return min(1.0, confidence) if confidence > 0 else None
