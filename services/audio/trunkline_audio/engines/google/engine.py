@@ -131,7 +131,12 @@ class GoogleEngine:
 
             return await self._client.streaming_recognize(messages(), retry=None, timeout=None)
 
-        async with aclosing(SoundStream(sound, begun).segments()) as found:
+        def mended(error: BaseException) -> bool:
+            self._note(error)
+            feature = refused_feature(error, frozenset(_FEATURES))
+            return bool(feature) and self._drop(feature)
+
+        async with aclosing(SoundStream(sound, begun, mended).segments()) as found:
             async for segment in found:
                 self._problem = ""
                 yield segment
@@ -179,11 +184,22 @@ class GoogleEngine:
             try:
                 return await self._called(lambda: ask(replace(asked, without=without)))
             except _FeatureRefused as refused:
-                if refused.feature not in self._without:
-                    log.warning("speech_feature_refused", engine=self.name, feature=refused.feature)
-                    self._without |= {refused.feature}
-                elif refused.feature in without:
+                if not self._drop(refused.feature) and refused.feature in without:
                     raise refused.error from None
+
+    def _drop(self, feature: str) -> bool:
+        """Ask for a feature no more; whether it was asked for so far."""
+        if feature in self._without:
+            return False
+        log.warning("speech_feature_refused", engine=self.name, feature=feature)
+        self._without |= {feature}
+        return True
+
+    def _note(self, error: BaseException) -> None:
+        """Make the engine's problem of an error that is about the set-up."""
+        if is_of_the_set_up(error) and not self._problem:
+            self._problem = f"Google refuses: {error}".splitlines()[0][:300]
+            log.error("speech_engine_refused", engine=self.name, problem=self._problem)
 
     async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call Google, again while that may help. Raises EngineError, and _FeatureRefused."""
@@ -195,9 +211,7 @@ class GoogleEngine:
         try:
             answer: T = await self._retrying()(tried)
         except Exception as error:
-            if is_of_the_set_up(error) and not self._problem:
-                self._problem = f"Google refuses: {error}".splitlines()[0][:300]
-                log.error("speech_engine_refused", engine=self.name, problem=self._problem)
+            self._note(error)
             told = engine_error(error)
             if feature := refused_feature(error, frozenset(_FEATURES)):
                 raise _FeatureRefused(feature, told) from None
