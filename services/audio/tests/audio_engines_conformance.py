@@ -18,6 +18,7 @@ import audio_sounds as sounds
 import numpy as np
 import pytest
 from audio_google import GoogleSpeech
+from trunkline_audio.engines.google.batch import GoogleBatchEngine
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.engine import WhisperEngine
@@ -57,9 +58,16 @@ def google():
     return GoogleEngine(GoogleSettings(project="p1", endpoint=speech_server().endpoint))
 
 
+def google_batch():
+    """The same with a bucket, so that it submits."""
+    settings = GoogleSettings(project="p1", endpoint=speech_server().endpoint, bucket="gs://calls")
+    return GoogleBatchEngine(settings, speech_server().bucket)
+
+
 ENROLLED: dict[str, Any] = {
     "whisper": whisper,
     "google": google,
+    "google with a bucket": google_batch,
     "submitting": MinuteEngine,
     "instant": InstantEngine,
 }
@@ -68,6 +76,7 @@ _DECODES_NOTHING = "it looks at no sound"
 EXCLUSIONS = {
     ("submitting", "what_is_no_sound_is_refused_for_good"): _DECODES_NOTHING,
     ("submitting", "silence_has_no_words_in_the_language_that_was_given"): _DECODES_NOTHING,
+    ("submitting", "what_was_submitted_is_known_to_another_one_of_the_engine"): "it is its own provider",
     ("instant", "what_is_no_sound_is_refused_for_good"): _DECODES_NOTHING,
     ("instant", "speech_becomes_segments_in_time_and_lane"): _DECODES_NOTHING,
 }
@@ -91,8 +100,10 @@ class World:
     """What makes another one."""
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def recording(self, path=SAMPLE, language="", seconds=SAMPLE_SECONDS, channels=2):
-        return RecordingFile(path, self.preparer, "acme", language, seconds, channels)
+    def recording(self, path=SAMPLE, language="", seconds=SAMPLE_SECONDS, channels=2, phrases=()):
+        return RecordingFile(
+            path, self.preparer, "acme", language, seconds, channels, phrases=phrases
+        )
 
     async def hear(self, **facts):
         return await self.engine.transcribe(self.recording(**facts))
@@ -141,7 +152,7 @@ async def speech_becomes_segments_in_time_and_lane(world):
     assert all(before.start <= after.start for before, after in pairwise(heard.segments))
     for segment in heard.segments:
         assert 0 <= segment.lane < heard.lanes
-        assert segment.voice in (0, 1, 2)
+        assert segment.voice in (0, 1, 2, 3)
         assert 0 <= segment.start <= segment.end <= SAMPLE_SECONDS + 0.1
         assert segment.text == segment.text.strip()
         assert segment.text
@@ -228,11 +239,51 @@ async def what_was_submitted_ends_as_it_would_have_been_transcribed(world):
         assert told.seconds >= seconds, "it goes forward"
         seconds, result = told.seconds, told.result
     assert (result.engine, result.language) == (short.engine, short.language)
+    assert result.segments
+    assert 0 <= result.usage.cost_micros
     assert await engine.poll(name) == told, "a result stays, for a process that was restarted"
     again = await engine.submit(world.recording())
     while (told := await engine.poll(again)).result is None:
         pass
     assert told.result == short
+
+
+@check
+async def what_was_submitted_is_known_to_another_one_of_the_engine(world):
+    if not world.engine.capabilities.submits:
+        return
+    name = await world.engine.submit(world.recording())
+    async with world.make() as another:
+        while (told := await another.poll(name)).result is None:
+            pass
+        assert told == await world.engine.poll(name)
+
+
+@check
+async def what_was_never_submitted_is_gone_for_good(world):
+    if not world.engine.capabilities.submits:
+        return
+    with pytest.raises(EngineError) as told:
+        await world.engine.poll("acme/speech/0123456789abcdef")
+    assert (told.value.reason, told.value.transient) == ("SUBMISSION_GONE", False)
+    await world.engine.cancel("acme/speech/0123456789abcdef")
+
+
+@check
+async def phrases_are_taken_however_many_and_long_they_are(world):
+    phrases = ("River City Plumbing", "  ", "x" * 1_000, *(f"word {n}" for n in range(6_000)))
+    heard = await world.hear(**world.sentence(), phrases=phrases)
+    assert (heard.engine, heard.language) == ((await world.said()).engine, (await world.said()).language)
+
+
+@check
+async def voices_are_numbered_from_one_on_one_channel_and_not_told_apart_on_two(world):
+    heard = await world.said()
+    assert heard.lanes == 1
+    voices = {segment.voice for segment in heard.segments} - {0}
+    assert voices == set(range(1, len(voices) + 1))
+    both = await world.sample("en")
+    assert both.lanes < 2 or all(segment.voice == 0 for segment in both.segments)
 
 
 @check

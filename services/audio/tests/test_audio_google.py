@@ -17,7 +17,7 @@ from google.cloud import speech_v2
 from trunkline_audio.app import PREPARE
 from trunkline_audio.config import load_config
 from trunkline_audio.engines.base import Utterance
-from trunkline_audio.engines.google import messages
+from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import LONGEST_SECONDS, GoogleEngine
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
@@ -257,7 +257,7 @@ def word(text, start=None, end=None):
 def told(*results):
     return [
         (segment.voice, segment.start, segment.end, segment.text)
-        for segment in messages.heard(WINDOW, answered(*results)).segments
+        for segment in answers.segments([answers.heard(WINDOW, answered(*results))])
     ]
 
 
@@ -294,7 +294,7 @@ async def test_flac_holds_the_samples_as_they_are():
     import av
 
     samples = (sounds.voice(2) * 32767).astype(np.int16)
-    with av.open(io.BytesIO(messages.flac(samples))) as container:
+    with av.open(io.BytesIO(requests.flac(samples))) as container:
         back = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
     assert np.array_equal(back, samples)
 

@@ -51,6 +51,10 @@ class EngineInput(Protocol):
         """What its speakers are said to use, BCP 47; empty when nobody said so."""
 
     @property
+    def phrases(self) -> tuple[str, ...]:
+        """Words that are likely to be said in it, the most important first."""
+
+    @property
     def seconds(self) -> float:
         """Length of the recording."""
 

@@ -41,7 +41,11 @@ def _whisper(config: AudioConfig) -> SpeechEngine:
 def _google(config: AudioConfig) -> SpeechEngine:
     from trunkline_audio.engines.google.engine import GoogleEngine  # noqa: PLC0415 - as above
 
-    return GoogleEngine(config.google)
+    if not config.google.bucket:
+        return GoogleEngine(config.google)
+    from trunkline_audio.engines.google.batch import GoogleBatchEngine  # noqa: PLC0415 - as above
+
+    return GoogleBatchEngine(config.google)
 
 
 NAMED = {WHISPER: _whisper, GOOGLE: _google}

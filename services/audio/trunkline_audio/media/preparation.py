@@ -153,6 +153,8 @@ class RecordingFile:
     channels: int = 1
     headerless: str = ""
     """What its bytes are that have no header; see `decode`."""
+    phrases: tuple[str, ...] = ()
+    """Words that are likely to be said in it."""
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it in the sandbox."""

@@ -4,48 +4,75 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc.aio
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.observe import logs
+from trunkline_runtime.rpc.call import current_rpc
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import EngineInput, EngineResult, PreparedAudio, SpeechCapabilities
-from trunkline_audio.engines.google import messages
-from trunkline_audio.engines.google.failures import engine_error, is_of_the_set_up, is_passing, pause_of
-from trunkline_audio.engines.google.messages import HeardWindow
+from trunkline_audio.engines.base import EngineInput, EngineResult, PreparedAudio, Segment, SpeechCapabilities
+from trunkline_audio.engines.google import answers, requests
+from trunkline_audio.engines.google.answers import HeardWindow
+from trunkline_audio.engines.google.failures import (
+    engine_error,
+    is_of_the_set_up,
+    is_passing,
+    pause_of,
+    refused_feature,
+)
+from trunkline_audio.engines.google.models import traits_of
+from trunkline_audio.engines.google.quota import Quota
+from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
+from trunkline_audio.engines.google.streams import SoundStream
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
-from trunkline_audio.workers.fairness import FairLanes
 
 if TYPE_CHECKING:
     import tenacity
-    from google.cloud import speech_v2
 
 log = logs.get_logger(__name__)
+
+T = TypeVar("T")
 
 LONGEST_SECONDS = 55.0
 """Of a window: Recognize takes a minute."""
 REQUEST_SECONDS = 60.0
 LOW_CONFIDENCE = 0.45
 """Mean confidence below which a transcript is not to be relied on, where the model gives any."""
+_ANSWER_SECONDS = 0.5  # of a caller's deadline, for the way back
+_FEATURES = (
+    requests.WORD_CONFIDENCE,
+    requests.WORD_TIMES,
+    requests.SPEAKERS,
+    requests.PUNCTUATION,
+    requests.PHRASES,
+)
 
 
 class GoogleEngine:
     """Asks Recognize for each window of speech, so that silence is not paid for and no bucket is needed.
 
     Warming up loads the client library and the credentials. A refusal that is about the set-up (credentials, project,
-    recognizer) is the engine's `problem` until a request succeeds; requests go on, so that mending it is enough.
+    recognizer) is the engine's `problem` until a request succeeds; requests go on, so that mending it is enough. A
+    feature that the model refuses is not asked for again.
     """
-
-    capabilities = SpeechCapabilities(detects_language=True, word_times=True)
 
     def __init__(self, settings: GoogleSettings) -> None:
         self._settings = settings
-        self._fair = FairLanes(settings.requests_at_once)
+        self._traits = traits_of(settings.model)
+        self.capabilities = SpeechCapabilities(
+            detects_language=self._traits.detects_language,
+            word_times=settings.word_times and self._traits.word_times,
+            streams=True,
+        )
+        self._quota = Quota(settings.requests_at_once, settings.requests_per_minute)
+        self._without: frozenset[str] = frozenset()
         self._warming: asyncio.Task[None] | None = None
         self._client: Any = None  # a SpeechAsyncClient, once its library is loaded
         self._problem = "the client is being made"
@@ -74,9 +101,7 @@ class GoogleEngine:
 
         Raises EngineError.
         """
-        await self._warmed()
-        if self._client is None:
-            raise EngineError(NOT_READY, self._problem, transient=True)
+        await self._ready()
         async with recording.prepared() as audio:
             result = EngineResult(
                 self.name, recording.language, lanes=audio.lanes, speech_seconds=audio.speech_seconds
@@ -84,14 +109,51 @@ class GoogleEngine:
             if not audio.utterances:
                 return result
             heard = await self._all(recording, audio)
-        return _told(result, heard, self._settings.price_micros_per_minute)
+        return told(result, heard, self._settings.price_micros_per_minute)
 
-    async def _warmed(self) -> None:
+    async def stream(self, sound: AsyncIterator[bytes], language: str) -> AsyncIterator[Segment]:
+        """Give segments as they are final, over as many of Google's streams as it takes. Raises EngineError.
+
+        `sound` comes as people speak: Google refuses what comes much faster.
+        """
+        await self._ready()
+
+        async def begun(asked_sound: AsyncIterator[bytes]) -> Any:
+            await self._quota.due()
+            asked = Asked(language, without=self._without)
+
+            async def messages() -> AsyncIterator[Any]:
+                from google.cloud import speech_v2  # noqa: PLC0415
+
+                yield requests.stream_request(self._settings, asked)
+                async for piece in asked_sound:
+                    yield speech_v2.StreamingRecognizeRequest(audio=piece)
+
+            return await self._client.streaming_recognize(messages(), retry=None, timeout=None)
+
+        def mended(error: BaseException) -> bool:
+            self._note(error)
+            feature = refused_feature(error, frozenset(_FEATURES))
+            return bool(feature) and self._drop(feature)
+
+        async with aclosing(SoundStream(sound, begun, mended).segments()) as found:
+            async for segment in found:
+                self._problem = ""
+                yield segment
+
+    async def _ready(self) -> None:
         """Wait for the client; where it could not be made, try once more: the credentials may be there by now."""
         if self._client is None and (self._warming is None or self._warming.done()):
             self._warming = asyncio.create_task(self._warm())
         if self._warming is not None:
             await asyncio.wait([self._warming])
+        if self._client is None:
+            raise EngineError(NOT_READY, self._problem, transient=True)
+
+    def _asked(self, recording: EngineInput, lanes: int) -> Asked:
+        """Return what is asked for about a recording; channels tell its speakers apart where there are two."""
+        speakers = self._settings.speakers if lanes == 1 else 0
+        return Asked(recording.language, recording.phrases, speakers)
 
     async def _all(self, recording: EngineInput, audio: PreparedAudio) -> list[HeardWindow]:
         packed = windows.packed(audio.utterances, LONGEST_SECONDS)
@@ -103,31 +165,72 @@ class GoogleEngine:
         return [task.result() for task in tasks]
 
     async def _one(self, recording: EngineInput, audio: PreparedAudio, window: Window) -> HeardWindow:
-        async with self._fair.lane(recording.tenant_id, audio.scratch.name):
-            sound = await asyncio.to_thread(_sound, audio, window)
-            answer = await self._recognized(messages.request(self._settings, recording.language, sound))
-        return messages.heard(window, answer)
-
-    async def _recognized(self, request: speech_v2.RecognizeRequest) -> Any:
-        try:
-            answer: Any = await self._retrying()(
-                self._client.recognize, request=request, retry=None, timeout=REQUEST_SECONDS
+        async with self._quota.turn(recording.tenant_id, audio.scratch.name):
+            content = await asyncio.to_thread(sound_of, audio, window)
+            answer = await self._featured(
+                self._asked(recording, audio.lanes),
+                lambda asked: self._client.recognize(
+                    request=requests.recognize_request(self._settings, asked, content),
+                    retry=None,
+                    timeout=REQUEST_SECONDS,
+                ),
             )
+        return answers.heard(window, answer)
+
+    async def _featured(self, asked: Asked, ask: Callable[[Asked], Awaitable[T]]) -> T:
+        """Ask, once more without each feature that the model refuses. Raises EngineError."""
+        while True:
+            without = self._without
+            try:
+                return await self._called(lambda: ask(replace(asked, without=without)))
+            except _FeatureRefused as refused:
+                if not self._drop(refused.feature) and refused.feature in without:
+                    raise refused.error from None
+
+    def _drop(self, feature: str) -> bool:
+        """Ask for a feature no more; whether it was asked for so far."""
+        if feature in self._without:
+            return False
+        log.warning("speech_feature_refused", engine=self.name, feature=feature)
+        self._without |= {feature}
+        return True
+
+    def _note(self, error: BaseException) -> None:
+        """Make the engine's problem of an error that is about the set-up."""
+        if is_of_the_set_up(error) and not self._problem:
+            self._problem = f"Google refuses: {error}".splitlines()[0][:300]
+            log.error("speech_engine_refused", engine=self.name, problem=self._problem)
+
+    async def _called(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call Google, again while that may help. Raises EngineError, and _FeatureRefused."""
+
+        async def tried() -> T:
+            await self._quota.due()
+            return await call()
+
+        try:
+            answer: T = await self._retrying()(tried)
         except Exception as error:
-            if is_of_the_set_up(error) and not self._problem:
-                self._problem = f"Google refuses: {error}".splitlines()[0][:300]
-                log.error("speech_engine_refused", engine=self.name, problem=self._problem)
-            raise engine_error(error) from None
+            self._note(error)
+            told = engine_error(error)
+            if feature := refused_feature(error, frozenset(_FEATURES)):
+                raise _FeatureRefused(feature, told) from None
+            raise told from None
         self._problem = ""
         return answer
 
     def _retrying(self) -> tenacity.AsyncRetrying:
         import tenacity  # noqa: PLC0415 -- only where something is retried
 
+        patience = self._settings.patience_seconds
+        rpc = current_rpc()
+        remaining = rpc.remaining_seconds() if rpc is not None else None
+        if remaining is not None:
+            patience = min(patience, max(0.0, remaining - _ANSWER_SECONDS))
         jitter = tenacity.wait_random_exponential(multiplier=0.5, max=10.0)
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(is_passing),
-            stop=tenacity.stop_before_delay(self._settings.patience_seconds),
+            stop=tenacity.stop_before_delay(patience),
             wait=lambda state: max(
                 jitter(state), pause_of(state.outcome.exception() if state.outcome else None)
             ),
@@ -172,24 +275,35 @@ def _make_client(settings: GoogleSettings, credentials: Any) -> Any:
     return speech_v2.SpeechAsyncClient(credentials=credentials, client_options=options)
 
 
-def _sound(audio: PreparedAudio, window: Window) -> bytes:
+class _FeatureRefused(Exception):
+    """The model has not a feature that was asked for."""
+
+    def __init__(self, feature: str, error: EngineError) -> None:
+        super().__init__(feature)
+        self.feature = feature
+        self.error = error
+
+
+def sound_of(audio: PreparedAudio, window: Window) -> bytes:
+    """Return a window's sound as a FLAC file. For a thread: it reads and encodes."""
     spans = [(item.start, item.end) for item in window.utterances]
-    return messages.flac(windows.samples(audio.lane(window.lane), spans))
+    return requests.flac(windows.samples(audio.lane(window.lane), spans))
 
 
-def _told(result: EngineResult, heard: list[HeardWindow], micros_per_minute: int) -> EngineResult:
+def told(result: EngineResult, heard: list[HeardWindow], micros_per_minute: int) -> EngineResult:
+    """Return a result with what was heard in its windows, and its price."""
     billed = sum(window.billed_seconds for window in heard)
     usage = EngineUsage(billed, cost_micros=round(billed / 60 * micros_per_minute))
     spoken = Counter[str]()
     for window in heard:
-        if window.segments:
+        if window.said:
             spoken[window.language] += 1
     detected = spoken.most_common(1)[0][0] if spoken else ""
     sure = [confidence for window in heard for confidence in window.confidences]
     doubtful = bool(sure) and sum(sure) / len(sure) < LOW_CONFIDENCE
     return replace(
         result,
-        segments=joined(segment for window in heard for segment in window.segments),
+        segments=joined(answers.segments(heard)),
         language=result.language or detected,
         unreliable="low_confidence" if doubtful else "",
         usage=usage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from trunkline_runtime import forms
@@ -11,6 +12,14 @@ from trunkline_runtime.settings import setting
 def _maybe_endpoint(text: str) -> None:
     if text:
         forms.split(text.removeprefix("http://"))
+
+
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[a-z0-9][a-z0-9._-]*)*/?")
+
+
+def _maybe_bucket(text: str) -> None:
+    if text and not _BUCKET.fullmatch(text):
+        raise ValueError("must be gs://bucket or gs://bucket/folder, in small letters, or empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +50,58 @@ class GoogleSettings:
         "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
         form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
     )
+    word_times: bool = setting(True, "ask for the time of each word, if the model can tell it")
+    speakers: int = setting(
+        2,
+        "the most voices that Google tells apart on one channel, if the model can; 1: never. Without it they are told "
+        "apart here, by their sound",
+        least=1,
+        most=3,
+    )
+    usual_language: str = setting(
+        "en-US",
+        "the language of recordings without one, with a model that can't detect it",
+        form=forms.named("a language's tag"),
+    )
+    phrase_boost: float = setting(
+        0.0, "how much likelier a recording's phrases are; 0: as Google sets it", least=0, most=20
+    )
+    bucket: str = setting(
+        "",
+        "the Google Cloud Storage bucket through which long recordings are handed over (BatchRecognize). Without one, "
+        "they are asked for in windows of up to 55 s",
+        form=forms.Form("gs://bucket, gs://bucket/folder, or empty", _maybe_bucket),
+    )
+    batch_seconds: float = setting(
+        60.0,
+        "the length in seconds from which a recording is handed over through the bucket",
+        least=1,
+        most=86_400,
+    )
+    dynamic_batching: bool = setting(
+        False, "have Google transcribe what is handed over within 24 hours, at a lower price"
+    )
     requests_at_once: int = setting(
         16, "the most requests at once, each with up to 55 s of speech", least=1, most=1_000
     )
+    requests_per_minute: int = setting(
+        300,
+        "the most requests a minute, for this process; further ones wait. A part of the project's quota",
+        least=1,
+        most=100_000,
+    )
     patience_seconds: float = setting(
-        30.0, "how long a request is repeated that Google cannot take now", least=0, most=600
+        30.0, "how long a request is repeated that Google can't take now", least=0, most=600
     )
     price_micros_per_minute: int = setting(
         16_000,
         "the price of a minute, in millionths of a US dollar, for the usage of transcripts",
+        least=0,
+        most=10_000_000,
+    )
+    dynamic_price_micros_per_minute: int = setting(
+        3_000,
+        "the same, for what is transcribed within 24 hours",
         least=0,
         most=10_000_000,
     )
