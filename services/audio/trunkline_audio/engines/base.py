@@ -47,6 +47,10 @@ class EngineInput(Protocol):
         """Whose it is: engines share themselves fairly among tenants."""
 
     @property
+    def priority(self) -> int:
+        """Its class, 0 (realtime), 1 (batch), or 2 (background): a lower number goes first."""
+
+    @property
     def language(self) -> str:
         """What its speakers are said to use, BCP 47; empty when nobody said so."""
 

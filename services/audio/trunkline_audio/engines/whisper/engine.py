@@ -202,7 +202,7 @@ class _Listening:
     ) -> None:
         self._pool = pool
         self._fair = fair
-        self._tenant_id = recording.tenant_id
+        self._recording = recording
         self._audio = audio
         self._wanted = languages.code(recording.language)
         # A long recording always has windows that wait, and never all of them.
@@ -250,7 +250,10 @@ class _Listening:
             "spans": [[item.start, item.end] for item in window.utterances],
             **more,
         }
-        async with self._waiting, self._fair.lane(self._tenant_id, self._audio.scratch.name):
+        turn = self._fair.lane(
+            self._recording.tenant_id, self._audio.scratch.name, self._recording.priority
+        )
+        async with self._waiting, turn:
             try:
                 return await self._pool.run(request, seconds=WINDOW_SECONDS)
             except WorkerError as error:
