@@ -41,7 +41,8 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.transcripts.operations import transcribing
+from trunkline_audio.transcripts.operations import KIND as TRANSCRIBE
+from trunkline_audio.transcripts.operations import BesideTranscriptions, transcribing
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -136,18 +137,21 @@ async def build(
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
+            pace=pace,
         )
+        keep_operations = timedelta(days=config.operations_days)
         operations = Operations(
             db,
             schema.operations,
             Queue(db, schema.jobs),
             service="audio",
-            keep=timedelta(days=config.operations_days),
+            keep=keep_operations,
             list_staleness=staleness,
         )
+        operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, speech))
         runner = OperationRunner(
             operations,
-            [transcribing(transcriber)],
+            [transcribing(transcriber, db, keep_operations, pace)],
             slots=config.transcriptions_at_once,
             stopping=server.stopping,
             pace=pace,

@@ -14,7 +14,7 @@ from typing import Any
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import PreparedAudio, Utterance
+from trunkline_audio.engines.base import NO_CHECKPOINTS, Checkpoints, PreparedAudio, Utterance
 from trunkline_audio.media.preprocess import plain_wav
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
@@ -157,6 +157,7 @@ class RecordingFile:
     """What its bytes are that have no header; see `decode`."""
     priority: int = 0
     """Its class; see EngineInput."""
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it in the sandbox."""

@@ -11,7 +11,7 @@ from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
-from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
@@ -41,6 +41,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
             expire_at=given_time(request, "expire_time"),
+            priority=queue_class(request.priority),
         )
         return (await self._transcriber.transcribe(task)).to_proto()
 
