@@ -468,7 +468,9 @@ async def test_an_attempt_after_one_that_ended_goes_on_where_that_stopped():
     shelf, utterances = Shelf(), windows(10)
     pool = FakePool(numbered)
     whole = await hear(pool, Recording(utterances))
-    pool = FakePool(lambda *asked: numbered(*asked) if len(pool.asked) < 7 else WorkerError("X", "", transient=True))
+    pool = FakePool(
+        lambda *asked: numbered(*asked) if len(pool.asked) < 7 else WorkerError("X", "", transient=True)
+    )
     with pytest.raises(EngineError):
         await hear(pool, Recording(utterances, checkpoints=shelf))
     assert len(shelf.values) == 6
@@ -493,9 +495,11 @@ async def test_what_a_model_of_other_settings_wrote_is_not_taken_up():
 async def test_it_tells_how_far_it_is_in_seconds_of_the_recording_and_what_is_final():
     shelf = Shelf()
     pool = FakePool(
-        lambda lane, second, request: uncertain(request, [*said("late", start=second)], ("en", 0.5))
-        if second == 60
-        else numbered(lane, second, request)
+        lambda lane, second, request: (
+            uncertain(request, [*said("late", start=second)], ("en", 0.5))
+            if second == 60
+            else numbered(lane, second, request)
+        )
     )
     await hear(pool, Recording(windows(4), seconds=120.0, checkpoints=shelf))
     assert shelf.reached == [pytest.approx(seconds) for seconds in (30, 60, 90, 120)]

@@ -60,7 +60,9 @@ checkpoints = sa.Table(
     metadata,
     sa.Column("tenant_id", Text(40), primary_key=True),
     sa.Column("transcript_id", Text(40), primary_key=True),  # of the transcript that is being made
-    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),  # in the order in which they came
+    sa.Column(
+        "number", sa.BigInteger, primary_key=True, autoincrement=False
+    ),  # in the order in which they came
     sa.Column("recording_id", Text(40), nullable=False),
     sa.Column("key", Text(200), nullable=False),
     sa.Column("value", Json, nullable=False),  # what the engine takes up

@@ -55,9 +55,7 @@ _PASSING = (Aborted, Internal, Unknown)
 class State(Protocol):
     """Replaces an operation's metadata by what is known so far."""
 
-    async def __call__(
-        self, metadata: Message, beside: Callable[[Connection], None] | None = None
-    ) -> None:
+    async def __call__(self, metadata: Message, beside: Callable[[Connection], None] | None = None) -> None:
         """Write the metadata, and in the same transaction `beside`: what the next attempt need not do again.
 
         Attempts are then counted anew, since this one got on. Raises LeaseLost when the operation is another's by now.

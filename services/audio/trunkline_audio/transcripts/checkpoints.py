@@ -134,7 +134,9 @@ class Notebook:
         """Write what is to be kept. Raises StoreError, of which LeaseLost."""
         async with self._writing:
             pending = dict(self._pending)
-            await self._work.state(self._metadata(), (lambda conn: self._add(conn, pending)) if pending else None)
+            await self._work.state(
+                self._metadata(), (lambda conn: self._add(conn, pending)) if pending else None
+            )
             for key, part in pending.items():
                 if self._pending.get(key) is part:
                     del self._pending[key]

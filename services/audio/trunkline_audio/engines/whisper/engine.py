@@ -275,9 +275,7 @@ class _Listening:
             self._recording.checkpoints.keep(key, reply, self._final(window, reply), self._audio.lanes)
         if reply["language"]:
             self._done_seconds = min(self._speech_seconds, self._done_seconds + window.seconds)
-            self._recording.checkpoints.reach(
-                self._audio.seconds * self._done_seconds / self._speech_seconds
-            )
+            self._recording.checkpoints.reach(self._audio.seconds * self._done_seconds / self._speech_seconds)
         return reply
 
     def _final(self, window: Window, reply: dict[str, Any]) -> list[Segment]:
@@ -288,9 +286,7 @@ class _Listening:
 
     async def _listened(self, window: Window, more: dict[str, Any]) -> dict[str, Any]:
         request = {"path": str(self._audio.lane(window.lane)), **more}
-        turn = self._fair.lane(
-            self._recording.tenant_id, self._audio.scratch.name, self._recording.priority
-        )
+        turn = self._fair.lane(self._recording.tenant_id, self._audio.scratch.name, self._recording.priority)
         async with self._waiting, turn:
             try:
                 return await self._pool.run(request, seconds=WINDOW_SECONDS)
