@@ -8,8 +8,9 @@ import asyncio
 import math
 import os
 
-from tests.standins.instant_audio import InstantEngine
 from trunkline_audio.engines.base import EngineResult, Segment, Word
+
+from tests.standins.instant_audio import InstantEngine
 
 
 class WindowEngine(InstantEngine):

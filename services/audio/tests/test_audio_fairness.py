@@ -9,7 +9,6 @@ import pytest
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.fairness import FairLanes
 
-
 CLASSES = {"batch": 1, "background": 2}
 """Recordings of these names are of these classes."""
 

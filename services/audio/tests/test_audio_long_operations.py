@@ -8,7 +8,7 @@ import sqlite3
 import audio_sounds as sounds
 import numpy as np
 from audio_provider import Answer
-from test_audio_operations import NAME, Asking, begun, held
+from test_audio_operations import Asking, begun, held
 from test_audio_service import PARENT, serving
 from trunkline.audio.v1 import admin_service_pb2_grpc, recording_service_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb

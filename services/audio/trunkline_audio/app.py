@@ -46,6 +46,7 @@ from trunkline_audio.transcripts.operations import BesideTranscriptions, transcr
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
+from trunkline_audio.transcripts.watch import TranscriptionWatch
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
@@ -156,6 +157,7 @@ async def build(
             stopping=server.stopping,
             pace=pace,
         )
+        watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
             RecordingServicer(recordings, receiver, blobs, forget),
@@ -163,7 +165,7 @@ async def build(
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber, operations),
+            TranscriptionServicer(transcripts, transcriber, operations, watch),
             "trunkline.audio.v1.TranscriptionService",
         )
         server.add(

@@ -24,6 +24,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     to_status,
 )
+from trunkline_runtime.process.pace import first_of
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.rpc.operations import operation_name
 from trunkline_store import Database, insert_if_absent
@@ -210,7 +211,7 @@ class Operations:
                 left = until - loop.time()
                 if found.done or left <= 0 or (stop is not None and stop.is_set()):
                     return found
-                await _first([ended] if stop is None else [ended, stop], left)
+                await first_of([ended] if stop is None else [ended, stop], left)
 
     async def cancel(self, tenant: str, operation: str) -> None:
         """End one that runs; one that has ended stays as it is. Raises NotFound.
@@ -361,16 +362,6 @@ class Operations:
     def _new_id(self, tenant: str, kind: str, request_id: str) -> str:
         unique = letters(digest(tenant, kind, request_id), _ID_LETTERS) if request_id else resources.new_id()
         return f"{self._service}-{unique}"
-
-
-async def _first(events: list[asyncio.Event], seconds: float) -> None:
-    """Return when one of the events is set, or after so many seconds."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 def _of(row: Any) -> Operation:
