@@ -51,7 +51,7 @@ async def test_on_spanner(spanner_url):  # noqa: F811
     ):
         assert part in text, text
     assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 3, (
-        "transcripts, checkpoints, and operations alone: a recording's bytes go before its row, which Spanner knows nothing of"
+        "transcripts, checkpoints, operations: a recording's bytes go before its row, which Spanner knows nothing of"
     )
 
 

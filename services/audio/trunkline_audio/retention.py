@@ -51,8 +51,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts, checkpoints, and operations go by their tables' ROW DELETION POLICY; recordings have bytes, which it
-        does not know.
+        On Spanner transcripts, checkpoints, and operations go by their tables' ROW DELETION POLICY; recordings have
+        bytes, which it does not know.
         """
         now = self._db.clock.now()
         removed = {"recordings": 0, "transcripts": 0, "checkpoints": 0}

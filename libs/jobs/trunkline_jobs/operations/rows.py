@@ -129,8 +129,8 @@ class Operations:
         One that failed or was cancelled begins anew, under its name: whoever sends a request again wants it done.
         `metadata` is a message with the field `progress` (common.v1.OperationProgress). `check` looks, in the same
         transaction, whether it may begin, and raises if not. `may_differ` names the fields of a repeated request that
-        need not be the same. `queue_class` is the class of its job. Raises InvalidArgument("request_id") when that id started one by another request,
-        ResourceExhausted when too many of the tenant run.
+        need not be the same. `queue_class` is the class of its job. Raises InvalidArgument("request_id") when that id
+        started one by another request, ResourceExhausted when too many of the tenant run.
         """
         now = self.db.clock.now()
         made = Operation(

@@ -152,16 +152,17 @@ class Notebook:
             )
 
     async def _ended(self) -> None:
-        """Write that the transcript is there."""
+        """Write the rest, and that the transcript is there."""
         assert self._recording is not None
         self._reached = self._recording.duration_us
-        self._pending.clear()
         until = self._db.clock.now() + AFTERWARDS
         mine = _of(self._work.tenant, self._transcript)
-        await self._work.state(
-            self._metadata(),
-            lambda conn: _done(conn.execute(sa.update(checkpoints).where(*mine).values(expire_at=until))),
-        )
+
+        def write(conn: Connection) -> None:
+            self._add(conn, self._pending)
+            conn.execute(sa.update(checkpoints).where(*mine).values(expire_at=until))
+
+        await self._work.state(self._metadata(), write)
 
     def _add(self, conn: Connection, pending: Mapping[str, dict[str, Any]]) -> None:
         assert self._recording is not None

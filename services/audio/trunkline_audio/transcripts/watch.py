@@ -1,4 +1,4 @@
-"""WatchTranscription: what is finished, how far it is, and the end, from the store, so any replica serves any watcher."""
+"""WatchTranscription: what is finished, how far it is, and the end; from the store, so any replica serves a watcher."""
 
 from __future__ import annotations
 

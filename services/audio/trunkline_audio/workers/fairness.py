@@ -27,9 +27,9 @@ class _Waiter:
 class FairLanes:
     """`lanes` at once. A free one goes to the highest class, its tenant that holds fewest, then its recording likewise.
 
-    A class is a number, 0 the highest. One that was passed over `MOST_PASSED_OVER` times in a row is next. Among equals whoever was served longest ago is next, then whoever asked first: an hour of sound beside a
-    short call, or a hundred recordings of one tenant beside one of another, do not make the other wait for all
-    of them.
+    A class is a number, 0 the highest. One that was passed over `MOST_PASSED_OVER` times in a row is next. Among
+    equals whoever was served longest ago is next, then whoever asked first: an hour of sound beside a short call, or
+    a hundred recordings of one tenant beside one of another, do not make the other wait for all of them.
     """
 
     def __init__(self, lanes: int) -> None:
