@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -11,10 +12,14 @@ T = TypeVar("T")
 
 
 class Flights(Generic[K, T]):
-    """Runs work once a key. An asker that gives up does not stop it: its result is kept for the next try."""
+    """Runs work once a key. An asker that gives up does not stop it: its result is kept for the next try.
+
+    One that asks with `stops` does stop it, unless others wait for it too.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[T]] = {}
+        self._askers: Counter[K] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -26,14 +31,25 @@ class Flights(Generic[K, T]):
         """Yield the keys of what runs."""
         return iter(tuple(self._tasks))
 
-    async def run(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, key: K, work: Callable[[], Awaitable[T]], *, stops: bool = False) -> T:
         """Return what `work` gives; joins the run of this key that is under way, if there is one."""
-        task = self._tasks.get(key)
+        while (task := self._tasks.get(key)) is not None and task.cancelling():
+            await asyncio.wait((task,))  # it was stopped, and has not ended yet
         if task is None:
             task = asyncio.ensure_future(_as_coroutine(work))
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(task)
+        self._askers[key] += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if stops and self._askers[key] == 1:
+                task.cancel()
+            raise
+        finally:
+            self._askers[key] -= 1
+            if not self._askers[key]:
+                del self._askers[key]
 
     async def close(self) -> None:
         """Cancel what still runs."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 import structlog
 from trunkline_audio.config import AudioConfig, load_config
 from trunkline_audio.engines import loader
-from trunkline_audio.engines.base import PreparedAudio, Segment, Utterance, Word
+from trunkline_audio.engines.base import NO_CHECKPOINTS, PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, certainty
 from trunkline_audio.engines.whisper.settings import WhisperSettings
@@ -98,6 +99,8 @@ class Recording:
     seconds: float = 60.0
     channels: int = 2
     language: str = ""
+    priority: int = 0
+    checkpoints: object = NO_CHECKPOINTS
     in_use: int = 0
     times_decoded: int = 0
 
@@ -430,6 +433,84 @@ async def test_an_asker_that_gives_up_leaves_no_window_behind():
         pool.gate = None
         await engine.transcribe(recording)
     assert len(pool.asked) == pool.lanes + 10
+
+
+# Long recordings
+
+
+class Shelf:
+    """Checkpoints that are kept in the test."""
+
+    lasting = True
+
+    def __init__(self):
+        self.values = {}
+        self.segments = []
+        self.reached = []
+
+    async def found(self):
+        return dict(self.values)
+
+    def keep(self, key, value, segments=(), lanes=1):
+        assert key not in self.values
+        self.values[key] = json.loads(json.dumps(value))
+        self.segments += segments
+
+    def reach(self, seconds):
+        self.reached.append(seconds)
+
+
+def numbered(lane, second, request):
+    return written([*said(f"at{second:g}", start=second)])
+
+
+async def test_an_attempt_after_one_that_ended_goes_on_where_that_stopped():
+    shelf, utterances = Shelf(), windows(10)
+    pool = FakePool(numbered)
+    whole = await hear(pool, Recording(utterances))
+    pool = FakePool(
+        lambda *asked: numbered(*asked) if len(pool.asked) < 7 else WorkerError("X", "", transient=True)
+    )
+    with pytest.raises(EngineError):
+        await hear(pool, Recording(utterances, checkpoints=shelf))
+    assert len(shelf.values) == 6
+    pool = FakePool(numbered)
+    assert await hear(pool, Recording(utterances, checkpoints=shelf)) == whole
+    assert len(pool.asked) == 4
+    pool = FakePool(numbered)
+    assert await hear(pool, Recording(utterances, checkpoints=shelf)) == whole
+    assert not pool.asked
+
+
+async def test_what_a_model_of_other_settings_wrote_is_not_taken_up():
+    shelf = Shelf()
+    await hear(FakePool(numbered), Recording(windows(3), checkpoints=shelf))
+    for changed in ({"beam": 1}, {"compute_type": "float32"}, {"model": "small"}):
+        pool, before = FakePool(numbered), len(shelf.values)
+        async with listening(pool, **changed) as engine:
+            await engine.transcribe(Recording(windows(3), checkpoints=shelf))
+        assert (len(pool.asked), len(shelf.values) - before) == (3, 3), changed
+
+
+async def test_it_tells_how_far_it_is_in_seconds_of_the_recording_and_what_is_final():
+    shelf = Shelf()
+    pool = FakePool(
+        lambda lane, second, request: (
+            uncertain(request, [*said("late", start=second)], ("en", 0.5))
+            if second == 60
+            else numbered(lane, second, request)
+        )
+    )
+    await hear(pool, Recording(windows(4), seconds=120.0, checkpoints=shelf))
+    assert shelf.reached == [pytest.approx(seconds) for seconds in (30, 60, 90, 120)]
+    assert sorted(segment.text for segment in shelf.segments) == ["at0", "at30", "at90", "late"]
+
+
+async def test_many_windows_are_written_in_the_order_of_time():
+    pool = FakePool(numbered, lanes=1)
+    utterances = [Utterance(n % 2, n * 30 * SECOND, (n * 30 + 15 + n % 5) * SECOND) for n in range(20)]
+    await hear(pool, Recording(tuple(utterances)))
+    assert [request["spans"][0][0] // SECOND for request in pool.asked] == [n * 30 for n in range(20)]
 
 
 # Sharing

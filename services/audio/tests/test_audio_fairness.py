@@ -9,6 +9,9 @@ import pytest
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.fairness import FairLanes
 
+CLASSES = {"batch": 1, "background": 2}
+"""Recordings of these names are of these classes."""
+
 
 class Queue:
     """Asks for lanes and holds each until it is told to let go."""
@@ -56,7 +59,7 @@ class Queue:
 
     async def _hold(self, asker):
         tenant, _, recording = asker.partition("/")
-        async with self.lanes.lane(tenant, recording):
+        async with self.lanes.lane(tenant, recording, CLASSES.get(recording, 0)):
             item = (asker, asyncio.Event())
             self.holding.append(item)
             try:
@@ -138,6 +141,33 @@ async def test_among_equals_whoever_asked_first_is_first():
     async with queue(1) as line:
         await line.ask("held/1", "a/1", "c/1", "b/1")
         assert await line.served(3) == ["a/1", "c/1", "b/1"]
+
+
+async def test_a_higher_class_goes_first_whoever_was_served_longest_ago():
+    async with queue(1) as line:
+        await line.ask("held/1", *["one/background"] * 2, *["two/batch"] * 2, "three/1", "three/2")
+        assert await line.served(5) == ["three/1", "three/2", "two/batch", "two/batch", "one/background"]
+
+
+async def test_a_lower_class_gets_an_eighth_of_the_turns_beside_higher_ones_that_never_end():
+    async with queue(1) as line:
+        await line.ask("held/1", *["low/background"] * 3, *["mid/batch"] * 6, *["high/1"] * 60)
+        turns = Counter(await line.served(40))
+        assert turns["low/background"] == 3
+        assert 4 <= turns["mid/batch"] <= 6
+        assert turns["high/1"] >= 30
+
+
+async def test_a_class_that_does_not_wait_saves_up_no_turns():
+    async with queue(1) as line:
+        await line.ask("held/1", "low/background", *["high/1"] * 30)
+        await line.served(6)
+        line.tasks["low/background"][0].cancel()
+        await line.settled()
+        await line.served(6)
+        await line.ask("low/background")
+        assert "low/background" not in await line.served(7)
+        assert await line.served(1) == ["low/background"]
 
 
 async def test_a_lane_is_free_again_when_its_holder_fails():

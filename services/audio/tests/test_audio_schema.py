@@ -50,8 +50,8 @@ async def test_on_spanner(spanner_url):  # noqa: F811
         "engine, expire_at, language_confidence, overruled_language)",
     ):
         assert part in text, text
-    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 2, (
-        "transcripts and operations alone: a recording's bytes go before its row, which Spanner knows nothing of"
+    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 3, (
+        "transcripts, checkpoints, operations: a recording's bytes go before its row, which Spanner knows nothing of"
     )
 
 

@@ -99,6 +99,7 @@ class Suite:
         self.server = server
         self.engine = engine
         self.there = there
+        self.db = None
         self.config = config
 
     async def fetch(self, path="/call.wav", identity="rec-1", parent=PARENT, **more):
@@ -139,7 +140,9 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
         channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
         try:
             there.answers["/call.wav"] = Answer(body=sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600)))
-            yield Suite(server, channels, engine, there, config)
+            suite = Suite(server, channels, engine, there, config)
+            suite.db = parts.db
+            yield suite
         finally:
             await channels.close()
 

@@ -42,10 +42,12 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.transcripts.operations import transcribing
+from trunkline_audio.transcripts.operations import KIND as TRANSCRIBE
+from trunkline_audio.transcripts.operations import BesideTranscriptions, transcribing
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
+from trunkline_audio.transcripts.watch import TranscriptionWatch
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
@@ -137,22 +139,26 @@ async def build(
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
+            pace=pace,
         )
+        keep_operations = timedelta(days=config.operations_days)
         operations = Operations(
             db,
             schema.operations,
             Queue(db, schema.jobs),
             service="audio",
-            keep=timedelta(days=config.operations_days),
+            keep=keep_operations,
             list_staleness=staleness,
         )
+        operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, speech))
         runner = OperationRunner(
             operations,
-            [transcribing(transcriber)],
+            [transcribing(transcriber, db, keep_operations, pace)],
             slots=config.transcriptions_at_once,
             stopping=server.stopping,
             pace=pace,
         )
+        watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
             RecordingServicer(recordings, receiver, blobs, forget),
@@ -160,7 +166,7 @@ async def build(
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber, operations),
+            TranscriptionServicer(transcripts, transcriber, operations, watch),
             "trunkline.audio.v1.TranscriptionService",
         )
         server.add(

@@ -46,6 +46,12 @@ class AudioConfig(StoreConfig):
         least=1,
         most=1_000,
     )
+    watchers_at_once: int = setting(
+        500,
+        "the most streams of WatchTranscription at once; further ones must try again later",
+        least=2,
+        most=10_000,
+    )
     fetches_at_once: int = setting(
         64, "the most recordings fetched at once; further requests must try again later", least=1, most=1_000
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from trunkline_jobs.operations import Operations
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs, metrics
@@ -19,8 +20,8 @@ from trunkline_store.records.expiry import overdue
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
-from trunkline_audio.recordings.rows import blob_key
-from trunkline_audio.schema import recordings, transcripts
+from trunkline_audio.recordings.rows import blob_key, forget_checkpoints
+from trunkline_audio.schema import checkpoints, recordings, transcripts
 
 log = logs.get_logger(__name__)
 
@@ -56,11 +57,11 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts and operations go by their tables' ROW DELETION POLICY; recordings have bytes, which it
-        does not know.
+        On Spanner transcripts, checkpoints, and operations go by their tables' ROW DELETION POLICY; recordings have
+        bytes, which it does not know.
         """
         now = self._db.clock.now()
-        removed = {"recordings": 0, "transcripts": 0}
+        removed = {"recordings": 0, "transcripts": 0, "checkpoints": 0}
         async for tenant in owners(self._db, recordings):
             for index, late in self._late(tenant, now):
                 with set_aside("retention", tenant=tenant, of="recordings"):
@@ -68,10 +69,11 @@ class Sweeper:
                         self._db, self._blobs, late, forget=self._forget, index=index
                     )
         if not self._db.features.deletes_expired:
-            async for tenant in owners(self._db, transcripts):
-                late = overdue(transcripts, tenant, now)
-                with set_aside("retention", tenant=tenant, of="transcripts"):
-                    removed["transcripts"] += await delete_all(self._db, transcripts, late)
+            for table in (transcripts, checkpoints):
+                async for tenant in owners(self._db, table):
+                    late = overdue(table, tenant, now)
+                    with set_aside("retention", tenant=tenant, of=table.name):
+                        removed[table.name] += await delete_all(self._db, table, late)
         if self._operations is not None:
             removed["operations"] = await self._operations.sweep()
         for kind, count in removed.items():
@@ -124,11 +126,17 @@ async def delete_recordings(
                 gone.append(key)
             else:
                 left.add(key)
-        await db.write(lambda conn: delete_keys(conn, recordings, gone))  # noqa: B023 - awaited right here
+        await db.write(lambda conn: _delete(conn, gone))  # noqa: B023 - awaited right here
         total += len(gone)
         if waits or len(found) < limit:
             break
     return total
+
+
+def _delete(conn: Connection, gone: Sequence[tuple[str, str]]) -> None:
+    delete_keys(conn, recordings, gone)
+    for tenant, recording in gone:
+        forget_checkpoints(conn, tenant, recording)
 
 
 async def _without_bytes(blobs: Blobs, row: Any) -> bool:

@@ -55,6 +55,24 @@ recordings = sa.Table(
     sa.Index("recordings_by_call", "tenant_id", "call", "created_at", "recording_id", info=index_options()),
 )
 
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("transcript_id", Text(40), primary_key=True),  # of the transcript that is being made
+    sa.Column(
+        "number", sa.BigInteger, primary_key=True, autoincrement=False
+    ),  # in the order in which they came
+    sa.Column("recording_id", Text(40), nullable=False),
+    sa.Column("key", Text(200), nullable=False),
+    sa.Column("value", Json, nullable=False),  # what the engine takes up
+    sa.Column("segments", Json, nullable=False),  # what a watcher is shown
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
+    sa.Index("checkpoints_by_recording", "tenant_id", "recording_id", info=index_options()),
+    sa.Index("checkpoints_by_expiry", "tenant_id", "expire_at", info=index_options()),
+    info=table_options(expire=("expire_at", 0)),
+)
+
 transcripts = sa.Table(
     "transcripts",
     metadata,

@@ -29,7 +29,7 @@ from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.testing import KEY_FOLDER
 
 STREAM = f"/{echo.PACKAGE}.StreamService/"
-WATCH, READ = STREAM + "WatchThings", STREAM + "ReadPicture"
+WATCH, READ, FOLLOW = (STREAM + name for name in ("WatchThings", "ReadPicture", "FollowThings"))
 Served = tuple[httpx.AsyncClient, echo.Backend, HttpServer, Transcoder]
 
 
@@ -132,6 +132,64 @@ async def test_what_fails_later_is_the_last_line(served: Served) -> None:
     assert last["error"]["message"] == "gone for a while"
     assert last["error"]["details"][0]["reason"] == "AWAY"
     assert _count(WATCH, "503") == before + 1
+
+
+# Server-sent events
+
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+def events(text: str) -> list[dict[str, str]]:
+    """The fields of each event."""
+    return [dict(line.split(": ", 1) for line in part.splitlines()) for part in text.split("\n\n") if part]
+
+
+async def test_whoever_asks_for_events_gets_each_message_as_one_with_its_id(served: Served) -> None:
+    client, backend, *_ = served
+    followed = [echo.message("Followed", thing="é\nx", cursor=cursor) for cursor in ("1", "", "3\nevent: x")]
+    backend.answers[FOLLOW] = followed
+    answer = await client.get("/v1/things/a:follow", headers=EVENTS)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert answer.headers["cache-control"] == "no-cache"
+    found = events(answer.text)
+    assert [event.get("id") for event in found] == ["1", None, "3event: x"]
+    assert [json.loads(event["data"])["thing"] for event in found] == ["é\nx"] * 3
+    lines = (await client.get("/v1/things/a:follow", headers={"accept": "application/x-ndjson"})).text
+    assert [json.loads(line)["cursor"] for line in lines.splitlines()] == ["1", "", "3\nevent: x"]
+
+
+async def test_a_stream_without_cursors_has_events_without_ids(served: Served) -> None:
+    client, backend, *_ = served
+    backend.answers[WATCH] = [thing("0")]
+    (event,) = events((await client.get("/v1/things/a:watch", headers=EVENTS)).text)
+    assert (list(event), json.loads(event["data"])["name"]) == (["data"], "things/0")
+
+
+async def test_a_client_continues_after_the_last_event_that_it_has(served: Served) -> None:
+    client, backend, *_ = served
+    for query, headers, cursor in (
+        ("", {"last-event-id": "7"}, "7"),
+        ("?cursor=5", {"last-event-id": "7"}, "5"),
+        ("?cursor=5", {}, "5"),
+        ("", {}, ""),
+    ):
+        await client.get(f"/v1/things/a:follow{query}", headers=EVENTS | headers)
+        _, request = backend.last()
+        assert request.cursor == cursor
+    await client.get("/v1/things/a:watch", headers=EVENTS | {"last-event-id": "7"})
+    await client.get("/v1/things/a/picture:read", headers=EVENTS)
+
+
+async def test_events_that_fail_end_with_an_event_of_that_kind(served: Served) -> None:
+    client, backend, *_ = served
+    backend.answers[FOLLOW] = [echo.message("Followed", cursor="1"), Unavailable("gone", reason="AWAY")]
+    first, last = events((await client.get("/v1/things/a:follow", headers=EVENTS)).text)
+    assert (first["id"], last["event"]) == ("1", "error")
+    assert json.loads(last["data"])["error"]["details"][0]["reason"] == "AWAY"
+    backend.answers[FOLLOW] = [NotFound("things/a")]
+    answer = await client.get("/v1/things/a:follow", headers=EVENTS)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
 
 
 def _count(rpc: str, status: str) -> float:
@@ -434,7 +492,10 @@ def test_the_document_tells_lines_and_bytes() -> None:
     paths = document(bindings_of([echo.stream_service()]))["paths"]
     thing_of = {"$ref": "#/components/schemas/trunkline.echo.v1.Thing"}
     watch = paths["/v1/things/{thingsId}:watch"]["get"]["responses"]["200"]["content"]
-    assert watch == {"application/x-ndjson": {"schema": thing_of}}
+    assert watch == {
+        "application/x-ndjson": {"schema": thing_of},
+        "text/event-stream": {"schema": {"type": "string"}},
+    }
     picture = paths["/v1/things/{thingsId}/picture"]
     assert picture["get"]["responses"]["200"]["content"] == {"*/*": {"schema": {}}}
     assert picture["put"]["requestBody"] == {"required": False, "content": {"*/*": {"schema": {}}}}

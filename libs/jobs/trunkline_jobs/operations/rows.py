@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
@@ -23,6 +24,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     to_status,
 )
+from trunkline_runtime.process.pace import first_of
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.rpc.operations import operation_name
 from trunkline_store import Database, insert_if_absent
@@ -31,7 +33,7 @@ from trunkline_store.records.deletion import delete_all, delete_keys, owners
 from trunkline_store.records.expiry import is_over, lives, overdue
 from trunkline_store.records.keyset import Page, Place
 
-from trunkline_jobs.model import NewJob
+from trunkline_jobs.model import NewJob, QueueClass
 from trunkline_jobs.operations.model import Operation, OperationState, packed
 from trunkline_jobs.operations.waiters import Waiters
 from trunkline_jobs.queue import Queue
@@ -42,6 +44,16 @@ _KEY = ["tenant_id", "operation_id"]
 _ID_LETTERS = 26
 _RETRY_SECONDS = 5.0
 _LASTING = (OperationState.RUNNING, OperationState.SUCCEEDED)
+
+
+class Beside(Protocol):
+    """What a kind of operation keeps beside its rows."""
+
+    def deleted(self, conn: Connection, operation: Operation) -> None:
+        """Delete it, in the transaction that deletes the operation."""
+
+    async def cancelled(self, operation: Operation) -> None:
+        """Hear that an operation that ran was cancelled: what works on it elsewhere is to stop. Raises nothing."""
 
 
 class Operations:
@@ -80,6 +92,9 @@ class Operations:
         self._list_staleness = list_staleness
         self._most_running = most_running
         self._waiters = Waiters(self._running, look_seconds)
+        self._watchers = Waiters(self._unchanged, look_seconds)
+        self._seen: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._beside: dict[str, Beside] = {}
         c = table.c
         self._filters = {
             "kind": Filter(FieldType.STRING, c.kind),
@@ -92,6 +107,10 @@ class Operations:
             )
         )
 
+    def keep_beside(self, kind: str, beside: Beside) -> None:
+        """Tell what the operations of a kind keep beside their rows."""
+        self._beside[kind] = beside
+
     async def start(
         self,
         tenant: str,
@@ -103,14 +122,15 @@ class Operations:
         requested_by: str = "",
         check: Callable[[Connection], None] | None = None,
         may_differ: Sequence[str] = (),
+        queue_class: int = QueueClass.REALTIME,
     ) -> Operation:
         """Keep a new operation and its job, or return the one that this tenant's `request_id` started.
 
         One that failed or was cancelled begins anew, under its name: whoever sends a request again wants it done.
         `metadata` is a message with the field `progress` (common.v1.OperationProgress). `check` looks, in the same
         transaction, whether it may begin, and raises if not. `may_differ` names the fields of a repeated request that
-        need not be the same. Raises InvalidArgument("request_id") when that id started one by another request,
-        ResourceExhausted when too many of the tenant run.
+        need not be the same. `queue_class` is the class of its job. Raises InvalidArgument("request_id") when that id
+        started one by another request, ResourceExhausted when too many of the tenant run.
         """
         now = self.db.clock.now()
         made = Operation(
@@ -150,7 +170,9 @@ class Operations:
                     retry_after=_RETRY_SECONDS,
                 )
             insert_if_absent(conn, self._table, {**vars(made), "state": made.state.value}, _KEY)
-            job = NewJob(made.operation_id, tenant, kind, made.operation_id, stage=kind)
+            job = NewJob(
+                made.operation_id, tenant, kind, made.operation_id, stage=kind, queue_class=queue_class
+            )
             self.queue.enqueue_many(conn, [job])
             return made
 
@@ -189,7 +211,7 @@ class Operations:
                 left = until - loop.time()
                 if found.done or left <= 0 or (stop is not None and stop.is_set()):
                     return found
-                await _first([ended] if stop is None else [ended, stop], left)
+                await first_of([ended] if stop is None else [ended, stop], left)
 
     async def cancel(self, tenant: str, operation: str) -> None:
         """End one that runs; one that has ended stays as it is. Raises NotFound.
@@ -197,16 +219,20 @@ class Operations:
         What works on it finds its lease lost and stops, as soon as it can.
         """
 
-        def work(conn: Connection) -> None:
+        def work(conn: Connection) -> Operation:
             found = self._living(self.read(conn, tenant, operation), tenant, operation)
             if not found.done:
                 cancelled = Cancelled("the operation was cancelled", reason="OPERATION_CANCELLED")
                 self.queue.drop(conn, operation, tenant_id=tenant)
                 self.end(conn, tenant, operation, OperationState.CANCELLED, error=to_status(cancelled))
+            return found
 
-        await self.db.write(work)
+        found = await self.db.write(work)
         self.cancelled.set()
         self.told(tenant, operation)
+        beside = self._beside.get(found.kind)
+        if beside is not None and not found.done:
+            await beside.cancelled(found)
 
     async def delete(self, tenant: str, operation: str) -> None:
         """Delete one that has ended, and nothing that it made. Raises NotFound, FailedPrecondition while it runs."""
@@ -217,6 +243,9 @@ class Operations:
                 raise FailedPrecondition(
                     "the operation is running; cancel it first", reason="OPERATION_RUNNING"
                 )
+            beside = self._beside.get(found.kind)
+            if beside is not None:
+                beside.deleted(conn, found)
             delete_keys(conn, self._table, [(tenant, operation)])
 
         await self.db.write(work)
@@ -279,6 +308,32 @@ class Operations:
     def told(self, tenant: str, operation: str) -> None:
         """Wake whoever waits for the end of an operation."""
         self._waiters.wake(tenant, operation)
+        self.stirred(tenant, operation)
+
+    def stirred(self, tenant: str, operation: str) -> None:
+        """Wake whoever watches an operation: it got on."""
+        self._watchers.wake(tenant, operation)
+
+    @contextmanager
+    def watched(self, tenant: str, operation: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set when the operation may have got on, here or in another process."""
+        with self._watchers.entered(tenant, operation) as stirred:
+            yield stirred
+
+    async def _unchanged(self, tenant: str, operations: Collection[str]) -> set[str]:
+        """Return which of a tenant's operations are as they were at the look before."""
+        c = self._table.c
+        rows = await self.db.read(
+            lambda conn: conn.execute(
+                sa.select(c.operation_id, c.state, c.metadata, c.problem).where(
+                    c.tenant_id == tenant, c.operation_id.in_(operations)
+                )
+            ).all()
+        )
+        watched = self._watchers.entries()
+        before = {key: seen for key, seen in self._seen.items() if key in watched}
+        self._seen = before | {(tenant, row.operation_id): tuple(row) for row in rows}
+        return {row.operation_id for row in rows if before.get((tenant, row.operation_id)) == tuple(row)}
 
     async def _running(self, tenant: str, operations: Collection[str]) -> set[str]:
         """Return which of a tenant's operations run."""
@@ -307,16 +362,6 @@ class Operations:
     def _new_id(self, tenant: str, kind: str, request_id: str) -> str:
         unique = letters(digest(tenant, kind, request_id), _ID_LETTERS) if request_id else resources.new_id()
         return f"{self._service}-{unique}"
-
-
-async def _first(events: list[asyncio.Event], seconds: float) -> None:
-    """Return when one of the events is set, or after so many seconds."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 def _of(row: Any) -> Operation:

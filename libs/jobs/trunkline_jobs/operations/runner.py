@@ -10,9 +10,9 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import trunkline_work as work
 from google.protobuf.message import DecodeError, Message
@@ -52,6 +52,16 @@ TENANTS_SHARE = 0.75
 _PASSING = (Aborted, Internal, Unknown)
 
 
+class State(Protocol):
+    """Replaces an operation's metadata by what is known so far."""
+
+    async def __call__(self, metadata: Message, beside: Callable[[Connection], None] | None = None) -> None:
+        """Write the metadata, and in the same transaction `beside`: what the next attempt need not do again.
+
+        Attempts are then counted anew, since this one got on. Raises LeaseLost when the operation is another's by now.
+        """
+
+
 @dataclass(frozen=True)
 class Work:
     """One attempt at an operation, as its kind's function is given it."""
@@ -63,9 +73,8 @@ class Work:
     request: Any
     """The message that started it."""
     attempt: int
-    """Counted from 1; an attempt that ended with its process counts."""
-    state: Callable[[Message], Awaitable[None]]
-    """Replaces the metadata by what is known so far. Raises LeaseLost when the operation is another's by now."""
+    """Counted from 1; an attempt that ended with its process counts, unless it got on."""
+    state: State
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Kind:
 
 
 class OperationRunner:
-    """Works on the operations of these kinds, `slots` at a time, the tenants in turns."""
+    """Works on the operations of these kinds, `slots` at a time: by class, and the tenants of a class in turns."""
 
     def __init__(
         self,
@@ -114,8 +123,7 @@ class OperationRunner:
             # An operation's one stage is its kind.
             most_attempts=lambda stage: known[stage].attempts if stage in known else 1,
             subjects=_OperationRows(operations),
-            classes=(QueueClass.REALTIME,),
-            in_flight_caps={QueueClass.REALTIME: math.ceil(slots * TENANTS_SHARE)},
+            in_flight_caps=dict.fromkeys(QueueClass, math.ceil(slots * TENANTS_SHARE)),
             ready=operations.started,
             doubt=operations.cancelled,
             look_seconds=pace.interval("operations.look", LOOK_SECONDS),
@@ -233,12 +241,19 @@ class _Handlers:
         except DecodeError:
             raise DataLoss("the request of the operation cannot be read") from None
 
-        def state(conn: Connection, metadata: Message) -> None:
+        def state(conn: Connection, metadata: Message, beside: Callable[[Connection], None] | None) -> None:
             self._operations.queue.renew(conn, lease_of(job), self._lease_seconds)
+            if beside is not None:
+                if attempt.leased.attempts > 1:
+                    self._operations.queue.advance(conn, lease_of(job), job.stage)
+                beside(conn)
             self._operations.state(conn, job.tenant, job.job_id, metadata)
 
-        async def stated(metadata: Message) -> None:
-            await self._operations.db.write(lambda conn: state(conn, metadata))
+        async def stated(metadata: Message, beside: Callable[[Connection], None] | None = None) -> None:
+            await self._operations.db.write(lambda conn: state(conn, metadata, beside))
+            if beside is not None and attempt.leased.attempts > 1:
+                attempt.leased = replace(attempt.leased, attempts=1)
+            self._operations.stirred(job.tenant, job.job_id)
 
         return await kind.work(Work(job.tenant, operation.name, request, job.attempts, stated))
 

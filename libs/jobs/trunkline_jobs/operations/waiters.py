@@ -17,7 +17,10 @@ class Waiters:
     """
 
     def __init__(self, running: Running, look_seconds: float) -> None:
-        """Look every `look_seconds` as long as somebody waits. `running` tells which of a tenant's operations run."""
+        """Look every `look_seconds` as long as somebody waits.
+
+        `running` tells which of a tenant's operations need not be looked at: they run on.
+        """
         self._running = running
         self._look_seconds = look_seconds
         self._events: dict[str, dict[str, set[asyncio.Event]]] = {}
@@ -42,6 +45,10 @@ class Waiters:
             if not self._events and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
+
+    def entries(self) -> set[tuple[str, str]]:
+        """Return the tenants and operations that somebody waits for."""
+        return {(tenant, operation) for tenant, found in self._events.items() for operation in found}
 
     def wake(self, tenant: str, operation: str) -> None:
         """Wake those who wait for an operation."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from trunkline_runtime.engines.base import Engine, EngineUsage
 
@@ -39,12 +39,68 @@ class PreparedAudio:
         return Path(f"{self.scratch}.{index}")
 
 
+class Checkpoints(Protocol):
+    """What an engine finished of a recording: the next attempt takes it up, also in another process."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether anything is kept; otherwise the next attempt begins anew."""
+
+    async def found(self) -> Mapping[str, Any]:
+        """What earlier attempts kept, by key."""
+
+    def keep(self, key: str, value: Any, segments: Sequence[Segment] = (), lanes: int = 1) -> None:
+        """Have a JSON value kept soon, for good under its key, with the segments that are final by it."""
+
+    def reach(self, seconds: float) -> None:
+        """Tell how many seconds of the recording are done."""
+
+    async def written(self) -> None:
+        """Wait until the store has all that was to be kept. Raises what the store says."""
+
+    async def drop(self, key: str) -> None:
+        """Keep a value no longer."""
+
+
+class _NoCheckpoints:
+    """Keeps nothing."""
+
+    lasting = False
+
+    async def found(self) -> Mapping[str, Any]:
+        return {}
+
+    def keep(self, key: str, value: Any, segments: Sequence[Segment] = (), lanes: int = 1) -> None:
+        pass
+
+    def reach(self, seconds: float) -> None:
+        pass
+
+    async def written(self) -> None:
+        pass
+
+    async def drop(self, key: str) -> None:
+        pass
+
+
+NO_CHECKPOINTS: Checkpoints = _NoCheckpoints()
+"""Of a recording that is transcribed within one request."""
+
+
 class EngineInput(Protocol):
     """A recording as an engine gets it; decoding happens only for an engine that asks."""
 
     @property
     def tenant_id(self) -> str:
         """Whose it is: engines share themselves fairly among tenants."""
+
+    @property
+    def priority(self) -> int:
+        """Its class, 0 (realtime), 1 (batch), or 2 (background): a lower number goes first."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """What is finished of it. An engine that takes long keeps what it would not do again."""
 
     @property
     def language(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import PreparedAudio, Utterance
+from trunkline_audio.engines.base import NO_CHECKPOINTS, Checkpoints, PreparedAudio, Utterance
 from trunkline_audio.media.preprocess import plain_wav
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
@@ -90,13 +90,15 @@ class Preparer:
         return _examined(await self._run(request, tenant_id))
 
     @asynccontextmanager
-    async def prepare(self, path: Path, tenant_id: str, headerless: str = "") -> AsyncIterator[PreparedAudio]:
+    async def prepare(
+        self, path: Path, tenant_id: str, headerless: str = "", priority: int = 0
+    ) -> AsyncIterator[PreparedAudio]:
         """Decodes a tenant's recording into lanes, finds its speech. Raises EngineError, OSError for a faulty disk."""
         scratch = self._scratch / uuid.uuid4().hex
         self._make_scratch()
         try:
             request = {"path": str(path), "scratch": str(scratch), "headerless": headerless}
-            reply = await self._run(request, tenant_id)
+            reply = await self._run(request, tenant_id, priority)
             found = _examined(reply)
             yield PreparedAudio(
                 scratch=scratch,
@@ -110,7 +112,7 @@ class Preparer:
         finally:
             await asyncio.to_thread(_remove_lanes, scratch)
 
-    async def _run(self, request: dict[str, Any], tenant_id: str) -> dict[str, Any]:
+    async def _run(self, request: dict[str, Any], tenant_id: str, priority: int = 0) -> dict[str, Any]:
         limits = self._limits
         request |= {
             "max_seconds": limits.max_seconds,
@@ -120,7 +122,7 @@ class Preparer:
             "utterance_seconds": limits.utterance_seconds,
         }
         try:
-            async with self._fair.lane(tenant_id, str(request["path"])):
+            async with self._fair.lane(tenant_id, str(request["path"]), priority):
                 # The sandbox ends by itself; this only covers a process that starts besides.
                 return await self._pool.run(request, seconds=limits.wall_seconds * 2)
         except WorkerError as error:
@@ -155,7 +157,10 @@ class RecordingFile:
     """What its bytes are that have no header; see `decode`."""
     phrases: tuple[str, ...] = ()
     """Words that are likely to be said in it."""
+    priority: int = 0
+    """Its class; see EngineInput."""
+    checkpoints: Checkpoints = NO_CHECKPOINTS
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it in the sandbox."""
-        return self.preparer.prepare(self.path, self.tenant_id, self.headerless)
+        return self.preparer.prepare(self.path, self.tenant_id, self.headerless, self.priority)

@@ -19,7 +19,7 @@ from trunkline_store.records.keyset import Page, Place
 from trunkline_store.records.tombstones import buried
 
 from trunkline_audio.names import duration, recording_name
-from trunkline_audio.schema import deleted_tenants, recordings, transcripts
+from trunkline_audio.schema import checkpoints, deleted_tenants, recordings, transcripts
 
 HEADERLESS_NAMES = {
     audio_pb2.HEADERLESS_FORMAT_UNSPECIFIED: "",
@@ -161,7 +161,14 @@ class Recordings:
         def work(conn: Connection) -> bool:
             of_it = (transcripts.c.tenant_id == tenant, transcripts.c.recording_id == recording)
             conn.execute(sa.delete(transcripts).where(*of_it))
+            forget_checkpoints(conn, tenant, recording)
             itself = (recordings.c.tenant_id == tenant, recordings.c.recording_id == recording)
             return conn.execute(sa.delete(recordings).where(*itself)).rowcount > 0
 
         return await self._db.write(work)
+
+
+def forget_checkpoints(conn: Connection, tenant: str, recording: str) -> None:
+    """Delete what is finished of a recording's transcripts that are being made, or were just made."""
+    of_it = (checkpoints.c.tenant_id == tenant, checkpoints.c.recording_id == recording)
+    conn.execute(sa.delete(checkpoints).where(*of_it))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import cast
+
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_jobs.operations import Kind, Operation, Operations, Work
@@ -9,13 +12,28 @@ from trunkline_runtime.api import resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import NotFound
 from trunkline_runtime.identity.callers import current_caller
+from trunkline_runtime.observe import logs
+from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_store import Database, StoreError
 
-from trunkline_audio.names import RECORDING, transcript_name
+from trunkline_audio.engines.base import SpeechEngine, SubmittingEngine
+from trunkline_audio.names import RECORDING, queue_class, transcript_name
 from trunkline_audio.recordings.rows import recording_of
-from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_audio.transcripts import checkpoints
+from trunkline_audio.transcripts.checkpoints import Notebook
+from trunkline_audio.transcripts.submissions import given_up, name_of
+from trunkline_audio.transcripts.transcriber import (
+    AGENT_THEN_CUSTOMER,
+    Transcriber,
+    TranscriptionTask,
+    transcript_id,
+)
+
+log = logs.get_logger(__name__)
 
 KIND = "transcribe"
-# Of those that end with their process: a recording that a decoder or engine dies of is not tried for ever.
+# Of those that end with their process and did not get on: a recording that a decoder or engine dies of is not tried
+# for ever.
 _ATTEMPTS = 2
 
 
@@ -36,25 +54,78 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
         request_id=request.request_id,
         requested_by=str(current_caller()),
         check=check,
-        may_differ=("expire_time",),  # counted from the moment of the request
+        # Until when it is kept is counted from the moment of the request, and a caller's job may change its class.
+        may_differ=("expire_time", "priority"),
+        queue_class=queue_class(request.priority),
     )
 
 
-def transcribing(transcriber: Transcriber) -> Kind:
-    """Return the kind of operation that has recordings transcribed."""
+def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: Pace = MACHINE) -> Kind:
+    """Return the kind of operation that has recordings transcribed; what an attempt finished is kept for `keep`."""
 
     async def work(work: Work) -> pb.TranscribeRecordingResponse:
         request: pb.TranscribeRecordingRequest = work.request
-        task = TranscriptionTask(
-            tenant_id=work.tenant,
-            recording_id=resources.parse(RECORDING, request.name)["recording"],
-            language=request.language,
-            channel_speakers=tuple(request.channel_speakers),
-            generation=request.generation,
-            expire_at=given_time(request, "expire_time"),
-        )
-        made = await transcriber.transcribe(task)
+        task = task_of(work.tenant, request)
+        roles = task.channel_speakers or AGENT_THEN_CUSTOMER
+        async with Notebook(db, work, roles, keep, pace) as notebook:
+            made = await transcriber.transcribe(task, notebook.of, stops=True)
         name = transcript_name(made.tenant_id, made.transcript_id)
         return pb.TranscribeRecordingResponse(transcript=name)
 
     return Kind(KIND, pb.TranscribeRecordingRequest, work, attempts=_ATTEMPTS)
+
+
+def task_of(tenant: str, request: pb.TranscribeRecordingRequest) -> TranscriptionTask:
+    """Return what a request asks for."""
+    return TranscriptionTask(
+        tenant_id=tenant,
+        recording_id=resources.parse(RECORDING, request.name)["recording"],
+        language=request.language,
+        channel_speakers=tuple(request.channel_speakers),
+        generation=request.generation,
+        expire_at=given_time(request, "expire_time"),
+        priority=queue_class(request.priority),
+    )
+
+
+def transcript_of(conn: Connection, operation: Operation) -> str:
+    """Return the id of the transcript that an operation makes, or made; empty when its recording is gone."""
+    task = task_of(operation.tenant_id, pb.TranscribeRecordingRequest.FromString(operation.request))
+    recording = recording_of(conn, operation.tenant_id, task.recording_id)
+    return "" if recording is None else transcript_id(task, recording.sha256)
+
+
+class BesideTranscriptions:
+    """The checkpoints of transcriptions, and what was submitted to a provider, as what goes with an operation."""
+
+    def __init__(self, db: Database, engine: SpeechEngine) -> None:
+        self._db = db
+        self._engine = engine
+
+    def deleted(self, conn: Connection, operation: Operation) -> None:
+        """Delete the checkpoints."""
+        if transcript := transcript_of(conn, operation):
+            checkpoints.forget(conn, operation.tenant_id, transcript)
+
+    async def cancelled(self, operation: Operation) -> None:
+        """Have the provider give up what was submitted."""
+        engine = self._engine
+        if not engine.capabilities.submits:
+            return
+
+        def submission(conn: Connection) -> str:
+            transcript = transcript_of(conn, operation)
+            now = self._db.clock.now()
+            kept = checkpoints.values_of(conn, operation.tenant_id, transcript, now) if transcript else {}
+            return name_of(engine, kept)
+
+        def forget(conn: Connection) -> None:
+            self.deleted(conn, operation)
+
+        try:
+            name = await self._db.read(submission)
+            if name:
+                await given_up(cast(SubmittingEngine, engine), name)
+                await self._db.write(forget)
+        except StoreError as error:
+            log.warning("submission_not_cancelled", operation=operation.name, reason=error.reason)

@@ -57,7 +57,7 @@ class Transcript:
             name=transcript_name(self.tenant_id, self.transcript_id),
             recording=recording_name(self.tenant_id, self.recording_id),
             language=self.language,
-            segments=[_segment(item) for item in self.segments],
+            segments=[segment_message(item) for item in self.segments],
             speakers=self.speakers,
             channels=self.channels,
             duration=duration(self.duration_us),
@@ -97,7 +97,8 @@ def used(usage: EngineUsage) -> dict[str, Any] | None:
     return {name: value for name, value in vars(usage).items() if value} or None
 
 
-def _segment(item: dict[str, Any]) -> transcript_pb2.Segment:
+def segment_message(item: dict[str, Any]) -> transcript_pb2.Segment:
+    """A stored segment as the message."""
     return transcript_pb2.Segment(
         speaker=item["speaker"],
         channel=item["channel"],

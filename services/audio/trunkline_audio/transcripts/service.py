@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -11,17 +13,25 @@ from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
-from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_audio.transcripts.watch import TranscriptionWatch
 
 
 class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceServicer):
     """Makes and shows transcripts."""
 
-    def __init__(self, transcripts: Transcripts, transcriber: Transcriber, started: Operations) -> None:
+    def __init__(
+        self,
+        transcripts: Transcripts,
+        transcriber: Transcriber,
+        started: Operations,
+        watch: TranscriptionWatch,
+    ) -> None:
         """`started` are the service's operations."""
+        self._watch = watch
         self._transcripts = transcripts
         self._transcriber = transcriber
         self._operations = started
@@ -41,6 +51,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
             expire_at=given_time(request, "expire_time"),
+            priority=queue_class(request.priority),
         )
         return (await self._transcriber.transcribe(task)).to_proto()
 
@@ -49,6 +60,14 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
     ) -> operations_pb2.Operation:
         """Start, and say what it is called."""
         return (await operations.start(self._operations, request)).to_proto()
+
+    async def WatchTranscription(
+        self, request: transcription_service_pb2.WatchTranscriptionRequest, context: Any
+    ) -> AsyncIterator[transcription_service_pb2.WatchTranscriptionResponse]:
+        """Follow one operation."""
+        async with aclosing(self._watch.follow(request.name, request.cursor)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias, cast
 
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.engines.base import EngineResult, Segment, SpeechEngine
+from trunkline_audio.engines.base import (
+    NO_CHECKPOINTS,
+    Checkpoints,
+    EngineResult,
+    Segment,
+    SpeechEngine,
+    SubmittingEngine,
+)
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
+from trunkline_audio.transcripts.places import Guest, has_room
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
+from trunkline_audio.transcripts.submissions import submitted
 
 log = logs.get_logger(__name__)
 
@@ -33,8 +43,6 @@ _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
 )
 
-TENANTS_SHARE = 0.75
-"""Of the places for recordings: the rest is left to others, however many hours of sound one tenant brings."""
 LONGEST_PAUSE_SECONDS = 30.0
 AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
 VOICES = (
@@ -56,6 +64,16 @@ class TranscriptionTask:
     generation: int = 0
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
+    priority: int = 0
+    """Its class, 0 (realtime), 1 (batch), or 2 (background)."""
+
+
+CheckpointsOf: TypeAlias = Callable[[Recording, str], Checkpoints]
+"""The checkpoints of a recording's transcript, by its id."""
+
+
+def _none_of(recording: Recording, identity: str) -> Checkpoints:
+    return NO_CHECKPOINTS
 
 
 class Transcriber:
@@ -71,6 +89,7 @@ class Transcriber:
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
+        pace: Pace = MACHINE,
     ) -> None:
         self._transcripts = transcripts
         self._blobs = blobs
@@ -78,12 +97,24 @@ class Transcriber:
         self._engine = engine
         self._clock = clock
         self._at_once = at_once
+        self._guests: dict[str, Guest] = {}
         self._keep_days = keep_days
+        self._pace = pace
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
 
-    async def transcribe(self, task: TranscriptionTask) -> Transcript:
-        """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
+    async def transcribe(
+        self,
+        task: TranscriptionTask,
+        checkpoints_of: CheckpointsOf = _none_of,
+        *,
+        stops: bool = False,
+    ) -> Transcript:
+        """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents.
+
+        `checkpoints_of` gives what is kept of the recording for further attempts. With `stops`, the work stops when
+        the asker gives up and nobody else waits; otherwise its result is kept for the next try.
+        """
         recording, found = await self._transcripts.find(
             task.tenant_id, task.recording_id, lambda of: transcript_id(task, of.sha256)
         )
@@ -93,27 +124,42 @@ class Transcriber:
             return found
         identity = transcript_id(task, recording.sha256)
         key = f"{task.tenant_id}/{identity}"
-        if key not in self._flights and self._busy(task.tenant_id):
+        if key not in self._flights:
+            self._take_place(key, Guest(task.tenant_id, recording.duration_us / 1e6, task.priority))
+        return await self._flights.run(
+            key,
+            lambda: self._transcribe(task, recording, identity, checkpoints_of),
+            stops=stops,
+        )
+
+    def _take_place(self, key: str, guest: Guest) -> None:
+        """Raises ResourceExhausted."""
+        self._guests = {other: held for other, held in self._guests.items() if other in self._flights}
+        if not has_room(self._at_once, guest, list(self._guests.values())):
             raise ResourceExhausted(
                 "the limit of recordings that are transcribed at once is reached",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
-        return await self._flights.run(key, lambda: self._transcribe(task, recording, identity))
-
-    def _busy(self, tenant_id: str) -> bool:
-        mine = sum(key.startswith(f"{tenant_id}/") for key in self._flights)
-        return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
+        self._guests[key] = guest
 
     async def close(self) -> None:
         """Gives up what is under way."""
         await self._flights.close()
 
-    async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
+    async def _transcribe(
+        self,
+        task: TranscriptionTask,
+        recording: Recording,
+        identity: str,
+        checkpoints_of: CheckpointsOf,
+    ) -> Transcript:
         begun = self._clock.now()
+        checkpoints = checkpoints_of(recording, identity)
         seconds, most = recording.duration_us / 1e6, self._engine.capabilities.longest_seconds
-        if seconds > most:
+        submits = self._engine.capabilities.submits and checkpoints.lasting
+        if seconds > most and not submits:
             raise FailedPrecondition(
                 f"the recording has {seconds:.0f} s of sound, and {self._engine.name} takes at most {most:.0f} s",
                 reason="RECORDING_TOO_LONG",
@@ -128,8 +174,13 @@ class Transcriber:
                     seconds=seconds,
                     channels=recording.channels,
                     headerless=recording.headerless,
+                    priority=task.priority,
+                    checkpoints=checkpoints,
                 )
-                heard = await self._engine.transcribe(kept)
+                if seconds > most:
+                    heard = await submitted(cast(SubmittingEngine, self._engine), kept, self._pace)
+                else:
+                    heard = await self._engine.transcribe(kept)
         except EngineError as error:
             if error.reason.startswith("WORKER_"):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
@@ -168,7 +219,7 @@ class Transcriber:
         self, task: TranscriptionTask, recording: Recording, identity: str, heard: EngineResult
     ) -> Transcript:
         roles = task.channel_speakers or AGENT_THEN_CUSTOMER
-        segments = [segment(_speaker(item, heard.lanes, roles), item) for item in heard.segments]
+        segments = [segment(speaker(item, heard.lanes, roles), item) for item in heard.segments]
         speakers = heard.speakers
         if speakers is None:
             speakers = len({(item.lane, item.voice) for item in heard.segments})
@@ -203,7 +254,8 @@ def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
 
 
-def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
+def speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
+    """Who says a segment of a recording with so many lanes; `roles` are those of its channels."""
     if lanes > 1:
         return roles[item.lane] if item.lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
     return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED

@@ -10,9 +10,10 @@ from typing import Any
 
 import grpc
 import sqlalchemy as sa
+from trunkline.common.v1 import priority_pb2
 from trunkline.gateway.v1 import job_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2_grpc
-from trunkline_jobs import Ended, Job, Lease, LeaseLost, Load, Queue, Ran, Tries, apply_outcome
+from trunkline_jobs import Ended, Job, Lease, LeaseLost, Load, Queue, QueueClass, Ran, Tries, apply_outcome
 from trunkline_runtime.api.resources import tenant_of
 from trunkline_runtime.process.pace import MACHINE, Pace, wait_until
 from trunkline_store import Database
@@ -31,6 +32,12 @@ _GATHER_SECONDS = 0.025
 # The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
 CLAIM_BYTES = 12 << 20
 _GONE = {"message": "its receipt was deleted"}
+
+_PRIORITIES = {
+    QueueClass.REALTIME: priority_pb2.PRIORITY_REALTIME,
+    QueueClass.BATCH: priority_pb2.PRIORITY_BATCH,
+    QueueClass.BACKGROUND: priority_pb2.PRIORITY_BACKGROUND,
+}
 
 _ABOUT = Hot(
     sa.select(events, receipts.c.body, receipts.c.content_type)
@@ -318,6 +325,7 @@ def _job(job: Job, row: Row) -> pb.Job:
         body=row["body"],
         content_type=row["content_type"],
         group_key=job.group_key or "",
+        priority=_PRIORITIES[QueueClass(job.queue_class)],
     )
     for field, when in (
         (message.lease_expire_time, job.lease_until),

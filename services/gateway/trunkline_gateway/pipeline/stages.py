@@ -182,6 +182,7 @@ class Stages:
                     language=source.language,
                     channel_speakers=recordings.channel_speakers(source, direction),
                     generation=run.job.generation,
+                    priority=run.job.priority,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
                 seconds = recording.duration.ToTimedelta().total_seconds()

@@ -79,10 +79,11 @@ class Transcription:
     async def _start(self, run: Run, request: pb.TranscribeRecordingRequest) -> operations_pb2.Operation:
         # However often an event's request is sent, it is one operation; it begins anew only where it failed.
         # What is asked for is part of it, since the source's options may have changed in between; until when the
-        # transcript is kept, which is counted from now, is not.
+        # transcript is kept, which is counted from now, is not, nor is the class, which a job may leave.
         asked_for = pb.TranscribeRecordingRequest()
         asked_for.CopyFrom(request)
         asked_for.ClearField("expire_time")
+        asked_for.ClearField("priority")
         asked = asked_for.SerializeToString(deterministic=True)
         request.request_id = letters(digest(run.job.event, asked), _ID_LETTERS)
         return await self._clients.transcribe(request)
@@ -95,6 +96,7 @@ def _within_one_call(request: pb.TranscribeRecordingRequest) -> pb.CreateTranscr
         language=request.language,
         channel_speakers=request.channel_speakers,
         generation=request.generation,
+        priority=request.priority,
     )
     if request.HasField("expire_time"):
         short.expire_time.CopyFrom(request.expire_time)

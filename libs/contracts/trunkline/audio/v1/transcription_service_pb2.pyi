@@ -5,11 +5,14 @@ Transcribing recordings."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.rpc import status_pb2 as _status_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 from trunkline.common.v1 import operation_pb2 as _operation_pb2
+from trunkline.common.v1 import priority_pb2 as _priority_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +36,7 @@ class CreateTranscriptRequest(_message.Message):
     CHANNEL_SPEAKERS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -43,6 +47,8 @@ class CreateTranscriptRequest(_message.Message):
     """
     generation: _builtins.int
     """Transcribes again if higher than the existing transcript's generation."""
+    priority: _priority_pb2.Priority.ValueType
+    """Its class. A lower class waits for higher ones, and gets a share beside them."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """The speaker on each channel of a recording with more than one. If empty: agent, customer."""
@@ -60,10 +66,11 @@ class CreateTranscriptRequest(_message.Message):
         channel_speakers: _abc.Iterable[_transcript_pb2.Speaker.ValueType] | None = ...,
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "priority", b"priority", "recording", b"recording"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +88,7 @@ class TranscribeRecordingRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
@@ -90,8 +98,10 @@ class TranscribeRecordingRequest(_message.Message):
     request_id: _builtins.str
     """Makes the request repeatable: a request with the same id and the same fields returns the same operation while it
     runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
-    fields differ, except for `expire_time`.
+    fields differ, except for `expire_time` and `priority`.
     """
+    priority: _priority_pb2.Priority.ValueType
+    """As in CreateTranscriptRequest."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """As in CreateTranscriptRequest."""
@@ -109,10 +119,11 @@ class TranscribeRecordingRequest(_message.Message):
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,25 +159,129 @@ class TranscribeRecordingMetadata(_message.Message):
 
     PROGRESS_FIELD_NUMBER: _builtins.int
     RECORDING_FIELD_NUMBER: _builtins.int
+    TRANSCRIBED_DURATION_FIELD_NUMBER: _builtins.int
+    TOTAL_DURATION_FIELD_NUMBER: _builtins.int
     recording: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     @_builtins.property
     def progress(self) -> _operation_pb2.OperationProgress:
         """How far the operation is."""
 
+    @_builtins.property
+    def transcribed_duration(self) -> _duration_pb2.Duration:
+        """How much of the recording is transcribed: its share of the speech, as a time of the recording. Not set before the
+        engine has begun, or if the engine doesn't state it.
+        """
+
+    @_builtins.property
+    def total_duration(self) -> _duration_pb2.Duration:
+        """The length of the recording. Not set before the engine has begun."""
+
     def __init__(
         self,
         *,
         progress: _operation_pb2.OperationProgress | None = ...,
         recording: _builtins.str = ...,
+        transcribed_duration: _duration_pb2.Duration | None = ...,
+        total_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "total_duration", b"total_duration", "transcribed_duration", b"transcribed_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "recording", b"recording", "total_duration", b"total_duration", "transcribed_duration", b"transcribed_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TranscribeRecordingMetadata: _TypeAlias = TranscribeRecordingMetadata  # noqa: Y015
+
+@_typing.final
+class WatchTranscriptionRequest(_message.Message):
+    """The request of WatchTranscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/operations/{operation}`."""
+    cursor: _builtins.str
+    """The `cursor` of the last message that was received. If empty, the watch begins with the first segment. Over HTTP,
+    the header `Last-Event-ID` sets it too.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTranscriptionRequest: _TypeAlias = WatchTranscriptionRequest  # noqa: Y015
+
+@_typing.final
+class WatchTranscriptionResponse(_message.Message):
+    """What became known since the message before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    TRANSCRIBED_DURATION_FIELD_NUMBER: _builtins.int
+    TOTAL_DURATION_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TRANSCRIPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Where a watch continues that ended after this message."""
+    done: _builtins.bool
+    """Whether the operation has ended. This is then the last message."""
+    transcript: _builtins.str
+    """`tenants/{tenant}/transcripts/{transcript}`, if the operation succeeded."""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[_transcript_pb2.Segment]:
+        """The segments that the engine finished, in the order in which it finished them. The speakers' turns are put
+        together, and their order becomes that of time, only in the transcript.
+        """
+
+    @_builtins.property
+    def transcribed_duration(self) -> _duration_pb2.Duration:
+        """How much of the recording is transcribed, as in TranscribeRecordingMetadata."""
+
+    @_builtins.property
+    def total_duration(self) -> _duration_pb2.Duration:
+        """The length of the recording."""
+
+    @_builtins.property
+    def problem(self) -> _status_pb2.Status:
+        """Why the operation waits or is tried again. Not set if nothing is in its way."""
+
+    @_builtins.property
+    def failure(self) -> _status_pb2.Status:
+        """Why the operation ended without a transcript."""
+
+    def __init__(
+        self,
+        *,
+        segments: _abc.Iterable[_transcript_pb2.Segment] | None = ...,
+        transcribed_duration: _duration_pb2.Duration | None = ...,
+        total_duration: _duration_pb2.Duration | None = ...,
+        cursor: _builtins.str = ...,
+        problem: _status_pb2.Status | None = ...,
+        done: _builtins.bool = ...,
+        transcript: _builtins.str = ...,
+        failure: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "problem", b"problem", "total_duration", b"total_duration", "transcribed_duration", b"transcribed_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "done", b"done", "failure", b"failure", "problem", b"problem", "segments", b"segments", "total_duration", b"total_duration", "transcribed_duration", b"transcribed_duration", "transcript", b"transcript"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTranscriptionResponse: _TypeAlias = WatchTranscriptionResponse  # noqa: Y015
 
 @_typing.final
 class GetTranscriptRequest(_message.Message):

@@ -46,6 +46,12 @@ class TranscriptionServiceStub:
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
+    WatchTranscription: _grpc.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
@@ -66,6 +72,12 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+    """
+    WatchTranscription: _aio.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]  # type: ignore[assignment]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
     """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Returns a transcript."""
@@ -96,6 +108,18 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
         service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
         have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTranscription(
+        self,
+        request: _transcription_service_pb2.WatchTranscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transcription_service_pb2.WatchTranscriptionResponse], _abc.AsyncIterator[_transcription_service_pb2.WatchTranscriptionResponse]]:
+        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,7 @@ RULES = package(
     TranscriptionService={
         "CreateTranscript": write("parent", ("recording",)),
         "TranscribeRecording": write("name"),
+        "WatchTranscription": read("name"),
         "GetTranscript": read("name"),
         "ListTranscripts": read("parent", scans=True),
     },

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from trunkline_runtime.digests import digest, letters
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
@@ -42,6 +43,8 @@ LONGEST_SECONDS = 29.8
 """Of a window, gaps included. Whisper hears 30 s at a time and pads what is shorter, at the price of 30."""
 WINDOW_SECONDS = 600.0
 """Longest that one window may take once it has a lane: `base` takes a second, the largest models minutes."""
+MANY_WINDOWS = 8
+"""A lane: beyond that they are written in the order of time."""
 MODEL_AGAIN_SECONDS = 5.0
 """How soon a model that is not there, or is damaged, is looked for again."""
 MODEL_AGAIN_MOST_SECONDS = 60.0
@@ -51,6 +54,7 @@ MISSED_SECONDS = 1.2
 LOW_CERTAINTY = 0.45
 """`certainty` below which a transcript is not to be relied on."""
 CERTAINTY_FLOOR = 0.01
+_KEY_LETTERS = 26
 
 
 class WhisperEngine:
@@ -130,7 +134,9 @@ class WhisperEngine:
             heard = EngineResult(self.name, language, lanes=audio.lanes, speech_seconds=audio.speech_seconds)
             if not audio.utterances:
                 return heard
-            written = await _Listening(self._pool, self._fair, recording, audio).written()
+            settings = self._settings
+            writes = (self.name, settings.device, settings.compute_type, str(settings.beam))
+            written = await _Listening(self._pool, self._fair, recording, audio, writes).written()
         heard = replace(heard, usage=EngineUsage(sum(window.seconds for window, _ in written)))
         if languages.code(language) not in ("", "en") and not any(reply["languages"] for _, reply in written):
             speakers = len({(item.lane, item.voice) for item in audio.utterances})
@@ -198,15 +204,25 @@ class _Listening:
     """One recording on its way through the model."""
 
     def __init__(
-        self, pool: WorkerPool, fair: FairLanes, recording: EngineInput, audio: PreparedAudio
+        self,
+        pool: WorkerPool,
+        fair: FairLanes,
+        recording: EngineInput,
+        audio: PreparedAudio,
+        writes: Sequence[str],
     ) -> None:
+        """`writes` is all that decides what is written of a window, beside the request."""
         self._pool = pool
+        self._writes = writes
         self._fair = fair
-        self._tenant_id = recording.tenant_id
+        self._recording = recording
         self._audio = audio
         self._wanted = languages.code(recording.language)
         # A long recording always has windows that wait, and never all of them.
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
+        self._found: Mapping[str, Any] = {}
+        self._speech_seconds = 0.0
+        self._done_seconds = 0.0
 
     async def written(self) -> Written:
         """Each window with the worker's answer.
@@ -214,7 +230,9 @@ class _Listening:
         Windows of uncertain language are written once those of the others are known. A window that holds more than
         the model can write is listened to in halves, and speech that it passed over without what surrounded it.
         """
+        self._found = await self._recording.checkpoints.found()
         packed = windows.packed(self._audio.utterances, LONGEST_SECONDS)
+        self._speech_seconds = sum(window.seconds for window in packed)
         first = await self._all(packed, {"wanted": self._wanted, "decide": len(packed) == 1})
         heard = [(window.seconds, reply["languages"]) for window, reply in first]
         language = languages.likeliest(heard, self._wanted)
@@ -231,8 +249,10 @@ class _Listening:
         return out + await self._all(missed, {"wanted": language, "decide": True})
 
     async def _all(self, packed: Sequence[Window], more: dict[str, Any]) -> Written:
-        # The longest first, so that lanes end together.
-        order = sorted(packed, key=lambda window: -window.seconds)
+        if len(packed) > MANY_WINDOWS * self._pool.lanes:
+            order = sorted(packed, key=lambda window: window.utterances[0].start)  # as a watcher reads them
+        else:
+            order = sorted(packed, key=lambda window: -window.seconds)  # so that lanes end together
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {window: group.create_task(self._one(window, more)) for window in order}
@@ -245,12 +265,29 @@ class _Listening:
         return [(window, tasks[window].result()) for window in packed]
 
     async def _one(self, window: Window, more: dict[str, Any]) -> dict[str, Any]:
-        request = {
-            "path": str(self._audio.lane(window.lane)),
-            "spans": [[item.start, item.end] for item in window.utterances],
-            **more,
-        }
-        async with self._waiting, self._fair.lane(self._tenant_id, self._audio.scratch.name):
+        """What is written of a window: as an earlier attempt kept it, or now."""
+        spans = [[item.start, item.end] for item in window.utterances]
+        options = ",".join(f"{name}={value}" for name, value in sorted(more.items()))
+        key = letters(digest(*self._writes, str(window.lane), str(spans), options), _KEY_LETTERS)
+        reply: dict[str, Any] | None = self._found.get(key)
+        if reply is None:
+            reply = await self._listened(window, {"spans": spans, **more})
+            self._recording.checkpoints.keep(key, reply, self._final(window, reply), self._audio.lanes)
+        if reply["language"]:
+            self._done_seconds = min(self._speech_seconds, self._done_seconds + window.seconds)
+            self._recording.checkpoints.reach(self._audio.seconds * self._done_seconds / self._speech_seconds)
+        return reply
+
+    def _final(self, window: Window, reply: dict[str, Any]) -> list[Segment]:
+        """The segments of a window, unless they are written again, or thrown away for their language."""
+        again = not reply["language"] or (reply["cut"] and len(window.utterances) > 1)
+        other = self._wanted not in ("", "en") and not reply["languages"]
+        return [] if again or other else _segments(window, reply)
+
+    async def _listened(self, window: Window, more: dict[str, Any]) -> dict[str, Any]:
+        request = {"path": str(self._audio.lane(window.lane)), **more}
+        turn = self._fair.lane(self._recording.tenant_id, self._audio.scratch.name, self._recording.priority)
+        async with self._waiting, turn:
             try:
                 return await self._pool.run(request, seconds=WINDOW_SECONDS)
             except WorkerError as error:

@@ -19,12 +19,14 @@ _ID = "^[a-z0-9-]{2,40}$"
 _ERROR = "trunkline.Error"
 _ANY = "*/*"
 _LINES = "application/x-ndjson"
+_EVENTS = "text/event-stream"
 _DESCRIPTION = """\
 Formats of texts that a schema cannot describe: `page-token` is the `nextPageToken` of the page before, or empty;
 `filter` is conditions joined by AND, such as `spam = false AND intent = quote_request`, over the fields that an answer
 to a wrong one names; `google-fieldmask` is names of fields, joined by commas. Beside what the schema of a body names,
 the fields that are marked read-only in answers may be sent back, and are ignored. An answer of the type
-application/x-ndjson has a line for each message; if it fails, the last line is `{"error": {...}}`. An error of the
+application/x-ndjson has a line for each message; if it fails, the last line is `{"error": {...}}`. As
+text/event-stream, which the header Accept asks for, each message is the data of an event. An error of the
 status 400 names each field and what is allowed.
 """
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -122,7 +124,9 @@ def _content(binding: Binding, given: Descriptor, schemas: Schemas) -> Schema:
         if only is None
         else schemas.field(given.fields_by_name[only.name], Use.ANSWER)
     )
-    return {_LINES if binding.streams else "application/json": {"schema": schema}}
+    if binding.streams:
+        return {_LINES: {"schema": schema}, _EVENTS: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schema}}
 
 
 def _body(binding: Binding, asked: Descriptor, bound: set[str], schemas: Schemas) -> Schema | None:

@@ -21,6 +21,8 @@ _FIELD_MASK = "google.protobuf.FieldMask"
 _HTTP_BODY = "google.api.HttpBody"
 # The one member of the line that ends a stream which fails.
 _FAILURE = "error"
+CURSOR = "cursor"
+"""The field of a stream's messages that says where to continue, and of the request that does."""
 
 
 class RuleError(ValueError):
@@ -48,6 +50,8 @@ class Binding:
     """Made from the body's fields when a PATCH gives none."""
     streams: bool
     """Whether the answer is a stream of messages."""
+    resumes: bool
+    """Whether a stream's messages have a `cursor`, with which a request continues after one of them."""
     takes_bytes: bool
     """Whether the body goes into a google.api.HttpBody as it comes, of any content type."""
     gives_bytes: bool
@@ -158,9 +162,15 @@ def _binding(method: MethodDescriptor, rule: Any) -> Binding:
         response_body=response_body,
         update_mask=_mask(shape) if verb == "PATCH" and body is not None and body.inside else None,
         streams=method.server_streaming,
+        resumes=_has_cursor(asked) and shown is not None and _has_cursor(shown),
         takes_bytes=_is_bytes(asked if rule.body == "*" else body),
         gives_bytes=_is_bytes(given if response_body is None else response_body),
     )
+
+
+def _has_cursor(message: Descriptor) -> bool:
+    field = message.fields_by_name.get(CURSOR)
+    return field is not None and field.type == field.TYPE_STRING and not field.is_repeated
 
 
 def _is_bytes(held: Descriptor | Field | None) -> bool:

@@ -13,6 +13,7 @@ import grpc
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import NOBODY, Shown
 from trunkline_gateway.api.transcode.problems import problem
+from trunkline_gateway.api.transcode.writer import EVENT_STREAM
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 
 T = TypeVar("T")
@@ -43,6 +44,12 @@ class Asked:
     def rpc(self) -> str:
         """Its name."""
         return self.binding.rpc
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether the answer is a stream of messages that the client asks for as server-sent events."""
+        wanted = self.headers.get(b"accept", b"").lower()
+        return self.binding.streams and not self.binding.gives_bytes and EVENT_STREAM in wanted
 
     @property
     def metadata(self) -> Metadata:

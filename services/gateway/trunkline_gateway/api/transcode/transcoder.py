@@ -36,7 +36,7 @@ from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.shapes import Field
 from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
-from trunkline_gateway.api.transcode.writer import Write, writer
+from trunkline_gateway.api.transcode.writer import Write, event, writer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.http_errors import Header
@@ -94,7 +94,7 @@ class Transcoder:
         self._call_seconds = call_seconds
         self._stream_seconds = stream_seconds
         self._sleep = sleep
-        self._calls: dict[tuple[str, Field | None], tuple[Any, Write]] = {}
+        self._calls: dict[tuple[str, Field | None, bool], tuple[Any, Write]] = {}
         self._problems = Problems()
         self._streams = Streams()
         self._answered = counter(
@@ -212,11 +212,15 @@ class Transcoder:
 
     async def _stream(self, asked: Asked, request: Any) -> Answer:
         """Send an answer of several messages. Raises what its service says before the first one."""
-        binding = asked.binding
-        call, write = self._prepared(binding)
+        binding, events = asked.binding, asked.wants_events
+        if events and binding.resumes and not request.cursor:
+            request.cursor = asked.headers.get(b"last-event-id", b"").decode("latin-1")
+        call, write = self._prepared(binding, events)
 
         def told(error: Exception) -> tuple[int, bytes | None]:
             status, line, _ = self._problems.answer(error, asked.shown.caller)
+            if events:
+                return status, event(line + b"\n", kind="error")
             return status, None if binding.gives_bytes else line + b"\n"
 
         relay = Relay(
@@ -275,8 +279,8 @@ class Transcoder:
         if found.state == tenant_pb2.TENANT_STATE_DELETED:
             raise NotFound(tenant)
 
-    def _prepared(self, binding: Binding) -> tuple[Any, Write]:
-        key = (binding.rpc, binding.response_body)
+    def _prepared(self, binding: Binding, events: bool = False) -> tuple[Any, Write]:
+        key = (binding.rpc, binding.response_body, events)
         known = self._calls.get(key)
         if known is not None:
             return known
@@ -287,7 +291,7 @@ class Transcoder:
             request_serializer=binding.request_class.SerializeToString,
             response_deserializer=binding.response_class.FromString,
         )
-        prepared = self._calls[key] = (call, writer(binding))
+        prepared = self._calls[key] = (call, writer(binding, events=events))
         return prepared
 
 

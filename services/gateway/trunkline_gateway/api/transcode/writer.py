@@ -1,4 +1,4 @@
-"""Writes an RPC's responses: as JSON, a stream of them as lines of JSON, or the bytes that they hold."""
+"""Writes an RPC's responses: as JSON, a stream of them as lines of JSON or as events, or the bytes that they hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.api import field_behavior_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 
-from trunkline_gateway.api.transcode.bindings import Binding
+from trunkline_gateway.api.transcode.bindings import CURSOR, Binding
 from trunkline_gateway.api.transcode.problems import JSON
 from trunkline_gateway.api.transcode.shapes import shape_of
 from trunkline_gateway.http_errors import Header
@@ -20,7 +20,10 @@ Written = tuple[tuple[Header, ...], bytes]
 """What the headers say of an answer or a part of one, and its bytes."""
 Write = Callable[[Any], Written]
 
+EVENT_STREAM = b"text/event-stream"
 _LINES: Header = (b"content-type", b"application/x-ndjson")
+_EVENTS: tuple[Header, ...] = ((b"content-type", EVENT_STREAM), (b"cache-control", b"no-cache"))
+_LINE_ENDS = re.compile(r"[\r\n\0]")
 _ANY_TYPE = b"application/octet-stream"
 _MOST_TYPE_CHARACTERS = 256
 _TYPE = re.compile(r"[!-.0-~]+/[!-~][ -~]*")
@@ -29,26 +32,38 @@ _Secrets = dict[str, "_Secrets | None"]
 """The INPUT_ONLY fields of a message type by JSON name (None), and the fields that lead to some."""
 
 
-def writer(binding: Binding) -> Write:
+def writer(binding: Binding, *, events: bool = False) -> Write:
     """Return what writes the responses of a binding.
 
     Names are lowerCamelCase. Empty fields are written too, so that a reader needs no defaults, but for
     messages that are not set (proto3 JSON leaves them out) and for INPUT_ONLY fields: an empty `secret`
-    would say that there is none. Each message of a stream is a line.
+    would say that there is none. Each message of a stream is a line, or, with `events`, a server-sent event.
     """
     if binding.gives_bytes:
         return _bytes_writer(binding)
     secrets = _secrets(binding.response_class.DESCRIPTOR)
     only = binding.response_body.json_name if binding.response_body is not None else None
     headers, option = ((_LINES,), orjson.OPT_APPEND_NEWLINE) if binding.streams else ((JSON,), None)
+    if events:
+        headers = _EVENTS
 
     def write(response: Any) -> Written:
         value: Any = json_format.MessageToDict(response, always_print_fields_with_no_presence=True)
         if secrets:
             _hide(value, secrets)
-        return headers, orjson.dumps(value if only is None else value.get(only), option=option)
+        shown = value if only is None else value.get(only)
+        body = orjson.dumps(shown, option=option)
+        return headers, event(body, shown.get(CURSOR, "") if binding.resumes else "") if events else body
 
     return write
+
+
+def event(line: bytes, identity: str = "", kind: str = "") -> bytes:
+    """Return a line of JSON as a server-sent event; without an id or a kind where these are empty."""
+    head = (f"event: {kind}\n" if kind else "") + (
+        f"id: {_LINE_ENDS.sub('', identity)}\n" if identity else ""
+    )
+    return head.encode() + b"data: " + line + b"\n"
 
 
 def _bytes_writer(binding: Binding) -> Write:

@@ -1,0 +1,96 @@
+"""Recordings whose provider transcribes them in its own time: handed over once, asked about until the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.observe import logs
+from trunkline_runtime.process.pace import Pace
+from trunkline_runtime.resilience import Pauses
+from trunkline_store import StoreError
+
+from trunkline_audio.engines.base import EngineInput, EngineResult, SpeechEngine, Submission, SubmittingEngine
+
+log = logs.get_logger(__name__)
+
+FIRST_POLL_SECONDS = 1.0
+MOST_POLL_SECONDS = 15.0
+CANCEL_SECONDS = 5.0
+_KEY = "submission/"
+
+
+async def submitted(engine: SubmittingEngine, recording: EngineInput, pace: Pace) -> EngineResult:
+    """Return what the provider heard, once it has ended. Raises EngineError, and what the store says.
+
+    The provider's name for it is kept as a checkpoint, so a further attempt asks about the same submission. Interval:
+    `submissions.poll`, the first pause between two questions.
+    """
+    key = _KEY + engine.name
+    found = (await recording.checkpoints.found()).get(key)
+    name = found["name"] if found else await _hand_over(engine, recording, key)
+    first = pace.interval("submissions.poll", FIRST_POLL_SECONDS)
+    pauses = Pauses(first, first * MOST_POLL_SECONDS / FIRST_POLL_SECONDS, factor=1.5)
+    while True:
+        told = await _asked(engine, recording, key, name)
+        recording.checkpoints.reach(told.seconds)
+        if told.result is not None:
+            return told.result
+        await pauses.rest(pace.sleep)
+
+
+def name_of(engine: SpeechEngine, found: Mapping[str, Any]) -> str:
+    """Return the provider's name among what was kept; empty when nothing was submitted to this engine."""
+    kept = found.get(_KEY + engine.name)
+    return "" if kept is None else str(kept["name"])
+
+
+async def given_up(engine: SubmittingEngine, name: str) -> None:
+    """Have the provider stop; a failure is logged, and costs what the provider takes for the rest."""
+    try:
+        async with asyncio.timeout(CANCEL_SECONDS):
+            await engine.cancel(name)
+    except (EngineError, TimeoutError) as error:
+        log.warning("submission_not_cancelled", engine=engine.name, problem=str(error))
+
+
+async def _hand_over(engine: SubmittingEngine, recording: EngineInput, key: str) -> str:
+    submitting = asyncio.create_task(engine.submit(recording))
+    try:
+        name = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        # Its name would be lost, and the provider would go on for nobody.
+        await _forsaken(engine, submitting)
+        raise
+    recording.checkpoints.keep(key, {"name": name})
+    writing = asyncio.create_task(recording.checkpoints.written())
+    try:
+        await asyncio.shield(writing)
+    except StoreError:  # the operation is another's, or nobody's
+        await given_up(engine, name)
+        raise
+    except asyncio.CancelledError:
+        await asyncio.wait((writing,), timeout=CANCEL_SECONDS)
+        if not writing.done() or writing.cancelled() or writing.exception() is not None:
+            await given_up(engine, name)
+        raise
+    return name
+
+
+async def _forsaken(engine: SubmittingEngine, submitting: asyncio.Task[str]) -> None:
+    await asyncio.wait((submitting,), timeout=CANCEL_SECONDS)
+    if not submitting.done():
+        submitting.cancel()
+    elif not submitting.cancelled() and submitting.exception() is None:
+        await given_up(engine, submitting.result())
+
+
+async def _asked(engine: SubmittingEngine, recording: EngineInput, key: str, name: str) -> Submission:
+    try:
+        return await engine.poll(name)
+    except EngineError as error:
+        if not error.transient:  # whoever asks for the transcript again has it submitted anew
+            await recording.checkpoints.drop(key)
+        raise
