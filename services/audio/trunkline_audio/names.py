@@ -10,6 +10,7 @@ from trunkline_runtime.digests import digest, letters
 
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
+UPLOAD = "tenants/{tenant}/uploads/{upload}"
 TENANT = "tenants/{tenant}"
 
 
@@ -21,6 +22,11 @@ def recording_name(tenant: str, recording: str) -> str:
 def transcript_name(tenant: str, transcript: str) -> str:
     """The name of a transcript."""
     return resources.format(TRANSCRIPT, tenant=tenant, transcript=transcript)
+
+
+def upload_name(tenant: str, upload: str) -> str:
+    """The name of an upload."""
+    return resources.format(UPLOAD, tenant=tenant, upload=upload)
 
 
 def derived_id(parts: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
 from trunkline_audio.schema import recordings, transcripts
+from trunkline_audio.uploads.rows import Uploads
 
 log = logs.get_logger(__name__)
 
@@ -39,9 +40,11 @@ class Sweeper:
         blobs: Blobs,
         forget: Forget | None = None,
         operations: Operations | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         """`forget` tells the calls whose recordings go; None: nobody is told."""
         self._operations = operations
+        self._uploads = uploads
         self._db = db
         self._blobs = blobs
         self._forget = forget
@@ -67,6 +70,8 @@ class Sweeper:
                     removed["transcripts"] += await delete_all(self._db, transcripts, late)
         if self._operations is not None:
             removed["operations"] = await self._operations.sweep()
+        if self._uploads is not None:
+            removed["uploads"] = await self._uploads.sweep(self._blobs)
         for kind, count in removed.items():
             _expired.labels(kind).inc(count)
         if any(removed.values()):

@@ -43,6 +43,15 @@ class Blobs(Protocol):
     async def delete_folder(self, folder: str, most: int) -> int:
         """Deletes blobs under a folder, half-written ones too, `most` at most, and the folder when it is empty."""
 
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Gives the bytes from `start` to before `end` (None: to the last) in pieces of at most CHUNK bytes.
+
+        Raises BlobNotFound before the first piece.
+        """
+
+    async def size(self, key: str) -> int:
+        """The number of bytes. Raises BlobNotFound."""
+
     def local(self, key: str) -> AbstractAsyncContextManager[Path]:
         """The blob as a file on this machine, to be read only, while the block lasts. Raises BlobNotFound."""
 
@@ -95,6 +104,27 @@ class LocalBlobs:
         """Deletes files under a folder, and the folder when it is empty; how many."""
         return await asyncio.to_thread(_remove_folder, self._path(folder), most)
 
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Gives the bytes of the file; raises BlobNotFound before the first."""
+        file = await asyncio.to_thread(_opened, self._path(key), start)
+        if file is None:
+            raise BlobNotFound(key)
+        with file:
+            left = None if end is None else max(0, end - start)
+            while left is None or left:
+                piece = await asyncio.to_thread(file.read, CHUNK if left is None else min(CHUNK, left))
+                if not piece:
+                    return
+                left = None if left is None else left - len(piece)
+                yield piece
+
+    async def size(self, key: str) -> int:
+        """The size of the file."""
+        try:
+            return (await asyncio.to_thread(self._path(key).stat)).st_size
+        except FileNotFoundError:
+            raise BlobNotFound(key) from None
+
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
         """The file itself."""
@@ -111,6 +141,15 @@ class LocalBlobs:
 
 def _is_there(path: Path) -> bool:
     return os.path.isfile(path)  # a path's own method takes four times as long
+
+
+def _opened(path: Path, start: int) -> IO[bytes] | None:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    file.seek(start)
+    return file
 
 
 def _write(part: Path, file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
