@@ -136,14 +136,15 @@ async def serving(tmp_path: Path, limits: EdgeLimits | None = None, **settings: 
                 httpx.AsyncClient(**base) as anybody,
             ):
                 try:
-                    yield World(
-                        client, anybody, http.port, now, tmp_path / "blobs", signer, server.address
-                    )
+                    yield World(client, anybody, http.port, now, tmp_path / "blobs", signer, server.address)
                 finally:
                     await channels.close()
 
 
-async def echo_404(_scope: Any, _receive: Any, send: Any) -> None:
+async def echo_404(_scope: Any, receive: Any, send: Any) -> None:
+    while (message := await receive()).get("more_body"):
+        if message["type"] == "http.disconnect":
+            return
     await send({"type": "http.response.start", "status": 404, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -255,7 +256,7 @@ async def test_what_came_before_the_sender_hung_up_is_kept(tmp_path: Path) -> No
     size = len(CALL)
     async with serving(tmp_path) as world:
         url = await world.started(recordingId="up-1")
-        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
         head = (
             f"PUT {UPLOAD}?uploadId=up-1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer member\r\n"
             f"content-length: {size}\r\ncontent-range: bytes 0-{size - 1}/{size}\r\n\r\n"
@@ -346,7 +347,9 @@ async def test_a_link_needs_no_key_and_ends(tmp_path: Path) -> None:
 
     async with serving(tmp_path) as world:
         await world.client.post(UPLOAD, params={"recordingId": "up-1"}, content=CALL, headers=WAV)
-        await world.client.post(UPLOAD, params={"recordingId": "up-2"}, content=sounds.wav(sounds.tone(1)), headers=WAV)
+        await world.client.post(
+            UPLOAD, params={"recordingId": "up-2"}, content=sounds.wav(sounds.tone(1)), headers=WAV
+        )
         channels = Channels(world.gateway)
         stub = RecordingServiceStub(channels.get(world.audio_address))
         request = pb.CreateDownloadLinkRequest(name="tenants/acme/recordings/up-1")
@@ -367,9 +370,9 @@ async def test_a_link_needs_no_key_and_ends(tmp_path: Path) -> None:
         service = world.gateway.service_token("acme")
         assert (await world.anybody.get(f"{HERE}:download?link={service}")).status_code == 403
         assert (await world.anybody.post(path)).status_code == 405
-        world.now[0] += timedelta(seconds=61)
+        world.now[0] += timedelta(hours=1)
         assert reason(await world.anybody.get(path)) == (410, "LINK_EXPIRED")
-        world.now[0] -= timedelta(seconds=61)
+        world.now[0] -= timedelta(hours=1)
         await stub.DeleteRecording(pb.DeleteRecordingRequest(name="tenants/acme/recordings/up-1"))
         assert reason(await world.anybody.get(path)) == (410, "LINK_GONE")
         await world.client.post(UPLOAD, params={"recordingId": "up-1"}, content=CALL, headers=WAV)
@@ -385,9 +388,11 @@ async def test_a_large_body_is_passed_on_within_the_edges_bounds(tmp_path: Path)
         done = await world.client.post(UPLOAD, content=body, headers=WAV)
         assert done.json()["recording"]["sizeBytes"] == str(len(body))
         # Another path's body is held, and counted as before.
-        with pytest.raises(httpx.HTTPError):
-            answer = await world.client.post("/v1/other", content=body)
-            answer.raise_for_status()
+        try:
+            refused = (await world.client.post("/v1/other", content=body)).status_code
+        except httpx.TransportError:  # its answer came while the body was still being written
+            refused = 503
+        assert refused == 503
 
 
 async def test_a_sender_that_stops_is_ended(tmp_path: Path) -> None:
@@ -404,7 +409,10 @@ async def test_a_sender_that_stops_is_ended(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
-@given(st.binary(max_size=40) | st.from_regex(rb"bytes=[0-9]{0,20}-[0-9]{0,20}", fullmatch=True), st.integers(0, 100))
+@given(
+    st.binary(max_size=40) | st.from_regex(rb"bytes=[0-9]{0,20}-[0-9]{0,20}", fullmatch=True),
+    st.integers(0, 100),
+)
 def test_a_range_is_within_the_bytes_or_none(header: bytes, size: int) -> None:
     try:
         found = asked_range(header, size)

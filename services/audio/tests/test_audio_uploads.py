@@ -9,12 +9,13 @@ from datetime import timedelta
 import audio_sounds as sounds
 import grpc
 import pytest
-from test_audio_service import PARENT, serving
+from test_audio_service import PARENT, TestEngine, serving
 from trunkline.audio.v1 import recording_service_pb2 as pb
 from trunkline.audio.v1 import upload_pb2
 from trunkline.audio.v1 import upload_service_pb2 as parts
 from trunkline.audio.v1.upload_service_pb2_grpc import UploadServiceStub
 from trunkline.common.v1 import audio_pb2
+from trunkline_audio.engines.base import EngineResult
 from trunkline_audio.recordings.plans import RecordingPlan
 from trunkline_audio.uploads.slots import Slots
 from trunkline_runtime.errors import ResourceExhausted, from_rpc_error
@@ -164,6 +165,22 @@ async def test_what_is_sent_must_be_what_was_stated(tmp_path):
         assert not (await sender.upload(recording_id="up-1")).existing, "the id is free again"
         assert (await refused(sender.upload(OTHER, recording_id="up-1")))[0] == "ALREADY_EXISTS"
         assert await sender.read() == CALL
+
+
+async def test_a_header_without_samples_is_a_recording_in_which_nobody_speaks(tmp_path):
+    heard = []
+
+    class Listening(TestEngine):
+        async def transcribe(self, recording):
+            async with recording.prepared() as prepared:
+                heard.append((prepared.seconds, prepared.utterances))
+            return EngineResult(engine=self.name, language="", lanes=1, speech_seconds=0.0, segments=())
+
+    async with sending(tmp_path, engine=Listening()) as sender:
+        done = await sender.upload(sounds.wav(sounds.tone(0)), recording_id="up-1")
+        assert (done.recording.size_bytes, done.recording.duration.ToMilliseconds()) == (44, 0)
+        said = await sender.suite.transcribe("up-1")
+        assert (len(said.segments), said.speakers, heard) == (0, 0, [(0.0, ())])
 
 
 async def test_bytes_without_a_header_are_what_the_request_says(tmp_path):

@@ -80,7 +80,8 @@ class RecordingServiceServicer:
 
     def FetchRecording(self, request, context):
         """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+        RECORDING_EMPTY while it has no bytes of it.
         FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
         never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
         """

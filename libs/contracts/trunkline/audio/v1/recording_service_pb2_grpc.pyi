@@ -37,7 +37,8 @@ class RecordingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RecordingServiceAsyncStub: ...
     FetchRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]
     """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+    RECORDING_EMPTY while it has no bytes of it.
     FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
     never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
     """
@@ -74,7 +75,8 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FetchRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
     """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+    RECORDING_EMPTY while it has no bytes of it.
     FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
     never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
     """
@@ -114,7 +116,8 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recording_pb2.Recording, _abc.Awaitable[_recording_pb2.Recording]]:
         """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+        RECORDING_EMPTY while it has no bytes of it.
         FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
         never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
         """
