@@ -11,6 +11,7 @@ import pytest
 import trunkline
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor, descriptor_pool
+from trunkline_gateway.api.media.app import SERVED
 from trunkline_gateway.api.transcode.app import public_bindings
 from trunkline_runtime.identity.access import (
     ANY_SERVICE,
@@ -49,7 +50,7 @@ SECRETS = {
 }
 
 
-PUBLIC = {binding.rpc for binding in public_bindings()}
+PUBLIC = {binding.rpc for binding in public_bindings()} | SERVED
 
 
 def public(method: descriptor.MethodDescriptor) -> bool:

@@ -262,10 +262,12 @@ async def test_an_odd_retry_after_is_none(said):
         assert (error.failure, error.retry_after) == (FetchFailure.NOT_READY, None)
 
 
-async def test_an_empty_answer_is_not_ready():
+async def test_an_empty_answer_may_be_filled_later():
     async with provider() as there:
         there.answers["/a"] = Answer(200)
-        assert (await failure(there.url("/a"))).failure is FetchFailure.NOT_READY
+        found = (await failure(there.url("/a"))).failure
+        assert found is FetchFailure.EMPTY
+        assert found.transient
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "streamed"])

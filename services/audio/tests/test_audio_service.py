@@ -116,7 +116,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
+async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, plan_of=None, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -134,7 +134,7 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
     engine = engine or TestEngine()
     async with (
         provider() as there,
-        app.build(config, pace=pace, engine=engine, forget=forget) as parts,
+        app.build(config, pace=pace, engine=engine, forget=forget, plan_of=plan_of) as parts,
         parts.running() as server,
     ):
         channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))

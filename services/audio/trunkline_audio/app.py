@@ -12,11 +12,13 @@ from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
     recording_service_pb2_grpc,
     transcription_service_pb2_grpc,
+    upload_service_pb2_grpc,
 )
 from trunkline_jobs import Queue
 from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import attended
+from trunkline_runtime.identity.links import LinkSigner
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -38,6 +40,10 @@ from trunkline_audio.media.blobs.loader import load_blobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
+from trunkline_audio.recordings.downloads import Downloads
+from trunkline_audio.recordings.plans import AskPlan, plans
+from trunkline_audio.recordings.probe import Probe
+from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
@@ -48,6 +54,9 @@ from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.transcripts.watch import TranscriptionWatch
+from trunkline_audio.uploads.rows import Uploads
+from trunkline_audio.uploads.service import UploadServicer
+from trunkline_audio.uploads.uploader import Uploader, UploadLimits
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"
@@ -89,10 +98,12 @@ async def build(
     engine: SpeechEngine | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
+    plan_of: AskPlan | None = None,
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreError, StoppedWaiting.
+    `forget` is told of the recordings that are deleted, and `plan_of` is asked what a tenant may upload.
+    Raises ConfigError, StoreError, StoppedWaiting.
     """
     speech = engine or load_engine(config)
     preparer = Preparer(
@@ -121,16 +132,32 @@ async def build(
         stack.push_async_callback(channels.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
+        quota, probe = Quota(recordings), Probe(blobs, preparer)
         receiver = RecordingReceiver(
             recordings=recordings,
             blobs=blobs,
             fetcher=fetcher,
-            preparer=preparer,
+            probe=probe,
+            quota=quota,
             clock=db.clock,
             at_once=config.fetches_at_once,
             keep_days=config.recordings_days,
             pace=pace,
         )
+        uploads = Uploads(db, config.uploads_open)
+        uploader = Uploader(
+            uploads=uploads,
+            recordings=recordings,
+            blobs=blobs,
+            probe=probe,
+            quota=quota,
+            plan_of=plan_of or plans(channels, config.tenant_address),
+            clock=db.clock,
+            limits=_upload_limits(config),
+            keep_days=config.recordings_days,
+            pace=pace,
+        )
+        downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
         transcriber = Transcriber(
             transcripts=transcripts,
             blobs=blobs,
@@ -161,8 +188,13 @@ async def build(
         watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
         server.add(
             recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
-            RecordingServicer(recordings, receiver, blobs, forget),
+            RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
             "trunkline.audio.v1.RecordingService",
+        )
+        server.add(
+            upload_service_pb2_grpc.add_UploadServiceServicer_to_server,
+            UploadServicer(uploader),
+            "trunkline.audio.v1.UploadService",
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
@@ -191,11 +223,12 @@ async def build(
         server.health.depend("decoders", decoders_ready)
         stack.push_async_callback(preparer.close)
         stack.push_async_callback(receiver.close)
+        stack.push_async_callback(uploader.close)
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
         days = config.blobs.delete_days
         age = timedelta(days=days) if days else None
-        sweeper = Sweeper(db, blobs, forget, operations, recordings_age=age)
+        sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=age)
         yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
 
 
@@ -228,6 +261,15 @@ def _fetch_limits(config: AudioConfig) -> FetchLimits:
         total_seconds=config.fetch_seconds,
         connect_seconds=config.fetch_connect_seconds,
         read_seconds=config.fetch_read_seconds,
+    )
+
+
+def _upload_limits(config: AudioConfig) -> UploadLimits:
+    return UploadLimits(
+        max_bytes=config.upload_max_bytes,
+        at_once=config.uploads_at_once,
+        stream_seconds=config.upload_seconds,
+        keep_seconds=config.upload_hours * 3600,
     )
 
 

@@ -88,6 +88,27 @@ class AudioConfig(StoreConfig):
     )
     fetch_connect_seconds: float = setting(5.0, "the longest time to open a connection", least=0.1, most=60)
     fetch_read_seconds: float = setting(30.0, "the longest pause between bytes", least=0.1, most=600)
+    upload_max_bytes: int = setting(
+        512 * 1024 * 1024, "the largest upload to keep, in bytes", least=1, most=2_147_483_648
+    )
+    uploads_at_once: int = setting(
+        64,
+        "the most uploads read at once; one tenant gets half of them, and further requests must try again later",
+        least=1,
+        most=1_000,
+    )
+    upload_seconds: float = setting(
+        3_600.0, "the longest time for one request of an upload", least=1, most=86_400
+    )
+    uploads_open: int = setting(
+        100,
+        "the most incomplete uploads of a tenant; further requests must try again later",
+        least=1,
+        most=10_000,
+    )
+    upload_hours: float = setting(
+        168.0, "how many hours to keep an incomplete upload after its last part", least=0.1, most=8_760
+    )
     decode_max_seconds: float = setting(
         4 * 3600.0, "the longest recording, in seconds of audio", least=1, most=86_400
     )

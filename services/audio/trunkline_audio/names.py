@@ -11,6 +11,7 @@ from trunkline_runtime.digests import digest, letters
 
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
+UPLOAD = "tenants/{tenant}/uploads/{upload}"
 TENANT = "tenants/{tenant}"
 
 
@@ -27,6 +28,9 @@ def transcript_name(tenant: str, transcript: str) -> str:
 def queue_class(priority: int) -> int:
     """The class of a request's Priority: 0 (realtime), 1 (batch), 2 (background)."""
     return max(0, priority - priority_pb2.PRIORITY_REALTIME)
+def upload_name(tenant: str, upload: str) -> str:
+    """The name of an upload."""
+    return resources.format(UPLOAD, tenant=tenant, upload=upload)
 
 
 def derived_id(parts: Sequence[str]) -> str:

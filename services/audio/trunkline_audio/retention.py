@@ -22,6 +22,7 @@ from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key, forget_checkpoints
 from trunkline_audio.schema import checkpoints, recordings, transcripts
+from trunkline_audio.uploads.rows import Uploads
 
 log = logs.get_logger(__name__)
 
@@ -42,6 +43,7 @@ class Sweeper:
         blobs: Blobs,
         forget: Forget | None = None,
         operations: Operations | None = None,
+        uploads: Uploads | None = None,
         recordings_age: timedelta | None = None,
     ) -> None:
         """`forget` tells the calls whose recordings go; None: nobody is told.
@@ -50,6 +52,7 @@ class Sweeper:
         """
         self._recordings_age = recordings_age
         self._operations = operations
+        self._uploads = uploads
         self._db = db
         self._blobs = blobs
         self._forget = forget
@@ -76,6 +79,8 @@ class Sweeper:
                         removed[table.name] += await delete_all(self._db, table, late)
         if self._operations is not None:
             removed["operations"] = await self._operations.sweep()
+        if self._uploads is not None:
+            removed["uploads"] = await self._uploads.sweep(self._blobs)
         for kind, count in removed.items():
             _expired.labels(kind).inc(count)
         if any(removed.values()):

@@ -53,6 +53,31 @@ recordings = sa.Table(
         info=index_options(storing=_LISTED_RECORDING),
     ),
     sa.Index("recordings_by_call", "tenant_id", "call", "created_at", "recording_id", info=index_options()),
+    sa.Index("recordings_by_sha256", "tenant_id", "sha256", info=index_options()),
+)
+
+# Recordings that are on their way. A row is there before its first byte, so that nothing is left of a crash.
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("upload_id", Text(40), primary_key=True),  # the recording's id to be
+    sa.Column("call", Text(200), nullable=False),
+    sa.Column("headerless", Text(16), nullable=False),
+    sa.Column("sha256", Text(64), nullable=False),  # as stated; empty when it was not
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # 0 while it is not known
+    sa.Column("recording_expire_at", UtcTimestamp, nullable=True),
+    sa.Column("received_bytes", sa.BigInteger, nullable=False),
+    sa.Column("pieces", Json, nullable=False),
+    # Who writes the whole bytes under the recording's key, and until when nobody else may.
+    sa.Column("writer", Text(40), nullable=False),
+    sa.Column("writer_until", UtcTimestamp, nullable=True),
+    sa.Column("recording_id", Text(40), nullable=False),  # what it became; empty before
+    sa.Column("existing", sa.Boolean, nullable=False),
+    sa.Column("failure", Json, nullable=True),  # why it can never become one
+    sa.Column("created_at", UtcTimestamp, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
+    sa.Index("uploads_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
 checkpoints = sa.Table(

@@ -324,6 +324,29 @@ class TestFailures:
         assert "RECORDING_NOT_READY" in suite.jobs.reports["e1"][-1].dead.error
         assert suite.tenant.calls[NAME].caller_number == "+15550100"
 
+    async def test_a_recording_without_bytes_is_waited_for_and_then_nobody_spoke(self, suite: Suite) -> None:
+        empty = Unavailable("the answer was empty", reason="RECORDING_EMPTY")
+        late = job("e2", body=BODY, stage="fetch_recording")
+        late.stage_start_time.FromDatetime(NOW - timedelta(days=2))
+        async with suite.worker():
+            suite.script.failures["FetchRecording"] = [empty]
+            await suite.jobs.add(late)
+            await suite.jobs.finished("e2")
+            recorded = call_pb2.Call()
+            recorded.CopyFrom(suite.tenant.calls[NAME])
+            suite.script.failures["FetchRecording"] = [empty]
+            suite.jobs.again = True
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1") == ["advance", "wait", "done"], "it was there in time"
+        assert suite.jobs.outcomes("e2")[-1] == "done"
+        assert any("RECORDING_EMPTY" in said for said in suite.jobs.reports["e2"][-1].warnings)
+        call = recorded
+        assert call.warnings == ["RECORDING_EMPTY: the provider's recording has no bytes"]
+        assert call.state == call_pb2.CALL_STATE_DONE
+        assert call.analysis
+        assert (call.recording, call.transcript) == ("", "")
+
     @pytest.mark.parametrize(
         "reason", ["RECORDING_GONE", "NOT_AUDIO", "RECORDING_TOO_LARGE", "ADDRESS_REFUSED"]
     )

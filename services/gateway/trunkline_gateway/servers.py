@@ -13,6 +13,8 @@ from trunkline.gateway.v1 import (
     usage_service_pb2_grpc,
 )
 from trunkline_runtime.config import ConfigError, env_name
+from trunkline_runtime.identity import access
+from trunkline_runtime.identity.links import LinkSigner
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator, TenantServiceAuthenticator
 from trunkline_runtime.rpc.operations import SERVICE as OPERATIONS
@@ -20,9 +22,11 @@ from trunkline_runtime.rpc.server import Server
 from trunkline_store import NEVER_PASS
 
 from trunkline_gateway.api.conversation import ConversationService
+from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.operations import OperationsService
 from trunkline_gateway.api.readiness import Readiness
 from trunkline_gateway.api.transcode.app import build_transcoder
+from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.app import GatewayParts, build
 from trunkline_gateway.config import GatewayConfig
@@ -50,17 +54,28 @@ async def _serve(gateway: GatewayParts) -> None:
     authenticator = CachingAuthenticator(TenantServiceAuthenticator(gateway.channels, config.tenant_address))
     server = Server(config, service="gateway", signer=gateway.signer, authenticator=authenticator)
     _add_services(server, gateway)
+    rates = Buckets(config.api_per_second, config.api_burst, clock)
     api = build_transcoder(
         gateway.channels,
         gateway.signer,
         authenticator,
         config,
         own_address=lambda: server.address,
-        rates=Buckets(config.api_per_second, config.api_burst, clock),
+        rates=rates,
+    )
+    media = media_api(
+        api,
+        gateway.channels.get(config.audio_address),
+        authenticate=Credentials(authenticator, gateway.signer),
+        signer=gateway.signer,
+        links=LinkSigner(config.keys, "audio", reader="gateway"),
+        rules=access.TABLE,
+        public_url=config.public_url,
+        rates=rates,
     )
     readiness = Readiness(server.health, gateway.inbox, lambda: gateway.inbox.refusing)
     server.ready = readiness
-    front = Front(gateway.receiver, api, readiness)
+    front = Front(gateway.receiver, media, readiness)
     http = HttpServer(front, config.http_address, config.drain_seconds, config.edge_limits())
     async with AsyncExitStack() as stack:
         await server.start()
@@ -80,6 +95,7 @@ async def _serve(gateway: GatewayParts) -> None:
             await server.health.drain()
             gateway.jobs.stop()
             api.stop()
+            media.stop()
             await http.stop(config.drain_notice_seconds, config.drain_seconds - _GRPC_DRAIN_SECONDS)
             await serving
             await server.stop(max(_GRPC_DRAIN_SECONDS, until - clock()))

@@ -32,6 +32,7 @@ class FetchFailure(Enum):
     """Why there are no bytes; the value is the reason that callers see."""
 
     NOT_READY = "RECORDING_NOT_READY"
+    EMPTY = "RECORDING_EMPTY"
     UNREACHABLE = "RECORDING_UNREACHABLE"
     GONE = "RECORDING_GONE"
     FORBIDDEN = "RECORDING_FORBIDDEN"
@@ -42,7 +43,7 @@ class FetchFailure(Enum):
     @property
     def transient(self) -> bool:
         """Whether the same fetch may succeed later."""
-        return self in {FetchFailure.NOT_READY, FetchFailure.UNREACHABLE}
+        return self in {FetchFailure.NOT_READY, FetchFailure.EMPTY, FetchFailure.UNREACHABLE}
 
 
 class FetchError(Exception):
@@ -114,7 +115,7 @@ class Fetched:
         return self._hop.to(url).headers
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, NOT_READY if empty."""
+        """The body in pieces. Raises FetchError: TOO_LARGE, UNREACHABLE if cut short, EMPTY."""
         try:
             async for chunk in self._answer.chunks():
                 self._size += len(chunk)
@@ -127,12 +128,17 @@ class Fetched:
             said = f"the answer was cut short ({error}) after {self.progress}"
             raise FetchError(FetchFailure.UNREACHABLE, said) from None
         if self._size == 0:
-            raise FetchError(FetchFailure.NOT_READY, "the answer was empty")
+            raise FetchError(FetchFailure.EMPTY, "the answer was empty")
 
     async def read(self, max_bytes: int) -> bytes:
-        """The whole body, for small answers."""
+        """The whole body, for small answers, such as one that names the recording."""
         self._max_bytes = min(self._max_bytes, max_bytes)
-        return b"".join([chunk async for chunk in self.chunks()])
+        try:
+            return b"".join([chunk async for chunk in self.chunks()])
+        except FetchError as error:
+            if error.failure is not FetchFailure.EMPTY:
+                raise
+            raise FetchError(FetchFailure.NOT_READY, str(error)) from None
 
 
 class Fetcher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 HEAD_BYTES = 1_024
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 _SETTING = "as mu-law, A-law, and GSM files: then the source must set headerless_format"
+_UPLOAD_SETTING = "as mu-law, A-law, and GSM files: then set headerless_format"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -25,3 +26,16 @@ def what_it_is(head: bytes, content_type: str, size: int) -> str:
     if content_type in ("", "application/octet-stream", "binary/octet-stream"):
         return f"{said}: the URL is probably not that of a recording, or the file has no header, {_SETTING}"
     return f"{said}: the URL is probably not that of a recording"
+
+
+def what_was_sent(head: bytes, size: int) -> str:
+    """Say what an upload is by its first bytes; no content."""
+    said = f"the {size} bytes are"
+    begin = head.removeprefix(_BOM).lstrip().lower()
+    if begin.startswith(_PAGE):
+        return f"{said} a web page"
+    if begin.startswith((b"{", b"[")):
+        return f"{said} a JSON document"
+    if begin.startswith(b"<?xml"):
+        return f"{said} an XML document"
+    return f"{said} damaged or incomplete, or have no header, {_UPLOAD_SETTING}"

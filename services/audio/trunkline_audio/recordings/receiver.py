@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import (
@@ -26,9 +24,10 @@ from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.media.blobs.base import Blobs, BlobStat
 from trunkline_audio.media.fetch import Fetched, Fetcher, FetchError, FetchFailure
-from trunkline_audio.media.preparation import Examined, Preparer
+from trunkline_audio.media.preparation import Examined
 from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
+from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
 
@@ -78,17 +77,18 @@ class RecordingReceiver:
         recordings: Recordings,
         blobs: Blobs,
         fetcher: Fetcher,
-        preparer: Preparer,
+        probe: Probe,
+        quota: Quota,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
         pace: Pace = MACHINE,
     ) -> None:
         self._recordings = recordings
-        self._quota = Quota(recordings)
+        self._quota = quota
         self._blobs = blobs
         self._fetcher = fetcher
-        self._preparer = preparer
+        self._probe = probe
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
@@ -128,14 +128,10 @@ class RecordingReceiver:
             file = Examined(content_type, channels=0, sample_rate=0, seconds=0.0)
             return await self._keep(order, kept, file)
         try:
-            async with self._blobs.local(key) as path:
-                found = await self._preparer.examine(path, order.tenant_id, order.headerless)
-        except EngineError as error:
-            no_audio = error.reason == "NOT_AUDIO"
-            looks = await self._looks_like(key, kept, content_type) if no_audio else ""
-            if not error.transient:
-                await self._blobs.delete(key)
-            raise unreadable(error, "NOT_AUDIO" if no_audio else "", looks) from None
+            found = await self._probe.examine(key, order.tenant_id, order.headerless)
+        except Unreadable as bad:
+            looks = what_it_is(bad.head, content_type, kept.size) if bad.no_audio else ""
+            raise unreadable(bad.error, NOT_AUDIO if bad.no_audio else "", looks) from None
         if found.seconds < order.least_seconds:
             await self._blobs.delete(key)
             _failures.labels(TRUNCATED).inc()
@@ -145,12 +141,6 @@ class RecordingReceiver:
                 reason=TRUNCATED,
             )
         return await self._keep(order, kept, found)
-
-    async def _looks_like(self, key: str, kept: BlobStat, content_type: str) -> str:
-        """Say what bytes without sound rather are."""
-        async with self._blobs.local(key) as path:
-            head = await asyncio.to_thread(_head, path)
-        return what_it_is(head, content_type, kept.size)
 
     async def _keep(self, order: Order, kept: BlobStat, found: Examined) -> Recording:
         """Keep the row of bytes that are kept."""
@@ -202,11 +192,6 @@ class RecordingReceiver:
             headers = index.headers_for(url)
         async with self._fetcher.fetch(url, headers, left()) as fetched:
             yield fetched
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
 
 
 def _member(index: Fetched, body: bytes, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -13,20 +15,31 @@ from trunkline_runtime.errors import NotFound
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
+from trunkline_audio.recordings.downloads import HOUR, Downloads
 from trunkline_audio.recordings.receiver import Order, RecordingReceiver
 from trunkline_audio.recordings.rows import HEADERLESS_NAMES, Recordings, blob_key
+from trunkline_audio.uploads.service import data_of
+from trunkline_audio.uploads.uploader import Uploader, UploadOrder
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     """Fetches, shows and deletes recordings."""
 
     def __init__(
-        self, recordings: Recordings, receiver: RecordingReceiver, blobs: Blobs, forget: Forget
+        self,
+        recordings: Recordings,
+        receiver: RecordingReceiver,
+        blobs: Blobs,
+        forget: Forget,
+        uploader: Uploader,
+        downloads: Downloads,
     ) -> None:
         self._recordings = recordings
         self._receiver = receiver
         self._blobs = blobs
         self._forget = forget
+        self._uploader = uploader
+        self._downloads = downloads
 
     async def FetchRecording(
         self, request: recording_service_pb2.FetchRecordingRequest, context: Any
@@ -48,6 +61,49 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
             seconds=context.time_remaining(),
         )
         return (await self._receiver.receive(order)).to_proto()
+
+    async def UploadRecording(
+        self, requests: AsyncIterator[recording_service_pb2.UploadRecordingRequest], context: Any
+    ) -> recording_service_pb2.UploadRecordingResponse:
+        """Keep what comes."""
+        first = await anext(requests)
+        tenant = resources.parse(TENANT, first.parent, field="parent")["tenant"]
+        order = UploadOrder(
+            tenant_id=tenant,
+            recording_id=first.recording_id,
+            call=first.call,
+            headerless=HEADERLESS_NAMES[first.headerless_format],
+            expire_at=given_time(first, "expire_time"),
+            sha256=first.sha256,
+            size_bytes=first.size_bytes,
+        )
+        kept = await self._uploader.upload(order, data_of(first, requests))
+        return recording_service_pb2.UploadRecordingResponse(
+            recording=kept.recording.to_proto(), existing=kept.existing
+        )
+
+    async def ReadRecording(
+        self, request: recording_service_pb2.ReadRecordingRequest, context: Any
+    ) -> AsyncIterator[recording_service_pb2.ReadRecordingResponse]:
+        """The bytes, as fast as they are taken."""
+        ids = resources.parse(RECORDING, request.name)
+        pieces = self._downloads.read(
+            ids["tenant"], ids["recording"], request.start, request.end, request.sha256
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield recording_service_pb2.ReadRecordingResponse(data=piece)
+
+    async def CreateDownloadLink(
+        self, request: recording_service_pb2.CreateDownloadLinkRequest, context: Any
+    ) -> recording_service_pb2.CreateDownloadLinkResponse:
+        """A URL for players."""
+        ids = resources.parse(RECORDING, request.name)
+        lifetime = request.lifetime.ToTimedelta() if request.HasField("lifetime") else HOUR
+        path, until = await self._downloads.link(ids["tenant"], ids["recording"], lifetime)
+        answer = recording_service_pb2.CreateDownloadLinkResponse(path=path)
+        answer.expire_time.FromDatetime(until)
+        return answer
 
     async def GetRecording(
         self, request: recording_service_pb2.GetRecordingRequest, context: Any

@@ -34,6 +34,10 @@ class EdgeLimits:
     quiet_seconds: float = 20.0
     """The longest pause within a body, and of a reader within an answer."""
     body_seconds: float = 120.0
+    passed_bytes_per_second: int = 16_384
+    """The least rate of a body that is passed on as it comes, after `grace_seconds`: such a one may be large."""
+    passed_seconds: float = 3_600.0
+    """For such a body to be whole."""
     body_bytes: int = 268_435_456
     """Of all bodies together that have begun and not ended, but for the first FREE_BODY_BYTES of each."""
     body_bytes_per_address: int = 67_108_864

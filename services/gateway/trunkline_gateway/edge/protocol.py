@@ -11,7 +11,7 @@ from trunkline_gateway.edge.limits import FREE_BODY_BYTES, REFUSED, Register
 from trunkline_gateway.edge.one_write import OneWrite
 from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle, new_parser
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
-from trunkline_gateway.hooks.answers import WHOLE, last_words
+from trunkline_gateway.hooks.answers import PASSED_ON, WHOLE, last_words
 
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
@@ -62,13 +62,17 @@ class EdgeProtocol(HttpToolsProtocol):
         self._unread = 0
         self._pieces = self._body_bytes = 0
         self._held = 0  # of the body, as the register counts it
+        self._passed_on: RequestResponseCycle | None = None  # the request whose body is
         self._again = b""  # a head that asked for another protocol, without that
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection."""
         self._answering: RequestResponseCycle | None = None
         # The same for all requests of the connection: one of a request's own would be a circle, left to the collector.
-        self._extensions: dict[str, dict[object, object]] = {WHOLE: {"send": self._answer}}
+        self._extensions: dict[str, dict[object, object]] = {
+            WHOLE: {"send": self._answer},
+            PASSED_ON: {"begin": self._pass_on},
+        }
         super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
         self._host = self.client[0] if self.client else ""
         reason = self._register.enter(self._host)
@@ -80,6 +84,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let a connection go."""
         self._over = True
+        self._passed_on = None
         self._hold(0)
         self._register.leave(self._host)
         self._extensions.clear()
@@ -131,9 +136,19 @@ class EdgeProtocol(HttpToolsProtocol):
         """Count what is held of a body that has not ended."""
         cycle = self.cycle
         unfinished = cycle is not None and cycle.more_body and not cycle.response_complete
-        reason = self._hold(max(0, self._body_bytes - FREE_BODY_BYTES) if unfinished else 0)
+        held = unfinished and cycle is not self._passed_on
+        reason = self._hold(max(0, self._body_bytes - FREE_BODY_BYTES) if held else 0)
         if reason:
             self._refuse(reason)
+
+    def _pass_on(self) -> None:
+        """Count nothing more of the body of the request that is answered now: its application holds none of it.
+
+        What was not asked for yet is at most what uvicorn reads ahead, 64 KiB and one read.
+        """
+        self._passed_on = self._answering
+        if self.cycle is self._answering:
+            self._hold(0)
 
     def _hold(self, held: int) -> str:
         change, self._held = held - self._held, held
@@ -260,7 +275,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if cycle is None:
             return Phase.NEW
         if cycle.more_body:
-            return Phase.BODY
+            return Phase.PASSED if cycle is self._passed_on else Phase.BODY
         return Phase.IDLE if cycle.response_complete else Phase.WORK
 
     def _stop(self, reason: str) -> None:

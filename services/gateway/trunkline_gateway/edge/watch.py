@@ -18,6 +18,7 @@ class Phase(enum.Enum):
     NEW = "its first request"
     HEAD = "the rest of a head"
     BODY = "the rest of a body"
+    PASSED = "the rest of a body that is passed on as it comes"
     ANSWER = "its reader"
     WORK = "us"
     IDLE = "its next request"
@@ -70,12 +71,16 @@ class Watch:
             case Phase.BODY:
                 late = took >= self._limits.body_seconds
                 return "BODY_TOO_SLOW" if late or self._slow(first, sight, now) else ""
+            case Phase.PASSED:
+                late = took >= self._limits.passed_seconds
+                least = self._limits.passed_bytes_per_second
+                return "BODY_TOO_SLOW" if late or self._slow(first, sight, now, least) else ""
             case Phase.ANSWER:
                 return "ANSWER_TOO_SLOW" if self._slow(first, sight, now) else ""
 
-    def _slow(self, first: Sight, sight: Sight, now: float) -> bool:
+    def _slow(self, first: Sight, sight: Sight, now: float, rate: int = 0) -> bool:
         if now - self._since >= self._limits.quiet_seconds:
             return True
         took = now - self._began
-        least = (took - self._limits.grace_seconds) * self._limits.bytes_per_second
+        least = (took - self._limits.grace_seconds) * (rate or self._limits.bytes_per_second)
         return sight.moved - first.moved < least

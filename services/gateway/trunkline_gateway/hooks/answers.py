@@ -15,6 +15,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 # The scope's extension that sends an answer of known bytes; see EdgeProtocol.
 WHOLE = "trunkline.whole"
+# The scope's extension that is called (`begin`) by whoever passes a body on as it comes, and holds none of it.
+PASSED_ON = "trunkline.passed_on"
 
 _JSON = (b"content-type", b"application/json")
 _ACCEPTED_TAIL = b'"}'

@@ -78,7 +78,13 @@ async def build(
         clients = make_clients(breakers) if make_clients else _clients(config, channels, breakers)
         sources = Sources(clients.resolve, config.source_seconds, now=pace.clock)
         lookups = Lookups(tuple(origin for origin in config.lookup_origins.split(",") if origin))
-        stages = Stages(clients, sources, config.degraded_retry_seconds, lookups.ask)
+        stages = Stages(
+            clients,
+            sources,
+            config.degraded_retry_seconds,
+            lookups.ask,
+            recording_wait_seconds=config.recording_wait_seconds,
+        )
         jobs = jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
         name = name or _unique_name()
         health = Health()

@@ -94,7 +94,10 @@ def results_request(
         analyze_time=analysis.create_time,
     )
     stated = _OF_ANALYSIS
-    if transcript is not None:
+    if transcript is not None and not transcript.name:  # there was nothing to transcribe
+        results.warnings.append(recordings.EMPTY_WARNING)
+        stated += ("warnings",)
+    elif transcript is not None:
         results.recording = transcript.recording
         results.transcript = transcript.name
         results.recording_duration.CopyFrom(transcript.duration)

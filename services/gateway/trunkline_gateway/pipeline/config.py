@@ -53,7 +53,8 @@ class WorkerConfig(CommonConfig):
     )
     recording_wait_seconds: float = setting(
         86_400.0,
-        "how long an event waits for a recording or an unreachable service before it becomes a dead letter",
+        "how long an event waits for a recording or an unreachable service before it becomes a dead letter, or is "
+        "done without the recording if that is empty",
         least=0,
         most=2_592_000,
     )

@@ -9,7 +9,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.pipeline import call_requests
 from trunkline_gateway.pipeline.clients import Clients
-from trunkline_gateway.pipeline.policy import FORBIDDEN, MEDIA, NOT_READY
+from trunkline_gateway.pipeline.policy import EMPTY, FORBIDDEN, MEDIA, NOT_READY
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.providers.base import Facts, MediaRequest, Source
 
@@ -67,6 +67,6 @@ def _is_final(error: TrunklineError, file: MediaRequest, waited_seconds: float) 
     """Say whether a file will not come: a link that refuses without being shown a credential has expired."""
     if error.reason == FORBIDDEN:
         return not file.headers
-    if error.reason == NOT_READY:
+    if error.reason in (NOT_READY, EMPTY):
         return waited_seconds >= _WAIT_SECONDS
     return not error.transient

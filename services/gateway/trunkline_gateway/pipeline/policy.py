@@ -28,6 +28,7 @@ from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE,
 NORMALISE = "normalise"
 MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
+EMPTY = "RECORDING_EMPTY"
 ENGINE_NOT_READY = "ENGINE_NOT_READY"
 FORBIDDEN = "RECORDING_FORBIDDEN"
 NOT_AUDIO = "NOT_AUDIO"
@@ -164,7 +165,7 @@ def _waiting_delay(error: Exception, waited_seconds: float, jitter: float) -> fl
     lasting = isinstance(error, TrunklineError) and error.reason == ENGINE_NOT_READY
     if isinstance(error, TrunklineError) and error.retry_after is not None and not lasting:
         return max(0.1, error.retry_after) * (1 + 0.5 * jitter)
-    if isinstance(error, TrunklineError) and error.reason == NOT_READY:
+    if isinstance(error, TrunklineError) and error.reason in (NOT_READY, EMPTY):
         # Most recordings come within minutes, a few within the day: look often first, then seldom.
         return min(900.0, max(15.0, waited_seconds / 2)) * (0.75 + 0.5 * jitter)
     if isinstance(error, TrunklineError) and error.reason == FORBIDDEN:

@@ -20,6 +20,8 @@ _SECONDS = 1.0
 _AGENT_FIRST = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
 _CUSTOMER_FIRST = (transcript_pb2.SPEAKER_CUSTOMER, transcript_pb2.SPEAKER_AGENT)
 
+EMPTY_WARNING = "RECORDING_EMPTY: the provider's recording has no bytes"
+
 Speakers = tuple[transcript_pb2.Speaker.ValueType, ...]
 
 

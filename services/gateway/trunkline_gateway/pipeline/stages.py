@@ -32,7 +32,7 @@ from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
-from trunkline_gateway.pipeline.policy import FORBIDDEN, NORMALISE, NOT_AUDIO, Degraded, Unfetchable
+from trunkline_gateway.pipeline.policy import EMPTY, FORBIDDEN, NORMALISE, NOT_AUDIO, Degraded, Unfetchable
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import RefusedSources, Sources
 from trunkline_gateway.pipeline.transcription import Transcription
@@ -54,12 +54,15 @@ class Stages:
         degraded_retry_seconds: float = 30.0,
         ask: Ask | None = None,
         tell_after_seconds: float = 1.0,
+        recording_wait_seconds: float = 86_400.0,
     ):
         """Take the services and the sources, how soon a degraded analysis is asked for again, and who looks up.
 
-        A stage that lasts longer than `tell_after_seconds` is told to the call.
+        A stage that lasts longer than `tell_after_seconds` is told to the call. A recording without bytes is waited for
+        as long as `recording_wait_seconds`.
         """
         self._tell_after_seconds = tell_after_seconds
+        self._recording_wait_seconds = recording_wait_seconds
         self._degraded_retry_seconds = degraded_retry_seconds
         self._clients = clients
         self._sources = sources
@@ -80,11 +83,17 @@ class Stages:
         with acting_for(run.tenant):
             call = await self._record_facts(run, source, facts)
             analysis, transcript, text = None, None, facts.text
+            recording = None
             if FETCH in facts.stages:
                 recording = await self._fetch(run, source, facts, call.name)
+            if recording is not None:
                 transcript = await self._transcribe(run, source, recording, call.direction)
                 run.warn(*recordings.truncation(facts, transcript))
                 text = call_requests.opening(transcript)
+            elif FETCH in facts.stages:
+                # Nobody will ever hear this call: it is analysed as one in which nobody spoke.
+                transcript = transcript_pb2.Transcript()
+                run.warn(recordings.EMPTY_WARNING)
             if ANALYSE in facts.stages:
                 analysis = await self._analyse(run, source, facts, call.name, transcript)
                 await self._record_results(run, source, facts, transcript, analysis, text)
@@ -131,13 +140,20 @@ class Stages:
         added = [field for field in found.stated if field not in facts.stated]
         return await self._clients.record(call_requests.request(run, source, facts, found.call, added))
 
-    async def _fetch(self, run: Run, source: Source, facts: Facts, call: str) -> recording_pb2.Recording:
-        """Have the recording fetched and return it; of one that an earlier run fetched, the name."""
+    async def _fetch(
+        self, run: Run, source: Source, facts: Facts, call: str
+    ) -> recording_pb2.Recording | None:
+        """Have the recording fetched and return it; of one that an earlier run fetched, the name.
+
+        None for one that has no bytes, and had long enough to get some.
+        """
         async with run.at(FETCH):
             if facts.recording is None:
                 raise Unfetchable(facts.recording_problem or "the event names no recording")
             recording_id = digest_id("r", (call, FETCH, facts.recording.key, _FIRST_GENERATION))
             name = f"tenants/{run.tenant}/recordings/{recording_id}"
+            if run.known.get(FETCH) == EMPTY:
+                return None
             if run.known.get(FETCH) == name:
                 return recording_pb2.Recording(name=name)
             request = recording_service_pb2.FetchRecordingRequest(
@@ -163,6 +179,9 @@ class Stages:
                     self._sources.forget(source.source_id)
                 if error.reason == FORBIDDEN:
                     self._refusals.refused(run.job.source)
+                if error.reason == EMPTY and run.waited_seconds >= self._recording_wait_seconds:
+                    run.note(FETCH, EMPTY)  # a later run of a later stage waits no more
+                    return None
                 raise
             self._refusals.answered(run.job.source)
         run.note(FETCH, recording.name)

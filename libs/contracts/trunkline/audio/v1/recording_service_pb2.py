@@ -32,7 +32,7 @@ from trunkline.audio.v1 import recording_pb2 as trunkline_dot_audio_dot_v1_dot_r
 from trunkline.common.v1 import audio_pb2 as trunkline_dot_common_dot_v1_dot_audio__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trunkline/audio/v1/recording_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/audio/v1/recording.proto\x1a\x1ftrunkline/common/v1/audio.proto\"\xb7\x04\n\x15\x46\x65tchRecordingRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x32\n\x0crecording_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x02\xbaH\x15r\x13\x32\x11^[a-z0-9-]{2,40}$\x12\x0c\n\x04\x63\x61ll\x18\x03 \x01(\t\x12*\n\x03url\x18\x04 \x01(\tB\x1d\x80\x01\x01\xe2\x41\x01\x02\xbaH\x13r\x11\x10\x08\x18\x80 2\n^https?://\x12L\n\x07headers\x18\x05 \x03(\x0b\x32\x36.trunkline.audio.v1.FetchRecordingRequest.HeadersEntryB\x03\x80\x01\x01\x12\x1a\n\turl_field\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nattachment\x18\r \x01(\x08\x12\x1c\n\x0bquota_bytes\x18\x14 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x31\n\x0eleast_duration\x18\x1c \x01(\x0b\x32\x19.google.protobuf.Duration\x12J\n\x11headerless_format\x18\x1d \x01(\x0e\x32%.trunkline.common.v1.HeaderlessFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"d\n\x13GetRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\"\x9a\x01\n\x15ListRecordingsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"d\n\x16ListRecordingsResponse\x12\x31\n\nrecordings\x18\x01 \x03(\x0b\x32\x1d.trunkline.audio.v1.Recording\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x16\x44\x65leteRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$2\x8a\x04\n\x10RecordingService\x12Z\n\x0e\x46\x65tchRecording\x12).trunkline.audio.v1.FetchRecordingRequest\x1a\x1d.trunkline.audio.v1.Recording\x12\x81\x01\n\x0cGetRecording\x12\'.trunkline.audio.v1.GetRecordingRequest\x1a\x1d.trunkline.audio.v1.Recording\")\x82\xd3\xe4\x93\x02#\x12!/v1/{name=tenants/*/recordings/*}\x12\x92\x01\n\x0eListRecordings\x12).trunkline.audio.v1.ListRecordingsRequest\x1a*.trunkline.audio.v1.ListRecordingsResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=tenants/*}/recordings\x12\x80\x01\n\x0f\x44\x65leteRecording\x12*.trunkline.audio.v1.DeleteRecordingRequest\x1a\x16.google.protobuf.Empty\")\x82\xd3\xe4\x93\x02#*!/v1/{name=tenants/*/recordings/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*trunkline/audio/v1/recording_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/audio/v1/recording.proto\x1a\x1ftrunkline/common/v1/audio.proto\"\xb7\x04\n\x15\x46\x65tchRecordingRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x32\n\x0crecording_id\x18\x02 \x01(\tB\x1c\xe2\x41\x01\x02\xbaH\x15r\x13\x32\x11^[a-z0-9-]{2,40}$\x12\x0c\n\x04\x63\x61ll\x18\x03 \x01(\t\x12*\n\x03url\x18\x04 \x01(\tB\x1d\x80\x01\x01\xe2\x41\x01\x02\xbaH\x13r\x11\x10\x08\x18\x80 2\n^https?://\x12L\n\x07headers\x18\x05 \x03(\x0b\x32\x36.trunkline.audio.v1.FetchRecordingRequest.HeadersEntryB\x03\x80\x01\x01\x12\x1a\n\turl_field\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nattachment\x18\r \x01(\x08\x12\x1c\n\x0bquota_bytes\x18\x14 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x31\n\x0eleast_duration\x18\x1c \x01(\x0b\x32\x19.google.protobuf.Duration\x12J\n\x11headerless_format\x18\x1d \x01(\x0e\x32%.trunkline.common.v1.HeaderlessFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x03\n\x16UploadRecordingRequest\x12\x37\n\x06parent\x18\x01 \x01(\tB\'\xe2\x41\x01\x02\xbaH r\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\xd8\x01\x01\x12\x31\n\x0crecording_id\x18\x02 \x01(\tB\x1b\xbaH\x18r\x13\x32\x11^[a-z0-9-]{2,40}$\xd8\x01\x01\x12G\n\x04\x63\x61ll\x18\x03 \x01(\tB9\xbaH6r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\xd8\x01\x01\x12J\n\x11headerless_format\x18\x04 \x01(\x0e\x32%.trunkline.common.v1.HeaderlessFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06sha256\x18\x06 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01\x12\x1b\n\nsize_bytes\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x17\n\x04\x64\x61ta\x18\x08 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80@\"]\n\x17UploadRecordingResponse\x12\x30\n\trecording\x18\x01 \x01(\x0b\x32\x1d.trunkline.audio.v1.Recording\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\"\xbd\x01\n\x14ReadRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x16\n\x05start\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x14\n\x03\x65nd\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12(\n\x06sha256\x18\x04 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01\"%\n\x15ReadRecordingResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xa9\x01\n\x19\x43reateDownloadLinkRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12=\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01\"`\n\x1a\x43reateDownloadLinkResponse\x12\x11\n\x04path\x18\x01 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x13GetRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\"\x9a\x01\n\x15ListRecordingsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"d\n\x16ListRecordingsResponse\x12\x31\n\nrecordings\x18\x01 \x03(\x0b\x32\x1d.trunkline.audio.v1.Recording\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x16\x44\x65leteRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$2\x97\x07\n\x10RecordingService\x12Z\n\x0e\x46\x65tchRecording\x12).trunkline.audio.v1.FetchRecordingRequest\x1a\x1d.trunkline.audio.v1.Recording\x12l\n\x0fUploadRecording\x12*.trunkline.audio.v1.UploadRecordingRequest\x1a+.trunkline.audio.v1.UploadRecordingResponse(\x01\x12\x66\n\rReadRecording\x12(.trunkline.audio.v1.ReadRecordingRequest\x1a).trunkline.audio.v1.ReadRecordingResponse0\x01\x12\xb4\x01\n\x12\x43reateDownloadLink\x12-.trunkline.audio.v1.CreateDownloadLinkRequest\x1a..trunkline.audio.v1.CreateDownloadLinkResponse\"?\x82\xd3\xe4\x93\x02\x39\"4/v1/{name=tenants/*/recordings/*}:createDownloadLink:\x01*\x12\x81\x01\n\x0cGetRecording\x12\'.trunkline.audio.v1.GetRecordingRequest\x1a\x1d.trunkline.audio.v1.Recording\")\x82\xd3\xe4\x93\x02#\x12!/v1/{name=tenants/*/recordings/*}\x12\x92\x01\n\x0eListRecordings\x12).trunkline.audio.v1.ListRecordingsRequest\x1a*.trunkline.audio.v1.ListRecordingsResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=tenants/*}/recordings\x12\x80\x01\n\x0f\x44\x65leteRecording\x12*.trunkline.audio.v1.DeleteRecordingRequest\x1a\x16.google.protobuf.Empty\")\x82\xd3\xe4\x93\x02#*!/v1/{name=tenants/*/recordings/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FETCHRECORDINGREQUEST'].fields_by_name['quota_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_FETCHRECORDINGREQUEST'].fields_by_name['headerless_format']._loaded_options = None
   _globals['_FETCHRECORDINGREQUEST'].fields_by_name['headerless_format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H r\0332\031^tenants/[a-z0-9-]{2,40}$\330\001\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['recording_id']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['recording_id']._serialized_options = b'\272H\030r\0232\021^[a-z0-9-]{2,40}$\330\001\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['call']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['call']._serialized_options = b'\272H6r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\330\001\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['headerless_format']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['headerless_format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['sha256']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\025r\0202\016^[0-9a-f]{64}$\330\001\001'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['size_bytes']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['data']._loaded_options = None
+  _globals['_UPLOADRECORDINGREQUEST'].fields_by_name['data']._serialized_options = b'\272H\006z\004\030\200\200@'
+  _globals['_READRECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_READRECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
+  _globals['_READRECORDINGREQUEST'].fields_by_name['start']._loaded_options = None
+  _globals['_READRECORDINGREQUEST'].fields_by_name['start']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_READRECORDINGREQUEST'].fields_by_name['end']._loaded_options = None
+  _globals['_READRECORDINGREQUEST'].fields_by_name['end']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_READRECORDINGREQUEST'].fields_by_name['sha256']._loaded_options = None
+  _globals['_READRECORDINGREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\025r\0202\016^[0-9a-f]{64}$\330\001\001'
+  _globals['_CREATEDOWNLOADLINKREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATEDOWNLOADLINKREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
+  _globals['_CREATEDOWNLOADLINKREQUEST'].fields_by_name['lifetime']._loaded_options = None
+  _globals['_CREATEDOWNLOADLINKREQUEST'].fields_by_name['lifetime']._serialized_options = b'\272H\r\252\001\n\"\004\010\200\365$2\002\010\001'
+  _globals['_CREATEDOWNLOADLINKRESPONSE'].fields_by_name['path']._loaded_options = None
+  _globals['_CREATEDOWNLOADLINKRESPONSE'].fields_by_name['path']._serialized_options = b'\200\001\001'
   _globals['_GETRECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETRECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
   _globals['_LISTRECORDINGSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -65,6 +93,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECORDINGSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
   _globals['_DELETERECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETERECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
+  _globals['_RECORDINGSERVICE'].methods_by_name['CreateDownloadLink']._loaded_options = None
+  _globals['_RECORDINGSERVICE'].methods_by_name['CreateDownloadLink']._serialized_options = b'\202\323\344\223\0029\"4/v1/{name=tenants/*/recordings/*}:createDownloadLink:\001*'
   _globals['_RECORDINGSERVICE'].methods_by_name['GetRecording']._loaded_options = None
   _globals['_RECORDINGSERVICE'].methods_by_name['GetRecording']._serialized_options = b'\202\323\344\223\002#\022!/v1/{name=tenants/*/recordings/*}'
   _globals['_RECORDINGSERVICE'].methods_by_name['ListRecordings']._loaded_options = None
@@ -75,14 +105,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FETCHRECORDINGREQUEST']._serialized_end=889
   _globals['_FETCHRECORDINGREQUEST_HEADERSENTRY']._serialized_start=843
   _globals['_FETCHRECORDINGREQUEST_HEADERSENTRY']._serialized_end=889
-  _globals['_GETRECORDINGREQUEST']._serialized_start=891
-  _globals['_GETRECORDINGREQUEST']._serialized_end=991
-  _globals['_LISTRECORDINGSREQUEST']._serialized_start=994
-  _globals['_LISTRECORDINGSREQUEST']._serialized_end=1148
-  _globals['_LISTRECORDINGSRESPONSE']._serialized_start=1150
-  _globals['_LISTRECORDINGSRESPONSE']._serialized_end=1250
-  _globals['_DELETERECORDINGREQUEST']._serialized_start=1252
-  _globals['_DELETERECORDINGREQUEST']._serialized_end=1355
-  _globals['_RECORDINGSERVICE']._serialized_start=1358
-  _globals['_RECORDINGSERVICE']._serialized_end=1880
+  _globals['_UPLOADRECORDINGREQUEST']._serialized_start=892
+  _globals['_UPLOADRECORDINGREQUEST']._serialized_end=1318
+  _globals['_UPLOADRECORDINGRESPONSE']._serialized_start=1320
+  _globals['_UPLOADRECORDINGRESPONSE']._serialized_end=1413
+  _globals['_READRECORDINGREQUEST']._serialized_start=1416
+  _globals['_READRECORDINGREQUEST']._serialized_end=1605
+  _globals['_READRECORDINGRESPONSE']._serialized_start=1607
+  _globals['_READRECORDINGRESPONSE']._serialized_end=1644
+  _globals['_CREATEDOWNLOADLINKREQUEST']._serialized_start=1647
+  _globals['_CREATEDOWNLOADLINKREQUEST']._serialized_end=1816
+  _globals['_CREATEDOWNLOADLINKRESPONSE']._serialized_start=1818
+  _globals['_CREATEDOWNLOADLINKRESPONSE']._serialized_end=1914
+  _globals['_GETRECORDINGREQUEST']._serialized_start=1916
+  _globals['_GETRECORDINGREQUEST']._serialized_end=2016
+  _globals['_LISTRECORDINGSREQUEST']._serialized_start=2019
+  _globals['_LISTRECORDINGSREQUEST']._serialized_end=2173
+  _globals['_LISTRECORDINGSRESPONSE']._serialized_start=2175
+  _globals['_LISTRECORDINGSRESPONSE']._serialized_end=2275
+  _globals['_DELETERECORDINGREQUEST']._serialized_start=2277
+  _globals['_DELETERECORDINGREQUEST']._serialized_end=2380
+  _globals['_RECORDINGSERVICE']._serialized_start=2383
+  _globals['_RECORDINGSERVICE']._serialized_end=3302
 # @@protoc_insertion_point(module_scope)

@@ -117,6 +117,198 @@ class FetchRecordingRequest(_message.Message):
 Global___FetchRecordingRequest: _TypeAlias = FetchRecordingRequest  # noqa: Y015
 
 @_typing.final
+class UploadRecordingRequest(_message.Message):
+    """A message of the stream of UploadRecording. All fields but `data` are those of the first message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    RECORDING_ID_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
+    HEADERLESS_FORMAT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`tenants/{tenant}`. Empty after the first message."""
+    recording_id: _builtins.str
+    """The id. If empty, the service creates one."""
+    call: _builtins.str
+    """`tenants/{tenant}/calls/{call}` that this belongs to. Can be empty."""
+    headerless_format: _audio_pb2.HeaderlessFormat.ValueType
+    """What the bytes are if they have no header. If not set, bytes without a header are refused."""
+    sha256: _builtins.str
+    """The SHA-256 of all bytes, hexadecimal. Other bytes are refused. Can be empty."""
+    size_bytes: _builtins.int
+    """The number of all bytes. More or fewer are refused. 0 if it is not known."""
+    data: _builtins.bytes
+    """The next bytes, at most 1 MiB."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the service deletes it. If not set, the tenant's retention applies."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        recording_id: _builtins.str = ...,
+        call: _builtins.str = ...,
+        headerless_format: _audio_pb2.HeaderlessFormat.ValueType = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "data", b"data", "expire_time", b"expire_time", "headerless_format", b"headerless_format", "parent", b"parent", "recording_id", b"recording_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadRecordingRequest: _TypeAlias = UploadRecordingRequest  # noqa: Y015
+
+@_typing.final
+class UploadRecordingResponse(_message.Message):
+    """The response of UploadRecording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    EXISTING_FIELD_NUMBER: _builtins.int
+    existing: _builtins.bool
+    """Whether the tenant already had these bytes. `recording` is then the one that was there."""
+    @_builtins.property
+    def recording(self) -> _recording_pb2.Recording:
+        """The recording."""
+
+    def __init__(
+        self,
+        *,
+        recording: _recording_pb2.Recording | None = ...,
+        existing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recording", b"recording"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["existing", b"existing", "recording", b"recording"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadRecordingResponse: _TypeAlias = UploadRecordingResponse  # noqa: Y015
+
+@_typing.final
+class ReadRecordingRequest(_message.Message):
+    """The request of ReadRecording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}`."""
+    start: _builtins.int
+    """The offset of the first byte."""
+    end: _builtins.int
+    """The offset after the last byte. 0 for all that follow."""
+    sha256: _builtins.str
+    """The SHA-256 that the recording must have, hexadecimal. Can be empty."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "name", b"name", "sha256", b"sha256", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRecordingRequest: _TypeAlias = ReadRecordingRequest  # noqa: Y015
+
+@_typing.final
+class ReadRecordingResponse(_message.Message):
+    """A message of the stream of ReadRecording."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next bytes."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRecordingResponse: _TypeAlias = ReadRecordingResponse  # noqa: Y015
+
+@_typing.final
+class CreateDownloadLinkRequest(_message.Message):
+    """The request of CreateDownloadLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LIFETIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}`."""
+    @_builtins.property
+    def lifetime(self) -> _duration_pb2.Duration:
+        """How long the URL works, at most 7 days. If not set, one hour."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        lifetime: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDownloadLinkRequest: _TypeAlias = CreateDownloadLinkRequest  # noqa: Y015
+
+@_typing.final
+class CreateDownloadLinkResponse(_message.Message):
+    """The response of CreateDownloadLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The path with its query, which follows the host of the HTTP API. Whoever has it can read the recording."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it stops working. The link doesn't outlive the recording."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDownloadLinkResponse: _TypeAlias = CreateDownloadLinkResponse  # noqa: Y015
+
+@_typing.final
 class GetRecordingRequest(_message.Message):
     """The request of GetRecording."""
 

@@ -42,6 +42,21 @@ class RecordingServiceStub:
                 request_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.FetchRecordingRequest.SerializeToString,
                 response_deserializer=trunkline_dot_audio_dot_v1_dot_recording__pb2.Recording.FromString,
                 _registered_method=True)
+        self.UploadRecording = channel.stream_unary(
+                '/trunkline.audio.v1.RecordingService/UploadRecording',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingResponse.FromString,
+                _registered_method=True)
+        self.ReadRecording = channel.unary_stream(
+                '/trunkline.audio.v1.RecordingService/ReadRecording',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingResponse.FromString,
+                _registered_method=True)
+        self.CreateDownloadLink = channel.unary_unary(
+                '/trunkline.audio.v1.RecordingService/CreateDownloadLink',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkResponse.FromString,
+                _registered_method=True)
         self.GetRecording = channel.unary_unary(
                 '/trunkline.audio.v1.RecordingService/GetRecording',
                 request_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.GetRecordingRequest.SerializeToString,
@@ -65,9 +80,37 @@ class RecordingServiceServicer:
 
     def FetchRecording(self, request, context):
         """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+        RECORDING_EMPTY while it has no bytes of it.
         FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
         never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadRecording(self, request_iterator, context):
+        """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
+        its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
+        many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
+        with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
+        tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRecording(self, request, context):
+        """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
+        byte. ABORTED with reason RECORDING_CHANGED if the SHA-256 is not that of the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateDownloadLink(self, request, context):
+        """Returns a URL of the bytes that needs no credential, such as a player asks for. The URL stops working at its expiry
+        time, and when the recording is deleted. Anyone who has the URL can use it, and it can't be revoked alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +147,21 @@ def add_RecordingServiceServicer_to_server(servicer, server):
                     servicer.FetchRecording,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.FetchRecordingRequest.FromString,
                     response_serializer=trunkline_dot_audio_dot_v1_dot_recording__pb2.Recording.SerializeToString,
+            ),
+            'UploadRecording': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadRecording,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingResponse.SerializeToString,
+            ),
+            'ReadRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadRecording,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingResponse.SerializeToString,
+            ),
+            'CreateDownloadLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDownloadLink,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkResponse.SerializeToString,
             ),
             'GetRecording': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRecording,
@@ -149,6 +207,87 @@ class RecordingService:
             '/trunkline.audio.v1.RecordingService/FetchRecording',
             trunkline_dot_audio_dot_v1_dot_recording__service__pb2.FetchRecordingRequest.SerializeToString,
             trunkline_dot_audio_dot_v1_dot_recording__pb2.Recording.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadRecording(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/trunkline.audio.v1.RecordingService/UploadRecording',
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.UploadRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.audio.v1.RecordingService/ReadRecording',
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.ReadRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDownloadLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.RecordingService/CreateDownloadLink',
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_recording__service__pb2.CreateDownloadLinkResponse.FromString,
             options,
             channel_credentials,
             insecure,

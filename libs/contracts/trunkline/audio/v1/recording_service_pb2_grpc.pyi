@@ -37,9 +37,25 @@ class RecordingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RecordingServiceAsyncStub: ...
     FetchRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]
     """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+    RECORDING_EMPTY while it has no bytes of it.
     FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
     never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
+    """
+    UploadRecording: _grpc.StreamUnaryMultiCallable[_recording_service_pb2.UploadRecordingRequest, _recording_service_pb2.UploadRecordingResponse]
+    """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
+    its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
+    many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
+    with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
+    tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+    """
+    ReadRecording: _grpc.UnaryStreamMultiCallable[_recording_service_pb2.ReadRecordingRequest, _recording_service_pb2.ReadRecordingResponse]
+    """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
+    byte. ABORTED with reason RECORDING_CHANGED if the SHA-256 is not that of the request.
+    """
+    CreateDownloadLink: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.CreateDownloadLinkRequest, _recording_service_pb2.CreateDownloadLinkResponse]
+    """Returns a URL of the bytes that needs no credential, such as a player asks for. The URL stops working at its expiry
+    time, and when the recording is deleted. Anyone who has the URL can use it, and it can't be revoked alone.
     """
     GetRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]
     """Returns a recording."""
@@ -59,9 +75,25 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     FetchRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.FetchRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
     """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+    UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+    RECORDING_EMPTY while it has no bytes of it.
     FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
     never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
+    """
+    UploadRecording: _aio.StreamUnaryMultiCallable[_recording_service_pb2.UploadRecordingRequest, _recording_service_pb2.UploadRecordingResponse]  # type: ignore[assignment]
+    """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
+    its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
+    many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
+    with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
+    tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+    """
+    ReadRecording: _aio.UnaryStreamMultiCallable[_recording_service_pb2.ReadRecordingRequest, _recording_service_pb2.ReadRecordingResponse]  # type: ignore[assignment]
+    """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
+    byte. ABORTED with reason RECORDING_CHANGED if the SHA-256 is not that of the request.
+    """
+    CreateDownloadLink: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.CreateDownloadLinkRequest, _recording_service_pb2.CreateDownloadLinkResponse]  # type: ignore[assignment]
+    """Returns a URL of the bytes that needs no credential, such as a player asks for. The URL stops working at its expiry
+    time, and when the recording is deleted. Anyone who has the URL can use it, and it can't be revoked alone.
     """
     GetRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.GetRecordingRequest, _recording_pb2.Recording]  # type: ignore[assignment]
     """Returns a recording."""
@@ -84,9 +116,43 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recording_pb2.Recording, _abc.Awaitable[_recording_pb2.Recording]]:
         """Fetches a recording and stores it. Gateway only. If a recording with the id exists, returns it unchanged.
-        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet.
+        UNAVAILABLE with reason RECORDING_NOT_READY while the provider doesn't have the recording yet, and with
+        RECORDING_EMPTY while it has no bytes of it.
         FAILED_PRECONDITION with reason RECORDING_GONE, RECORDING_TOO_LARGE, ADDRESS_REFUSED, or NOT_AUDIO if it can
         never be stored, and with RECORDING_FORBIDDEN while the provider refuses the credential.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadRecording(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recording_service_pb2.UploadRecordingRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_recording_service_pb2.UploadRecordingResponse, _abc.Awaitable[_recording_service_pb2.UploadRecordingResponse]]:
+        """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
+        its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
+        many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
+        with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
+        tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadRecording(
+        self,
+        request: _recording_service_pb2.ReadRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recording_service_pb2.ReadRecordingResponse], _abc.AsyncIterator[_recording_service_pb2.ReadRecordingResponse]]:
+        """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
+        byte. ABORTED with reason RECORDING_CHANGED if the SHA-256 is not that of the request.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateDownloadLink(
+        self,
+        request: _recording_service_pb2.CreateDownloadLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recording_service_pb2.CreateDownloadLinkResponse, _abc.Awaitable[_recording_service_pb2.CreateDownloadLinkResponse]]:
+        """Returns a URL of the bytes that needs no credential, such as a player asks for. The URL stops working at its expiry
+        time, and when the recording is deleted. Anyone who has the URL can use it, and it can't be revoked alone.
         """
 
     @_abc_1.abstractmethod

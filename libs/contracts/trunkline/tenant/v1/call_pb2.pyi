@@ -259,7 +259,9 @@ class Call(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Warnings about the recording, as on the event: `TRUNCATED` with the part of the recording that exists."""
+        """Warnings about the recording, as on the event: `TRUNCATED` with the part of the recording that exists, and
+        `RECORDING_EMPTY` if the provider's recording has no bytes.
+        """
 
     @_builtins.property
     def recording_delete_time(self) -> _timestamp_pb2.Timestamp:

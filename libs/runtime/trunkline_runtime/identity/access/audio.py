@@ -6,9 +6,18 @@ RULES = package(
     "trunkline.audio.v1",
     RecordingService={
         "FetchRecording": operate("parent", ("call",)),
+        "UploadRecording": write("parent", ("call",)),
+        "ReadRecording": read("name"),
+        "CreateDownloadLink": write("name"),
         "GetRecording": read("name"),
         "ListRecordings": read("parent", scans=True),
         "DeleteRecording": write("name"),
+    },
+    UploadService={
+        "CreateUpload": write("parent", ("upload.call",)),
+        "GetUpload": read("name"),
+        "WriteUpload": write("name"),
+        "DeleteUpload": write("name"),
     },
     TranscriptionService={
         "CreateTranscript": write("parent", ("recording",)),

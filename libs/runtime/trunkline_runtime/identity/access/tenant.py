@@ -3,6 +3,7 @@
 from trunkline_runtime.identity.access.rules import (
     ANY_SERVICE,
     AUDIO,
+    GATEWAY,
     internal,
     manage,
     operate,
@@ -14,7 +15,7 @@ RULES = package(
     "trunkline.tenant.v1",
     TenantService={
         "CreateTenant": operate(),
-        "GetTenant": read("name"),
+        "GetTenant": read("name", services=GATEWAY | AUDIO),
         "ListTenants": operate(scans=True),
         "UpdateTenant": operate("tenant.name"),
         "DeleteTenant": operate("name"),

@@ -9,12 +9,15 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import grpc
+from trunkline_runtime.errors import ResourceExhausted
+from trunkline_runtime.identity.callers import Caller
 
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import NOBODY, Shown
 from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.api.transcode.writer import EVENT_STREAM
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.hooks.limits import Buckets
 
 T = TypeVar("T")
 Check = Callable[[Mapping[bytes, bytes]], None]
@@ -79,6 +82,21 @@ def raw_path(scope: Scope) -> str:
     return raw.partition(b"?")[0].decode("ascii", "replace")
 
 
+def rated(rates: Buckets | None, caller: Caller) -> str:
+    """Take a request from what its tenant may ask, and return that tenant; "" where nothing is taken.
+
+    Raises ResourceExhausted.
+    """
+    if rates is None or not caller.is_of_tenant or not caller.tenant:
+        return ""
+    wait = rates.take(caller.tenant)
+    if wait:
+        raise ResourceExhausted(
+            "the tenant makes more requests than it may; try again", reason="API_RATE", retry_after=wait
+        )
+    return caller.tenant
+
+
 async def content(
     headers: Mapping[bytes, bytes], receive: Receive, *, check: Check | None, most: int, seconds: float
 ) -> bytes:
@@ -137,7 +155,7 @@ async def _whole(receive: Receive, most: int) -> bytes:
 def check_of(binding: Binding) -> Check | None:
     """Return what checks the headers of a body; None where no body is read."""
     if binding.takes_bytes:
-        return _check_bytes
+        return check_plain
     return _check_json if binding.whole_body or binding.body is not None else None
 
 
@@ -147,10 +165,10 @@ def _check_json(headers: Mapping[bytes, bytes]) -> None:
     charset = parameters.strip().lower().replace(b'"', b"")
     if kind.strip().lower() != b"application/json" or charset not in (b"", b"charset=utf-8"):
         raise _unsupported("the body must be application/json in UTF-8")
-    _check_bytes(headers)
+    check_plain(headers)
 
 
-def _check_bytes(headers: Mapping[bytes, bytes]) -> None:
+def check_plain(headers: Mapping[bytes, bytes]) -> None:
     """Check that a body is not compressed. Raises HttpProblem 415."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding != b"identity":

@@ -59,7 +59,7 @@ class Relay:
 
     `empty` are the headers of one without any part, `more` those of every answer. `pay` is awaited after each part with
     its bytes, and may rest. `told` makes of an error the status and the line that are its last part; None where the
-    parts are the bytes of a file.
+    parts are the bytes of a file. `status` is that of an answer that goes well.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class Relay:
         more: tuple[Header, ...],
         pay: Callable[[int], Awaitable[None]],
         told: Callable[[Exception], tuple[int, bytes | None]],
+        status: int = 200,
     ) -> None:
         self._send = send
         self._empty = empty
         self._more = more
         self._pay = pay
         self._told = told
+        self._status = status
         self._begun = False
         self._stopped = False
         self._call: Any = None
@@ -112,13 +114,13 @@ class Relay:
             if not self._begun:
                 raise
             return LastPart(*self._told(error))
-        return LastPart(200)
+        return LastPart(self._status)
 
     async def _begin(self, headers: tuple[Header, ...]) -> None:
         if not self._begun:
             self._begun = True
             head = [*headers, *self._more]
-            await self._send({"type": "http.response.start", "status": 200, "headers": head})
+            await self._send({"type": "http.response.start", "status": self._status, "headers": head})
 
 
 class Streams:

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import grpc.aio
 from trunkline.tenant.v1 import tenant_pb2, tenant_service_pb2
-from trunkline_runtime.errors import NotFound, ResourceExhausted
+from trunkline_runtime.errors import NotFound
 from trunkline_runtime.identity.access import Rule
-from trunkline_runtime.identity.callers import ANONYMOUS, Caller, CallerKind
+from trunkline_runtime.identity.callers import ANONYMOUS, CallerKind
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
@@ -28,6 +28,7 @@ from trunkline_gateway.api.transcode.intake import (
     check_of,
     content,
     headers_of,
+    rated,
     raw_path,
     unless_gone,
 )
@@ -192,7 +193,7 @@ class Transcoder:
         binding, headers = asked.binding, asked.headers
         asked.shown = await self._authenticate(headers.get(b"authorization"))
         caller = asked.shown.caller
-        asked.rated = self._rated(caller)
+        asked.rated = rated(self._rates, caller)
         rule = self._rules.get(asked.rpc)
         if rule is not None:
             guard.admit(caller, asked.rpc, rule)
@@ -245,20 +246,6 @@ class Transcoder:
         rest = self._rates.wait(tenant)
         if rest:
             await self._sleep(rest)
-
-    def _rated(self, caller: Caller) -> str:
-        """Take a request from what its tenant may ask, and return that tenant; "" where nothing is taken.
-
-        Raises ResourceExhausted.
-        """
-        if self._rates is None or not caller.is_of_tenant or not caller.tenant:
-            return ""
-        wait = self._rates.take(caller.tenant)
-        if wait:
-            raise ResourceExhausted(
-                "the tenant makes more requests than it may; try again", reason="API_RATE", retry_after=wait
-            )
-        return caller.tenant
 
     async def _check_tenant(self, parent: str, metadata: Metadata) -> None:
         """Raise what GetTenant answers of a list's parent: an empty list and no such tenant look alike, also to replay.

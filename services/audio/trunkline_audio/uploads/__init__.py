@@ -1,0 +1,1 @@
+"""Uploads: recordings that callers send, in one stream or in parts."""

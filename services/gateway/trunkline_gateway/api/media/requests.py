@@ -1,0 +1,117 @@
+"""A request about the bytes of recordings: who makes it, and whether they may."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from google.protobuf import json_format
+from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller
+
+from trunkline_gateway.api.transcode.intake import Gone, Metadata
+from trunkline_gateway.api.transcode.problems import JSON
+from trunkline_gateway.hooks.answers import PASSED_ON, Receive, Scope, Send
+from trunkline_gateway.http_errors import Header
+
+Answer = tuple[int, bytes | None, tuple[Header, ...]]
+"""The status, the body and the headers of an answer; without a body it was sent already."""
+
+MESSAGE_BYTES = 512 * 1024
+"""The most bytes in one message to the audio service."""
+_NAME = re.compile(r"[A-Za-z]{1,32}")
+
+
+@dataclass(slots=True)
+class MediaRequest:
+    """One request. `tenant` and `recording` are ids as the path has them, `recording` empty for an upload."""
+
+    scope: Scope
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+    send: Send
+    request_id: str
+    tenant: str
+    recording: str
+    caller: Caller = ANONYMOUS
+    authorization: str = ""
+
+    @property
+    def method(self) -> str:
+        """GET and so on."""
+        return str(self.scope["method"])
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the services are shown."""
+        return (("authorization", self.authorization), ("x-request-id", self.request_id))
+
+    def query(self, *allowed: str) -> dict[str, str]:
+        """Return the parameters. Raises InvalidArgument for others than these, and for one that stands twice."""
+        found: dict[str, str] = {}
+        try:
+            pairs = parse_qsl(
+                self.scope["query_string"].decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=20,
+            )
+        except ValueError:
+            raise InvalidArgument("query", "cannot be read") from None
+        for name, value in pairs:
+            if name not in allowed:
+                shown = name if _NAME.fullmatch(name) else "query"
+                raise InvalidArgument(
+                    shown, f"is no parameter here; there are {', '.join(allowed) or 'none'}"
+                )
+            if name in found:
+                raise InvalidArgument(name, "stands twice")
+            found[name] = value
+        return found
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Give the body as it comes, in pieces of at most MESSAGE_BYTES. Raises Gone when the client hangs up."""
+        extension = self.scope.get("extensions", {}).get(PASSED_ON)
+        if extension is not None:
+            extension["begin"]()
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk: bytes = message.get("body", b"")
+            for start in range(0, len(chunk), MESSAGE_BYTES):
+                yield chunk[start : start + MESSAGE_BYTES]
+            more = message.get("more_body", False)
+
+
+def filled(message: Any, fields: Mapping[str, Any]) -> Any:
+    """Set fields of a message by their JSON names. Raises InvalidArgument."""
+    try:
+        return json_format.ParseDict(dict(fields), message)
+    except json_format.ParseError as error:
+        raise InvalidArgument(next(iter(fields), "body"), str(error)[:200]) from None
+
+
+def json_answer(message: Any, status: int = 200, *headers: Header) -> Answer:
+    """Return the answer that shows a message."""
+    shown = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    return status, orjson.dumps(shown), (JSON, *headers)
+
+
+def members(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body; none for an empty one. Raises InvalidArgument."""
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidArgument("body", "is not JSON", reason="BAD_JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidArgument("body", "must be a JSON object", reason="BAD_JSON")
+    return value
