@@ -10,6 +10,7 @@ from trunkline_runtime.digests import digest, letters
 
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
+FEATURES = f"{TRANSCRIPT}/audioFeatures"
 TENANT = "tenants/{tenant}"
 
 
@@ -21,6 +22,11 @@ def recording_name(tenant: str, recording: str) -> str:
 def transcript_name(tenant: str, transcript: str) -> str:
     """The name of a transcript."""
     return resources.format(TRANSCRIPT, tenant=tenant, transcript=transcript)
+
+
+def features_name(tenant: str, transcript: str) -> str:
+    """The name of the features of a transcript."""
+    return resources.format(FEATURES, tenant=tenant, transcript=transcript)
 
 
 def derived_id(parts: Sequence[str]) -> str:

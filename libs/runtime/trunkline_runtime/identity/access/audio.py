@@ -13,8 +13,14 @@ RULES = package(
     TranscriptionService={
         "CreateTranscript": write("parent", ("recording",)),
         "TranscribeRecording": write("name"),
+        "BatchTranscribeRecordings": write("parent"),
         "GetTranscript": read("name"),
         "ListTranscripts": read("parent", scans=True),
+        "ExportTranscript": read("name"),
+        "SearchTranscript": read("name"),
+    },
+    AudioFeatureService={
+        "GetAudioFeatures": read("name"),
     },
     AdminService={
         "PurgeTenant": internal("name"),
