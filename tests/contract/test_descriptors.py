@@ -43,6 +43,8 @@ STANDARD = {
     "Update": ("PATCH", None),
     "Delete": ("DELETE", ""),
 }
+# Methods that only read, and are no standard ones: GET, so that a link or a player can use them.
+READS = ("Export", "Search")
 # An id that is not at the end of a name, and texts that only look like names.
 NAMED = re.compile(r"^`tenants/\{tenant\}|^tenants/")
 
@@ -155,6 +157,10 @@ def test_no_two_methods_take_the_same_requests() -> None:
 def test_a_public_method_follows_the_standard_methods(name: str) -> None:
     binding, method = bindings()[name], methods()[name]
     word = next((word for word in STANDARD if method.name.startswith(word)), None)
+    if word is None and method.name.startswith(READS):
+        assert binding.method == "GET"
+        assert binding.template.verb
+        return
     if word is None:
         assert binding.method == "POST"
         assert binding.whole_body

@@ -54,7 +54,7 @@ SERVICES = {
     },
     "audio": {
         "trunkline.audio.v1.RecordingService", "trunkline.audio.v1.TranscriptionService",
-        "trunkline.audio.v1.AdminService",
+        "trunkline.audio.v1.AudioFeatureService", "trunkline.audio.v1.AdminService",
     },
     "ai": {"trunkline.ai.v1.AnalysisService", "trunkline.ai.v1.AdminService"},
 }  # fmt: skip

@@ -10,6 +10,7 @@ from datetime import timedelta
 from google.longrunning import operations_pb2_grpc
 from trunkline.audio.v1 import (
     admin_service_pb2_grpc,
+    audio_feature_service_pb2_grpc,
     recording_service_pb2_grpc,
     transcription_service_pb2_grpc,
     upload_service_pb2_grpc,
@@ -34,6 +35,7 @@ from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
 from trunkline_audio.engines.loader import load_engine
+from trunkline_audio.features.service import AudioFeatureServicer
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.media.blobs.loader import load_blobs
@@ -200,6 +202,11 @@ async def build(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
             TranscriptionServicer(transcripts, transcriber, operations, watch),
             "trunkline.audio.v1.TranscriptionService",
+        )
+        server.add(
+            audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
+            AudioFeatureServicer(transcripts),
+            "trunkline.audio.v1.AudioFeatureService",
         )
         server.add(
             operations_pb2_grpc.add_OperationsServicer_to_server,

@@ -12,6 +12,7 @@ from trunkline_runtime.digests import digest, letters
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
 UPLOAD = "tenants/{tenant}/uploads/{upload}"
+FEATURES = f"{TRANSCRIPT}/audioFeatures"
 TENANT = "tenants/{tenant}"
 
 
@@ -31,6 +32,9 @@ def queue_class(priority: int) -> int:
 def upload_name(tenant: str, upload: str) -> str:
     """The name of an upload."""
     return resources.format(UPLOAD, tenant=tenant, upload=upload)
+def features_name(tenant: str, transcript: str) -> str:
+    """The name of the features of a transcript."""
+    return resources.format(FEATURES, tenant=tenant, transcript=transcript)
 
 
 def derived_id(parts: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ import httpx
 import pytest
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import (
+    audio_feature_service_pb2_grpc,
+    audio_features_pb2,
     recording_pb2,
     recording_service_pb2_grpc,
     transcript_pb2,
@@ -34,6 +36,7 @@ from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.testing import KEY_FOLDER
 
 CALL = "tenants/acme/calls/call-1"
+FEATURES = "tenants/acme/transcripts/trans-1/audioFeatures"
 TOKENS = {
     "tl_acme": Caller(CallerKind.API_KEY, tenant="acme", role=Role.VIEWER, subject="k1"),
     "tl_other": Caller(CallerKind.API_KEY, tenant="other", role=Role.ADMIN, subject="k2"),
@@ -94,6 +97,11 @@ def servicers(things: Things) -> list[tuple[Any, Any, str]]:
         (transcription_service_pb2_grpc.TranscriptionServiceServicer,),
         {"GetTranscript": get("transcript", transcript_pb2.Transcript)},
     )
+    features = type(
+        "Features",
+        (audio_feature_service_pb2_grpc.AudioFeatureServiceServicer,),
+        {"GetAudioFeatures": get("audio_features", audio_features_pb2.AudioFeatures)},
+    )
     analysis = type(
         "Analyses",
         (analysis_service_pb2_grpc.AnalysisServiceServicer,),
@@ -110,6 +118,11 @@ def servicers(things: Things) -> list[tuple[Any, Any, str]]:
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
             transcript(),
             "trunkline.audio.v1.TranscriptionService",
+        ),
+        (
+            audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
+            features(),
+            "trunkline.audio.v1.AudioFeatureService",
         ),
         (
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
@@ -154,7 +167,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             "analysis": "tenants/acme/analyses/ana-1",
         }
     )
-    things.held = dict.fromkeys([CALL, *things.call.values()], True)
+    things.held = dict.fromkeys([CALL, FEATURES, *things.call.values()], True)
     config = CommonConfig(
         keys=KEY_FOLDER, grpc_address="127.0.0.1:0", drain_notice_seconds=0.0, drain_seconds=0.5
     )
@@ -199,19 +212,22 @@ async def test_a_conversation_has_the_call_and_its_parts(world: World) -> None:
     assert whole["missing"] == []
     assert whole["call"]["name"] == CALL
     assert {part: whole[part]["name"] for part in world.things.call} == world.things.call
+    assert whole["audioFeatures"]["name"] == FEATURES
 
 
 async def test_the_services_are_asked_as_the_gateway_confined_to_the_tenant(world: World) -> None:
     for token in ("tl_acme", "tl_operator"):
         world.things.callers.clear()
         assert (await world.get(token)).status_code == 200
-        assert {kind for kind, _ in world.things.callers} == {"call", "recording", "transcript", "analysis"}
+        assert {kind for kind, _ in world.things.callers} == {
+            "call", "recording", "transcript", "audio_features", "analysis",
+        }  # fmt: skip
         for _, caller in world.things.callers:
             assert caller == Caller(CallerKind.SERVICE, "gateway", tenant="acme")
 
 
 async def test_the_parts_are_asked_for_at_once(world: World) -> None:
-    world.things.together = asyncio.Barrier(3)
+    world.things.together = asyncio.Barrier(4)
     assert (await world.get()).json()["missing"] == []
 
 
@@ -256,7 +272,7 @@ async def test_a_part_that_hangs_is_left_out_within_the_callers_time(world: Worl
 @pytest.mark.parametrize("world", ["audio"], indirect=True)
 async def test_a_service_that_is_down_degrades_the_answer(world: World) -> None:
     whole = (await world.get()).json()
-    assert whole["missing"] == ["recording", "transcript"]
+    assert whole["missing"] == ["recording", "transcript", "audio_features"]
     assert whole["analysis"]["name"] == "tenants/acme/analyses/ana-1"
 
 

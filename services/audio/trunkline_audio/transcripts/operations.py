@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
 
+from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_jobs.operations import Kind, Operation, Operations, Work
 from trunkline_runtime.api import resources
 from trunkline_runtime.api.times import given_time
-from trunkline_runtime.errors import NotFound
+from trunkline_runtime.digests import digest, letters
+from trunkline_runtime.errors import InvalidArgument, NotFound, TrunklineError, to_status
+from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.identity.callers import current_caller
 from trunkline_runtime.observe import logs
 from trunkline_runtime.process.pace import MACHINE, Pace
@@ -35,6 +40,9 @@ KIND = "transcribe"
 # Of those that end with their process and did not get on: a recording that a decoder or engine dies of is not tried
 # for ever.
 _ATTEMPTS = 2
+# Until when it is kept is counted from the moment of the request, and a caller's job may change its class.
+MAY_DIFFER = ("expire_time", "priority")
+_ID_LETTERS = 40
 
 
 async def start(operations: Operations, request: pb.TranscribeRecordingRequest) -> Operation:
@@ -54,10 +62,39 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
         request_id=request.request_id,
         requested_by=str(current_caller()),
         check=check,
-        # Until when it is kept is counted from the moment of the request, and a caller's job may change its class.
-        may_differ=("expire_time", "priority"),
+        may_differ=MAY_DIFFER,
         queue_class=queue_class(request.priority),
     )
+
+
+async def start_batch(
+    operations: Operations, request: pb.BatchTranscribeRecordingsRequest, validate: Callable[[Message], None]
+) -> pb.BatchTranscribeRecordingsResponse:
+    """Keep the operations that the requests of a batch ask for; what is wrong with one is its result alone."""
+
+    async def result(one: pb.TranscribeRecordingRequest) -> pb.BatchTranscribeRecordingsResult:
+        found = pb.BatchTranscribeRecordingsResult(recording=one.name)
+        try:
+            validate(one)
+            if not one.name.startswith(f"{request.parent}/"):
+                raise InvalidArgument("name", "must belong to parent")
+            if request.request_id and not one.request_id:
+                one.request_id = _derived_request_id(request.request_id, one)
+            found.operation = (await start(operations, one)).name
+        except (TrunklineError, StoreError) as error:
+            found.error.CopyFrom(to_status(domain_error(error) or error))
+        return found
+
+    results = await asyncio.gather(*(result(one) for one in request.requests))
+    return pb.BatchTranscribeRecordingsResponse(results=results)
+
+
+def _derived_request_id(batch: str, one: pb.TranscribeRecordingRequest) -> str:
+    asked = pb.TranscribeRecordingRequest()
+    asked.CopyFrom(one)
+    for name in MAY_DIFFER:
+        asked.ClearField(name)
+    return letters(digest(batch, asked.SerializeToString(deterministic=True)), _ID_LETTERS)
 
 
 def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: Pace = MACHINE) -> Kind:

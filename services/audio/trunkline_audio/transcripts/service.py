@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+from google.api import httpbody_pb2
 from google.longrunning import operations_pb2
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_jobs.operations import Operations
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
+from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
 from trunkline_audio.transcripts import operations
-from trunkline_audio.transcripts.rows import Transcripts
+from trunkline_audio.transcripts.export.formats import exported
+from trunkline_audio.transcripts.rows import Transcript, Transcripts
+from trunkline_audio.transcripts.search import Query, page_of
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
 from trunkline_audio.transcripts.watch import TranscriptionWatch
 
@@ -35,6 +40,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self._transcripts = transcripts
         self._transcriber = transcriber
         self._operations = started
+        self._validate = validator()
 
     async def CreateTranscript(
         self, request: transcription_service_pb2.CreateTranscriptRequest, context: Any
@@ -68,16 +74,17 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         async with aclosing(self._watch.follow(request.name, request.cursor)) as answers:
             async for answer in answers:
                 yield answer
+    async def BatchTranscribeRecordings(
+        self, request: transcription_service_pb2.BatchTranscribeRecordingsRequest, context: Any
+    ) -> transcription_service_pb2.BatchTranscribeRecordingsResponse:
+        """Start each, and say what they are called."""
+        return await operations.start_batch(self._operations, request, self._validate)
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any
     ) -> transcript_pb2.Transcript:
         """One transcript."""
-        ids = resources.parse(TRANSCRIPT, request.name)
-        found = await self._transcripts.get(ids["tenant"], ids["transcript"])
-        if found is None:
-            raise NotFound(request.name)
-        return found.to_proto()
+        return (await self._get(request.name)).to_proto()
 
     async def ListTranscripts(
         self, request: transcription_service_pb2.ListTranscriptsRequest, context: Any
@@ -90,3 +97,27 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         return transcription_service_pb2.ListTranscriptsResponse(
             transcripts=[transcript.to_proto() for transcript in found], next_page_token=token
         )
+
+    async def ExportTranscript(
+        self, request: transcription_service_pb2.ExportTranscriptRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """One transcript as a file; hours of it take a thread a while."""
+        found = await self._get(request.name)
+        content_type, data = await asyncio.to_thread(exported, found, request.format or "text")
+        return httpbody_pb2.HttpBody(content_type=content_type, data=data)
+
+    async def SearchTranscript(
+        self, request: transcription_service_pb2.SearchTranscriptRequest, context: Any
+    ) -> transcription_service_pb2.SearchTranscriptResponse:
+        """A page of matches."""
+        query = Query(request.query)
+        place = paging.place_of(request, "matches", request.name, request.query)
+        found = await self._get(request.name)
+        return await asyncio.to_thread(page_of, query, found, place)
+
+    async def _get(self, name: str) -> Transcript:
+        ids = resources.parse(TRANSCRIPT, name)
+        found = await self._transcripts.get(ids["tenant"], ids["transcript"])
+        if found is None:
+            raise NotFound(name)
+        return found

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import (
+    audio_feature_service_pb2,
+    audio_feature_service_pb2_grpc,
     recording_service_pb2,
     recording_service_pb2_grpc,
     transcription_service_pb2,
@@ -29,6 +31,8 @@ PART_SECONDS = 3.0
 _RETRY_SECONDS = 1.0
 _KEPT_SECONDS = 0.2
 """Kept of the caller's time to answer without a part that does not come."""
+_NAMED_BY = {"audio_features": "transcript"}
+"""The field of the call that names a part, where it is not called as the part."""
 
 
 class ConversationService(conversation_service_pb2_grpc.ConversationServiceServicer):
@@ -60,7 +64,7 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             asked = {
                 part: ask
                 for part, ask in self._parts(conversation).items()
-                if getattr(conversation.call, part)
+                if getattr(conversation.call, _NAMED_BY.get(part, part))
             }
             found = await asyncio.gather(*(self._had(part, ask) for part, ask in asked.items()))
         for part, message in zip(asked, found, strict=True):
@@ -85,11 +89,12 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             raise
 
     def _parts(self, conversation: pb.Conversation) -> dict[str, Callable[[float], Awaitable[Any]]]:
-        """Return how each part is asked for; a part is named as the field of the call that names it."""
+        """Return how each part is asked for; a part is named as its field of the conversation."""
         call = conversation.call
         audio, ai = self._channels.get(self._audio), self._channels.get(self._ai)
         recordings = recording_service_pb2_grpc.RecordingServiceStub(audio)
         transcripts = transcription_service_pb2_grpc.TranscriptionServiceStub(audio)
+        features = audio_feature_service_pb2_grpc.AudioFeatureServiceStub(audio)
         analyses = analysis_service_pb2_grpc.AnalysisServiceStub(ai)
         return {
             "recording": lambda seconds: recordings.GetRecording(
@@ -97,6 +102,10 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             ),
             "transcript": lambda seconds: transcripts.GetTranscript(
                 transcription_service_pb2.GetTranscriptRequest(name=call.transcript), timeout=seconds
+            ),
+            "audio_features": lambda seconds: features.GetAudioFeatures(
+                audio_feature_service_pb2.GetAudioFeaturesRequest(name=f"{call.transcript}/audioFeatures"),
+                timeout=seconds,
             ),
             "analysis": lambda seconds: analyses.GetAnalysis(
                 analysis_service_pb2.GetAnalysisRequest(name=call.analysis), timeout=seconds

@@ -368,3 +368,240 @@ class ListTranscriptsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTranscriptsResponse: _TypeAlias = ListTranscriptsResponse  # noqa: Y015
+
+@_typing.final
+class BatchTranscribeRecordingsRequest(_message.Message):
+    """The request of BatchTranscribeRecordings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`tenants/{tenant}`."""
+    request_id: _builtins.str
+    """Makes the requests repeatable that have no `request_id` of their own: each then has one that derives from this one
+    and from its other fields, except for `expire_time`.
+    """
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranscribeRecordingRequest]:
+        """The recordings, each of `parent`. A request that isn't valid has an error as its result, and doesn't affect the
+        other requests.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        requests: _abc.Iterable[Global___TranscribeRecordingRequest] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "request_id", b"request_id", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchTranscribeRecordingsRequest: _TypeAlias = BatchTranscribeRecordingsRequest  # noqa: Y015
+
+@_typing.final
+class BatchTranscribeRecordingsResponse(_message.Message):
+    """The response of BatchTranscribeRecordings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchTranscribeRecordingsResult]:
+        """A result for each request, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchTranscribeRecordingsResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchTranscribeRecordingsResponse: _TypeAlias = BatchTranscribeRecordingsResponse  # noqa: Y015
+
+@_typing.final
+class BatchTranscribeRecordingsResult(_message.Message):
+    """The result of one request of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDING_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    recording: _builtins.str
+    """`tenants/{tenant}/recordings/{recording}` of the request."""
+    operation: _builtins.str
+    """`tenants/{tenant}/operations/{operation}`, as TranscribeRecording returns it."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error that TranscribeRecording would have returned."""
+
+    def __init__(
+        self,
+        *,
+        recording: _builtins.str = ...,
+        operation: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "operation", b"operation", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "operation", b"operation", "outcome", b"outcome", "recording", b"recording"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["operation", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchTranscribeRecordingsResult: _TypeAlias = BatchTranscribeRecordingsResult  # noqa: Y015
+
+@_typing.final
+class ExportTranscriptRequest(_message.Message):
+    """The request of ExportTranscript."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/transcripts/{transcript}`."""
+    format: _builtins.str
+    """`text` (a line for each segment, with its time and speaker), `srt` (SubRip), `vtt` (WebVTT), or `json`. If empty,
+    `text`.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        format: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportTranscriptRequest: _TypeAlias = ExportTranscriptRequest  # noqa: Y015
+
+@_typing.final
+class SearchTranscriptRequest(_message.Message):
+    """The request of SearchTranscript."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/transcripts/{transcript}`."""
+    query: _builtins.str
+    """Up to 16 words, and phrases in double quotes, such as `leak "water heater"`. A word matches the beginning of
+    words, and a phrase matches whole words in its order. Case, accents, and punctuation don't matter. The result has
+    the matches of each word and phrase.
+    """
+    page_size: _builtins.int
+    """The largest number of matches on a page: 50 if 0, at most 500."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        query: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTranscriptRequest: _TypeAlias = SearchTranscriptRequest  # noqa: Y015
+
+@_typing.final
+class SearchTranscriptResponse(_message.Message):
+    """A page of what was found in a transcript."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page. Empty on the last page."""
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranscriptMatch]:
+        """The matches, in order of the segments and of the text."""
+
+    def __init__(
+        self,
+        *,
+        matches: _abc.Iterable[Global___TranscriptMatch] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTranscriptResponse: _TypeAlias = SearchTranscriptResponse  # noqa: Y015
+
+@_typing.final
+class TranscriptMatch(_message.Message):
+    """One place in a transcript where something was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    TEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    SNIPPET_FIELD_NUMBER: _builtins.int
+    segment: _builtins.int
+    """The segment, counted from 0."""
+    speaker: _transcript_pb2.Speaker.ValueType
+    """The speaker of the segment."""
+    text_offset: _builtins.int
+    """Where the match begins in the segment's text, in Unicode characters."""
+    text_length: _builtins.int
+    """How many Unicode characters of the text match."""
+    snippet: _builtins.str
+    """The text around the match as HTML: escaped, with the match in a `mark` element."""
+    @_builtins.property
+    def start_offset(self) -> _duration_pb2.Duration:
+        """When the match begins, from the start of the recording. Estimated if the engine provides no words."""
+
+    @_builtins.property
+    def end_offset(self) -> _duration_pb2.Duration:
+        """When the match ends, from the start of the recording. Estimated if the engine provides no words."""
+
+    def __init__(
+        self,
+        *,
+        segment: _builtins.int = ...,
+        speaker: _transcript_pb2.Speaker.ValueType = ...,
+        text_offset: _builtins.int = ...,
+        text_length: _builtins.int = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
+        snippet: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "segment", b"segment", "snippet", b"snippet", "speaker", b"speaker", "start_offset", b"start_offset", "text_length", b"text_length", "text_offset", b"text_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranscriptMatch: _TypeAlias = TranscriptMatch  # noqa: Y015

@@ -4,6 +4,7 @@ isort:skip_file
 Transcribing recordings."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
@@ -46,16 +47,20 @@ class TranscriptionServiceStub:
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
-    WatchTranscription: _grpc.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]
-    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
-    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
-    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
-    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    BatchTranscribeRecordings: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]
+    """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+    recording, or the error that TranscribeRecording would have returned for it.
     """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    ExportTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ExportTranscriptRequest, _httpbody_pb2.HttpBody]
+    """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+    file would be larger than an answer can be.
+    """
+    SearchTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.SearchTranscriptRequest, _transcription_service_pb2.SearchTranscriptResponse]
+    """Finds words and phrases in a transcript, in order of its segments."""
 
 @_typing.type_check_only
 class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
@@ -73,16 +78,20 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
-    WatchTranscription: _aio.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]  # type: ignore[assignment]
-    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
-    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
-    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
-    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    BatchTranscribeRecordings: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]  # type: ignore[assignment]
+    """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+    recording, or the error that TranscribeRecording would have returned for it.
     """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Returns a transcript."""
     ListTranscripts: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]  # type: ignore[assignment]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    ExportTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ExportTranscriptRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+    file would be larger than an answer can be.
+    """
+    SearchTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.SearchTranscriptRequest, _transcription_service_pb2.SearchTranscriptResponse]  # type: ignore[assignment]
+    """Finds words and phrases in a transcript, in order of its segments."""
 
 class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and returns transcripts."""
@@ -111,15 +120,13 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def WatchTranscription(
+    def BatchTranscribeRecordings(
         self,
-        request: _transcription_service_pb2.WatchTranscriptionRequest,
+        request: _transcription_service_pb2.BatchTranscribeRecordingsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_transcription_service_pb2.WatchTranscriptionResponse], _abc.AsyncIterator[_transcription_service_pb2.WatchTranscriptionResponse]]:
-        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
-        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
-        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
-        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    ) -> _typing.Union[_transcription_service_pb2.BatchTranscribeRecordingsResponse, _abc.Awaitable[_transcription_service_pb2.BatchTranscribeRecordingsResponse]]:
+        """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+        recording, or the error that TranscribeRecording would have returned for it.
         """
 
     @_abc_1.abstractmethod
@@ -137,5 +144,23 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcription_service_pb2.ListTranscriptsResponse, _abc.Awaitable[_transcription_service_pb2.ListTranscriptsResponse]]:
         """Lists a tenant's transcripts without their segments and usage, the latest first."""
+
+    @_abc_1.abstractmethod
+    def ExportTranscript(
+        self,
+        request: _transcription_service_pb2.ExportTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+        file would be larger than an answer can be.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchTranscript(
+        self,
+        request: _transcription_service_pb2.SearchTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transcription_service_pb2.SearchTranscriptResponse, _abc.Awaitable[_transcription_service_pb2.SearchTranscriptResponse]]:
+        """Finds words and phrases in a transcript, in order of its segments."""
 
 def add_TranscriptionServiceServicer_to_server(servicer: TranscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from trunkline.ai.v1 import analysis_pb2 as _analysis_pb2
+from trunkline.audio.v1 import audio_features_pb2 as _audio_features_pb2
 from trunkline.audio.v1 import recording_pb2 as _recording_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 from trunkline.tenant.v1 import call_pb2 as _call_pb2
@@ -55,6 +56,7 @@ class Conversation(_message.Message):
     TRANSCRIPT_FIELD_NUMBER: _builtins.int
     ANALYSIS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    AUDIO_FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def call(self) -> _call_pb2.Call:
         """The call."""
@@ -73,7 +75,11 @@ class Conversation(_message.Message):
 
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parts that the call names and that were unavailable: `recording`, `transcript`, `analysis`."""
+        """The parts that the call has and that were unavailable: `recording`, `transcript`, `audio_features`, `analysis`."""
+
+    @_builtins.property
+    def audio_features(self) -> _audio_features_pb2.AudioFeatures:
+        """How the speakers of the transcript talk."""
 
     def __init__(
         self,
@@ -83,10 +89,11 @@ class Conversation(_message.Message):
         transcript: _transcript_pb2.Transcript | None = ...,
         analysis: _analysis_pb2.Analysis | None = ...,
         missing: _abc.Iterable[_builtins.str] | None = ...,
+        audio_features: _audio_features_pb2.AudioFeatures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "call", b"call", "recording", b"recording", "transcript", b"transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "audio_features", b"audio_features", "call", b"call", "recording", b"recording", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "call", b"call", "missing", b"missing", "recording", b"recording", "transcript", b"transcript"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "audio_features", b"audio_features", "call", b"call", "missing", b"missing", "recording", b"recording", "transcript", b"transcript"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

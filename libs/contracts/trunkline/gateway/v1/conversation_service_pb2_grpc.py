@@ -47,7 +47,7 @@ class ConversationServiceServicer:
     """
 
     def GetConversation(self, request, context):
-        """Returns a call with its recording, transcript, and analysis. A part that doesn't exist, or whose service doesn't
+        """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
         answer, is omitted and named in `missing`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

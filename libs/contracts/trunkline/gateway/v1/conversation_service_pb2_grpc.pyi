@@ -34,7 +34,7 @@ class ConversationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConversationServiceAsyncStub: ...
     GetConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.Conversation]
-    """Returns a call with its recording, transcript, and analysis. A part that doesn't exist, or whose service doesn't
+    """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
     answer, is omitted and named in `missing`.
     """
 
@@ -44,7 +44,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.Conversation]  # type: ignore[assignment]
-    """Returns a call with its recording, transcript, and analysis. A part that doesn't exist, or whose service doesn't
+    """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
     answer, is omitted and named in `missing`.
     """
 
@@ -57,7 +57,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.GetConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.Conversation, _abc.Awaitable[_conversation_service_pb2.Conversation]]:
-        """Returns a call with its recording, transcript, and analysis. A part that doesn't exist, or whose service doesn't
+        """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
         answer, is omitted and named in `missing`.
         """
 

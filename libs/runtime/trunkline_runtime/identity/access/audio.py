@@ -23,8 +23,14 @@ RULES = package(
         "CreateTranscript": write("parent", ("recording",)),
         "TranscribeRecording": write("name"),
         "WatchTranscription": read("name"),
+        "BatchTranscribeRecordings": write("parent"),
         "GetTranscript": read("name"),
         "ListTranscripts": read("parent", scans=True),
+        "ExportTranscript": read("name"),
+        "SearchTranscript": read("name"),
+    },
+    AudioFeatureService={
+        "GetAudioFeatures": read("name"),
     },
     AdminService={
         "PurgeTenant": internal("name"),

@@ -1,0 +1,110 @@
+"""Exports, searches, features, and batches over real gRPC."""
+
+import pytest
+import webvtt
+from test_audio_operations import QUICK, Asking
+from test_audio_service import PARENT, failing, serving
+from trunkline.audio.v1 import audio_feature_service_pb2
+from trunkline.audio.v1 import transcription_service_pb2 as pb
+from trunkline.audio.v1.audio_feature_service_pb2_grpc import AudioFeatureServiceStub
+from trunkline_runtime.errors.wire import from_status
+
+NOBODY = f"{PARENT}/transcripts/nobody"
+
+
+async def test_a_transcript_is_exported_searched_and_summed_up(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch()
+        made = await suite.transcribe()
+        text = await suite.transcripts.ExportTranscript(pb.ExportTranscriptRequest(name=made.name))
+        assert text.content_type == "text/plain; charset=utf-8"
+        assert text.data == b"[00:00:00] Agent: hello there\n[00:00:01] Customer: hi\n"
+        vtt = await suite.transcripts.ExportTranscript(
+            pb.ExportTranscriptRequest(name=made.name, format="vtt")
+        )
+        assert [cue.text for cue in webvtt.from_string(vtt.data.decode())] == ["hello there", "hi"]
+        found = await suite.transcripts.SearchTranscript(
+            pb.SearchTranscriptRequest(name=made.name, query="THER")
+        )
+        (match,) = found.matches
+        assert (match.segment, match.text_offset, match.text_length) == (0, 6, 5)
+        assert (match.start_offset.ToMilliseconds(), match.end_offset.ToMilliseconds()) == (500, 1000)
+        assert match.snippet == "hello <mark>there</mark>"
+        features = AudioFeatureServiceStub(suite.channel)
+        request = audio_feature_service_pb2.GetAudioFeaturesRequest(name=f"{made.name}/audioFeatures")
+        talk = [
+            one.talk_duration.ToMilliseconds() for one in (await features.GetAudioFeatures(request)).speakers
+        ]
+        assert talk == [750, 750]
+        request.name = f"{NOBODY}/audioFeatures"
+        assert (await failing(features.GetAudioFeatures(request))).code.name == "NOT_FOUND"
+
+
+async def test_what_is_not_there_or_not_asked_well_is_refused(tmp_path):
+    async with serving(tmp_path) as suite:
+        for request in (
+            pb.ExportTranscriptRequest(name=NOBODY),
+            pb.SearchTranscriptRequest(name=NOBODY, query="a"),
+        ):
+            call = suite.transcripts.ExportTranscript
+            if isinstance(request, pb.SearchTranscriptRequest):
+                call = suite.transcripts.SearchTranscript
+            assert (await failing(call(request))).code.name == "NOT_FOUND"
+        wrong = pb.ExportTranscriptRequest(name=NOBODY, format="pdf")
+        assert (await failing(suite.transcripts.ExportTranscript(wrong))).code.name == "INVALID_ARGUMENT"
+        wrong = pb.SearchTranscriptRequest(name=NOBODY, query='"')
+        assert (await failing(suite.transcripts.SearchTranscript(wrong))).code.name == "INVALID_ARGUMENT"
+
+
+def one(identity, **more):
+    return pb.TranscribeRecordingRequest(name=f"{PARENT}/recordings/{identity}", **more)
+
+
+async def test_each_request_of_a_batch_has_a_result_of_its_own(tmp_path):
+    async with serving(tmp_path, pace=QUICK) as suite:
+        await suite.fetch()
+        await suite.fetch(identity="rec-2")
+        requests = [
+            one("rec-1"),
+            one("nobody"),
+            one("rec-2"),
+            pb.TranscribeRecordingRequest(name="no name"),
+            pb.TranscribeRecordingRequest(name="tenants/other/recordings/rec-1"),
+            one("rec-1", language="not a language"),
+            pb.TranscribeRecordingRequest(),
+        ]
+        batch = pb.BatchTranscribeRecordingsRequest(parent=PARENT, requests=requests)
+        answer = await suite.transcripts.BatchTranscribeRecordings(batch)
+        assert [result.recording for result in answer.results] == [request.name for request in requests]
+        kinds = [result.WhichOneof("outcome") for result in answer.results]
+        assert kinds == ["operation", "error", "operation", "error", "error", "error", "error"]
+        codes = [from_status(result.error).code.name for result in answer.results if result.HasField("error")]
+        assert codes == ["NOT_FOUND", *["INVALID_ARGUMENT"] * 4]
+        asking = Asking(suite)
+        for result in answer.results:
+            if result.operation:
+                assert (await asking.wait(result.operation)).HasField("response")
+
+
+async def test_a_batch_is_repeatable_by_its_request_id(tmp_path):
+    async with serving(tmp_path, pace=QUICK) as suite:
+        await suite.fetch()
+        batch = pb.BatchTranscribeRecordingsRequest(
+            parent=PARENT, request_id="b1", requests=[one("rec-1"), one("rec-1", language="de")]
+        )
+        first = await suite.transcripts.BatchTranscribeRecordings(batch)
+        assert len({result.operation for result in first.results}) == 2
+        assert await suite.transcripts.BatchTranscribeRecordings(batch) == first
+        batch.request_id = ""
+        other = await suite.transcripts.BatchTranscribeRecordings(batch)
+        assert {result.operation for result in other.results}.isdisjoint(
+            result.operation for result in first.results
+        )
+
+
+@pytest.mark.parametrize("count", [0, 101])
+async def test_a_batch_has_1_to_100_requests(tmp_path, count):
+    async with serving(tmp_path) as suite:
+        batch = pb.BatchTranscribeRecordingsRequest(parent=PARENT, requests=[one("rec-1")] * count)
+        error = await failing(suite.transcripts.BatchTranscribeRecordings(batch))
+        assert error.code.name == "INVALID_ARGUMENT"

@@ -1,0 +1,1 @@
+"""How people talk, derived from transcripts."""
