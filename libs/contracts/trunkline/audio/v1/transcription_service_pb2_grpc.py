@@ -48,6 +48,11 @@ class TranscriptionServiceStub:
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.WatchTranscription = channel.unary_stream(
+                '/trunkline.audio.v1.TranscriptionService/WatchTranscription',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.FromString,
+                _registered_method=True)
         self.BatchTranscribeRecordings = channel.unary_unary(
                 '/trunkline.audio.v1.TranscriptionService/BatchTranscribeRecordings',
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsRequest.SerializeToString,
@@ -93,6 +98,16 @@ class TranscriptionServiceServicer:
         """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
         service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
         have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTranscription(self, request, context):
+        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +162,11 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
                     servicer.TranscribeRecording,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'WatchTranscription': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTranscription,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.SerializeToString,
             ),
             'BatchTranscribeRecordings': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchTranscribeRecordings,
@@ -229,6 +249,33 @@ class TranscriptionService:
             '/trunkline.audio.v1.TranscriptionService/TranscribeRecording',
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTranscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/WatchTranscription',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,12 @@ class TranscriptionServiceStub:
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
+    WatchTranscription: _grpc.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    """
     BatchTranscribeRecordings: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]
     """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
     recording, or the error that TranscribeRecording would have returned for it.
@@ -77,6 +83,12 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+    """
+    WatchTranscription: _aio.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]  # type: ignore[assignment]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
     """
     BatchTranscribeRecordings: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]  # type: ignore[assignment]
     """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
@@ -117,6 +129,18 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
         service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
         have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTranscription(
+        self,
+        request: _transcription_service_pb2.WatchTranscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transcription_service_pb2.WatchTranscriptionResponse], _abc.AsyncIterator[_transcription_service_pb2.WatchTranscriptionResponse]]:
+        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
         """
 
     @_abc_1.abstractmethod
