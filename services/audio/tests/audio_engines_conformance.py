@@ -240,7 +240,6 @@ async def what_was_submitted_ends_as_it_would_have_been_transcribed(world):
         seconds, result = told.seconds, told.result
     assert (result.engine, result.language) == (short.engine, short.language)
     assert result.segments
-    assert 0 <= result.usage.cost_micros
     assert await engine.poll(name) == told, "a result stays, for a process that was restarted"
     again = await engine.submit(world.recording())
     while (told := await engine.poll(again)).result is None:

@@ -33,32 +33,6 @@ RATE = 16_000
 QUIET = np.zeros(2 * RATE, np.float32)
 
 
-@pytest.fixture
-def google():
-    server = GoogleSpeech()
-    yield server
-    server.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def preparer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("google")
-    made = Preparer(WorkerPool(PREPARE, size=1, name="decoder"), folder / "scratch", PrepareLimits())
-    made.start()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def recording(preparer, tmp_path):
-    def make(*lanes, language="en-US"):
-        path = tmp_path / "call.wav"
-        path.write_bytes(sounds.wav(*lanes, rate=RATE))
-        return RecordingFile(path, preparer, "acme", language, len(lanes[0]) / RATE, len(lanes))
-
-    return make
-
-
 def engine(google, **settings):
     return GoogleEngine(GoogleSettings(project="p1", endpoint=google.endpoint, **settings))
 

@@ -109,10 +109,11 @@ def _said(window: Window, result: Any) -> list[Said]:
     out = _in_utterances(window, words)
     if not own:
         # The transcript is what people read: where the words are not its words, they only give it its time.
-        first, last = out[0].segment, out[-1].segment
+        voice = out[0].segment.voice
+        start, end = min(one.segment.start for one in out), max(one.segment.end for one in out)
         told = tuple(word for one in out for word in one.segment.words)
         label = _most([word.label for word in words])
-        return [Said(Segment(window.lane, first.voice, first.start, last.end, text, told), label)]
+        return [Said(Segment(window.lane, voice, start, end, text, told), label)]
     return out
 
 

@@ -20,6 +20,7 @@ from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.bucket import Bucket, BucketKeyAbsent, StorageBucket
 from trunkline_audio.engines.google.engine import GoogleEngine, sound_of, told
 from trunkline_audio.engines.google.failures import engine_error, is_absent, status_error
+from trunkline_audio.engines.google.models import traits_of
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
@@ -95,6 +96,13 @@ def _file(item: Mapping[str, Any]) -> _File:
     return _File(item["uri"], Window(lane, utterances), item["operation"], item["tries"])
 
 
+def file_seconds(settings: GoogleSettings) -> float:
+    """Return how long a file may be, in seconds of speech."""
+    traits = traits_of(settings.model)
+    times = settings.word_times and traits.word_times
+    return min(traits.longest_with_times if times else traits.longest_seconds, MOST_FILE_SECONDS) - 1.0
+
+
 class GoogleBatchEngine(GoogleEngine):
     """Also a SubmittingEngine: what is longer than a minute goes to Google through a bucket of the settings.
 
@@ -115,7 +123,7 @@ class GoogleBatchEngine(GoogleEngine):
         try:
             async with recording.prepared() as audio:
                 asked = self._asked(recording, audio.lanes)
-                for window in windows.packed(audio.utterances, self._file_seconds()):
+                for window in windows.packed(audio.utterances, file_seconds(self._settings)):
                     key = f"{folder}/{len(files)}.flac"
                     await self._stored(key, await asyncio.to_thread(sound_of, audio, window))
                     uri = self._bucket.uri(key)
@@ -171,10 +179,6 @@ class GoogleBatchEngine(GoogleEngine):
         await self._ready()
         with contextlib.suppress(_Gone):
             await self._undone(submission, (await self._manifest(submission)).files, strict=True)
-
-    def _file_seconds(self) -> float:
-        longest = self._traits.longest_with_times if self.capabilities.word_times else self._traits.longest_seconds
-        return min(longest, MOST_FILE_SECONDS) - 1.0
 
     def _price(self) -> int:
         if self._settings.dynamic_batching:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc.aio
@@ -43,6 +44,8 @@ T = TypeVar("T")
 LONGEST_SECONDS = 55.0
 """Of a window: Recognize takes a minute."""
 REQUEST_SECONDS = 60.0
+REFUSAL_SECONDS = 0.2
+"""How long a stream waits for a refusal before it sends sound."""
 LOW_CONFIDENCE = 0.45
 """Mean confidence below which a transcript is not to be relied on, where the model gives any."""
 _ANSWER_SECONDS = 0.5  # of a caller's deadline, for the way back
@@ -121,22 +124,28 @@ class GoogleEngine:
         async def begun(asked_sound: AsyncIterator[bytes]) -> Any:
             await self._quota.due()
             asked = Asked(language, without=self._without)
+            ended = asyncio.Event()
 
             async def messages() -> AsyncIterator[Any]:
                 from google.cloud import speech_v2  # noqa: PLC0415
 
                 yield requests.stream_request(self._settings, asked)
+                # A refusal is lost in grpc.aio if a message is sent at the same moment.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), REFUSAL_SECONDS)
                 async for piece in asked_sound:
                     yield speech_v2.StreamingRecognizeRequest(audio=piece)
 
-            return await self._client.streaming_recognize(messages(), retry=None, timeout=None)
+            call = await self._client.streaming_recognize(messages(), retry=None, timeout=None)
+            call.add_done_callback(lambda _: ended.set())
+            return call
 
         def mended(error: BaseException) -> bool:
             self._note(error)
             feature = refused_feature(error, frozenset(_FEATURES))
             return bool(feature) and self._drop(feature)
 
-        async with aclosing(SoundStream(sound, begun, mended).segments()) as found:
+        async with contextlib.aclosing(SoundStream(sound, begun, mended).segments()) as found:
             async for segment in found:
                 self._problem = ""
                 yield segment
@@ -182,7 +191,7 @@ class GoogleEngine:
         while True:
             without = self._without
             try:
-                return await self._called(lambda: ask(replace(asked, without=without)))
+                return await self._called(partial(ask, replace(asked, without=without)))
             except _FeatureRefused as refused:
                 if not self._drop(refused.feature) and refused.feature in without:
                     raise refused.error from None
