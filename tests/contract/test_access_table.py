@@ -165,4 +165,4 @@ def test_the_documented_roles_are_those_of_the_table() -> None:
     assert told["ROLE_MEMBER"] == names[Role.MEMBER]
     assert told["ROLE_ADMIN"] == names[Role.ADMIN]
     assert told[""] == names[None]
-    assert all(name.startswith(("Get", "List", "Wait")) for name in names[Role.VIEWER])
+    assert all(name.startswith(("Get", "List", "Read", "Wait")) for name in names[Role.VIEWER])
