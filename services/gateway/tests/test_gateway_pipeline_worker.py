@@ -644,6 +644,13 @@ class TestCrashes:
         assert {r.generation for r in asked(suite, "TranscribeRecording")} == {0, 1}
         assert {r.generation for r in asked(suite, "AnalyzeCall")} == {0, 1}
 
+    async def test_what_is_to_be_fetched_again_is_another_recording(self, suite: Suite) -> None:
+        async with suite.worker():
+            await suite.jobs.add(job("e1", BODY), job("e2", BODY, generation=1, fetch_generation=1))
+            await suite.jobs.finished("e1", "e2")
+        first, second = asked(suite, "FetchRecording")
+        assert first.recording_id != second.recording_id
+
     async def test_what_was_fetched_is_not_fetched_again(self, suite: Suite) -> None:
         suite.script.failures["TranscribeRecording"] = [Internal()]
         suite.jobs.again = True

@@ -71,6 +71,27 @@ async def test_force_begins_anew_under_the_next_generation(world):
     assert (job.generation, dict(job.checkpoint)) == (1, {})
 
 
+async def test_a_recording_is_fetched_again_when_a_replay_asks_for_it(world):
+    name = await world.done(1)
+    with pytest.raises(InvalidArgument):
+        await world.replay(name, fetch_again=True)
+    with pytest.raises(InvalidArgument):
+        await world.replay_all(fetch_again=True)
+    await world.replay(name, force=True, fetch_again=True)
+    (job,) = await world.claim()
+    assert (job.generation, job.fetch_generation) == (1, 1)
+    await world.finish(job)
+    await world.replay(name, force=True)
+    (job,) = await world.claim()
+    assert (job.generation, job.fetch_generation) == (2, 1), "the bytes of the last fetch are kept"
+    await world.finish(job)
+    replay = await world.replay_all(force=True, fetch_again=True)
+    assert replay.fetch_again
+    await drain(world)
+    (job,) = await world.claim()
+    assert (job.generation, job.fetch_generation) == (3, 2)
+
+
 async def test_a_forced_replay_that_is_asked_for_again_is_not_done_again(world):
     name = await world.done(1)
     await world.replay(name, force=True, generation=0)

@@ -99,6 +99,9 @@ events = sa.Table(
     # of earlier releases on Spanner.
     sa.Column("updated_at", UtcTimestamp, nullable=True),
     sa.Column("provider_call_id", Text(256), nullable=True),  # the most lasting; NULL: it names none
+    sa.Column(
+        "fetch_generation", sa.Integer, nullable=True
+    ),  # replays that had its recording fetched again; NULL: 0
     sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
     sa.Index("events_by_call", "tenant_id", "call", "received_at", "event_id", info=index_options()),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
@@ -224,6 +227,7 @@ replays = sa.Table(
     sa.Column("after_time", UtcTimestamp, nullable=True),
     sa.Column("after_id", Text(40), nullable=False),
     sa.Column("error", Text(600), nullable=True),  # of one that failed: why
+    sa.Column("fetch_again", Bool, nullable=True),  # NULL of replays of earlier releases: no
     sa.Index("replays_by_time", "tenant_id", "created_at", "replay_id", info=index_options()),
     info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )

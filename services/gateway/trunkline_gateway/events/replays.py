@@ -47,10 +47,18 @@ class Wanted:
     force: bool
     rate: float
     request_id: str = ""
+    fetch_again: bool = False
 
 
 def replay_event(
-    conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, force: bool, generation: int | None
+    conn: sa.Connection,
+    queue: Queue,
+    tenant: str,
+    event_id: str,
+    *,
+    force: bool,
+    generation: int | None,
+    fetch_again: bool = False,
 ) -> bool:
     """Set one event going; False when nothing was to be done. Raises NotFound, FailedPrecondition."""
     query = (
@@ -67,15 +75,30 @@ def replay_event(
         raise FailedPrecondition(
             "the event is done; to process it again under the next generation, set force", reason="EVENT_DONE"
         )
-    return revive(conn, queue, tenant, event_id, force=force)
+    return revive(conn, queue, tenant, event_id, force=force, fetch_again=fetch_again)
 
 
-def revive(conn: sa.Connection, queue: Queue, tenant: str, event_id: str, *, force: bool) -> bool:
-    """Make an event's job claimable: a dead one where it stopped, with `force` also a done one, from the start."""
+def revive(
+    conn: sa.Connection,
+    queue: Queue,
+    tenant: str,
+    event_id: str,
+    *,
+    force: bool,
+    fetch_again: bool = False,
+) -> bool:
+    """Make an event's job claimable: a dead one where it stopped, with `force` also a done one, from the start.
+
+    With `fetch_again` its recording is another one from now on: that which its provider has by then.
+    """
     stage = FIRST_STAGE if force else None
     if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
     changed(conn, tenant, event_id, queue.now(conn))
+    if fetch_again:
+        mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+        again = sa.func.coalesce(events.c.fetch_generation, 0) + 1
+        conn.execute(events.update().where(mine).values(fetch_generation=again))
     return True
 
 
@@ -125,6 +148,7 @@ class Replays:
         counted = replay_pb2.Replay(
             filter=wanted.filter,
             force=wanted.force,
+            fetch_again=wanted.fetch_again,
             rate_per_second=wanted.rate,
             state=replay_pb2.REPLAY_STATE_DRY_RUN,
             event_count=total,
@@ -144,6 +168,7 @@ class Replays:
             "replay_id": replay_id,
             "filter": wanted.filter,
             "force": wanted.force,
+            "fetch_again": wanted.fetch_again,
             "rate": wanted.rate,
             "event_count": total,
             "replayed_count": 0,
@@ -158,7 +183,8 @@ class Replays:
         await self._db.write(lambda conn: self._insert(conn, row))
         self._tasks.soon()
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
-        if (there.filter, there.force, there.rate) != (wanted.filter, wanted.force, wanted.rate):
+        asked = (wanted.filter, wanted.force, wanted.rate, wanted.fetch_again)
+        if (there.filter, there.force, there.rate, bool(there.fetch_again)) != asked:
             raise InvalidArgument(
                 "request_id", "was used for a request with different content", reason="REQUEST_ID_REUSED"
             )
@@ -221,7 +247,14 @@ class Replays:
         revived = [
             event.event_id
             for event in found
-            if revive(conn, self._queue, row.tenant_id, event.event_id, force=row.force)
+            if revive(
+                conn,
+                self._queue,
+                row.tenant_id,
+                event.event_id,
+                force=row.force,
+                fetch_again=bool(row.fetch_again),
+            )
         ]
         if revived:
             behind = jobs.update().where(jobs.c.tenant_id == row.tenant_id, jobs.c.job_id.in_(revived))
@@ -281,6 +314,7 @@ def replay_message(row: sa.Row[Any]) -> replay_pb2.Replay:
         name=f"tenants/{row.tenant_id}/replays/{row.replay_id}",
         filter=row.filter,
         force=row.force,
+        fetch_again=bool(row.fetch_again),
         rate_per_second=row.rate,
         state=_state(row),
         event_count=row.event_count,

@@ -14,7 +14,7 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import call_service_pb2, tenant_pb2
 from trunkline_jobs import Queue
 from trunkline_runtime.api.resources import parse as parse_name
-from trunkline_runtime.errors import NotFound, ResourceExhausted
+from trunkline_runtime.errors import InvalidArgument, NotFound, ResourceExhausted
 from trunkline_store import Database
 
 from trunkline_gateway.events.acceptance import Acceptance
@@ -72,9 +72,16 @@ class EventService(EventReader):
         ids = parse_name("tenants/{tenant}/events/{event}", request.name)
         tenant, event_id = ids["tenant"], ids["event"]
         generation = request.generation if request.HasField("generation") else None
+        _check_fetch(request)
         replayed = await self._db.write(
             lambda conn: replay_event(
-                conn, self._queue, tenant, event_id, force=request.force, generation=generation
+                conn,
+                self._queue,
+                tenant,
+                event_id,
+                force=request.force,
+                generation=generation,
+                fetch_again=request.fetch_again,
             )
         )
         if replayed:
@@ -89,8 +96,9 @@ class EventService(EventReader):
         """Process many events again, or say which they would be."""
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         event_conditions(request.filter, tenant)  # a filter that is none is refused before anything is kept
+        _check_fetch(request)
         rate = request.rate_per_second or DEFAULT_RATE
-        wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id)
+        wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id, request.fetch_again)
         if request.dry_run:
             return await self._replays.count(wanted)
         await self._check_replays(tenant)
@@ -160,3 +168,9 @@ class EventService(EventReader):
         tenant = parse_name("tenants/{tenant}", request.parent)["tenant"]
         purged = await (purge if request.force else count_purge)(self._db, tenant, request.filter)
         return pb.PurgeEventsResponse(purge_count=purged.total, purge_sample=purged.sample, more=purged.more)
+
+
+def _check_fetch(request: pb.ReplayEventRequest | pb.ReplayEventsRequest) -> None:
+    """Raise InvalidArgument for a recording to be fetched again where nothing is done again."""
+    if request.fetch_again and not request.force:
+        raise InvalidArgument("fetch_again", "needs force: what is done is done again with the other bytes")

@@ -321,6 +321,7 @@ def _job(job: Job, row: Row) -> pb.Job:
         stage=job.stage,
         attempts=job.attempts,
         generation=job.generation,
+        fetch_generation=row["fetch_generation"] or 0,
         checkpoint=job.checkpoint,
         body=row["body"],
         content_type=row["content_type"],

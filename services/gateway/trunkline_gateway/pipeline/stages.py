@@ -39,10 +39,6 @@ from trunkline_gateway.pipeline.transcription import Transcription
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
 from trunkline_gateway.providers.registry import adapter_for
 
-# Part of a recording's id. Its bytes stay what they are in every generation: what is processed anew is what was
-# kept, which the provider may have deleted since.
-_FIRST_GENERATION = "0"
-
 
 class Stages:
     """The stages over the services they ask."""
@@ -150,7 +146,10 @@ class Stages:
         async with run.at(FETCH):
             if facts.recording is None:
                 raise Unfetchable(facts.recording_problem or "the event names no recording")
-            recording_id = digest_id("r", (call, FETCH, facts.recording.key, _FIRST_GENERATION))
+            # Not the job's generation: what is processed anew is what was kept, which the provider may have deleted
+            # since, unless a replay asked for the recording to be fetched again.
+            fetched = str(run.job.fetch_generation)
+            recording_id = digest_id("r", (call, FETCH, facts.recording.key, fetched))
             name = f"tenants/{run.tenant}/recordings/{recording_id}"
             if run.known.get(FETCH) == EMPTY:
                 return None

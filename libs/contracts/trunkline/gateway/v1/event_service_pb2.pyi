@@ -277,26 +277,30 @@ class ReplayEventRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    FETCH_AGAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/events/{event}`."""
     force: _builtins.bool
     """Starts the event again under the next generation, even if it is done. Recordings are transcribed and analysed
-    again.
+    again, from the bytes that are kept. A recording whose bytes aren't kept is fetched again.
     """
     generation: _builtins.int
     """The generation that the caller has seen. If the event has another generation, nothing changes, so a repeated
     request with `force` doesn't replay twice.
     """
+    fetch_again: _builtins.bool
+    """Fetches the recording again from its provider, and keeps it beside the one that is kept. Needs `force`."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         force: _builtins.bool = ...,
         generation: _builtins.int | None = ...,
+        fetch_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "force", b"force", "generation", b"generation", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "fetch_again", b"fetch_again", "force", b"force", "generation", b"generation", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
     _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
@@ -316,6 +320,7 @@ class ReplayEventsRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FETCH_AGAIN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     filter: _builtins.str
@@ -330,6 +335,8 @@ class ReplayEventsRequest(_message.Message):
     """How many events start each second: 0.01 to 1000, or 0 for 10."""
     request_id: _builtins.str
     """A repeated request with the same id returns the first request's result. At most 64 characters."""
+    fetch_again: _builtins.bool
+    """As in `ReplayEvent`."""
     def __init__(
         self,
         *,
@@ -339,10 +346,11 @@ class ReplayEventsRequest(_message.Message):
         dry_run: _builtins.bool = ...,
         rate_per_second: _builtins.float = ...,
         request_id: _builtins.str = ...,
+        fetch_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "filter", b"filter", "force", b"force", "parent", b"parent", "rate_per_second", b"rate_per_second", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "fetch_again", b"fetch_again", "filter", b"filter", "force", b"force", "parent", b"parent", "rate_per_second", b"rate_per_second", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

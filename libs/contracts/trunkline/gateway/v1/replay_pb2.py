@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!trunkline/gateway/v1/replay.proto\x12\x14trunkline.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x02\n\x06Replay\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x17\n\x0frate_per_second\x18\x04 \x01(\x01\x12\x30\n\x05state\x18\x05 \x01(\x0e\x32!.trunkline.gateway.v1.ReplayState\x12\x13\n\x0b\x65vent_count\x18\x06 \x01(\x03\x12\x16\n\x0ereplayed_count\x18\x07 \x01(\x03\x12\x0e\n\x06sample\x18\x08 \x03(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x0b \x01(\t*\x8f\x01\n\x0bReplayState\x12\x1c\n\x18REPLAY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_STATE_DRY_RUN\x10\x01\x12\x18\n\x14REPLAY_STATE_RUNNING\x10\x02\x12\x15\n\x11REPLAY_STATE_DONE\x10\x03\x12\x17\n\x13REPLAY_STATE_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!trunkline/gateway/v1/replay.proto\x12\x14trunkline.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n\x06Replay\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x17\n\x0frate_per_second\x18\x04 \x01(\x01\x12\x30\n\x05state\x18\x05 \x01(\x0e\x32!.trunkline.gateway.v1.ReplayState\x12\x13\n\x0b\x65vent_count\x18\x06 \x01(\x03\x12\x16\n\x0ereplayed_count\x18\x07 \x01(\x03\x12\x0e\n\x06sample\x18\x08 \x03(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0b\x66\x65tch_again\x18\x32 \x01(\x08*\x8f\x01\n\x0bReplayState\x12\x1c\n\x18REPLAY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_STATE_DRY_RUN\x10\x01\x12\x18\n\x14REPLAY_STATE_RUNNING\x10\x02\x12\x15\n\x11REPLAY_STATE_DONE\x10\x03\x12\x17\n\x13REPLAY_STATE_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLAY'].fields_by_name['name']._loaded_options = None
   _globals['_REPLAY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
-  _globals['_REPLAYSTATE']._serialized_start=437
-  _globals['_REPLAYSTATE']._serialized_end=580
+  _globals['_REPLAYSTATE']._serialized_start=458
+  _globals['_REPLAYSTATE']._serialized_end=601
   _globals['_REPLAY']._serialized_start=126
-  _globals['_REPLAY']._serialized_end=434
+  _globals['_REPLAY']._serialized_end=455
 # @@protoc_insertion_point(module_scope)

@@ -69,6 +69,7 @@ class Replay(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    FETCH_AGAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/replays/{replay}`. Empty for a dry run."""
     filter: _builtins.str
@@ -85,6 +86,8 @@ class Replay(_message.Message):
     """How many events have started. At the end, this is lower than `event_count` if events changed during the replay."""
     error: _builtins.str
     """Why the replay failed. Empty if it didn't."""
+    fetch_again: _builtins.bool
+    """Whether recordings are fetched again from their providers."""
     @_builtins.property
     def sample(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The first names, the earliest received first, at most 20."""
@@ -111,10 +114,11 @@ class Replay(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         error: _builtins.str = ...,
+        fetch_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "event_count", b"event_count", "filter", b"filter", "finish_time", b"finish_time", "force", b"force", "name", b"name", "rate_per_second", b"rate_per_second", "replayed_count", b"replayed_count", "sample", b"sample", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "event_count", b"event_count", "fetch_again", b"fetch_again", "filter", b"filter", "finish_time", b"finish_time", "force", b"force", "name", b"name", "rate_per_second", b"rate_per_second", "replayed_count", b"replayed_count", "sample", b"sample", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
