@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
@@ -43,9 +44,7 @@ class World:
 
     def post(self, webhook: Webhook, **headers: str) -> httpx.Response:
         """Post a webhook as its provider would."""
-        return httpx.post(
-            webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10
-        )
+        return web.post(webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10)
 
     def get(self, tenant: SeededTenant, path: str, **params: str) -> httpx.Response:
         """Read /v1 with a tenant's API key; asks again, as clients do, while the answer is to come back later."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 
 from tests.e2e.conftest import World
@@ -86,12 +86,12 @@ def test_what_a_service_starts_is_told_none_of_its_secrets(world: World) -> None
 
 def test_metrics_and_reasons_are_off_the_public_address(world: World) -> None:
     public, own = world.suite.http_url, world.suite.metrics_url()
-    assert httpx.get(f"{public}/metrics").status_code == 404
-    assert httpx.get(f"{public}/readyz").text == "ok\n"
-    assert "trunkline_receipts_total" in httpx.get(f"{own}/metrics").text
+    assert web.get(f"{public}/metrics").status_code == 404
+    assert web.get(f"{public}/readyz").text == "ok\n"
+    assert "trunkline_receipts_total" in web.get(f"{own}/metrics").text
     for name in world.suite.metrics:
         if name != "worker":
-            assert httpx.get(f"{world.suite.metrics_url(name)}/readyz").text == "ok\n", name
+            assert web.get(f"{world.suite.metrics_url(name)}/readyz").text == "ok\n", name
 
 
 def test_the_start_of_a_process_sets_its_umask(tmp_path: Path) -> None:

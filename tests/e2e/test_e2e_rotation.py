@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
@@ -117,4 +118,4 @@ def test_the_signing_keys(world, tmp_path):
     world.suite.start("gateway", "worker")
     works(world)
     key = {"authorization": f"Bearer {world.tenants[0].api_key}"}
-    assert httpx.get(f"{world.suite.http_url}/v1/tenants/acme/calls", headers=key).status_code == 200
+    assert web.get(f"{world.suite.http_url}/v1/tenants/acme/calls", headers=key).status_code == 200

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 import grpc
-import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from trunkline_cli.suite import spanner
+from trunkline_cli.suite import spanner, web
 from trunkline_cli.suite.processes import Suite
 from trunkline_store.migrations import head_revision
 
@@ -63,13 +62,13 @@ def test_servers_wait_for_their_schema_and_say_so(waiting):
     for name in spanner.SERVICES:
         until(lambda name=name: health(suite, name) == NOT_SERVING, lambda name=name: suite.log_end(name))
         assert told[name] in suite.log_end(name)
-    assert httpx.get(f"{suite.http_url}/readyz").text == "not ready\n", "why is nothing for strangers"
-    ready = httpx.get(f"{suite.metrics_url()}/readyz")
+    assert web.get(f"{suite.http_url}/readyz").text == "not ready\n", "why is nothing for strangers"
+    ready = web.get(f"{suite.metrics_url()}/readyz")
     assert ready.status_code == 503
     assert ready.text.startswith("not ready: store: ")
     assert told["gateway"] in ready.text
-    assert httpx.get(f"{suite.http_url}/healthz").status_code == 200
-    hook = httpx.post(f"{suite.http_url}/hooks/none/post_call", content=b"{}")
+    assert web.get(f"{suite.http_url}/healthz").status_code == 200
+    hook = web.post(f"{suite.http_url}/hooks/none/post_call", content=b"{}")
     assert (hook.status_code, hook.headers["retry-after"]) == (503, "3")
 
     assert suite.stop("audio") == {"audio": 0}  # a clean stop needs no store

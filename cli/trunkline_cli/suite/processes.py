@@ -23,6 +23,7 @@ from trunkline_runtime.identity import keys
 
 from trunkline_cli.screen import Failure
 from trunkline_cli.services import COMMANDS
+from trunkline_cli.suite import web
 
 # name in an environment variable, standard port of gRPC and of metrics
 PORTS = {
@@ -149,7 +150,9 @@ class Suite:
     def is_ready(self, name: str) -> bool:
         """Ask the process once whether it serves."""
         if name == "worker":
-            return _answers(f"{self.metrics_url('worker')}/metrics")
+            return _listens(self.metrics["worker"]) and _answers(f"{self.metrics_url('worker')}/metrics")
+        if not _listens(self.grpc[name]):  # before a client is made, which costs a hundred times as much
+            return False
         if name == "gateway" and not _answers(f"{self.http_url}/readyz"):
             return False
         with grpc.insecure_channel(self.grpc[name]) as channel:
@@ -206,8 +209,17 @@ def _free_port() -> int:
             return port
 
 
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return web.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
