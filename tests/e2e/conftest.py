@@ -19,6 +19,8 @@ from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 from trunkline_cli.suite.webhooks import Webhook
 
+from tests.forked import launch
+
 CALLS = Path(__file__).parent.parent / "data" / "calls"
 _numbers = itertools.count(1)
 
@@ -110,7 +112,7 @@ def samples() -> dict[str, dict[str, Any]]:
 def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
     """Start gateway, worker, tenant, audio and ai, as yet without tenants; stop them cleanly at the end."""
     settings = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **settings}
-    suite = Suite(folder, free_ports=True, env=settings)
+    suite = Suite(folder, free_ports=True, launch=launch, env=settings)
     with Recordings() as recordings:
         try:
             suite.start()

@@ -22,6 +22,7 @@ from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import Told, assert_each_is_one_event, small_call
+from tests.forked import launch
 from tests.small_disk import SmallDisk, small_disk
 
 
@@ -79,7 +80,7 @@ def full_world(tmp_path: Path, settings: dict[str, str], *names: str, megabytes:
         disk = stack.enter_context(small_disk(tmp_path / "disk", megabytes))
         env = {name: value.format(disk=disk.folder, here=tmp_path) for name, value in settings.items()}
         env["TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS"] = "127.0.0.0/8"
-        suite = Suite(tmp_path / "suite", free_ports=True, env=env)
+        suite = Suite(tmp_path / "suite", free_ports=True, launch=launch, env=env)
         recordings = stack.enter_context(Recordings())
         try:
             suite.start(*names)

@@ -13,6 +13,7 @@ from trunkline_cli.suite.processes import Suite
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import small_call
+from tests.forked import launch
 
 SECRETS = ("OPERATOR_TOKEN", "SECRET_KEYS", "TOKEN")
 
@@ -58,14 +59,14 @@ def test_every_file_and_folder_of_the_state_is_its_owners_alone(world: World) ->
 
 
 def test_a_state_of_an_earlier_release_becomes_private_at_its_start(tmp_path: Path) -> None:
-    suite = Suite(tmp_path / "var", free_ports=True)
+    suite = Suite(tmp_path / "var", free_ports=True, launch=launch)
     try:
         suite.start("tenant")
         suite.kill("tenant")  # its log stays
         for path in suite.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         suite.folder.chmod(0o755)
-        suite = Suite(suite.folder, free_ports=True)
+        suite = Suite(suite.folder, free_ports=True, launch=launch)
         suite.start("tenant")
         assert suite.folder.stat().st_mode & 0o077 == 0
         loose = [name for name in readable_by_others(suite.folder) if ".db" in name]

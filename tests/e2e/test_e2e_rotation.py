@@ -17,6 +17,7 @@ from trunkline_cli.suite.seed import api, seed_tenant
 from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
 from tests.e2e.posting import small_call
+from tests.forked import launch
 
 _RESTART = "sudo systemctl restart "
 
@@ -24,7 +25,7 @@ _RESTART = "sudo systemctl restart "
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A suite of its own: its keys change."""
-    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True)
+    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True, launch=launch)
     with Recordings() as recordings:
         try:
             suite.start()

@@ -12,6 +12,7 @@ from trunkline_cli.suite.seed import seed_tenant
 from trunkline_store.migrations import migrate
 
 from tests.e2e.posting import posting, small_call
+from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import MIGRATIONS, World
 
@@ -37,7 +38,7 @@ def world(tmp_path):
         "TRUNKLINE_GATEWAY_SPOOL_PATH": str(tmp_path / "gateway.spool"),
         "TRUNKLINE_GATEWAY_LIST_STALENESS_SECONDS": "0.2",
     }
-    suite = Suite(tmp_path, free_ports=True, env=env)
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=env)
     try:
         suite.start("tenant", "gateway")
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:1")

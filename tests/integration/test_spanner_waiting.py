@@ -11,6 +11,7 @@ from trunkline_cli.suite import spanner, web
 from trunkline_cli.suite.processes import Suite
 from trunkline_store.migrations import head_revision
 
+from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -40,7 +41,7 @@ def waiting(tmp_path):
     emulator = require_emulator()
     urls = {name: emulator.create_database(f"waited-for-{name}") for name in ("gateway", "tenant", "audio")}
     urls["ai"] = f"{PROJECT}/waited-for-ai"
-    suite = Suite(tmp_path, free_ports=True, env=spanner.settings(urls, tmp_path))
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=spanner.settings(urls, tmp_path))
     for name in spanner.SERVICES:
         suite.spawn(name)
     yield suite, emulator
