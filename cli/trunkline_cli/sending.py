@@ -11,6 +11,7 @@ import httpx
 
 from trunkline_cli.api import FACTS, facts, message_of
 from trunkline_cli.screen import Failure, Misuse
+from trunkline_cli.suite import web
 from trunkline_cli.suite.seed import SeededSource
 from trunkline_cli.suite.webhooks import callrail, callrail_call
 
@@ -53,7 +54,7 @@ def send(source: SeededSource, call: int) -> tuple[str, float]:
     webhook = callrail(source, "post_call", payload)
     began = time.perf_counter()
     try:
-        answer = httpx.post(webhook.url, content=webhook.body, headers=webhook.headers, timeout=30)
+        answer = web.post(webhook.url, content=webhook.body, headers=webhook.headers, timeout=30)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL):
         raise Misuse(f"{source.url} is not a URL: it must begin with http:// or https://") from None
     except httpx.HTTPError as error:

@@ -13,6 +13,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from trunkline_cli.suite.processes import Suite
 from trunkline_runtime.identity import access
 
+from tests.forked import launch
+
 SERVICES = ("tenant", "audio", "ai", "gateway")
 OPERATIONS = "google.longrunning.Operations"
 
@@ -59,7 +61,7 @@ class Stranger:
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     # In one process with others a service would find what they have imported.
-    suite = Suite(tmp_path_factory.mktemp("reflection"), free_ports=True)
+    suite = Suite(tmp_path_factory.mktemp("reflection"), free_ports=True, launch=launch)
     try:
         suite.start(*SERVICES)
         yield suite

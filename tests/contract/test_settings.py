@@ -16,7 +16,7 @@ from trunkline_runtime.config import env_name, rows
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store.sqlite.lock import FileLock
 
-from tests.contract.forked import Forked
+from tests.forked import forked
 from tools.make_settings import CONFIGS, FILES, page
 
 MODULES = {
@@ -26,16 +26,6 @@ MODULES = {
     "audio": ("trunkline_audio",),
     "ai": ("trunkline_ai",),
 }
-IMPORTS = {"trunkline_gateway": ("trunkline_gateway.servers", "trunkline_gateway.pipeline.app")}
-_forked: dict[str, Forked] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forked() -> Iterator[None]:
-    """End what the commands are forked from."""
-    yield
-    while _forked:
-        _forked.popitem()[1].end()
 
 
 def run(folder: Path, service: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -50,9 +40,7 @@ def run(folder: Path, service: str, *arguments: str, **settings: str) -> subproc
 def command(folder: Path, module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m module` in a folder with these settings alone."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
-    if module not in _forked:
-        _forked[module] = Forked(module, *IMPORTS.get(module, (f"{module}.app",)))
-    return _forked[module].run(arguments, env | settings, folder)
+    return forked(module).run(arguments, env | settings, folder)
 
 
 @pytest.fixture

@@ -13,10 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 from trunkline_cli.suite.webhooks import Webhook
+
+from tests.forked import launch
 
 CALLS = Path(__file__).parent.parent / "data" / "calls"
 _numbers = itertools.count(1)
@@ -43,9 +46,7 @@ class World:
 
     def post(self, webhook: Webhook, **headers: str) -> httpx.Response:
         """Post a webhook as its provider would."""
-        return httpx.post(
-            webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10
-        )
+        return web.post(webhook.url, content=webhook.body, headers={**webhook.headers, **headers}, timeout=10)
 
     def get(self, tenant: SeededTenant, path: str, **params: str) -> httpx.Response:
         """Read /v1 with a tenant's API key; asks again, as clients do, while the answer is to come back later."""
@@ -111,7 +112,7 @@ def samples() -> dict[str, dict[str, Any]]:
 def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
     """Start gateway, worker, tenant, audio and ai, as yet without tenants; stop them cleanly at the end."""
     settings = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **settings}
-    suite = Suite(folder, free_ports=True, env=settings)
+    suite = Suite(folder, free_ports=True, launch=launch, env=settings)
     with Recordings() as recordings:
         try:
             suite.start()

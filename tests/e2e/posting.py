@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from trunkline_cli.suite import webhooks
+from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.seed import SeededSource
 from trunkline_cli.suite.webhooks import Webhook
 
@@ -53,7 +53,7 @@ def posting(
 
     def send() -> None:
         limits = httpx.Limits(max_keepalive_connections=1 if keep_alive else 0)
-        with httpx.Client(timeout=10, limits=limits) as client:
+        with web.client(timeout=10, limits=limits) as client:
             while not enough.is_set():
                 hook = small_call(world, source)
                 try:

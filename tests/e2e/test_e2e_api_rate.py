@@ -7,10 +7,12 @@ from pathlib import Path
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.seed import api, seed_tenant
 
+from tests.forked import launch
+
 
 def test_a_tenants_keys_are_held_to_the_set_rate_and_operators_are_not(tmp_path: Path) -> None:
     settings = {"TRUNKLINE_GATEWAY_API_PER_SECOND": "1", "TRUNKLINE_GATEWAY_API_BURST": "5"}
-    suite = Suite(tmp_path / "suite", free_ports=True, env=settings)
+    suite = Suite(tmp_path / "suite", free_ports=True, launch=launch, env=settings)
     try:
         suite.start("tenant", "gateway")
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:9")

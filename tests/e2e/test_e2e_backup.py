@@ -15,6 +15,7 @@ from trunkline_cli.suite.processes import COMMANDS, Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
 
+from tests.forked import launch
 from tools.bench.calls import INSTANT, QUIET_LOGS, tone
 from tools.chaos.clients import Clients
 from tools.chaos.conversations import Conversation, Conversations
@@ -62,7 +63,7 @@ def rows_of(folder, tenant):
 
 @contextmanager
 def running(folder):
-    suite = Suite(folder, free_ports=True, env=SETTINGS)
+    suite = Suite(folder, free_ports=True, launch=launch, env=SETTINGS)
     with Recordings() as recordings:
         try:
             suite.start()

@@ -7,9 +7,8 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-import httpx
 import pytest
-from trunkline_cli.suite import webhooks
+from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import CALLS, World
@@ -33,7 +32,7 @@ def post_call(world: World, event_type: str = "post_call") -> webhooks.Webhook:
 
 def runs(world: World, outcome: str) -> float:
     """How many runs of jobs the worker has ended that way."""
-    text = httpx.get(f"http://{world.suite.metrics['worker']}/metrics").text
+    text = web.get(f"http://{world.suite.metrics['worker']}/metrics").text
     wanted = f'trunkline_worker_jobs_total{{outcome="{outcome}"}}'
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(wanted))
 
@@ -89,7 +88,7 @@ def test_while_the_tenant_service_is_down_calls_wait_and_spend_no_attempt(world)
     answers = [world.post(post_call(world, kind)) for kind in ("post_call", "pre_call", "post_call")]
     assert {answer.status_code for answer in answers} == {202}
     webhook = post_call(world)
-    wrong = httpx.post(webhook.url, content=webhook.body, headers=forged(webhook))
+    wrong = web.post(webhook.url, content=webhook.body, headers=forged(webhook))
     assert wrong.status_code == 401, "known sources are verified as ever"
     world.wait(lambda: runs(world, "wait") >= before + 6, "every call to be tried and to wait")
     world.suite.start("tenant")
@@ -107,7 +106,7 @@ def test_sources_last_known_serve_a_gateway_that_starts_alone(world):
     world.suite.kill("tenant")
     world.suite.start("gateway")
     webhook = post_call(world, "pre_call")
-    assert httpx.post(webhook.url, content=webhook.body, headers=forged(webhook)).status_code == 401
+    assert web.post(webhook.url, content=webhook.body, headers=forged(webhook)).status_code == 401
     answer = world.post(webhook)
     assert answer.status_code == 202
     world.suite.start("tenant")
@@ -123,7 +122,7 @@ def test_what_nobody_can_verify_is_kept_and_verified_later(world):
     webhook, lie = post_call(world, "pre_call"), post_call(world, "pre_call")
     answer = world.post(webhook)
     assert answer.status_code == 202
-    assert httpx.post(lie.url, content=lie.body, headers=forged(lie)).status_code == 202
+    assert web.post(lie.url, content=lie.body, headers=forged(lie)).status_code == 202
     world.suite.start("tenant")
     world.finished(tenant, answer.json()["receiptId"])
     with api(world.suite.http_url, tenant.api_key) as client:

@@ -12,9 +12,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from trunkline_cli.suite import webhooks
+from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 from trunkline_cli.suite.up import dev_facts
 
@@ -110,7 +109,7 @@ def test_the_http_api(world, shell):
     tenant = world.tenants[0]
     shell.run(here(world, script("docs/api.md")), {})
     assert json.loads((shell.folder / "openapi.json").read_text())["openapi"].startswith("3.1")
-    refused = httpx.get(
+    refused = web.get(
         f"{world.suite.http_url}/v1/tenants/acme/calls/none",
         headers={"authorization": f"Bearer {tenant.api_key}"},
     ).json()["error"]
@@ -137,7 +136,7 @@ def test_operating(world, shell):
         body = refused.body
         signature = base64.b64encode(hmac.digest(b"the real one", body, hashlib.sha1)).decode()
         headers = {**refused.headers, "Signature": signature}
-        assert httpx.post(refused.url, content=body, headers=headers).status_code == 401
+        assert web.post(refused.url, content=body, headers=headers).status_code == 401
     with api(world.suite.http_url, world.suite.operator_token) as operator:
         replay = operator.post(
             "/v1/tenants/documented/events:replay", json={"filter": "state = dead_letter"}

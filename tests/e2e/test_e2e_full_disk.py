@@ -15,13 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
-from trunkline_cli.suite import webhooks
+from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import Told, assert_each_is_one_event, small_call
+from tests.forked import launch
 from tests.small_disk import SmallDisk, small_disk
 
 
@@ -43,17 +44,17 @@ class Full(World):
 
     def metric(self, name: str, service: str = "gateway") -> float:
         """The sum of the samples whose line begins so."""
-        lines = httpx.get(f"{self.suite.metrics_url(service)}/metrics").text.splitlines()
+        lines = web.get(f"{self.suite.metrics_url(service)}/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def ready(self, service: str = "gateway") -> tuple[int, str]:
         """What operators are told."""
-        answer = httpx.get(f"{self.suite.metrics_url(service)}/readyz")
+        answer = web.get(f"{self.suite.metrics_url(service)}/readyz")
         return answer.status_code, answer.text
 
     def public(self) -> tuple[int, str]:
         """What strangers are told."""
-        answer = httpx.get(f"{self.suite.http_url}/readyz")
+        answer = web.get(f"{self.suite.http_url}/readyz")
         return answer.status_code, answer.text
 
     def answers(self, what: Callable[[], Any]) -> Any:
@@ -79,7 +80,7 @@ def full_world(tmp_path: Path, settings: dict[str, str], *names: str, megabytes:
         disk = stack.enter_context(small_disk(tmp_path / "disk", megabytes))
         env = {name: value.format(disk=disk.folder, here=tmp_path) for name, value in settings.items()}
         env["TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS"] = "127.0.0.0/8"
-        suite = Suite(tmp_path / "suite", free_ports=True, env=env)
+        suite = Suite(tmp_path / "suite", free_ports=True, launch=launch, env=env)
         recordings = stack.enter_context(Recordings())
         try:
             suite.start(*names)
@@ -173,7 +174,7 @@ def test_a_gateway_that_starts_on_a_full_disk_spools(tmp_path: Path) -> None:
         assert set(world.post_some(10)) == {202}
         assert world.metric("trunkline_webhooks_go_to") == 1
         assert world.metric("trunkline_spool_rows") == 10
-        assert httpx.get(f"{suite.http_url}/v1/tenants/acme/events").status_code == 503
+        assert web.get(f"{suite.http_url}/v1/tenants/acme/events").status_code == 503
 
         world.disk.clear()
         suite.wait_ready("gateway")
@@ -327,7 +328,7 @@ def test_a_full_disk_under_the_logs_ends_nobody(tmp_path: Path) -> None:
         source = world.tenants[0].source("callrail")
         for _ in range(20):
             hook = small_call(world, source)
-            assert httpx.post(hook.url, content=hook.body + b" ", headers=hook.headers).status_code == 401
+            assert web.post(hook.url, content=hook.body + b" ", headers=hook.headers).status_code == 401
         assert set(world.post_some()) == {202}
         world.lives()
         assert_each_is_one_event(world, world.told)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import small_call
+from tests.forked import launch
 
 SECRETS = ("OPERATOR_TOKEN", "SECRET_KEYS", "TOKEN")
 
@@ -58,14 +59,14 @@ def test_every_file_and_folder_of_the_state_is_its_owners_alone(world: World) ->
 
 
 def test_a_state_of_an_earlier_release_becomes_private_at_its_start(tmp_path: Path) -> None:
-    suite = Suite(tmp_path / "var", free_ports=True)
+    suite = Suite(tmp_path / "var", free_ports=True, launch=launch)
     try:
         suite.start("tenant")
         suite.kill("tenant")  # its log stays
         for path in suite.folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         suite.folder.chmod(0o755)
-        suite = Suite(suite.folder, free_ports=True)
+        suite = Suite(suite.folder, free_ports=True, launch=launch)
         suite.start("tenant")
         assert suite.folder.stat().st_mode & 0o077 == 0
         loose = [name for name in readable_by_others(suite.folder) if ".db" in name]
@@ -86,12 +87,12 @@ def test_what_a_service_starts_is_told_none_of_its_secrets(world: World) -> None
 
 def test_metrics_and_reasons_are_off_the_public_address(world: World) -> None:
     public, own = world.suite.http_url, world.suite.metrics_url()
-    assert httpx.get(f"{public}/metrics").status_code == 404
-    assert httpx.get(f"{public}/readyz").text == "ok\n"
-    assert "trunkline_receipts_total" in httpx.get(f"{own}/metrics").text
+    assert web.get(f"{public}/metrics").status_code == 404
+    assert web.get(f"{public}/readyz").text == "ok\n"
+    assert "trunkline_receipts_total" in web.get(f"{own}/metrics").text
     for name in world.suite.metrics:
         if name != "worker":
-            assert httpx.get(f"{world.suite.metrics_url(name)}/readyz").text == "ok\n", name
+            assert web.get(f"{world.suite.metrics_url(name)}/readyz").text == "ok\n", name
 
 
 def test_the_start_of_a_process_sets_its_umask(tmp_path: Path) -> None:

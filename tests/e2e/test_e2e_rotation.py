@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
@@ -16,6 +17,7 @@ from trunkline_cli.suite.seed import api, seed_tenant
 from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
 from tests.e2e.posting import small_call
+from tests.forked import launch
 
 _RESTART = "sudo systemctl restart "
 
@@ -23,7 +25,7 @@ _RESTART = "sudo systemctl restart "
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A suite of its own: its keys change."""
-    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True)
+    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True, launch=launch)
     with Recordings() as recordings:
         try:
             suite.start()
@@ -117,4 +119,4 @@ def test_the_signing_keys(world, tmp_path):
     world.suite.start("gateway", "worker")
     works(world)
     key = {"authorization": f"Bearer {world.tenants[0].api_key}"}
-    assert httpx.get(f"{world.suite.http_url}/v1/tenants/acme/calls", headers=key).status_code == 200
+    assert web.get(f"{world.suite.http_url}/v1/tenants/acme/calls", headers=key).status_code == 200

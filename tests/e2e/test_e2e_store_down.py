@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
+from trunkline_cli.suite import web
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import assert_each_is_one_event, posting
@@ -24,7 +24,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def metric(world: World, name: str) -> float:
-    text = httpx.get(f"{world.suite.metrics_url()}/metrics").text
+    text = web.get(f"{world.suite.metrics_url()}/metrics").text
     return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
 
@@ -33,9 +33,9 @@ def test_while_the_store_is_locked_webhooks_are_acknowledged_and_become_events_o
         time.sleep(0.3)
         with locked(world.suite.folder / "gateway.db"):
             time.sleep(3)
-            ready = httpx.get(f"{world.suite.http_url}/readyz")
+            ready = web.get(f"{world.suite.http_url}/readyz")
             assert (ready.status_code, ready.text) == (200, "ok\n"), "spooled is kept: send more"
-            assert "spool:" in httpx.get(f"{world.suite.metrics_url()}/readyz").text
+            assert "spool:" in web.get(f"{world.suite.metrics_url()}/readyz").text
             assert metric(world, "trunkline_spool_rows") > 0
             assert metric(world, "trunkline_store_circuit_open") == 1
         world.wait(lambda: metric(world, "trunkline_store_circuit_open") == 0, "the store to be used again")
@@ -46,7 +46,7 @@ def test_while_the_store_is_locked_webhooks_are_acknowledged_and_become_events_o
     assert sorted(told.seconds)[len(told.seconds) // 2] < 0.1, "the outage is waited for once"
     assert_each_is_one_event(world, told)
     world.wait(lambda: metric(world, "trunkline_spool_rows") == 0, "an empty spool")
-    assert httpx.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"
+    assert web.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"
 
 
 def test_what_was_spooled_survives_kill_9(world):

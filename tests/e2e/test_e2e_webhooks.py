@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from trunkline_cli.suite import webhooks
+from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.seed import api
 
 from tests.e2e.conftest import CALLS, World
@@ -113,7 +113,6 @@ def test_a_spanish_caller_is_said_to_be_unreliable(world, samples):
 
 
 def test_a_standard_webhooks_sender_is_taken_and_its_redelivery_is_one_event(world):
-    import httpx
     from standardwebhooks import Webhook as Signer
 
     tenant = world.tenants[0]
@@ -129,7 +128,7 @@ def test_a_standard_webhooks_sender_is_taken_and_its_redelivery_is_one_event(wor
         "webhook-signature": Signer(made["secret"]).sign("msg_1", now, payload),
     }  # fmt: skip
     url = world.suite.http_url + made["hookPath"] + "/message"
-    first, second = (httpx.post(url, content=payload, headers=headers) for _ in range(2))
+    first, second = (web.post(url, content=payload, headers=headers) for _ in range(2))
     assert (first.status_code, second.status_code) == (202, 202), first.text
     event = world.finished(tenant, second.json()["receiptId"])
     assert event["receiptCount"] == 2
@@ -206,9 +205,8 @@ def test_a_malformed_but_signed_body_is_accepted_and_a_visible_dead_letter(world
 
 
 def test_a_method_other_than_post_is_405_and_says_which_is_allowed(world):
-    import httpx
 
-    answer = httpx.get(world.tenants[0].sources[0].url + "/post_call")
+    answer = web.get(world.tenants[0].sources[0].url + "/post_call")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-import httpx
 import sqlalchemy as sa
+from trunkline_cli.suite import web
 from trunkline_gateway import schema
 from trunkline_store import Database
 
@@ -23,7 +23,7 @@ class World(AnyWorld):
     url: str
 
     def metric(self, name: str) -> float:
-        text = httpx.get(f"{self.suite.metrics_url()}/metrics").text
+        text = web.get(f"{self.suite.metrics_url()}/metrics").text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name))
 
     def stored(self) -> list[tuple[str, str]]:

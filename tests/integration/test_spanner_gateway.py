@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
+from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.seed import seed_tenant
 from trunkline_store.migrations import migrate
 
 from tests.e2e.posting import posting, small_call
+from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import MIGRATIONS, World
 
@@ -37,7 +38,7 @@ def world(tmp_path):
         "TRUNKLINE_GATEWAY_SPOOL_PATH": str(tmp_path / "gateway.spool"),
         "TRUNKLINE_GATEWAY_LIST_STALENESS_SECONDS": "0.2",
     }
-    suite = Suite(tmp_path, free_ports=True, env=env)
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=env)
     try:
         suite.start("tenant", "gateway")
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:1")
@@ -69,10 +70,8 @@ def test_while_the_emulator_stands_still_webhooks_go_to_the_spool_and_become_eve
         with standing_still():
             world.wait(lambda: world.metric("trunkline_spool_rows") > 40, "receipts in the spool")
             assert world.metric("trunkline_store_circuit_open") == 1
-            assert httpx.get(f"{world.suite.http_url}/readyz").status_code == 200, (
-                "spooled is kept: send more"
-            )
-            assert "spool:" in httpx.get(f"{world.suite.metrics_url()}/readyz").text
+            assert web.get(f"{world.suite.http_url}/readyz").status_code == 200, "spooled is kept: send more"
+            assert "spool:" in web.get(f"{world.suite.metrics_url()}/readyz").text
         world.wait(lambda: world.metric("trunkline_store_circuit_open") == 0, "the store to be used again")
     world.assert_each_is_one_event(told)
 
@@ -83,4 +82,4 @@ def test_while_the_emulator_stands_still_webhooks_go_to_the_spool_and_become_eve
     world.suite.start("gateway")
     told.errors.clear()  # what was under way when it was killed
     world.assert_each_is_one_event(told)
-    assert httpx.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"
+    assert web.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"

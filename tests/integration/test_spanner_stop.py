@@ -23,6 +23,7 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_store.migrations import migrate
 
 from tests.e2e.posting import posting
+from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import World
 
@@ -68,7 +69,7 @@ def world(emulator, tmp_path):
     urls = {name: emulator.create_database(f"stopped-{name}") for name in spanner.SERVICES}
     for name, url in urls.items():
         migrate(url, f"trunkline_{name}.migrations")
-    suite = Suite(tmp_path, free_ports=True, env=spanner.settings(urls, tmp_path))
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=spanner.settings(urls, tmp_path))
     try:
         suite.start()
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:1")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import grpc
-import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from trunkline_cli.suite import spanner
+from trunkline_cli.suite import spanner, web
 from trunkline_cli.suite.processes import Suite
 from trunkline_store.migrations import head_revision
 
+from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -41,7 +41,7 @@ def waiting(tmp_path):
     emulator = require_emulator()
     urls = {name: emulator.create_database(f"waited-for-{name}") for name in ("gateway", "tenant", "audio")}
     urls["ai"] = f"{PROJECT}/waited-for-ai"
-    suite = Suite(tmp_path, free_ports=True, env=spanner.settings(urls, tmp_path))
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=spanner.settings(urls, tmp_path))
     for name in spanner.SERVICES:
         suite.spawn(name)
     yield suite, emulator
@@ -63,13 +63,13 @@ def test_servers_wait_for_their_schema_and_say_so(waiting):
     for name in spanner.SERVICES:
         until(lambda name=name: health(suite, name) == NOT_SERVING, lambda name=name: suite.log_end(name))
         assert told[name] in suite.log_end(name)
-    assert httpx.get(f"{suite.http_url}/readyz").text == "not ready\n", "why is nothing for strangers"
-    ready = httpx.get(f"{suite.metrics_url()}/readyz")
+    assert web.get(f"{suite.http_url}/readyz").text == "not ready\n", "why is nothing for strangers"
+    ready = web.get(f"{suite.metrics_url()}/readyz")
     assert ready.status_code == 503
     assert ready.text.startswith("not ready: store: ")
     assert told["gateway"] in ready.text
-    assert httpx.get(f"{suite.http_url}/healthz").status_code == 200
-    hook = httpx.post(f"{suite.http_url}/hooks/none/post_call", content=b"{}")
+    assert web.get(f"{suite.http_url}/healthz").status_code == 200
+    hook = web.post(f"{suite.http_url}/hooks/none/post_call", content=b"{}")
     assert (hook.status_code, hook.headers["retry-after"]) == (503, "3")
 
     assert suite.stop("audio") == {"audio": 0}  # a clean stop needs no store

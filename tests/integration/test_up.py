@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from trunkline_cli.suite import demo
+from trunkline_cli.suite import demo, web
 from trunkline_cli.suite.alone import addresses_are_free, only_one
 from trunkline_cli.suite.keeping import (
     FIRST_SECONDS,
@@ -102,7 +102,7 @@ def test_a_second_one_is_refused_by_name_and_touches_nothing(up, addresses, tmp_
             assert re.search(held, elsewhere.text()), elsewhere.text()
     assert not (elsewhere.folder / "var" / "dev.json").exists()
     assert state(up.folder) == before
-    assert httpx.get(f"http://{addresses['TRUNKLINE_GATEWAY_HTTP_ADDRESS']}/readyz").status_code == 200
+    assert web.get(f"http://{addresses['TRUNKLINE_GATEWAY_HTTP_ADDRESS']}/readyz").status_code == 200
 
 
 def test_cleaning_up_beside_a_running_one_is_refused_and_removes_nothing(up):
@@ -124,7 +124,7 @@ def test_a_process_that_dies_is_started_again_and_said(up, addresses):
     until = time.monotonic() + 30
     while time.monotonic() < until:
         try:
-            if httpx.get(f"http://{addresses['TRUNKLINE_AI_METRICS_ADDRESS']}/readyz").status_code == 200:
+            if web.get(f"http://{addresses['TRUNKLINE_AI_METRICS_ADDRESS']}/readyz").status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.1)

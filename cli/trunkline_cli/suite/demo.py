@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from trunkline_cli.screen import Say, waiting
-from trunkline_cli.suite import spanner, webhooks
+from trunkline_cli.suite import spanner, web, webhooks
 from trunkline_cli.suite.alone import addresses_are_free
 from trunkline_cli.suite.processes import Suite, SuiteError
 from trunkline_cli.suite.recordings import Recordings
@@ -95,7 +95,7 @@ def post_all(
             recordings.tokens.add(source.credential)
             recordings.accounts[source.account] = source.secret
     posted = []
-    with httpx.Client(timeout=10) as client:
+    with web.client(timeout=10) as client:
         for index, sample in enumerate(samples):
             tenant = tenants[index % len(tenants)]
             call_id, webhook = webhook_of(sample, index, tenant, recordings)

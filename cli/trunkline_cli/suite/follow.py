@@ -14,7 +14,8 @@ import time
 _GRACE_SECONDS = 15.0
 
 
-def _follow() -> None:
+def follow() -> None:
+    """Wait for the end of standard input, then end this process."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -23,7 +24,7 @@ def _follow() -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_follow, name="follow", daemon=True).start()
+    threading.Thread(target=follow, name="follow", daemon=True).start()
     sys.path[0] = os.getcwd()  # as with -m; it was the folder of this file
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

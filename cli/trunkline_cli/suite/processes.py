@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import grpc
 import httpx
@@ -23,6 +23,7 @@ from trunkline_runtime.identity import keys
 
 from trunkline_cli.screen import Failure
 from trunkline_cli.services import COMMANDS
+from trunkline_cli.suite import web
 
 # name in an environment variable, standard port of gRPC and of metrics
 PORTS = {
@@ -34,7 +35,39 @@ PORTS = {
 }
 READY_SECONDS = 60.0
 # Nothing is ever written to it: it closes when this process ends, and the suite's processes end with it.
-_LIFELINE = os.pipe()
+LIFELINE, _HELD = os.pipe()
+
+
+class Launched(Protocol):
+    """A process that was started, as subprocess.Popen is."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its group."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code once poll() or wait() found that it ended."""
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code once it has ended. Raises subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal, if it has not ended."""
+
+
+def launched(command: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> Launched:
+    """Start `python -m` with a command; it ends with this process, and its output goes to the log."""
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("follow.py"), *command],
+        env=env, stdout=log, stderr=subprocess.STDOUT, stdin=LIFELINE, start_new_session=True,
+    )  # fmt: skip
 
 
 class SuiteError(Failure):
@@ -48,6 +81,7 @@ class Suite:
     folder: Path
     free_ports: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    launch: Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Launched] = launched
 
     def __post_init__(self) -> None:
         """Decide addresses and keys; nothing is started yet."""
@@ -65,7 +99,7 @@ class Suite:
         }
         self.metrics = {name: self._address(name, "METRICS", port) for name, (_, _, port) in PORTS.items()}
         self.http = self._address("gateway", "HTTP", 8080)
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, Launched] = {}
 
     def _address(self, name: str, kind: str, port: int) -> str:
         given = self.env.get(key := f"TRUNKLINE_{PORTS[name][0]}_{kind}_ADDRESS") or os.environ.get(key)
@@ -117,15 +151,10 @@ class Suite:
         for name in names:
             self.wait_ready(name)
 
-    def spawn(self, name: str) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str) -> Launched:
         """Start one process without waiting; its output goes to log/<name>.log."""
         with self._log(name) as log:
-            process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("follow.py"), *COMMANDS[name]],
-                env=self.environment(), stdout=log, stderr=subprocess.STDOUT, stdin=_LIFELINE[0],
-                start_new_session=True,
-            )  # fmt: skip
-        self.running[name] = process
+            self.running[name] = process = self.launch(COMMANDS[name], self.environment(), log)
         return process
 
     def _log(self, name: str) -> IO[bytes]:
@@ -149,7 +178,9 @@ class Suite:
     def is_ready(self, name: str) -> bool:
         """Ask the process once whether it serves."""
         if name == "worker":
-            return _answers(f"{self.metrics_url('worker')}/metrics")
+            return _listens(self.metrics["worker"]) and _answers(f"{self.metrics_url('worker')}/metrics")
+        if not _listens(self.grpc[name]):  # before a client is made, which costs a hundred times as much
+            return False
         if name == "gateway" and not _answers(f"{self.http_url}/readyz"):
             return False
         with grpc.insecure_channel(self.grpc[name]) as channel:
@@ -206,8 +237,17 @@ def _free_port() -> int:
             return port
 
 
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return web.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import httpx
 
+from trunkline_cli.suite import web
+
 
 @dataclass(frozen=True)
 class SeededSource:
@@ -35,7 +37,7 @@ class SeededTenant:
 
 def api(http_url: str, token: str) -> httpx.Client:
     """A client of /v1 that shows an API key or the operator's token."""
-    return httpx.Client(base_url=http_url, headers={"authorization": f"Bearer {token}"}, timeout=30)
+    return web.client(base_url=http_url, headers={"authorization": f"Bearer {token}"}, timeout=30)
 
 
 def seed_tenant(
