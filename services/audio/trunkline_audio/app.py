@@ -44,6 +44,7 @@ from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.transcripts.operations import transcribing
+from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -130,19 +131,22 @@ async def build(
             keep_days=config.recordings_days,
             pace=pace,
         )
+        queue = Queue(db, schema.jobs)
         transcriber = Transcriber(
             transcripts=transcripts,
+            results=Results(db, queue.now, pace=pace),
             blobs=blobs,
             preparer=preparer,
             engine=speech,
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
+            pace=pace,
         )
         operations = Operations(
             db,
             schema.operations,
-            Queue(db, schema.jobs),
+            queue,
             service="audio",
             keep=timedelta(days=config.operations_days),
             list_staleness=staleness,

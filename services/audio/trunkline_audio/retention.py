@@ -18,7 +18,7 @@ from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
-from trunkline_audio.schema import recordings, transcripts
+from trunkline_audio.schema import recordings, result_claims, transcripts
 
 log = logs.get_logger(__name__)
 
@@ -49,8 +49,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts and operations go by their tables' ROW DELETION POLICY; recordings have bytes, which it
-        does not know.
+        On Spanner transcripts, claims, and operations go by their tables' ROW DELETION POLICY; recordings have bytes,
+        which it does not know.
         """
         now = self._db.clock.now()
         removed = {"recordings": 0, "transcripts": 0}
@@ -65,6 +65,10 @@ class Sweeper:
                 late = overdue(transcripts, tenant, now)
                 with set_aside("retention", tenant=tenant, of="transcripts"):
                     removed["transcripts"] += await delete_all(self._db, transcripts, late)
+            async for tenant in owners(self._db, result_claims):  # of processes that died
+                late = overdue(result_claims, tenant, now)
+                with set_aside("retention", tenant=tenant, of="result_claims"):
+                    await delete_all(self._db, result_claims, late)
         if self._operations is not None:
             removed["operations"] = await self._operations.sweep()
         for kind, count in removed.items():

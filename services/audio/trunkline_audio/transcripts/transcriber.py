@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trunkline.audio.v1 import transcript_pb2
@@ -12,6 +14,7 @@ from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
@@ -21,6 +24,7 @@ from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
+from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 
 log = logs.get_logger(__name__)
@@ -31,6 +35,10 @@ _seconds = metrics.histogram(
 _sound = metrics.counter("trunkline_audio_sound_seconds_total", "Seconds of sound transcribed", ["engine"])
 _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
+)
+
+_reused = metrics.counter(
+    "trunkline_audio_reused_total", "Transcripts that took over the words of an earlier one", ["engine"]
 )
 
 TENANTS_SHARE = 0.75
@@ -59,20 +67,27 @@ class TranscriptionTask:
 
 
 class Transcriber:
-    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
+    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first.
+
+    The same sound is heard once, whichever recordings of a tenant it is in: the others take over what was heard.
+    """
 
     def __init__(
         self,
         *,
         transcripts: Transcripts,
+        results: Results,
         blobs: Blobs,
         preparer: Preparer,
         engine: SpeechEngine,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
+        pace: Pace = MACHINE,
     ) -> None:
         self._transcripts = transcripts
+        self._results = results
+        self._pace = pace
         self._blobs = blobs
         self._preparer = preparer
         self._engine = engine
@@ -80,6 +95,7 @@ class Transcriber:
         self._at_once = at_once
         self._keep_days = keep_days
         self._flights: Flights[str, Transcript] = Flights()
+        self._listening: Counter[str] = Counter()
         self._usual_seconds = 1.0
 
     async def transcribe(self, task: TranscriptionTask) -> Transcript:
@@ -93,24 +109,91 @@ class Transcriber:
             return found
         identity = transcript_id(task, recording.sha256)
         key = f"{task.tenant_id}/{identity}"
-        if key not in self._flights and self._busy(task.tenant_id):
+        return await self._flights.run(key, lambda: self._taken_over_or_heard(task, recording, identity))
+
+    async def _taken_over_or_heard(
+        self, task: TranscriptionTask, recording: Recording, identity: str
+    ) -> Transcript:
+        key = result_key(task, recording, self._engine.name)
+        while True:
+            standing = await self._results.standing(task.tenant_id, key)
+            if standing.result is None and not standing.is_held:
+                with self._place(task.tenant_id):
+                    claimed = await self._results.claim(task.tenant_id, key)
+                    if claimed is None:
+                        return await self._heard(task, recording, identity, key)
+                standing = claimed
+            if standing.result is not None:
+                return await self._take_over(task, recording, identity, standing.result)
+            await self._pace.sleep(self._results.look_seconds)
+
+    @contextmanager
+    def _place(self, tenant_id: str) -> Iterator[None]:
+        """Take one of the places for recordings that an engine listens to. Raises ResourceExhausted."""
+        mine = self._listening[tenant_id]
+        if self._listening.total() >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE):
             raise ResourceExhausted(
                 "the limit of recordings that are transcribed at once is reached",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
-        return await self._flights.run(key, lambda: self._transcribe(task, recording, identity))
+        self._listening[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._listening[tenant_id] -= 1
+            if not self._listening[tenant_id]:
+                del self._listening[tenant_id]
 
-    def _busy(self, tenant_id: str) -> bool:
-        mine = sum(key.startswith(f"{tenant_id}/") for key in self._flights)
-        return len(self._flights) >= self._at_once or mine >= math.ceil(self._at_once * TENANTS_SHARE)
+    async def _take_over(
+        self, task: TranscriptionTask, recording: Recording, identity: str, earlier: Transcript
+    ) -> Transcript:
+        """Keep what was heard before of the same sound, with this recording's roles."""
+        segments = earlier.segments
+        if (earlier.lanes or 1) > 1:
+            roles = task.channel_speakers or AGENT_THEN_CUSTOMER
+            segments = [{**item, "speaker": _role(item["channel"], roles)} for item in segments]
+        made = replace(
+            earlier,
+            transcript_id=identity,
+            recording_id=task.recording_id,
+            segments=segments,
+            created_at=self._clock.now(),
+            expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
+            usage=None,
+            reused=True,
+        )
+        stored = await self._transcripts.add(made)
+        if stored is None:
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        _reused.labels(earlier.engine).inc()
+        log.info(
+            "transcript_reused", tenant=task.tenant_id, recording=task.recording_id, of=earlier.transcript_id
+        )
+        return stored
+
+    async def _heard(
+        self, task: TranscriptionTask, recording: Recording, identity: str, key: str
+    ) -> Transcript:
+        """Have the engine listen, while this process holds the result."""
+        released = False
+        try:
+            async with self._results.held(task.tenant_id, key):
+                made = await self._transcribe(task, recording, identity, key)
+            released = True
+            return made
+        finally:
+            if not released:
+                await self._results.give_up(task.tenant_id, key)
 
     async def close(self) -> None:
         """Gives up what is under way."""
         await self._flights.close()
 
-    async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
+    async def _transcribe(
+        self, task: TranscriptionTask, recording: Recording, identity: str, key: str
+    ) -> Transcript:
         begun = self._clock.now()
         seconds, most = recording.duration_us / 1e6, self._engine.capabilities.longest_seconds
         if seconds > most:
@@ -141,7 +224,11 @@ class Transcriber:
             ) from None
         heard.usage.count(heard.engine)  # also of an answer that cannot be kept: it is paid for
         made = self._made(task, recording, identity, heard)
-        stored = await self._transcripts.add(made)
+        if heard.engine == self._engine.name:  # another one stood in for it: it is asked the next time
+            made = replace(made, result_key=key)
+        stored = await self._transcripts.add(
+            made, lambda conn: self._results.release(conn, task.tenant_id, key)
+        )
         if stored is None:
             raise NotFound(recording_name(task.tenant_id, task.recording_id))
         took = (self._clock.now() - begun).total_seconds()
@@ -191,6 +278,7 @@ class Transcriber:
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
             usage=used(heard.usage),
+            lanes=heard.lanes,
         )
 
 
@@ -203,9 +291,22 @@ def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
 
 
+def result_key(task: TranscriptionTask, recording: Recording, engine: str) -> str:
+    """The id of what an engine hears: of the same bytes, read in the same way, with the same options.
+
+    Who speaks on which channel is no part of it. A higher generation is heard again.
+    """
+    options = [task.language.lower(), str(task.generation)]
+    return derived_id([recording.sha256, recording.headerless, engine, *options])
+
+
+def _role(lane: int, roles: Sequence[int]) -> int:
+    return roles[lane] if lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+
+
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
     if lanes > 1:
-        return roles[item.lane] if item.lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+        return _role(item.lane, roles)
     return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED
 
 
