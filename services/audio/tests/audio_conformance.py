@@ -8,14 +8,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline_audio.admin_service import AdminServicer
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
-from trunkline_audio.schema import metadata
+from trunkline_audio.schema import jobs, metadata
+from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
+from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_jobs import Queue
 from trunkline_runtime.api.paging import Place, encode
-from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_runtime.engines.base import EngineError, EngineUsage
+from trunkline_runtime.errors import InvalidArgument, NotFound, TrunklineError
+from trunkline_runtime.process.pace import Pace
 
 from tests.integration.conforming import StoredWorld
 from tests.integration.inspection import RunAgain, lacks_tenant, statements
@@ -84,6 +90,22 @@ class World(StoredWorld):
 
         await self.blobs.put(made.blob_key, sound())
         return await self.recordings.add(made)
+
+    def results(self, **more):
+        """What another process makes of the same store."""
+        return Results(self.db, Queue(self.db, jobs).now, **{"shared": True, **more})
+
+    def transcriber(self, engine, **more):
+        return Transcriber(
+            transcripts=self.transcripts,
+            results=self.results(**more),
+            blobs=self.blobs,
+            preparer=None,
+            engine=engine,
+            clock=self.clock,
+            at_once=2,
+            pace=Pace(intervals={"results.look": 0.02}),
+        )
 
     async def has_bytes(self, made):
         try:
@@ -293,6 +315,9 @@ async def no_statement_for_a_tenant_lacks_its_tenant(world):
     assert [statement for statement in seen if lacks_tenant(statement)] == []
 
 
+SWEPT = ("recordings", "transcripts", "result_claims")
+
+
 @check
 async def a_sweep_asks_for_tenants_and_then_names_each(world):
     await world.keep(recording("r1", until=NOW - DAY))
@@ -300,8 +325,181 @@ async def a_sweep_asks_for_tenants_and_then_names_each(world):
         await world.sweeper.sweep()
     steps = [" ".join(s.split()) for s in seen if lacks_tenant(s)]
     assert steps
-    assert all(
-        step.startswith(("SELECT recordings.tenant_id FROM", "SELECT transcripts.tenant_id FROM"))
-        for step in steps
-    )
+    assert all(step.startswith(tuple(f"SELECT {table}.tenant_id FROM" for table in SWEPT)) for step in steps)
     assert len(seen) > len(steps)
+
+
+class Listening:
+    """An engine that hears the same in everything, once `gate` is open."""
+
+    name = "test/1 base"
+    capabilities = SpeechCapabilities()
+
+    def __init__(self):
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.heard = self.name
+        self.failure = None
+
+    async def transcribe(self, recording):
+        self.calls += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        segments = (Segment(0, 0, 0.0, 0.5, "hello"), Segment(1, 0, 0.5, 1.0, "hi"))
+        usage = EngineUsage(audio_seconds=1.0, cost_micros=16_000)
+        return EngineResult(self.heard, "en", segments, lanes=2, usage=usage)
+
+
+def task(identity, **more):
+    return TranscriptionTask("acme", identity, **more)
+
+
+async def listened(engine, times):
+    async with asyncio.timeout(20):
+        while engine.calls < times:
+            await asyncio.sleep(0.01)
+
+
+@check
+async def the_same_sound_is_heard_once_by_two_processes(world):
+    world.clock.set(NOW)
+    for identity in ("r1", "r2", "r3"):
+        await world.keep(recording(identity))
+    engine = Listening()
+    one, other = world.transcriber(engine), world.transcriber(engine)
+    asked = [
+        asyncio.create_task(one.transcribe(task("r1"))),
+        asyncio.create_task(other.transcribe(task("r2", channel_speakers=(2, 1)))),
+        asyncio.create_task(one.transcribe(task("r3"))),
+    ]
+    await listened(engine, 1)
+    await asyncio.sleep(0.1)
+    engine.gate.set()
+    made = await asyncio.gather(*asked)
+    assert engine.calls == 1
+    assert sorted(said.reused for said in made) == [False, True, True]
+    assert [said.usage for said in made if said.reused] == [None, None]
+    assert [said.recording_id for said in made] == ["r1", "r2", "r3"]
+    assert [[item["speaker"] for item in said.segments] for said in made] == [[1, 2], [2, 1], [1, 2]]
+    assert not [table for table, _ in await world.rows() if table == "result_claims"]
+    assert (await world.transcripts.get("acme", made[1].transcript_id)).to_proto().reused == made[1].reused
+
+
+@check
+async def one_process_needs_no_claims_to_hear_a_sound_once(world):
+    world.clock.set(NOW)
+    for identity in ("r1", "r2"):
+        await world.keep(recording(identity))
+    engine = Listening()
+    transcriber = world.transcriber(engine, shared=False)
+    asked = [asyncio.create_task(transcriber.transcribe(task(identity))) for identity in ("r1", "r2")]
+    await listened(engine, 1)
+    assert not [table for table, _ in await world.rows() if table == "result_claims"]
+    engine.gate.set()
+    made = await asyncio.gather(*asked)
+    assert (engine.calls, sorted(said.reused for said in made)) == (1, [False, True])
+
+
+@check
+async def what_is_other_is_heard_by_itself(world):
+    world.clock.set(NOW)
+    await world.keep(recording("r1"))
+    await world.keep(replace(recording("r2"), sha256="1" * 64))
+    await world.keep(recording("r3", tenant="other"))
+    engine = Listening()
+    engine.gate.set()
+    transcriber = world.transcriber(engine)
+    tasks = [
+        task("r1"), task("r1", language="de"), task("r1", generation=1), task("r2"),
+        TranscriptionTask("other", "r3"),
+    ]  # fmt: skip
+    for number, one in enumerate(tasks, 1):
+        assert not (await transcriber.transcribe(one)).reused
+        assert engine.calls == number
+    engine.name = "test/2 base"
+    await world.keep(recording("r4"))
+    assert not (await transcriber.transcribe(task("r4"))).reused, "another engine"
+    engine.heard = "another/1"
+    await world.keep(replace(recording("r5"), sha256="2" * 64))
+    await world.keep(replace(recording("r6"), sha256="2" * 64))
+    await transcriber.transcribe(task("r5"))
+    assert not (await transcriber.transcribe(task("r6"))).reused, "another engine stood in"
+
+
+@check
+async def a_result_goes_with_its_transcript_and_its_recording(world):
+    world.clock.set(NOW)
+    engine = Listening()
+    engine.gate.set()
+    transcriber = world.transcriber(engine)
+    await world.keep(recording("r1", until=NOW + DAY))
+    await transcriber.transcribe(task("r1", expire_at=NOW + DAY / 2))
+    world.clock.set(NOW + DAY / 2)
+    await world.keep(recording("r2"))
+    await transcriber.transcribe(task("r2"))
+    assert engine.calls == 2, "the transcript has expired"
+    await world.recordings.delete("acme", "r2")
+    await world.keep(recording("r3", until=NOW + DAY))
+    await transcriber.transcribe(task("r3"))
+    assert engine.calls == 3, "the recording was deleted"
+    world.clock.set(NOW + DAY)
+    await world.keep(recording("r4"))
+    await transcriber.transcribe(task("r4"))
+    assert engine.calls == 4, "the recording has expired"
+    assert await world.results().claim("acme", "k") is None
+    await world.purge("acme")
+    assert not [
+        table for table, tenant in await world.rows() if tenant == "acme" and table != "deleted_tenants"
+    ]
+
+
+@check
+async def who_fails_lets_the_next_one_listen(world):
+    world.clock.set(NOW)
+    await world.keep(recording("r1"))
+    await world.keep(recording("r2"))
+    engine = Listening()
+    engine.failure = EngineError("ENGINE_DOWN", "down", transient=True)
+    one, other = world.transcriber(engine), world.transcriber(engine)
+    first = asyncio.create_task(one.transcribe(task("r1")))
+    await listened(engine, 1)
+    second = asyncio.create_task(other.transcribe(task("r2")))
+    await asyncio.sleep(0.05)
+    engine.gate.set()
+    with pytest.raises(TrunklineError):
+        await first
+    engine.failure = None
+    assert not (await second).reused
+    assert engine.calls == 2
+
+
+@check
+async def a_process_that_dies_holds_a_result_for_the_rest_of_its_lease(world):
+    world.clock.set(NOW)
+    dead, other = world.results(lease_seconds=1.0), world.results(lease_seconds=1.0)
+    assert await dead.claim("acme", "k") is None
+    standing = await other.claim("acme", "k")
+    assert (standing.result, standing.is_held) == (None, True)
+    async with dead.held("acme", "k"):
+        pass  # its renewal has ended with the block
+    world.clock.advance(2.0)
+    async with asyncio.timeout(20):
+        while await other.claim("acme", "k") is not None:  # on Spanner by the database's time
+            await asyncio.sleep(0.1)
+    await dead.give_up("acme", "k")
+    assert (await dead.standing("acme", "k")).is_held, "what is another's is not given up"
+    await other.give_up("acme", "k")
+    assert not (await dead.standing("acme", "k")).is_held
+
+
+@check
+async def a_process_that_listens_for_long_keeps_its_lease(world):
+    world.clock.set(NOW)
+    one, other = world.results(lease_seconds=2.0), world.results(lease_seconds=2.0)
+    assert await one.claim("acme", "k") is None
+    async with one.held("acme", "k"):
+        for _ in range(3):
+            world.clock.advance(1.3)
+            assert (await other.standing("acme", "k")).is_held
+            await asyncio.sleep(1.3)

@@ -462,7 +462,8 @@ async def test_a_transcript_is_made_once_and_again_for_a_new_generation(tmp_path
 async def test_above_its_bound_the_service_says_when_to_come_back(tmp_path):
     async with serving(tmp_path, transcriptions_at_once=1) as suite:
         await suite.fetch(identity="rec-1")
-        await suite.fetch(identity="rec-2")
+        suite.there.answers["/other.wav"] = Answer(body=sounds.wav(sounds.tone(1)))
+        await suite.fetch("/other.wav", "rec-2")
         suite.engine.gate = asyncio.Event()
         first = asyncio.ensure_future(suite.transcribe("rec-1"))
         joined = asyncio.ensure_future(suite.transcribe("rec-1"))

@@ -20,6 +20,7 @@ from trunkline_audio.schema import (
     jobs,
     operations,
     recordings,
+    result_claims,
     transcripts,
     uploads,
 )
@@ -42,7 +43,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
         removed = await self._blobs.delete_folder(blob_folder(tenant), _A_CALL)
-        for table in (jobs, operations, checkpoints, uploads, transcripts, recordings):
+        for table in (jobs, operations, checkpoints, uploads, result_claims, transcripts, recordings):
             if removed < _A_CALL:
                 removed += await delete_all(
                     self._db, table, table.c.tenant_id == tenant, most=_A_CALL - removed

@@ -52,6 +52,7 @@ from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.transcripts.operations import KIND as TRANSCRIBE
 from trunkline_audio.transcripts.operations import BesideTranscriptions, transcribing
+from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -160,8 +161,10 @@ async def build(
             pace=pace,
         )
         downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
+        queue = Queue(db, schema.jobs)
         transcriber = Transcriber(
             transcripts=transcripts,
+            results=Results(db, queue.now, pace=pace),
             blobs=blobs,
             preparer=preparer,
             engine=speech,
@@ -174,7 +177,7 @@ async def build(
         operations = Operations(
             db,
             schema.operations,
-            Queue(db, schema.jobs),
+            queue,
             service="audio",
             keep=keep_operations,
             list_staleness=staleness,

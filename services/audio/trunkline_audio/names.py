@@ -29,9 +29,13 @@ def transcript_name(tenant: str, transcript: str) -> str:
 def queue_class(priority: int) -> int:
     """The class of a request's Priority: 0 (realtime), 1 (batch), 2 (background)."""
     return max(0, priority - priority_pb2.PRIORITY_REALTIME)
+
+
 def upload_name(tenant: str, upload: str) -> str:
     """The name of an upload."""
     return resources.format(UPLOAD, tenant=tenant, upload=upload)
+
+
 def features_name(tenant: str, transcript: str) -> str:
     """The name of the features of a transcript."""
     return resources.format(FEATURES, tenant=tenant, transcript=transcript)

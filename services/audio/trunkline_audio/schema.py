@@ -13,7 +13,7 @@ from trunkline_jobs import jobs_table
 from trunkline_jobs.operations import operations_table
 from trunkline_store.declare import index_options, table_options
 from trunkline_store.records.tombstones import tombstones_table
-from trunkline_store.types import Json, Text, UtcTimestamp
+from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
@@ -121,6 +121,11 @@ transcripts = sa.Table(
     sa.Column("overruled_language", Text(35), nullable=False, server_default=""),
     # Of transcripts that were made before usage was kept, and of engines that count nothing: NULL. Not in lists.
     sa.Column("usage", Json, nullable=True),
+    # What the words were heard of and how: the next recording that gives the same takes them over. NULL where none may.
+    sa.Column("result_key", Text(40), nullable=True),
+    # How many sounds the engine told apart: the roles of channels are the recording's own.
+    sa.Column("lanes", sa.Integer, nullable=True),
+    sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",
@@ -130,5 +135,17 @@ transcripts = sa.Table(
         info=index_options(storing=_LISTED_TRANSCRIPT),
     ),
     sa.Index("transcripts_by_recording", "tenant_id", "recording_id", info=index_options()),
+    sa.Index("transcripts_by_result", "tenant_id", "result_key", info=index_options(null_filtered=True)),
+    info=table_options(expire=("expire_at", 0)),
+)
+
+# Which process has an engine listen for a result: another one waits for it, until the time that is written here.
+result_claims = sa.Table(
+    "result_claims",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("result_key", Text(40), primary_key=True),
+    sa.Column("holder", Text(40), nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
     info=table_options(expire=("expire_at", 0)),
 )

@@ -50,6 +50,12 @@ class Transcript:
     overruled_language: str = ""
     usage: dict[str, Any] | None = None
     """The fields of an EngineUsage that are not 0."""
+    result_key: str | None = None
+    """What it was heard of and how (results.py); None: no other recording takes it over."""
+    lanes: int | None = None
+    """How many sounds the engine told apart; None where that was not kept."""
+    reused: bool = False
+    """Whether the words are those of an earlier transcript of the same sound."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -68,6 +74,7 @@ class Transcript:
             engine=self.engine,
             language_confidence=self.language_confidence,
             overruled_language=self.overruled_language,
+            reused=self.reused,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.usage:
@@ -122,6 +129,8 @@ _ONE = Hot(
 )
 
 
+_NOT_LISTED = ("segments", "usage", "result_key", "lanes", "reused")
+
 _FILTERS = {
     "recording": by_id(transcripts.c.recording_id),
     "language": Filter(FieldType.STRING, transcripts.c.language),
@@ -166,12 +175,19 @@ class Transcripts:
 
         return await self._db.peek(work)
 
-    async def add(self, transcript: Transcript) -> Transcript | None:
-        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
+    async def add(
+        self, transcript: Transcript, also: Callable[[Connection], None] | None = None
+    ) -> Transcript | None:
+        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone.
+
+        `also` is done in the same transaction.
+        """
         key = ["tenant_id", "transcript_id"]
         now = self._db.clock.now()
 
         def work(conn: Connection) -> Transcript | None:
+            if also is not None:
+                also(conn)
             if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
                 return None
             if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
@@ -185,12 +201,12 @@ class Transcripts:
         return await self._db.write(work)
 
     async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Transcript], str]:
-        """Transcripts of a tenant without segments and usage, the latest first, and the next page's token.
+        """Transcripts of a tenant without what GetTranscript alone shows, the latest first, and the next page's token.
 
         Raises InvalidArgument("filter").
         """
         table = transcripts.c
-        columns = [column for column in table if column not in {table.segments, table.usage}]
+        columns = [column for column in table if column.name not in _NOT_LISTED]
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(*columns).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)

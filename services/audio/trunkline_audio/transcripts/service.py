@@ -74,6 +74,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         async with aclosing(self._watch.follow(request.name, request.cursor)) as answers:
             async for answer in answers:
                 yield answer
+
     async def BatchTranscribeRecordings(
         self, request: transcription_service_pb2.BatchTranscribeRecordingsRequest, context: Any
     ) -> transcription_service_pb2.BatchTranscribeRecordingsResponse:

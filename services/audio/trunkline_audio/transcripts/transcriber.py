@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias, cast
 
@@ -30,6 +31,7 @@ from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
 from trunkline_audio.transcripts.places import Guest, has_room
+from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 from trunkline_audio.transcripts.submissions import submitted
 
@@ -41,6 +43,10 @@ _seconds = metrics.histogram(
 _sound = metrics.counter("trunkline_audio_sound_seconds_total", "Seconds of sound transcribed", ["engine"])
 _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
+)
+
+_reused = metrics.counter(
+    "trunkline_audio_reused_total", "Transcripts that took over the words of an earlier one", ["engine"]
 )
 
 LONGEST_PAUSE_SECONDS = 30.0
@@ -77,12 +83,16 @@ def _none_of(recording: Recording, identity: str) -> Checkpoints:
 
 
 class Transcriber:
-    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first."""
+    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first.
+
+    The same sound is heard once, whichever recordings of a tenant it is in: the others take over what was heard.
+    """
 
     def __init__(
         self,
         *,
         transcripts: Transcripts,
+        results: Results,
         blobs: Blobs,
         preparer: Preparer,
         engine: SpeechEngine,
@@ -92,12 +102,14 @@ class Transcriber:
         pace: Pace = MACHINE,
     ) -> None:
         self._transcripts = transcripts
+        self._results = results
+        self._pace = pace
         self._blobs = blobs
         self._preparer = preparer
         self._engine = engine
         self._clock = clock
         self._at_once = at_once
-        self._guests: dict[str, Guest] = {}
+        self._guests: list[Guest] = []
         self._keep_days = keep_days
         self._pace = pace
         self._flights: Flights[str, Transcript] = Flights()
@@ -124,25 +136,89 @@ class Transcriber:
             return found
         identity = transcript_id(task, recording.sha256)
         key = f"{task.tenant_id}/{identity}"
-        if key not in self._flights:
-            self._take_place(key, Guest(task.tenant_id, recording.duration_us / 1e6, task.priority))
         return await self._flights.run(
             key,
-            lambda: self._transcribe(task, recording, identity, checkpoints_of),
+            lambda: self._taken_over_or_heard(task, recording, identity, checkpoints_of),
             stops=stops,
         )
 
-    def _take_place(self, key: str, guest: Guest) -> None:
-        """Raises ResourceExhausted."""
-        self._guests = {other: held for other, held in self._guests.items() if other in self._flights}
-        if not has_room(self._at_once, guest, list(self._guests.values())):
+    async def _taken_over_or_heard(
+        self, task: TranscriptionTask, recording: Recording, identity: str, checkpoints_of: CheckpointsOf
+    ) -> Transcript:
+        key = result_key(task, recording, self._engine.name)
+        while True:
+            standing = await self._results.standing(task.tenant_id, key)
+            if standing.result is None and not standing.is_held:
+                with self._place(Guest(task.tenant_id, recording.duration_us / 1e6, task.priority)):
+                    claimed = await self._results.claim(task.tenant_id, key)
+                    if claimed is None:
+                        return await self._heard(task, recording, identity, key, checkpoints_of)
+                standing = claimed
+            if standing.result is not None:
+                return await self._take_over(task, recording, identity, standing.result)
+            await self._pace.sleep(self._results.look_seconds)
+
+    @contextmanager
+    def _place(self, guest: Guest) -> Iterator[None]:
+        """Take one of the places for recordings that an engine listens to. Raises ResourceExhausted."""
+        if not has_room(self._at_once, guest, self._guests):
             raise ResourceExhausted(
                 "the limit of recordings that are transcribed at once is reached",
                 reason="ENGINES_BUSY",
                 subject="recordings transcribed at once",
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
-        self._guests[key] = guest
+        self._guests.append(guest)
+        try:
+            yield
+        finally:
+            self._guests.remove(guest)
+
+    async def _take_over(
+        self, task: TranscriptionTask, recording: Recording, identity: str, earlier: Transcript
+    ) -> Transcript:
+        """Keep what was heard before of the same sound, with this recording's roles."""
+        segments = earlier.segments
+        if (earlier.lanes or 1) > 1:
+            roles = task.channel_speakers or AGENT_THEN_CUSTOMER
+            segments = [{**item, "speaker": role(item["channel"], roles)} for item in segments]
+        made = replace(
+            earlier,
+            transcript_id=identity,
+            recording_id=task.recording_id,
+            segments=segments,
+            created_at=self._clock.now(),
+            expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
+            usage=None,
+            reused=True,
+        )
+        stored = await self._transcripts.add(made)
+        if stored is None:
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        _reused.labels(earlier.engine).inc()
+        log.info(
+            "transcript_reused", tenant=task.tenant_id, recording=task.recording_id, of=earlier.transcript_id
+        )
+        return stored
+
+    async def _heard(
+        self,
+        task: TranscriptionTask,
+        recording: Recording,
+        identity: str,
+        key: str,
+        checkpoints_of: CheckpointsOf,
+    ) -> Transcript:
+        """Have the engine listen, while this process holds the result."""
+        released = False
+        try:
+            async with self._results.held(task.tenant_id, key):
+                made = await self._transcribe(task, recording, identity, key, checkpoints_of)
+            released = True
+            return made
+        finally:
+            if not released:
+                await self._results.give_up(task.tenant_id, key)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -153,6 +229,7 @@ class Transcriber:
         task: TranscriptionTask,
         recording: Recording,
         identity: str,
+        key: str,
         checkpoints_of: CheckpointsOf,
     ) -> Transcript:
         begun = self._clock.now()
@@ -192,7 +269,11 @@ class Transcriber:
             ) from None
         heard.usage.count(heard.engine)  # also of an answer that cannot be kept: it is paid for
         made = self._made(task, recording, identity, heard)
-        stored = await self._transcripts.add(made)
+        if heard.engine == self._engine.name:  # another one stood in for it: it is asked the next time
+            made = replace(made, result_key=key)
+        stored = await self._transcripts.add(
+            made, lambda conn: self._results.release(conn, task.tenant_id, key)
+        )
         if stored is None:
             raise NotFound(recording_name(task.tenant_id, task.recording_id))
         took = (self._clock.now() - begun).total_seconds()
@@ -242,6 +323,7 @@ class Transcriber:
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
             usage=used(heard.usage),
+            lanes=heard.lanes,
         )
 
 
@@ -254,10 +336,24 @@ def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
 
 
+def result_key(task: TranscriptionTask, recording: Recording, engine: str) -> str:
+    """The id of what an engine hears: of the same bytes, read in the same way, with the same options.
+
+    Who speaks on which channel is no part of it. A higher generation is heard again.
+    """
+    options = [task.language.lower(), str(task.generation)]
+    return derived_id([recording.sha256, recording.headerless, engine, *options])
+
+
+def role(lane: int, roles: Sequence[int]) -> int:
+    """Who speaks on a channel; `roles` are those of the channels."""
+    return roles[lane] if lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+
+
 def speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
     """Who says a segment of a recording with so many lanes; `roles` are those of its channels."""
     if lanes > 1:
-        return roles[item.lane] if item.lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
+        return role(item.lane, roles)
     return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED
 
 

@@ -86,7 +86,7 @@ class TranscriptionServiceServicer:
 
     def CreateTranscript(self, request, context):
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
         with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """

@@ -38,7 +38,7 @@ class TranscriptionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TranscriptionServiceAsyncStub: ...
     CreateTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
     with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
@@ -75,7 +75,7 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
     with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
@@ -115,7 +115,7 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
         with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """

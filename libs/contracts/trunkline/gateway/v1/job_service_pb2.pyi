@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from trunkline.common.v1 import priority_pb2 as _priority_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 import builtins as _builtins
 import sys
@@ -63,6 +64,7 @@ class Job(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     GROUP_KEY_FIELD_NUMBER: _builtins.int
     STAGE_START_TIME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     FETCH_GENERATION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id."""
@@ -88,6 +90,8 @@ class Job(_message.Message):
     """The content type of the first receipt."""
     group_key: _builtins.str
     """The call's identity, which is the same for all jobs of one call."""
+    priority: _priority_pb2.Priority.ValueType
+    """The job's class, which its work in other services has too."""
     fetch_generation: _builtins.int
     """How many replays asked for the recording to be fetched again."""
     @_builtins.property
@@ -125,11 +129,12 @@ class Job(_message.Message):
         content_type: _builtins.str = ...,
         group_key: _builtins.str = ...,
         stage_start_time: _timestamp_pb2.Timestamp | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
         fetch_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "receive_time", b"receive_time", "stage_start_time", b"stage_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "checkpoint", b"checkpoint", "content_type", b"content_type", "event", b"event", "event_type", b"event_type", "fetch_generation", b"fetch_generation", "generation", b"generation", "group_key", b"group_key", "job_id", b"job_id", "lease_expire_time", b"lease_expire_time", "lease_token", b"lease_token", "provider", b"provider", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "stage_start_time", b"stage_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "checkpoint", b"checkpoint", "content_type", b"content_type", "event", b"event", "event_type", b"event_type", "fetch_generation", b"fetch_generation", "generation", b"generation", "group_key", b"group_key", "job_id", b"job_id", "lease_expire_time", b"lease_expire_time", "lease_token", b"lease_token", "priority", b"priority", "provider", b"provider", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "stage_start_time", b"stage_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

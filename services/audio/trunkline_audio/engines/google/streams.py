@@ -67,7 +67,9 @@ class SoundStream:
             failures, pauses = 0, Pauses(0.2, 5.0)
             while not await self._is_over():
                 before = self._from
-                error: Exception = EngineError("ENGINE_SILENT", "Google ends each stream at once", transient=True)
+                error: Exception = EngineError(
+                    "ENGINE_SILENT", "Google ends each stream at once", transient=True
+                )
                 try:
                     async with aclosing(self._one()) as found:
                         async for segment in found:

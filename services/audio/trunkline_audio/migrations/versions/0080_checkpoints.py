@@ -6,7 +6,7 @@ from trunkline_store.declare import index_options, table_options
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 revision = "0080"
-down_revision = "0030"
+down_revision = "0070"
 
 
 def upgrade() -> None:
