@@ -315,7 +315,7 @@ async def no_statement_for_a_tenant_lacks_its_tenant(world):
     assert [statement for statement in seen if lacks_tenant(statement)] == []
 
 
-SWEPT = ("recordings", "transcripts", "result_claims")
+SWEPT = ("recordings", "transcripts", "checkpoints", "result_claims")
 
 
 @check
