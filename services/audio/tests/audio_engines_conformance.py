@@ -101,9 +101,7 @@ class World:
     kept: dict[str, Any] = field(default_factory=dict)
 
     def recording(self, path=SAMPLE, language="", seconds=SAMPLE_SECONDS, channels=2, phrases=()):
-        return RecordingFile(
-            path, self.preparer, "acme", language, seconds, channels, phrases=phrases
-        )
+        return RecordingFile(path, self.preparer, "acme", language, seconds, channels, phrases=phrases)
 
     async def hear(self, **facts):
         return await self.engine.transcribe(self.recording(**facts))

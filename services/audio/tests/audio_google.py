@@ -191,7 +191,9 @@ class GoogleSpeech:
         if not config.language_codes or not config.model:
             raise Refused(INVALID, "language_codes and model are required")
         if len(config.language_codes[0]) < 4:
-            raise Refused(INVALID, f'The language "{config.language_codes[0]}" is not supported by the model.')
+            raise Refused(
+                INVALID, f'The language "{config.language_codes[0]}" is not supported by the model.'
+            )
         for field, name in FEATURES.items():
             asked = field in config.features and bool(getattr(config.features, field, False))
             if name in self.lacks and (asked or (field == "diarization_config" and field in config.features)):
@@ -234,7 +236,9 @@ class GoogleSpeech:
         asked, batch, result = held
         made = operations_pb2.Operation(name=request.name)
         percent = min(100, 100 * (asked - 1) // self.polls)
-        made.metadata.Pack(speech_v2.OperationMetadata.pb(speech_v2.OperationMetadata(progress_percent=percent)))
+        made.metadata.Pack(
+            speech_v2.OperationMetadata.pb(speech_v2.OperationMetadata(progress_percent=percent))
+        )
         if asked <= self.polls:
             return made
         made.done = True

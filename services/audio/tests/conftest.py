@@ -14,7 +14,7 @@ if HERE not in sys.path:
 @pytest.fixture
 def google():
     """A stand-in for Google's service."""
-    from audio_google import GoogleSpeech  # noqa: PLC0415 -- a second, for those who use it
+    from audio_google import GoogleSpeech
 
     server = GoogleSpeech()
     yield server
@@ -24,9 +24,9 @@ def google():
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def preparer(tmp_path_factory):
     """What decodes recordings, in a process of its own."""
-    from trunkline_audio.app import PREPARE  # noqa: PLC0415
-    from trunkline_audio.media.preparation import PrepareLimits, Preparer  # noqa: PLC0415
-    from trunkline_audio.workers.pool import WorkerPool  # noqa: PLC0415
+    from trunkline_audio.app import PREPARE
+    from trunkline_audio.media.preparation import PrepareLimits, Preparer
+    from trunkline_audio.workers.pool import WorkerPool
 
     folder = tmp_path_factory.mktemp("prepared")
     made = Preparer(WorkerPool(PREPARE, size=1, name="decoder"), folder / "scratch", PrepareLimits())
@@ -38,8 +38,8 @@ async def preparer(tmp_path_factory):
 @pytest.fixture
 def recording(preparer, tmp_path):
     """Makes a recording of a tenant from samples at 16 kHz, a channel each."""
-    import audio_sounds as sounds  # noqa: PLC0415
-    from trunkline_audio.media.preparation import RecordingFile  # noqa: PLC0415
+    import audio_sounds as sounds
+    from trunkline_audio.media.preparation import RecordingFile
 
     def make(*lanes, language="en-US", tenant="acme", phrases=()):
         path = tmp_path / "call.wav"

@@ -63,7 +63,9 @@ async def test_what_is_long_is_submitted_and_what_is_short_is_not(google):
     async with engine(google) as made:
         assert made.capabilities.submits
         assert made.capabilities.longest_seconds == 60
-    config = AudioConfig(keys=KEY_FOLDER, engine="google", google=GoogleSettings(project="p", bucket="gs://calls"))
+    config = AudioConfig(
+        keys=KEY_FOLDER, engine="google", google=GoogleSettings(project="p", bucket="gs://calls")
+    )
     assert load_engine(config).capabilities.submits
     config = AudioConfig(keys=KEY_FOLDER, engine="google", google=GoogleSettings(project="p"))
     assert not load_engine(config).capabilities.submits

@@ -184,7 +184,10 @@ async def test_speakers_of_several_answers_are_matched_by_their_sound():
 
 
 async def test_answers_without_speakers_keep_the_voices_of_their_sound():
-    assert [voice for voice, _ in voices(spoken(("Hello", ""), ("you.", ""), ("Yes", ""), ("me.", "")))] == [1, 2]
+    assert [voice for voice, _ in voices(spoken(("Hello", ""), ("you.", ""), ("Yes", ""), ("me.", "")))] == [
+        1,
+        2,
+    ]
 
 
 @given(

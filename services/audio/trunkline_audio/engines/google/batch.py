@@ -158,7 +158,9 @@ class GoogleBatchEngine(GoogleEngine):
                     waits_for = error
                 elif not error.transient or file.tries == TRIES:
                     raise EngineError(error.reason, str(error), transient=False) from None
-                log.warning("speech_file_again", engine=self.name, operation=file.operation, problem=str(error))
+                log.warning(
+                    "speech_file_again", engine=self.name, operation=file.operation, problem=str(error)
+                )
                 again = await self._begun(manifest.asked, file.uri)
                 tries = file.tries if of_the_set_up else file.tries + 1
                 files.append(replace(file, operation=again, tries=tries))
@@ -285,7 +287,7 @@ def _answered(file: _File, operation: Any) -> HeardWindow:
 
     if operation.HasField("error"):
         raise status_error(operation.error)
-    response = speech_v2.BatchRecognizeResponse()
+    response: Any = speech_v2.BatchRecognizeResponse()
     operation.response.Unpack(speech_v2.BatchRecognizeResponse.pb(response))
     result = response.results.get(file.uri)
     if result is None:

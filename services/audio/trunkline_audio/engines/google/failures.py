@@ -68,7 +68,8 @@ def refused_feature(error: BaseException, asked: frozenset[str] | set[str]) -> s
     if not any(text in told for text in _NOT_SUPPORTED):
         return ""
     return next(
-        (name for name, texts in _REFUSED_FEATURES if name in asked and any(text in told for text in texts)), ""
+        (name for name, texts in _REFUSED_FEATURES if name in asked and any(text in told for text in texts)),
+        "",
     )
 
 
