@@ -221,7 +221,7 @@ class GoogleSpeech:
                 raise Refused(INVALID, "Inline results are only supported for one file.")
         except Refused as refused:
             context.abort_with_status(rpc_status.to_status(refused.status))
-        self.operations[name] = [0, request, scripted]
+        self.operations[name] = [0, request, scripted, []]
         return operations_pb2.Operation(name=name)
 
     def _get(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -233,7 +233,7 @@ class GoogleSpeech:
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such operation")
         held = self.operations[request.name]
         held[0] += 1
-        asked, batch, result = held
+        asked, batch, result, _ = held
         made = operations_pb2.Operation(name=request.name)
         percent = min(100, 100 * (asked - 1) // self.polls)
         made.metadata.Pack(
@@ -245,9 +245,11 @@ class GoogleSpeech:
         if isinstance(result, OperationFailed):
             made.error.CopyFrom(result.status)
             return made
-        uri = batch.files[0].uri
-        made.response.Pack(speech_v2.BatchRecognizeResponse.pb(self._batch_response(uri, batch, result)))
-        return made
+        if not held[3]:  # the sound may be deleted by the time it is asked again
+            response = self._batch_response(batch.files[0].uri, batch, result)
+            made.response.Pack(speech_v2.BatchRecognizeResponse.pb(response))
+            held[3].append(made)
+        return held[3][0]
 
     def _batch_response(self, uri: str, batch: Any, result: Any) -> Any:
         if isinstance(result, FileFailed):

@@ -21,6 +21,7 @@ from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.rpc.call import set_rpc
 from trunkline_runtime.testing import KEY_FOLDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -129,6 +130,22 @@ async def test_a_quota_that_stays_used_up_is_told_with_when_to_come_back(google,
         error = await failing(made.transcribe(recording(sounds.voice(3))))
     assert (error.reason, error.transient, error.retry_after) == ("ENGINE_QUOTA", True, 7)
     assert len(google.requests) == 1, "no pause of 7 s fits into 1 s"
+
+
+async def test_nothing_is_tried_again_for_longer_than_the_caller_waits(google, recording):
+    class Call:
+        def remaining_seconds(self):
+            return 1.5
+
+    google.script = [Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota exceeded", retry_seconds=3)] * 9
+    set_rpc(Call())
+    try:
+        async with engine(google, patience_seconds=600) as made:
+            error = await failing(made.transcribe(recording(sounds.voice(3))))
+    finally:
+        set_rpc(None)
+    assert (error.reason, error.retry_after) == ("ENGINE_QUOTA", 3)
+    assert len(google.requests) == 1
 
 
 async def test_a_refusal_is_final_and_asked_once(google, recording):

@@ -1,6 +1,11 @@
 """Long recordings through a bucket: BatchRecognize of a local server, submitted, asked about, and given up."""
 
+import asyncio
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import audio_sounds as sounds
 import grpc
@@ -10,6 +15,7 @@ from audio_google import FileFailed, OperationFailed, Refused, answered, words
 from google.api_core.exceptions import Forbidden, ServiceUnavailable
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.google.batch import TRIES, GoogleBatchEngine, file_seconds
+from trunkline_audio.engines.google.bucket import BucketKeyAbsent, StorageBucket
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.loader import load_engine
 from trunkline_runtime.engines.base import NOT_READY, EngineError
@@ -96,6 +102,15 @@ async def test_the_manifest_holds_no_word(google, recording):
     kept = json.loads(google.bucket.objects[f"{name}/manifest.json"])
     assert [file["operation"] for file in kept["files"]] == list(google.operations)
     assert "said" not in google.bucket.objects[f"{name}/manifest.json"].decode()
+
+
+async def test_the_sound_is_deleted_at_the_end_and_the_answer_stays(google, recording):
+    async with engine(google) as made:
+        name = await made.submit(recording(LONG))
+        assert len(google.bucket.objects) == 2
+        heard = await ended(made, name)
+        assert list(google.bucket.objects) == [f"{name}/manifest.json"]
+        assert await ended(made, name) == heard
 
 
 async def test_silence_is_not_handed_over(google, recording):
@@ -206,3 +221,69 @@ async def test_files_are_as_long_as_the_model_takes():
     assert file_seconds(GoogleSettings()) == 20 * 60 - 1
     assert file_seconds(GoogleSettings(word_times=False)) == 60 * 60 - 1
     assert file_seconds(GoogleSettings(model="long")) == 60 * 60 - 1
+
+
+class Storage(BaseHTTPRequestHandler):
+    """As much of Cloud Storage over HTTP as a bucket needs here."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def do_POST(self):
+        length = int(self.headers["content-length"])
+        _, meta, body, _ = self.rfile.read(length).split(b"--" + self._boundary())
+        name = json.loads(meta.split(b"\r\n\r\n", 1)[1])["name"]
+        self.objects[name] = body.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
+        self._tell({"name": name, "bucket": "calls"})
+
+    def _boundary(self):
+        return self.headers["content-type"].split("boundary=")[1].strip("\"'").encode()
+
+    def do_GET(self):
+        path = urlsplit(self.path)
+        if path.path.startswith("/download"):
+            name = unquote(path.path.rpartition("/")[2])
+            if name not in self.objects:
+                return self._tell({}, 404)
+            return self._answer(self.objects[name])
+        prefix = parse_qs(path.query)["prefix"][0]
+        return self._tell({"items": [{"name": name} for name in self.objects if name.startswith(prefix)]})
+
+    def do_DELETE(self):
+        del self.objects[unquote(self.path.split("?")[0].rpartition("/")[2])]
+        self._tell({})
+
+    def _tell(self, told, status=200):
+        self._answer(json.dumps(told).encode(), status)
+
+    def _answer(self, body, status=200):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+async def test_the_bucket_of_the_settings_is_cloud_storage(monkeypatch):
+    async def body():
+        yield b"ab"
+        yield b"cd"
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Storage)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
+    bucket = StorageBucket(GoogleSettings(bucket="gs://calls/in/"))
+    try:
+        assert bucket.uri("acme/speech/1/a") == "gs://calls/in/acme/speech/1/a"
+        for key in ("acme/speech/1/a", "acme/speech/12/a"):
+            await bucket.put(key, body())
+        assert set(Storage.objects) == {"in/acme/speech/1/a", "in/acme/speech/12/a"}
+        assert [piece async for piece in bucket.read("acme/speech/1/a")] == [b"abcd"]
+        assert await bucket.delete_folder("acme/speech/1", 10) == 1
+        with pytest.raises(BucketKeyAbsent):
+            await anext(bucket.read("acme/speech/1/a"))
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
+        Storage.objects.clear()

@@ -1,5 +1,7 @@
 """Sound as it is spoken: StreamingRecognize of a local server, over its limits."""
 
+import itertools
+
 import grpc
 import numpy as np
 import pytest
@@ -62,9 +64,7 @@ async def test_a_long_sound_goes_over_where_a_result_ends_and_loses_nothing(goog
     google.stream_script = [Spoken(every=13), Spoken(every=13), Spoken(every=13)]
     told = await heard(google, sound)
     assert sum(float(one.text) for one in told) == pytest.approx(700)
-    assert all(
-        after.start == pytest.approx(before.end) for before, after in zip(told, told[1:], strict=False)
-    )
+    assert all(after.start == pytest.approx(before.end) for before, after in itertools.pairwise(told))
     assert told[-1].end == pytest.approx(700)
     sent = [bytes(kept) for _, kept in google.streams]
     assert len(sent) == 3
@@ -143,10 +143,14 @@ async def test_a_sound_that_fails_is_heard_until_then(google):
         raise OSError("the line is dead")
 
     told = []
-    async with GoogleEngine(GoogleSettings(project="p1", endpoint=google.endpoint)) as made:
-        with pytest.raises(OSError, match="the line is dead"):
+
+    async def listen():
+        async with GoogleEngine(GoogleSettings(project="p1", endpoint=google.endpoint)) as made:
             async for segment in made.stream(broken(), ""):
                 told.append(segment)
+
+    with pytest.raises(OSError, match="the line is dead"):
+        await listen()
     assert [round(one.end) for one in told] == [10, 12]
 
 

@@ -390,12 +390,13 @@ async def test_roles_voices_and_unreliable_answers_are_passed_on(tmp_path):
             language="es",
             lanes=1,
             unreliable="low_confidence",
-            segments=(Segment(0, 2, 0, 1, "a"), Segment(0, 0, 1, 2, "b")),
+            segments=(Segment(0, 2, 0, 1, "a"), Segment(0, 0, 1, 2, "b"), Segment(0, 3, 2, 3, "c")),
         )
         made = await suite.transcribe(language="es")
         assert [item.speaker for item in made.segments] == [
             transcript_pb2.SPEAKER_VOICE_2,
             transcript_pb2.SPEAKER_UNSPECIFIED,
+            transcript_pb2.SPEAKER_VOICE_3,
         ]
         assert (made.unreliable, made.unreliable_reason, suite.engine.language) == (
             True,

@@ -138,7 +138,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of speech of one speaker; `text` stands for itself where an engine gives no words."""
+    """One stretch of speech of one speaker; `text` stands for itself where an engine gives no words.
+
+    `voice` is 1 to 3 on one channel, 0 when not told apart.
+    """
 
     lane: int
     voice: int

@@ -55,6 +55,7 @@ VOICES = (
     transcript_pb2.SPEAKER_UNSPECIFIED,
     transcript_pb2.SPEAKER_VOICE_1,
     transcript_pb2.SPEAKER_VOICE_2,
+    transcript_pb2.SPEAKER_VOICE_3,
 )
 
 

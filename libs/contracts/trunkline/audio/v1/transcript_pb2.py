@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.common.v1 import usage_pb2 as trunkline_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trunkline/audio/v1/transcript.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftrunkline/common/v1/usage.proto\"\xd2\x04\n\nTranscript\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x19\n\x08language\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#\x12-\n\x08segments\x18\x04 \x03(\x0b\x32\x1b.trunkline.audio.v1.Segment\x12\x10\n\x08speakers\x18\x05 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fspeech_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\t \x01(\x02\x12\x12\n\nunreliable\x18\n \x01(\x08\x12\x19\n\x11unreliable_reason\x18\x0b \x01(\t\x12\x0e\n\x06\x65ngine\x18\x0c \x01(\t\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x13language_confidence\x18\x0f \x01(\x02\x12#\n\x12overruled_language\x18\x10 \x01(\tB\x07\xbaH\x04r\x02\x18#\x12\x35\n\x05usage\x18\x1e \x01(\x0b\x32 .trunkline.common.v1.EngineUsageB\x04\xe2\x41\x01\x03\x12\x14\n\x06reused\x18\x46 \x01(\x08\x42\x04\xe2\x41\x01\x03\"\xdf\x01\n\x07Segment\x12,\n\x07speaker\x18\x01 \x01(\x0e\x32\x1b.trunkline.audio.v1.Speaker\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\x05\x12/\n\x0cstart_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\'\n\x05words\x18\x06 \x03(\x0b\x32\x18.trunkline.audio.v1.Word\"\x88\x01\n\x04Word\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\x04 \x01(\x02*u\n\x07Speaker\x12\x17\n\x13SPEAKER_UNSPECIFIED\x10\x00\x12\x11\n\rSPEAKER_AGENT\x10\x01\x12\x14\n\x10SPEAKER_CUSTOMER\x10\x02\x12\x13\n\x0fSPEAKER_VOICE_1\x10\x03\x12\x13\n\x0fSPEAKER_VOICE_2\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trunkline/audio/v1/transcript.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftrunkline/common/v1/usage.proto\"\xbc\x04\n\nTranscript\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x19\n\x08language\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#\x12-\n\x08segments\x18\x04 \x03(\x0b\x32\x1b.trunkline.audio.v1.Segment\x12\x10\n\x08speakers\x18\x05 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x06 \x01(\x05\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fspeech_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\t \x01(\x02\x12\x12\n\nunreliable\x18\n \x01(\x08\x12\x19\n\x11unreliable_reason\x18\x0b \x01(\t\x12\x0e\n\x06\x65ngine\x18\x0c \x01(\t\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x13language_confidence\x18\x0f \x01(\x02\x12#\n\x12overruled_language\x18\x10 \x01(\tB\x07\xbaH\x04r\x02\x18#\x12\x35\n\x05usage\x18\x1e \x01(\x0b\x32 .trunkline.common.v1.EngineUsageB\x04\xe2\x41\x01\x03\"\xdf\x01\n\x07Segment\x12,\n\x07speaker\x18\x01 \x01(\x0e\x32\x1b.trunkline.audio.v1.Speaker\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\x05\x12/\n\x0cstart_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\'\n\x05words\x18\x06 \x03(\x0b\x32\x18.trunkline.audio.v1.Word\"\x88\x01\n\x04Word\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nconfidence\x18\x04 \x01(\x02*\x8a\x01\n\x07Speaker\x12\x17\n\x13SPEAKER_UNSPECIFIED\x10\x00\x12\x11\n\rSPEAKER_AGENT\x10\x01\x12\x14\n\x10SPEAKER_CUSTOMER\x10\x02\x12\x13\n\x0fSPEAKER_VOICE_1\x10\x03\x12\x13\n\x0fSPEAKER_VOICE_2\x10\x04\x12\x13\n\x0fSPEAKER_VOICE_3\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,14 +48,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIPT'].fields_by_name['overruled_language']._serialized_options = b'\272H\004r\002\030#'
   _globals['_TRANSCRIPT'].fields_by_name['usage']._loaded_options = None
   _globals['_TRANSCRIPT'].fields_by_name['usage']._serialized_options = b'\342A\001\003'
-  _globals['_TRANSCRIPT'].fields_by_name['reused']._loaded_options = None
-  _globals['_TRANSCRIPT'].fields_by_name['reused']._serialized_options = b'\342A\001\003'
-  _globals['_SPEAKER']._serialized_start=1181
+  _globals['_SPEAKER']._serialized_start=1160
   _globals['_SPEAKER']._serialized_end=1298
   _globals['_TRANSCRIPT']._serialized_start=220
-  _globals['_TRANSCRIPT']._serialized_end=814
-  _globals['_SEGMENT']._serialized_start=817
-  _globals['_SEGMENT']._serialized_end=1040
-  _globals['_WORD']._serialized_start=1043
-  _globals['_WORD']._serialized_end=1179
+  _globals['_TRANSCRIPT']._serialized_end=792
+  _globals['_SEGMENT']._serialized_start=795
+  _globals['_SEGMENT']._serialized_end=1018
+  _globals['_WORD']._serialized_start=1021
+  _globals['_WORD']._serialized_end=1157
 # @@protoc_insertion_point(module_scope)

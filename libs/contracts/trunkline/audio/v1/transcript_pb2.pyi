@@ -38,6 +38,8 @@ class _SpeakerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speaker.Value
     """The first voice, role unknown."""
     SPEAKER_VOICE_2: _Speaker.ValueType  # 4
     """The second voice, role unknown."""
+    SPEAKER_VOICE_3: _Speaker.ValueType  # 5
+    """The third voice, role unknown."""
 
 class Speaker(_Speaker, metaclass=_SpeakerEnumTypeWrapper):
     """The speaker."""
@@ -52,6 +54,8 @@ SPEAKER_VOICE_1: Speaker.ValueType  # 3
 """The first voice, role unknown."""
 SPEAKER_VOICE_2: Speaker.ValueType  # 4
 """The second voice, role unknown."""
+SPEAKER_VOICE_3: Speaker.ValueType  # 5
+"""The third voice, role unknown."""
 Global___Speaker: _TypeAlias = Speaker  # noqa: Y015
 
 @_typing.final

@@ -36,6 +36,7 @@ MOST_FILE_SECONDS = 3600.0
 _CALL_SECONDS = 30.0
 _DELETED_AT_ONCE = 1_000
 _MANIFEST = "manifest.json"
+_SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class GoogleBatchEngine(GoogleEngine):
             async with recording.prepared() as audio:
                 asked = self._asked(recording, audio.lanes)
                 for window in windows.packed(audio.utterances, file_seconds(self._settings)):
-                    key = f"{folder}/{len(files)}.flac"
+                    key = f"{folder}/{_SOUND}/{len(files)}.flac"
                     await self._stored(key, await asyncio.to_thread(sound_of, audio, window))
                     uri = self._bucket.uri(key)
                     async with self._quota.turn(recording.tenant_id, audio.scratch.name):
@@ -171,6 +172,8 @@ class GoogleBatchEngine(GoogleEngine):
             raise waits_for
         if len(heard) < len(files):
             return Submission(seconds)
+        # The manifest stays: whoever asks again, after a restart, gets the same answer from Google's operations.
+        await self._of_bucket(self._bucket.delete_folder(f"{submission}/{_SOUND}", _DELETED_AT_ONCE))
         result = EngineResult(
             self.name, manifest.asked.language, lanes=manifest.lanes, speech_seconds=manifest.speech_seconds
         )
@@ -287,7 +290,7 @@ def _answered(file: _File, operation: Any) -> HeardWindow:
 
     if operation.HasField("error"):
         raise status_error(operation.error)
-    response = speech_v2.BatchRecognizeResponse()
+    response: Any = speech_v2.BatchRecognizeResponse()
     operation.response.Unpack(speech_v2.BatchRecognizeResponse.pb(response))
     result = response.results.get(file.uri)
     if result is None:

@@ -90,18 +90,18 @@ class StorageBucket:
         return count
 
     def _bucket(self) -> Any:
-        import google.auth  # noqa: PLC0415
-        from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
-        from google.cloud import storage  # noqa: PLC0415
+        import google.auth.credentials  # noqa: PLC0415
+        import google.cloud.storage  # noqa: PLC0415
 
         with self._lock:
             if self._client is None:
                 if os.environ.get("STORAGE_EMULATOR_HOST"):
-                    found: Any = AnonymousCredentials()
+                    anonymous: Any = google.auth.credentials.AnonymousCredentials
+                    found = anonymous()
                 else:
                     scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
                     found, _ = google.auth.default(
                         scopes=scopes, quota_project_id=self._quota_project or None
                     )
-                self._client = storage.Client(project="none", credentials=found)
+                self._client = google.cloud.storage.Client(project="none", credentials=found)
             return self._client.bucket(self._name)

@@ -156,7 +156,7 @@ def stream_request(settings: GoogleSettings, asked: Asked) -> speech_v2.Streamin
 def flac(samples: NDArray[np.int16]) -> bytes:
     """Return samples at 16 kHz as a FLAC file: lossless, and a third of their size.
 
-    Ogg Opus is a quarter of that, for 25 times the processor time: see docs/engines-speech.md.
+    Ogg Opus is a quarter of that, for 27 times the processor time: see docs/engines-speech.md.
     """
     body = io.BytesIO()
     with av.open(body, "w", format="flac") as out:

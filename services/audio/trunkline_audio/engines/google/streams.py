@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -60,7 +60,7 @@ class SoundStream:
         self._room = asyncio.Event()
         self._problem: BaseException | None = None
 
-    async def segments(self) -> AsyncIterator[Segment]:
+    async def segments(self) -> AsyncGenerator[Segment, None]:
         """Give the final segments in order. Raises EngineError."""
         reading = asyncio.create_task(self._read())
         try:
@@ -127,7 +127,7 @@ class SoundStream:
         self._from = max(self._from, until)
         self._room.set()
 
-    async def _one(self) -> AsyncIterator[Segment]:
+    async def _one(self) -> AsyncGenerator[Segment, None]:
         begin = self._from
         sent = _Sent(begin)
         stream = await self._begin(self._pieces(sent))
