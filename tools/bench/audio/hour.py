@@ -48,8 +48,10 @@ class Served:
     """A service that runs."""
 
     suite: Suite
-    transcripts: TranscriptionServiceStub
-    operations: operations_pb2_grpc.OperationsStub
+    transcripts: Any
+    """A TranscriptionServiceStub."""
+    operations: Any
+    """An OperationsStub."""
     process_group: int
 
     async def start(self, recording: str, generation: int = 0) -> str:
