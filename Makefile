@@ -73,8 +73,8 @@ BENCHES := $(wordlist 2,99,$(MAKECMDGOALS))
 $(eval $(BENCHES):;@:)
 endif
 
-bench: setup tools ## Figures beside their targets: make bench [ingest|pipeline|audio|start ...]
-	@$(RUN) tools.bench $(BENCHES)
+bench: setup tools ## Figures beside their targets: make bench [ingest|pipeline|audio|start ...]; KEYS="..." of audio
+	@$(RUN) tools.bench $(BENCHES) $(if $(KEYS),--keys "$(KEYS)")
 
 chaos: setup ## Kill processes at random moments under load; ROUNDS=20, SEED=n repeats a run's plan
 	@$(RUN) tools.chaos --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))

@@ -186,7 +186,7 @@ async def word_errors() -> dict[str, float]:
     # Only this part needs the audio service's libraries.
     from trunkline_audio.engines.whisper.settings import WhisperSettings  # noqa: PLC0415
 
-    from tools.bench.audio import Bench  # noqa: PLC0415
+    from tools.bench.audio.engine import Bench  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), WhisperSettings())

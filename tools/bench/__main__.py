@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 
@@ -11,14 +12,30 @@ NAMES = (
 
 
 def main() -> int:
-    """Run each; 2 for a name that is not one of them, 1 when one failed to run."""
-    wanted = [name for name in sys.argv[1:] if name] or list(NAMES)
+    """Run each; 2 for a name or key that is not one of them, 1 when one failed to run."""
+    parser = argparse.ArgumentParser(prog="tools.bench")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(NAMES)}; all without any")
+    parser.add_argument("--keys", default="", help="of the bench audio, separated by spaces: these alone")
+    given = parser.parse_args()
+    keys = given.keys.split()
+    wanted = [name for name in given.names if name] or list(NAMES)
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:
         print(f"there is no bench {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
+    if keys and wanted != ["audio"]:
+        print("only the bench audio takes keys: make bench audio KEYS=...", file=sys.stderr)
+        return 2
     for name in wanted:
-        importlib.import_module(f"tools.bench.{name}").main()
+        measure = importlib.import_module(f"tools.bench.{name}").main
+        if not keys:
+            measure()
+            continue
+        try:
+            measure(keys)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
     return 0
 
 

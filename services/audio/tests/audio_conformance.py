@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_audio.admin_service import AdminServicer
-from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import jobs, metadata
+from trunkline_audio.transcripts.checkpoints import Notebook, kept_after, values_of
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
@@ -503,3 +506,63 @@ async def a_process_that_listens_for_long_keeps_its_lease(world):
             world.clock.advance(1.3)
             assert (await other.standing("acme", "k")).is_held
             await asyncio.sleep(1.3)
+
+
+class Attempt:
+    """An attempt at an operation, whose lease holds."""
+
+    tenant = "acme"
+    request = pb.TranscribeRecordingRequest(name="tenants/acme/recordings/r1")
+
+    def __init__(self, db):
+        self.db = db
+        self.told = []
+
+    async def state(self, told, beside=None):
+        self.told.append(told)
+        if beside is not None:
+            await self.db.write(beside)
+
+
+def noted(world):
+    return Notebook(world.db, Attempt(world.db), (1, 2), DAY, Pace(intervals={"checkpoints.write": 60.0}))
+
+
+@check
+async def what_is_finished_is_numbered_in_its_order_and_kept_once(world):
+    made = await world.keep(recording("r1"))
+    said = [Segment(0, 0, 0.0, 0.5, "hello", (Word("hello", 0.0, 0.5, 0.5),))]
+    with statements() as seen:
+        for earlier, keys in (("", "ab"), ("ab", "bc"), ("abc", "d")):
+            async with noted(world) as notebook:
+                book = notebook.of(made, "t1")
+                assert await book.found() == {key: {"of": [key]} for key in earlier}
+                for key in keys:
+                    book.keep(key, {"of": [key]}, said, lanes=2)
+                book.reach(0.5)
+                await book.written()
+        rows = await world.db.read(lambda conn: kept_after(conn, "acme", "t1", 1, world.clock.now(), 2))
+        assert [row.number for row in rows] == [2, 3]
+        assert rows[0].segments[0]["text"] == "hello"
+    assert not [statement for statement in seen if lacks_tenant(statement)]
+    assert notebook.metadata().transcribed_duration.ToMilliseconds() == 1000, "the transcript is there"
+    world.clock.advance(3_601.0)
+    assert not await world.db.read(lambda conn: values_of(conn, "acme", "t1", world.clock.now()))
+
+
+@check
+async def what_is_finished_goes_with_its_recording(world):
+    made = await world.keep(recording("r1"))
+    with contextlib.suppress(ZeroDivisionError):
+        async with noted(world) as notebook:
+            notebook.of(made, "t1").keep("a", 1)
+            raise ZeroDivisionError
+    assert await world.db.read(lambda conn: values_of(conn, "acme", "t1", world.clock.now())) == {"a": 1}
+    async with noted(world) as notebook:
+        await notebook.of(made, "t1").drop("a")
+        notebook.keep("b", 2)
+    await world.recordings.delete("acme", "r1")
+    assert await world.db.read(lambda conn: values_of(conn, "acme", "t1", world.clock.now())) == {}
+    async with noted(world) as notebook:
+        notebook.of(made, "t1").keep("c", 3)
+    assert await world.db.read(lambda conn: values_of(conn, "acme", "t1", world.clock.now())) == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
+from trunkline_audio.transcripts.places import Guest, has_room
 from trunkline_audio.workers.fairness import FairLanes
 
 CLASSES = {"batch": 1, "background": 2}
@@ -231,6 +232,35 @@ async def test_nothing_is_kept_of_those_who_are_gone():
         kept = repr(vars(line.lanes))
         assert "gone" not in kept
         assert "left" not in kept
+
+
+def guests(*facts):
+    return [Guest(tenant, seconds, priority) for tenant, seconds, priority in facts]
+
+
+@pytest.mark.parametrize(
+    ("guest", "inside", "fits"),
+    [
+        (("a", 60, 0), [("a", 60, 0)] * 5, True),
+        (("a", 60, 0), [("a", 60, 0)] * 6, False),
+        (("b", 60, 0), [("a", 60, 0)] * 6, True),
+        (("b", 60, 0), [("a", 60, 0)] * 6 + [("b", 60, 0)] * 2, False),
+        (("b", 3600, 0), [("a", 3600, 0)] * 4, False),
+        (("b", 3600, 0), [("a", 600, 0)] * 4, True),
+        (("b", 60, 0), [("a", 3600, 0)] * 4, True),
+        (("c", 60, 2), [("a", 60, 1)] * 3 + [("b", 60, 2)] * 3, False),
+        (("c", 60, 0), [("a", 60, 1)] * 3 + [("b", 60, 2)] * 3, True),
+        (("c", 60, 2), [("a", 60, 0)] * 3 + [("b", 60, 2)] * 3, True),
+    ],
+)
+def test_a_tenant_long_recordings_and_lower_classes_leave_places_to_others(guest, inside, fits):
+    assert has_room(8, *guests(guest), guests(*inside)) == fits
+
+
+def test_of_one_place_everybody_may_have_it():
+    for guest in guests(("a", 3600, 2), ("a", 3600, 0), ("a", 60, 2)):
+        assert has_room(1, guest, [])
+        assert not has_room(1, guest, [guest])
 
 
 class Decoders:

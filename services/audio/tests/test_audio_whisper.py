@@ -12,6 +12,7 @@ import audio_sounds as sounds
 import jiwer
 import pytest
 import pytest_asyncio
+from test_audio_engine import Shelf
 from trunkline_audio.app import PREPARE
 from trunkline_audio.engines.whisper.engine import WhisperEngine
 from trunkline_audio.engines.whisper.settings import WhisperSettings
@@ -196,3 +197,23 @@ async def test_a_process_that_is_killed_once_costs_nobody_a_word(world):
     os.kill(pid, signal.SIGKILL)
     assert await asyncio.wait_for(asker, 60) == alone
     assert world.engine.pids not in ([], [pid])
+
+
+async def test_a_recording_that_was_given_up_is_taken_up_where_it_stopped(world):
+    path, shelf = DATA / "calls" / LONGER["file"], Shelf()
+    whole = await world.heard(path)
+
+    def listening():
+        kept = RecordingFile(path, world.preparer, "acme", checkpoints=shelf)
+        return asyncio.create_task(world.engine.transcribe(kept))
+
+    asker = listening()
+    while not shelf.values:
+        await asyncio.sleep(0.01)
+    asker.cancel()
+    await asyncio.wait([asker])
+    first = set(shelf.values)
+    assert await listening() == whole, "and the shelf refuses what it has"
+    assert await listening() == whole
+    assert first <= set(shelf.values)
+    assert [segment.text for segment in whole.segments]

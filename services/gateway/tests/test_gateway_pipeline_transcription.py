@@ -10,6 +10,7 @@ import pytest
 from gateway_suite import Suite, job
 from test_gateway_pipeline_worker import BODY
 from trunkline.audio.v1 import transcription_service_pb2 as audio
+from trunkline.common.v1 import priority_pb2
 from trunkline_gateway.pipeline.transcription import OPERATION
 from trunkline_runtime.errors import (
     Aborted,
@@ -176,3 +177,25 @@ async def test_a_long_recording_and_one_of_unknown_length_become_operations(
         await suite.jobs.finished("e1")
     assert len(suite.audio.operations) == 1
     assert not suite.script.requests["CreateTranscript"]
+
+
+async def test_a_jobs_class_goes_along_and_makes_no_other_operation_of_it() -> None:
+    asked = []
+    for priority in (priority_pb2.PRIORITY_REALTIME, priority_pb2.PRIORITY_BACKGROUND):
+        suite = Suite()
+        async with suite.serving(), suite.worker():
+            await suite.jobs.add(job(body=BODY, priority=priority))
+            await suite.jobs.finished("e1")
+        (request,) = suite.script.requests["TranscribeRecording"]
+        assert request.priority == priority
+        asked.append(request.request_id)
+    assert asked[0] == asked[1]
+
+
+async def test_a_jobs_class_goes_along_with_a_short_recording(suite: Suite) -> None:
+    suite.audio.seconds = 60
+    async with suite.worker():
+        await suite.jobs.add(job(body=BODY, priority=priority_pb2.PRIORITY_BATCH))
+        await suite.jobs.finished("e1")
+    (request,) = suite.script.requests["CreateTranscript"]
+    assert request.priority == priority_pb2.PRIORITY_BATCH

@@ -1,9 +1,8 @@
-"""Bench `audio`: how fast a call is transcribed on this machine's cores, how many words are wrong or invented.
+"""The engine beside its parts: how fast a call is transcribed, how many words are wrong or invented.
 
 Uses the service's own parts (sandboxed decoding, speech detection, the engine's process) over tests/data/calls
 and tools/sounds.py. `rtf_per_core` is processor seconds of recognition a second of call, `rss_mb` the most memory
-that the engine's process held, `upload_peak_mb` is that of bench `uploads`, `warm_s` the time from its start to the first answer; `load_before` tells how busy
-the machine was.
+that the engine's process held, `warm_s` the time from its start to the first answer.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from trunkline_audio.media.preparation import PrepareLimits, Preparer, Recording
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from tools.bench import Target, report, uploads
+from tools.bench import Target
 from tools.packages import ROOT
 from tools.sounds import SOUNDS
 
@@ -42,7 +41,6 @@ TARGETS = {
     "wer_16k": Target("<=", 0.03),
     "invented_words": Target("<=", 0),
     "warm_s": Target("<", 5.0),
-    **uploads.TARGETS,
 }
 LONG = {"stereo60_s": "water-heater", "mono60_s": "water-heater-mono"}
 CORES = 2
@@ -96,8 +94,9 @@ class Bench:
         self.figures["wer_telephone_mono"] = await self._error_rate(mono)
         self.figures["wer_16k"] = await self._error_rate([(call, file) for file, call in wide.items()])
 
-    async def _hear(self, path: Path, seconds: float, channels: int) -> EngineResult:
-        recording = RecordingFile(path, self._preparer, "bench", "en-US", seconds, channels)
+    async def hear(self, path: Path, seconds: float, channels: int, language: str = "en-US") -> EngineResult:
+        """What the engine hears in a file."""
+        recording = RecordingFile(path, self._preparer, "bench", language, seconds, channels)
         return await self._engine.transcribe(recording)
 
     async def _speed(self, key: str, call: dict[str, Any]) -> None:
@@ -107,7 +106,7 @@ class Bench:
         used = self._processor_seconds()
         for _ in range(ROUNDS):
             begun = time.perf_counter()
-            await self._hear(CALLS / call["file"], call["seconds"], call["channels"])
+            await self.hear(CALLS / call["file"], call["seconds"], call["channels"])
             took.append((time.perf_counter() - begun) / minutes)
         self.figures[key] = statistics.median(took)
         spent = (self._processor_seconds() - used) / ROUNDS / call["seconds"]
@@ -115,7 +114,7 @@ class Bench:
 
     async def _error_rate(self, spoken: Sequence[Spoken]) -> float:
         heard = await asyncio.gather(
-            *(self._hear(CALLS / file, call["seconds"], call["channels"]) for call, file in spoken)
+            *(self.hear(CALLS / file, call["seconds"], call["channels"]) for call, file in spoken)
         )
         plain = EnglishTextNormalizer()
         wanted = [plain(" ".join(turn["text"] for turn in call["turns"])) for call, _ in spoken]
@@ -132,7 +131,7 @@ class Bench:
                 sink.setsampwidth(2)
                 sink.setframerate(SOUND_HZ)
                 sink.writeframes(samples.astype("<i2").tobytes())
-            heard = await self._hear(path, len(samples) / SOUND_HZ, 1)
+            heard = await self.hear(path, len(samples) / SOUND_HZ, 1)
             invented += sum(len(segment.words) for segment in heard.segments)
         self.figures["invented_words"] = invented
 
@@ -157,15 +156,15 @@ def in_order(result: EngineResult) -> str:
     return " ".join(text for _, text in words)
 
 
-def main() -> None:
-    """Takes the figures and reports them."""
+def settings() -> WhisperSettings:
+    """How the engine is run."""
+    return WhisperSettings(lanes=CORES)
+
+
+def figures() -> dict[str, float]:
+    """The figures of speed and words over the sample calls."""
     calls = json.loads((CALLS / "calls.json").read_text(encoding="utf-8"))
-    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), WhisperSettings(lanes=CORES))
+        bench = Bench(Path(folder), settings())
         asyncio.run(bench.run(calls))
-    report("audio", {**bench.figures, **uploads.figures(), "load_before": load}, TARGETS)
-
-
-if __name__ == "__main__":
-    main()
+    return bench.figures

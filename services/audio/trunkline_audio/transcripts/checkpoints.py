@@ -135,7 +135,7 @@ class Notebook:
         async with self._writing:
             pending = dict(self._pending)
             await self._work.state(
-                self._metadata(), (lambda conn: self._add(conn, pending)) if pending else None
+                self.metadata(), (lambda conn: self._add(conn, pending)) if pending else None
             )
             for key, part in pending.items():
                 if self._pending.get(key) is part:
@@ -148,7 +148,7 @@ class Notebook:
         mine = (*_of(self._work.tenant, self._transcript), c.key == key)
         async with self._writing:
             await self._work.state(
-                self._metadata(), lambda conn: _done(conn.execute(sa.delete(checkpoints).where(*mine)))
+                self.metadata(), lambda conn: _done(conn.execute(sa.delete(checkpoints).where(*mine)))
             )
 
     async def _ended(self) -> None:
@@ -162,7 +162,7 @@ class Notebook:
             self._add(conn, self._pending)
             conn.execute(sa.update(checkpoints).where(*mine).values(expire_at=until))
 
-        await self._work.state(self._metadata(), write)
+        await self._work.state(self.metadata(), write)
 
     def _add(self, conn: Connection, pending: Mapping[str, dict[str, Any]]) -> None:
         assert self._recording is not None
@@ -182,7 +182,8 @@ class Notebook:
         if rows:
             conn.execute(checkpoints.insert(), rows)
 
-    def _metadata(self) -> pb.TranscribeRecordingMetadata:
+    def metadata(self) -> pb.TranscribeRecordingMetadata:
+        """How far it is."""
         assert self._recording is not None
         metadata = pb.TranscribeRecordingMetadata(
             recording=self._work.request.name, total_duration=duration(self._recording.duration_us)

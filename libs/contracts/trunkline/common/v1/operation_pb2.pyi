@@ -30,7 +30,9 @@ class OperationProgress(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
-    """How many attempts began, including the current one. Waiting doesn't count."""
+    """How many attempts began, including the current one. Waiting doesn't count. After an attempt
+    finished a part that the next one takes up, attempts are counted anew.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the operation was created."""

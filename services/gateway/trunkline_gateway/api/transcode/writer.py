@@ -43,9 +43,8 @@ def writer(binding: Binding, *, events: bool = False) -> Write:
         return _bytes_writer(binding)
     secrets = _secrets(binding.response_class.DESCRIPTOR)
     only = binding.response_body.json_name if binding.response_body is not None else None
-    headers, option = ((_LINES,), orjson.OPT_APPEND_NEWLINE) if binding.streams else ((JSON,), None)
-    if events:
-        headers = _EVENTS
+    kind: tuple[Header, ...] = (_LINES,) if binding.streams else (JSON,)
+    headers, option = _EVENTS if events else kind, orjson.OPT_APPEND_NEWLINE if binding.streams else None
 
     def write(response: Any) -> Written:
         value: Any = json_format.MessageToDict(response, always_print_fields_with_no_presence=True)
