@@ -198,6 +198,16 @@ def test_the_sandboxed_job_finds_the_speech_of_each_channel(tmp_path, handle):
     assert (tmp_path / "lanes.1").stat().st_size == 6 * RATE * 2
 
 
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_channel_that_is_silent_leaves_the_other_its_place(tmp_path, handle, silent):
+    channels = [sounds.voice(2), np.zeros(2 * RATE, np.float32)]
+    path = tmp_path / "call"
+    path.write_bytes(sounds.wav(*(channels if silent else channels[::-1]), rate=RATE))
+    reply = handle(request(path, tmp_path / "lanes"))
+    assert reply["lanes"] == 2
+    assert {lane for lane, *_ in reply["utterances"]} == {1 - silent}
+
+
 def test_silence_has_no_utterances_and_is_no_error(tmp_path, handle):
     path = tmp_path / "call"
     path.write_bytes(sounds.wav(np.zeros(8000 * 3, np.float32)))

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import audio_bucket
@@ -385,6 +386,10 @@ async def test_roles_voices_and_unreliable_answers_are_passed_on(tmp_path):
         roles = [transcript_pb2.SPEAKER_CUSTOMER, transcript_pb2.SPEAKER_AGENT]
         made = await suite.transcribe(channel_speakers=roles)
         assert [item.speaker for item in made.segments] == roles
+        whole = suite.engine.result
+        suite.engine.result = replace(whole, segments=whole.segments[1:])
+        made = await suite.transcribe(channel_speakers=roles, generation=1)
+        assert [item.speaker for item in made.segments] == roles[1:], "the first channel is silent"
         suite.engine.result = EngineResult(
             engine="test/1",
             language="es",

@@ -4,7 +4,7 @@ import pytest
 import webvtt
 from test_audio_operations import QUICK, Asking
 from test_audio_service import PARENT, failing, serving
-from trunkline.audio.v1 import audio_feature_service_pb2
+from trunkline.audio.v1 import audio_feature_service_pb2, recording_service_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.audio.v1.audio_feature_service_pb2_grpc import AudioFeatureServiceStub
 from trunkline_runtime.errors.wire import from_status
@@ -108,3 +108,28 @@ async def test_a_batch_has_1_to_100_requests(tmp_path, count):
         batch = pb.BatchTranscribeRecordingsRequest(parent=PARENT, requests=[one("rec-1")] * count)
         error = await failing(suite.transcripts.BatchTranscribeRecordings(batch))
         assert error.code.name == "INVALID_ARGUMENT"
+
+
+async def test_the_same_sound_is_not_heard_again_after_a_restart_either(tmp_path):
+    async with serving(tmp_path) as suite:
+        await suite.fetch(identity="rec-1")
+        first = await suite.transcribe("rec-1")
+        assert not first.reused
+    async with serving(tmp_path, pace=QUICK) as suite:
+        await suite.fetch(identity="rec-2")
+        second = await suite.transcribe("rec-2")
+        asking = Asking(suite)
+        await suite.fetch(identity="rec-3")
+        operation = await asking.start(f"{PARENT}/recordings/rec-3")
+        third = await asking.transcript(await asking.wait(operation.name))
+        assert suite.engine.calls == 0
+        for other in (second, third):
+            assert other.reused
+            assert other.segments == first.segments
+            assert other.name != first.name
+            assert not other.HasField("usage")
+        delete = recording_service_pb2.DeleteRecordingRequest
+        for identity in ("rec-1", "rec-2", "rec-3"):
+            await suite.recordings.DeleteRecording(delete(name=f"{PARENT}/recordings/{identity}"))
+        await suite.fetch(identity="rec-4")
+        assert not (await suite.transcribe("rec-4")).reused

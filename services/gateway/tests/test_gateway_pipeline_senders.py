@@ -66,6 +66,13 @@ class TestRoles:
         of = Source("s", "acme", provider_pb2.PROVIDER_CALLRAIL, (), channel_roles=value)
         assert channel_speakers(of, direction) == speakers
 
+    @pytest.mark.parametrize("direction", [IN, OUT, 0])
+    def test_without_roles_a_providers_own_order_holds_whoever_called(self, direction: int) -> None:
+        twilio = Source("s", "acme", provider_pb2.PROVIDER_TWILIO, ())
+        callrail = Source("s", "acme", provider_pb2.PROVIDER_CALLRAIL, ())
+        assert channel_speakers(twilio, direction) == (CUSTOMER, AGENT)
+        assert channel_speakers(callrail, direction) == ()
+
     async def test_the_direction_that_another_event_stated_counts(self, suite: Suite) -> None:
         suite.add_source("s-2", TWILIO, channel_roles=source_pb2.CHANNEL_ROLES_CALLER_FIRST)
         status = {"CallSid": RECORDING["CallSid"], "AccountSid": RECORDING["AccountSid"], "CallStatus": "ringing",

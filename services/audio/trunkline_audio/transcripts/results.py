@@ -132,9 +132,10 @@ class Results:
             if found.result is not None or found.is_held:
                 return found
             until = self._now(conn) + self._lease
-            values = {"tenant_id": tenant, "result_key": key, "holder": self._holder, "expire_at": until}
-            if not insert_if_absent(conn, result_claims, values, ["tenant_id", "result_key"]):
-                conn.execute(sa.update(result_claims).where(*_itself(tenant, key)).values(**values))
+            mine = {"holder": self._holder, "expire_at": until}
+            row = {"tenant_id": tenant, "result_key": key, **mine}
+            if not insert_if_absent(conn, result_claims, row, ["tenant_id", "result_key"]):
+                conn.execute(sa.update(result_claims).where(*_itself(tenant, key)).values(**mine))
             return None
 
         return await self._db.write(work)
