@@ -2,8 +2,8 @@
 
 Uses the service's own parts (sandboxed decoding, speech detection, the engine's process) over tests/data/calls
 and tools/sounds.py. `rtf_per_core` is processor seconds of recognition a second of call, `rss_mb` the most memory
-that the engine's process held, `upload_peak_mb` is that of bench `uploads`, `warm_s` the time from its start to the first answer; `load_before` tells how busy
-the machine was.
+that the engine's process held, `upload_peak_mb` is of uploads.py, `warm_s` the time from its start to the first answer;
+`load_before` tells how busy the machine was.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from trunkline_jobs import jobs_table
 from trunkline_jobs.operations import operations_table
 from trunkline_store.declare import index_options, table_options
 from trunkline_store.records.tombstones import tombstones_table
-from trunkline_store.types import Json, Text, UtcTimestamp
+from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
@@ -73,7 +73,7 @@ uploads = sa.Table(
     sa.Column("writer", Text(40), nullable=False),
     sa.Column("writer_until", UtcTimestamp, nullable=True),
     sa.Column("recording_id", Text(40), nullable=False),  # what it became; empty before
-    sa.Column("existing", sa.Boolean, nullable=False),
+    sa.Column("existing", Bool, nullable=False),
     sa.Column("failure", Json, nullable=True),  # why it can never become one
     sa.Column("created_at", UtcTimestamp, nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=False),
