@@ -42,6 +42,14 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.body = body = {k: v for k, v in body.items() if k not in (*_OPTIONS, "provider", "etag")}
     if case.operation.path.endswith("/apiKeys") and body.get("expireTime"):
         body["expireTime"] = "2999-01-01T00:00:00Z"
+    if case.operation.path.endswith("/uploads"):
+        case.body = body = {k: v for k, v in body.items() if k not in ("sizeBytes", "call")}
+        if case.query and "uploadId" in case.query:
+            case.query["uploadId"] = uuid.uuid4().hex  # one that goes on is not begun again
+    if body.get("fetchAgain"):
+        body["force"] = True
+    if "lifetime" in body:
+        body["lifetime"] = "60s"
     if case.operation.path.endswith("/sources"):
         options = _SOURCES.get(body.get("provider"), {})
         case.body = {k: v for k, v in body.items() if k not in _OPTIONS} | options

@@ -239,6 +239,18 @@ async def test_parts_are_put_together(tmp_path: Path) -> None:
         assert world.files() == ["t.acme/r.up-1"]
 
 
+async def test_a_put_without_a_range_is_the_whole(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(CALL), 10_000):
+            yield CALL[at : at + 10_000]
+
+    async with serving(tmp_path) as world:
+        told = await world.client.put(await world.started(recordingId="up-1"), content=CALL)
+        assert told.json()["recording"]["sha256"] == DIGEST
+        untold = await world.client.put(await world.started(recordingId="up-2"), content=chunks())
+        assert untold.json()["existing"]
+
+
 async def test_an_upload_goes_on_after_both_services_restarted(tmp_path: Path) -> None:
     size = len(CALL)
     async with serving(tmp_path) as world:

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 NAMES = (
-    "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup", "uploads",
+    "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
 )  # fmt: skip
 
 

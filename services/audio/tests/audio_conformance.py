@@ -20,10 +20,18 @@ from trunkline_audio.transcripts.checkpoints import Notebook, kept_after, values
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_audio.uploads.rows import Upload, Uploads
 from trunkline_jobs import Queue
 from trunkline_runtime.api.paging import Place, encode
 from trunkline_runtime.engines.base import EngineError, EngineUsage
-from trunkline_runtime.errors import InvalidArgument, NotFound, TrunklineError
+from trunkline_runtime.errors import (
+    Aborted,
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    TrunklineError,
+)
 from trunkline_runtime.process.pace import Pace
 
 from tests.integration.conforming import StoredWorld
@@ -76,6 +84,10 @@ def transcript(identity, of="r1", tenant="acme", at=NOW, until=None):
     )
 
 
+def upload(identity, tenant="acme", **more):
+    return Upload(tenant, identity, "", "", "", 0, None, NOW, NOW + DAY, **more)
+
+
 class World(StoredWorld):
     """The service's parts that use the store, the clock, and the folder of bytes."""
 
@@ -85,7 +97,9 @@ class World(StoredWorld):
         self.db, self.clock = db, clock
         self.blobs = LocalBlobs(folder / "blobs")
         self.recordings, self.transcripts = Recordings(db), Transcripts(db)
-        self.sweeper, self.admin = Sweeper(db, self.blobs), AdminServicer(db, self.blobs)
+        self.uploads = Uploads(db, most_open=3)
+        self.sweeper = Sweeper(db, self.blobs, uploads=self.uploads)
+        self.admin = AdminServicer(db, self.blobs)
 
     async def keep(self, made):
         async def sound():
@@ -566,3 +580,75 @@ async def what_is_finished_goes_with_its_recording(world):
     async with noted(world) as notebook:
         notebook.of(made, "t1").keep("c", 3)
     assert await world.db.read(lambda conn: values_of(conn, "acme", "t1", world.clock.now())) == {}
+
+
+@check
+async def an_upload_moves_on_piece_by_piece(world):
+    world.clock.set(NOW)
+    begun = upload("u1")
+    await world.uploads.begin(begun)
+    assert await world.uploads.get("acme", "u1") == begun
+    with pytest.raises(NotFound):
+        await world.uploads.get("other", "u1")
+    with pytest.raises(Aborted):
+        await world.uploads.begin(upload("u1"))
+    one = await world.uploads.append(begun, "p.0.a", 5, 0, NOW + DAY)
+    with pytest.raises(Aborted):
+        await world.uploads.append(begun, "p.0.b", 5, 0, NOW + DAY)
+    two = await world.uploads.append(one, "p.5.c", 3, 8, NOW + 2 * DAY)
+    assert await world.uploads.get("acme", "u1") == two
+    assert two.is_whole
+    assert two.pieces == [[0, "p.0.a"], [5, "p.5.c"]]
+    await world.uploads.hold(two, "me", NOW + DAY)
+    with pytest.raises(Aborted):
+        await world.uploads.hold(two, "you", NOW + DAY)
+    made = recording("u1")
+    assert await world.uploads.complete(two, made, NOW + DAY) == (made, False)
+    ended = await world.uploads.get("acme", "u1")
+    assert (ended.recording_id, ended.existing, ended.writer, ended.pieces) == ("u1", False, "", [])
+    with pytest.raises(AlreadyExists):
+        await world.uploads.begin(upload("u1"))
+    again = replace(upload("u2"), writer="me", writer_until=NOW + DAY)
+    await world.uploads.begin(again)
+    assert await world.uploads.is_writer(again)
+    assert await world.uploads.complete(again, recording("u2"), None) == (made, True), "the same bytes"
+    assert await world.uploads.same("acme", made.sha256, "") == made
+    assert await world.uploads.same("other", made.sha256, "") is None
+    assert not await world.uploads.delete("acme", "u2")
+
+
+@check
+async def an_upload_whose_writer_went_silent_gives_way(world):
+    world.clock.set(NOW)
+    await world.uploads.begin(upload("u1", writer="me", writer_until=NOW + DAY / 2))
+    with pytest.raises(Aborted):
+        await world.uploads.begin(upload("u1"))
+    world.clock.set(NOW + DAY / 2)
+    await world.uploads.begin(upload("u1", writer="you", writer_until=NOW + DAY))
+    for identity in ("u2", "u3"):
+        await world.uploads.begin(upload(identity))
+    with pytest.raises(ResourceExhausted):
+        await world.uploads.begin(upload("u4"))
+
+
+@check
+async def abandoned_uploads_are_swept_with_their_bytes(world):
+    async def bytes_():
+        yield b"some"
+
+    world.clock.set(NOW)
+    kept, gone = upload("kept"), upload("gone")
+    for one in (kept, gone):
+        await world.uploads.begin(one)
+        await world.blobs.put(f"{one.folder}/p.0.a", bytes_())
+        await world.blobs.put(one.blob_key, bytes_())
+    kept = await world.uploads.append(kept, "p.0.a", 4, 0, NOW + 3 * DAY)
+    world.clock.set(NOW + 2 * DAY)
+    await world.sweeper.sweep()
+    assert await world.uploads.get("acme", "kept") == kept
+    with pytest.raises(NotFound):
+        await world.uploads.get("acme", "gone")
+    assert await world.blobs.size(kept.blob_key) == 4
+    for key in (gone.blob_key, f"{gone.folder}/p.0.a"):
+        with pytest.raises(BlobNotFound):
+            await world.blobs.size(key)

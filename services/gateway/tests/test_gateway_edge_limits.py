@@ -267,3 +267,18 @@ async def test_a_request_that_was_answered_is_not_answered_again():
 def test_work_that_takes_long_is_nobodys_fault():
     watch = Watch(EdgeLimits())
     assert not any(watch.judge(Sight(Phase.WORK, 1, 10), now, 5.0) for now in range(0, 10_000, 100))
+
+
+def test_a_body_that_is_passed_on_may_take_long_but_not_be_slow():
+    limits = EdgeLimits()
+    enough, slow = Watch(limits), Watch(limits)
+    rate = limits.passed_bytes_per_second
+    # Both go on at every look; one sends as much as is asked for, the other as much as is asked of other bodies.
+    told = {
+        (name, now): watch.judge(Sight(Phase.PASSED, 1, now * bytes_a_second), now, 5.0)
+        for now in range(0, int(limits.passed_seconds) + 11, 10)
+        for name, watch, bytes_a_second in (("enough", enough, rate), ("slow", slow, limits.bytes_per_second))
+    }
+    assert not any(told["enough", now] for now in range(0, int(limits.passed_seconds), 10))
+    assert told["enough", int(limits.passed_seconds)] == "BODY_TOO_SLOW"
+    assert told["slow", 20] == "BODY_TOO_SLOW"

@@ -29,7 +29,7 @@ from trunkline.audio.v1 import recording_pb2 as trunkline_dot_audio_dot_v1_dot_r
 from trunkline.common.v1 import audio_pb2 as trunkline_dot_common_dot_v1_dot_audio__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/audio/v1/upload.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/audio/v1/recording.proto\x1a\x1ftrunkline/common/v1/audio.proto\"\xa5\x04\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12K\n\x04\x63\x61ll\x18\x02 \x01(\tB=\xe2\x41\x01\x05\xbaH6r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\xd8\x01\x01\x12N\n\x11headerless_format\x18\x03 \x01(\x0e\x32%.trunkline.common.v1.HeaderlessFormatB\x0c\xe2\x41\x01\x05\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x15recording_expire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x05\x12,\n\x06sha256\x18\x05 \x01(\tB\x1c\xe2\x41\x01\x05\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01\x12\x1f\n\nsize_bytes\x18\x06 \x01(\x03\x42\x0b\xe2\x41\x01\x05\xbaH\x04\"\x02(\x00\x12\x1c\n\x0ereceived_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x36\n\trecording\x18\x08 \x01(\x0b\x32\x1d.trunkline.audio.v1.RecordingB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xisting\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/audio/v1/upload.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/audio/v1/recording.proto\x1a\x1ftrunkline/common/v1/audio.proto\"\xa5\x04\n\x06Upload\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12K\n\x04\x63\x61ll\x18\x02 \x01(\tB=\xe2\x41\x01\x05\xbaH6r422^$|^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12N\n\x11headerless_format\x18\x03 \x01(\x0e\x32%.trunkline.common.v1.HeaderlessFormatB\x0c\xe2\x41\x01\x05\xbaH\x05\x82\x01\x02\x10\x01\x12?\n\x15recording_expire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x05\x12,\n\x06sha256\x18\x05 \x01(\tB\x1c\xe2\x41\x01\x05\xbaH\x15r\x13\x32\x11^$|^[0-9a-f]{64}$\x12\x1f\n\nsize_bytes\x18\x06 \x01(\x03\x42\x0b\xe2\x41\x01\x05\xbaH\x04\"\x02(\x00\x12\x1c\n\x0ereceived_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x36\n\trecording\x18\x08 \x01(\x0b\x32\x1d.trunkline.audio.v1.RecordingB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xisting\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOAD'].fields_by_name['name']._loaded_options = None
   _globals['_UPLOAD'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_UPLOAD'].fields_by_name['call']._loaded_options = None
-  _globals['_UPLOAD'].fields_by_name['call']._serialized_options = b'\342A\001\005\272H6r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\330\001\001'
+  _globals['_UPLOAD'].fields_by_name['call']._serialized_options = b'\342A\001\005\272H6r422^$|^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$'
   _globals['_UPLOAD'].fields_by_name['headerless_format']._loaded_options = None
   _globals['_UPLOAD'].fields_by_name['headerless_format']._serialized_options = b'\342A\001\005\272H\005\202\001\002\020\001'
   _globals['_UPLOAD'].fields_by_name['recording_expire_time']._loaded_options = None
   _globals['_UPLOAD'].fields_by_name['recording_expire_time']._serialized_options = b'\342A\001\005'
   _globals['_UPLOAD'].fields_by_name['sha256']._loaded_options = None
-  _globals['_UPLOAD'].fields_by_name['sha256']._serialized_options = b'\342A\001\005\272H\025r\0202\016^[0-9a-f]{64}$\330\001\001'
+  _globals['_UPLOAD'].fields_by_name['sha256']._serialized_options = b'\342A\001\005\272H\025r\0232\021^$|^[0-9a-f]{64}$'
   _globals['_UPLOAD'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_UPLOAD'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\005\272H\004\"\002(\000'
   _globals['_UPLOAD'].fields_by_name['received_bytes']._loaded_options = None

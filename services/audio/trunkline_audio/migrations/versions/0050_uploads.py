@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 from trunkline_store.declare import index_options
-from trunkline_store.types import Json, Text, UtcTimestamp
+from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 revision = "0050"
 down_revision = "0030"
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("writer", Text(40), nullable=False),
         sa.Column("writer_until", UtcTimestamp, nullable=True),
         sa.Column("recording_id", Text(40), nullable=False),
-        sa.Column("existing", sa.Boolean, nullable=False),
+        sa.Column("existing", Bool, nullable=False),
         sa.Column("failure", Json, nullable=True),
         sa.Column("created_at", UtcTimestamp, nullable=False),
         sa.Column("expire_at", UtcTimestamp, nullable=False),

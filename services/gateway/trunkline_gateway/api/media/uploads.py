@@ -148,6 +148,8 @@ class MediaUploads:
             if error.reason != "UPLOAD_OFFSET":
                 raise
             return await self._asked(asked, name, 0)
+        if header is None and not length:  # a whole body that said nothing of its size
+            return await self._asked(asked, name, offset)
         return _progress(upload)
 
     async def _write(

@@ -36,6 +36,10 @@ _SCALARS: dict[int, Schema] = {
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
 }
+_LARGE = {
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
 _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$"},
@@ -107,6 +111,10 @@ class Schemas:
             return {**found, "readOnly": True} if _is_read_only(field) else found
         if behaviour.INPUT_ONLY in behaviours(field):
             found = {**found, "writeOnly": True}
+        if field.cpp_type in _LARGE and not field.is_repeated:
+            # Bodies may state them either way, answers never do.
+            least, most = _LARGE[field.cpp_type]
+            found = {"minimum": least, "maximum": most, **found, "type": ["string", "integer"]}
         if not needed:
             return _or_null(found)
         # A text that must be there is not empty.
