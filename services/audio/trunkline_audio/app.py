@@ -37,7 +37,12 @@ from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.media.blobs.loader import load_blobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
-from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
+from trunkline_audio.recordings.deletion_notice import (
+    Forget,
+    ForgetTranscript,
+    deletion_notice,
+    transcript_notice,
+)
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
@@ -87,10 +92,11 @@ async def build(
     engine: SpeechEngine | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
+    forget_transcript: ForgetTranscript | None = None,
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreError, StoppedWaiting.
+    `forget` and `forget_transcript` are told of what is deleted. Raises ConfigError, StoreError, StoppedWaiting.
     """
     speech = engine or load_engine(config)
     preparer = Preparer(
@@ -118,6 +124,7 @@ async def build(
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
+        forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         receiver = RecordingReceiver(
             recordings=recordings,
@@ -160,7 +167,7 @@ async def build(
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber, operations),
+            TranscriptionServicer(transcripts, transcriber, operations, forget_transcript),
             "trunkline.audio.v1.TranscriptionService",
         )
         server.add(

@@ -20,6 +20,7 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 from trunkline_gateway import schema
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.events.acceptance import Acceptance
+from trunkline_gateway.events.call_deletion import DELETE_CALL, DELETE_CALLER, CallDeletions
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import REPLAY, Replays
@@ -64,6 +65,7 @@ class GatewayParts:
     replays: Replays
     events: EventService
     deletions: Deletions
+    call_deletions: CallDeletions
     tasks: TaskRunner
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
@@ -178,6 +180,14 @@ async def build(
             audio_address=config.audio_address,
             ai_address=config.ai_address,
         )
+        call_deletions = CallDeletions(
+            db,
+            tasks,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        )
 
         async def swept(house: str, subject: str) -> float:
             await sweep(db)
@@ -186,6 +196,8 @@ async def build(
         kinds = [
             TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
             TaskKind(name=PURGE, work=deletions.purge, slots=2),
+            TaskKind(name=DELETE_CALL, work=call_deletions.delete_call, slots=2),
+            TaskKind(name=DELETE_CALLER, work=call_deletions.delete_caller),
             TaskKind(name=UNDECIDED, work=admission.look_again, is_over=admission.none_undecided),
             TaskKind(name=SWEEP, work=swept),
         ]
@@ -198,7 +210,7 @@ async def build(
 
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
-            rejections, admission, inbox, receiver, replays, events, deletions,
+            rejections, admission, inbox, receiver, replays, events, deletions, call_deletions,
             TaskRunner(tasks, kinds, begin, pace=pace),
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_jobs.operations import Operations
 from trunkline_runtime.api import paging, resources
@@ -12,6 +13,7 @@ from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
+from trunkline_audio.recordings.deletion_notice import ForgetTranscript
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
@@ -20,8 +22,15 @@ from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTa
 class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceServicer):
     """Makes and shows transcripts."""
 
-    def __init__(self, transcripts: Transcripts, transcriber: Transcriber, started: Operations) -> None:
-        """`started` are the service's operations."""
+    def __init__(
+        self,
+        transcripts: Transcripts,
+        transcriber: Transcriber,
+        started: Operations,
+        forget: ForgetTranscript,
+    ) -> None:
+        """`started` are the service's operations; `forget` is told of transcripts that are deleted."""
+        self._forget = forget
         self._transcripts = transcripts
         self._transcriber = transcriber
         self._operations = started
@@ -71,3 +80,15 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         return transcription_service_pb2.ListTranscriptsResponse(
             transcripts=[transcript.to_proto() for transcript in found], next_page_token=token
         )
+
+    async def DeleteTranscript(
+        self, request: transcription_service_pb2.DeleteTranscriptRequest, context: Any
+    ) -> empty_pb2.Empty:
+        """Tells its call first: whoever asks again after a failure finds the transcript, and tells again."""
+        ids = resources.parse(TRANSCRIPT, request.name)
+        call = await self._transcripts.call_of(ids["tenant"], ids["transcript"])
+        if call:
+            await self._forget(call, request.name)
+        if not await self._transcripts.delete(ids["tenant"], ids["transcript"]):
+            raise NotFound(request.name)
+        return empty_pb2.Empty()

@@ -26,12 +26,13 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 from trunkline.common.v1 import operation_pb2 as trunkline_dot_common_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\"\x80\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x02\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"j\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa5\x05\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\"\x80\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x02\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"j\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"i\n\x17\x44\x65leteTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xab\x06\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcripts\x12\x83\x01\n\x10\x44\x65leteTranscript\x12+.trunkline.audio.v1.DeleteTranscriptRequest\x1a\x16.google.protobuf.Empty\"*\x82\xd3\xe4\x93\x02$*\"/v1/{name=tenants/*/transcripts/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +61,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
+  _globals['_DELETETRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETETRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -74,20 +77,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['GetTranscript']._serialized_options = b'\202\323\344\223\002$\022\"/v1/{name=tenants/*/transcripts/*}'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._serialized_options = b'\202\323\344\223\002$\022\"/v1/{parent=tenants/*}/transcripts'
-  _globals['_CREATETRANSCRIPTREQUEST']._serialized_start=307
-  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=691
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=694
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1051
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1053
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1102
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1104
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1210
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1212
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1314
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=1317
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=1472
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=1474
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=1577
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=1580
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=2257
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['DeleteTranscript']._loaded_options = None
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['DeleteTranscript']._serialized_options = b'\202\323\344\223\002$*\"/v1/{name=tenants/*/transcripts/*}'
+  _globals['_CREATETRANSCRIPTREQUEST']._serialized_start=336
+  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=720
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=723
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1080
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1082
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1131
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1133
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1239
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1241
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1343
+  _globals['_DELETETRANSCRIPTREQUEST']._serialized_start=1345
+  _globals['_DELETETRANSCRIPTREQUEST']._serialized_end=1450
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=1453
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=1608
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=1610
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=1713
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=1716
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=2527
 # @@protoc_insertion_point(module_scope)

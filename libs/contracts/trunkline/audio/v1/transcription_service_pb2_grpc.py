@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 from trunkline.audio.v1 import transcription_service_pb2 as trunkline_dot_audio_dot_v1_dot_transcription__service__pb2
 
@@ -57,6 +58,11 @@ class TranscriptionServiceStub:
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.SerializeToString,
                 response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.FromString,
                 _registered_method=True)
+        self.DeleteTranscript = channel.unary_unary(
+                '/trunkline.audio.v1.TranscriptionService/DeleteTranscript',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.DeleteTranscriptRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class TranscriptionServiceServicer:
@@ -96,6 +102,16 @@ class TranscriptionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteTranscript(self, request, context):
+        """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
+        generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
+        transcript. The call no longer names the transcript; its analysis, summary, and opening words stay. UNAVAILABLE if
+        the call can't be told, and nothing is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranscriptionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +134,11 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
                     servicer.ListTranscripts,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.FromString,
                     response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.SerializeToString,
+            ),
+            'DeleteTranscript': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTranscript,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.DeleteTranscriptRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +250,33 @@ class TranscriptionService:
             '/trunkline.audio.v1.TranscriptionService/ListTranscripts',
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.SerializeToString,
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/DeleteTranscript',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.DeleteTranscriptRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ Transcribing recordings."""
 
 from collections import abc as _abc
 from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as _transcription_service_pb2
@@ -50,6 +51,12 @@ class TranscriptionServiceStub:
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    DeleteTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.DeleteTranscriptRequest, _empty_pb2.Empty]
+    """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
+    generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
+    transcript. The call no longer names the transcript; its analysis, summary, and opening words stay. UNAVAILABLE if
+    the call can't be told, and nothing is deleted.
+    """
 
 @_typing.type_check_only
 class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
@@ -71,6 +78,12 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     """Returns a transcript."""
     ListTranscripts: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]  # type: ignore[assignment]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    DeleteTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.DeleteTranscriptRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
+    generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
+    transcript. The call no longer names the transcript; its analysis, summary, and opening words stay. UNAVAILABLE if
+    the call can't be told, and nothing is deleted.
+    """
 
 class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and returns transcripts."""
@@ -113,5 +126,17 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcription_service_pb2.ListTranscriptsResponse, _abc.Awaitable[_transcription_service_pb2.ListTranscriptsResponse]]:
         """Lists a tenant's transcripts without their segments and usage, the latest first."""
+
+    @_abc_1.abstractmethod
+    def DeleteTranscript(
+        self,
+        request: _transcription_service_pb2.DeleteTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
+        generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
+        transcript. The call no longer names the transcript; its analysis, summary, and opening words stay. UNAVAILABLE if
+        the call can't be told, and nothing is deleted.
+        """
 
 def add_TranscriptionServiceServicer_to_server(servicer: TranscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -15,9 +15,11 @@ RULES = package(
         "TranscribeRecording": write("name"),
         "GetTranscript": read("name"),
         "ListTranscripts": read("parent", scans=True),
+        "DeleteTranscript": write("name"),
     },
     AdminService={
         "PurgeTenant": internal("name"),
         "CountTenant": internal("name"),
+        "PurgeCalls": internal("parent"),
     },
 )
