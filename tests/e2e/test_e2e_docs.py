@@ -65,6 +65,13 @@ def finished(world: World, tenant: SeededTenant, number: str = "") -> dict[str, 
     return world.finished(tenant, answer.json()["receiptId"])
 
 
+def called(world: World, tenant: SeededTenant, number: str) -> dict[str, Any]:
+    source = tenant.source("callrail")
+    payload = webhooks.callrail_call(source, world.call_id(), recorded=False, number=number)
+    answer = world.post(webhooks.callrail(source, "pre_call", payload))
+    return world.finished(tenant, answer.json()["receiptId"])
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
     for block in blocks(document):
@@ -127,6 +134,7 @@ def test_operating(world, shell):
     world.recordings.files[number] = world.recordings.files[f"CAL{number}"] = sound
     recorded = webhooks.callrail(source, "post_call", webhooks.callrail_call(source, number, recorded=True))
     world.finished(tenant, world.post(recorded).json()["receiptId"])
+    one, other = called(world, tenant, "+12148654559"), called(world, tenant, "+12148654560")
     malformed = webhooks.callrail(source, "post_call", {"id": []})
     dead = world.finished(tenant, world.post(malformed).json()["receiptId"], "EVENT_STATE_DEAD_LETTER")
     stopped = webhooks.callrail(source, "post_call", {"id": {}})
@@ -149,6 +157,8 @@ def test_operating(world, shell):
             "the rejections",
         )
         recordings = operator.get("/v1/tenants/documented/recordings").json()["recordings"]
+        transcripts = operator.get("/v1/tenants/documented/transcripts").json()["transcripts"]
+        lead = operator.get(f"/v1/{other['call']}").json()["lead"]
     names = {
         "DEAD_EVENT": dead["name"].rpartition("/")[2],
         "DONE_EVENT": done["name"].rpartition("/")[2],
@@ -160,10 +170,17 @@ def test_operating(world, shell):
         "RECORDING": recordings[0]["name"].rpartition("/")[2],
         "OLD_REJECTION": rejections[1]["name"].rpartition("/")[2],
         "REJECTION": rejections[0]["name"].rpartition("/")[2],
+        "TRANSCRIPT": transcripts[0]["name"].rpartition("/")[2],
+        "CALL": one["call"].rpartition("/")[2],
+        "LEAD": lead.rpartition("/")[2],
         "acme": "documented",
     }
     values = {"OPERATOR": f"Authorization: Bearer {world.suite.operator_token}"}
     shell.run(here(world, without_own_values(script("docs/operations.md"), values), **names), values)
+    with api(world.suite.http_url, world.suite.operator_token) as operator:
+        for name in (one["call"], other["call"], one["name"], other["name"], lead):
+            world.wait(lambda: operator.get(f"/v1/{name}").status_code == 404, f"{name} to go")  # noqa: B023
+        assert operator.get(f"/v1/{done['name']}").status_code == 200
 
 
 def test_one_server(world, shell):

@@ -1,4 +1,4 @@
-"""AdminService over gRPC: removes what is kept of a deleted tenant."""
+"""AdminService over gRPC: removes what is kept of a deleted tenant, and of erased calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _A_CALL = 1_000
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """Removes whole tenants."""
+    """Removes whole tenants and erased calls."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -32,3 +32,13 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
         removed = await delete_all(self._db, analyses, analyses.c.tenant_id == tenant, most=_A_CALL)
         return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)
+
+    async def PurgeCalls(
+        self, request: purge_pb2.PurgeCallsRequest, context: Any
+    ) -> purge_pb2.PurgeCallsResponse:
+        """Every analysis of the calls."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        calls = resources.ids_under(request.parent, request.calls, field="calls")
+        theirs = (analyses.c.tenant_id == tenant) & analyses.c.call_id.in_(calls)
+        removed = await delete_all(self._db, analyses, theirs, most=_A_CALL)
+        return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)

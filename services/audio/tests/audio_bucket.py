@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import google.cloud.storage  # noqa: F401 -- so that no test's deadline has to wait for it
 import pytest
 
 from tools.install import FOLDER

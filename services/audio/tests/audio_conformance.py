@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline.audio.v1 import transcription_service_pb2 as pb
+from trunkline.common.v1 import purge_pb2
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.retention import Sweeper
-from trunkline_audio.schema import jobs, metadata
+from trunkline_audio.retention import Sweeper, delete_recordings
+from trunkline_audio.schema import jobs, metadata, recordings
 from trunkline_audio.transcripts.checkpoints import Notebook, kept_after, values_of
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
@@ -27,6 +28,7 @@ from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.errors import (
     Aborted,
     AlreadyExists,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     ResourceExhausted,
@@ -180,7 +182,7 @@ async def a_callback_that_is_run_again_changes_nothing_twice(world):
     assert await transcripts.add(transcript("t1")) == transcript("t1")
     assert await recordings.delete("acme", "r1")
     assert again.undone == 3
-    assert await world.rows() == {}
+    assert await world.rows() == {("deleted_resources", "acme"): 1}
 
 
 @check
@@ -294,6 +296,51 @@ async def expired_transcripts_are_swept(world):
     world.clock.set(NOW + DAY)
     await world.sweeper.sweep()
     assert await world.rows() == {("recordings", "acme"): 1, ("transcripts", "acme"): 1}
+
+
+@check
+async def what_was_deleted_on_request_is_not_kept_again(world):
+    await world.keep(recording("r1"))
+    for n in (1, 2):
+        await world.transcripts.add(transcript(f"t{n}"))
+    assert await world.transcripts.delete("acme", "t1")
+    assert not await world.transcripts.delete("acme", "t1")
+    for attempt in (
+        lambda: world.transcripts.add(transcript("t1")),
+        lambda: world.transcripts.find("acme", "r1", lambda of: "t1"),
+    ):
+        with pytest.raises(FailedPrecondition) as refused:
+            await attempt()
+        assert refused.value.reason == "TRANSCRIPT_DELETED"
+    assert await world.transcripts.get("acme", "t2") is not None
+    assert await world.recordings.delete("acme", "r1")
+    assert not await world.recordings.delete("acme", "r2")
+    for attempt in (
+        lambda: world.recordings.add(recording("r1")),
+        lambda: world.recordings.check("acme", "r1"),
+    ):
+        with pytest.raises(FailedPrecondition) as refused:
+            await attempt()
+        assert refused.value.reason == "RECORDING_DELETED"
+    await world.recordings.check("acme", "r2")
+    await world.recordings.add(recording("r1", tenant="other"))
+    await world.purge("acme")
+    assert await world.rows() == {("deleted_tenants", "acme"): 1, ("recordings", "other"): 1}
+
+
+@check
+async def calls_that_are_erased_take_their_recordings_and_transcripts_along(world):
+    for n in range(3):
+        await world.keep(replace(recording(f"r{n}"), call=f"tenants/acme/calls/c{n}"))
+        await world.transcripts.add(transcript(f"t{n}", of=f"r{n}"))
+    await delete_recordings(world.db, world.blobs, recordings.c.recording_id == "r1")
+    request = purge_pb2.PurgeCallsRequest(parent="tenants/acme", calls=["tenants/acme/calls/c0"])
+    request.transcripts.append("tenants/acme/transcripts/t1")
+    answer = await world.admin.PurgeCalls(request, None)
+    assert (answer.removed_count, answer.more) == (3, False)
+    assert await world.rows() == {("recordings", "acme"): 1, ("transcripts", "acme"): 1}
+    assert not await world.has_bytes(recording("r0"))
+    assert (await world.admin.PurgeCalls(request, None)).removed_count == 0
 
 
 @check

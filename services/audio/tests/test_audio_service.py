@@ -117,7 +117,9 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, plan_of=None, **settings):
+async def serving(
+    tmp_path, engine=None, forget=None, forget_transcript=None, pace=MACHINE, plan_of=None, **settings
+):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -135,7 +137,14 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, plan_of=None
     engine = engine or TestEngine()
     async with (
         provider() as there,
-        app.build(config, pace=pace, engine=engine, forget=forget, plan_of=plan_of) as parts,
+        app.build(
+            config,
+            pace=pace,
+            engine=engine,
+            forget=forget,
+            forget_transcript=forget_transcript,
+            plan_of=plan_of,
+        ) as parts,
         parts.running() as server,
     ):
         channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
@@ -685,6 +694,45 @@ async def test_deleting_a_recording_deletes_its_bytes_and_its_transcripts(tmp_pa
         request = transcription_messages.GetTranscriptRequest(name=made.name)
         assert (await failing(suite.transcripts.GetTranscript(request))).code is grpc.StatusCode.NOT_FOUND
         assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_a_recording_that_was_deleted_on_request_is_not_fetched_again(tmp_path):
+    async with serving(tmp_path) as suite:
+        kept = await suite.fetch()
+        await suite.recordings.DeleteRecording(recording_messages.DeleteRecordingRequest(name=kept.name))
+        fetched = len(suite.there.requests)
+        error = await failing(suite.fetch())
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RECORDING_DELETED")
+        assert len(suite.there.requests) == fetched
+        assert (await suite.fetch(identity="rec-2")).name != kept.name
+
+
+async def test_a_deleted_transcript_is_not_made_again_and_its_call_is_told_before(tmp_path):
+    told, failures = [], [Unavailable("not now")]
+
+    async def forget(call, transcript):
+        told.append((call, transcript))
+        if failures:
+            raise failures.pop()
+
+    async with serving(tmp_path, forget_transcript=forget) as suite:
+        await suite.fetch(call=f"{PARENT}/calls/call-1")
+        made = await suite.transcribe()
+        request = transcription_messages.DeleteTranscriptRequest(name=made.name)
+        assert (
+            await failing(suite.transcripts.DeleteTranscript(request))
+        ).code is grpc.StatusCode.UNAVAILABLE
+        shown = transcription_messages.GetTranscriptRequest(name=made.name)
+        assert await suite.transcripts.GetTranscript(shown) == made, "nothing was deleted"
+        await suite.transcripts.DeleteTranscript(request)
+        assert told == [(f"{PARENT}/calls/call-1", made.name)] * 2
+        assert (await failing(suite.transcripts.GetTranscript(shown))).code is grpc.StatusCode.NOT_FOUND
+        assert (await failing(suite.transcripts.DeleteTranscript(request))).code is grpc.StatusCode.NOT_FOUND
+        calls = suite.engine.calls
+        error = await failing(suite.transcribe())
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TRANSCRIPT_DELETED")
+        assert suite.engine.calls == calls, "nothing was paid for"
+        assert (await suite.transcribe(generation=1)).name != made.name
 
 
 async def test_recordings_lie_in_a_bucket_from_the_fetch_to_the_deletion(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
-"""AdminService over gRPC: removes what is kept of a deleted tenant."""
+"""AdminService over gRPC: removes what is kept of a deleted tenant, and of erased calls."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from trunkline.audio.v1 import admin_service_pb2, admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.api import resources
@@ -14,8 +15,10 @@ from trunkline_store.records.tombstones import bury
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
+from trunkline_audio.retention import delete_recordings
 from trunkline_audio.schema import (
     checkpoints,
+    deleted_resources,
     deleted_tenants,
     jobs,
     operations,
@@ -29,7 +32,7 @@ _A_CALL = 1_000
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
-    """Removes whole tenants, and counts them."""
+    """Removes whole tenants and erased calls, and counts tenants."""
 
     def __init__(self, db: Database, blobs: Blobs) -> None:
         self._db = db
@@ -43,12 +46,42 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
         removed = await self._blobs.delete_folder(blob_folder(tenant), _A_CALL)
-        for table in (jobs, operations, checkpoints, uploads, result_claims, transcripts, recordings):
+        for table in (
+            jobs,
+            operations,
+            checkpoints,
+            uploads,
+            result_claims,
+            transcripts,
+            recordings,
+            deleted_resources,
+        ):
             if removed < _A_CALL:
                 removed += await delete_all(
                     self._db, table, table.c.tenant_id == tenant, most=_A_CALL - removed
                 )
         return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)
+
+    async def PurgeCalls(
+        self, request: purge_pb2.PurgeCallsRequest, context: Any
+    ) -> purge_pb2.PurgeCallsResponse:
+        """First transcripts, which are found by their recordings; then recordings, each with its bytes."""
+        tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
+        said = resources.ids_under(request.parent, request.transcripts, field="transcripts")
+        resources.ids_under(request.parent, request.calls, field="calls")
+        of_calls = (recordings.c.tenant_id == tenant) & recordings.c.call.in_(request.calls)
+        named = (transcripts.c.tenant_id == tenant) & transcripts.c.transcript_id.in_(said)
+        found = sa.select(recordings.c.recording_id).where(of_calls).limit(_A_CALL)
+        also = sa.select(transcripts.c.recording_id).where(named)
+        of = {
+            *await self._db.read(lambda conn: conn.execute(found).scalars().all()),
+            *await self._db.read(lambda conn: conn.execute(also).scalars().all()),
+        }
+        theirs = (transcripts.c.tenant_id == tenant) & transcripts.c.recording_id.in_(sorted(of))
+        removed = await delete_all(self._db, transcripts, theirs, most=_A_CALL) if of else 0
+        if removed < _A_CALL:
+            removed += await delete_recordings(self._db, self._blobs, of_calls, most=_A_CALL - removed)
+        return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)
 
     async def CountTenant(
         self, request: admin_service_pb2.CountTenantRequest, context: Any

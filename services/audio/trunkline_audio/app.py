@@ -41,7 +41,12 @@ from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.media.blobs.loader import load_blobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
-from trunkline_audio.recordings.deletion_notice import Forget, deletion_notice
+from trunkline_audio.recordings.deletion_notice import (
+    Forget,
+    ForgetTranscript,
+    deletion_notice,
+    transcript_notice,
+)
 from trunkline_audio.recordings.downloads import Downloads
 from trunkline_audio.recordings.plans import AskPlan, plans
 from trunkline_audio.recordings.probe import Probe
@@ -102,10 +107,11 @@ async def build(
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
     plan_of: AskPlan | None = None,
+    forget_transcript: ForgetTranscript | None = None,
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` is told of the recordings that are deleted, and `plan_of` is asked what a tenant may upload.
+    `forget` and `forget_transcript` are told of what is deleted, and `plan_of` is asked what a tenant may upload.
     Raises ConfigError, StoreError, StoppedWaiting.
     """
     speech = engine or load_engine(config)
@@ -134,6 +140,7 @@ async def build(
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
+        forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         quota, probe = Quota(recordings), Probe(blobs, preparer)
         receiver = RecordingReceiver(
@@ -203,7 +210,7 @@ async def build(
         )
         server.add(
             transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber, operations, watch),
+            TranscriptionServicer(transcripts, transcriber, operations, watch, forget_transcript),
             "trunkline.audio.v1.TranscriptionService",
         )
         server.add(

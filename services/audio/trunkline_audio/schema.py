@@ -21,6 +21,15 @@ deleted_tenants = tombstones_table(metadata)
 jobs = jobs_table(metadata)
 operations = operations_table(metadata)
 
+# Recordings and transcripts that were deleted on request, by their names: they are not made again (tombstones.py).
+deleted_resources = sa.Table(
+    "deleted_resources",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("name", Text(160), primary_key=True),
+    sa.Column("deleted_at", UtcTimestamp, nullable=False),
+)
+
 _LISTED_RECORDING = (
     "call", "sha256", "size_bytes", "format", "duration_us", "channels", "sample_rate_hertz", "expire_at",
 )  # fmt: skip

@@ -189,7 +189,7 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             for name in ("tenant", "audio", "ai")
         }
         addresses = Addresses(**{f"{name}_address": address for name, address in where.items()})
-        service = ConversationService(channels, **vars(addresses), part_seconds=10.0)
+        service = ConversationService(channels, None, **vars(addresses), part_seconds=10.0)
         gateway = Server(config, service="gateway", signer=signer, authenticator=Keys())
         gateway.add(
             conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,

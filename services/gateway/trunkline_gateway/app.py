@@ -20,6 +20,7 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 from trunkline_gateway import schema
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.events.acceptance import Acceptance
+from trunkline_gateway.events.call_deletion import DELETE_CALL, DELETE_CALLER, CallDeletions
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import REPLAY, Replays
@@ -68,6 +69,7 @@ class GatewayParts:
     replays: Replays
     events: EventService
     deletions: Deletions
+    call_deletions: CallDeletions
     tasks: TaskRunner
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
@@ -183,6 +185,14 @@ async def build(
             audio_address=config.audio_address,
             ai_address=config.ai_address,
         )
+        call_deletions = CallDeletions(
+            db,
+            tasks,
+            channels,
+            tenant_address=config.tenant_address,
+            audio_address=config.audio_address,
+            ai_address=config.ai_address,
+        )
 
         async def swept(house: str, subject: str) -> float:
             await sweep(db)
@@ -191,6 +201,8 @@ async def build(
         kinds = [
             TaskKind(name=REPLAY, work=replays.advance, slots=4, failed=replays.fail),
             TaskKind(name=PURGE, work=deletions.purge, slots=2),
+            TaskKind(name=DELETE_CALL, work=call_deletions.delete_call, slots=2),
+            TaskKind(name=DELETE_CALLER, work=call_deletions.delete_caller),
             TaskKind(name=UNDECIDED, work=admission.look_again, is_over=admission.none_undecided),
             TaskKind(name=SWEEP, work=swept),
         ]
@@ -204,7 +216,7 @@ async def build(
         yield GatewayParts(
             config, pace, signer, channels, db, queue, sources, kept, limits, jobs, Burials(db, queue, tell),
             DepthGauges(db, queue, Depths(schema.jobs, shards=config.queue_shards)),
-            rejections, admission, inbox, receiver, replays, events, deletions,
+            rejections, admission, inbox, receiver, replays, events, deletions, call_deletions,
             TaskRunner(tasks, kinds, begin, pace=pace),
         )  # fmt: skip
 

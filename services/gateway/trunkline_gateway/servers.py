@@ -114,6 +114,7 @@ def _add_services(server: Server, gateway: GatewayParts) -> None:
         conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server,
         ConversationService(
             channels,
+            gateway.call_deletions,
             tenant_address=config.tenant_address,
             audio_address=config.audio_address,
             ai_address=config.ai_address,

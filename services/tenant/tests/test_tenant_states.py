@@ -139,6 +139,18 @@ async def test_a_transcript_may_outlive_its_recording(suite):
     assert (shown.recording, shown.transcript) == ("", TRANSCRIPT)
 
 
+async def test_a_deleted_transcript_leaves_its_call(suite):
+    call = await suite.record("e1", 1, recording=RECORDING, transcript=TRANSCRIPT, summary="A roof leaks.")
+    other = call_service_pb2.ForgetTranscriptRequest(name=call.name, transcript=f"{TRANSCRIPT}-2")
+    assert not (await suite.audio.ForgetTranscript(other)).forgotten
+    request = call_service_pb2.ForgetTranscriptRequest(name=call.name, transcript=TRANSCRIPT)
+    assert (await suite.audio.ForgetTranscript(request)).forgotten
+    shown = await suite.get_call(call.name)
+    assert (shown.recording, shown.transcript, shown.summary) == (RECORDING, "", "A roof leaks.")
+    assert shown.etag != call.etag
+    assert not (await suite.audio.ForgetTranscript(request)).forgotten
+
+
 async def test_a_deleted_file_of_a_message_says_so(suite):
     media = [call_pb2.Media(url="https://x/1", recording=RECORDING), call_pb2.Media(url="https://x/2")]
     call = await suite.record("e1", 1, media=media)

@@ -6,6 +6,7 @@ import base64
 import functools
 import re
 import secrets
+from collections.abc import Iterable
 
 from trunkline_runtime.errors import InvalidArgument
 
@@ -47,6 +48,16 @@ def parse(pattern: str, name: str, *, field: str = "name", wildcard: bool = Fals
     if found is None:
         raise InvalidArgument(field, f"{name[:100]!r} is not of the form {pattern}")
     return found.groupdict()
+
+
+def ids_under(parent: str, names: Iterable[str], *, field: str) -> list[str]:
+    """Return the last ids of names below a parent. Raises InvalidArgument for `field` when one is of another parent."""
+    found = []
+    for name in names:
+        if not name.startswith(f"{parent}/"):
+            raise InvalidArgument(field, f"{name[:100]!r} does not belong to {parent}")
+        found.append(name.rpartition("/")[2])
+    return found
 
 
 def format(pattern: str, **ids: str) -> str:

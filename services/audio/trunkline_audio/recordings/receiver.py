@@ -101,6 +101,7 @@ class RecordingReceiver:
         found = await self._recordings.get(order.tenant_id, order.recording_id)
         if found is not None:
             return found
+        await self._recordings.check(order.tenant_id, order.recording_id)
         await self._quota.check(order.tenant_id, order.quota_bytes)
         key = blob_key(order.tenant_id, order.recording_id)
         if key not in self._flights and len(self._flights) >= self._at_once:
@@ -170,6 +171,9 @@ class RecordingReceiver:
             return await self._recordings.add(made)
         except NotFound:  # the tenant was deleted meanwhile: its bytes are to go as well
             await self._blobs.delete_folder(blob_folder(order.tenant_id), most=1_000)
+            raise
+        except FailedPrecondition:  # it was itself
+            await self._blobs.delete(blob_key(order.tenant_id, order.recording_id))
             raise
 
     @asynccontextmanager

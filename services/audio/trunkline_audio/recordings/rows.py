@@ -18,6 +18,7 @@ from trunkline_store.inserts import insert_if_absent
 from trunkline_store.records.keyset import Page, Place
 from trunkline_store.records.tombstones import buried
 
+from trunkline_audio import tombstones
 from trunkline_audio.names import duration, recording_name
 from trunkline_audio.schema import checkpoints, deleted_tenants, recordings, transcripts
 
@@ -99,6 +100,10 @@ def recording_of(conn: Connection, tenant: str, recording: str) -> Recording | N
     return None if row is None else Recording(**row)
 
 
+def _refuse(conn: Connection, tenant: str, recording: str) -> None:
+    tombstones.refuse(conn, tenant, recording_name(tenant, recording), "RECORDING_DELETED")
+
+
 def _filters(tenant: str) -> dict[str, Filter]:
     """What lists filter by; the call is kept by its whole name."""
     table = recordings.c
@@ -128,13 +133,17 @@ class Recordings:
         return await self._db.peek(lambda conn: recording_of(conn, tenant, recording))
 
     async def add(self, recording: Recording) -> Recording:
-        """Keeps a recording unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
+        """Keeps a recording unless its id is there; the one that is kept.
+
+        Raises NotFound for a deleted tenant, and FailedPrecondition for a recording that was deleted on request.
+        """
         values = {**vars(recording)}
         key = ["tenant_id", "recording_id"]
 
         def work(conn: Connection) -> bool:
             if buried(conn, deleted_tenants, [recording.tenant_id]):
                 raise NotFound(f"tenants/{recording.tenant_id}")
+            _refuse(conn, recording.tenant_id, recording.recording_id)
             return insert_if_absent(conn, recordings, values, key)
 
         if await self._db.write(work):
@@ -155,10 +164,17 @@ class Recordings:
         read = page.made(lambda row: Recording(**row._mapping))
         return await self._db.scan(read, staleness=self._list_staleness)
 
+    async def check(self, tenant: str, recording: str) -> None:
+        """Raise FailedPrecondition for a recording that was deleted on request."""
+        await self._db.peek(lambda conn: _refuse(conn, tenant, recording))
+
     async def delete(self, tenant: str, recording: str) -> bool:
-        """Deletes a recording's row with its transcripts; False when it was not there."""
+        """Deletes a recording's row with its transcripts, and leaves its tombstone; False when it was not there."""
+        now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:
+            if recording_of(conn, tenant, recording) is not None:
+                tombstones.leave(conn, tenant, recording_name(tenant, recording), now)
             of_it = (transcripts.c.tenant_id == tenant, transcripts.c.recording_id == recording)
             conn.execute(sa.delete(transcripts).where(*of_it))
             forget_checkpoints(conn, tenant, recording)

@@ -21,6 +21,7 @@ from trunkline_store.records.deletion import delete_keys
 from trunkline_store.records.expiry import is_over, lives
 from trunkline_store.records.keyset import Page, Place
 
+from trunkline_audio import tombstones
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.names import duration, microseconds, recording_name, transcript_name
 from trunkline_audio.recordings.rows import Recording, recording_of
@@ -147,6 +148,10 @@ def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime)
     return Transcript(**row)
 
 
+def _refuse(conn: Connection, tenant: str, transcript: str) -> None:
+    tombstones.refuse(conn, tenant, transcript_name(tenant, transcript), "TRANSCRIPT_DELETED")
+
+
 class Transcripts:
     """The transcripts of all tenants; every call names one tenant. One whose time has come is not there any more.
 
@@ -165,13 +170,21 @@ class Transcripts:
     async def find(
         self, tenant: str, recording: str, identity: Callable[[Recording], str]
     ) -> tuple[Recording | None, Transcript | None]:
-        """A recording, and its transcript of the id that `identity` derives from it; None what is not there."""
+        """A recording, and its transcript of the id that `identity` derives from it; None what is not there.
+
+        Raises FailedPrecondition for a transcript that was deleted on request.
+        """
 
         now = self._db.clock.now()
 
         def work(conn: Connection) -> tuple[Recording | None, Transcript | None]:
             of = recording_of(conn, tenant, recording)
-            return of, None if of is None else transcript_of(conn, tenant, identity(of), now)
+            if of is None:
+                return None, None
+            kept = transcript_of(conn, tenant, identity(of), now)
+            if kept is None:
+                _refuse(conn, tenant, identity(of))
+            return of, kept
 
         return await self._db.peek(work)
 
@@ -180,7 +193,7 @@ class Transcripts:
     ) -> Transcript | None:
         """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone.
 
-        `also` is done in the same transaction.
+        `also` is done in the same transaction. Raises FailedPrecondition for one that was deleted on request.
         """
         key = ["tenant_id", "transcript_id"]
         now = self._db.clock.now()
@@ -190,6 +203,7 @@ class Transcripts:
                 also(conn)
             if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
                 return None
+            _refuse(conn, transcript.tenant_id, transcript.transcript_id)
             if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
                 return transcript
             kept = transcript_of(conn, transcript.tenant_id, transcript.transcript_id, now)
@@ -197,6 +211,30 @@ class Transcripts:
                 delete_keys(conn, transcripts, [(transcript.tenant_id, transcript.transcript_id)])
                 conn.execute(transcripts.insert(), {**vars(transcript)})
             return kept or transcript
+
+        return await self._db.write(work)
+
+    async def call_of(self, tenant: str, transcript: str) -> str | None:
+        """The call of a transcript's recording, empty where that is gone or names none; None without a transcript."""
+        now = self._db.clock.now()
+
+        def work(conn: Connection) -> str | None:
+            found = transcript_of(conn, tenant, transcript, now)
+            of = None if found is None else recording_of(conn, tenant, found.recording_id)
+            return None if found is None else of.call if of is not None else ""
+
+        return await self._db.peek(work)
+
+    async def delete(self, tenant: str, transcript: str) -> bool:
+        """Deletes a transcript and leaves its tombstone; False when it was not there."""
+        now = self._db.clock.now()
+
+        def work(conn: Connection) -> bool:
+            if transcript_of(conn, tenant, transcript, now) is None:
+                return False
+            tombstones.leave(conn, tenant, transcript_name(tenant, transcript), now)
+            delete_keys(conn, transcripts, [(tenant, transcript)])
+            return True
 
         return await self._db.write(work)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.api import httpbody_pb2
 from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_jobs.operations import Operations
 from trunkline_runtime.api import paging, resources
@@ -17,6 +18,7 @@ from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
+from trunkline_audio.recordings.deletion_notice import ForgetTranscript
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.export.formats import exported
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
@@ -34,9 +36,11 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         transcriber: Transcriber,
         started: Operations,
         watch: TranscriptionWatch,
+        forget: ForgetTranscript,
     ) -> None:
-        """`started` are the service's operations."""
+        """`started` are the service's operations; `forget` is told of transcripts that are deleted."""
         self._watch = watch
+        self._forget = forget
         self._transcripts = transcripts
         self._transcriber = transcriber
         self._operations = started
@@ -115,6 +119,18 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         place = paging.place_of(request, "matches", request.name, request.query)
         found = await self._get(request.name)
         return await asyncio.to_thread(page_of, query, found, place)
+
+    async def DeleteTranscript(
+        self, request: transcription_service_pb2.DeleteTranscriptRequest, context: Any
+    ) -> empty_pb2.Empty:
+        """Tells its call first: whoever asks again after a failure finds the transcript, and tells again."""
+        ids = resources.parse(TRANSCRIPT, request.name)
+        call = await self._transcripts.call_of(ids["tenant"], ids["transcript"])
+        if call:
+            await self._forget(call, request.name)
+        if not await self._transcripts.delete(ids["tenant"], ids["transcript"]):
+            raise NotFound(request.name)
+        return empty_pb2.Empty()
 
     async def _get(self, name: str) -> Transcript:
         ids = resources.parse(TRANSCRIPT, name)

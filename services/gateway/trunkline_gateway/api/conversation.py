@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf import empty_pb2
 from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import (
     audio_feature_service_pb2,
@@ -24,6 +25,8 @@ from trunkline_runtime.errors import Unavailable
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_runtime.rpc.channels import Channels, acting_for
+
+from trunkline_gateway.events.call_deletion import CallDeletions
 
 log = get_logger(__name__)
 
@@ -45,6 +48,7 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
     def __init__(
         self,
         channels: Channels,
+        deletions: CallDeletions,
         *,
         tenant_address: str,
         audio_address: str,
@@ -52,6 +56,7 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
         part_seconds: float = PART_SECONDS,
     ) -> None:
         self._channels = channels
+        self._deletions = deletions
         self._tenant = tenant_address
         self._audio = audio_address
         self._ai = ai_address
@@ -73,6 +78,16 @@ class ConversationService(conversation_service_pb2_grpc.ConversationServiceServi
             else:
                 getattr(conversation, part).CopyFrom(message)
         return conversation
+
+    async def DeleteCall(self, request: pb.DeleteCallRequest, context: Any) -> empty_pb2.Empty:
+        """Have a call deleted everywhere."""
+        await self._deletions.order_call(request.name)
+        return empty_pb2.Empty()
+
+    async def DeleteCaller(self, request: pb.DeleteCallerRequest, context: Any) -> empty_pb2.Empty:
+        """Have all calls of a lead's number deleted everywhere."""
+        await self._deletions.order_caller(request.name)
+        return empty_pb2.Empty()
 
     async def _call(self, name: str) -> Any:
         calls = call_service_pb2_grpc.CallServiceStub(self._channels.get(self._tenant))

@@ -20,6 +20,7 @@ from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 from trunkline_work import Advanced, Dead, Done, Outcome, Passed, Retry, Wait
 
+from trunkline_gateway.events.call_deletion import ERASED
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
@@ -245,6 +246,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         _tell_event(conn, job, finished=isinstance(outcome, Done))
         if report.warnings:
             _warn(conn, job, report.warnings)
+        if isinstance(outcome, Dead) and outcome.reason.startswith(f"{ERASED}:"):
+            _have_swept(conn, job)
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -274,6 +277,12 @@ def _warn(conn: sa.Connection, job: Ended, warnings: Sequence[str]) -> None:
     """Say in the event what of its body was left out."""
     mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
     conn.execute(events.update().where(mine).values(warnings=list(warnings)))
+
+
+def _have_swept(conn: sa.Connection, job: Ended) -> None:
+    """Have the next sweep delete an event whose call was deleted on request."""
+    mine = (events.c.tenant_id == job.tenant_id) & (events.c.event_id == job.subject)
+    conn.execute(events.update().where(mine).values(expire_at=job.at))
 
 
 def _outcome(report: pb.JobReport) -> Outcome:

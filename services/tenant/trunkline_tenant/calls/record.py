@@ -21,7 +21,7 @@ from trunkline_store.hot import Hot
 from trunkline_store.types import from_microseconds, to_json, to_microseconds
 
 from trunkline_tenant import ids
-from trunkline_tenant.calls import call_events
+from trunkline_tenant.calls import call_events, erasure
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.calls.facts import Stamp, Statement, join, said_state, without_old_state
 from trunkline_tenant.leads import rows as lead_rows
@@ -76,8 +76,10 @@ class _Alias:
     call_id: str | None
 
 
-def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
+def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any] | None:
     """Merge what an event says into its call and return the call's row; repeating it changes nothing.
+
+    None for a call that was erased: its other ids are erased with it.
 
     Raises NotFound when there is no such tenant.
     """
@@ -88,6 +90,8 @@ def record(conn: Connection, said: Said, now: datetime) -> Mapping[Any, Any]:
         for place, text in reversed(list(enumerate(said.provider_ids)))
     }
     known = _aliases(conn, _ALIASES, {"tenant": said.tenant, "ids": list(named)})
+    if erasure.meets(conn, said.tenant, known, named):
+        return None
     found = sorted({alias.call_id for alias in known.values() if alias.call_id is not None})
     rows = _ROWS.all(conn, {"tenant": said.tenant, "calls": found}) if found else []
     if len(found) > 1 or any(key not in known or known[key].place < named[key].place for key in named):
@@ -137,6 +141,19 @@ def forget_recording(
     if knew:
         _rewrite(conn, row, Statement(facts, known.times), now)
     return knew
+
+
+def forget_transcript(conn: Connection, tenant: str, call_id: str, transcript: str, now: datetime) -> bool:
+    """Take a transcript that is deleted out of its call; True when the call named it. Raises NotFound."""
+    row = found(conn, tenant, call_id)
+    known = call_rows.statement_of(row)
+    if known.facts.transcript != transcript:
+        return False
+    facts = call_pb2.Call()
+    facts.CopyFrom(known.facts)
+    facts.transcript = ""
+    _rewrite(conn, row, Statement(facts, known.times), now)
+    return True
 
 
 def found(conn: Connection, tenant: str, call_id: str) -> Mapping[Any, Any]:

@@ -12,11 +12,11 @@ from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grp
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.columns import Filter, by_enum, by_id, conditions
 from trunkline_runtime.api.filters import FieldType, Value
-from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from trunkline_store import Database
 from trunkline_store.records.keyset import Page
 
-from trunkline_tenant.calls import call_events, facts, record
+from trunkline_tenant.calls import call_events, erasure, facts, record
 from trunkline_tenant.calls import rows as call_rows
 from trunkline_tenant.leads import phone_numbers
 from trunkline_tenant.schema import call_aliases, calls
@@ -59,6 +59,8 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
         """Merge what one event says about a call."""
         said = said_by(request)
         row = await self._db.write(lambda conn: record.record(conn, said, self._db.clock.now()))
+        if row is None:
+            raise FailedPrecondition("the call was deleted on request", reason="CALL_ERASED")
         return call_rows.shown(row)
 
     async def RecordCallState(
@@ -94,6 +96,31 @@ class CallService(call_service_pb2_grpc.CallServiceServicer):
             )
         )
         return call_service_pb2.ForgetRecordingResponse(forgotten=forgotten)
+
+    async def ForgetTranscript(
+        self, request: call_service_pb2.ForgetTranscriptRequest, context: object
+    ) -> call_service_pb2.ForgetTranscriptResponse:
+        """Take a deleted transcript out of its call."""
+        name = resources.parse("tenants/{tenant}/calls/{call}", request.name)
+        now = self._db.clock.now()
+        forgotten = await self._db.write(
+            lambda conn: record.forget_transcript(conn, name["tenant"], name["call"], request.transcript, now)
+        )
+        return call_service_pb2.ForgetTranscriptResponse(forgotten=forgotten)
+
+    async def EraseCall(
+        self, request: call_service_pb2.EraseCallRequest, context: object
+    ) -> call_service_pb2.EraseCallResponse:
+        """Delete a call, and leave its tombstone."""
+        name = resources.parse("tenants/{tenant}/calls/{call}", request.name)
+        now = self._db.clock.now()
+        names, erased = await self._db.write(
+            lambda conn: erasure.erase(conn, name["tenant"], name["call"], now)
+        )
+        parent = f"tenants/{name['tenant']}"
+        return call_service_pb2.EraseCallResponse(
+            calls=[f"{parent}/calls/{call}" for call in names], erased=erased
+        )
 
     async def GetCall(self, request: call_service_pb2.GetCallRequest, context: object) -> call_pb2.Call:
         """Show a call, also by a name that it had before it was merged."""

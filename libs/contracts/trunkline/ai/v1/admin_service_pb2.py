@@ -25,13 +25,13 @@ _sym_db = _symbol_database.Default()
 from trunkline.common.v1 import purge_pb2 as trunkline_dot_common_dot_v1_dot_purge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trunkline/ai/v1/admin_service.proto\x12\x0ftrunkline.ai.v1\x1a\x1ftrunkline/common/v1/purge.proto2p\n\x0c\x41\x64minService\x12`\n\x0bPurgeTenant\x12\'.trunkline.common.v1.PurgeTenantRequest\x1a(.trunkline.common.v1.PurgeTenantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#trunkline/ai/v1/admin_service.proto\x12\x0ftrunkline.ai.v1\x1a\x1ftrunkline/common/v1/purge.proto2\xcf\x01\n\x0c\x41\x64minService\x12`\n\x0bPurgeTenant\x12\'.trunkline.common.v1.PurgeTenantRequest\x1a(.trunkline.common.v1.PurgeTenantResponse\x12]\n\nPurgeCalls\x12&.trunkline.common.v1.PurgeCallsRequest\x1a\'.trunkline.common.v1.PurgeCallsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.ai.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADMINSERVICE']._serialized_start=89
-  _globals['_ADMINSERVICE']._serialized_end=201
+  _globals['_ADMINSERVICE']._serialized_start=90
+  _globals['_ADMINSERVICE']._serialized_end=297
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class AdminServiceStub:
                 request_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
                 response_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
                 _registered_method=True)
+        self.PurgeCalls = channel.unary_unary(
+                '/trunkline.ai.v1.AdminService/PurgeCalls',
+                request_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -54,6 +59,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeCalls(self, request, context):
+        """Removes the analyses of erased calls. Repeating the request changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +73,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PurgeTenant,
                     request_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.FromString,
                     response_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.SerializeToString,
+            ),
+            'PurgeCalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeCalls,
+                    request_deserializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsRequest.FromString,
+                    response_serializer=trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +108,33 @@ class AdminService:
             '/trunkline.ai.v1.AdminService/PurgeTenant',
             trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantRequest.SerializeToString,
             trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeCalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.ai.v1.AdminService/PurgeCalls',
+            trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsRequest.SerializeToString,
+            trunkline_dot_common_dot_v1_dot_purge__pb2.PurgeCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

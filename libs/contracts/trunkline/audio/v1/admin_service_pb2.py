@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from trunkline.common.v1 import purge_pb2 as trunkline_dot_common_dot_v1_dot_purge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/audio/v1/admin_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1ftrunkline/common/v1/purge.proto\"H\n\x12\x43ountTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\"/\n\x13\x43ountTenantResponse\x12\x18\n\x10recordings_bytes\x18\x01 \x01(\x03\x32\xd0\x01\n\x0c\x41\x64minService\x12`\n\x0bPurgeTenant\x12\'.trunkline.common.v1.PurgeTenantRequest\x1a(.trunkline.common.v1.PurgeTenantResponse\x12^\n\x0b\x43ountTenant\x12&.trunkline.audio.v1.CountTenantRequest\x1a\'.trunkline.audio.v1.CountTenantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/audio/v1/admin_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1ftrunkline/common/v1/purge.proto\"H\n\x12\x43ountTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\"/\n\x13\x43ountTenantResponse\x12\x18\n\x10recordings_bytes\x18\x01 \x01(\x03\x32\xaf\x02\n\x0c\x41\x64minService\x12`\n\x0bPurgeTenant\x12\'.trunkline.common.v1.PurgeTenantRequest\x1a(.trunkline.common.v1.PurgeTenantResponse\x12]\n\nPurgeCalls\x12&.trunkline.common.v1.PurgeCallsRequest\x1a\'.trunkline.common.v1.PurgeCallsResponse\x12^\n\x0b\x43ountTenant\x12&.trunkline.audio.v1.CountTenantRequest\x1a\'.trunkline.audio.v1.CountTenantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,5 +41,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTTENANTRESPONSE']._serialized_start=231
   _globals['_COUNTTENANTRESPONSE']._serialized_end=278
   _globals['_ADMINSERVICE']._serialized_start=281
-  _globals['_ADMINSERVICE']._serialized_end=489
+  _globals['_ADMINSERVICE']._serialized_end=584
 # @@protoc_insertion_point(module_scope)

@@ -306,6 +306,28 @@ class GetTranscriptRequest(_message.Message):
 Global___GetTranscriptRequest: _TypeAlias = GetTranscriptRequest  # noqa: Y015
 
 @_typing.final
+class DeleteTranscriptRequest(_message.Message):
+    """The request of DeleteTranscript."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`tenants/{tenant}/transcripts/{transcript}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTranscriptRequest: _TypeAlias = DeleteTranscriptRequest  # noqa: Y015
+
+@_typing.final
 class ListTranscriptsRequest(_message.Message):
     """The request of ListTranscripts."""
 

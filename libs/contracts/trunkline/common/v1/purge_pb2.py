@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/common/v1/purge.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"H\n\x12PurgeTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\":\n\x13PurgeTenantResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x03\x12\x0c\n\x04more\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/common/v1/purge.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"H\n\x12PurgeTenantRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\":\n\x13PurgeTenantResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x03\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\xf7\x01\n\x11PurgeCallsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\x05\x63\x61lls\x18\x02 \x03(\tBC\xe2\x41\x01\x02\xbaH<\x92\x01\x39\x08\x01\x10\x64\"3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12X\n\x0btranscripts\x18\x03 \x03(\tBC\xbaH@\x92\x01=\x10\x64\"9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"9\n\x12PurgeCallsResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x03\x12\x0c\n\x04more\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PURGETENANTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_PURGETENANTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
+  _globals['_PURGECALLSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_PURGECALLSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
+  _globals['_PURGECALLSREQUEST'].fields_by_name['calls']._loaded_options = None
+  _globals['_PURGECALLSREQUEST'].fields_by_name['calls']._serialized_options = b'\342A\001\002\272H<\222\0019\010\001\020d\"3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$'
+  _globals['_PURGECALLSREQUEST'].fields_by_name['transcripts']._loaded_options = None
+  _globals['_PURGECALLSREQUEST'].fields_by_name['transcripts']._serialized_options = b'\272H@\222\001=\020d\"9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
   _globals['_PURGETENANTREQUEST']._serialized_start=118
   _globals['_PURGETENANTREQUEST']._serialized_end=190
   _globals['_PURGETENANTRESPONSE']._serialized_start=192
   _globals['_PURGETENANTRESPONSE']._serialized_end=250
+  _globals['_PURGECALLSREQUEST']._serialized_start=253
+  _globals['_PURGECALLSREQUEST']._serialized_end=500
+  _globals['_PURGECALLSRESPONSE']._serialized_start=502
+  _globals['_PURGECALLSRESPONSE']._serialized_end=559
 # @@protoc_insertion_point(module_scope)

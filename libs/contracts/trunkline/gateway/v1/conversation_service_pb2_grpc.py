@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.gateway.v1 import conversation_service_pb2 as trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class ConversationServiceStub:
-    """Composes a call from the services that own its parts.
+    """Composes a call from the services that own its parts, and deletes it from all of them.
     """
 
     def __init__(self, channel):
@@ -40,15 +41,43 @@ class ConversationServiceStub:
                 request_serializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.GetConversationRequest.SerializeToString,
                 response_deserializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.Conversation.FromString,
                 _registered_method=True)
+        self.DeleteCall = channel.unary_unary(
+                '/trunkline.gateway.v1.ConversationService/DeleteCall',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.DeleteCaller = channel.unary_unary(
+                '/trunkline.gateway.v1.ConversationService/DeleteCaller',
+                request_serializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallerRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
-    """Composes a call from the services that own its parts.
+    """Composes a call from the services that own its parts, and deletes it from all of them.
     """
 
     def GetConversation(self, request, context):
         """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
         answer, is omitted and named in `missing`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCall(self, request, context):
+        """Deletes a call everywhere: the call and its share of its lead, its recordings, transcripts, and analyses, and its
+        events with the webhooks that they came from. The gateway does that in the background, also after a restart, and
+        waits for a service that is down. The call is not recorded again, whether a webhook is delivered again or an
+        event is replayed. NOT_FOUND if the call doesn't exist, or is deleted already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCaller(self, request, context):
+        """Deletes every call of a lead's phone number in the same way, also calls that are spam. The lead disappears with
+        its calls. A later call of the same number is a new one. NOT_FOUND if the lead doesn't exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +91,16 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.GetConversationRequest.FromString,
                     response_serializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.Conversation.SerializeToString,
             ),
+            'DeleteCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCall,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'DeleteCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCaller,
+                    request_deserializer=trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallerRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'trunkline.gateway.v1.ConversationService', rpc_method_handlers)
@@ -71,7 +110,7 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConversationService:
-    """Composes a call from the services that own its parts.
+    """Composes a call from the services that own its parts, and deletes it from all of them.
     """
 
     @staticmethod
@@ -91,6 +130,60 @@ class ConversationService:
             '/trunkline.gateway.v1.ConversationService/GetConversation',
             trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.GetConversationRequest.SerializeToString,
             trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.ConversationService/DeleteCall',
+            trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.gateway.v1.ConversationService/DeleteCaller',
+            trunkline_dot_gateway_dot_v1_dot_conversation__service__pb2.DeleteCallerRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 A call with its parts, composed from the services that own them."""
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from trunkline.gateway.v1 import conversation_service_pb2 as _conversation_service_pb2
 import abc as _abc_1
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConversationServiceStub:
-    """Composes a call from the services that own its parts."""
+    """Composes a call from the services that own its parts, and deletes it from all of them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +38,39 @@ class ConversationServiceStub:
     """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
     answer, is omitted and named in `missing`.
     """
+    DeleteCall: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteCallRequest, _empty_pb2.Empty]
+    """Deletes a call everywhere: the call and its share of its lead, its recordings, transcripts, and analyses, and its
+    events with the webhooks that they came from. The gateway does that in the background, also after a restart, and
+    waits for a service that is down. The call is not recorded again, whether a webhook is delivered again or an
+    event is replayed. NOT_FOUND if the call doesn't exist, or is deleted already.
+    """
+    DeleteCaller: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteCallerRequest, _empty_pb2.Empty]
+    """Deletes every call of a lead's phone number in the same way, also calls that are spam. The lead disappears with
+    its calls. A later call of the same number is a new one. NOT_FOUND if the lead doesn't exist.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
-    """Composes a call from the services that own its parts."""
+    """Composes a call from the services that own its parts, and deletes it from all of them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.Conversation]  # type: ignore[assignment]
     """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
     answer, is omitted and named in `missing`.
     """
+    DeleteCall: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteCallRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a call everywhere: the call and its share of its lead, its recordings, transcripts, and analyses, and its
+    events with the webhooks that they came from. The gateway does that in the background, also after a restart, and
+    waits for a service that is down. The call is not recorded again, whether a webhook is delivered again or an
+    event is replayed. NOT_FOUND if the call doesn't exist, or is deleted already.
+    """
+    DeleteCaller: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteCallerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes every call of a lead's phone number in the same way, also calls that are spam. The lead disappears with
+    its calls. A later call of the same number is a new one. NOT_FOUND if the lead doesn't exist.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Composes a call from the services that own its parts."""
+    """Composes a call from the services that own its parts, and deletes it from all of them."""
 
     @_abc_1.abstractmethod
     def GetConversation(
@@ -59,6 +80,28 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conversation_service_pb2.Conversation, _abc.Awaitable[_conversation_service_pb2.Conversation]]:
         """Returns a call with its recording, transcript, audio features, and analysis. A part that doesn't exist, or whose service doesn't
         answer, is omitted and named in `missing`.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteCall(
+        self,
+        request: _conversation_service_pb2.DeleteCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a call everywhere: the call and its share of its lead, its recordings, transcripts, and analyses, and its
+        events with the webhooks that they came from. The gateway does that in the background, also after a restart, and
+        waits for a service that is down. The call is not recorded again, whether a webhook is delivered again or an
+        event is replayed. NOT_FOUND if the call doesn't exist, or is deleted already.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteCaller(
+        self,
+        request: _conversation_service_pb2.DeleteCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes every call of a lead's phone number in the same way, also calls that are spam. The lead disappears with
+        its calls. A later call of the same number is a new one. NOT_FOUND if the lead doesn't exist.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,6 +51,16 @@ class CallServiceStub:
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.SerializeToString,
                 response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.FromString,
                 _registered_method=True)
+        self.ForgetTranscript = channel.unary_unary(
+                '/trunkline.tenant.v1.CallService/ForgetTranscript',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptResponse.FromString,
+                _registered_method=True)
+        self.EraseCall = channel.unary_unary(
+                '/trunkline.tenant.v1.CallService/EraseCall',
+                request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallRequest.SerializeToString,
+                response_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallResponse.FromString,
+                _registered_method=True)
         self.GetCall = channel.unary_unary(
                 '/trunkline.tenant.v1.CallService/GetCall',
                 request_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.GetCallRequest.SerializeToString,
@@ -89,6 +99,21 @@ class CallServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetTranscript(self, request, context):
+        """Removes the name of a deleted transcript from the call. Audio only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseCall(self, request, context):
+        """Deletes a call from its tenant's calls and from its lead, and permanently refuses to record it again: RecordCall
+        then returns FAILED_PRECONDITION with reason CALL_ERASED. Gateway only. Repeating the request changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCall(self, request, context):
         """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it.
         """
@@ -120,6 +145,16 @@ def add_CallServiceServicer_to_server(servicer, server):
                     servicer.ForgetRecording,
                     request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.FromString,
                     response_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.SerializeToString,
+            ),
+            'ForgetTranscript': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetTranscript,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptResponse.SerializeToString,
+            ),
+            'EraseCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseCall,
+                    request_deserializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallRequest.FromString,
+                    response_serializer=trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallResponse.SerializeToString,
             ),
             'GetCall': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCall,
@@ -214,6 +249,60 @@ class CallService:
             '/trunkline.tenant.v1.CallService/ForgetRecording',
             trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingRequest.SerializeToString,
             trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.CallService/ForgetTranscript',
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.ForgetTranscriptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.tenant.v1.CallService/EraseCall',
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallRequest.SerializeToString,
+            trunkline_dot_tenant_dot_v1_dot_call__service__pb2.EraseCallResponse.FromString,
             options,
             channel_credentials,
             insecure,

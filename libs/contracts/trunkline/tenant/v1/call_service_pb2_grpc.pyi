@@ -42,6 +42,12 @@ class CallServiceStub:
     """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only."""
     ForgetRecording: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]
     """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
+    ForgetTranscript: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ForgetTranscriptRequest, _call_service_pb2.ForgetTranscriptResponse]
+    """Removes the name of a deleted transcript from the call. Audio only."""
+    EraseCall: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.EraseCallRequest, _call_service_pb2.EraseCallResponse]
+    """Deletes a call from its tenant's calls and from its lead, and permanently refuses to record it again: RecordCall
+    then returns FAILED_PRECONDITION with reason CALL_ERASED. Gateway only. Repeating the request changes nothing.
+    """
     GetCall: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]
     """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListCalls: _grpc.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]
@@ -60,6 +66,12 @@ class CallServiceAsyncStub(CallServiceStub):
     """Sets a call's state, if the call's present state comes from the same event and is an earlier one. Gateway only."""
     ForgetRecording: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ForgetRecordingRequest, _call_service_pb2.ForgetRecordingResponse]  # type: ignore[assignment]
     """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
+    ForgetTranscript: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ForgetTranscriptRequest, _call_service_pb2.ForgetTranscriptResponse]  # type: ignore[assignment]
+    """Removes the name of a deleted transcript from the call. Audio only."""
+    EraseCall: _aio.UnaryUnaryMultiCallable[_call_service_pb2.EraseCallRequest, _call_service_pb2.EraseCallResponse]  # type: ignore[assignment]
+    """Deletes a call from its tenant's calls and from its lead, and permanently refuses to record it again: RecordCall
+    then returns FAILED_PRECONDITION with reason CALL_ERASED. Gateway only. Repeating the request changes nothing.
+    """
     GetCall: _aio.UnaryUnaryMultiCallable[_call_service_pb2.GetCallRequest, _call_pb2.Call]  # type: ignore[assignment]
     """Returns a call. NOT_FOUND if it doesn't exist, or if the caller has no access to it."""
     ListCalls: _aio.UnaryUnaryMultiCallable[_call_service_pb2.ListCallsRequest, _call_service_pb2.ListCallsResponse]  # type: ignore[assignment]
@@ -93,6 +105,24 @@ class CallServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_call_service_pb2.ForgetRecordingResponse, _abc.Awaitable[_call_service_pb2.ForgetRecordingResponse]]:
         """Removes the names of a deleted recording and of its transcript from the call. Audio only."""
+
+    @_abc_1.abstractmethod
+    def ForgetTranscript(
+        self,
+        request: _call_service_pb2.ForgetTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_call_service_pb2.ForgetTranscriptResponse, _abc.Awaitable[_call_service_pb2.ForgetTranscriptResponse]]:
+        """Removes the name of a deleted transcript from the call. Audio only."""
+
+    @_abc_1.abstractmethod
+    def EraseCall(
+        self,
+        request: _call_service_pb2.EraseCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_call_service_pb2.EraseCallResponse, _abc.Awaitable[_call_service_pb2.EraseCallResponse]]:
+        """Deletes a call from its tenant's calls and from its lead, and permanently refuses to record it again: RecordCall
+        then returns FAILED_PRECONDITION with reason CALL_ERASED. Gateway only. Repeating the request changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def GetCall(

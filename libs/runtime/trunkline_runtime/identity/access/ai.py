@@ -12,5 +12,6 @@ RULES = package(
     },
     AdminService={
         "PurgeTenant": internal("name"),
+        "PurgeCalls": internal("parent"),
     },
 )

@@ -28,6 +28,7 @@ RULES = package(
         "ListTranscripts": read("parent", scans=True),
         "ExportTranscript": read("name"),
         "SearchTranscript": read("name"),
+        "DeleteTranscript": write("name"),
     },
     AudioFeatureService={
         "GetAudioFeatures": read("name"),
@@ -35,5 +36,6 @@ RULES = package(
     AdminService={
         "PurgeTenant": internal("name"),
         "CountTenant": internal("name"),
+        "PurgeCalls": internal("parent"),
     },
 )

@@ -30,6 +30,8 @@ RULES = package(
     },
     ConversationService={
         "GetConversation": read("name"),
+        "DeleteCall": manage("name"),
+        "DeleteCaller": manage("name"),
     },
     UsageService={
         "GetUsage": read("name", scans=True),

@@ -44,6 +44,8 @@ RULES = package(
         "RecordCall": operate("parent", ("call.name", "call.source", "event")),
         "RecordCallState": internal("name", ("event",)),
         "ForgetRecording": internal("name", ("recording",), services=AUDIO),
+        "ForgetTranscript": internal("name", ("transcript",), services=AUDIO),
+        "EraseCall": internal("name"),
         "GetCall": read("name"),
         "ListCalls": read("parent", scans=True),
     },

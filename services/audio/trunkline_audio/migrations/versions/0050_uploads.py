@@ -6,7 +6,7 @@ from trunkline_store.declare import index_options
 from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 revision = "0050"
-down_revision = "0030"
+down_revision = "0040"
 
 
 def upgrade() -> None:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from trunkline_store.types import Bool
 
-revision = "0150"
+revision = "0090"
 down_revision = "0080"
 
 
