@@ -41,8 +41,8 @@ class Restarts:
                     self._suite.spawn(name)
                     self._began[name] = self._now()
                     self._say(f"{name} was restarted")
-            elif process.poll() is not None:
-                self._ended(name, process.returncode)
+            elif (code := process.poll()) is not None:
+                self._ended(name, code)
 
     def _ended(self, name: str, code: int) -> None:
         if self._now() - self._began[name] >= SOUND_SECONDS:

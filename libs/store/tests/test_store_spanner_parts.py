@@ -1,5 +1,6 @@
 """Parts of the Spanner engine that need no Spanner."""
 
+import itertools
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline_store import InvalidValue, StoreUnsupported
 from trunkline_store.spanner.address import parse_address
+from trunkline_store.spanner.values import to_value
 
 URL = "spanner+spanner:///projects/p/instances/i/databases/d"
 
@@ -142,3 +144,47 @@ def test_errors_are_told_in_the_stores_own():
     assert isinstance(OutOfTime("x"), StoreUnavailable)
     own = ValueError("mine")
     assert translate(own) is own
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (3,), (1, 2, 3, 4)])
+def test_rows_are_whole_however_they_were_cut_into_messages(cuts):
+    types = pytest.importorskip("google.cloud.spanner_v1.types")
+    from trunkline_store.spanner.answers import parts_of, result_of
+
+    def part(values, **more):
+        made = types.PartialResultSet(**more)
+        types.PartialResultSet.pb(made).values.extend(values)
+        return made
+
+    kinds = [("name", types.TypeCode.STRING), ("count", types.TypeCode.INT64)]
+    fields = [types.StructType.Field(name=name, type_=types.Type(code=code)) for name, code in kinds]
+    metadata = types.ResultSetMetadata(
+        row_type=types.StructType(fields=fields), transaction=types.Transaction(id=b"t")
+    )
+    values = [to_value(value) for value in ("ann", 1, None, 2)]
+    bounds = [0, *cuts, len(values)]
+    parts = [part(values[start:end]) for start, end in itertools.pairwise(bounds)]
+    parts[0].metadata = metadata
+    parts[-1].stats = types.ResultSetStats(row_count_exact=2)
+    parts[-1].last = True
+    unasked = part([to_value("more")])
+    answer = result_of(list(parts_of([*parts, unasked])))
+    assert answer.rows == [("ann", 1), (None, 2)]
+    assert answer.columns == [("name", 6), ("count", 2)]
+    assert (answer.changed, answer.transaction) == (2, b"t")
+
+
+def test_a_value_that_was_cut_is_put_together_and_no_answer_is_no_rows():
+    types = pytest.importorskip("google.cloud.spanner_v1.types")
+    from trunkline_store.spanner.answers import result_of
+
+    text = types.StructType.Field(name="text", type_=types.Type(code=types.TypeCode.STRING))
+    first = types.PartialResultSet(
+        metadata=types.ResultSetMetadata(row_type=types.StructType(fields=[text])), chunked_value=True
+    )
+    second = types.PartialResultSet(last=True)
+    for made, value in ((first, "ab"), (second, "cd"), (second, "ef")):
+        types.PartialResultSet.pb(made).values.append(to_value(value))
+    answer = result_of([first, second])
+    assert (answer.rows, answer.changed) == ([("abcd",), ("ef",)], -1)
+    assert result_of([]).rows == []

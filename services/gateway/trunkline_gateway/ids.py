@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 
 from trunkline_runtime.digests import laid
@@ -29,10 +29,15 @@ def group_key(tenant_id: str, source_id: str, alias: str) -> str:
     return "g" + sha256(_begun(tenant_id, source_id) + laid(alias)).hexdigest()[:30]
 
 
-_PROCESS = os.urandom(10).hex()
 _COUNT = itertools.count()
+
+
+@cache
+def _process() -> str:
+    """Return what this process's receipts begin with, drawn for the first: one that is forked before it has its own."""
+    return os.urandom(10).hex()
 
 
 def receipt_id() -> str:
     """Return a new receipt's id, 32 hexadecimal digits: 80 random bits of this process and a count."""
-    return f"{_PROCESS}{next(_COUNT):012x}"
+    return f"{_process()}{next(_COUNT):012x}"

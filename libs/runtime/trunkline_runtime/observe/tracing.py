@@ -6,6 +6,7 @@ Without an exporter (exporting.py) a call costs two short strings.
 from __future__ import annotations
 
 import contextvars
+import os
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_bits = random.SystemRandom().getrandbits(64)
-_random = random.Random(_bits)  # noqa: S311 -- ids of traces are no secrets
+_random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- ids of traces are no secrets
+os.register_at_fork(after_in_child=_random.seed)
 
 
 @dataclass(frozen=True, slots=True)

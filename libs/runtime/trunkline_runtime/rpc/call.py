@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import random
 import re
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 -- request ids are no secrets
+os.register_at_fork(after_in_child=_random.seed)
 
 
 def request_id_of(given: str) -> str:

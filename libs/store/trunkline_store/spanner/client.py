@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -21,11 +20,11 @@ from google.cloud.spanner_admin_database_v1.services.database_admin.transports.g
 )
 from google.cloud.spanner_v1 import SpannerClient, types
 from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
-from google.cloud.spanner_v1.streamed import StreamedResultSet
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from trunkline_store.errors import StoreError, StoreUnavailable
 from trunkline_store.spanner.address import Address
+from trunkline_store.spanner.answers import Result, parts_of, result_of
 from trunkline_store.spanner.deadline import Deadline, Line
 from trunkline_store.spanner.errors import (
     DatabaseMissing,
@@ -34,7 +33,7 @@ from trunkline_store.spanner.errors import (
     translate,
     worth_repeating,
 )
-from trunkline_store.spanner.values import Rows, TypeCode, decoder, to_value, type_of
+from trunkline_store.spanner.values import Rows, TypeCode, to_value, type_of
 
 T = TypeVar("T")
 # What a commit may hold, and a little more: bodies of receipts come whole. The last is also for how long the kernel
@@ -46,19 +45,6 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 5_000,
 }
 _LEADER = ("x-goog-spanner-route-to-leader", "true")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a statement gave."""
-
-    columns: list[tuple[str, int]]
-    """Name and TypeCode of each."""
-    rows: list[tuple[Any, ...]]
-    changed: int
-    """Rows that a DML statement changed, -1 for a query."""
-    transaction: bytes
-    """The id of the transaction that this statement began, empty if none."""
 
 
 class Client:
@@ -147,17 +133,8 @@ class Client:
             stream = self._data.execute_streaming_sql(
                 request=request, timeout=left, retry=None, metadata=self._metadata(leader)
             )
-            streamed = StreamedResultSet(stream, lazy_decode=True)
-            raw = list(streamed)
-        fields = list(streamed.metadata.row_type.fields) if streamed.metadata else []
-        decoders = [decoder(field.type_) for field in fields]
-        stats = streamed.stats
-        return Result(
-            columns=[(field.name, int(field.type_.code)) for field in fields],
-            rows=[tuple([read(value) for read, value in zip(decoders, row, strict=True)]) for row in raw],
-            changed=stats.row_count_exact if stats is not None and "row_count_exact" in stats else -1,
-            transaction=streamed.metadata.transaction.id if streamed.metadata else b"",
-        )
+            parts = list(parts_of(stream))
+        return result_of(parts)
 
     def commit(self, session: str, transaction: bytes, deadline: Deadline) -> None:
         """Commit; one call, which may be made again: an id is committed once."""

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any, Literal
 
 from trunkline_store.errors import StoreError, StoreUnavailable
+from trunkline_store.spanner.answers import Result
 from trunkline_store.spanner.client import (
     Client,
-    Result,
     begin_read_only,
     begin_read_write,
     going_on,
