@@ -29,6 +29,9 @@ from trunkline_audio.schema import (
 )
 
 _A_CALL = 1_000
+_TABLES = (
+    jobs, operations, checkpoints, uploads, result_claims, transcripts, recordings, deleted_resources,
+)  # fmt: skip
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):

@@ -10,7 +10,8 @@
 | hour_min, hour_peak_mb | the service as a process, over an hour of mono sound | 5 to 10 minutes |
 | upload_peak_mb | bench `uploads`: an upload of 512 MB through the gateway and the audio service | 1 minute |
 
-The hour and the upload are measured only when they are named: `make bench audio KEYS=hour_min`. KEYS takes several names, or `all`.
+The hour and the upload are measured only when they are named: `make bench audio KEYS=hour_min`. KEYS takes several
+names, or `all`.
 """
 
 from __future__ import annotations
