@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from trunkline_gateway.pipeline.breakers import Breakers, CircuitOpen
+from trunkline_runtime.breakers import Breakers, CircuitOpen
 from trunkline_gateway.pipeline.policy import (
     POLICIES,
     Dead,

@@ -20,7 +20,7 @@ from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_work import Terms, Worker
 
-from trunkline_gateway.pipeline.breakers import Breakers
+from trunkline_runtime.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.job_source import Jobs, ServedJobs

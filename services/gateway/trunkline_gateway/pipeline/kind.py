@@ -12,7 +12,7 @@ from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_work import Attempt, Dead, FollowUp, Kind, LeasedJob, Observer, Wait
 from trunkline_work.kinds import Tell
 
-from trunkline_gateway.pipeline.breakers import CircuitOpen
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.job_source import KIND
 from trunkline_gateway.pipeline.policy import describe, follow_up, is_expected

@@ -22,7 +22,7 @@ from trunkline_runtime.errors import (
 )
 from trunkline_work import Dead, Retry, Wait
 
-from trunkline_gateway.pipeline.breakers import CircuitOpen
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
 
 NORMALISE = "normalise"

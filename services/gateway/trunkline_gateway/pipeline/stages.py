@@ -28,7 +28,7 @@ from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.pipeline import call_requests, recordings
-from trunkline_gateway.pipeline.breakers import CircuitOpen
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper

@@ -31,7 +31,7 @@ from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_
 from trunkline.common.v1 import operation_pb2 as trunkline_dot_common_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\"\x80\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x02\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"j\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa5\x05\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\"\xc0\x04\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06\x65ngine\x18< \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18= \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000\x12\x11\n\ttranslate\x18> \x01(\x08\"\xa5\x04\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\x06\x65ngine\x18< \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18= \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000\x12\x11\n\ttranslate\x18> \x01(\x08\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"j\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa5\x05\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['channel_speakers']._serialized_options = b'\272H\014\222\001\t\020\002\"\005\202\001\002\020\001'
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['generation']._loaded_options = None
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['engine']._loaded_options = None
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['engine']._serialized_options = b'\272H\030r\026\030\200\0012\021^[A-Za-z0-9_.:]*$'
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['phrases']._loaded_options = None
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['phrases']._serialized_options = b'\272Hj\222\001\013\020\364\003\"\006r\004\020\001\030d\272\001Y\n\rphrases.total\022)must have at most 10000 characters in all\032\035this.join(\'\').size() <= 10000'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['language']._loaded_options = None
@@ -58,6 +62,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['engine']._loaded_options = None
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['engine']._serialized_options = b'\272H\030r\026\030\200\0012\021^[A-Za-z0-9_.:]*$'
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['phrases']._loaded_options = None
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['phrases']._serialized_options = b'\272Hj\222\001\013\020\364\003\"\006r\004\020\001\030d\272\001Y\n\rphrases.total\022)must have at most 10000 characters in all\032\035this.join(\'\').size() <= 10000'
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -75,19 +83,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._serialized_options = b'\202\323\344\223\002$\022\"/v1/{parent=tenants/*}/transcripts'
   _globals['_CREATETRANSCRIPTREQUEST']._serialized_start=307
-  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=691
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=694
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1051
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1053
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1102
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1104
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1210
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1212
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1314
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=1317
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=1472
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=1474
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=1577
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=1580
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=2257
+  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=883
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=886
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1435
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1437
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1486
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1488
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1594
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1596
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=1698
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=1701
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=1856
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=1858
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=1961
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=1964
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=2641
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,9 @@ class CreateTranscriptRequest(_message.Message):
     CHANNEL_SPEAKERS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PHRASES_FIELD_NUMBER: _builtins.int
+    TRANSLATE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -43,6 +46,13 @@ class CreateTranscriptRequest(_message.Message):
     """
     generation: _builtins.int
     """Transcribes again if higher than the existing transcript's generation."""
+    engine: _builtins.str
+    """The engine to ask first: one of those that the service is set to, such as `google`. After it, only the engines
+    behind it in that setting can answer. If empty, the first one. INVALID_ARGUMENT with reason ENGINE_UNKNOWN, and the
+    names that are allowed, for any other. Part of what a transcript is: another engine makes another transcript.
+    """
+    translate: _builtins.bool
+    """Adds an English rendering to a transcript in another language, if the engine is set to make one."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """The speaker on each channel of a recording with more than one. If empty: agent, customer."""
@@ -50,6 +60,12 @@ class CreateTranscriptRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes it. If not set, the service's own setting applies."""
+
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words that are likely to be said, such as names of staff, streets, and products, the most important first. Engines
+        listen for as many as they can. A transcript that exists isn't made again for other phrases.
+        """
 
     def __init__(
         self,
@@ -60,10 +76,13 @@ class CreateTranscriptRequest(_message.Message):
         channel_speakers: _abc.Iterable[_transcript_pb2.Speaker.ValueType] | None = ...,
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        engine: _builtins.str = ...,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+        translate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "recording", b"recording", "translate", b"translate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -81,6 +100,9 @@ class TranscribeRecordingRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PHRASES_FIELD_NUMBER: _builtins.int
+    TRANSLATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
@@ -92,6 +114,10 @@ class TranscribeRecordingRequest(_message.Message):
     runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
     fields differ, except for `expire_time`.
     """
+    engine: _builtins.str
+    """As in CreateTranscriptRequest."""
+    translate: _builtins.bool
+    """As in CreateTranscriptRequest."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """As in CreateTranscriptRequest."""
@@ -99,6 +125,10 @@ class TranscribeRecordingRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes the transcript. If not set, the service's own setting applies."""
+
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateTranscriptRequest."""
 
     def __init__(
         self,
@@ -109,10 +139,13 @@ class TranscribeRecordingRequest(_message.Message):
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+        translate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "request_id", b"request_id", "translate", b"translate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
