@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
+
 from trunkline_runtime.errors import DeadlineExceeded, Unavailable
 from trunkline_runtime.observe.metrics import gauge
 
@@ -49,8 +50,8 @@ class Breakers:
     ):
         """Open after `failures` outages in a row, for `seconds`. `now` is purgatory's clock, which is the machine's.
 
-        `outage` says which errors are one. A deadline that passed tells that a service hangs; of a `slow` one, only that
-        one recording is long.
+        `outage` says which errors are one. A deadline that passed tells that a service hangs; of a `slow` one, only
+        that one recording is long.
         """
         self._seconds = seconds
         self._slow = slow

@@ -620,7 +620,9 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))
+    engine = loader.load_engines(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))[
+        "whisper"
+    ]
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
@@ -651,7 +653,8 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
 
 
 def test_the_settings_name_whisper():
-    assert isinstance(loader.load_engine(AudioConfig(keys=KEY_FOLDER)), WhisperEngine)
+    (engine,) = loader.load_engines(AudioConfig(keys=KEY_FOLDER)).values()
+    assert isinstance(engine, WhisperEngine)
 
 
 @pytest.mark.parametrize("setting", ["", "local", "pocketsphinx", "json:nothing", "no_such_module:create"])
@@ -659,4 +662,4 @@ def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(
         ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are google, whisper or module:factory"
     ):
-        loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))
+        loader.load_engines(AudioConfig(keys=KEY_FOLDER, engines=(setting,)))

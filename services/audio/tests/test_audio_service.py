@@ -79,6 +79,7 @@ class TestEngine:
     async def transcribe(self, recording):
         self.calls += 1
         self.language = recording.language
+        self.phrases = recording.phrases
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -111,7 +112,7 @@ class Suite:
 
 
 @contextlib.asynccontextmanager
-async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
+async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, chain=None, **settings):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
@@ -129,7 +130,7 @@ async def serving(tmp_path, engine=None, forget=None, pace=MACHINE, **settings):
     engine = engine or TestEngine()
     async with (
         provider() as there,
-        app.build(config, pace=pace, engine=engine, forget=forget) as parts,
+        app.build(config, pace=pace, engines=chain or {"test": engine}, forget=forget) as parts,
         parts.running() as server,
     ):
         channels = Channels(TokenSigner(KEY_FOLDER, "gateway"))
@@ -707,7 +708,7 @@ async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     ("settings", "told"),
     [
         ({"fetch_allowed_networks": ("10.0.0.0/99",)}, "FETCH_ALLOWED_NETWORKS"),
-        ({"engine": "none"}, "allowed are google, whisper"),
+        ({"engines": ("none",)}, "allowed are google, whisper"),
     ],
 )
 async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):

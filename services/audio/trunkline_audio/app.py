@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,7 @@ from trunkline.audio.v1 import (
 )
 from trunkline_jobs import Queue
 from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
+from trunkline_jobs.tasks import TaskRunner, Tasks
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.tokens import TokenSigner
@@ -31,7 +32,8 @@ from trunkline_audio import schema
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
-from trunkline_audio.engines.loader import load_engine
+from trunkline_audio.engines.chain import EngineChain
+from trunkline_audio.engines.loader import load_engines
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs import LocalBlobs
 from trunkline_audio.media.fetch import Fetcher, FetchLimits
@@ -41,6 +43,7 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
+from trunkline_audio.transcripts.improvement import Improvement
 from trunkline_audio.transcripts.operations import transcribing
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
@@ -58,11 +61,12 @@ class AudioParts:
     pace: Pace
     db: Database
     server: Server
-    engine: SpeechEngine
+    engines: Mapping[str, SpeechEngine]
     preparer: Preparer
     blobs: LocalBlobs
     sweeper: Sweeper
     runner: OperationRunner
+    tasks: TaskRunner
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -72,7 +76,7 @@ class AudioParts:
         start. The service serves without its engine, whose own requests wait.
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
-        async with self.server.running(sweeping, self.runner.run()) as server:
+        async with self.server.running(sweeping, self.runner.run(), self.tasks.run()) as server:
             self.preparer.start()
             yield server
 
@@ -83,15 +87,16 @@ async def build(
     *,
     clock: Clock | None = None,
     pace: Pace = MACHINE,
-    engine: SpeechEngine | None = None,
+    engines: Mapping[str, SpeechEngine] | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` is told of the recordings that are deleted. Raises ConfigError, StoreError, StoppedWaiting.
+    `engines` are by their names in the setting, the preferred one first. `forget` is told of the recordings that are
+    deleted. Raises ConfigError, StoreError, StoppedWaiting.
     """
-    speech = engine or load_engine(config)
+    speech = engines or load_engines(config)
     preparer = Preparer(
         WorkerPool(PREPARE, size=config.decoders, name="decoder"),
         config.scratch_folder,
@@ -112,7 +117,8 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
-        await stack.enter_async_context(attended(speech, server.health))
+        for engine in speech.values():
+            await stack.enter_async_context(attended(engine, server.health))
         staleness = config.list_staleness
         channels = Channels(signer)
         stack.push_async_callback(channels.close)
@@ -128,15 +134,24 @@ async def build(
             keep_days=config.recordings_days,
             pace=pace,
         )
+        tasks = Tasks(db, schema.tasks)
+        improvement = Improvement(db, tasks, transcripts, speech, config.degraded_retry_seconds)
         transcriber = Transcriber(
             transcripts=transcripts,
             blobs=blobs,
             preparer=preparer,
-            engine=speech,
+            engines=EngineChain(
+                speech,
+                failures=config.engine_failures,
+                rest_seconds=config.engine_rest_seconds,
+                patience_seconds=config.engine_patience_seconds,
+            ),
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
+            degraded=improvement.begin,
         )
+        improving = TaskRunner(tasks, [improvement.kind(transcriber)], pace=pace)
         operations = Operations(
             db,
             schema.operations,
@@ -187,7 +202,7 @@ async def build(
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
         sweeper = Sweeper(db, blobs, forget, operations)
-        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
+        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving)
 
 
 async def serve(config: AudioConfig) -> None:

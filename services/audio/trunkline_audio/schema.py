@@ -19,6 +19,7 @@ metadata = sa.MetaData()
 
 deleted_tenants = tombstones_table(metadata)
 jobs = jobs_table(metadata)
+tasks = jobs_table(metadata, "tasks")
 operations = operations_table(metadata)
 
 _LISTED_RECORDING = (
@@ -27,6 +28,7 @@ _LISTED_RECORDING = (
 _LISTED_TRANSCRIPT = (
     "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us", "confidence",
     "unreliable_reason", "engine", "expire_at", "language_confidence", "overruled_language",
+    "wanted_engine", "again_at",
 )  # fmt: skip
 
 recordings = sa.Table(
@@ -78,6 +80,11 @@ transcripts = sa.Table(
     sa.Column("overruled_language", Text(35), nullable=False, server_default=""),
     # Of transcripts that were made before usage was kept, and of engines that count nothing: NULL. Not in lists.
     sa.Column("usage", Json, nullable=True),
+    # The engine that was to answer, of a degraded transcript; empty of others.
+    sa.Column("wanted_engine", Text(128), nullable=False, server_default=""),
+    # Since when a degraded transcript waits to be made again, and what was asked for; NULL of those that stay.
+    sa.Column("again_at", UtcTimestamp, nullable=True),
+    sa.Column("asked", Json, nullable=True),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

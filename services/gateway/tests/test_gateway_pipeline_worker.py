@@ -17,10 +17,10 @@ from gateway_deliveries import NOW
 from gateway_suite import PATIENCE, Suite, job
 from trunkline.common.v1 import labels_pb2, provider_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
-from trunkline_runtime.breakers import STATE
 from trunkline_gateway.pipeline.sources import REFUSED
 from trunkline_gateway.providers.base import Facts
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_runtime.breakers import STATE
 from trunkline_runtime.errors import (
     FailedPrecondition,
     Internal,

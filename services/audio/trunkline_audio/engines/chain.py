@@ -16,14 +16,10 @@ from trunkline_audio.engines.base import EngineResult, RecordingFault, SpeechEng
 
 log = logs.get_logger(__name__)
 
-FAILURES = 3
-"""Outages in a row after which an engine with another behind it is left alone."""
-OPEN_SECONDS = 30.0
-PATIENCE_SECONDS = 120.0
-"""What an engine with another behind it may take for a recording, beside the recording's own length."""
-
 _passed_over = metrics.counter(
-    "trunkline_engine_passed_over_total", "Recordings that another engine had to transcribe", ["engine", "reason"]
+    "trunkline_engine_passed_over_total",
+    "Recordings that another engine had to transcribe",
+    ["engine", "reason"],
 )
 
 TOO_LONG = "RECORDING_TOO_LONG"
@@ -69,13 +65,17 @@ class EngineChain:
         self,
         engines: Mapping[str, SpeechEngine],
         *,
-        failures: int = FAILURES,
-        open_seconds: float = OPEN_SECONDS,
-        patience_seconds: float = PATIENCE_SECONDS,
+        failures: int = 3,
+        rest_seconds: float = 30.0,
+        patience_seconds: float = 120.0,
     ) -> None:
+        """Leave an engine alone for `rest_seconds` after so many outages in a row.
+
+        One that has another behind it may take `patience_seconds` for a recording, beside the recording's own length.
+        """
         self._engines = dict(engines)
         self._patience_seconds = patience_seconds
-        self._breakers = Breakers(failures, open_seconds, tuple(engines), outage=is_outage)
+        self._breakers = Breakers(failures, rest_seconds, tuple(engines), outage=is_outage)
 
     @property
     def names(self) -> Sequence[str]:
@@ -101,8 +101,8 @@ class EngineChain:
     ) -> ChainAnswer:
         """Return the answer of the first engine that can give one, about a recording of so many seconds.
 
-        `first` is the engine that was chosen, and `refusals` are those engines that need not be asked. Raises EngineError:
-        that of the engine that was to answer.
+        `first` is the engine that was chosen, and `refusals` are those of engines that need not be asked. Raises
+        EngineError: one that is transient, as long as any engine may answer later.
         """
         names = self._behind(first)
         able = [name for name in names if name not in refusals and not self._engines[name].problem]
@@ -123,8 +123,8 @@ class EngineChain:
                 errors[name] = error
                 log.warning("engine_passed_over", engine=name, reason=error.reason, transient=error.transient)
                 continue
-            for passed, error in errors.items():
-                _passed_over.labels(passed, error.reason).inc()
+            for passed, why in errors.items():
+                _passed_over.labels(passed, why.reason).inc()
             return _answer(result, errors)
         raise _told(errors)
 
@@ -154,7 +154,9 @@ class EngineChain:
             return await self._breakers.call(name, timed)
         except CircuitOpen as is_open:
             told = f"{name} is not asked for a while after consecutive failures"
-            raise EngineError("ENGINE_LEFT_ALONE", told, transient=True, retry_after=is_open.retry_after) from None
+            raise EngineError(
+                "ENGINE_LEFT_ALONE", told, transient=True, retry_after=is_open.retry_after
+            ) from None
         except TimeoutError:
             raise EngineError("ENGINE_TIMEOUT", f"{name} did not answer in time", transient=True) from None
 

@@ -51,6 +51,9 @@ def transcribing(transcriber: Transcriber) -> Kind:
             language=request.language,
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
+            engine=request.engine,
+            phrases=tuple(request.phrases),
+            translate=request.translate,
             expire_at=given_time(request, "expire_time"),
         )
         made = await transcriber.transcribe(task)

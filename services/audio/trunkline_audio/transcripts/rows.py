@@ -50,6 +50,12 @@ class Transcript:
     overruled_language: str = ""
     usage: dict[str, Any] | None = None
     """The fields of an EngineUsage that are not 0."""
+    wanted_engine: str = ""
+    """The engine that was to answer, by its name in the setting; empty unless another one had to."""
+    again_at: datetime | None = None
+    """Since when it waits to be made again by the wanted engine; None where it stays as it is."""
+    asked: dict[str, Any] | None = None
+    """What was asked for, of one that waits: see `TranscriptionTask.asked`."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -68,6 +74,9 @@ class Transcript:
             engine=self.engine,
             language_confidence=self.language_confidence,
             overruled_language=self.overruled_language,
+            degraded=bool(self.wanted_engine),
+            wanted_engine=self.wanted_engine,
+            degraded_final=bool(self.wanted_engine) and self.again_at is None,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.usage:
@@ -137,6 +146,17 @@ def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime)
     return Transcript(**row)
 
 
+def settle(conn: Connection, tenant: str, transcript: str) -> None:
+    """Have a degraded transcript stay as it is."""
+    _change_waiting(conn, tenant, transcript, again_at=None, asked=None)
+
+
+def _change_waiting(conn: Connection, tenant: str, transcript: str, **values: Any) -> None:
+    c = transcripts.c
+    waiting = (c.tenant_id == tenant, c.transcript_id == transcript, c.again_at.is_not(None))
+    conn.execute(sa.update(transcripts).where(*waiting).values(**values))
+
+
 class Transcripts:
     """The transcripts of all tenants; every call names one tenant. One whose time has come is not there any more.
 
@@ -165,8 +185,13 @@ class Transcripts:
 
         return await self._db.peek(work)
 
-    async def add(self, transcript: Transcript) -> Transcript | None:
-        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone."""
+    async def add(
+        self, transcript: Transcript, also: Callable[[Connection], None] = lambda conn: None
+    ) -> Transcript | None:
+        """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone.
+
+        `also` joins the transaction that keeps a new one.
+        """
         key = ["tenant_id", "transcript_id"]
         now = self._db.clock.now()
 
@@ -174,14 +199,24 @@ class Transcripts:
             if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
                 return None
             if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
+                also(conn)
                 return transcript
             kept = transcript_of(conn, transcript.tenant_id, transcript.transcript_id, now)
             if kept is None:  # it waits for its deletion: the new one takes its place
                 delete_keys(conn, transcripts, [(transcript.tenant_id, transcript.transcript_id)])
                 conn.execute(transcripts.insert(), {**vars(transcript)})
+                also(conn)
             return kept or transcript
 
         return await self._db.write(work)
+
+    async def improve(self, transcript: Transcript) -> None:
+        """Puts a better transcript in the place of a degraded one of its id; any other stays as it is."""
+        kept = ("tenant_id", "transcript_id", "recording_id", "generation", "expire_at")
+        better = {name: value for name, value in vars(transcript).items() if name not in kept}
+        await self._db.write(
+            lambda conn: _change_waiting(conn, transcript.tenant_id, transcript.transcript_id, **better)
+        )
 
     async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Transcript], str]:
         """Transcripts of a tenant without segments and usage, the latest first, and the next page's token.
@@ -189,7 +224,7 @@ class Transcripts:
         Raises InvalidArgument("filter").
         """
         table = transcripts.c
-        columns = [column for column in table if column not in {table.segments, table.usage}]
+        columns = [column for column in table if column not in {table.segments, table.usage, table.asked}]
         living = lives(table.expire_at, self._db.clock.now())
         query = sa.select(*columns).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.transcript_id], place, descending=True)

@@ -40,6 +40,9 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             language=request.language,
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
+            engine=request.engine,
+            phrases=tuple(request.phrases),
+            translate=request.translate,
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._transcriber.transcribe(task)).to_proto()
@@ -48,6 +51,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.TranscribeRecordingRequest, context: Any
     ) -> operations_pb2.Operation:
         """Start, and say what it is called."""
+        self._transcriber.check(request.engine)
         return (await operations.start(self._operations, request)).to_proto()
 
     async def GetTranscript(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 
+from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
@@ -15,7 +18,8 @@ from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.engines.base import EngineResult, Segment, SpeechEngine
+from trunkline_audio.engines.base import EngineResult, Segment
+from trunkline_audio.engines.chain import TOO_LONG, Ask, ChainAnswer, EngineChain, is_crash
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
@@ -54,8 +58,41 @@ class TranscriptionTask:
     """What is said to be spoken, BCP 47; empty when nobody said so."""
     channel_speakers: tuple[int, ...] = ()
     generation: int = 0
+    engine: str = ""
+    """The engine to ask first, by its name in the setting; empty: the first one there."""
+    phrases: tuple[str, ...] = ()
+    """Words that are likely to be said."""
+    translate: bool = False
+    """Whether an English rendering is wanted."""
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a degraded transcript keeps, so that it can be made again; `of` reads it."""
+        return {
+            "language": self.language,
+            "speakers": list(self.channel_speakers),
+            "engine": self.engine,
+            "phrases": list(self.phrases),
+            "translate": self.translate,
+        }
+
+    @classmethod
+    def of(cls, degraded: Transcript) -> TranscriptionTask:
+        """Return the task that a degraded transcript was made for."""
+        asked = degraded.asked or {}
+        return cls(
+            tenant_id=degraded.tenant_id,
+            recording_id=degraded.recording_id,
+            language=asked.get("language", ""),
+            channel_speakers=tuple(asked.get("speakers", ())),
+            generation=degraded.generation,
+            engine=asked.get("engine", ""),
+            phrases=tuple(asked.get("phrases", ())),
+            translate=asked.get("translate", False),
+            expire_at=degraded.expire_at,
+        )
 
 
 class Transcriber:
@@ -67,23 +104,31 @@ class Transcriber:
         transcripts: Transcripts,
         blobs: Blobs,
         preparer: Preparer,
-        engine: SpeechEngine,
+        engines: EngineChain,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
+        degraded: Callable[[Transcript, Connection], None] = lambda transcript, conn: None,
     ) -> None:
+        """`degraded` is told of a degraded transcript in the transaction that keeps it."""
+        self._degraded = degraded
         self._transcripts = transcripts
         self._blobs = blobs
         self._preparer = preparer
-        self._engine = engine
+        self._engines = engines
         self._clock = clock
         self._at_once = at_once
         self._keep_days = keep_days
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
 
+    def check(self, engine: str) -> None:
+        """Raise InvalidArgument("engine") unless an engine of that name may be asked; empty is the service's choice."""
+        self._engines.chosen(engine)
+
     async def transcribe(self, task: TranscriptionTask) -> Transcript:
         """The transcript, made unless it is there. Raises TrunklineError as CreateTranscript documents."""
+        self.check(task.engine)
         recording, found = await self._transcripts.find(
             task.tenant_id, task.recording_id, lambda of: transcript_id(task, of.sha256)
         )
@@ -94,12 +139,7 @@ class Transcriber:
         identity = transcript_id(task, recording.sha256)
         key = f"{task.tenant_id}/{identity}"
         if key not in self._flights and self._busy(task.tenant_id):
-            raise ResourceExhausted(
-                "the limit of recordings that are transcribed at once is reached",
-                reason="ENGINES_BUSY",
-                subject="recordings transcribed at once",
-                retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
-            )
+            raise _engines_busy(self._usual_seconds)
         return await self._flights.run(key, lambda: self._transcribe(task, recording, identity))
 
     def _busy(self, tenant_id: str) -> bool:
@@ -110,14 +150,62 @@ class Transcriber:
         """Gives up what is under way."""
         await self._flights.close()
 
-    async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
-        begun = self._clock.now()
-        seconds, most = recording.duration_us / 1e6, self._engine.capabilities.longest_seconds
-        if seconds > most:
-            raise FailedPrecondition(
-                f"the recording has {seconds:.0f} s of sound, and {self._engine.name} takes at most {most:.0f} s",
-                reason="RECORDING_TOO_LONG",
+    async def improve(self, degraded: Transcript) -> Transcript | None:
+        """Have the wanted engine make a degraded transcript again, and put it in its place; None if none waits there.
+
+        Raises TrunklineError as `transcribe` does: RESOURCE_EXHAUSTED while recordings that callers wait for take all
+        places.
+        """
+        task = TranscriptionTask.of(degraded)
+        recording, found = await self._transcripts.find(
+            task.tenant_id, task.recording_id, lambda of: degraded.transcript_id
+        )
+        if recording is None or found is None or found.again_at is None:
+            return None
+        if len(self._flights) >= self._at_once - 1 and len(self._flights) > 0:
+            raise _engines_busy(self._usual_seconds)
+        return await self._flights.run(
+            f"{task.tenant_id}/{found.transcript_id}", lambda: self._improve(task, recording, found)
+        )
+
+    async def _improve(
+        self, task: TranscriptionTask, recording: Recording, degraded: Transcript
+    ) -> Transcript:
+        async def answer(ask: Ask) -> ChainAnswer:
+            return ChainAnswer(
+                await self._engines.ask_one(degraded.wanted_engine, ask, recording.duration_us / 1e6)
             )
+
+        begun = self._clock.now()
+        heard = await self._heard(task, recording, answer)
+        made = self._made(task, recording, degraded.transcript_id, heard)
+        await self._transcripts.improve(made)
+        self._told(made, heard, begun)
+        return made
+
+    async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
+        async def answer(ask: Ask) -> ChainAnswer:
+            return await self._engines.answer(ask, seconds=recording.duration_us / 1e6, first=task.engine)
+
+        begun = self._clock.now()
+        heard = await self._heard(task, recording, answer)
+        made = self._made(task, recording, identity, heard)
+        stored = await self._transcripts.add(made, partial(self._degraded, made))
+        if stored is None:
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        self._told(stored, heard, begun)
+        self._usual_seconds = max(
+            1.0, 0.8 * self._usual_seconds + 0.2 * (self._clock.now() - begun).total_seconds()
+        )
+        return stored
+
+    async def _heard(
+        self,
+        task: TranscriptionTask,
+        recording: Recording,
+        answer: Callable[[Ask], Awaitable[ChainAnswer]],
+    ) -> ChainAnswer:
+        """Return what was heard, as `answer` has an engine or several asked. Raises TrunklineError."""
         try:
             async with self._blobs.local(recording.blob_key) as path:
                 kept = RecordingFile(
@@ -125,34 +213,36 @@ class Transcriber:
                     self._preparer,
                     tenant_id=task.tenant_id,
                     language=task.language,
-                    seconds=seconds,
+                    seconds=recording.duration_us / 1e6,
                     channels=recording.channels,
                     headerless=recording.headerless,
+                    phrases=task.phrases,
                 )
-                heard = await self._engine.transcribe(kept)
+                heard = await answer(lambda engine: engine.transcribe(kept))
         except EngineError as error:
-            if error.reason.startswith("WORKER_"):
+            if is_crash(error):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
                 raise Aborted(str(error), reason=error.reason) from None
-            raise unreadable(error) from None
+            raise unreadable(error, error.reason if error.reason == TOO_LONG else "") from None
         except BlobNotFound:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
             ) from None
-        heard.usage.count(heard.engine)  # also of an answer that cannot be kept: it is paid for
-        made = self._made(task, recording, identity, heard)
-        stored = await self._transcripts.add(made)
-        if stored is None:
-            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        heard.result.usage.count(heard.result.engine)  # also of an answer that cannot be kept: it is paid for
+        return heard
+
+    def _told(self, stored: Transcript, answer: ChainAnswer, begun: datetime) -> None:
+        heard = answer.result
         took = (self._clock.now() - begun).total_seconds()
+        seconds = stored.duration_us / 1e6
         _seconds.labels(heard.engine).observe(took)
         _sound.labels(heard.engine).inc(seconds)
         if stored.unreliable_reason:
             _unreliable.labels(heard.engine, stored.unreliable_reason).inc()
         log.info(
             "transcribed",
-            tenant=task.tenant_id,
-            recording=task.recording_id,
+            tenant=stored.tenant_id,
+            recording=stored.recording_id,
             seconds=round(took, 3),
             sound_seconds=seconds,
             engine=heard.engine,
@@ -160,13 +250,13 @@ class Transcriber:
             language=stored.language,
             segments=len(stored.segments),
             unreliable=stored.unreliable_reason,
+            wanted_engine=answer.wanted,
         )
-        self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
-        return stored
 
     def _made(
-        self, task: TranscriptionTask, recording: Recording, identity: str, heard: EngineResult
+        self, task: TranscriptionTask, recording: Recording, identity: str, answer: ChainAnswer
     ) -> Transcript:
+        heard, waits = answer.result, bool(answer.wanted) and not answer.final
         roles = task.channel_speakers or AGENT_THEN_CUSTOMER
         segments = [segment(_speaker(item, heard.lanes, roles), item) for item in heard.segments]
         speakers = heard.speakers
@@ -191,16 +281,30 @@ class Transcriber:
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
             usage=used(heard.usage),
+            wanted_engine=answer.wanted,
+            again_at=self._clock.now() if waits else None,
+            asked=task.asked if waits else None,
         )
 
 
-def transcript_id(task: TranscriptionTask, sha256: str) -> str:
-    """The id that the same bytes, language, roles and generation of a recording always have.
+def _engines_busy(usual_seconds: float) -> ResourceExhausted:
+    return ResourceExhausted(
+        "the limit of recordings that are transcribed at once is reached",
+        reason="ENGINES_BUSY",
+        subject="recordings transcribed at once",
+        retry_after=min(LONGEST_PAUSE_SECONDS, usual_seconds),
+    )
 
-    No language is a task of its own: what is detected may differ from what any hint would give.
+
+def transcript_id(task: TranscriptionTask, sha256: str) -> str:
+    """The id that the same bytes, language, roles, generation and chosen engine of a recording always have.
+
+    No language is a task of its own: what is detected may differ from what any hint would give. Phrases and
+    translation are not part of it: a tenant that changes them does not pay for its recordings anew.
     """
     roles = ",".join(str(role) for role in task.channel_speakers or AGENT_THEN_CUSTOMER)
-    return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
+    parts = [task.recording_id, sha256, task.language.lower(), roles, str(task.generation)]
+    return derived_id([*parts, f"engine {task.engine}"] if task.engine else parts)
 
 
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:

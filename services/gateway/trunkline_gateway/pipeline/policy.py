@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_runtime.errors import (
     PermissionDenied,
     ResourceExhausted,
@@ -22,7 +23,6 @@ from trunkline_runtime.errors import (
 )
 from trunkline_work import Dead, Retry, Wait
 
-from trunkline_runtime.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
 
 NORMALISE = "normalise"

@@ -21,6 +21,7 @@ from trunkline.audio.v1 import (
     transcription_service_pb2,
 )
 from trunkline.tenant.v1 import call_pb2
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.rpc.channels import acting_for
 
@@ -28,7 +29,6 @@ from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.pipeline import call_requests, recordings
-from trunkline_runtime.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
