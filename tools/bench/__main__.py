@@ -7,6 +7,7 @@ import sys
 
 NAMES = (
     "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
+    "phrases",
 )  # fmt: skip
 
 

@@ -95,6 +95,9 @@ def _within_one_call(request: pb.TranscribeRecordingRequest) -> pb.CreateTranscr
         language=request.language,
         channel_speakers=request.channel_speakers,
         generation=request.generation,
+        engine=request.engine,
+        phrases=request.phrases,
+        translate=request.translate,
     )
     if request.HasField("expire_time"):
         short.expire_time.CopyFrom(request.expire_time)

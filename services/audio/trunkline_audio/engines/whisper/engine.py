@@ -205,6 +205,7 @@ class _Listening:
         self._tenant_id = recording.tenant_id
         self._audio = audio
         self._wanted = languages.code(recording.language)
+        self._phrases = list(recording.phrases)
         # A long recording always has windows that wait, and never all of them.
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
 
@@ -248,6 +249,7 @@ class _Listening:
         request = {
             "path": str(self._audio.lane(window.lane)),
             "spans": [[item.start, item.end] for item in window.utterances],
+            **({"phrases": self._phrases} if self._phrases else {}),
             **more,
         }
         async with self._waiting, self._fair.lane(self._tenant_id, self._audio.scratch.name):
