@@ -1,4 +1,4 @@
-"""Sentences with names that a speech engine does not know, for the bench of phrases: who says what, and the names in it."""
+"""Sentences with names that a speech engine does not know, for the bench of phrases: texts, voices, and names."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ OTHERS = (
     "Yusuf", "Rensselaer Drive", "Milwaukee Fuel", "Esposito", "Bryn Mawr Avenue", "Carrier Infinity", "Xiomara",
 )  # fmt: skip
 """Of a tenant's list, those that nobody says."""
-PHRASES = (*(name for sentence in SENTENCES for name in sentence.names), *OTHERS)
+PHRASES = tuple(sorted({*(name for sentence in SENTENCES for name in sentence.names), *OTHERS}))

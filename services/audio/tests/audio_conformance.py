@@ -12,8 +12,10 @@ from trunkline_audio.media.blobs import BlobNotFound, LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.schema import metadata
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_runtime.api.paging import Place, encode
+from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import InvalidArgument, NotFound
 
 from tests.integration.conforming import StoredWorld
@@ -289,3 +291,48 @@ async def a_sweep_asks_for_tenants_and_then_names_each(world):
         for step in steps
     )
     assert len(seen) > len(steps)
+
+
+REFUSED = EngineError("ENGINE_INVALID_ARGUMENT", "not this language", transient=False)
+
+
+@check
+async def a_refusal_is_known_for_a_day(world):
+    world.clock.set(NOW)
+    refusals = Refusals(world.db)
+    for _ in range(2):
+        await refusals.keep("acme", "f1", REFUSED)
+    (name, known), *more = (await refusals.known("acme", {"google": "f1", "whisper": "f2"})).items()
+    assert not more
+    assert (name, known.reason, str(known), known.transient) == (
+        "google",
+        REFUSED.reason,
+        "not this language",
+        False,
+    )
+    assert await refusals.known("other", {"google": "f1"}) == {}
+    world.clock.set(NOW + DAY)
+    assert await refusals.known("acme", {"google": "f1"}) == {}
+    await refusals.keep("acme", "f1", REFUSED)
+    assert await refusals.known("acme", {"google": "f1"})
+
+
+@check
+async def refusals_are_bounded(world):
+    refusals = Refusals(world.db, most=2)
+    for n in range(3):
+        await refusals.keep("acme", f"f{n}", REFUSED)
+    assert set(await refusals.known("acme", {f"f{n}": f"f{n}" for n in range(3)})) == {"f0", "f1"}
+
+
+@check
+async def a_degraded_transcript_is_improved_once(world):
+    await world.recordings.add(recording("r1"))
+    waits = replace(transcript("t1"), wanted_engine="google", again_at=NOW, asked={"language": "en"})
+    await world.transcripts.add(waits)
+    assert await world.transcripts.get("acme", "t1") == waits
+    better = replace(transcript("t1"), engine="better", language="en")
+    await world.transcripts.improve(better)
+    assert await world.transcripts.get("acme", "t1") == better
+    await world.transcripts.improve(replace(better, engine="another"))
+    assert await world.transcripts.get("acme", "t1") == better

@@ -265,3 +265,38 @@ async def test_phrases_are_bounded(tmp_path, phrases):
         assert "phrases" in error.message
         most = ["é" * 100] * 100
         assert (await failing(suite.transcribe(phrases=most))).code.name == "NOT_FOUND"
+
+
+async def test_a_refusal_is_kept_and_the_engine_not_asked_again_until_it_is_forced(tmp_path):
+    engines = pair(failure=REFUSAL)
+    async with serving_chain(tmp_path, engines) as suite:
+        await suite.fetch()
+        made = await suite.transcribe()
+        assert (made.engine, made.degraded) == ("lesser/1", False), "the refusal is of this recording"
+        engines["lesser"].failure = REFUSAL
+        for language in ("fr", "fr"):
+            assert (await failing(suite.transcribe(language=language))).code.name == "FAILED_PRECONDITION"
+        assert engines["better"].calls == 2, "once for each language"
+        assert engines["lesser"].calls == 2
+        engines["better"].failure = None
+        assert (await failing(suite.transcribe(language="fr"))).code.name == "FAILED_PRECONDITION"
+        assert (await suite.transcribe(language="fr", generation=1)).engine == "better/1"
+
+
+async def test_a_refusal_outlasts_a_restart(tmp_path):
+    for failure, calls in ((REFUSAL, 1), (None, 0)):
+        engines = {"only": Named("only", failure=failure)}
+        async with serving_chain(tmp_path, engines) as suite:
+            await suite.fetch()
+            assert (await failing(suite.transcribe())).code.name == "FAILED_PRECONDITION"
+            assert engines["only"].calls == calls
+
+
+async def test_what_is_no_refusal_of_the_engines_is_not_kept(tmp_path):
+    for failure in (OUTAGE, RecordingFault("NOT_AUDIO", "no sound", transient=False)):
+        engines = {"only": Named("only", failure=failure)}
+        async with serving_chain(tmp_path, engines) as suite:
+            await suite.fetch()
+            await failing(suite.transcribe())
+            await failing(suite.transcribe())
+            assert engines["only"].calls == 2

@@ -50,8 +50,9 @@ async def test_on_spanner(spanner_url):  # noqa: F811
         "engine, expire_at, language_confidence, overruled_language, wanted_engine, again_at)",
     ):
         assert part in text, text
-    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 2, (
-        "transcripts and operations alone: a recording's bytes go before its row, which Spanner knows nothing of"
+    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 3, (
+        "transcripts, refusals and operations alone: a recording's bytes go before its row, of which Spanner knows "
+        "nothing"
     )
 
 

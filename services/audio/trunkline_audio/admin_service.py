@@ -14,7 +14,7 @@ from trunkline_store.records.tombstones import bury
 from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
-from trunkline_audio.schema import deleted_tenants, jobs, operations, recordings, tasks, transcripts
+from trunkline_audio.schema import deleted_tenants, jobs, operations, recordings, refusals, tasks, transcripts
 
 _A_CALL = 1_000
 
@@ -34,7 +34,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
         removed = await self._blobs.delete_folder(blob_folder(tenant), _A_CALL)
-        for table in (tasks, jobs, operations, transcripts, recordings):
+        for table in (tasks, jobs, operations, refusals, transcripts, recordings):
             if removed < _A_CALL:
                 removed += await delete_all(
                     self._db, table, table.c.tenant_id == tenant, most=_A_CALL - removed

@@ -45,6 +45,7 @@ from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.transcripts.improvement import Improvement
 from trunkline_audio.transcripts.operations import transcribing
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
@@ -138,6 +139,7 @@ async def build(
         improvement = Improvement(db, tasks, transcripts, speech, config.degraded_retry_seconds)
         transcriber = Transcriber(
             transcripts=transcripts,
+            refusals=Refusals(db),
             blobs=blobs,
             preparer=preparer,
             engines=EngineChain(

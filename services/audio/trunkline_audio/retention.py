@@ -18,7 +18,7 @@ from trunkline_audio.media.blobs import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key
-from trunkline_audio.schema import recordings, transcripts
+from trunkline_audio.schema import recordings, refusals, transcripts
 
 log = logs.get_logger(__name__)
 
@@ -49,11 +49,11 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts and operations go by their tables' ROW DELETION POLICY; recordings have bytes, which it
-        does not know.
+        On Spanner transcripts, refusals and operations go by their tables' ROW DELETION POLICY; recordings have bytes,
+        which it does not know.
         """
         now = self._db.clock.now()
-        removed = {"recordings": 0, "transcripts": 0}
+        removed = {"recordings": 0, "transcripts": 0, "refusals": 0}
         async for tenant in owners(self._db, recordings):
             late = overdue(recordings, tenant, now)
             with set_aside("retention", tenant=tenant, of="recordings"):
@@ -61,10 +61,11 @@ class Sweeper:
                     self._db, self._blobs, late, forget=self._forget, index="recordings_by_expiry"
                 )
         if not self._db.features.deletes_expired:
-            async for tenant in owners(self._db, transcripts):
-                late = overdue(transcripts, tenant, now)
-                with set_aside("retention", tenant=tenant, of="transcripts"):
-                    removed["transcripts"] += await delete_all(self._db, transcripts, late)
+            for table in (transcripts, refusals):
+                async for tenant in owners(self._db, table):
+                    late = overdue(table, tenant, now)
+                    with set_aside("retention", tenant=tenant, of=table.name):
+                        removed[table.name] += await delete_all(self._db, table, late)
         if self._operations is not None:
             removed["operations"] = await self._operations.sweep()
         for kind, count in removed.items():

@@ -13,7 +13,7 @@ from trunkline_jobs import jobs_table
 from trunkline_jobs.operations import operations_table
 from trunkline_store.declare import index_options, table_options
 from trunkline_store.records.tombstones import tombstones_table
-from trunkline_store.types import Json, Text, UtcTimestamp
+from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
@@ -94,5 +94,19 @@ transcripts = sa.Table(
         info=index_options(storing=_LISTED_TRANSCRIPT),
     ),
     sa.Index("transcripts_by_recording", "tenant_id", "recording_id", info=index_options()),
+    info=table_options(expire=("expire_at", 0)),
+)
+
+# What engines refuse for good, so that they are not asked again all day; the id digests the bytes and what was asked.
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("refusal_id", Text(40), primary_key=True),
+    sa.Column("reason", Text(64), nullable=False),
+    sa.Column("message", Text(500), nullable=False),
+    sa.Column("of_content", Bool, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
+    sa.Index("refusals_by_expiry", "tenant_id", "expire_at", info=index_options()),
     info=table_options(expire=("expire_at", 0)),
 )

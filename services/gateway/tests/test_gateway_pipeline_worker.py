@@ -417,7 +417,7 @@ class TestFailures:
         assert suite.jobs.outcomes("e1") == ["advance", "wait", "done"]
 
     async def test_a_tenants_speech_settings_go_with_the_request(self, suite: Suite) -> None:
-        speech = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane"], translate=True)
+        speech = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane"])
         suite.tenant.sources["s-1"].speech_settings.CopyFrom(speech)
         for seconds in (0, 30):
             suite.audio.seconds = seconds
@@ -425,11 +425,7 @@ class TestFailures:
                 await suite.jobs.add(job(f"e{seconds}", body=BODY))
                 await suite.jobs.finished(f"e{seconds}")
         for (request,) in (asked(suite, "TranscribeRecording"), asked(suite, "CreateTranscript")):
-            assert (request.engine, list(request.phrases), request.translate) == (
-                "google",
-                ["Cedar Lane"],
-                True,
-            )
+            assert (request.engine, list(request.phrases)) == ("google", ["Cedar Lane"])
 
     async def test_a_bug_elsewhere_is_retried_and_then_given_up(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Internal()] * 50

@@ -200,7 +200,7 @@ async def test_a_tenants_retention_reaches_the_gateway_with_its_sources(suite):
     assert told[0].upserted.retention == retention
 
 
-SPEECH = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane", "Mister Okafor"], translate=True)
+SPEECH = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane", "Mister Okafor"])
 
 
 def settings_update(speech):

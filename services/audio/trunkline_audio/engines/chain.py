@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -78,9 +78,9 @@ class EngineChain:
         self._breakers = Breakers(failures, rest_seconds, tuple(engines), outage=is_outage)
 
     @property
-    def names(self) -> Sequence[str]:
-        """The engines that may be chosen, the preferred one first."""
-        return tuple(self._engines)
+    def engines(self) -> Mapping[str, SpeechEngine]:
+        """The engines by the names that may be chosen, the preferred one first."""
+        return self._engines
 
     def chosen(self, name: str) -> SpeechEngine:
         """Return the engine that is asked first. Raises InvalidArgument("engine") for a name that is not there."""

@@ -53,7 +53,6 @@ def transcribing(transcriber: Transcriber) -> Kind:
             generation=request.generation,
             engine=request.engine,
             phrases=tuple(request.phrases),
-            translate=request.translate,
             expire_at=given_time(request, "expire_time"),
         )
         made = await transcriber.transcribe(task)

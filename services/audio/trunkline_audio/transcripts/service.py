@@ -42,7 +42,6 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             generation=request.generation,
             engine=request.engine,
             phrases=tuple(request.phrases),
-            translate=request.translate,
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._transcriber.transcribe(task)).to_proto()

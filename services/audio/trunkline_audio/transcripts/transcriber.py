@@ -18,13 +18,14 @@ from trunkline_runtime.observe import logs, metrics
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.engines.base import EngineResult, Segment
+from trunkline_audio.engines.base import EngineResult, RecordingFault, Segment, SpeechEngine
 from trunkline_audio.engines.chain import TOO_LONG, Ask, ChainAnswer, EngineChain, is_crash
 from trunkline_audio.media.blobs import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer, RecordingFile
 from trunkline_audio.names import derived_id, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 
 log = logs.get_logger(__name__)
@@ -62,8 +63,6 @@ class TranscriptionTask:
     """The engine to ask first, by its name in the setting; empty: the first one there."""
     phrases: tuple[str, ...] = ()
     """Words that are likely to be said."""
-    translate: bool = False
-    """Whether an English rendering is wanted."""
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
 
@@ -75,7 +74,6 @@ class TranscriptionTask:
             "speakers": list(self.channel_speakers),
             "engine": self.engine,
             "phrases": list(self.phrases),
-            "translate": self.translate,
         }
 
     @classmethod
@@ -90,7 +88,6 @@ class TranscriptionTask:
             generation=degraded.generation,
             engine=asked.get("engine", ""),
             phrases=tuple(asked.get("phrases", ())),
-            translate=asked.get("translate", False),
             expire_at=degraded.expire_at,
         )
 
@@ -102,6 +99,7 @@ class Transcriber:
         self,
         *,
         transcripts: Transcripts,
+        refusals: Refusals,
         blobs: Blobs,
         preparer: Preparer,
         engines: EngineChain,
@@ -113,6 +111,7 @@ class Transcriber:
         """`degraded` is told of a degraded transcript in the transaction that keeps it."""
         self._degraded = degraded
         self._transcripts = transcripts
+        self._refusals = refusals
         self._blobs = blobs
         self._preparer = preparer
         self._engines = engines
@@ -185,7 +184,15 @@ class Transcriber:
 
     async def _transcribe(self, task: TranscriptionTask, recording: Recording, identity: str) -> Transcript:
         async def answer(ask: Ask) -> ChainAnswer:
-            return await self._engines.answer(ask, seconds=recording.duration_us / 1e6, first=task.engine)
+            ids = {
+                name: refusal_id(task, recording.sha256, one) for name, one in self._engines.engines.items()
+            }
+            return await self._engines.answer(
+                ask,
+                seconds=recording.duration_us / 1e6,
+                first=task.engine,
+                refusals=await self._refusals.known(task.tenant_id, ids),
+            )
 
         begun = self._clock.now()
         heard = await self._heard(task, recording, answer)
@@ -218,7 +225,19 @@ class Transcriber:
                     headerless=recording.headerless,
                     phrases=task.phrases,
                 )
-                heard = await answer(lambda engine: engine.transcribe(kept))
+
+                async def ask(engine: SpeechEngine) -> EngineResult:
+                    try:
+                        return await engine.transcribe(kept)
+                    except RecordingFault:
+                        raise
+                    except EngineError as error:
+                        if not error.transient:
+                            refusal = refusal_id(task, recording.sha256, engine)
+                            await self._refusals.keep(task.tenant_id, refusal, error)
+                        raise
+
+                heard = await answer(ask)
         except EngineError as error:
             if is_crash(error):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
@@ -299,12 +318,18 @@ def _engines_busy(usual_seconds: float) -> ResourceExhausted:
 def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     """The id that the same bytes, language, roles, generation and chosen engine of a recording always have.
 
-    No language is a task of its own: what is detected may differ from what any hint would give. Phrases and
-    translation are not part of it: a tenant that changes them does not pay for its recordings anew.
+    No language is a task of its own: what is detected may differ from what any hint would give. Phrases
+    are not part of it: a tenant that changes them does not pay for its recordings anew.
     """
     roles = ",".join(str(role) for role in task.channel_speakers or AGENT_THEN_CUSTOMER)
     parts = [task.recording_id, sha256, task.language.lower(), roles, str(task.generation)]
     return derived_id([*parts, f"engine {task.engine}"] if task.engine else parts)
+
+
+def refusal_id(task: TranscriptionTask, sha256: str, engine: SpeechEngine) -> str:
+    """The id of an engine's refusal of the same bytes and options; a forced replay asks again."""
+    asked = [task.language.lower(), str(task.generation), *task.phrases]
+    return derived_id([sha256, engine.name, *asked])
 
 
 def _speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:

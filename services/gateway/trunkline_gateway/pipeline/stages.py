@@ -193,7 +193,6 @@ class Stages:
                     generation=run.job.generation,
                     engine=source.speech_settings.engine,
                     phrases=source.speech_settings.phrases,
-                    translate=source.speech_settings.translate,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
                 seconds = recording.duration.ToTimedelta().total_seconds()

@@ -97,7 +97,6 @@ def _within_one_call(request: pb.TranscribeRecordingRequest) -> pb.CreateTranscr
         generation=request.generation,
         engine=request.engine,
         phrases=request.phrases,
-        translate=request.translate,
     )
     if request.HasField("expire_time"):
         short.expire_time.CopyFrom(request.expire_time)

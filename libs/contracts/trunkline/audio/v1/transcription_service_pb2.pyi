@@ -35,7 +35,6 @@ class CreateTranscriptRequest(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     PHRASES_FIELD_NUMBER: _builtins.int
-    TRANSLATE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -51,8 +50,6 @@ class CreateTranscriptRequest(_message.Message):
     behind it in that setting can answer. If empty, the first one. INVALID_ARGUMENT with reason ENGINE_UNKNOWN, and the
     names that are allowed, for any other. Part of what a transcript is: another engine makes another transcript.
     """
-    translate: _builtins.bool
-    """Adds an English rendering to a transcript in another language, if the engine is set to make one."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """The speaker on each channel of a recording with more than one. If empty: agent, customer."""
@@ -78,11 +75,10 @@ class CreateTranscriptRequest(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         engine: _builtins.str = ...,
         phrases: _abc.Iterable[_builtins.str] | None = ...,
-        translate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "recording", b"recording", "translate", b"translate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "recording", b"recording"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -102,7 +98,6 @@ class TranscribeRecordingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     PHRASES_FIELD_NUMBER: _builtins.int
-    TRANSLATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
@@ -115,8 +110,6 @@ class TranscribeRecordingRequest(_message.Message):
     fields differ, except for `expire_time`.
     """
     engine: _builtins.str
-    """As in CreateTranscriptRequest."""
-    translate: _builtins.bool
     """As in CreateTranscriptRequest."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
@@ -141,11 +134,10 @@ class TranscribeRecordingRequest(_message.Message):
         request_id: _builtins.str = ...,
         engine: _builtins.str = ...,
         phrases: _abc.Iterable[_builtins.str] | None = ...,
-        translate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "request_id", b"request_id", "translate", b"translate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/common/v1/speech.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xd0\x01\n\x0eSpeechSettings\x12+\n\x06\x65ngine\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18\x02 \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000\x12\x11\n\ttranslate\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/common/v1/speech.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xbd\x01\n\x0eSpeechSettings\x12+\n\x06\x65ngine\x18\x01 \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18\x02 \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,5 +37,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPEECHSETTINGS'].fields_by_name['phrases']._loaded_options = None
   _globals['_SPEECHSETTINGS'].fields_by_name['phrases']._serialized_options = b'\272Hj\222\001\013\020\364\003\"\006r\004\020\001\030d\272\001Y\n\rphrases.total\022)must have at most 10000 characters in all\032\035this.join(\'\').size() <= 10000'
   _globals['_SPEECHSETTINGS']._serialized_start=87
-  _globals['_SPEECHSETTINGS']._serialized_end=295
+  _globals['_SPEECHSETTINGS']._serialized_end=276
 # @@protoc_insertion_point(module_scope)

@@ -26,13 +26,10 @@ class SpeechSettings(_message.Message):
 
     ENGINE_FIELD_NUMBER: _builtins.int
     PHRASES_FIELD_NUMBER: _builtins.int
-    TRANSLATE_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """The engine to ask first, one of those that the audio service is set to, such as `google`. If empty, the service's
     own choice. Jobs of a tenant wait while the service doesn't have its engine.
     """
-    translate: _builtins.bool
-    """Whether transcripts in other languages get an English rendering, if the audio service is set to make one."""
     @_builtins.property
     def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words that callers are likely to say, such as the business's name, staff, streets, and products, the most important
@@ -44,11 +41,10 @@ class SpeechSettings(_message.Message):
         *,
         engine: _builtins.str = ...,
         phrases: _abc.Iterable[_builtins.str] | None = ...,
-        translate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "phrases", b"phrases", "translate", b"translate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "phrases", b"phrases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

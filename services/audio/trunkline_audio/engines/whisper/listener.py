@@ -31,7 +31,7 @@ MOST_TOKENS = 440
 """Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
 448, the prompt included."""
 CONTEXT_TOKENS = 448
-PHRASES_TOKENS = 120
+PHRASES_TOKENS = 200
 """Of the phrases that a window is listened to with: beyond that, they are left out from the end."""
 MOST_COMPRESSION = 2.4
 """Text that zlib makes smaller than this repeats itself, as OpenAI's own decoder has it."""
@@ -168,8 +168,8 @@ def handler(
 
     `spans` are [start, end] in samples of the lane's file. A word is [text, span, start, end, probability], in
     seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
-    when `decide` is false and the window's language is not certain; {path, spans, phrases, language} then writes it in the
-    language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
+    when `decide` is false and the window's language is not certain; {path, spans, phrases, language} then writes it in
+    the language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
     for a model that writes English only: it cannot tell.
     """
     listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
