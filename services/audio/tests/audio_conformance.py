@@ -287,7 +287,9 @@ async def a_sweep_asks_for_tenants_and_then_names_each(world):
     steps = [" ".join(s.split()) for s in seen if lacks_tenant(s)]
     assert steps
     assert all(
-        step.startswith(("SELECT recordings.tenant_id FROM", "SELECT transcripts.tenant_id FROM"))
+        step.startswith(
+            tuple(f"SELECT {name}.tenant_id FROM" for name in ("recordings", "transcripts", "refusals"))
+        )
         for step in steps
     )
     assert len(seen) > len(steps)

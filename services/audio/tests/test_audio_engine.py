@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from trunkline_audio.config import AudioConfig, load_config
 from trunkline_audio.engines import loader
 from trunkline_audio.engines.base import PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, certainty
+from trunkline_audio.engines.whisper.listener import PHRASES_TOKENS, spoken_before
 from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
@@ -98,6 +101,7 @@ class Recording:
     seconds: float = 60.0
     channels: int = 2
     language: str = ""
+    phrases: tuple = ()
     in_use: int = 0
     times_decoded: int = 0
 
@@ -610,6 +614,27 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     assert asked["settings"] == {
         "path": str(Path("kept") / "small"), "device": "cuda", "compute_type": "float16", "lanes": 5, "beam": 3,
     }  # fmt: skip
+
+
+# Phrases
+
+
+async def test_every_window_is_listened_to_with_the_phrases_and_none_are_sent_without():
+    for phrases, sent in ((("Cedar Lane", "Okafor"), ["Cedar Lane", "Okafor"]), ((), None)):
+        pool = FakePool(lambda lane, begin, request: written(said("Yes.", start=begin)))
+        await hear(pool, Recording(windows(3), phrases=phrases))
+        assert [request.get("phrases") for request in pool.asked] == [sent] * 3
+
+
+@given(st.lists(st.text(min_size=1, max_size=100), max_size=500))
+def test_as_many_whole_phrases_as_the_prompt_holds_are_read_the_first_ones_first(phrases):
+    text = spoken_before(phrases, str.encode)
+    if text is None:
+        assert not phrases or len(phrases[0].encode()) > PHRASES_TOKENS
+        return
+    assert len(text.encode()) <= PHRASES_TOKENS
+    taken = next(n for n in range(1, len(phrases) + 1) if ", ".join(phrases[:n]) == text)
+    assert taken == len(phrases) or len(f"{text}, {phrases[taken]}".encode()) > PHRASES_TOKENS
 
 
 # Settings
