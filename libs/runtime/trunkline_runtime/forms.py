@@ -231,6 +231,25 @@ def plug_in(*names: str) -> Form:
     return Form(allowed, check, reach=reach)
 
 
+def plug_ins(*names: str) -> Form:
+    """Return the form of one or more parts as in `plug_in`, comma-separated, each once, the preferred one first."""
+    one = plug_in(*names)
+    allowed = f"{one.allowed}; or several, comma-separated"
+
+    def check(texts: tuple[str, ...]) -> None:
+        for text in texts:
+            one.check(text)
+        if not texts or len(set(texts)) < len(texts):
+            raise ValueError(f"must be {allowed}, each once")
+
+    def reach(texts: tuple[str, ...]) -> None:
+        for text in texts:
+            assert one.reach is not None
+            one.reach(text)
+
+    return Form(allowed, check, reach=reach)
+
+
 LISTEN = Form("host:port", split, _is_here)
 """Where a service listens."""
 MAYBE_LISTEN = Form("host:port, or empty", _maybe_listens, _is_here)

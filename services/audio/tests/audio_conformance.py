@@ -12,15 +12,18 @@ from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.common.v1 import purge_pb2
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
+from trunkline_audio.engines.chain import EngineChain
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.retention import Sweeper, delete_recordings
 from trunkline_audio.schema import jobs, metadata, recordings
 from trunkline_audio.transcripts.checkpoints import Notebook, kept_after, values_of
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
-from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_audio.transcripts.task import TranscriptionTask
+from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.uploads.rows import Upload, Uploads
 from trunkline_jobs import Queue
 from trunkline_runtime.api.paging import Place, encode
@@ -120,7 +123,8 @@ class World(StoredWorld):
             results=self.results(**more),
             blobs=self.blobs,
             preparer=None,
-            engine=engine,
+            refusals=Refusals(self.db),
+            engines=EngineChain({"test": engine}),
             clock=self.clock,
             at_once=2,
             pace=Pace(intervals={"results.look": 0.02}),
@@ -379,7 +383,7 @@ async def no_statement_for_a_tenant_lacks_its_tenant(world):
     assert [statement for statement in seen if lacks_tenant(statement)] == []
 
 
-SWEPT = ("recordings", "transcripts", "checkpoints", "result_claims")
+SWEPT = ("recordings", "transcripts", "checkpoints", "result_claims", "refusals")
 
 
 @check
@@ -699,3 +703,48 @@ async def abandoned_uploads_are_swept_with_their_bytes(world):
     for key in (gone.blob_key, f"{gone.folder}/p.0.a"):
         with pytest.raises(BlobNotFound):
             await world.blobs.size(key)
+
+
+REFUSED = EngineError("ENGINE_INVALID_ARGUMENT", "not this language", transient=False)
+
+
+@check
+async def a_refusal_is_known_for_a_day(world):
+    world.clock.set(NOW)
+    refusals = Refusals(world.db)
+    for _ in range(2):
+        await refusals.keep("acme", "f1", REFUSED)
+    (name, known), *more = (await refusals.known("acme", {"google": "f1", "whisper": "f2"})).items()
+    assert not more
+    assert (name, known.reason, str(known), known.transient) == (
+        "google",
+        REFUSED.reason,
+        "not this language",
+        False,
+    )
+    assert await refusals.known("other", {"google": "f1"}) == {}
+    world.clock.set(NOW + DAY)
+    assert await refusals.known("acme", {"google": "f1"}) == {}
+    await refusals.keep("acme", "f1", REFUSED)
+    assert await refusals.known("acme", {"google": "f1"})
+
+
+@check
+async def refusals_are_bounded(world):
+    refusals = Refusals(world.db, most=2)
+    for n in range(3):
+        await refusals.keep("acme", f"f{n}", REFUSED)
+    assert set(await refusals.known("acme", {f"f{n}": f"f{n}" for n in range(3)})) == {"f0", "f1"}
+
+
+@check
+async def a_degraded_transcript_is_improved_once(world):
+    await world.recordings.add(recording("r1"))
+    waits = replace(transcript("t1"), wanted_engine="google", again_at=NOW, asked={"language": "en"})
+    await world.transcripts.add(waits)
+    assert await world.transcripts.get("acme", "t1") == waits
+    better = replace(transcript("t1"), engine="better", language="en")
+    await world.transcripts.improve(better)
+    assert await world.transcripts.get("acme", "t1") == better
+    await world.transcripts.improve(replace(better, engine="another"))
+    assert await world.transcripts.get("acme", "t1") == better

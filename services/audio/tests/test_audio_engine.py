@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from trunkline_audio.config import AudioConfig, load_config
 from trunkline_audio.engines import loader
 from trunkline_audio.engines.base import NO_CHECKPOINTS, PreparedAudio, Segment, Utterance, Word
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, certainty
+from trunkline_audio.engines.whisper.listener import PHRASES_TOKENS, spoken_before
 from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
 from trunkline_audio.workers.pool import WorkerError
@@ -101,6 +104,7 @@ class Recording:
     language: str = ""
     priority: int = 0
     checkpoints: object = NO_CHECKPOINTS
+    phrases: tuple = ()
     in_use: int = 0
     times_decoded: int = 0
 
@@ -693,6 +697,27 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     }  # fmt: skip
 
 
+# Phrases
+
+
+async def test_every_window_is_listened_to_with_the_phrases_and_none_are_sent_without():
+    for phrases, sent in ((("Cedar Lane", "Okafor"), ["Cedar Lane", "Okafor"]), ((), None)):
+        pool = FakePool(lambda lane, begin, request: written(said("Yes.", start=begin)))
+        await hear(pool, Recording(windows(3), phrases=phrases))
+        assert [request.get("phrases") for request in pool.asked] == [sent] * 3
+
+
+@given(st.lists(st.text(min_size=1, max_size=100), max_size=500))
+def test_as_many_whole_phrases_as_the_prompt_holds_are_read_the_first_ones_first(phrases):
+    text = spoken_before(phrases, str.encode)
+    if text is None:
+        assert not phrases or len(phrases[0].encode()) > PHRASES_TOKENS
+        return
+    assert len(text.encode()) <= PHRASES_TOKENS
+    taken = next(n for n in range(1, len(phrases) + 1) if ", ".join(phrases[:n]) == text)
+    assert taken == len(phrases) or len(f"{text}, {phrases[taken]}".encode()) > PHRASES_TOKENS
+
+
 # Settings
 
 
@@ -701,7 +726,9 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engine(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))
+    engine = loader.load_engines(AudioConfig(keys=KEY_FOLDER, whisper=WhisperSettings(model=model)))[
+        "whisper"
+    ]
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
@@ -732,7 +759,8 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
 
 
 def test_the_settings_name_whisper():
-    assert isinstance(loader.load_engine(AudioConfig(keys=KEY_FOLDER)), WhisperEngine)
+    (engine,) = loader.load_engines(AudioConfig(keys=KEY_FOLDER)).values()
+    assert isinstance(engine, WhisperEngine)
 
 
 @pytest.mark.parametrize("setting", ["", "local", "pocketsphinx", "json:nothing", "no_such_module:create"])
@@ -740,4 +768,4 @@ def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(
         ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are google, whisper or module:factory"
     ):
-        loader.load_engine(AudioConfig(keys=KEY_FOLDER, engine=setting))
+        loader.load_engines(AudioConfig(keys=KEY_FOLDER, engines=(setting,)))

@@ -12,9 +12,12 @@ from trunkline_store.migrations import differences, upgrade
 
 from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 
-NEW = ("language_confidence", "overruled_language", "usage", "result_key", "lanes", "reused")
-# Its claim looks for the tenants that have something due.
-QUEUE = ("jobs", "jobs_turns")
+NEW = (
+    "language_confidence", "overruled_language", "usage", "result_key", "lanes", "reused", "wanted_engine", "again_at",
+    "asked",
+)  # fmt: skip
+# Their claims look for the tenants that have something due.
+QUEUES = ("jobs", "jobs_turns", "tasks", "tasks_turns")
 PACKAGE = "trunkline_audio.migrations"
 
 
@@ -47,10 +50,10 @@ async def test_on_spanner(spanner_url):  # noqa: F811
         "NULL_FILTERED INDEX recordings_by_expiry ON recordings(tenant_id, expire_at)",
         "recordings_by_time ON recordings(tenant_id, created_at, recording_id) STORING (",
         "transcripts_by_time ON transcripts(tenant_id, created_at, transcript_id) STORING (recording_id,",
-        "engine, expire_at, language_confidence, overruled_language)",
+        "engine, expire_at, language_confidence, overruled_language, wanted_engine, again_at)",
     ):
         assert part in text, text
-    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 4, (
+    assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 5, (
         "these alone: a recording's bytes go before its row, which Spanner knows nothing of"
     )
 
@@ -61,7 +64,7 @@ def test_options_name_what_is_there():
 
 def test_every_key_and_index_begins_with_the_tenant():
     for table in metadata.tables.values():
-        if table.name in QUEUE:
+        if table.name in QUEUES:
             continue
         for keyed in (table.primary_key, *table.indexes):
             assert next(iter(keyed.columns)).name == "tenant_id", keyed

@@ -31,7 +31,7 @@ from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.schema import metadata
-from trunkline_audio.transcripts.transcriber import TranscriptionTask, transcript_id
+from trunkline_audio.transcripts.task import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.errors import Unavailable, from_rpc_error
@@ -84,6 +84,7 @@ class TestEngine:
     async def transcribe(self, recording):
         self.calls += 1
         self.language = recording.language
+        self.phrases = recording.phrases
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -118,7 +119,14 @@ class Suite:
 
 @contextlib.asynccontextmanager
 async def serving(
-    tmp_path, engine=None, forget=None, forget_transcript=None, pace=MACHINE, plan_of=None, **settings
+    tmp_path,
+    engine=None,
+    forget=None,
+    forget_transcript=None,
+    pace=MACHINE,
+    plan_of=None,
+    chain=None,
+    **settings,
 ):
     config = AudioConfig(
         **{
@@ -140,7 +148,7 @@ async def serving(
         app.build(
             config,
             pace=pace,
-            engine=engine,
+            engines=chain or {"test": engine},
             forget=forget,
             forget_transcript=forget_transcript,
             plan_of=plan_of,
@@ -796,7 +804,7 @@ async def test_what_was_kept_is_there_after_a_restart(tmp_path):
     ("settings", "told"),
     [
         ({"fetch_allowed_networks": ("10.0.0.0/99",)}, "FETCH_ALLOWED_NETWORKS"),
-        ({"engine": "none"}, "allowed are google, whisper"),
+        ({"engines": ("none",)}, "allowed are google, whisper"),
     ],
 )
 async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):

@@ -23,6 +23,7 @@ from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from tools.phrase_scenarios import PHRASES, SENTENCES
 from tools.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -53,8 +54,9 @@ class World:
         said = read(DATA / "calls" / ENGLISH["wide_file"])[: int(ENGLISH["turns"][0]["end_s"] * WIDE_HZ)]
         self.sentence.write_bytes(sounds.wav(said, rate=WIDE_HZ))
 
-    async def hear(self, path, language=""):
-        return await self.engine.transcribe(RecordingFile(path, self.preparer, "acme", language))
+    async def hear(self, path, language="", phrases=()):
+        recording = RecordingFile(path, self.preparer, "acme", language, phrases=phrases)
+        return await self.engine.transcribe(recording)
 
     async def heard(self, path, language=""):
         if (path, language) not in self.kept:
@@ -217,3 +219,16 @@ async def test_a_recording_that_was_given_up_is_taken_up_where_it_stopped(world)
     assert await listening() == whole
     assert first <= set(shelf.values)
     assert [segment.text for segment in whole.segments]
+
+
+async def test_names_that_it_is_told_of_are_heard(world):
+    said = [sentence for sentence in SENTENCES if sentence.id in ("phrase-05", "phrase-09", "phrase-18")]
+    assert [sentence.names for sentence in said] == [("Siobhan",), ("Nguyen",), ("Villanueva",)]
+    paths = [DATA / "phrases" / f"{sentence.id}.ogg" for sentence in said]
+    told = [text_of(await world.hear(path, "en-US", PHRASES)) for path in paths]
+    untold = [text_of(await world.hear(path, "en-US")) for path in paths]
+
+    def found(texts):
+        return sum(sentence.names[0] in text for sentence, text in zip(said, texts, strict=True))
+
+    assert found(told) > found(untold), (told, untold)

@@ -23,14 +23,16 @@ from trunkline_audio.schema import (
     jobs,
     operations,
     recordings,
+    refusals,
     result_claims,
+    tasks,
     transcripts,
     uploads,
 )
 
 _A_CALL = 1_000
 _TABLES = (
-    jobs, operations, checkpoints, uploads, result_claims, transcripts, recordings, deleted_resources,
+    tasks, jobs, operations, checkpoints, uploads, result_claims, refusals, transcripts, recordings, deleted_resources,
 )  # fmt: skip
 
 
@@ -49,16 +51,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
         removed = await self._blobs.delete_folder(blob_folder(tenant), _A_CALL)
-        for table in (
-            jobs,
-            operations,
-            checkpoints,
-            uploads,
-            result_claims,
-            transcripts,
-            recordings,
-            deleted_resources,
-        ):
+        for table in _TABLES:
             if removed < _A_CALL:
                 removed += await delete_all(
                     self._db, table, table.c.tenant_id == tenant, most=_A_CALL - removed

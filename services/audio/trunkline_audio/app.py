@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from trunkline.audio.v1 import (
 )
 from trunkline_jobs import Queue
 from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
+from trunkline_jobs.tasks import TaskRunner, Tasks
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.links import LinkSigner
@@ -34,7 +35,8 @@ from trunkline_audio import schema
 from trunkline_audio.admin_service import AdminServicer
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
-from trunkline_audio.engines.loader import load_engine
+from trunkline_audio.engines.chain import EngineChain
+from trunkline_audio.engines.loader import load_engines
 from trunkline_audio.features.service import AudioFeatureServicer
 from trunkline_audio.media.addresses import AddressPolicy
 from trunkline_audio.media.blobs.base import Blobs
@@ -55,8 +57,10 @@ from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
 from trunkline_audio.retention import Sweeper
+from trunkline_audio.transcripts.improvement import Improvement
 from trunkline_audio.transcripts.operations import KIND as TRANSCRIBE
 from trunkline_audio.transcripts.operations import BesideTranscriptions, transcribing
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
@@ -78,11 +82,12 @@ class AudioParts:
     pace: Pace
     db: Database
     server: Server
-    engine: SpeechEngine
+    engines: Mapping[str, SpeechEngine]
     preparer: Preparer
     blobs: Blobs
     sweeper: Sweeper
     runner: OperationRunner
+    tasks: TaskRunner
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -93,7 +98,7 @@ class AudioParts:
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
         self.preparer.start()  # which empties the scratch folder: before anything is written there
-        async with self.server.running(sweeping, self.runner.run()) as server:
+        async with self.server.running(sweeping, self.runner.run(), self.tasks.run()) as server:
             yield server
 
 
@@ -103,7 +108,7 @@ async def build(
     *,
     clock: Clock | None = None,
     pace: Pace = MACHINE,
-    engine: SpeechEngine | None = None,
+    engines: Mapping[str, SpeechEngine] | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
     plan_of: AskPlan | None = None,
@@ -111,10 +116,10 @@ async def build(
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `forget` and `forget_transcript` are told of what is deleted, and `plan_of` is asked what a tenant may upload.
-    Raises ConfigError, StoreError, StoppedWaiting.
+    `engines` are by their names in the setting, the preferred one first. `forget` and `forget_transcript` are told of
+    what is deleted, and `plan_of` is asked what a tenant may upload. Raises ConfigError, StoreError, StoppedWaiting.
     """
-    speech = engine or load_engine(config)
+    speech = engines or load_engines(config)
     preparer = Preparer(
         WorkerPool(PREPARE, size=config.decoders, name="decoder"),
         config.scratch_folder,
@@ -134,7 +139,8 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
-        await stack.enter_async_context(attended(speech, server.health))
+        for engine in speech.values():
+            await stack.enter_async_context(attended(engine, server.health))
         blobs = await stack.enter_async_context(load_blobs(config))
         staleness = config.list_staleness
         channels = Channels(signer)
@@ -169,17 +175,27 @@ async def build(
         )
         downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
         queue = Queue(db, schema.jobs)
+        tasks = Tasks(db, schema.tasks)
+        improvement = Improvement(db, tasks, transcripts, speech, config.degraded_retry_seconds)
         transcriber = Transcriber(
             transcripts=transcripts,
             results=Results(db, queue.now, pace=pace),
+            refusals=Refusals(db),
             blobs=blobs,
             preparer=preparer,
-            engine=speech,
+            engines=EngineChain(
+                speech,
+                failures=config.engine_failures,
+                rest_seconds=config.engine_rest_seconds,
+                patience_seconds=config.engine_patience_seconds,
+            ),
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
             pace=pace,
+            degraded=improvement.begin,
         )
+        improving = TaskRunner(tasks, [improvement.kind(transcriber)], pace=pace)
         keep_operations = timedelta(days=config.operations_days)
         operations = Operations(
             db,
@@ -189,7 +205,7 @@ async def build(
             keep=keep_operations,
             list_staleness=staleness,
         )
-        operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, speech))
+        operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, speech.values()))
         runner = OperationRunner(
             operations,
             [transcribing(transcriber, db, keep_operations, pace)],
@@ -246,7 +262,7 @@ async def build(
         days = config.blobs.delete_days
         age = timedelta(days=days) if days else None
         sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=age)
-        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner)
+        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving)
 
 
 async def serve(config: AudioConfig) -> None:

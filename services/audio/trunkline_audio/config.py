@@ -32,13 +32,37 @@ class AudioConfig(StoreConfig):
         "the folder for decoded audio while it is processed; the service empties it at start",
         form=forms.FOLDER,
     )
-    engine: str = setting(
-        WHISPER,
-        "the speech engine: whisper, google, or module:factory of your own engine",
-        form=forms.plug_in(WHISPER, GOOGLE),
+    engines: tuple[str, ...] = setting(
+        (WHISPER,),
+        "the speech engine: whisper, google, or module:factory of your own engine; or several, comma-separated, the "
+        "preferred one first: the next one answers while one can't",
+        form=forms.plug_ins(WHISPER, GOOGLE),
+        name="engine",
+    )
+    engine_failures: int = setting(
+        3,
+        "the number of consecutive failures after which an engine isn't asked for a while, if another one can answer",
+        least=1,
+        most=1_000,
+    )
+    engine_rest_seconds: float = setting(
+        30.0, "how long an engine isn't asked after consecutive failures", least=0.01, most=3_600
+    )
+    engine_patience_seconds: float = setting(
+        120.0,
+        "how long an engine can take for a recording, in addition to the length of the recording, before another one "
+        "is asked, if there is one",
+        least=0.1,
+        most=3_600,
     )
     whisper: WhisperSettings = field(default_factory=WhisperSettings)
     google: GoogleSettings = field(default_factory=GoogleSettings)
+    degraded_retry_seconds: float = setting(
+        30.0,
+        "how soon a transcript that another engine had to make is made again; the interval increases with each try",
+        least=0.1,
+        most=86_400,
+    )
     decoders: int = setting(2, "the number of processes that decode recordings", least=1, most=64)
     transcriptions_at_once: int = setting(
         16,
@@ -129,10 +153,10 @@ def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) ->
     Raises ConfigError that lists what is wrong.
     """
     config = load(AudioConfig, SERVICE, env, reach=reach)
-    if config.engine == GOOGLE and not config.google.project:
+    if GOOGLE in config.engines and not config.google.project:
         raise ConfigError([f"{env_name(SERVICE, f'{GOOGLE}_project')} is required for the engine {GOOGLE}"])
     problems = []
-    if reach and config.engine == WHISPER:
+    if reach and WHISPER in config.engines:
         problems = [env_name(SERVICE, f"{WHISPER}_{field}") + told for field, told in lacking(config.whisper)]
     if reach and config.blobs.bucket:
         from trunkline_audio.media.blobs.gcs import problem_of  # noqa: PLC0415 - loaded when used

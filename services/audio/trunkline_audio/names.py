@@ -14,6 +14,8 @@ TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
 UPLOAD = "tenants/{tenant}/uploads/{upload}"
 FEATURES = f"{TRANSCRIPT}/audioFeatures"
 TENANT = "tenants/{tenant}"
+LOWEST_CLASS = 2
+"""Of the classes that `queue_class` returns: what nobody waits for."""
 
 
 def recording_name(tenant: str, recording: str) -> str:

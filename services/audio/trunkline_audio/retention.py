@@ -21,7 +21,7 @@ from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key, forget_checkpoints
-from trunkline_audio.schema import checkpoints, recordings, result_claims, transcripts
+from trunkline_audio.schema import checkpoints, recordings, refusals, result_claims, transcripts
 from trunkline_audio.uploads.rows import Uploads
 
 log = logs.get_logger(__name__)
@@ -60,11 +60,11 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over everything. Transcripts outlive their recordings unless their own time has come.
 
-        On Spanner transcripts, checkpoints, claims, and operations go by their tables' ROW DELETION POLICY; recordings
-        have bytes, which it does not know.
+        On Spanner transcripts, checkpoints, claims, refusals, and operations go by their tables' ROW DELETION POLICY;
+        recordings have bytes, which it does not know.
         """
         now = self._db.clock.now()
-        removed = {"recordings": 0, "transcripts": 0, "checkpoints": 0, "result_claims": 0}
+        removed = {"recordings": 0, "transcripts": 0, "checkpoints": 0, "result_claims": 0, "refusals": 0}
         async for tenant in owners(self._db, recordings):
             for index, late in self._late(tenant, now):
                 with set_aside("retention", tenant=tenant, of="recordings"):
@@ -72,7 +72,7 @@ class Sweeper:
                         self._db, self._blobs, late, forget=self._forget, index=index
                     )
         if not self._db.features.deletes_expired:
-            for table in (transcripts, checkpoints, result_claims):  # claims of processes that died
+            for table in (transcripts, checkpoints, result_claims, refusals):  # claims of processes that died
                 async for tenant in owners(self._db, table):
                     late = overdue(table, tenant, now)
                     with set_aside("retention", tenant=tenant, of=table.name):

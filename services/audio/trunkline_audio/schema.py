@@ -19,6 +19,7 @@ metadata = sa.MetaData()
 
 deleted_tenants = tombstones_table(metadata)
 jobs = jobs_table(metadata)
+tasks = jobs_table(metadata, "tasks")
 operations = operations_table(metadata)
 
 # Recordings and transcripts that were deleted on request, by their names: they are not made again (tombstones.py).
@@ -36,6 +37,7 @@ _LISTED_RECORDING = (
 _LISTED_TRANSCRIPT = (
     "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us", "confidence",
     "unreliable_reason", "engine", "expire_at", "language_confidence", "overruled_language",
+    "wanted_engine", "again_at",
 )  # fmt: skip
 
 recordings = sa.Table(
@@ -135,6 +137,11 @@ transcripts = sa.Table(
     # How many sounds the engine told apart: the roles of channels are the recording's own.
     sa.Column("lanes", sa.Integer, nullable=True),
     sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
+    # The engine that was to answer, of a degraded transcript; empty of others.
+    sa.Column("wanted_engine", Text(128), nullable=False, server_default=""),
+    # Since when a degraded transcript waits to be made again, and what was asked for; NULL of those that stay.
+    sa.Column("again_at", UtcTimestamp, nullable=True),
+    sa.Column("asked", Json, nullable=True),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",
@@ -156,5 +163,19 @@ result_claims = sa.Table(
     sa.Column("result_key", Text(40), primary_key=True),
     sa.Column("holder", Text(40), nullable=False),
     sa.Column("expire_at", UtcTimestamp, nullable=False),
+    info=table_options(expire=("expire_at", 0)),
+)
+
+# What engines refuse for good, so that they are not asked again all day; the id digests the bytes and what was asked.
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("refusal_id", Text(40), primary_key=True),
+    sa.Column("reason", Text(64), nullable=False),
+    sa.Column("message", Text(500), nullable=False),
+    sa.Column("of_content", Bool, nullable=False),
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
+    sa.Index("refusals_by_expiry", "tenant_id", "expire_at", info=index_options()),
     info=table_options(expire=("expire_at", 0)),
 )

@@ -227,6 +227,7 @@ class Audio(
         self.unreliable_reason = ""
         self.language = "en-US"
         self.segments = ["hello my roof", "leaks badly"]
+        self.degraded = 0  # how many more transcripts are another engine's than the wanted one's
 
     async def FetchRecording(self, request: Any, context: Any) -> recording_pb2.Recording:
         await self.script.enter("FetchRecording", request, context)
@@ -274,7 +275,9 @@ class Audio(
             unreliable=bool(self.unreliable_reason),
             unreliable_reason=self.unreliable_reason,
             segments=[transcript_pb2.Segment(text=text) for text in self.segments],
+            degraded=self.degraded > 0,
         )
+        self.degraded = max(0, self.degraded - 1)
         transcript.duration.FromMilliseconds(7930)
         return transcript
 

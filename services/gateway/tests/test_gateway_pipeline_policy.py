@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from trunkline_gateway.pipeline.breakers import Breakers, CircuitOpen
 from trunkline_gateway.pipeline.policy import (
     POLICIES,
     Dead,
@@ -19,6 +18,7 @@ from trunkline_gateway.pipeline.policy import (
     is_expected,
 )
 from trunkline_gateway.providers.base import Malformed
+from trunkline_runtime.breakers import Breakers, CircuitOpen
 from trunkline_runtime.errors import (
     TABLE,
     Aborted,

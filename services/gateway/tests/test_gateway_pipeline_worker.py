@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from gateway_deliveries import NOW
 from gateway_suite import PATIENCE, Suite, job
-from trunkline.common.v1 import labels_pb2, provider_pb2
+from trunkline.common.v1 import labels_pb2, provider_pb2, speech_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
-from trunkline_gateway.pipeline.breakers import STATE
 from trunkline_gateway.pipeline.sources import REFUSED
 from trunkline_gateway.providers.base import Facts
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_runtime.breakers import STATE
 from trunkline_runtime.errors import (
     FailedPrecondition,
     Internal,
@@ -416,6 +416,39 @@ class TestFailures:
         results = [r.call.degraded for r in asked(suite, "RecordCall") if r.call.analysis]
         assert results == [True, True, False]
         assert len(asked(suite, "FetchRecording")) == 1, "what was made is not made again"
+
+    async def test_a_degraded_transcript_is_recorded_and_looked_for_again(self, suite: Suite) -> None:
+        suite.audio.degraded = 2
+        suite.jobs.again = True
+        async with suite.worker(degraded_retry_seconds=2.0):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1") == ["advance", "wait", "wait", "done"]
+        reasons = [r.wait.reason for r in suite.jobs.reports["e1"] if r.HasField("wait")]
+        assert all(reason.startswith("TRANSCRIPT_DEGRADED: ") for reason in reasons)
+        results = [r.call.degraded for r in asked(suite, "RecordCall") if r.call.analysis]
+        assert results == [True, True, False]
+
+    async def test_an_engine_that_the_tenant_chose_and_is_not_there_is_waited_for(self, suite: Suite) -> None:
+        suite.script.failures["TranscribeRecording"] = [
+            InvalidArgument("engine", "must be one of whisper", reason="ENGINE_UNKNOWN")
+        ]
+        suite.jobs.again = True
+        async with suite.worker():
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1") == ["advance", "wait", "done"]
+
+    async def test_a_tenants_speech_settings_go_with_the_request(self, suite: Suite) -> None:
+        speech = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane"])
+        suite.tenant.sources["s-1"].speech_settings.CopyFrom(speech)
+        for seconds in (0, 30):
+            suite.audio.seconds = seconds
+            async with suite.worker():
+                await suite.jobs.add(job(f"e{seconds}", body=BODY))
+                await suite.jobs.finished(f"e{seconds}")
+        for (request,) in (asked(suite, "TranscribeRecording"), asked(suite, "CreateTranscript")):
+            assert (request.engine, list(request.phrases)) == ("google", ["Cedar Lane"])
 
     async def test_a_bug_elsewhere_is_retried_and_then_given_up(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Internal()] * 50

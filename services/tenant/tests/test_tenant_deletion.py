@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 import sqlalchemy as sa
-from trunkline.common.v1 import purge_pb2
+from trunkline.common.v1 import purge_pb2, speech_pb2
 from trunkline.tenant.v1 import (
     source_service_pb2,
     tenant_pb2,
@@ -198,3 +198,43 @@ async def test_a_tenants_retention_reaches_the_gateway_with_its_sources(suite):
     told = await changes(suite, before[-1].revision)
     assert told[0].upserted.source.name == source.name
     assert told[0].upserted.retention == retention
+
+
+SPEECH = speech_pb2.SpeechSettings(engine="google", phrases=["Cedar Lane", "Mister Okafor"])
+
+
+def settings_update(speech):
+    tenant = tenant_pb2.Tenant(name=NAME, speech_settings=speech)
+    return tenant_service_pb2.UpdateTenantRequest(tenant=tenant, update_mask={"paths": ["speech_settings"]})
+
+
+async def test_a_tenants_speech_settings_reach_the_gateway_with_its_sources(suite):
+    await suite.source()
+    before = await changes(suite, 0)
+    assert (await suite.operator.UpdateTenant(settings_update(SPEECH))).speech_settings == SPEECH
+    assert (await changes(suite, before[-1].revision))[0].upserted.speech_settings == SPEECH
+    unset = await suite.operator.UpdateTenant(settings_update(speech_pb2.SpeechSettings()))
+    assert not unset.HasField("speech_settings")
+    assert unset == await suite.operator.UpdateTenant(settings_update(speech_pb2.SpeechSettings()))
+
+
+@pytest.mark.parametrize(
+    "speech",
+    [
+        speech_pb2.SpeechSettings(phrases=["a" * 101]),
+        speech_pb2.SpeechSettings(phrases=["a"] * 501),
+        speech_pb2.SpeechSettings(phrases=["a" * 100] * 101),
+        speech_pb2.SpeechSettings(engine="goo gle"),
+    ],
+    ids=["a long phrase", "many phrases", "10,100 characters", "no name of an engine"],
+)
+async def test_speech_settings_are_bounded(suite, raised, speech):
+    error = await raised(suite.operator.UpdateTenant(settings_update(speech)))
+    assert isinstance(error, InvalidArgument)
+    assert "speech_settings" in error.message
+
+
+async def test_a_tombstone_names_nobody(suite):
+    await suite.operator.UpdateTenant(settings_update(SPEECH))
+    await suite.operator.DeleteTenant(tenant_service_pb2.DeleteTenantRequest(name=NAME, force=True))
+    assert not (await get(suite.operator)).HasField("speech_settings")

@@ -48,6 +48,8 @@ tenants = sa.Table(
     sa.Column("create_time", UtcTimestamp, nullable=False),
     sa.Column("update_time", UtcTimestamp, nullable=False),
     sa.Column("plan", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    # The SpeechSettings message; NULL of tenants that never had any.
+    sa.Column("speech_settings", Bytes, nullable=True),
 )
 
 sources = sa.Table(

@@ -51,16 +51,24 @@ class EngineError(Exception):
     """An engine could not answer.
 
     `reason` is UPPER_SNAKE_CASE. `transient` says whether a later attempt may succeed, and `retry_after`, in seconds,
-    how soon, where the engine knows.
+    how soon, where the engine knows. Of one that is not transient, `of_content` says whether the engine refuses what
+    it was given; otherwise it would refuse anything.
     """
 
     def __init__(
-        self, reason: str, message: str, *, transient: bool, retry_after: float | None = None
+        self,
+        reason: str,
+        message: str,
+        *,
+        transient: bool,
+        retry_after: float | None = None,
+        of_content: bool = True,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.transient = transient
         self.retry_after = retry_after
+        self.of_content = of_content
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from trunkline_runtime.engines.base import Engine, EngineUsage
+from trunkline_runtime.engines.base import Engine, EngineError, EngineUsage
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class EngineInput(Protocol):
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """Words that are likely to be said in it, the most important first."""
+        """Words that are likely to be said in it, the most important first: at most 500, of 100 characters each."""
 
     @property
     def seconds(self) -> float:
@@ -124,6 +124,10 @@ class EngineInput(Protocol):
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it and finds its speech; the files are gone when the block ends."""
+
+
+class RecordingFault(EngineError):
+    """The recording cannot be decoded, or not now: no engine can change that."""
 
 
 @dataclass(frozen=True)

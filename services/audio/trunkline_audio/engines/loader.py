@@ -1,7 +1,8 @@
-"""Finds the engine that the settings name."""
+"""Finds the engines that the settings name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -20,14 +21,21 @@ _MEMBERS = {
 """What an engine has for each capability, the first for every one."""
 
 
-def load_engine(config: AudioConfig) -> SpeechEngine:
-    """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError."""
+def load_engines(config: AudioConfig) -> dict[str, SpeechEngine]:
+    """Make the engines of `config.engines`, each a name of NAMED, or `module:factory`. Starts nothing.
+
+    Raises ConfigError.
+    """
     named = {name: partial(make, config) for name, make in NAMED.items()}
-    engine = loader.load_engine(_VARIABLE, config.engine, named, _MEMBERS["transcribes"])
+    return {value: _loaded(value, named) for value in config.engines}
+
+
+def _loaded(value: str, named: Mapping[str, Callable[[], SpeechEngine]]) -> SpeechEngine:
+    engine = loader.load_engine(_VARIABLE, value, named, _MEMBERS["transcribes"])
     for able, members in _MEMBERS.items():
         absent = [name for name in members if not hasattr(engine, name)]
         if absent and getattr(engine.capabilities, able, False):
-            told = f"{config.engine!r} says that it {able} and has no {', '.join(absent)}"
+            told = f"{value!r} says that it {able} and has no {', '.join(absent)}"
             raise ConfigError(f"{_VARIABLE}: {told}")
     return cast(SpeechEngine, engine)
 

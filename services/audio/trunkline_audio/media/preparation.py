@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import NO_CHECKPOINTS, Checkpoints, PreparedAudio, Utterance
+from trunkline_audio.engines.base import (
+    NO_CHECKPOINTS,
+    Checkpoints,
+    PreparedAudio,
+    RecordingFault,
+    Utterance,
+)
 from trunkline_audio.media.preprocess import plain_wav
 from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
@@ -126,7 +131,7 @@ class Preparer:
                 # The sandbox ends by itself; this only covers a process that starts besides.
                 return await self._pool.run(request, seconds=limits.wall_seconds * 2)
         except WorkerError as error:
-            raise EngineError(error.reason, str(error), transient=error.transient) from None
+            raise RecordingFault(error.reason, str(error), transient=error.transient) from None
 
 
 def _remove_lanes(scratch: Path) -> None:

@@ -28,7 +28,7 @@ from trunkline_audio.names import duration, microseconds
 from trunkline_audio.recordings.rows import Recording, recording_of
 from trunkline_audio.schema import checkpoints
 from trunkline_audio.transcripts.rows import segment
-from trunkline_audio.transcripts.transcriber import speaker
+from trunkline_audio.transcripts.speakers import speaker
 
 log = logs.get_logger(__name__)
 

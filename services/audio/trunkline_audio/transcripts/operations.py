@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import cast
 
@@ -27,12 +27,8 @@ from trunkline_audio.recordings.rows import recording_of
 from trunkline_audio.transcripts import checkpoints
 from trunkline_audio.transcripts.checkpoints import Notebook
 from trunkline_audio.transcripts.submissions import given_up, name_of
-from trunkline_audio.transcripts.transcriber import (
-    AGENT_THEN_CUSTOMER,
-    Transcriber,
-    TranscriptionTask,
-    transcript_id,
-)
+from trunkline_audio.transcripts.task import TranscriptionTask, transcript_id
+from trunkline_audio.transcripts.transcriber import Transcriber
 
 log = logs.get_logger(__name__)
 
@@ -40,8 +36,9 @@ KIND = "transcribe"
 # Of those that end with their process and did not get on: a recording that a decoder or engine dies of is not tried
 # for ever.
 _ATTEMPTS = 2
-# Until when it is kept is counted from the moment of the request, and a caller's job may change its class.
-MAY_DIFFER = ("expire_time", "priority")
+# Until when it is kept is counted from the moment of the request; a caller's job may change its class, and a tenant its
+# phrases.
+MAY_DIFFER = ("expire_time", "priority", "phrases")
 _ID_LETTERS = 40
 
 
@@ -94,6 +91,7 @@ def _derived_request_id(batch: str, one: pb.TranscribeRecordingRequest) -> str:
     asked.CopyFrom(one)
     asked.ClearField("expire_time")  # MAY_DIFFER
     asked.ClearField("priority")
+    asked.ClearField("phrases")
     return letters(digest(batch, asked.SerializeToString(deterministic=True)), _ID_LETTERS)
 
 
@@ -103,8 +101,7 @@ def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: 
     async def work(work: Work) -> pb.TranscribeRecordingResponse:
         request: pb.TranscribeRecordingRequest = work.request
         task = task_of(work.tenant, request)
-        roles = task.channel_speakers or AGENT_THEN_CUSTOMER
-        async with Notebook(db, work, roles, keep, pace) as notebook:
+        async with Notebook(db, work, task.roles, keep, pace) as notebook:
             made = await transcriber.transcribe(task, notebook.of, stops=True)
         name = transcript_name(made.tenant_id, made.transcript_id)
         return pb.TranscribeRecordingResponse(transcript=name)
@@ -120,6 +117,8 @@ def task_of(tenant: str, request: pb.TranscribeRecordingRequest) -> Transcriptio
         language=request.language,
         channel_speakers=tuple(request.channel_speakers),
         generation=request.generation,
+        engine=request.engine,
+        phrases=tuple(request.phrases),
         expire_at=given_time(request, "expire_time"),
         priority=queue_class(request.priority),
     )
@@ -135,9 +134,9 @@ def transcript_of(conn: Connection, operation: Operation) -> str:
 class BesideTranscriptions:
     """The checkpoints of transcriptions, and what was submitted to a provider, as what goes with an operation."""
 
-    def __init__(self, db: Database, engine: SpeechEngine) -> None:
+    def __init__(self, db: Database, engines: Iterable[SpeechEngine]) -> None:
         self._db = db
-        self._engine = engine
+        self._submitting = [cast(SubmittingEngine, one) for one in engines if one.capabilities.submits]
 
     def deleted(self, conn: Connection, operation: Operation) -> None:
         """Delete the checkpoints."""
@@ -146,23 +145,23 @@ class BesideTranscriptions:
 
     async def cancelled(self, operation: Operation) -> None:
         """Have the provider give up what was submitted."""
-        engine = self._engine
-        if not engine.capabilities.submits:
+        if not self._submitting:
             return
 
-        def submission(conn: Connection) -> str:
+        def submissions(conn: Connection) -> list[tuple[SubmittingEngine, str]]:
             transcript = transcript_of(conn, operation)
             now = self._db.clock.now()
             kept = checkpoints.values_of(conn, operation.tenant_id, transcript, now) if transcript else {}
-            return name_of(engine, kept)
+            return [(engine, name) for engine in self._submitting if (name := name_of(engine, kept))]
 
         def forget(conn: Connection) -> None:
             self.deleted(conn, operation)
 
         try:
-            name = await self._db.read(submission)
-            if name:
-                await given_up(cast(SubmittingEngine, engine), name)
+            found = await self._db.read(submissions)
+            for engine, name in found:
+                await given_up(engine, name)
+            if found:
                 await self._db.write(forget)
         except StoreError as error:
             log.warning("submission_not_cancelled", operation=operation.name, reason=error.reason)

@@ -57,6 +57,12 @@ class Transcript:
     """How many sounds the engine told apart; None where that was not kept."""
     reused: bool = False
     """Whether the words are those of an earlier transcript of the same sound."""
+    wanted_engine: str = ""
+    """The engine that was to answer, by its name in the setting; empty unless another one had to."""
+    again_at: datetime | None = None
+    """Since when it waits to be made again by the wanted engine; None where it stays as it is."""
+    asked: dict[str, Any] | None = None
+    """What was asked for, of one that waits: see `TranscriptionTask.asked`."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -76,6 +82,9 @@ class Transcript:
             language_confidence=self.language_confidence,
             overruled_language=self.overruled_language,
             reused=self.reused,
+            degraded=bool(self.wanted_engine),
+            wanted_engine=self.wanted_engine,
+            degraded_final=bool(self.wanted_engine) and self.again_at is None,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.usage:
@@ -130,7 +139,7 @@ _ONE = Hot(
 )
 
 
-_NOT_LISTED = ("segments", "usage", "result_key", "lanes", "reused")
+_NOT_LISTED = ("segments", "usage", "asked", "result_key", "lanes", "reused")
 
 _FILTERS = {
     "recording": by_id(transcripts.c.recording_id),
@@ -150,6 +159,17 @@ def transcript_of(conn: Connection, tenant: str, transcript: str, now: datetime)
 
 def _refuse(conn: Connection, tenant: str, transcript: str) -> None:
     tombstones.refuse(conn, tenant, transcript_name(tenant, transcript), "TRANSCRIPT_DELETED")
+
+
+def settle(conn: Connection, tenant: str, transcript: str) -> None:
+    """Have a degraded transcript stay as it is."""
+    _change_waiting(conn, tenant, transcript, again_at=None, asked=None)
+
+
+def _change_waiting(conn: Connection, tenant: str, transcript: str, **values: Any) -> None:
+    c = transcripts.c
+    waiting = (c.tenant_id == tenant, c.transcript_id == transcript, c.again_at.is_not(None))
+    conn.execute(sa.update(transcripts).where(*waiting).values(**values))
 
 
 class Transcripts:
@@ -189,21 +209,20 @@ class Transcripts:
         return await self._db.peek(work)
 
     async def add(
-        self, transcript: Transcript, also: Callable[[Connection], None] | None = None
+        self, transcript: Transcript, also: Callable[[Connection], None] = lambda conn: None
     ) -> Transcript | None:
         """Keeps a transcript unless its id is there; the one that is kept, None if its recording is gone.
 
-        `also` is done in the same transaction. Raises FailedPrecondition for one that was deleted on request.
+        `also` joins the transaction. Raises FailedPrecondition for one that was deleted on request.
         """
         key = ["tenant_id", "transcript_id"]
         now = self._db.clock.now()
 
         def work(conn: Connection) -> Transcript | None:
-            if also is not None:
-                also(conn)
             if recording_of(conn, transcript.tenant_id, transcript.recording_id) is None:
                 return None
             _refuse(conn, transcript.tenant_id, transcript.transcript_id)
+            also(conn)
             if insert_if_absent(conn, transcripts, {**vars(transcript)}, key):
                 return transcript
             kept = transcript_of(conn, transcript.tenant_id, transcript.transcript_id, now)
@@ -237,6 +256,14 @@ class Transcripts:
             return True
 
         return await self._db.write(work)
+
+    async def improve(self, transcript: Transcript) -> None:
+        """Puts a better transcript in the place of a degraded one of its id; any other stays as it is."""
+        kept = ("tenant_id", "transcript_id", "recording_id", "generation", "expire_at")
+        better = {name: value for name, value in vars(transcript).items() if name not in kept}
+        await self._db.write(
+            lambda conn: _change_waiting(conn, transcript.tenant_id, transcript.transcript_id, **better)
+        )
 
     async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[Transcript], str]:
         """Transcripts of a tenant without what GetTranscript alone shows, the latest first, and the next page's token.

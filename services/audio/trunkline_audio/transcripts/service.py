@@ -23,7 +23,8 @@ from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.export.formats import exported
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_audio.transcripts.search import Query, page_of
-from trunkline_audio.transcripts.transcriber import Transcriber, TranscriptionTask
+from trunkline_audio.transcripts.task import TranscriptionTask
+from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.transcripts.watch import TranscriptionWatch
 
 
@@ -60,6 +61,8 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
             language=request.language,
             channel_speakers=tuple(request.channel_speakers),
             generation=request.generation,
+            engine=request.engine,
+            phrases=tuple(request.phrases),
             expire_at=given_time(request, "expire_time"),
             priority=queue_class(request.priority),
         )
@@ -69,6 +72,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.TranscribeRecordingRequest, context: Any
     ) -> operations_pb2.Operation:
         """Start, and say what it is called."""
+        self._transcriber.check(request.engine)
         return (await operations.start(self._operations, request)).to_proto()
 
     async def WatchTranscription(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, cast
 
-from trunkline.audio.v1 import transcript_pb2
+from sqlalchemy.engine import Connection
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
@@ -21,19 +21,23 @@ from trunkline_audio.engines.base import (
     NO_CHECKPOINTS,
     Checkpoints,
     EngineResult,
-    Segment,
+    RecordingFault,
     SpeechEngine,
     SubmittingEngine,
 )
+from trunkline_audio.engines.chain import TOO_LONG, Ask, ChainAnswer, EngineChain, is_crash
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer, RecordingFile
-from trunkline_audio.names import derived_id, microseconds, recording_name
+from trunkline_audio.names import LOWEST_CLASS, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
 from trunkline_audio.transcripts.places import Guest, has_room
+from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
+from trunkline_audio.transcripts.speakers import role, speaker
 from trunkline_audio.transcripts.submissions import submitted
+from trunkline_audio.transcripts.task import TranscriptionTask, refusal_id, result_key, transcript_id
 
 log = logs.get_logger(__name__)
 
@@ -44,39 +48,16 @@ _sound = metrics.counter("trunkline_audio_sound_seconds_total", "Seconds of soun
 _unreliable = metrics.counter(
     "trunkline_audio_unreliable_total", "Transcripts that cannot be relied on", ["engine", "reason"]
 )
-
 _reused = metrics.counter(
     "trunkline_audio_reused_total", "Transcripts that took over the words of an earlier one", ["engine"]
 )
 
 LONGEST_PAUSE_SECONDS = 30.0
-AGENT_THEN_CUSTOMER = (transcript_pb2.SPEAKER_AGENT, transcript_pb2.SPEAKER_CUSTOMER)
-VOICES = (
-    transcript_pb2.SPEAKER_UNSPECIFIED,
-    transcript_pb2.SPEAKER_VOICE_1,
-    transcript_pb2.SPEAKER_VOICE_2,
-    transcript_pb2.SPEAKER_VOICE_3,
-)
-
-
-@dataclass(frozen=True)
-class TranscriptionTask:
-    """What is to be transcribed, and how."""
-
-    tenant_id: str
-    recording_id: str
-    language: str = ""
-    """What is said to be spoken, BCP 47; empty when nobody said so."""
-    channel_speakers: tuple[int, ...] = ()
-    generation: int = 0
-    expire_at: datetime | None = None
-    """When it is deleted; None: as the service is set to."""
-    priority: int = 0
-    """Its class, 0 (realtime), 1 (batch), or 2 (background)."""
-
 
 CheckpointsOf: TypeAlias = Callable[[Recording, str], Checkpoints]
 """The checkpoints of a recording's transcript, by its id."""
+Asking: TypeAlias = Callable[[Ask], Awaitable[ChainAnswer]]
+"""Has an engine, or several, asked."""
 
 
 def _none_of(recording: Recording, identity: str) -> Checkpoints:
@@ -84,7 +65,7 @@ def _none_of(recording: Recording, identity: str) -> Checkpoints:
 
 
 class Transcriber:
-    """Runs the engine over recordings, `at_once` of them at a time; a second request joins the first.
+    """Has engines hear recordings, `at_once` of them at a time; a second request joins the first.
 
     The same sound is heard once, whichever recordings of a tenant it is in: the others take over what was heard.
     """
@@ -94,27 +75,35 @@ class Transcriber:
         *,
         transcripts: Transcripts,
         results: Results,
+        refusals: Refusals,
         blobs: Blobs,
         preparer: Preparer,
-        engine: SpeechEngine,
+        engines: EngineChain,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,
         pace: Pace = MACHINE,
+        degraded: Callable[[Transcript, Connection], None] = lambda transcript, conn: None,
     ) -> None:
+        """`degraded` is told of a degraded transcript in the transaction that keeps it."""
         self._transcripts = transcripts
         self._results = results
-        self._pace = pace
+        self._refusals = refusals
         self._blobs = blobs
         self._preparer = preparer
-        self._engine = engine
+        self._engines = engines
         self._clock = clock
         self._at_once = at_once
-        self._guests: list[Guest] = []
         self._keep_days = keep_days
         self._pace = pace
+        self._degraded = degraded
+        self._guests: list[Guest] = []
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
+
+    def check(self, engine: str) -> None:
+        """Raise InvalidArgument("engine") unless an engine of that name may be asked; empty is the service's choice."""
+        self._engines.chosen(engine)
 
     async def transcribe(
         self,
@@ -128,6 +117,7 @@ class Transcriber:
         `checkpoints_of` gives what is kept of the recording for further attempts. With `stops`, the work stops when
         the asker gives up and nobody else waits; otherwise its result is kept for the next try.
         """
+        self.check(task.engine)
         recording, found = await self._transcripts.find(
             task.tenant_id, task.recording_id, lambda of: transcript_id(task, of.sha256)
         )
@@ -136,32 +126,38 @@ class Transcriber:
         if found is not None:
             return found
         identity = transcript_id(task, recording.sha256)
-        key = f"{task.tenant_id}/{identity}"
         return await self._flights.run(
-            key,
-            lambda: self._taken_over_or_heard(task, recording, identity, checkpoints_of),
+            f"{task.tenant_id}/{identity}",
+            lambda: self._taken_over_or_made(
+                task, recording, identity, lambda: checkpoints_of(recording, identity)
+            ),
             stops=stops,
         )
 
-    async def _taken_over_or_heard(
-        self, task: TranscriptionTask, recording: Recording, identity: str, checkpoints_of: CheckpointsOf
-    ) -> Transcript:
-        key = result_key(task, recording, self._engine.name)
-        while True:
-            standing = await self._results.standing(task.tenant_id, key)
-            if standing.result is None and not standing.is_held:
-                with self._place(Guest(task.tenant_id, recording.duration_us / 1e6, task.priority)):
-                    claimed = await self._results.claim(task.tenant_id, key)
-                    if claimed is None:
-                        return await self._heard(task, recording, identity, key, checkpoints_of)
-                standing = claimed
-            if standing.result is not None:
-                return await self._take_over(task, recording, identity, standing.result)
-            await self._pace.sleep(self._results.look_seconds)
+    async def improve(self, degraded: Transcript) -> Transcript | None:
+        """Have the wanted engine make a degraded transcript again, and put it in its place; None if none waits there.
+
+        Raises TrunklineError as `transcribe` does: RESOURCE_EXHAUSTED while recordings that callers wait for take all
+        places.
+        """
+        task = TranscriptionTask.of(degraded, LOWEST_CLASS)
+        recording, found = await self._transcripts.find(
+            task.tenant_id, task.recording_id, lambda of: degraded.transcript_id
+        )
+        if recording is None or found is None or found.again_at is None:
+            return None
+        return await self._flights.run(
+            f"{task.tenant_id}/{found.transcript_id}", lambda: self._improve(task, recording, found)
+        )
+
+    async def close(self) -> None:
+        """Gives up what is under way."""
+        await self._flights.close()
 
     @contextmanager
-    def _place(self, guest: Guest) -> Iterator[None]:
+    def _place(self, task: TranscriptionTask, recording: Recording) -> Iterator[None]:
         """Take one of the places for recordings that an engine listens to. Raises ResourceExhausted."""
+        guest = Guest(task.tenant_id, recording.duration_us / 1e6, task.priority)
         if not has_room(self._at_once, guest, self._guests):
             raise ResourceExhausted(
                 "the limit of recordings that are transcribed at once is reached",
@@ -175,14 +171,33 @@ class Transcriber:
         finally:
             self._guests.remove(guest)
 
+    async def _taken_over_or_made(
+        self,
+        task: TranscriptionTask,
+        recording: Recording,
+        identity: str,
+        checkpoints: Callable[[], Checkpoints],
+    ) -> Transcript:
+        key = result_key(task, recording, self._engines.chosen(task.engine))
+        while True:
+            standing = await self._results.standing(task.tenant_id, key)
+            if standing.result is None and not standing.is_held:
+                with self._place(task, recording):
+                    claimed = await self._results.claim(task.tenant_id, key)
+                    if claimed is None:
+                        return await self._hold(task, recording, identity, key, checkpoints())
+                standing = claimed
+            if standing.result is not None:
+                return await self._take_over(task, recording, identity, standing.result)
+            await self._pace.sleep(self._results.look_seconds)
+
     async def _take_over(
         self, task: TranscriptionTask, recording: Recording, identity: str, earlier: Transcript
     ) -> Transcript:
         """Keep what was heard before of the same sound, with this recording's roles."""
         segments = earlier.segments
         if (earlier.lanes or 1) > 1:
-            roles = task.channel_speakers or AGENT_THEN_CUSTOMER
-            segments = [{**item, "speaker": role(item["channel"], roles)} for item in segments]
+            segments = [{**item, "speaker": role(item["channel"], task.roles)} for item in segments]
         made = replace(
             earlier,
             transcript_id=identity,
@@ -202,46 +217,79 @@ class Transcriber:
         )
         return stored
 
-    async def _heard(
+    async def _hold(
         self,
         task: TranscriptionTask,
         recording: Recording,
         identity: str,
         key: str,
-        checkpoints_of: CheckpointsOf,
+        checkpoints: Checkpoints,
     ) -> Transcript:
-        """Have the engine listen, while this process holds the result."""
+        """Make a transcript while this process holds its result."""
         released = False
         try:
             async with self._results.held(task.tenant_id, key):
-                made = await self._transcribe(task, recording, identity, key, checkpoints_of)
+                made = await self._make(task, recording, identity, key, checkpoints)
             released = True
             return made
         finally:
             if not released:
                 await self._results.give_up(task.tenant_id, key)
 
-    async def close(self) -> None:
-        """Gives up what is under way."""
-        await self._flights.close()
-
-    async def _transcribe(
+    async def _make(
         self,
         task: TranscriptionTask,
         recording: Recording,
         identity: str,
         key: str,
-        checkpoints_of: CheckpointsOf,
+        checkpoints: Checkpoints,
     ) -> Transcript:
-        begun = self._clock.now()
-        checkpoints = checkpoints_of(recording, identity)
-        seconds, most = recording.duration_us / 1e6, self._engine.capabilities.longest_seconds
-        submits = self._engine.capabilities.submits and checkpoints.lasting
-        if seconds > most and not submits:
-            raise FailedPrecondition(
-                f"the recording has {seconds:.0f} s of sound, and {self._engine.name} takes at most {most:.0f} s",
-                reason="RECORDING_TOO_LONG",
+        async def asking(ask: Ask) -> ChainAnswer:
+            ids = {name: refusal_id(task, recording, one) for name, one in self._engines.engines.items()}
+            return await self._engines.answer(
+                ask,
+                seconds=recording.duration_us / 1e6,
+                first=task.engine,
+                submits=checkpoints.lasting,
+                refusals=await self._refusals.known(task.tenant_id, ids),
             )
+
+        begun = self._clock.now()
+        answer = await self._heard(task, recording, checkpoints, asking)
+        made = self._made(task, recording, identity, answer)
+
+        def also(conn: Connection) -> None:
+            self._results.release(conn, task.tenant_id, key)
+            self._degraded(made, conn)
+
+        stored = await self._transcripts.add(made, also)
+        if stored is None:
+            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        self._told(stored, answer, begun)
+        took = (self._clock.now() - begun).total_seconds()
+        self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
+        return stored
+
+    async def _improve(
+        self, task: TranscriptionTask, recording: Recording, degraded: Transcript
+    ) -> Transcript:
+        async def asking(ask: Ask) -> ChainAnswer:
+            seconds = recording.duration_us / 1e6
+            return ChainAnswer(await self._engines.ask_one(degraded.wanted_engine, ask, seconds))
+
+        begun = self._clock.now()
+        with self._place(task, recording):
+            answer = await self._heard(task, recording, NO_CHECKPOINTS, asking)
+        made = self._made(task, recording, degraded.transcript_id, answer)
+        await self._transcripts.improve(made)
+        self._told(made, answer, begun)
+        return made
+
+    async def _heard(
+        self, task: TranscriptionTask, recording: Recording, checkpoints: Checkpoints, asking: Asking
+    ) -> ChainAnswer:
+        """Return what was heard, as `asking` has engines asked. Raises TrunklineError."""
+        seconds = recording.duration_us / 1e6
         try:
             async with self._blobs.local(recording.blob_key) as path:
                 kept = RecordingFile(
@@ -252,40 +300,49 @@ class Transcriber:
                     seconds=seconds,
                     channels=recording.channels,
                     headerless=recording.headerless,
+                    phrases=task.phrases,
                     priority=task.priority,
                     checkpoints=checkpoints,
                 )
-                if seconds > most:
-                    heard = await submitted(cast(SubmittingEngine, self._engine), kept, self._pace)
-                else:
-                    heard = await self._engine.transcribe(kept)
+
+                async def ask(engine: SpeechEngine) -> EngineResult:
+                    try:
+                        if seconds > engine.capabilities.longest_seconds:
+                            return await submitted(cast(SubmittingEngine, engine), kept, self._pace)
+                        return await engine.transcribe(kept)
+                    except RecordingFault:
+                        raise
+                    except EngineError as error:
+                        if not error.transient:
+                            refusal = refusal_id(task, recording, engine)
+                            await self._refusals.keep(task.tenant_id, refusal, error)
+                        raise
+
+                answer = await asking(ask)
         except EngineError as error:
-            if error.reason.startswith("WORKER_"):
+            if is_crash(error):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
                 raise Aborted(str(error), reason=error.reason) from None
-            raise unreadable(error) from None
+            raise unreadable(error, error.reason if error.reason == TOO_LONG else "") from None
         except BlobNotFound:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
             ) from None
-        heard.usage.count(heard.engine)  # also of an answer that cannot be kept: it is paid for
-        made = self._made(task, recording, identity, heard)
-        if heard.engine == self._engine.name:  # another one stood in for it: it is asked the next time
-            made = replace(made, result_key=key)
-        stored = await self._transcripts.add(
-            made, lambda conn: self._results.release(conn, task.tenant_id, key)
-        )
-        if stored is None:
-            raise NotFound(recording_name(task.tenant_id, task.recording_id))
+        answer.result.usage.count(answer.result.engine)  # also of one that cannot be kept: it is paid for
+        return answer
+
+    def _told(self, stored: Transcript, answer: ChainAnswer, begun: datetime) -> None:
+        heard = answer.result
         took = (self._clock.now() - begun).total_seconds()
+        seconds = stored.duration_us / 1e6
         _seconds.labels(heard.engine).observe(took)
         _sound.labels(heard.engine).inc(seconds)
         if stored.unreliable_reason:
             _unreliable.labels(heard.engine, stored.unreliable_reason).inc()
         log.info(
             "transcribed",
-            tenant=task.tenant_id,
-            recording=task.recording_id,
+            tenant=stored.tenant_id,
+            recording=stored.recording_id,
             seconds=round(took, 3),
             sound_seconds=seconds,
             engine=heard.engine,
@@ -293,15 +350,15 @@ class Transcriber:
             language=stored.language,
             segments=len(stored.segments),
             unreliable=stored.unreliable_reason,
+            wanted_engine=answer.wanted,
         )
-        self._usual_seconds = max(1.0, 0.8 * self._usual_seconds + 0.2 * took)
-        return stored
 
     def _made(
-        self, task: TranscriptionTask, recording: Recording, identity: str, heard: EngineResult
+        self, task: TranscriptionTask, recording: Recording, identity: str, answer: ChainAnswer
     ) -> Transcript:
-        roles = task.channel_speakers or AGENT_THEN_CUSTOMER
-        segments = [segment(speaker(item, heard.lanes, roles), item) for item in heard.segments]
+        heard, waits = answer.result, bool(answer.wanted) and not answer.final
+        chosen = self._engines.chosen(task.engine)
+        segments = [segment(speaker(item, heard.lanes, task.roles), item) for item in heard.segments]
         speakers = heard.speakers
         if speakers is None:
             speakers = len({(item.lane, item.voice) for item in heard.segments})
@@ -324,38 +381,13 @@ class Transcriber:
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
             usage=used(heard.usage),
+            # Where another engine stood in, the chosen one is asked the next time.
+            result_key=result_key(task, recording, chosen) if heard.engine == chosen.name else None,
             lanes=heard.lanes,
+            wanted_engine=answer.wanted,
+            again_at=self._clock.now() if waits else None,
+            asked=task.asked if waits else None,
         )
-
-
-def transcript_id(task: TranscriptionTask, sha256: str) -> str:
-    """The id that the same bytes, language, roles and generation of a recording always have.
-
-    No language is a task of its own: what is detected may differ from what any hint would give.
-    """
-    roles = ",".join(str(role) for role in task.channel_speakers or AGENT_THEN_CUSTOMER)
-    return derived_id([task.recording_id, sha256, task.language.lower(), roles, str(task.generation)])
-
-
-def result_key(task: TranscriptionTask, recording: Recording, engine: str) -> str:
-    """The id of what an engine hears: of the same bytes, read in the same way, with the same options.
-
-    Who speaks on which channel is no part of it. A higher generation is heard again.
-    """
-    options = [task.language.lower(), str(task.generation)]
-    return derived_id([recording.sha256, recording.headerless, engine, *options])
-
-
-def role(lane: int, roles: Sequence[int]) -> int:
-    """Who speaks on a channel; `roles` are those of the channels."""
-    return roles[lane] if lane < len(roles) else transcript_pb2.SPEAKER_UNSPECIFIED
-
-
-def speaker(item: Segment, lanes: int, roles: Sequence[int]) -> int:
-    """Who says a segment of a recording with so many lanes; `roles` are those of its channels."""
-    if lanes > 1:
-        return role(item.lane, roles)
-    return VOICES[item.voice] if item.voice < len(VOICES) else transcript_pb2.SPEAKER_UNSPECIFIED
 
 
 def _confidence(heard: EngineResult) -> float:

@@ -74,6 +74,7 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         secret_form=source.secret_form,
         retention=resolved.retention,
         quotas=resolved.quotas,
+        speech_settings=resolved.speech_settings,
         receipts_quota=resolved.quotas.receipts_bytes,
     )
 
@@ -174,6 +175,7 @@ class SourceMap:
         return source_id not in self._sources and resolved.revision <= self._revision
 
     def _put(self, resolved: source_pb2.ResolvedSource, *, watched: bool = False) -> Source:
+        resolved.ClearField("speech_settings")  # ten thousand characters a source, which only a worker needs
         source = source_of(resolved)
         if watched:
             self._unconfirmed.discard(source.source_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trunkline.gateway.v1 import job_service_pb2_grpc
+from trunkline_runtime.breakers import Breakers
 from trunkline_runtime.config import env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import exporting, logs
@@ -22,7 +23,6 @@ from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.health import Health, serving_health
 from trunkline_work import Terms, Worker
 
-from trunkline_gateway.pipeline.breakers import Breakers
 from trunkline_gateway.pipeline.clients import AI, AUDIO, TENANT, Clients
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.job_source import Jobs, ServedJobs

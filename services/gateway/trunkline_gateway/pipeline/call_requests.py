@@ -105,6 +105,7 @@ def results_request(
         results.language = transcript.language
         results.warnings.extend(recordings.truncation(facts, transcript))
         results.unreliable = transcript.unreliable or analysis.unreliable
+        results.degraded = transcript.degraded or analysis.degraded
         # The transcript's reason comes first: an analysis of words that cannot be relied on only repeats it.
         results.unreliable_reason = transcript.unreliable_reason or analysis.unreliable_reason
         stated += _OF_TRANSCRIPT

@@ -25,10 +25,10 @@ from trunkline.tenant.v1 import (
     source_service_pb2,
     source_service_pb2_grpc,
 )
+from trunkline_runtime.breakers import Breakers, is_outage
 from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.resilience import RetryPolicy, retrying
 
-from trunkline_gateway.pipeline.breakers import Breakers, is_outage
 from trunkline_gateway.pipeline.policy import POLICIES
 
 Answer_co = TypeVar("Answer_co", covariant=True)

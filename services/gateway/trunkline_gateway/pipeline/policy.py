@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_runtime.errors import (
     PermissionDenied,
     ResourceExhausted,
@@ -22,7 +23,6 @@ from trunkline_runtime.errors import (
 )
 from trunkline_work import Dead, Retry, Wait
 
-from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
 
 NORMALISE = "normalise"
@@ -30,6 +30,7 @@ MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
 EMPTY = "RECORDING_EMPTY"
 ENGINE_NOT_READY = "ENGINE_NOT_READY"
+ENGINE_UNKNOWN = "ENGINE_UNKNOWN"
 FORBIDDEN = "RECORDING_FORBIDDEN"
 NOT_AUDIO = "NOT_AUDIO"
 TRUNCATED = "RECORDING_TRUNCATED"
@@ -67,9 +68,10 @@ class Unfetchable(Exception):
 class Degraded(Exception):
     """The call is recorded with the answer of a lesser engine; `retry_after` seconds are the shortest wait."""
 
-    def __init__(self, retry_after: float):
-        super().__init__("recorded with a degraded analysis, until the configured engine answers")
+    def __init__(self, retry_after: float, what: str = "analysis"):
+        super().__init__(f"recorded with a degraded {what}, until the configured engine answers")
         self.retry_after = retry_after
+        self.what = what
 
 
 class StillRunning(Exception):
@@ -118,7 +120,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, CircuitOpen):
         return f"CIRCUIT_OPEN: {error}"[:_ERROR_MOST]
     if isinstance(error, Degraded):
-        return f"ANALYSIS_DEGRADED: {error}"
+        return f"{error.what.upper()}_DEGRADED: {error}"
     if isinstance(error, StillRunning):
         return f"OPERATION_RUNNING: {error}"[:_ERROR_MOST]
     if isinstance(error, TimeoutError):
@@ -136,12 +138,12 @@ def is_expected(error: Exception) -> bool:
 def _is_waited_for(error: Exception) -> bool:
     """Say whether waiting is the cure: the fault lies with what is waited for, not with this event.
 
-    Being refused as a caller means that the suite is set up wrongly, and being refused by the provider that the
-    source is: no event is lost over that.
+    Being refused as a caller means that the suite is set up wrongly, being refused by the provider that the source
+    is, and an engine that is not there that the tenant is: no event is lost over that.
     """
     if isinstance(error, TrunklineError) and error.reason == TRUNCATED:
         return False  # after a few attempts what came is taken
-    return (isinstance(error, TrunklineError) and error.reason == FORBIDDEN) or isinstance(
+    return (isinstance(error, TrunklineError) and error.reason in (FORBIDDEN, ENGINE_UNKNOWN)) or isinstance(
         error,
         CircuitOpen
         | Degraded

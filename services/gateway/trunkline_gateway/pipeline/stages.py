@@ -21,6 +21,7 @@ from trunkline.audio.v1 import (
     transcription_service_pb2,
 )
 from trunkline.tenant.v1 import call_pb2
+from trunkline_runtime.breakers import CircuitOpen
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.rpc.channels import acting_for
 
@@ -28,11 +29,18 @@ from trunkline_gateway.events.progress import of_stage, told_state
 from trunkline_gateway.ids import digest_id
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.pipeline import call_requests, recordings
-from trunkline_gateway.pipeline.breakers import CircuitOpen
 from trunkline_gateway.pipeline.clients import Clients
 from trunkline_gateway.pipeline.lookups import Ask
 from trunkline_gateway.pipeline.media import MediaKeeper
-from trunkline_gateway.pipeline.policy import EMPTY, FORBIDDEN, NORMALISE, NOT_AUDIO, Degraded, Unfetchable
+from trunkline_gateway.pipeline.policy import (
+    EMPTY,
+    ENGINE_UNKNOWN,
+    FORBIDDEN,
+    NORMALISE,
+    NOT_AUDIO,
+    Degraded,
+    Unfetchable,
+)
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import RefusedSources, Sources
 from trunkline_gateway.pipeline.transcription import Transcription
@@ -71,7 +79,7 @@ class Stages:
         """Take one event from its payload to a recorded call; return the call's name, "" when there is none.
 
         Raises what a stage failed with; `run.stage` says which one it was. Raises Degraded when the call was
-        recorded with an analysis that is to be made again.
+        recorded with a transcript or an analysis that is to be made again.
         """
         source, facts = await self._normalise(run)
         if not facts.stages:
@@ -95,8 +103,10 @@ class Stages:
                 await self._record_results(run, source, facts, transcript, analysis, text)
             if facts.media:
                 await self._media.keep(run, source, facts, call.name)
+        # Recorded, and not done: the same stages run again when the engine is back.
+        if transcript is not None and transcript.degraded and not transcript.degraded_final:
+            raise Degraded(self._degraded_retry_seconds, "transcript")
         if analysis is not None and analysis.degraded and not analysis.final:
-            # Recorded, and not done: the same stages run again when the engine is back.
             raise Degraded(self._degraded_retry_seconds)
         return call.name
 
@@ -201,10 +211,17 @@ class Stages:
                     channel_speakers=recordings.channel_speakers(source, direction),
                     generation=run.job.generation,
                     priority=run.job.priority,
+                    engine=source.speech_settings.engine,
+                    phrases=source.speech_settings.phrases,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
                 seconds = recording.duration.ToTimedelta().total_seconds()
-                transcript = await self._transcription.of(run, request, seconds)
+                try:
+                    transcript = await self._transcription.of(run, request, seconds)
+                except TrunklineError as error:
+                    if error.reason == ENGINE_UNKNOWN:  # the tenant's settings may be mended by the next try
+                        self._sources.forget(source.source_id)
+                    raise
         run.note(TRANSCRIBE, transcript.name)
         return transcript
 

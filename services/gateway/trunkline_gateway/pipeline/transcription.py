@@ -84,6 +84,7 @@ class Transcription:
         asked_for.CopyFrom(request)
         asked_for.ClearField("expire_time")
         asked_for.ClearField("priority")
+        asked_for.ClearField("phrases")
         asked = asked_for.SerializeToString(deterministic=True)
         request.request_id = letters(digest(run.job.event, asked), _ID_LETTERS)
         return await self._clients.transcribe(request)
@@ -97,6 +98,8 @@ def _within_one_call(request: pb.TranscribeRecordingRequest) -> pb.CreateTranscr
         channel_speakers=request.channel_speakers,
         generation=request.generation,
         priority=request.priority,
+        engine=request.engine,
+        phrases=request.phrases,
     )
     if request.HasField("expire_time"):
         short.expire_time.CopyFrom(request.expire_time)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trunkline.common.v1 import audio_pb2, provider_pb2
+from trunkline.common.v1 import audio_pb2, provider_pb2, speech_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
@@ -47,6 +47,7 @@ class Source:
     secret_form: source_pb2.SecretForm.ValueType = source_pb2.SECRET_FORM_UNSPECIFIED
     retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
     quotas: tenant_pb2.Quotas = field(default_factory=tenant_pb2.Quotas)
+    speech_settings: speech_pb2.SpeechSettings = field(default_factory=speech_pb2.SpeechSettings)
     receipts_quota: int = 0  # of the quotas the one that every webhook is held to, in bytes; 0: no bound
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
+from trunkline.common.v1 import speech_pb2
 from trunkline.tenant.v1 import source_pb2, tenant_pb2
 from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import NotFound
@@ -86,6 +87,7 @@ def resolve(
                 tenants.c.state.label("tenant_state"),
                 tenants.c.retention.label("tenant_retention"),
                 tenants.c.plan.label("tenant_plan"),
+                tenants.c.speech_settings.label("tenant_speech_settings"),
                 source_changes.c.revision,
             )
             .join(tenants, tenants.c.tenant_id == sources.c.tenant_id)
@@ -125,4 +127,5 @@ def _resolved(
         revision=row["revision"],
         retention=tenant_pb2.Retention.FromString(row["tenant_retention"]),
         quotas=quotas_of(row["tenant_plan"]),
+        speech_settings=speech_pb2.SpeechSettings.FromString(row["tenant_speech_settings"] or b""),
     )

@@ -46,6 +46,8 @@ def shown(row: Mapping[Any, Any]) -> tenant_pb2.Tenant:
     )
     if row["retention"]:
         tenant.retention.ParseFromString(row["retention"])
+    if row["speech_settings"]:
+        tenant.speech_settings.ParseFromString(row["speech_settings"])
     if row["delete_time"] is not None:
         tenant.delete_time.CopyFrom(timestamp(row["delete_time"]))
     if row["purge_time"] is not None:

@@ -24,7 +24,8 @@ from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
 
 _CREATE = "CreateTenant"
-_CHANGEABLE = ("display_name", "state", "retention", "plan")
+_CHANGEABLE = ("display_name", "state", "retention", "plan", "speech_settings")
+_OF_SOURCES = ("state", "retention", "plan", "speech_settings")
 
 
 class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
@@ -146,6 +147,7 @@ def _create(
         "state": request.tenant.state or tenant_pb2.TENANT_STATE_ACTIVE,
         "retention": request.tenant.retention.SerializeToString(deterministic=True),
         "plan": request.tenant.plan,
+        "speech_settings": request.tenant.speech_settings.SerializeToString(deterministic=True) or None,
         "delete_time": None,
         "purge_time": None,
         "version": 1,
@@ -186,10 +188,12 @@ def _update(
         values["retention"] = wanted.retention.SerializeToString(deterministic=True)
     if "plan" in fields:
         values["plan"] = wanted.plan
+    if "speech_settings" in fields:
+        values["speech_settings"] = wanted.speech_settings.SerializeToString(deterministic=True) or None
     if all(row[name] == value for name, value in values.items()):
         return row
     values |= {"version": row["version"] + 1, "update_time": now}
     conn.execute(sa.update(tenants).where(tenants.c.tenant_id == tenant).values(**values))
-    if any(values.get(name, row[name]) != row[name] for name in ("state", "retention", "plan")):
+    if any(values.get(name, row[name]) != row[name] for name in _OF_SOURCES):
         changes.tenant_changed(conn, tenant, now)
     return row | values

@@ -82,6 +82,9 @@ class Transcript(_message.Message):
     OVERRULED_LANGUAGE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     REUSED_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    WANTED_ENGINE_FIELD_NUMBER: _builtins.int
+    DEGRADED_FINAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
     recording: _builtins.str
@@ -110,6 +113,14 @@ class Transcript(_message.Message):
     """Whether the words are those of an earlier transcript of the same audio, so that the engine used nothing. Not set in
     lists.
     """
+    degraded: _builtins.bool
+    """Whether another engine than `wanted_engine` had to answer. Unless `degraded_final`, the service makes the
+    transcript again when that one is back, under the same name.
+    """
+    wanted_engine: _builtins.str
+    """The engine that was to answer, by its name in the setting, such as `google`. Empty unless degraded."""
+    degraded_final: _builtins.bool
+    """Whether a degraded transcript stays as it is: the wanted engine has refused it, or the service has given up."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
         """The segments, in order of time."""
@@ -155,10 +166,13 @@ class Transcript(_message.Message):
         overruled_language: _builtins.str = ...,
         usage: _usage_pb2.EngineUsage | None = ...,
         reused: _builtins.bool = ...,
+        degraded: _builtins.bool = ...,
+        wanted_engine: _builtins.str = ...,
+        degraded_final: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "reused", b"reused", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "degraded", b"degraded", "degraded_final", b"degraded_final", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "reused", b"reused", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "usage", b"usage", "wanted_engine", b"wanted_engine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

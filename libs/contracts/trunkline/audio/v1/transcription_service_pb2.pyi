@@ -37,6 +37,8 @@ class CreateTranscriptRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PHRASES_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -49,6 +51,11 @@ class CreateTranscriptRequest(_message.Message):
     """Transcribes again if higher than the existing transcript's generation."""
     priority: _priority_pb2.Priority.ValueType
     """Its class. A lower class waits for higher ones, and gets a share beside them."""
+    engine: _builtins.str
+    """The engine to ask first: one of those that the service is set to, such as `google`. After it, only the engines
+    behind it in that setting can answer. If empty, the first one. INVALID_ARGUMENT with reason ENGINE_UNKNOWN, and the
+    names that are allowed, for any other. Part of what a transcript is: another engine makes another transcript.
+    """
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """The speaker on each channel of a recording with more than one. If empty: agent, customer."""
@@ -56,6 +63,12 @@ class CreateTranscriptRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes it. If not set, the service's own setting applies."""
+
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words that are likely to be said, such as names of staff, streets, and products, the most important first. Engines
+        listen for as many as they can. A transcript that exists isn't made again for other phrases.
+        """
 
     def __init__(
         self,
@@ -67,10 +80,12 @@ class CreateTranscriptRequest(_message.Message):
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        engine: _builtins.str = ...,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "priority", b"priority", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "priority", b"priority", "recording", b"recording"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +104,8 @@ class TranscribeRecordingRequest(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PHRASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
@@ -98,10 +115,11 @@ class TranscribeRecordingRequest(_message.Message):
     request_id: _builtins.str
     """Makes the request repeatable: a request with the same id and the same fields returns the same operation while it
     runs, and after it succeeded. If it failed or was cancelled, the request starts it again. INVALID_ARGUMENT if the
-    fields differ, except for `expire_time` and `priority`.
+    fields differ, except for `expire_time`, `priority`, and `phrases`.
     """
     priority: _priority_pb2.Priority.ValueType
     """As in CreateTranscriptRequest."""
+    engine: _builtins.str
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """As in CreateTranscriptRequest."""
@@ -109,6 +127,10 @@ class TranscribeRecordingRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes the transcript. If not set, the service's own setting applies."""
+
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateTranscriptRequest."""
 
     def __init__(
         self,
@@ -120,10 +142,12 @@ class TranscribeRecordingRequest(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        engine: _builtins.str = ...,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

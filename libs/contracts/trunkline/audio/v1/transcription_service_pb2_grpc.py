@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
@@ -48,6 +49,16 @@ class TranscriptionServiceStub:
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.WatchTranscription = channel.unary_stream(
+                '/trunkline.audio.v1.TranscriptionService/WatchTranscription',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.FromString,
+                _registered_method=True)
+        self.BatchTranscribeRecordings = channel.unary_unary(
+                '/trunkline.audio.v1.TranscriptionService/BatchTranscribeRecordings',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsResponse.FromString,
+                _registered_method=True)
         self.GetTranscript = channel.unary_unary(
                 '/trunkline.audio.v1.TranscriptionService/GetTranscript',
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.GetTranscriptRequest.SerializeToString,
@@ -57,6 +68,16 @@ class TranscriptionServiceStub:
                 '/trunkline.audio.v1.TranscriptionService/ListTranscripts',
                 request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.SerializeToString,
                 response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.FromString,
+                _registered_method=True)
+        self.ExportTranscript = channel.unary_unary(
+                '/trunkline.audio.v1.TranscriptionService/ExportTranscript',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ExportTranscriptRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.SearchTranscript = channel.unary_unary(
+                '/trunkline.audio.v1.TranscriptionService/SearchTranscript',
+                request_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptRequest.SerializeToString,
+                response_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptResponse.FromString,
                 _registered_method=True)
         self.DeleteTranscript = channel.unary_unary(
                 '/trunkline.audio.v1.TranscriptionService/DeleteTranscript',
@@ -71,7 +92,7 @@ class TranscriptionServiceServicer:
 
     def CreateTranscript(self, request, context):
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
         with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """
@@ -88,6 +109,24 @@ class TranscriptionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchTranscription(self, request, context):
+        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchTranscribeRecordings(self, request, context):
+        """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+        recording, or the error that TranscribeRecording would have returned for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTranscript(self, request, context):
         """Returns a transcript.
         """
@@ -97,6 +136,21 @@ class TranscriptionServiceServicer:
 
     def ListTranscripts(self, request, context):
         """Lists a tenant's transcripts without their segments and usage, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportTranscript(self, request, context):
+        """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+        file would be larger than an answer can be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchTranscript(self, request, context):
+        """Finds words and phrases in a transcript, in order of its segments.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +179,16 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.TranscribeRecordingRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
+            'WatchTranscription': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTranscription,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.SerializeToString,
+            ),
+            'BatchTranscribeRecordings': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchTranscribeRecordings,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsResponse.SerializeToString,
+            ),
             'GetTranscript': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTranscript,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.GetTranscriptRequest.FromString,
@@ -134,6 +198,16 @@ def add_TranscriptionServiceServicer_to_server(servicer, server):
                     servicer.ListTranscripts,
                     request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.FromString,
                     response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.SerializeToString,
+            ),
+            'ExportTranscript': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportTranscript,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ExportTranscriptRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'SearchTranscript': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchTranscript,
+                    request_deserializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptRequest.FromString,
+                    response_serializer=trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptResponse.SerializeToString,
             ),
             'DeleteTranscript': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTranscript,
@@ -207,6 +281,60 @@ class TranscriptionService:
             _registered_method=True)
 
     @staticmethod
+    def WatchTranscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/WatchTranscription',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.WatchTranscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchTranscribeRecordings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/BatchTranscribeRecordings',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.BatchTranscribeRecordingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetTranscript(request,
             target,
             options=(),
@@ -250,6 +378,60 @@ class TranscriptionService:
             '/trunkline.audio.v1.TranscriptionService/ListTranscripts',
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsRequest.SerializeToString,
             trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ListTranscriptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/ExportTranscript',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.ExportTranscriptRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchTranscript(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trunkline.audio.v1.TranscriptionService/SearchTranscript',
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptRequest.SerializeToString,
+            trunkline_dot_audio_dot_v1_dot_transcription__service__pb2.SearchTranscriptResponse.FromString,
             options,
             channel_credentials,
             insecure,

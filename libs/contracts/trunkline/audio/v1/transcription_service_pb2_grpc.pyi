@@ -4,6 +4,7 @@ isort:skip_file
 Transcribing recordings."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
@@ -38,7 +39,7 @@ class TranscriptionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TranscriptionServiceAsyncStub: ...
     CreateTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
     with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
@@ -47,10 +48,26 @@ class TranscriptionServiceStub:
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
+    WatchTranscription: _grpc.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    """
+    BatchTranscribeRecordings: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]
+    """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+    recording, or the error that TranscribeRecording would have returned for it.
+    """
     GetTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]
     """Returns a transcript."""
     ListTranscripts: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    ExportTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.ExportTranscriptRequest, _httpbody_pb2.HttpBody]
+    """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+    file would be larger than an answer can be.
+    """
+    SearchTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.SearchTranscriptRequest, _transcription_service_pb2.SearchTranscriptResponse]
+    """Finds words and phrases in a transcript, in order of its segments."""
     DeleteTranscript: _grpc.UnaryUnaryMultiCallable[_transcription_service_pb2.DeleteTranscriptRequest, _empty_pb2.Empty]
     """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
     generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
@@ -65,7 +82,7 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.CreateTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-    it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+    it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
     the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
     with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
     """
@@ -74,10 +91,26 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
     have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
     """
+    WatchTranscription: _aio.UnaryStreamMultiCallable[_transcription_service_pb2.WatchTranscriptionRequest, _transcription_service_pb2.WatchTranscriptionResponse]  # type: ignore[assignment]
+    """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+    and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+    `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+    too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+    """
+    BatchTranscribeRecordings: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.BatchTranscribeRecordingsRequest, _transcription_service_pb2.BatchTranscribeRecordingsResponse]  # type: ignore[assignment]
+    """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+    recording, or the error that TranscribeRecording would have returned for it.
+    """
     GetTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.GetTranscriptRequest, _transcript_pb2.Transcript]  # type: ignore[assignment]
     """Returns a transcript."""
     ListTranscripts: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ListTranscriptsRequest, _transcription_service_pb2.ListTranscriptsResponse]  # type: ignore[assignment]
     """Lists a tenant's transcripts without their segments and usage, the latest first."""
+    ExportTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.ExportTranscriptRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+    file would be larger than an answer can be.
+    """
+    SearchTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.SearchTranscriptRequest, _transcription_service_pb2.SearchTranscriptResponse]  # type: ignore[assignment]
+    """Finds words and phrases in a transcript, in order of its segments."""
     DeleteTranscript: _aio.UnaryUnaryMultiCallable[_transcription_service_pb2.DeleteTranscriptRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a transcript. It is not created again: CreateTranscript with the same recording, language, roles, and
     generation then returns FAILED_PRECONDITION with reason TRANSCRIPT_DELETED. A higher generation is another
@@ -95,7 +128,7 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcript_pb2.Transcript, _abc.Awaitable[_transcript_pb2.Transcript]]:
         """Transcribes a recording. If a transcript with the same recording, language, roles, and generation exists, returns
-        it. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
+        it. If a recording with the same bytes was transcribed in the same way, takes over its words. RESOURCE_EXHAUSTED with a retry delay if every engine is busy. UNAVAILABLE with reason ENGINE_NOT_READY while
         the engine has no model. FAILED_PRECONDITION with reason RECORDING_UNREADABLE if the bytes can't be decoded, and
         with reason RECORDING_TOO_LONG if the engine doesn't take recordings of that length.
         """
@@ -109,6 +142,28 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts to transcribe a recording, and returns the operation at once. The operation goes on after a restart of the
         service, and waits while every engine is busy or has no model. It ends with the error that CreateTranscript would
         have returned, or with the name of the transcript. NOT_FOUND if the recording doesn't exist.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTranscription(
+        self,
+        request: _transcription_service_pb2.WatchTranscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_transcription_service_pb2.WatchTranscriptionResponse], _abc.AsyncIterator[_transcription_service_pb2.WatchTranscriptionResponse]]:
+        """Follows the operation that TranscribeRecording started: its segments as the engine finishes them, how far it is,
+        and its end, which is the last message. If a watcher disconnects, it continues without a gap with the last
+        `cursor` that it received, at any replica. Until an hour after the end, the segments that came before are sent
+        too. RESOURCE_EXHAUSTED with reason TOO_MANY_WATCHERS if too many watch at the same time.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchTranscribeRecordings(
+        self,
+        request: _transcription_service_pb2.BatchTranscribeRecordingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transcription_service_pb2.BatchTranscribeRecordingsResponse, _abc.Awaitable[_transcription_service_pb2.BatchTranscribeRecordingsResponse]]:
+        """Starts to transcribe up to 100 recordings of a tenant. Each has its own result: the operation that transcribes the
+        recording, or the error that TranscribeRecording would have returned for it.
         """
 
     @_abc_1.abstractmethod
@@ -126,6 +181,24 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_transcription_service_pb2.ListTranscriptsResponse, _abc.Awaitable[_transcription_service_pb2.ListTranscriptsResponse]]:
         """Lists a tenant's transcripts without their segments and usage, the latest first."""
+
+    @_abc_1.abstractmethod
+    def ExportTranscript(
+        self,
+        request: _transcription_service_pb2.ExportTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """Returns a transcript as a file: text, subtitles, or JSON. FAILED_PRECONDITION with reason EXPORT_TOO_LARGE if the
+        file would be larger than an answer can be.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchTranscript(
+        self,
+        request: _transcription_service_pb2.SearchTranscriptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transcription_service_pb2.SearchTranscriptResponse, _abc.Awaitable[_transcription_service_pb2.SearchTranscriptResponse]]:
+        """Finds words and phrases in a transcript, in order of its segments."""
 
     @_abc_1.abstractmethod
     def DeleteTranscript(

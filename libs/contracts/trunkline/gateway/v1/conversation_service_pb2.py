@@ -27,12 +27,13 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.ai.v1 import analysis_pb2 as trunkline_dot_ai_dot_v1_dot_analysis__pb2
+from trunkline.audio.v1 import audio_features_pb2 as trunkline_dot_audio_dot_v1_dot_audio__features__pb2
 from trunkline.audio.v1 import recording_pb2 as trunkline_dot_audio_dot_v1_dot_recording__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 from trunkline.tenant.v1 import call_pb2 as trunkline_dot_tenant_dot_v1_dot_call__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/trunkline/gateway/v1/conversation_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1etrunkline/ai/v1/analysis.proto\x1a\"trunkline/audio/v1/recording.proto\x1a#trunkline/audio/v1/transcript.proto\x1a\x1etrunkline/tenant/v1/call.proto\"b\n\x16GetConversationRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"]\n\x11\x44\x65leteCallRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"_\n\x13\x44\x65leteCallerRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/leads/[a-z0-9-]{2,40}$\"\xdb\x01\n\x0c\x43onversation\x12\'\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x19.trunkline.tenant.v1.Call\x12\x30\n\trecording\x18\x02 \x01(\x0b\x32\x1d.trunkline.audio.v1.Recording\x12\x32\n\ntranscript\x18\x03 \x01(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12+\n\x08\x61nalysis\x18\x04 \x01(\x0b\x32\x19.trunkline.ai.v1.Analysis\x12\x0f\n\x07missing\x18\x05 \x03(\t2\x9c\x03\n\x13\x43onversationService\x12\x96\x01\n\x0fGetConversation\x12,.trunkline.gateway.v1.GetConversationRequest\x1a\".trunkline.gateway.v1.Conversation\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/calls/*}/conversation\x12s\n\nDeleteCall\x12\'.trunkline.gateway.v1.DeleteCallRequest\x1a\x16.google.protobuf.Empty\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/{name=tenants/*/calls/*}\x12w\n\x0c\x44\x65leteCaller\x12).trunkline.gateway.v1.DeleteCallerRequest\x1a\x16.google.protobuf.Empty\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/{name=tenants/*/leads/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/trunkline/gateway/v1/conversation_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1etrunkline/ai/v1/analysis.proto\x1a\'trunkline/audio/v1/audio_features.proto\x1a\"trunkline/audio/v1/recording.proto\x1a#trunkline/audio/v1/transcript.proto\x1a\x1etrunkline/tenant/v1/call.proto\"b\n\x16GetConversationRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"]\n\x11\x44\x65leteCallRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\"_\n\x13\x44\x65leteCallerRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/leads/[a-z0-9-]{2,40}$\"\x96\x02\n\x0c\x43onversation\x12\'\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x19.trunkline.tenant.v1.Call\x12\x30\n\trecording\x18\x02 \x01(\x0b\x32\x1d.trunkline.audio.v1.Recording\x12\x32\n\ntranscript\x18\x03 \x01(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12+\n\x08\x61nalysis\x18\x04 \x01(\x0b\x32\x19.trunkline.ai.v1.Analysis\x12\x0f\n\x07missing\x18\x05 \x03(\t\x12\x39\n\x0e\x61udio_features\x18\x46 \x01(\x0b\x32!.trunkline.audio.v1.AudioFeatures2\x9c\x03\n\x13\x43onversationService\x12\x96\x01\n\x0fGetConversation\x12,.trunkline.gateway.v1.GetConversationRequest\x1a\".trunkline.gateway.v1.Conversation\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/calls/*}/conversation\x12s\n\nDeleteCall\x12\'.trunkline.gateway.v1.DeleteCallRequest\x1a\x16.google.protobuf.Empty\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/{name=tenants/*/calls/*}\x12w\n\x0c\x44\x65leteCaller\x12).trunkline.gateway.v1.DeleteCallerRequest\x1a\x16.google.protobuf.Empty\"$\x82\xd3\xe4\x93\x02\x1e*\x1c/v1/{name=tenants/*/leads/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,14 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSATIONSERVICE'].methods_by_name['DeleteCall']._serialized_options = b'\202\323\344\223\002\036*\034/v1/{name=tenants/*/calls/*}'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['DeleteCaller']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['DeleteCaller']._serialized_options = b'\202\323\344\223\002\036*\034/v1/{name=tenants/*/leads/*}'
-  _globals['_GETCONVERSATIONREQUEST']._serialized_start=331
-  _globals['_GETCONVERSATIONREQUEST']._serialized_end=429
-  _globals['_DELETECALLREQUEST']._serialized_start=431
-  _globals['_DELETECALLREQUEST']._serialized_end=524
-  _globals['_DELETECALLERREQUEST']._serialized_start=526
-  _globals['_DELETECALLERREQUEST']._serialized_end=621
-  _globals['_CONVERSATION']._serialized_start=624
-  _globals['_CONVERSATION']._serialized_end=843
-  _globals['_CONVERSATIONSERVICE']._serialized_start=846
-  _globals['_CONVERSATIONSERVICE']._serialized_end=1258
+  _globals['_GETCONVERSATIONREQUEST']._serialized_start=372
+  _globals['_GETCONVERSATIONREQUEST']._serialized_end=470
+  _globals['_DELETECALLREQUEST']._serialized_start=472
+  _globals['_DELETECALLREQUEST']._serialized_end=565
+  _globals['_DELETECALLERREQUEST']._serialized_start=567
+  _globals['_DELETECALLERREQUEST']._serialized_end=662
+  _globals['_CONVERSATION']._serialized_start=665
+  _globals['_CONVERSATION']._serialized_end=943
+  _globals['_CONVERSATIONSERVICE']._serialized_start=946
+  _globals['_CONVERSATIONSERVICE']._serialized_end=1358
 # @@protoc_insertion_point(module_scope)

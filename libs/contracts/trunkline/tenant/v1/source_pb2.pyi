@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trunkline.common.v1 import audio_pb2 as _audio_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
+from trunkline.common.v1 import speech_pb2 as _speech_pb2
 from trunkline.tenant.v1 import tenant_pb2 as _tenant_pb2
 import builtins as _builtins
 import sys
@@ -461,6 +462,7 @@ class ResolvedSource(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
+    SPEECH_SETTINGS_FIELD_NUMBER: _builtins.int
     fetch_credential: _builtins.str
     """The credential for recordings. Can be empty."""
     accepting: _builtins.bool
@@ -483,6 +485,10 @@ class ResolvedSource(_message.Message):
     def quotas(self) -> _tenant_pb2.Quotas:
         """The tenant's quotas. 0 means no limit."""
 
+    @_builtins.property
+    def speech_settings(self) -> _speech_pb2.SpeechSettings:
+        """The tenant's speech settings."""
+
     def __init__(
         self,
         *,
@@ -493,10 +499,11 @@ class ResolvedSource(_message.Message):
         revision: _builtins.int = ...,
         retention: _tenant_pb2.Retention | None = ...,
         quotas: _tenant_pb2.Quotas | None = ...,
+        speech_settings: _speech_pb2.SpeechSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "retention", b"retention", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "retention", b"retention", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "quotas", b"quotas", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "quotas", b"quotas", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

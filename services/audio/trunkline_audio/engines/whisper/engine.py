@@ -218,6 +218,7 @@ class _Listening:
         self._recording = recording
         self._audio = audio
         self._wanted = languages.code(recording.language)
+        self._phrases = list(recording.phrases)
         # A long recording always has windows that wait, and never all of them.
         self._waiting = asyncio.Semaphore(2 * pool.lanes)
         self._found: Mapping[str, Any] = {}
@@ -268,7 +269,8 @@ class _Listening:
         """What is written of a window: as an earlier attempt kept it, or now."""
         spans = [[item.start, item.end] for item in window.utterances]
         options = ",".join(f"{name}={value}" for name, value in sorted(more.items()))
-        key = letters(digest(*self._writes, str(window.lane), str(spans), options), _KEY_LETTERS)
+        parts = (*self._writes, *self._phrases, str(window.lane), str(spans), options)
+        key = letters(digest(*parts), _KEY_LETTERS)
         reply: dict[str, Any] | None = self._found.get(key)
         if reply is None:
             reply = await self._listened(window, {"spans": spans, **more})
@@ -285,7 +287,8 @@ class _Listening:
         return [] if again or other else _segments(window, reply)
 
     async def _listened(self, window: Window, more: dict[str, Any]) -> dict[str, Any]:
-        request = {"path": str(self._audio.lane(window.lane)), **more}
+        phrases = {"phrases": self._phrases} if self._phrases else {}
+        request = {"path": str(self._audio.lane(window.lane)), **phrases, **more}
         turn = self._fair.lane(self._recording.tenant_id, self._audio.scratch.name, self._recording.priority)
         async with self._waiting, turn:
             try:

@@ -30,6 +30,9 @@ TOKENS_A_SECOND = 35
 MOST_TOKENS = 440
 """Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
 448, the prompt included."""
+CONTEXT_TOKENS = 448
+PHRASES_TOKENS = 200
+"""Of the phrases that a window is listened to with: beyond that, they are left out from the end."""
 MOST_COMPRESSION = 2.4
 """Text that zlib makes smaller than this repeats itself, as OpenAI's own decoder has it."""
 NO_SPEECH = 0.6
@@ -77,8 +80,12 @@ class Listener:
         count = features.shape[-1] - 1
         return self._model.encode(pad_or_trim(features[:, :count])), count
 
-    def words(self, encoded: Any, count: int, language: str) -> tuple[list[HeardWord], bool]:
+    def words(
+        self, encoded: Any, count: int, language: str, phrases: Sequence[str] = ()
+    ) -> tuple[list[HeardWord], bool]:
         """The words of a window, texts with their spaces, and whether more was said than the model could write.
+
+        The model reads as many of the `phrases` as fit, as if they had been said before.
 
         Decoding is deterministic: text that runs in circles is written once more with repetition forbidden,
         not at a higher temperature.
@@ -86,10 +93,14 @@ class Listener:
         tokenizer = Tokenizer(
             self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language
         )
-        most = min(MOST_TOKENS, 16 + count * TOKENS_A_SECOND // 100)
-        text = self._written(encoded, tokenizer, most)
+        # Without time tokens the text is better and shorter; words get their times from the alignment.
+        prompt = self._model.get_prompt(
+            tokenizer, [], without_timestamps=True, hotwords=spoken_before(phrases, tokenizer.encode)
+        )
+        most = min(MOST_TOKENS, 16 + count * TOKENS_A_SECOND // 100, CONTEXT_TOKENS - len(prompt))
+        text = self._written(encoded, tokenizer, prompt, most)
         if compression(tokenizer.decode(text.tokens)) > MOST_COMPRESSION:
-            text = self._written(encoded, tokenizer, most, no_repeat_ngram_size=3)
+            text = self._written(encoded, tokenizer, prompt, most, no_repeat_ngram_size=3)
         if text.no_speech > NO_SPEECH and text.log_probability < LEAST_LOG_PROBABILITY:
             return [], False
         segment: dict[str, Any] = {"seek": 0, "start": 0.0, "end": count / 100, "tokens": text.tokens}
@@ -102,9 +113,9 @@ class Listener:
         ]
         return words, len(text.tokens) >= most
 
-    def _written(self, encoded: Any, tokenizer: Tokenizer, most: int, **options: Any) -> Text:
-        # Without time tokens the text is better and shorter; words get their times from the alignment.
-        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
+    def _written(
+        self, encoded: Any, tokenizer: Tokenizer, prompt: list[int], most: int, **options: Any
+    ) -> Text:
         (result,) = self._model.model.generate(
             encoded,
             [prompt],
@@ -127,6 +138,18 @@ def compression(text: str) -> float:
     return len(body) / len(zlib.compress(body)) if body else 0.0
 
 
+def spoken_before(phrases: Sequence[str], encode: Callable[[str], Sequence[int]]) -> str | None:
+    """The text of as many whole phrases as `PHRASES_TOKENS` hold, the first ones first; None for none."""
+    text, left = "", PHRASES_TOKENS
+    for phrase in phrases:
+        more = f", {phrase}" if text else phrase
+        left -= len(encode(more))
+        if left < 0:
+            break
+        text += more
+    return text or None
+
+
 def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool) -> str:
     """The language to write a window in, or empty when the rest of the call is to be asked first.
 
@@ -141,12 +164,12 @@ def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool)
 def handler(
     path: str, device: str, compute_type: str, lanes: int, beam: int
 ) -> Callable[[frames.Message], frames.Message]:
-    """Loads the model, then answers jobs {path, spans, wanted, decide} with {languages, language, words, cut}.
+    """Loads the model, then answers jobs {path, spans, phrases, wanted, decide} with {languages, language, words, cut}.
 
     `spans` are [start, end] in samples of the lane's file. A word is [text, span, start, end, probability], in
     seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
-    when `decide` is false and the window's language is not certain; {path, spans, language} then writes it in the
-    language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
+    when `decide` is false and the window's language is not certain; {path, spans, phrases, language} then writes it in
+    the language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
     for a model that writes English only: it cannot tell.
     """
     listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
@@ -159,7 +182,8 @@ def handler(
         language = str(request.get("language", "")) or chosen(
             languages, str(request.get("wanted", "")), decide=bool(request.get("decide"))
         )
-        words, cut = listener.words(encoded, count, language) if language else ([], False)
+        phrases = [str(phrase) for phrase in request.get("phrases", ())]
+        words, cut = listener.words(encoded, count, language, phrases) if language else ([], False)
         return {
             "languages": [[code, round(share, 4)] for code, share in languages[:5] if listener.multilingual],
             "language": language,

@@ -6,7 +6,7 @@ from trunkline_store.declare import index_options, table_options
 from trunkline_store.types import Bool, Text, UtcTimestamp
 
 revision = "0070"
-down_revision = "0050"
+down_revision = "0061"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""A circuit breaker per service: after failures in a row it is left alone a while, and a gauge says it."""
+"""A circuit breaker per service or engine: after failures in a row it is left alone a while, and a gauge says it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
+
 from trunkline_runtime.errors import DeadlineExceeded, Unavailable
 from trunkline_runtime.observe.metrics import gauge
 
@@ -36,7 +37,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 class Breakers:
-    """The breakers of one worker."""
+    """The breakers of one process."""
 
     def __init__(
         self,
@@ -45,20 +46,22 @@ class Breakers:
         services: tuple[str, ...],
         slow: tuple[str, ...] = (),
         now: Callable[[], float] = time.time,
+        outage: Callable[[BaseException], bool] = is_outage,
     ):
         """Open after `failures` outages in a row, for `seconds`. `now` is purgatory's clock, which is the machine's.
 
-        A deadline that passed tells that a service hangs; of a `slow` one, only that one recording is long.
+        `outage` says which errors are one. A deadline that passed tells that a service hangs; of a `slow` one, only
+        that one recording is long.
         """
         self._seconds = seconds
         self._slow = slow
         self._now = now
         self._factory = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=seconds)
         self._factory.add_listener(self._changed)
-        self._exclude: list[Any] = [asyncio.CancelledError, (Exception, lambda error: not is_outage(error))]
+        self._exclude: list[Any] = [asyncio.CancelledError, (Exception, lambda error: not outage(error))]
         self._exclude_hanging: list[Any] = [
             asyncio.CancelledError,
-            (Exception, lambda error: not (is_outage(error) or isinstance(error, DeadlineExceeded))),
+            (Exception, lambda error: not (outage(error) or isinstance(error, DeadlineExceeded))),
         ]
         for service in services:
             STATE.labels(service).set(0)
