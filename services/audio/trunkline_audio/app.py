@@ -183,12 +183,7 @@ async def build(
             refusals=Refusals(db),
             blobs=blobs,
             preparer=preparer,
-            engines=EngineChain(
-                speech,
-                failures=config.engine_failures,
-                rest_seconds=config.engine_rest_seconds,
-                patience_seconds=config.engine_patience_seconds,
-            ),
+            engines=_chain(config, speech),
             clock=db.clock,
             at_once=config.transcriptions_at_once,
             keep_days=config.transcripts_days,
@@ -214,36 +209,39 @@ async def build(
             pace=pace,
         )
         watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
-        server.add(
-            recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
-            RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
-            "trunkline.audio.v1.RecordingService",
-        )
-        server.add(
-            upload_service_pb2_grpc.add_UploadServiceServicer_to_server,
-            UploadServicer(uploader),
-            "trunkline.audio.v1.UploadService",
-        )
-        server.add(
-            transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-            TranscriptionServicer(transcripts, transcriber, operations, watch, forget_transcript),
-            "trunkline.audio.v1.TranscriptionService",
-        )
-        server.add(
-            audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
-            AudioFeatureServicer(transcripts),
-            "trunkline.audio.v1.AudioFeatureService",
-        )
-        server.add(
-            operations_pb2_grpc.add_OperationsServicer_to_server,
-            OperationsServicer(operations, server.stopping),
-            served.SERVICE,
-        )
-        server.add(
-            admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(db, blobs),
-            "trunkline.audio.v1.AdminService",
-        )
+        for adder, servicer, name in (
+            (
+                recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
+                RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
+                "trunkline.audio.v1.RecordingService",
+            ),
+            (
+                upload_service_pb2_grpc.add_UploadServiceServicer_to_server,
+                UploadServicer(uploader),
+                "trunkline.audio.v1.UploadService",
+            ),
+            (
+                transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
+                TranscriptionServicer(transcripts, transcriber, operations, watch, forget_transcript),
+                "trunkline.audio.v1.TranscriptionService",
+            ),
+            (
+                audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
+                AudioFeatureServicer(transcripts),
+                "trunkline.audio.v1.AudioFeatureService",
+            ),
+            (
+                operations_pb2_grpc.add_OperationsServicer_to_server,
+                OperationsServicer(operations, server.stopping),
+                served.SERVICE,
+            ),
+            (
+                admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+                AdminServicer(db, blobs),
+                "trunkline.audio.v1.AdminService",
+            ),
+        ):
+            server.add(adder, servicer, name)
 
         async def store_answers() -> bool:
             await db.check()
@@ -259,9 +257,7 @@ async def build(
         stack.push_async_callback(uploader.close)
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
-        days = config.blobs.delete_days
-        age = timedelta(days=days) if days else None
-        sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=age)
+        sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=_age(config))
         yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving)
 
 
@@ -279,6 +275,20 @@ async def _open(config: AudioConfig, clock: Clock | None) -> Database:
         readers=config.readers,
         clock=clock,
     )
+
+
+def _chain(config: AudioConfig, engines: Mapping[str, SpeechEngine]) -> EngineChain:
+    return EngineChain(
+        engines,
+        failures=config.engine_failures,
+        rest_seconds=config.engine_rest_seconds,
+        patience_seconds=config.engine_patience_seconds,
+    )
+
+
+def _age(config: AudioConfig) -> timedelta | None:
+    days = config.blobs.delete_days
+    return timedelta(days=days) if days else None
 
 
 def _policy(config: AudioConfig) -> AddressPolicy:
