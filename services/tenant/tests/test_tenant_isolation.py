@@ -26,8 +26,8 @@ from .conftest import record_request
 NOT_ABOUT_ONE = {
     "ListTenants", "CreateTenant", "ListTombstones", "ResolveSource", "WatchSources", "Authenticate",
 }  # fmt: skip
-OF_THE_GATEWAY = {"RecordCall", "RecordCallState", "PurgeTenant", "ConfirmPurge"}
-OF_AUDIO = {"ForgetRecording"}
+OF_THE_GATEWAY = {"RecordCall", "RecordCallState", "EraseCall", "PurgeTenant", "ConfirmPurge"}
+OF_AUDIO = {"ForgetRecording", "ForgetTranscript"}
 # Tables without a tenant: one row, a number.
 SUITE_TABLES = {"source_revision"}
 # The one statement that forgets deletions of all tenants, on the way of deleting a source.
@@ -95,6 +95,9 @@ async def requests(suite):
         ("GetCall", call_service_pb2.GetCallRequest(name=call.name)),
         ("ListCalls", call_service_pb2.ListCallsRequest(parent=parent, filter="spam = true")),
         ("ListLeads", lead_service_pb2.ListLeadsRequest(parent=parent)),
+        ("ForgetTranscript", call_service_pb2.ForgetTranscriptRequest(
+            name=call.name, transcript=f"{parent}/transcripts/t1")),
+        ("EraseCall", call_service_pb2.EraseCallRequest(name=call.name)),
         ("UpdateTenant", tenant_service_pb2.UpdateTenantRequest(
             tenant=tenant_pb2.Tenant(name=parent, state=2), update_mask=mask)),
         ("DeleteTenant", tenant_service_pb2.DeleteTenantRequest(name=parent, force=True)),
