@@ -21,11 +21,11 @@ def world(standins: World) -> World:
 
 
 def post_call(world: World) -> str:
-    """Post a call whose recording is too long for one call of the audio service."""
+    """Post a call whose recording is too long for one call of the audio service, and was never heard before."""
     call_id, file = world.call_id(), world.suite.folder / "long.wav"
     with wave.open(str(file), "wb") as writer:
         writer.setparams((1, 2, 8000, 0, "NONE", ""))
-        writer.writeframes(bytes(2 * 8000 * 61))
+        writer.writeframes(call_id.encode() * 2 + bytes(2 * 8000 * 61))
     for name in (call_id, f"CAL{call_id}"):
         world.recordings.files[name] = file
     source = world.tenants[0].source("callrail")

@@ -52,7 +52,8 @@ async def test_what_is_not_there_or_not_asked_well_is_refused(tmp_path):
             assert (await failing(call(request))).code.name == "NOT_FOUND"
         wrong = pb.ExportTranscriptRequest(name=NOBODY, format="pdf")
         assert (await failing(suite.transcripts.ExportTranscript(wrong))).code.name == "INVALID_ARGUMENT"
-        wrong = pb.SearchTranscriptRequest(name=NOBODY, query='"')
+        await suite.fetch()
+        wrong = pb.SearchTranscriptRequest(name=(await suite.transcribe()).name, query='"')
         assert (await failing(suite.transcripts.SearchTranscript(wrong))).code.name == "INVALID_ARGUMENT"
 
 

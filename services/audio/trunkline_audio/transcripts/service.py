@@ -119,10 +119,9 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.SearchTranscriptRequest, context: Any
     ) -> transcription_service_pb2.SearchTranscriptResponse:
         """A page of matches."""
-        query = Query(request.query)
         place = paging.place_of(request, "matches", request.name, request.query)
         found = await self._get(request.name)
-        return await asyncio.to_thread(page_of, query, found, place)
+        return await asyncio.to_thread(page_of, Query(request.query), found, place)
 
     async def DeleteTranscript(
         self, request: transcription_service_pb2.DeleteTranscriptRequest, context: Any
