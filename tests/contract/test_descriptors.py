@@ -161,8 +161,9 @@ def test_no_two_methods_take_the_same_requests() -> None:
 def test_a_public_method_follows_the_standard_methods(name: str) -> None:
     binding, method = bindings()[name], methods()[name]
     word = next((word for word in STANDARD if method.name.startswith(word)), None)
-    if word is None and method.name.startswith(READS):
-        assert binding.method == "GET"
+    if word is None and (binding.streams or method.name.startswith(READS)):
+        # An EventSource reads a stream, and only gets.
+        assert (binding.method, binding.body, binding.whole_body) == ("GET", None, False)
         assert binding.template.verb
         return
     if word is None:

@@ -401,6 +401,7 @@ class Listening:
     """An engine that hears the same in everything, once `gate` is open."""
 
     name = "test/1 base"
+    problem = ""
     capabilities = SpeechCapabilities()
 
     def __init__(self):
