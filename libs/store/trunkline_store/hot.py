@@ -34,6 +34,7 @@ class Hot:
         self._statement = statement
         self._reads = isinstance(statement, sa.Select)
         self._forms: dict[tuple[object, ...], _Form] = {}
+        self._plain: dict[tuple[str, ...], _Form] = {}  # without lists: their names are all of the shape
 
     def all(self, conn: Connection, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a select, as dicts by the columns' names."""
@@ -63,6 +64,9 @@ class Hot:
         """Return how the driver runs it with parameters of this shape; None where SQLAlchemy is to run it."""
         if not statements_of(conn.dialect).past_sqlalchemy(conn):
             return None
+        names = tuple(parameters)
+        if (plain := self._plain.get(names)) is not None:
+            return plain
         shape = tuple(
             (name, len(value)) if isinstance(value, (list, tuple)) else name
             for name, value in parameters.items()
@@ -71,7 +75,10 @@ class Hot:
         if form is None:
             if len(self._forms) >= _SHAPES_KEPT:
                 self._forms.clear()
+                self._plain.clear()
             form = self._forms[shape] = _compile(self._statement, conn.dialect, parameters, self._reads)
+            if all(member is None for _, member, _ in form.places) and shape == names:
+                self._plain[names] = form
         return form
 
 

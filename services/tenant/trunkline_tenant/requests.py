@@ -17,7 +17,7 @@ KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Creation:
     """A create that carries a request id (empty: none), and the digest of what it asks for."""
 
     tenant: str
@@ -26,7 +26,7 @@ class Asked:
     digest: bytes
 
 
-def earlier(conn: Connection, asked: Asked, now: datetime) -> str | None:
+def earlier(conn: Connection, asked: Creation, now: datetime) -> str | None:
     """Return the name that the first request made, None for a new one.
 
     Raises InvalidArgument when the id was used for a request with different content.
@@ -51,7 +51,7 @@ def earlier(conn: Connection, asked: Asked, now: datetime) -> str | None:
     return name
 
 
-def remember(conn: Connection, asked: Asked, name: str, now: datetime) -> None:
+def remember(conn: Connection, asked: Creation, name: str, now: datetime) -> None:
     """Keep what a request made, and forget the tenant's old ones."""
     if not asked.request_id:
         return

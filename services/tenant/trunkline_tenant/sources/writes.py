@@ -73,7 +73,7 @@ def create(
     tenant = resources.tenant_of(request.parent, field="parent")
     plan = tenant_rows.load(conn, tenant)["plan"]
     content = requests.content(_without_secrets(request))
-    asked = requests.Asked(tenant, _CREATE, request.request_id, content)
+    asked = requests.Creation(tenant, _CREATE, request.request_id, content)
     before = requests.earlier(conn, asked, now)
     if before is not None:
         return _created_before(conn, box, before, show_secret=bool(new.made))

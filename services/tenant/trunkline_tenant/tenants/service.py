@@ -138,7 +138,7 @@ def _create(
     conn: Connection, request: tenant_service_pb2.CreateTenantRequest, now: datetime
 ) -> Mapping[Any, Any]:
     tenant = request.tenant_id
-    asked = requests.Asked(tenant, _CREATE, request.request_id, requests.content(request))
+    asked = requests.Creation(tenant, _CREATE, request.request_id, requests.content(request))
     if requests.earlier(conn, asked, now) is not None:
         return load(conn, tenant)
     row = {
