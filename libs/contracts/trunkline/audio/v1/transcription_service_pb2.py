@@ -25,8 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
@@ -34,7 +36,7 @@ from trunkline.common.v1 import operation_pb2 as trunkline_dot_common_dot_v1_dot
 from trunkline.common.v1 import priority_pb2 as trunkline_dot_common_dot_v1_dot_priority__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\x1a\"trunkline/common/v1/priority.proto\"\xbb\x03\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xa0\x03\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x39\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"\xd6\x01\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x37\n\x14transcribed_duration\x18P \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18Q \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8d\x01\n\x19WatchTranscriptionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/operations/[a-z0-9-]{2,40}$\x12!\n\x06\x63ursor\x18P \x01(\tB\x11\xbaH\x0er\x0c\x18\x12\x32\x08^[0-9]*$\"\xb3\x02\n\x1aWatchTranscriptionResponse\x12-\n\x08segments\x18P \x03(\x0b\x32\x1b.trunkline.audio.v1.Segment\x12\x37\n\x14transcribed_duration\x18Q \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18R \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63ursor\x18S \x01(\t\x12#\n\x07problem\x18T \x01(\x0b\x32\x12.google.rpc.Status\x12\x0c\n\x04\x64one\x18U \x01(\x08\x12\x12\n\ntranscript\x18V \x01(\t\x12#\n\x07\x66\x61ilure\x18W \x01(\x0b\x32\x12.google.rpc.Status\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xce\x06\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\xa6\x01\n\x12WatchTranscription\x12-.trunkline.audio.v1.WatchTranscriptionRequest\x1a..trunkline.audio.v1.WatchTranscriptionResponse\"/\x82\xd3\xe4\x93\x02)\x12\'/v1/{name=tenants/*/operations/*}:watch0\x01\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcriptsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trunkline/audio/v1/transcription_service.proto\x12\x12trunkline.audio.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#trunkline/audio/v1/transcript.proto\x1a#trunkline/common/v1/operation.proto\x1a\"trunkline/common/v1/priority.proto\"\xe8\x04\n\x17\x43reateTranscriptRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12R\n\trecording\x18\x02 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x03 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x04 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12+\n\x06\x65ngine\x18< \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18= \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000\"\xcd\x04\n\x1aTranscribeRecordingRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$\x12\x41\n\x08language\x18\x02 \x01(\tB/\xbaH,r*\x18#2&^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$\x12\x46\n\x10\x63hannel_speakers\x18\x03 \x03(\x0e\x32\x1b.trunkline.audio.v1.SpeakerB\x0f\xbaH\x0c\x92\x01\t\x10\x02\"\x05\x82\x01\x02\x10\x01\x12\x1f\n\ngeneration\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x39\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12+\n\x06\x65ngine\x18< \x01(\tB\x1b\xbaH\x18r\x16\x18\x80\x01\x32\x11^[A-Za-z0-9_.:]*$\x12~\n\x07phrases\x18= \x03(\tBm\xbaHj\x92\x01\x0b\x10\xf4\x03\"\x06r\x04\x10\x01\x18\x64\xba\x01Y\n\rphrases.total\x12)must have at most 10000 characters in all\x1a\x1dthis.join(\'\').size() <= 10000\"1\n\x1bTranscribeRecordingResponse\x12\x12\n\ntranscript\x18\x01 \x01(\t\"\xd6\x01\n\x1bTranscribeRecordingMetadata\x12\x38\n\x08progress\x18\x01 \x01(\x0b\x32&.trunkline.common.v1.OperationProgress\x12\x11\n\trecording\x18\x02 \x01(\t\x12\x37\n\x14transcribed_duration\x18P \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18Q \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8d\x01\n\x19WatchTranscriptionRequest\x12M\n\x04name\x18\x01 \x01(\tB?\xe2\x41\x01\x02\xbaH8r624^tenants/[a-z0-9-]{2,40}/operations/[a-z0-9-]{2,40}$\x12!\n\x06\x63ursor\x18P \x01(\tB\x11\xbaH\x0er\x0c\x18\x12\x32\x08^[0-9]*$\"\xb3\x02\n\x1aWatchTranscriptionResponse\x12-\n\x08segments\x18P \x03(\x0b\x32\x1b.trunkline.audio.v1.Segment\x12\x37\n\x14transcribed_duration\x18Q \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18R \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x63ursor\x18S \x01(\t\x12#\n\x07problem\x18T \x01(\x0b\x32\x12.google.rpc.Status\x12\x0c\n\x04\x64one\x18U \x01(\x08\x12\x12\n\ntranscript\x18V \x01(\t\x12#\n\x07\x66\x61ilure\x18W \x01(\x0b\x32\x12.google.rpc.Status\"f\n\x14GetTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"i\n\x17\x44\x65leteTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\"\x9b\x01\n\x16ListTranscriptsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"g\n\x17ListTranscriptsResponse\x12\x33\n\x0btranscripts\x18\x01 \x03(\x0b\x32\x1e.trunkline.audio.v1.Transcript\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xcc\x01\n BatchTranscribeRecordingsRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12U\n\x08requests\x18\x02 \x03(\x0b\x32..trunkline.audio.v1.TranscribeRecordingRequestB\x13\xe2\x41\x01\x02\xbaH\x0c\x92\x01\t\x08\x01\x10\x64\"\x03\xd8\x01\x03\x12\x1b\n\nrequest_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"i\n!BatchTranscribeRecordingsResponse\x12\x44\n\x07results\x18\x01 \x03(\x0b\x32\x33.trunkline.audio.v1.BatchTranscribeRecordingsResult\"y\n\x1f\x42\x61tchTranscribeRecordingsResult\x12\x11\n\trecording\x18\x01 \x01(\t\x12\x13\n\toperation\x18\x02 \x01(\tH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x98\x01\n\x17\x45xportTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\x12-\n\x06\x66ormat\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18R\x00R\x04textR\x03srtR\x03vttR\x04json\"\xbb\x01\n\x17SearchTranscriptRequest\x12N\n\x04name\x18\x01 \x01(\tB@\xe2\x41\x01\x02\xbaH9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$\x12\x1d\n\x05query\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\"i\n\x18SearchTranscriptResponse\x12\x34\n\x07matches\x18\x01 \x03(\x0b\x32#.trunkline.audio.v1.TranscriptMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xeb\x01\n\x0fTranscriptMatch\x12\x0f\n\x07segment\x18\x01 \x01(\x05\x12,\n\x07speaker\x18\x02 \x01(\x0e\x32\x1b.trunkline.audio.v1.Speaker\x12\x13\n\x0btext_offset\x18\x03 \x01(\x05\x12\x13\n\x0btext_length\x18\x04 \x01(\x05\x12/\n\x0cstart_offset\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07snippet\x18\x07 \x01(\t2\xcb\x0b\n\x14TranscriptionService\x12\x8e\x01\n\x10\x43reateTranscript\x12+.trunkline.audio.v1.CreateTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=tenants/*}/transcripts:\x01*\x12\xda\x01\n\x13TranscribeRecording\x12..trunkline.audio.v1.TranscribeRecordingRequest\x1a\x1d.google.longrunning.Operation\"t\xca\x41:\n\x1bTranscribeRecordingResponse\x12\x1bTranscribeRecordingMetadata\x82\xd3\xe4\x93\x02\x31\",/v1/{name=tenants/*/recordings/*}:transcribe:\x01*\x12\xa6\x01\n\x12WatchTranscription\x12-.trunkline.audio.v1.WatchTranscriptionRequest\x1a..trunkline.audio.v1.WatchTranscriptionResponse\"/\x82\xd3\xe4\x93\x02)\x12\'/v1/{name=tenants/*/operations/*}:watch0\x01\x12\xc6\x01\n\x19\x42\x61tchTranscribeRecordings\x12\x34.trunkline.audio.v1.BatchTranscribeRecordingsRequest\x1a\x35.trunkline.audio.v1.BatchTranscribeRecordingsResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/{parent=tenants/*}/recordings:batchTranscribe:\x01*\x12\x85\x01\n\rGetTranscript\x12(.trunkline.audio.v1.GetTranscriptRequest\x1a\x1e.trunkline.audio.v1.Transcript\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=tenants/*/transcripts/*}\x12\x96\x01\n\x0fListTranscripts\x12*.trunkline.audio.v1.ListTranscriptsRequest\x1a+.trunkline.audio.v1.ListTranscriptsResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=tenants/*}/transcripts\x12\x88\x01\n\x10\x45xportTranscript\x12+.trunkline.audio.v1.ExportTranscriptRequest\x1a\x14.google.api.HttpBody\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/transcripts/*}:export\x12\xa0\x01\n\x10SearchTranscript\x12+.trunkline.audio.v1.SearchTranscriptRequest\x1a,.trunkline.audio.v1.SearchTranscriptResponse\"1\x82\xd3\xe4\x93\x02+\x12)/v1/{name=tenants/*/transcripts/*}:search\x12\x83\x01\n\x10\x44\x65leteTranscript\x12+.trunkline.audio.v1.DeleteTranscriptRequest\x1a\x16.google.protobuf.Empty\"*\x82\xd3\xe4\x93\x02$*\"/v1/{name=tenants/*/transcripts/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +55,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['priority']._loaded_options = None
   _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['engine']._loaded_options = None
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['engine']._serialized_options = b'\272H\030r\026\030\200\0012\021^[A-Za-z0-9_.:]*$'
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['phrases']._loaded_options = None
+  _globals['_CREATETRANSCRIPTREQUEST'].fields_by_name['phrases']._serialized_options = b'\272Hj\222\001\013\020\364\003\"\006r\004\020\001\030d\272\001Y\n\rphrases.total\022)must have at most 10000 characters in all\032\035this.join(\'\').size() <= 10000'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/recordings/[a-z0-9-]{2,40}$'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['language']._loaded_options = None
@@ -65,46 +71,92 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['priority']._loaded_options = None
   _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['engine']._loaded_options = None
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['engine']._serialized_options = b'\272H\030r\026\030\200\0012\021^[A-Za-z0-9_.:]*$'
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['phrases']._loaded_options = None
+  _globals['_TRANSCRIBERECORDINGREQUEST'].fields_by_name['phrases']._serialized_options = b'\272Hj\222\001\013\020\364\003\"\006r\004\020\001\030d\272\001Y\n\rphrases.total\022)must have at most 10000 characters in all\032\035this.join(\'\').size() <= 10000'
   _globals['_WATCHTRANSCRIPTIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_WATCHTRANSCRIPTIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H8r624^tenants/[a-z0-9-]{2,40}/operations/[a-z0-9-]{2,40}$'
   _globals['_WATCHTRANSCRIPTIONREQUEST'].fields_by_name['cursor']._loaded_options = None
   _globals['_WATCHTRANSCRIPTIONREQUEST'].fields_by_name['cursor']._serialized_options = b'\272H\016r\014\030\0222\010^[0-9]*$'
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETTRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
+  _globals['_DELETETRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETETRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTTRANSCRIPTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002\272H\014\222\001\t\010\001\020d\"\003\330\001\003'
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_EXPORTTRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_EXPORTTRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
+  _globals['_EXPORTTRANSCRIPTREQUEST'].fields_by_name['format']._loaded_options = None
+  _globals['_EXPORTTRANSCRIPTREQUEST'].fields_by_name['format']._serialized_options = b'\272H\032r\030R\000R\004textR\003srtR\003vttR\004json'
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H9r725^tenants/[a-z0-9-]{2,40}/transcripts/[a-z0-9-]{2,40}$'
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['query']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\310\001'
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_SEARCHTRANSCRIPTREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['CreateTranscript']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['CreateTranscript']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/{parent=tenants/*}/transcripts:\001*'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['TranscribeRecording']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['TranscribeRecording']._serialized_options = b'\312A:\n\033TranscribeRecordingResponse\022\033TranscribeRecordingMetadata\202\323\344\223\0021\",/v1/{name=tenants/*/recordings/*}:transcribe:\001*'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['WatchTranscription']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['WatchTranscription']._serialized_options = b'\202\323\344\223\002)\022\'/v1/{name=tenants/*/operations/*}:watch'
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['BatchTranscribeRecordings']._loaded_options = None
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['BatchTranscribeRecordings']._serialized_options = b'\202\323\344\223\0026\"1/v1/{parent=tenants/*}/recordings:batchTranscribe:\001*'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['GetTranscript']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['GetTranscript']._serialized_options = b'\202\323\344\223\002$\022\"/v1/{name=tenants/*/transcripts/*}'
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._loaded_options = None
   _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ListTranscripts']._serialized_options = b'\202\323\344\223\002$\022\"/v1/{parent=tenants/*}/transcripts'
-  _globals['_CREATETRANSCRIPTREQUEST']._serialized_start=400
-  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=843
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=846
-  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1262
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1264
-  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1313
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1316
-  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1530
-  _globals['_WATCHTRANSCRIPTIONREQUEST']._serialized_start=1533
-  _globals['_WATCHTRANSCRIPTIONREQUEST']._serialized_end=1674
-  _globals['_WATCHTRANSCRIPTIONRESPONSE']._serialized_start=1677
-  _globals['_WATCHTRANSCRIPTIONRESPONSE']._serialized_end=1984
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=1986
-  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=2088
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=2091
-  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=2246
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=2248
-  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=2351
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=2354
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=3200
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ExportTranscript']._loaded_options = None
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['ExportTranscript']._serialized_options = b'\202\323\344\223\002+\022)/v1/{name=tenants/*/transcripts/*}:export'
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['SearchTranscript']._loaded_options = None
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['SearchTranscript']._serialized_options = b'\202\323\344\223\002+\022)/v1/{name=tenants/*/transcripts/*}:search'
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['DeleteTranscript']._loaded_options = None
+  _globals['_TRANSCRIPTIONSERVICE'].methods_by_name['DeleteTranscript']._serialized_options = b'\202\323\344\223\002$*\"/v1/{name=tenants/*/transcripts/*}'
+  _globals['_CREATETRANSCRIPTREQUEST']._serialized_start=456
+  _globals['_CREATETRANSCRIPTREQUEST']._serialized_end=1072
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_start=1075
+  _globals['_TRANSCRIBERECORDINGREQUEST']._serialized_end=1664
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_start=1666
+  _globals['_TRANSCRIBERECORDINGRESPONSE']._serialized_end=1715
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_start=1718
+  _globals['_TRANSCRIBERECORDINGMETADATA']._serialized_end=1932
+  _globals['_WATCHTRANSCRIPTIONREQUEST']._serialized_start=1935
+  _globals['_WATCHTRANSCRIPTIONREQUEST']._serialized_end=2076
+  _globals['_WATCHTRANSCRIPTIONRESPONSE']._serialized_start=2079
+  _globals['_WATCHTRANSCRIPTIONRESPONSE']._serialized_end=2386
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_start=2388
+  _globals['_GETTRANSCRIPTREQUEST']._serialized_end=2490
+  _globals['_DELETETRANSCRIPTREQUEST']._serialized_start=2492
+  _globals['_DELETETRANSCRIPTREQUEST']._serialized_end=2597
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_start=2600
+  _globals['_LISTTRANSCRIPTSREQUEST']._serialized_end=2755
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_start=2757
+  _globals['_LISTTRANSCRIPTSRESPONSE']._serialized_end=2860
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST']._serialized_start=2863
+  _globals['_BATCHTRANSCRIBERECORDINGSREQUEST']._serialized_end=3067
+  _globals['_BATCHTRANSCRIBERECORDINGSRESPONSE']._serialized_start=3069
+  _globals['_BATCHTRANSCRIBERECORDINGSRESPONSE']._serialized_end=3174
+  _globals['_BATCHTRANSCRIBERECORDINGSRESULT']._serialized_start=3176
+  _globals['_BATCHTRANSCRIBERECORDINGSRESULT']._serialized_end=3297
+  _globals['_EXPORTTRANSCRIPTREQUEST']._serialized_start=3300
+  _globals['_EXPORTTRANSCRIPTREQUEST']._serialized_end=3452
+  _globals['_SEARCHTRANSCRIPTREQUEST']._serialized_start=3455
+  _globals['_SEARCHTRANSCRIPTREQUEST']._serialized_end=3642
+  _globals['_SEARCHTRANSCRIPTRESPONSE']._serialized_start=3644
+  _globals['_SEARCHTRANSCRIPTRESPONSE']._serialized_end=3749
+  _globals['_TRANSCRIPTMATCH']._serialized_start=3752
+  _globals['_TRANSCRIPTMATCH']._serialized_end=3987
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=3990
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=5473
 # @@protoc_insertion_point(module_scope)
