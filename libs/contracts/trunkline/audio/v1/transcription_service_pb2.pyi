@@ -120,6 +120,7 @@ class TranscribeRecordingRequest(_message.Message):
     priority: _priority_pb2.Priority.ValueType
     """As in CreateTranscriptRequest."""
     engine: _builtins.str
+    """As in CreateTranscriptRequest."""
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
         """As in CreateTranscriptRequest."""
