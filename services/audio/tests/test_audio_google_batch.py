@@ -17,7 +17,7 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.google.batch import TRIES, GoogleBatchEngine, file_seconds
 from trunkline_audio.engines.google.bucket import BucketKeyAbsent, StorageBucket
 from trunkline_audio.engines.google.settings import GoogleSettings
-from trunkline_audio.engines.loader import load_engine
+from trunkline_audio.engines.loader import load_engines
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.testing import KEY_FOLDER
 
@@ -70,11 +70,11 @@ async def test_what_is_long_is_submitted_and_what_is_short_is_not(google):
         assert made.capabilities.submits
         assert made.capabilities.longest_seconds == 60
     config = AudioConfig(
-        keys=KEY_FOLDER, engine="google", google=GoogleSettings(project="p", bucket="gs://calls")
+        keys=KEY_FOLDER, engines=("google",), google=GoogleSettings(project="p", bucket="gs://calls")
     )
-    assert load_engine(config).capabilities.submits
-    config = AudioConfig(keys=KEY_FOLDER, engine="google", google=GoogleSettings(project="p"))
-    assert not load_engine(config).capabilities.submits
+    assert load_engines(config)["google"].capabilities.submits
+    config = AudioConfig(keys=KEY_FOLDER, engines=("google",), google=GoogleSettings(project="p"))
+    assert not load_engines(config)["google"].capabilities.submits
 
 
 async def test_progress_is_told_in_seconds_of_speech(google, recording):

@@ -11,6 +11,7 @@ from trunkline.audio.v1 import audio_features_pb2, transcript_pb2
 from trunkline_audio.features.spans import Span, holding, merged, total, touches, without
 from trunkline_audio.names import duration, features_name
 from trunkline_audio.transcripts.rows import Transcript
+from trunkline_audio.transcripts.speakers import VOICES
 from trunkline_audio.transcripts.words import Timing
 
 _SECOND = 1_000_000
@@ -18,7 +19,7 @@ PAUSE = _SECOND // 2
 """A pause up to this length is part of talking."""
 MONOLOGUE_PAUSE = 2 * _SECOND
 """A pause up to this length does not end a monologue."""
-_VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
+_VOICES = frozenset(VOICES) - {transcript_pb2.SPEAKER_UNSPECIFIED}
 
 _Who = tuple[int, int]
 """A speaker and a channel."""

@@ -128,7 +128,7 @@ class GoogleBatchEngine(GoogleEngine):
                     key = f"{folder}/{_SOUND}/{len(files)}.flac"
                     await self._stored(key, await asyncio.to_thread(sound_of, audio, window))
                     uri = self._bucket.uri(key)
-                    async with self._quota.turn(recording.tenant_id, audio.scratch.name):
+                    async with self._quota.turn(recording.tenant_id, audio.scratch.name, recording.priority):
                         files.append(_File(uri, window, await self._begun(asked, uri)))
                 manifest = _Manifest(asked, audio.lanes, audio.speech_seconds, tuple(files))
             await self._stored(f"{folder}/{_MANIFEST}", manifest.body())

@@ -174,7 +174,7 @@ class GoogleEngine:
         return [task.result() for task in tasks]
 
     async def _one(self, recording: EngineInput, audio: PreparedAudio, window: Window) -> HeardWindow:
-        async with self._quota.turn(recording.tenant_id, audio.scratch.name):
+        async with self._quota.turn(recording.tenant_id, audio.scratch.name, recording.priority):
             content = await asyncio.to_thread(sound_of, audio, window)
             answer = await self._featured(
                 self._asked(recording, audio.lanes),

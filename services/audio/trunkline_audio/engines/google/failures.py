@@ -107,6 +107,7 @@ def engine_error(error: Exception) -> EngineError:
         reason,
         f"Google answered {code.name}: {message}",
         transient=is_passing(error),
+        of_content=code is not grpc.StatusCode.UNIMPLEMENTED,
         retry_after=pause_of(error) or None,
     )
 

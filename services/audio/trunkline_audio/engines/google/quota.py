@@ -36,9 +36,9 @@ class Quota:
         """When the next try is due."""
 
     @asynccontextmanager
-    async def turn(self, tenant: str, recording: str) -> AsyncIterator[None]:
-        """Hold one of the places while the block lasts; waits for it."""
-        async with self._fair.lane(tenant, recording):
+    async def turn(self, tenant: str, recording: str, priority: int = 0) -> AsyncIterator[None]:
+        """Hold one of the places while the block lasts; waits for it, in its class."""
+        async with self._fair.lane(tenant, recording, priority):
             yield
 
     async def due(self) -> None:
