@@ -136,7 +136,7 @@ class Pair:
     envoys_backend: echo.Backend
 
     async def ask(self, request: Request) -> tuple[tuple[int, Any, Any], tuple[int, Any, Any]]:
-        """What each answers: status, what its backend was asked, the JSON of a success."""
+        """What each answers: status, what its backend was asked, the JSON or the bytes of a success."""
         return (
             await self._one(self.ours, self.our_backend, request),
             await self._one(self.envoys, self.envoys_backend, request),
@@ -149,7 +149,10 @@ class Pair:
         answer = await client.request(method, url, content=body, headers=JSON if body is not None else {})
         asked = [(rpc, str(message)) for rpc, message, _ in backend.asked]
         backend.asked.clear()
-        return answer.status_code, asked, answer.json() if answer.status_code == 200 else None
+        if answer.status_code != 200:
+            return answer.status_code, asked, None
+        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        return answer.status_code, asked, answer.json() if is_json else answer.content
 
 
 def descriptors() -> bytes:
