@@ -165,5 +165,5 @@ def test_the_documented_roles_are_those_of_the_table() -> None:
     assert told["ROLE_MEMBER"] == names[Role.MEMBER]
     assert told["ROLE_ADMIN"] == names[Role.ADMIN]
     assert told[""] == names[None]
-    looking = ("Get", "List", "Read", "Wait", "Export", "Search")
+    looking = ("Get", "List", "Read", "Wait", "Watch", "Export", "Search")
     assert all(name.startswith(looking) for name in names[Role.VIEWER])

@@ -390,7 +390,11 @@ def sample(binding: Binding) -> Request:
         }
     if binding.update_mask is not None:
         query["updateMask"] = "displayName,state"
-    body = b"{}" if binding.whole_body else b'{"displayName":"x"}' if binding.body is not None else None
+    body = None
+    if binding.whole_body or binding.rpc.endswith("/CreateUpload"):  # an upload has no display name
+        body = b"{}"
+    elif binding.body is not None:
+        body = b'{"displayName":"x"}'
     return binding.method, url + ("?" + urlencode(query) if query else ""), body
 
 

@@ -227,7 +227,7 @@ def test_a_tenant_deleted_after_the_backup_does_not_come_back(layout, tmp_path, 
     if service == "tenant":
         execute(
             layout.databases["tenant"],
-            "INSERT INTO tenants VALUES ('gone', '', 3, x'', 1, NULL, 1, 1, 1, 0)",
+            "INSERT INTO tenants VALUES ('gone', '', 3, x'', 1, NULL, 1, 1, 1, 0, NULL)",
         )
     else:
         bury(layout, service, "gone")

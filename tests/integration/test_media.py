@@ -86,7 +86,7 @@ async def auditing(tmp_path: Path, **settings: Any) -> AsyncIterator[Any]:
         }
     )
     async with (
-        audio.build(config, engine=Deaf(), forget=nobody, plan_of=free) as parts,
+        audio.build(config, engines={"deaf": Deaf()}, forget=nobody, plan_of=free) as parts,
         parts.running() as server,
     ):
         yield server

@@ -254,6 +254,7 @@ LISTEN = Form("host:port", split, _is_here)
 """Where a service listens."""
 MAYBE_LISTEN = Form("host:port, or empty", _maybe_listens, _is_here)
 """The same, where it may be turned off."""
+SWITCH = Form("true, false", lambda _value: None)
 ADDRESS = Form("host:port", _target, reach=_connects)
 """Where another service is."""
 WEB = Form("http(s)://host", _web)

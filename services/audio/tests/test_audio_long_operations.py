@@ -299,9 +299,10 @@ async def test_a_submission_that_cannot_be_asked_about_now_is_asked_about_later(
 async def test_long_recordings_leave_places_to_short_ones(tmp_path):
     engine = held()
     async with serving(tmp_path, engine, pace=QUICK, transcriptions_at_once=4) as suite:
-        suite.there.answers["/hour.wav"] = Answer(body=sounds.wav(np.zeros(601 * 8000)))
         asking = Asking(suite)
-        for number in range(3):
+        for number in range(3):  # the same sound is heard once
+            sound = np.full(601 * 8000, number * 1e-3)
+            suite.there.answers["/hour.wav"] = Answer(body=sounds.wav(sound))
             await suite.fetch("/hour.wav", f"long-{number}")
             await asking.start(f"{PARENT}/recordings/long-{number}")
         await begun(engine, 2)

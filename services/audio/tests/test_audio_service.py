@@ -26,7 +26,7 @@ from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServi
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
+from trunkline_audio.engines.base import EngineResult, RecordingFault, Segment, SpeechCapabilities, Word
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.settings import BlobSettings
@@ -535,7 +535,7 @@ async def test_one_tenant_leaves_places_to_others(tmp_path):
     [
         (EngineError("WORKER_DIED", "the speech process died", transient=True), "ABORTED", "WORKER_DIED"),
         (
-            EngineError("NOT_AUDIO", "no audio", transient=False),
+            RecordingFault("NOT_AUDIO", "no audio", transient=False),
             "FAILED_PRECONDITION",
             "RECORDING_UNREADABLE",
         ),

@@ -132,16 +132,16 @@ transcripts = sa.Table(
     sa.Column("overruled_language", Text(35), nullable=False, server_default=""),
     # Of transcripts that were made before usage was kept, and of engines that count nothing: NULL. Not in lists.
     sa.Column("usage", Json, nullable=True),
-    # What the words were heard of and how: the next recording that gives the same takes them over. NULL where none may.
-    sa.Column("result_key", Text(40), nullable=True),
-    # How many sounds the engine told apart: the roles of channels are the recording's own.
-    sa.Column("lanes", sa.Integer, nullable=True),
-    sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
     # The engine that was to answer, of a degraded transcript; empty of others.
     sa.Column("wanted_engine", Text(128), nullable=False, server_default=""),
     # Since when a degraded transcript waits to be made again, and what was asked for; NULL of those that stay.
     sa.Column("again_at", UtcTimestamp, nullable=True),
     sa.Column("asked", Json, nullable=True),
+    # What the words were heard of and how: the next recording that gives the same takes them over. NULL where none may.
+    sa.Column("result_key", Text(40), nullable=True),
+    # How many sounds the engine told apart: the roles of channels are the recording's own.
+    sa.Column("lanes", sa.Integer, nullable=True),
+    sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

@@ -12,6 +12,7 @@ _FORM = "must be of the form "
 _PATTERNS = {
     f"^tenants/{_ID}/(events|sources)/{_ID}$": "must be of the form tenants/{tenant}/events/{event} or "
     "tenants/{tenant}/sources/{source}: an id is 2 to 40 of a-z, 0-9 and -",
+    f"^$|^{_ID}$": "must be an id: 2 to 40 of a-z, 0-9 and -, or empty",
     f"^{_ID}$": "must be an id: 2 to 40 of a-z, 0-9 and -",
     "^[a-z][a-z0-9-]{1,39}$": "must be 2 to 40 of a-z, 0-9, and -, and begin with a letter",
     _LANGUAGE: "must be a BCP 47 language tag such as en-US, or empty",

@@ -306,9 +306,9 @@ class Transcriber:
                 )
 
                 async def ask(engine: SpeechEngine) -> EngineResult:
+                    if seconds > engine.capabilities.longest_seconds:  # what fails there is submitted anew
+                        return await submitted(cast(SubmittingEngine, engine), kept, self._pace)
                     try:
-                        if seconds > engine.capabilities.longest_seconds:
-                            return await submitted(cast(SubmittingEngine, engine), kept, self._pace)
                         return await engine.transcribe(kept)
                     except RecordingFault:
                         raise

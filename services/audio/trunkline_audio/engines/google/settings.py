@@ -50,7 +50,9 @@ class GoogleSettings:
         "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
         form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
     )
-    word_times: bool = setting(True, "ask for the time of each word, if the model can tell it")
+    word_times: bool = setting(
+        True, "ask for the time of each word, if the model can tell it", form=forms.SWITCH
+    )
     speakers: int = setting(
         2,
         "the most voices that Google tells apart on one channel, if the model can; 1: never. Without it they are told "
@@ -79,7 +81,9 @@ class GoogleSettings:
         most=86_400,
     )
     dynamic_batching: bool = setting(
-        False, "have Google transcribe what is handed over within 24 hours, at a lower price"
+        False,
+        "have Google transcribe what is handed over within 24 hours, at a lower price",
+        form=forms.SWITCH,
     )
     requests_at_once: int = setting(
         16, "the most requests at once, each with up to 55 s of speech", least=1, most=1_000
