@@ -151,7 +151,7 @@ class Pair:
         backend.asked.clear()
         if answer.status_code != 200:
             return answer.status_code, asked, None
-        is_json = answer.headers.get("content-type", "").startswith("application/json")
+        is_json = answer.content and answer.headers.get("content-type", "").startswith("application/json")
         return answer.status_code, asked, answer.json() if is_json else answer.content
 
 

@@ -35,7 +35,7 @@ expected-statuses = [400, 401, 403, 404, 405, 409, 413, 414, 415, 431]
 
 
 def find(world: World, folder: Path, token: str, source: str, *more: str) -> None:
-    """Let schemathesis loose on /v1 with a token, for half a minute or so: nothing may be found."""
+    """Let schemathesis loose on /v1 with a token, for a minute or so: nothing may be found."""
     (folder / "schemathesis.toml").write_text(CONFIG.format(tenant=TENANT, source=source))
     command = [
         str(SCHEMATHESIS), "--config-file", "schemathesis.toml", "run", f"{world.suite.http_url}/v1/openapi.json",
@@ -49,7 +49,7 @@ def find(world: World, folder: Path, token: str, source: str, *more: str) -> Non
         "NO_COLOR": "1",
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=90, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
     assert re.search(r"[1-9][0-9]* generated, [1-9][0-9]* passed", done.stdout), done.stdout

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio import app as audio
 from trunkline_audio.config import AudioConfig
+from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.recordings.plans import RecordingPlan
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, sent_part
@@ -97,6 +98,7 @@ class Deaf:
 
     name = "deaf"
     problem = ""
+    capabilities = SpeechCapabilities()
 
     async def __aenter__(self) -> Deaf:
         return self

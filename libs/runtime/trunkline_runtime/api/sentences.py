@@ -51,6 +51,8 @@ def pattern_sentence(pattern: str) -> str:
     """Return what a pattern asks for; empty for one that nobody has put into words."""
     if pattern in _PATTERNS:
         return _PATTERNS[pattern]
+    if pattern.startswith("^$|^tenants/"):
+        return f"{pattern_sentence(pattern.removeprefix('^$|'))}, or empty"
     if not pattern.startswith("^tenants/"):
         return ""
     parts = pattern.removeprefix("^").removesuffix("$").split("/")
