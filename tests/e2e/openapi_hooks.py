@@ -50,6 +50,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             case.query["uploadId"] = uuid.uuid4().hex  # one that goes on is not begun again
     if body.get("fetchAgain"):
         body["force"] = True
+    if body.get("engine"):
+        body["engine"] = "whisper"  # one of those that the service is set to
     if "lifetime" in body:
         body["lifetime"] = "60s"
     if case.operation.path.endswith("/sources"):
