@@ -393,7 +393,9 @@ async def a_sweep_asks_for_tenants_and_then_names_each(world):
         await world.sweeper.sweep()
     steps = [" ".join(s.split()) for s in seen if lacks_tenant(s)]
     assert steps
-    others = [one for one in steps if not one.startswith(tuple(f"SELECT {of}.tenant_id FROM" for of in SWEPT))]
+    others = [
+        one for one in steps if not one.startswith(tuple(f"SELECT {of}.tenant_id FROM" for of in SWEPT))
+    ]
     assert not others, others
     assert len(seen) > len(steps)
 
