@@ -184,7 +184,7 @@ def running(folder: Path, env: Mapping[str, str], *names: str) -> Iterator[Bench
     suite = Suite(folder, free_ports=True, env={**INSTANT, **QUIET_LOGS, **NO_CEILING, **env})
     file = folder / "tone.wav"
     file.write_bytes(tone())
-    with Recordings() as recordings, httpx.Client(timeout=30) as http:
+    with Recordings(each_differs=True) as recordings, httpx.Client(timeout=30) as http:
         try:
             suite.start(*names)
             yield Bench(suite, recordings, file, http)

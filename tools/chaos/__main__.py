@@ -52,7 +52,7 @@ def chaos(rounds: int, seed: int, folder: Path) -> Outcome:
     file = folder / "tone.wav"
     file.write_bytes(tone(0.2))
     codes: dict[str, int] = {}
-    with Recordings() as recordings:
+    with Recordings(each_differs=True) as recordings:
         try:
             suite.start()
             tenants = [
