@@ -17,6 +17,7 @@ _PATTERNS = {
     "^[a-z][a-z0-9-]{1,39}$": "must be 2 to 40 of a-z, 0-9, and -, and begin with a letter",
     _LANGUAGE: "must be a BCP 47 language tag such as en-US, or empty",
     "^([A-Z]{2})?$": "must be a region of two capital letters such as US, or empty",
+    "^$|^[0-9a-f]{64}$": "must be a SHA-256 of 64 digits 0-9 and a-f, or empty",
     "^[0-9]*$": "must be the cursor of a message of the stream, or empty",
     "^https?://": "must begin with http:// or https://",
     "^$|^https?://": "must begin with http:// or https://, or be empty",
