@@ -49,7 +49,7 @@ test: setup tools ## All tests: WORKERS=2 processes share the files, then what m
 lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated code as committed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy libs services cli
+	$(BIN)/mypy libs services cli tools
 	$(BIN)/lint-imports
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from trunkline_cli.suite.processes import COMMANDS, Suite
+from trunkline_cli.services import COMMANDS
+from trunkline_cli.suite.processes import Suite
 
 from tools.packages import ROOT, Package, packages
 

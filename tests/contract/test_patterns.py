@@ -78,8 +78,8 @@ def _slowness() -> float:
     began = time.thread_time()
     sum(1 for _ in _PLAIN.finditer(_PLAIN_TEXT))
     slowness = (time.thread_time() - began) / _PLAIN_SECONDS
-    # Not every pattern slows down alike: a machine that is slow leaves room for that.
-    return 1.0 if slowness < 1.2 else slowness * 1.25
+    # Not every pattern slows down alike: room is left for that.
+    return max(1.0, slowness * 1.25)
 
 
 def _worst(use: patterns.Use) -> tuple[float, str]:

@@ -16,7 +16,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from trunkline_cli.suite.processes import COMMANDS, Suite
+from trunkline_cli.services import COMMANDS
+from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.seed import SeededSource, seed_tenant
 
 from tools.bench import Target, report

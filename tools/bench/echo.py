@@ -7,6 +7,7 @@ On uvicorn's protocol as it is shipped: that the gateway's answers leave in one 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import uvloop
 from trunkline_gateway.edge.front import HttpServer
@@ -16,7 +17,7 @@ BODY = b'{"receiptId":"' + b"0" * 32 + b'"}'
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
 
 
-async def echo(scope, receive, send):
+async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Read the body and answer 202."""
     message = await receive()
     while message.get("more_body"):

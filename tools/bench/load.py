@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import hmac
 import itertools
@@ -29,8 +30,9 @@ from trunkline_cli.suite.webhooks import Webhook
 try:
     from uvloop import run
 except ImportError:  # uvloop has no wheel everywhere
-    from asyncio import run
+    from asyncio import run  # type: ignore[assignment]
 
+run_loop = run
 _LUA = """
 local file = io.open("{bodies}", "r")
 local requests = {{}}
@@ -284,9 +286,8 @@ async def main() -> None:
         start = number * len(requests) // int(connections)
         mine = fresh or (shared if how else itertools.cycle(requests[start:] + requests[:start]))
         until = begun + float(seconds)
-        _, connection = await loop.create_connection(
-            lambda m=mine, u=until: Connection(m, u, times, errors), host, int(port)
-        )
+        connect = functools.partial(Connection, mine, until, times, errors)
+        _, connection = await loop.create_connection(connect, host, int(port))
         made.append(connection.closed)
     await asyncio.gather(*made)
     taken = time.perf_counter() - begun
@@ -302,4 +303,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    run_loop(main())

@@ -25,7 +25,7 @@ from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from tools.bench import Target, report
-from tools.bench.audio import CORES, SOUND_HZ
+from tools.bench.audio.engine import CORES, SOUND_HZ
 from tools.packages import ROOT
 from tools.phrase_scenarios import PHRASES, SENTENCES
 from tools.sounds import SOUNDS

@@ -19,8 +19,8 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+from trunkline_cli.services import COMMANDS
 from trunkline_cli.suite import webhooks
-from trunkline_cli.suite.processes import COMMANDS
 from trunkline_gateway.pipeline.config import WorkerConfig
 
 from tools.bench import report
@@ -81,7 +81,7 @@ def takeover(bench: Bench) -> dict[str, float]:
 
             def done(jobs: str) -> float | None:
                 (at,) = store.execute(_DONE, (killed * 1e6, jobs)).fetchone()
-                return at and at / 1e6 - killed
+                return None if at is None else float(at) / 1e6 - killed
 
             until(lambda: done(every) is not None, 60, "another worker's job")
             until(lambda: done(json.dumps(held)) is not None, 120, "a job of the dead worker")

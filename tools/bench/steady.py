@@ -20,12 +20,7 @@ from pathlib import Path
 
 from trunkline_cli.suite.webhooks import Webhook
 
-from tools.bench.load import Load, raw_request
-
-try:
-    from uvloop import run
-except ImportError:  # uvloop has no wheel everywhere
-    from asyncio import run
+from tools.bench.load import Load, raw_request, run_loop
 
 CONNECTIONS = 64
 _TICK_SECONDS = 0.001
@@ -144,4 +139,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    run_loop(main())

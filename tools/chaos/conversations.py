@@ -98,7 +98,8 @@ class Conversations:
 
         if rng.random() < 0.6:
             # A third of them by the numeric id alone: what it names is found to be the same call later.
-            yield say("pre_call", False, **({"resource_id": None} if rng.random() < 0.3 else {}))
+            without: dict[str, Any] = {"resource_id": None} if rng.random() < 0.3 else {}
+            yield say("pre_call", False, **without)
         yield say("post_call", recorded)
         for change in range(1, 1 + rng.choice((0, 0, 1, 2))):
             made.note = f"changed {change} times"

@@ -266,7 +266,7 @@ async def test_what_is_no_sound_is_told_with_its_type_and_the_likely_reason(
         headers = {"Content-Type": content_type} if content_type else {}
         suite.there.answers["/call.wav"] = Answer(body=body, headers=headers)
         error = await failing(suite.fetch())
-        assert error.reason == "NOT_AUDIO"
+        assert error.reason == "NOT_AUDIO", error.message
         assert said in error.message
         assert "expired" not in error.message
 

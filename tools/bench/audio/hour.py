@@ -22,7 +22,7 @@ from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from trunkline_audio import schema
 from trunkline_audio.engines.whisper.settings import WhisperSettings
-from trunkline_audio.media.blobs import LocalBlobs
+from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.lookup import default_folder, verify
 from trunkline_audio.recordings.rows import Recording, Recordings

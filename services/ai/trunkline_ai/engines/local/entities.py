@@ -45,7 +45,7 @@ _DAY = (
 )
 _TIME = re.compile(
     # How all that follows begins: other words and figures are passed over at once.
-    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prfu]|at\s++[\dotfsnem]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o[cn]|s[aeiu]|"
+    r"\b(?=\d{1,2}(?::\d\d|/\d|\s?[apo]|\sin)|a[prfu]|at\s++[\dotfsnem]|b[ey]|d[ae]|e[ilv]|f[eior]|j[au]|la|m[aio]|n[eio]|o(?:c|ne\s(?:[fo]|t[ehw]|in|[ap]\.?\s?m))|s[aeiu]|"
     r"t(?:[eouw]|h(?:[iru]|e\s++(?:\d|f[io]|s[ei]|thi|t[ew]|e[il]|ni)))|we|ye)"
     rf"(?:(?:{_DAY})(?:,?\s++(?:at|around|by|after|before)\s++{_BARE_CLOCK})?|"
     rf"at\s++(?:{_CLOCK}|(?:{_HOUR}|\d{{1,2}})(?=[\s,.?!]*+(?:$|\n|works|is|on|would|tomorrow|today|please)))|"
