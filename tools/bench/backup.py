@@ -24,7 +24,7 @@ from tools.bench import Target, report
 from tools.bench.calls import load, running
 from tools.bench.growth import fill as fill_gateway
 from tools.bench.ingest import signed
-from tools.bench.steady import finished, start_steady
+from tools.bench.traffic.steady import finished, start_steady
 
 FOLDER = Path("build/bench/backup")
 CALLS = 100_000

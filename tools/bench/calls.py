@@ -24,7 +24,7 @@ from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, seed_tenant
 
-from tools.bench.load import raw_request
+from tools.bench.traffic.load import raw_request
 
 INSTANT = {
     "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create",
@@ -106,7 +106,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "tools.bench.load",
+            "tools.bench.traffic.load",
             host,
             port,
             str(_CONNECTIONS),

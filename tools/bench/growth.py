@@ -21,7 +21,7 @@ from trunkline_cli.suite.seed import seed_tenant
 from tools.bench import Target, report
 from tools.bench.calls import NO_CEILING, QUIET_LOGS, load
 from tools.bench.ingest import signed
-from tools.bench.load import saturate
+from tools.bench.traffic.load import saturate
 
 FOLDER = Path("build/bench/growth")
 STORED = {"rate_0": 0, "rate_100k": 100_000, "rate_1m": 1_000_000}

@@ -23,8 +23,8 @@ from trunkline_cli.suite.seed import SeededSource, seed_tenant
 
 from tools.bench import Target, report
 from tools.bench.calls import NO_CEILING, QUIET_LOGS
-from tools.bench.load import Fresh, Load, saturate
-from tools.bench.steady import finished, start_steady
+from tools.bench.traffic.load import Fresh, Load, saturate
+from tools.bench.traffic.steady import finished, start_steady
 
 FOLDER = Path("build/bench/ingest")
 CONNECTIONS = 64
@@ -56,7 +56,7 @@ def echo_server(*options: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    process = subprocess.Popen([sys.executable, "-m", "tools.bench.echo", address, *options])
+    process = subprocess.Popen([sys.executable, "-m", "tools.bench.traffic.echo", address, *options])
     try:
         until = time.monotonic() + 10
         while time.monotonic() < until:

@@ -19,7 +19,7 @@ from trunkline_gateway.config import GatewayConfig
 
 from tools.bench import Target, report
 from tools.bench.calls import Bench, load, percentile, running
-from tools.bench.load import send_each, start_flood
+from tools.bench.traffic.load import send_each, start_flood
 
 FOLDER = Path("build/bench/isolation")
 RATE = 5.0

@@ -25,7 +25,7 @@ from trunkline_gateway.pipeline.config import WorkerConfig
 
 from tools.bench import report
 from tools.bench.calls import Bench, load, running
-from tools.bench.load import send_each
+from tools.bench.traffic.load import send_each
 
 FOLDER = Path("build/bench/recovery")
 STAGES = {

@@ -1,6 +1,6 @@
 """Load for HTTP servers: wrk where it is installed, else a client of bare sockets in a process of its own.
 
-`python -m tools.bench.load HOST PORT CONNECTIONS SECONDS REQUESTS [once | FRESH]` is that client.
+`python -m tools.bench.traffic.load HOST PORT CONNECTIONS SECONDS REQUESTS [once | FRESH]` is that client.
 
 What is sent is a list of webhooks in turn, or `Fresh` ones, each of which is another call's.
 """
@@ -202,7 +202,7 @@ def _sockets_command(
         requests.write_text(json.dumps([raw_request(w, target).decode("latin-1") for w in webhooks]))
     parts = urlsplit(target)
     return [
-        sys.executable, "-m", "tools.bench.load", str(parts.hostname), str(parts.port), str(connections),
+        sys.executable, "-m", "tools.bench.traffic.load", str(parts.hostname), str(parts.port), str(connections),
         str(seconds), str(requests), *more,
     ]  # fmt: skip
 

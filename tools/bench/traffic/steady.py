@@ -20,7 +20,7 @@ from pathlib import Path
 
 from trunkline_cli.suite.webhooks import Webhook
 
-from tools.bench.load import Load, raw_request, run_loop
+from tools.bench.traffic.load import Load, raw_request, run_loop
 
 CONNECTIONS = 64
 _TICK_SECONDS = 0.001
@@ -35,7 +35,15 @@ def start_steady(
     file = scratch / "steady.json"
     file.write_text(json.dumps([raw_request(w, w.url).decode("latin-1") for w in webhooks]))
     address = webhooks[0].url.split("/")[2]
-    command = [sys.executable, "-m", "tools.bench.steady", address, str(per_second), str(seconds), str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.bench.traffic.steady",
+        address,
+        str(per_second),
+        str(seconds),
+        str(file),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
