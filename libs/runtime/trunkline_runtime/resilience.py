@@ -63,7 +63,8 @@ class Pauses:
 def retrying(policy: RetryPolicy = RetryPolicy(), *, sleep: Sleep | None = None) -> AsyncRetrying:
     """Return what retries a coroutine function: `await retrying(policy)(fetch, url)`; raises the last error.
 
-    A server's RetryInfo is the least pause.
+    What an error's `retry_after` says, such as a server's RetryInfo, is the least pause; a pause that would end after
+    the policy's total is not begun.
     """
     import tenacity  # noqa: PLC0415 -- only where something is retried
 
@@ -71,12 +72,11 @@ def retrying(policy: RetryPolicy = RetryPolicy(), *, sleep: Sleep | None = None)
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        least = error.retry_after if isinstance(error, TrunklineError) and error.retry_after else 0.0
-        return max(jitter(state), least)
+        return max(jitter(state), getattr(error, "retry_after", None) or 0.0)
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(policy.retry_on),
-        stop=tenacity.stop_after_attempt(policy.attempts) | tenacity.stop_after_delay(policy.total_seconds),
+        stop=tenacity.stop_after_attempt(policy.attempts) | tenacity.stop_before_delay(policy.total_seconds),
         wait=pause,
         sleep=sleep or asyncio.sleep,
         reraise=True,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
+from trunkline_ai.engines.openai.settings import OpenAiSettings
+
 SERVICE = "ai"
 LOCAL = "local"
+OPENAI = "openai"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +20,11 @@ class AiConfig(StoreConfig):
 
     engine: str = setting(
         LOCAL,
-        "the analysis engine: local, or module:factory of your own engine",
-        form=forms.plug_in(LOCAL),
+        "the analysis engine: local, openai (any endpoint that speaks its protocol), or module:factory of your own "
+        "engine",
+        form=forms.plug_in(LOCAL, OPENAI),
     )
+    openai: OpenAiSettings = field(default_factory=OpenAiSettings)
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
 
-from trunkline_ai.config import LOCAL, SERVICE, AiConfig
+from trunkline_ai.config import LOCAL, OPENAI, SERVICE, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 
 _VARIABLE = env_name(SERVICE, "engine")
@@ -18,7 +20,8 @@ def load_engine(config: AiConfig) -> LanguageEngine:
 
     An engine that has `complete` and no tasks of its own gets them from its prompts.
     """
-    engine = loader.load_engine(_VARIABLE, config.engine, NAMED, ("capabilities",))
+    named = {name: partial(make, config) for name, make in NAMED.items()}
+    engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
     if hasattr(engine, "analyze"):
         return cast(LanguageEngine, engine)
     if hasattr(engine, "complete"):
@@ -34,11 +37,21 @@ def local_engine() -> LanguageEngine:
     return LocalEngine()
 
 
+def _local(_config: AiConfig) -> LanguageEngine:
+    return local_engine()
+
+
+def _openai(config: AiConfig) -> CompletingEngine:
+    from trunkline_ai.engines.openai.engine import OpenAiEngine  # noqa: PLC0415 - engines load when used
+
+    return OpenAiEngine(config.openai)
+
+
 def _prompted(model: CompletingEngine) -> LanguageEngine:
     from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
 
     return PromptedEngine(model)
 
 
-NAMED = {LOCAL: local_engine}
-"""The service's own engines."""
+NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {LOCAL: _local, OPENAI: _openai}
+"""The service's own engines, each made from its own settings."""

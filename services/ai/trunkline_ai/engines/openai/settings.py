@@ -1,0 +1,59 @@
+"""The settings of an OpenAI-compatible endpoint, TRUNKLINE_AI_OPENAI_*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline_runtime import forms
+from trunkline_runtime.settings import setting
+
+SCHEMA = "schema"
+"""The answer keeps to the schema: OpenAI, vLLM, llama.cpp, and Ollama do this."""
+OBJECT = "object"
+"""The answer is any JSON object; the instructions hold the schema."""
+TEXT = "text"
+"""The endpoint knows neither; the instructions hold the schema."""
+
+
+def _model(text: str) -> None:
+    if not (0 < len(text) <= 200 and text.isprintable() and " " not in text):
+        raise ValueError("must be a model's name, of up to 200 characters without spaces")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAiSettings:
+    """Which endpoint is asked, for which model, and how much at once."""
+
+    url: str = setting(
+        "https://api.openai.com/v1",
+        "the endpoint, which /chat/completions follows",
+        form=forms.WEB,
+    )
+    key: str = setting("", "the key, sent as a bearer token; empty: none is sent", secret=True)
+    model: str = setting("gpt-4.1-mini", "the model", form=forms.Form("a model's name", _model))
+    answer_form: str = setting(
+        SCHEMA,
+        "how the endpoint is held to JSON: to the schema, to any object, or, with text, not at all",
+        choices=(SCHEMA, OBJECT, TEXT),
+    )
+    most_output_tokens: int = setting(
+        2_000, "the most tokens of an answer; one that is cut there is not used", least=16, most=100_000
+    )
+    most_characters: int = setting(
+        100_000, "how much of a conversation is sent, in characters", least=100, most=1_000_000
+    )
+    first_token_seconds: float = setting(
+        20.0, "how long to wait for the first piece of an answer, and for each next one", least=0.1, most=600
+    )
+    request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
+    requests_at_once: int = setting(16, "the most requests at once; further ones wait", least=1, most=1_000)
+    patience_seconds: float = setting(
+        20.0, "how long a request is repeated that the endpoint can't take now", least=0, most=600
+    )
+    input_price_micros: int = setting(
+        0,
+        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
+        least=0,
+        most=1_000_000_000,
+    )
+    output_price_micros: int = setting(0, "the same, of a million output tokens", least=0, most=1_000_000_000)
