@@ -1,7 +1,7 @@
 """What the services' conformance suites share: enrolment on every engine, and what each check asks of a store."""
 
-import functools
 from collections.abc import Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,29 +9,23 @@ import sqlalchemy as sa
 from trunkline.common.v1 import purge_pb2
 from trunkline_store import Database, FakeClock
 from trunkline_store.engines import ENGINES
-from trunkline_store.migrations import migrate
 
 from tests.integration.migrated_file import migrated_file
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import migrated_database
 
 
-@functools.cache
-def migrated_database(migrations):
-    """The session's database of one service on the emulator; each check finds it empty."""
-    url = require_emulator().create_database()
-    migrate(url, migrations)
-    return url
-
-
+@asynccontextmanager
 async def in_a_file(folder, metadata, migrations):
-    return await migrated_file(folder / "conformance.db", metadata, migrations)
+    yield await migrated_file(folder / "conformance.db", metadata, migrations)
 
 
-async def on_the_emulator(_folder, _metadata, migrations):
-    return migrated_database(migrations)
+@asynccontextmanager
+async def on_the_emulator(_folder, metadata, migrations):
+    with migrated_database(migrations, metadata) as url:
+        yield url
 
 
-# Each gives the URL of a database for these migrations.
+# Each gives the URL of an empty database for these migrations while a block lasts.
 ENROLLED = {"sqlite": in_a_file, "spanner": on_the_emulator}
 
 
@@ -72,17 +66,15 @@ class Conformance:
         if "name" in metafunc.fixturenames:
             metafunc.parametrize("name", sorted(self.checks))
 
-    def empty(self, conn):
-        for table in reversed(self.metadata.sorted_tables):
-            conn.execute(sa.delete(table).where(sa.true()))
-
     @pytest.mark.parametrize("engine", sorted(ENROLLED))
     async def test_engine_conforms(self, engine, name, tmp_path):
         if reason := self.exclusions.get((engine, name)):
             pytest.skip(f"{engine} is let off {name}: {reason}")
-        url, clock = await ENROLLED[engine](tmp_path, self.metadata, self.migrations), FakeClock()
-        async with await Database.open(url, self.metadata, migrations=self.migrations, clock=clock) as db:
-            await db.write(self.empty)
+        clock = FakeClock()
+        async with (
+            ENROLLED[engine](tmp_path, self.metadata, self.migrations) as url,
+            await Database.open(url, self.metadata, migrations=self.migrations, clock=clock) as db,
+        ):
             await self.checks[name](self.world(db, clock, tmp_path))
 
     def test_there_are_checks(self):

@@ -4,24 +4,60 @@ import gc
 import os
 import subprocess
 import sys
+from collections import Counter
+from itertools import chain
 
 import pytest
 
-from tests.simulation.many import many
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.schedule import Simulation
 from tests.simulation.store import Disk
 
-SCHEDULES = 150
-"""CI runs these and 2,850 more by `make simulate`."""
+SCHEDULES = 75
+"""CI runs these, and 3,000 more by `make simulate`."""
 SOUGHT_IN = 500
-"""Each mistake of mutants.py is found within 50."""
+SHOWN_BY = {
+    "token_not_compared": 18, "doubt_not_resolved": 15, "spool_forgets_first": 14, "cap_not_looked_at": 14,
+    "first_tenant_only": 110,
+}  # fmt: skip
+"""A schedule that shows a mistake which few of the first ones do: it is tried before them."""
+
+
+class Ran:
+    """The schedules, run once for the tests below: what failed, what all of them did, and what they left behind."""
+
+    def __init__(self):
+        self.failed, self.counts = [], Counter()
+        with Simulation().installed() as simulation:
+            for seed in range(SCHEDULES - 25):  # until the statements that are rare are compiled too
+                self._note(simulation.run(seed))
+            before = len(_kept())
+            for seed in range(SCHEDULES - 25, SCHEDULES):
+                self._note(simulation.run(seed))
+            self.grown = len(_kept()) - before
+        del simulation
+        self.disks = sum(type(kept) is Disk for kept in _kept())
+
+    def _note(self, outcome):
+        self.counts.update(outcome.counts)
+        if outcome.violations:
+            self.failed.append(f"make simulate SEED={outcome.seed}: {outcome.violations[0]}")
+
+
+def _kept():
+    gc.collect()
+    return gc.get_objects()
+
+
+@pytest.fixture(scope="module")
+def ran():
+    return Ran()
 
 
 @pytest.mark.timeout(600)
-def test_every_promise_holds_in_every_schedule():
-    failed, counts = many(0, SCHEDULES)
-    assert [f"make simulate SEED={o.seed}: {o.violations[0]}" for o in failed] == []
+def test_every_promise_holds_in_every_schedule(ran):
+    counts = ran.counts
+    assert ran.failed == []
     assert counts["schedules"] == SCHEDULES
     # The schedules are about something.
     assert counts["kills"] > SCHEDULES
@@ -33,7 +69,7 @@ def test_every_promise_holds_in_every_schedule():
 _TRACES = """
 from tests.simulation.schedule import Simulation
 with Simulation().installed() as simulation:
-    print([simulation.run(seed).trace for seed in range(12)])
+    print([simulation.run(seed).trace for seed in range(8)])
 """
 
 
@@ -47,30 +83,19 @@ def test_a_seed_repeats_exactly_also_in_another_process():
         for hashes in ("1", "2")
     }  # fmt: skip
     assert len(traces) == 1
-    assert len(set(eval(traces.pop()))) == 12
+    assert len(set(eval(traces.pop()))) == 8
 
 
-def _kept():
-    gc.collect()
-    return gc.get_objects()
-
-
-def test_nothing_of_what_was_run_is_kept():
+def test_nothing_of_what_was_run_is_kept(ran):
     """A worker of `make simulate` runs 50,000 schedules, in a thousand simulations."""
-    with Simulation().installed() as simulation:
-        for seed in range(50):  # until the statements that are rare are compiled too
-            simulation.run(seed)
-        before = len(_kept())
-        for seed in range(50, 75):
-            simulation.run(seed)
-        assert len(_kept()) - before < 10 * 25
-    del simulation
-    assert not any(type(kept) is Disk for kept in _kept())
+    assert ran.grown < 10 * 25
+    assert ran.disks == 0
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.__name__ for mutant in MUTANTS])
 @pytest.mark.timeout(600)
 def test_a_mistake_in_the_code_is_found(mutant):
+    seeds = chain([SHOWN_BY.get(mutant.__name__, 0)], range(SOUGHT_IN))
     with mutant(), Simulation().installed() as simulation:
-        found = next((seed for seed in range(SOUGHT_IN) if simulation.run(seed).violations), None)
+        found = next((seed for seed in seeds if simulation.run(seed).violations), None)
     assert found is not None, f"{mutant.__doc__} was not found in {SOUGHT_IN} schedules"

@@ -1,4 +1,4 @@
-"""A queue on each engine, in a database of its own, with a clock that moves when told."""
+"""A queue on each engine, in a database that is empty, with a clock that moves when told."""
 
 import pytest
 import sqlalchemy as sa
@@ -7,7 +7,7 @@ from trunkline_jobs.rows import to_job
 from trunkline_store import Database, FakeClock
 from trunkline_store.engines import ENGINES
 
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import made_database
 
 METADATA = sa.MetaData()
 JOBS = jobs_table(METADATA)
@@ -31,18 +31,19 @@ def only_sqlite(engine):
 
 
 @pytest.fixture
-def url(engine, tmp_path):
-    if engine == "sqlite":
-        yield f"sqlite:///{tmp_path}/jobs.db"
-        return
-    made = require_emulator().create_database()
-    yield made
-    require_emulator().drop_database(made)
+def metadata():
+    return METADATA
 
 
 @pytest.fixture
-async def db(url, clock):
-    async with await Database.open(url, METADATA, clock=clock) as database:
+async def url(engine, tmp_path, metadata):
+    """The URL of a database without rows; one on the emulator has the tables already."""
+    return f"sqlite:///{tmp_path}/jobs.db" if engine == "sqlite" else await made_database(metadata)
+
+
+@pytest.fixture
+async def db(url, clock, metadata):
+    async with await Database.open(url, metadata, clock=clock) as database:
         yield database
 
 

@@ -20,7 +20,6 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.rpc.operations import owner_of
-from trunkline_store import Database
 
 METADATA = sa.MetaData()
 JOBS = jobs_table(METADATA)
@@ -32,9 +31,8 @@ LEASE = 10.0
 
 
 @pytest.fixture
-async def db(url, clock):
-    async with await Database.open(url, METADATA, clock=clock) as database:
-        yield database
+def metadata():
+    return METADATA
 
 
 @pytest.fixture

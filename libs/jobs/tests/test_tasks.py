@@ -10,7 +10,6 @@ from trunkline_jobs.tasks import LEASE_SECONDS, MOST_FAILURES
 from trunkline_runtime.errors import InvalidArgument, Unavailable
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.process.periodic import SET_ASIDE
-from trunkline_store import Database
 from trunkline_work import Slots
 
 METADATA = sa.MetaData()
@@ -20,9 +19,8 @@ PACE = Pace(intervals={"tasks.look": 0.05})
 
 
 @pytest.fixture
-async def db(url, clock):
-    async with await Database.open(url, METADATA, clock=clock) as database:
-        yield database
+def metadata():
+    return METADATA
 
 
 class Work:

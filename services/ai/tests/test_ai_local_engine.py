@@ -2,7 +2,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
@@ -322,7 +322,6 @@ def test_unknown_speakers_are_read_as_both():
     assert result.intent is Intent.QUOTE_REQUEST
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(list(SpeakerRole)), st.text(max_size=200)), max_size=8), st.booleans()
 )

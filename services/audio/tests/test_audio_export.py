@@ -10,7 +10,7 @@ import pytest
 import srt
 import webvtt
 from audio_transcripts import CUSTOMER, VOICE_1, VOICE_2, segment, transcript
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.transcripts.export.cues import COLUMNS, cues, width
 from trunkline_audio.transcripts.export.formats import MOST_BYTES, exported
@@ -120,7 +120,6 @@ def letters(text):
     return sorted(text.replace(" ", "").replace("\n", ""))
 
 
-@settings(max_examples=200, deadline=None)
 @given(made.transcripts())
 def test_subtitles_ascend_are_short_and_hold_every_word(of):
     for reserve in (lambda label: 0, lambda label: len(label) + 2):
@@ -136,14 +135,12 @@ def test_subtitles_ascend_are_short_and_hold_every_word(of):
         assert letters(shown) == sorted("".join("".join(item["text"].split()) for item in of.segments))
 
 
-@settings(max_examples=100, deadline=None)
 @given(made.segments())
 def test_the_words_of_a_segment_are_in_order(item):
     found = cues(transcript(item))
     assert "".join("".join(cue.lines) for cue in found).replace(" ", "") == "".join(item["text"].split())
 
 
-@settings(max_examples=200, deadline=None)
 @given(made.transcripts())
 def test_parsers_of_players_read_every_subtitle_back(of):
     expected = cues(of, lambda label: len(label) + 2 if label else 0)
@@ -161,7 +158,6 @@ def test_parsers_of_players_read_every_subtitle_back(of):
 
 
 @given(st.sampled_from(("text", "srt", "vtt", "json")), made.transcripts())
-@settings(max_examples=100, deadline=None)
 def test_an_export_is_the_same_each_time(kind, of):
     assert exported(of, kind) == exported(of, kind)
     if kind == "text":

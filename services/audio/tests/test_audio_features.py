@@ -2,7 +2,7 @@
 
 import audio_transcripts as made
 from audio_transcripts import AGENT, CUSTOMER, SECOND, VOICE_1, segment, transcript
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.features.spans import holding, merged, total, touches, without
 from trunkline_audio.features.talk import activity, audio_features, interruptions, longest_monologue
@@ -58,7 +58,6 @@ def test_silence_has_no_speakers():
     assert seconds(found.silence_duration) == seconds(found.longest_silence_duration) == 3
 
 
-@settings(max_examples=300, deadline=None)
 @given(made.transcripts())
 def test_talk_and_silence_without_overlap_are_the_whole(of):
     found = audio_features(of)

@@ -6,7 +6,7 @@ import re
 import audio_transcripts as made
 import pytest
 from audio_transcripts import CUSTOMER, segment, transcript
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.transcripts.search import Query, page_of
 from trunkline_runtime.api.paging import Place
@@ -89,7 +89,6 @@ def test_pages_hold_each_match_once():
     assert seen == [(n, offset, 3) for n in range(5) for offset in (0, 4, 11)]
 
 
-@settings(max_examples=200, deadline=None)
 @given(made.transcripts(), st.text(min_size=1, max_size=30))
 def test_any_query_gives_matches_of_the_text(of, text):
     try:
@@ -107,7 +106,6 @@ def test_any_query_gives_matches_of_the_text(of, text):
         assert html.unescape(marked.group(1)) == said[match.first : match.last]
 
 
-@settings(max_examples=200, deadline=None)
 @given(made.transcripts(), st.data())
 def test_every_word_is_found(of, data):
     words = [

@@ -15,11 +15,9 @@ from gateway_conforms_tenants import lacks_tenant
 from gateway_world import MIGRATIONS, opened
 from trunkline_gateway import schema
 from trunkline_gateway.events.rows import event_conditions, listed
-from trunkline_store import Database
 from trunkline_store.engines import ENGINES
-from trunkline_store.migrations import migrate
 
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import migrated_database
 
 PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_story, gateway_conforms_tenants)
 
@@ -30,32 +28,12 @@ async def in_a_file(folder, *sources):
         yield world
 
 
-# Migrated databases of this session's emulator that no check holds: a migration takes longer than most checks.
-FREE = []
-
-
 @asynccontextmanager
 async def on_the_emulator(folder, *sources):
     """Each world has a database to itself, which it finds empty."""
-    url = FREE.pop() if FREE else migrated_database()
-    try:
-        async with await Database.open(url, schema.metadata, migrations=MIGRATIONS, readers=1) as db:
-            await db.write(empty)
+    with migrated_database(MIGRATIONS, schema.metadata) as url:
         async with opened(folder, *sources, url=url) as world:
             yield world
-    finally:
-        FREE.append(url)
-
-
-def migrated_database():
-    url = require_emulator().create_database()
-    migrate(url, MIGRATIONS)
-    return url
-
-
-def empty(conn):
-    for table in reversed(schema.metadata.sorted_tables):
-        conn.execute(sa.delete(table).where(sa.true()))
 
 
 ENROLLED = {"sqlite": in_a_file, "spanner": on_the_emulator}

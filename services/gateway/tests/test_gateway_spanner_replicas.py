@@ -12,9 +12,8 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
 from trunkline_gateway.intake.backlog import ByShard
 from trunkline_store import SystemClock
-from trunkline_store.migrations import migrate
 
-from tests.integration.spanner_emulator import spanner_url  # noqa: F401 - a fixture
+from tests.integration.spanner_emulator import migrated_database
 
 
 class Clock(SystemClock):
@@ -25,11 +24,11 @@ class Clock(SystemClock):
 
 
 @pytest.fixture
-async def worlds(tmp_path, spanner_url):  # noqa: F811
-    migrate(spanner_url, MIGRATIONS)
-    options = {"url": f"{spanner_url}?writers=2", "clock": Clock()}
-    async with opened(tmp_path, **options) as one, opened(tmp_path, **options) as other:
-        yield one, other
+async def worlds(tmp_path):
+    with migrated_database(MIGRATIONS, schema.metadata) as url:
+        options = {"url": f"{url}?writers=2", "clock": Clock()}
+        async with opened(tmp_path, **options) as one, opened(tmp_path, **options) as other:
+            yield one, other
 
 
 async def test_gateways_that_admit_at_once_admit_each_receipt_once(worlds):

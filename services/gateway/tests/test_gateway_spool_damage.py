@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 from gateway_spool import opened, receipt, spool_some
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.spool_log import DAMAGED, Log, frames
@@ -114,7 +114,6 @@ def sample(tmp_path_factory):
 PATCH = st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=80))
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     patches=st.lists(PATCH, min_size=1, max_size=4),
     cut=st.none() | st.integers(0, 10_000),

@@ -162,7 +162,8 @@ def engine(request):
 @pytest.fixture
 async def store_url(engine, tmp_path):
     """An empty store on each engine in turn."""
-    return await ENROLLED[engine](tmp_path)
+    async with ENROLLED[engine](tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

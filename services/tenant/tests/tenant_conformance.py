@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import functools
+from contextlib import asynccontextmanager
 
 import pytest
-import sqlalchemy as sa
-from trunkline_store import Database
-from trunkline_store.migrations import migrate
 from trunkline_tenant.schema import metadata
 
 from tests.integration.migrated_file import migrated_file
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import migrated_database
 
 MIGRATIONS = "trunkline_tenant.migrations"
 
 
+@asynccontextmanager
 async def sqlite_store(folder):
     """A file of the test's own."""
-    return await migrated_file(folder / "tenant.db", metadata, MIGRATIONS)
+    yield await migrated_file(folder / "tenant.db", metadata, MIGRATIONS)
 
 
+@asynccontextmanager
 async def spanner_store(_folder):
-    """The session's database on the emulator, migrated once and emptied for each test."""
-    url = migrated_database()
-    async with await Database.open(url, metadata, migrations=MIGRATIONS, readers=1) as db:
-        await db.write(empty)
-    return url
-
-
-@functools.cache
-def migrated_database():
-    url = require_emulator().create_database()
-    migrate(url, MIGRATIONS)
-    return url
-
-
-def empty(conn):
-    for table in reversed(metadata.sorted_tables):
-        conn.execute(sa.delete(table).where(sa.true()))
+    """A database on the emulator, migrated once a session and emptied for each test."""
+    with migrated_database(MIGRATIONS, metadata) as url:
+        yield url
 
 
 ENROLLED = {"sqlite": sqlite_store, "spanner": spanner_store}
