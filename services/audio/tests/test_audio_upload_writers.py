@@ -1,4 +1,4 @@
-"""Uploads whose writer is interrupted, is overtaken, or is cancelled: no bytes of a recording go, and none stay behind."""
+"""Uploads whose writer leaves, is overtaken, or is cancelled: no bytes of a recording go, and none stay behind."""
 
 import asyncio
 import contextlib
@@ -81,7 +81,8 @@ class Bench:
         found = (path for path in self.folder.rglob("*") if path.is_file())
         return sorted(str(path.relative_to(self.folder)) for path in found)
 
-    async def write(self, uploader=None, size=len(BODY)):
+    async def write(self, uploader=None, *, whole=True):
+        size = len(BODY) if whole else 0
         return await (uploader or self.uploader).write("acme", "up-1", 0, size, sent(BODY))
 
 
@@ -118,7 +119,7 @@ async def test_who_leaves_while_a_piece_is_noted_leaves_its_bytes(tmp_path):
         await b.uploader.create(ORDER)
         b.uploads.calls = {"append"}
         with pytest.raises(asyncio.CancelledError):
-            await b.write(size=0)
+            await b.write(whole=False)
         b.uploads.calls = frozenset()
         upload, _ = await b.uploader.get("acme", "up-1")
         assert upload.received_bytes == len(BODY)
@@ -178,7 +179,7 @@ async def test_a_writer_goes_on_saying_that_it_lives_after_the_store_was_busy(tm
 async def test_a_crash_while_an_upload_is_cancelled_leaves_a_row_that_is_swept(tmp_path):
     async with bench(tmp_path) as b:
         await b.uploader.create(ORDER)
-        await b.write(size=0)
+        await b.write(whole=False)
 
         class Gone(LocalBlobs):
             async def delete_folder(self, folder, most):

@@ -185,7 +185,9 @@ class Recordings:
         return await self._db.write(work)
 
 
-def forget_checkpoints(conn: Connection, tenant: str, recording: str) -> None:
-    """Delete what is finished of a recording's transcripts that are being made, or were just made."""
-    of_it = (checkpoints.c.tenant_id == tenant, checkpoints.c.recording_id == recording)
+def forget_checkpoints(conn: Connection, tenant: str, recording: str, transcript: str = "") -> None:
+    """Delete what is finished of a recording's transcripts (or of one) that are being made, or were just made."""
+    of_it = [checkpoints.c.tenant_id == tenant, checkpoints.c.recording_id == recording]
+    if transcript:
+        of_it.append(checkpoints.c.transcript_id == transcript)
     conn.execute(sa.delete(checkpoints).where(*of_it))

@@ -170,7 +170,7 @@ class Uploads:
         return await self._db.write(work)
 
     async def hold(self, upload: Upload, writer: str) -> Upload:
-        """Let `writer` alone write the whole bytes, for WRITER_SECONDS; again to go on. Raises Aborted for another's."""
+        """Let `writer` alone write the whole bytes for WRITER_SECONDS; again to go on. Raises Aborted for another's."""
         now = self._db.clock.now()
 
         def work(conn: Connection) -> Upload:
@@ -226,7 +226,7 @@ class Uploads:
         """Keep the recording of an upload unless its tenant has the bytes; what is kept, and whether it was there.
 
         The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, Aborted when the
-        upload was cancelled or another writer took over, and AlreadyExists when another recording took the id meanwhile.
+        upload was cancelled or another writer took over, and AlreadyExists when another recording has the id by now.
         """
         now = self._db.clock.now()
 
