@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -279,6 +280,16 @@ class Uploads:
         if not await self._became(upload):
             await blobs.delete(upload.blob_key)
         await self.delete(upload)
+
+    async def remove_of(self, tenant: str, calls: Collection[str], blobs: Blobs) -> int:
+        """Delete a tenant's uploads that are to be recordings of some calls, by their names; how many."""
+        mine = sa.select(uploads).where(
+            uploads.c.tenant_id == tenant, uploads.c.call.in_(tuple(calls)), uploads.c.call != ""
+        )
+        found = await self._db.read(lambda conn: conn.execute(mine).all())
+        for row in found:
+            await self.remove(Upload(**row._mapping), blobs)
+        return len(found)
 
     async def sweep(self, blobs: Blobs) -> int:
         """Delete the uploads whose time has come, with what arrived of them; how many."""
