@@ -63,6 +63,8 @@ class Transcript:
     """Since when it waits to be made again by the wanted engine; None where it stays as it is."""
     asked: dict[str, Any] | None = None
     """What was asked for, of one that waits: see `TranscriptionTask.asked`."""
+    translated_from: str = ""
+    """The language that was spoken, where the text is an English rendering of it; otherwise empty."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -85,6 +87,7 @@ class Transcript:
             degraded=bool(self.wanted_engine),
             wanted_engine=self.wanted_engine,
             degraded_final=bool(self.wanted_engine) and self.again_at is None,
+            translated_from=self.translated_from,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.usage:

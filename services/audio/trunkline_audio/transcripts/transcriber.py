@@ -383,6 +383,7 @@ class Transcriber:
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
+            translated_from=heard.translated_from,
             usage=used(heard.usage),
             # Where another engine stood in, the chosen one is asked the next time.
             result_key=result_key(task, recording, chosen) if heard.engine == chosen.name else None,
