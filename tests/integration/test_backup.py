@@ -47,12 +47,12 @@ def layout(tmp_path):
     return made
 
 
-async def keep_recording(layout, tenant, recording):
+async def keep_recording(layout, tenant, recording, call="c"):
     file = layout.blobs / blob_key(tenant, recording)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"sound of {recording}")
     row = {
-        "tenant_id": tenant, "recording_id": recording, "call": f"tenants/{tenant}/calls/c", "sha256": "0" * 64,
+        "tenant_id": tenant, "recording_id": recording, "call": f"tenants/{tenant}/calls/{call}", "sha256": "0" * 64,
         "size_bytes": file.stat().st_size, "format": "wav", "duration_us": 1, "channels": 1,
         "sample_rate_hertz": 8000, "created_at": NOW, "expire_at": None,
     }  # fmt: skip
@@ -414,3 +414,67 @@ def test_recordings_in_a_bucket_are_not_taken_for_lost(tmp_path):
 def test_every_table_of_the_gateway_is_counted(layout, tmp_path):
     rows = make_backup(layout, tmp_path / "b")["databases"]["gateway"]["rows"]
     assert rows.keys() >= gateway_metadata.tables.keys()
+
+
+def erased(layout, *, lost):
+    """Delete a recording, a transcript's and a call's worth on request, back up again if the state is to be `lost`."""
+    execute(
+        layout.databases["audio"],
+        "INSERT INTO deleted_resources VALUES ('acme', 'tenants/acme/recordings/r1', 7)",
+    )
+    execute(layout.databases["audio"], "DELETE FROM recordings WHERE recording_id = 'r1'")
+    execute(layout.databases["audio"], "DELETE FROM recordings WHERE recording_id = 'r2'")
+    execute(layout.databases["tenant"], "INSERT INTO call_aliases VALUES ('acme', 'c2', 'c2', '', -1)")
+    execute(layout.databases["tenant"], "INSERT INTO call_aliases VALUES ('acme', 'c9', 'c9', '', -1)")
+    if lost:
+        make_backup(layout, layout.folder.parent / "later")
+        for path in layout.databases.values():
+            path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_was_deleted_on_request_after_the_backup_stays_deleted(layout, tmp_path, lost):
+    """A recording at once, before its bytes come back; a call by a task that the gateway begins with."""
+    execute(
+        layout.databases["tenant"],
+        "INSERT INTO tenants VALUES ('acme', '', 1, x'', 1, NULL, 1, 1, 1, 0, NULL)",
+    )
+    execute(layout.databases["tenant"], "UPDATE tenants SET delete_time = NULL")
+    asyncio.run(keep_recording(layout, "acme", "r2", call="c2"))
+    asyncio.run(keep_recording(layout, "acme", "r3"))
+    make_backup(layout, tmp_path / "b")
+    erased(layout, lost=lost)
+    restored = restore(layout, tmp_path / "b")
+    assert (restored.erased.resources, restored.erased.calls) == (1, 1)
+    assert ids(layout) == [("acme", "r2"), ("acme", "r3")]
+    assert not (layout.blobs / blob_key("acme", "r1")).exists()
+    names = execute(layout.databases["audio"], "SELECT name, deleted_at FROM deleted_resources")
+    assert names == [("tenants/acme/recordings/r1", 7)], "it is not fetched again either"
+    tasks = execute(
+        layout.databases["gateway"], "SELECT tenant_id, kind, subject FROM tasks WHERE kind = 'delete_call'"
+    )
+    assert tasks == [("acme", "delete_call", "c2")]
+    buried = execute(
+        layout.databases["tenant"], "SELECT alias_id FROM call_aliases WHERE place = -1 ORDER BY 1"
+    )
+    assert buried == [("c2",), ("c9",)], "an event about either may be delivered again"
+
+
+def test_the_log_of_erasures_outlives_the_backups_and_holds_no_content(layout, tmp_path):
+    erased(layout, lost=False)
+    make_backup(layout, tmp_path / "b")
+    shutil.rmtree(tmp_path / "b")
+    execute(layout.databases["audio"], "DELETE FROM deleted_resources")
+    make_backup(layout, tmp_path / "c")
+    log = json.loads((tmp_path / "erasures.json").read_text())
+    assert log["resources"] == [["acme", "tenants/acme/recordings/r1", 7]]
+    assert (tmp_path / "erasures.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_log_of_erasures_is_no_empty_one(layout, tmp_path):
+    make_backup(layout, tmp_path / "b")
+    (tmp_path / "erasures.json").write_text("{")
+    before = files_of(layout.folder)
+    with pytest.raises(BackupError, match=r"erasures\.json is damaged"):
+        restore(layout, tmp_path / "b")
+    assert files_of(layout.folder) == before

@@ -66,6 +66,12 @@ def _restore(layout: Layout, source: Path) -> None:
             f"tenants deleted since or before stay deleted: {', '.join(restored.deleted)}"
             f" ({restored.rows_removed} rows of theirs removed)"
         )
+    if restored.erased.resources:
+        print(f"recordings and transcripts deleted since stay deleted: {restored.erased.resources}")
+    if restored.erased.calls:
+        print(
+            f"calls erased since: {restored.erased.calls}; the gateway erases them again when the suite starts"
+        )
     for remark in restored.remarks:
         print(f"note: {remark}")
     for folder in sorted({path.parent for path in restored.aside}):

@@ -12,6 +12,7 @@ from typing import Any
 
 from trunkline_gateway.intake.spool_log import frames
 
+from trunkline_cli.backup.erasures import erasures_of, write_log
 from trunkline_cli.backup.files import copy_database, copy_file, described, digest, sync, write_json
 from trunkline_cli.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
 from trunkline_cli.backup.recordings import forget, gather
@@ -44,6 +45,8 @@ def make_backup(layout: Layout, target: Path, tell: Callable[[str], None] = lamb
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    # Before the backup appears: whoever has it has what was deleted by then.
+    write_log(target.parent, erasures_of({name: part / f"{name}.db" for name in SERVICES}))
     part.rename(target)
     sync(target.parent)
     return manifest

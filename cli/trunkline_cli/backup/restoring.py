@@ -15,6 +15,7 @@ from typing import Any
 from trunkline_store.errors import StoreError, StoreLocked
 from trunkline_store.sqlite.lock import FileLock
 
+from trunkline_cli.backup.erasures import Erased, deleted_tenants, erase_again, erasures_of, read_log
 from trunkline_cli.backup.files import copy_file, digest, sync
 from trunkline_cli.backup.layout import DATABASES, SERVICES, SPOOL, BackupError, Layout
 from trunkline_cli.backup.making import FORMAT, MANIFEST
@@ -31,6 +32,7 @@ class Restored:
     manifest: dict[str, Any]
     deleted: list[str] = field(default_factory=list)
     rows_removed: int = 0
+    erased: Erased = field(default_factory=Erased)
     recordings: int = 0
     aside: list[Path] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -71,6 +73,10 @@ async def _prepare(
         folder.mkdir(mode=0o700, parents=True)
     tombstones, unread = known_tombstones(layout.databases)
     restored.remarks += [f"its deleted tenants could not be read: {text}" for text in unread]
+    known = read_log(source.parent)
+    known.add(erasures_of(layout.databases))
+    for name, at in deleted_tenants(known).items():
+        tombstones.setdefault(name, at)
     restored.deleted = sorted(tombstones)
 
     def move(place: Path, prepared: bool) -> Move:
@@ -93,6 +99,12 @@ async def _prepare(
                 restored.rows_removed += await bring_up(name, file, tombstones)
             except StoreError as error:
                 raise BackupError(f"{name}.db of the backup cannot be used: {error}") from None
+            file.with_name(file.name + ".lock").unlink()
+    tell("deleting again what was deleted on request since")
+    with _timed(restored, "erasures"):
+        prepared = {name: _beside(layout.databases[name]) for name in SERVICES}
+        restored.erased = await erase_again(prepared, known)
+        for file in prepared.values():
             file.with_name(file.name + ".lock").unlink()
     tell("copying the recordings")
     with _timed(restored, "blobs"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -197,6 +198,33 @@ async def test_old_connections_are_left_for_new_ones_without_a_failed_call(start
         while len(peers) < 3:
             await suite.call()
             await asyncio.sleep(0.005)
+
+
+async def test_a_stream_that_may_take_long_is_not_ended_with_its_connections_age(start_suite: Any) -> None:
+    suite = await start_suite(
+        max_connection_age_seconds=0.1, max_connection_age_grace_seconds=0.1, server={"stream_seconds": 60.0}
+    )
+    peers: set[str] = set()
+    aged = asyncio.Event()
+
+    async def note(_request: Any, context: Any) -> Any:
+        peers.add(context.peer())
+        return call_pb2.Call()
+
+    async def slow(request: Any, _context: Any) -> AsyncIterator[Any]:
+        yield call_pb2.Call(name="first")
+        await aged.wait()
+        yield call_pb2.Call(name="last")
+
+    suite.handlers |= {"One": note, "Many": slow}
+    stream = suite.method("Many")(REQUEST)
+    assert (await stream.read()).name == "first"
+    async with asyncio.timeout(20):
+        while len(peers) < 4:  # so many connections have been old since
+            await suite.call()
+            await asyncio.sleep(0.02)
+    aged.set()
+    assert (await stream.read()).name == "last"
 
 
 async def test_a_channel_is_opened_once_per_address() -> None:

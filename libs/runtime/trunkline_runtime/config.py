@@ -133,7 +133,10 @@ class CommonConfig:
         most=86_400,
     )
     max_connection_age_grace_seconds: float = setting(
-        300.0, "how long requests on an old connection can continue", least=1, most=86_400
+        300.0,
+        "how long requests on an old connection can continue, unless a service has streams that may take longer",
+        least=1,
+        most=86_400,
     )
     grpc_connections: int = setting(
         1_024, "the most gRPC connections at once; further ones are closed", least=4, most=100_000

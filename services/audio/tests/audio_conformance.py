@@ -104,7 +104,7 @@ class World(StoredWorld):
         self.recordings, self.transcripts = Recordings(db), Transcripts(db)
         self.uploads = Uploads(db, most_open=3)
         self.sweeper = Sweeper(db, self.blobs, uploads=self.uploads)
-        self.admin = AdminServicer(db, self.blobs)
+        self.admin = AdminServicer(db, self.blobs, self.uploads)
 
     async def keep(self, made):
         async def sound():
@@ -340,8 +340,12 @@ async def calls_that_are_erased_take_their_recordings_and_transcripts_along(worl
     await delete_recordings(world.db, world.blobs, recordings.c.recording_id == "r1")
     request = purge_pb2.PurgeCallsRequest(parent="tenants/acme", calls=["tenants/acme/calls/c0"])
     request.transcripts.append("tenants/acme/transcripts/t1")
+    world.clock.set(NOW)
+    await world.uploads.begin(replace(upload("u1"), call="tenants/acme/calls/c0"))
+    await world.uploads.begin(upload("u2"))
     answer = await world.admin.PurgeCalls(request, None)
-    assert (answer.removed_count, answer.more) == (3, False)
+    assert (answer.removed_count, answer.more) == (4, False)
+    await world.uploads.delete(upload("u2"))
     assert await world.rows() == {("recordings", "acme"): 1, ("transcripts", "acme"): 1}
     assert not await world.has_bytes(recording("r0"))
     assert (await world.admin.PurgeCalls(request, None)).removed_count == 0
@@ -654,9 +658,13 @@ async def an_upload_moves_on_piece_by_piece(world):
     assert await world.uploads.get("acme", "u1") == two
     assert two.is_whole
     assert two.pieces == [[0, "p.0.a"], [5, "p.5.c"]]
-    await world.uploads.hold(two, "me", NOW + DAY)
+    await world.uploads.hold(two, "me")
     with pytest.raises(Aborted):
-        await world.uploads.hold(two, "you", NOW + DAY)
+        await world.uploads.hold(two, "you")
+    two = replace(two, writer="me")
+    assert await world.uploads.leaves_bytes(two)
+    assert await world.uploads.names(two, "p.5.c")
+    assert not await world.uploads.names(two, "p.5.d")
     made = recording("u1")
     assert await world.uploads.complete(two, made, NOW + DAY) == (made, False)
     ended = await world.uploads.get("acme", "u1")
@@ -665,11 +673,15 @@ async def an_upload_moves_on_piece_by_piece(world):
         await world.uploads.begin(upload("u1"))
     again = replace(upload("u2"), writer="me", writer_until=NOW + DAY)
     await world.uploads.begin(again)
-    assert await world.uploads.is_writer(again)
+    assert await world.uploads.leaves_bytes(again)
+    assert not await world.uploads.leaves_bytes(two)
+    with pytest.raises(Aborted):
+        await world.uploads.complete(replace(again, writer="you"), recording("u2"), None)
     assert await world.uploads.complete(again, recording("u2"), None) == (made, True), "the same bytes"
     assert await world.uploads.same("acme", made.sha256, "") == made
     assert await world.uploads.same("other", made.sha256, "") is None
-    assert not await world.uploads.delete("acme", "u2")
+    with pytest.raises(NotFound):
+        await world.uploads.get("acme", "u2")
 
 
 @check

@@ -169,6 +169,11 @@ async def an_answer_says_who_gave_it_and_what_it_took(world):
 
 
 @check
+async def only_one_that_says_so_renders_what_is_said_in_english(world):
+    assert world.engine.capabilities.renders_english or (await world.said()).translated_from == ""
+
+
+@check
 async def without_a_hint_it_tells_the_language_if_it_can(world):
     heard = await world.said()
     assert bool(heard.language) == world.engine.capabilities.detects_language

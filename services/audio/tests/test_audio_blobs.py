@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from trunkline_audio.config import load_config
 from trunkline_audio.media.blobs.base import CHUNK, BlobNotFound
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.local import LocalBlobs
+from trunkline_audio.media.blobs.parts import write_part
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.errors import Unavailable
@@ -241,6 +243,7 @@ KILLED = """
 import asyncio, os, sys
 from pathlib import Path
 from trunkline_audio.media.blobs.gcs import GcsBlobs
+from trunkline_audio.media.blobs.parts import write_part
 from trunkline_audio.media.blobs.settings import BlobSettings
 
 async def chunks():
@@ -328,3 +331,32 @@ def test_the_service_loads_no_client_library_for_a_folder(tmp_path):
         [sys.executable, "-c", code], cwd=Path(tmp_path), capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "[]"
+
+
+async def test_who_gives_up_while_the_disk_is_slow_leaves_nothing(tmp_path):
+    """The thread that writes goes on: what it makes must not appear after the removal."""
+    goes_on, writes = threading.Event(), threading.Event()
+
+    def finish(file):
+        writes.set()
+        goes_on.wait(20)
+        (tmp_path / "part").replace(tmp_path / "whole")
+
+    putting = asyncio.create_task(write_part(tmp_path / "part", pieces(b"x"), finish))
+    await asyncio.to_thread(writes.wait, 20)
+    putting.cancel()
+    done, _ = await asyncio.wait((putting,), timeout=0.05)
+    assert not done, "it is removed once nobody writes to it"
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert not (tmp_path / "part").exists()
+
+
+async def test_a_folder_that_is_made_again_is_on_the_disk_again(tmp_path):
+    blobs = LocalBlobs(tmp_path)
+    for _ in range(2):
+        await blobs.put("t.acme/u.1/a", pieces(b"x"))
+        assert await blobs.delete_folder("t.acme", 10) == 1
+    await blobs.put("t.acme/u.1/a", pieces(b"y"))
+    assert await read(blobs, "t.acme/u.1/a") == b"y"

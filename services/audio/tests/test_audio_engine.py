@@ -21,6 +21,7 @@ from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngin
 from trunkline_audio.engines.whisper.listener import PHRASES_TOKENS, spoken_before
 from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.models.errors import ModelDamaged, ModelMissing
+from trunkline_audio.models.names import KNOWN, renders_english
 from trunkline_audio.workers.pool import WorkerError
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
@@ -352,6 +353,41 @@ async def test_a_hint_that_is_right_keeps_its_region():
 async def test_a_recording_without_a_hint_is_in_the_language_that_is_heard():
     result = await hear(FakePool(lambda *_: written(said("Hallo.", start=0.0), "de")), Recording(windows(1)))
     assert (result.language, result.overruled_language) == ("de", "")
+
+
+@pytest.mark.parametrize(("hint", "spoken"), [("", "es"), ("es-MX", "es-MX")])
+async def test_what_is_written_in_english_for_another_language_says_which(hint, spoken):
+    """Whichever language is in most of the windows: the text is English."""
+
+    def heard(lane, start, request):
+        if start < 30:
+            return {**written(said("Hello.", start=start), "es", 0.93), "english": True}
+        return {**written(said("Bye.", start=start), "en"), "english": False}
+
+    pool, recording = FakePool(heard), Recording(windows(3))
+    recording.language = hint
+    async with listening(pool, english=True, model="large-v3") as engine:
+        assert engine.capabilities.renders_english
+        assert engine.name.endswith("large-v3 english"), "its words are no results of the plain one"
+        result = await engine.transcribe(recording)
+    assert (result.language, result.translated_from) == ("en", spoken)
+
+
+def test_only_large_models_render_english():
+    assert {name for name in KNOWN if renders_english(name)} == {
+        "medium", "large", "large-v1", "large-v2", "large-v3",
+    }  # fmt: skip
+    assert renders_english("Systran/faster-whisper-large-v3")
+    assert not renders_english("/models/mine")
+    env = {"TRUNKLINE_AUDIO_WHISPER_ENGLISH": "true", "TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER)}
+    with pytest.raises(
+        ConfigError, match="TRUNKLINE_AUDIO_WHISPER_ENGLISH needs a larger model than 'base': medium"
+    ):
+        load_config(env)
+    assert load_config({**env, "TRUNKLINE_AUDIO_WHISPER_MODEL": "large-v3"}).whisper.english
+    assert not load_config({"TRUNKLINE_AUDIO_KEYS": str(KEY_FOLDER)}).whisper.english, (
+        "off unless it is asked for"
+    )
 
 
 async def test_a_model_of_english_alone_says_so_of_a_recording_in_another_language():

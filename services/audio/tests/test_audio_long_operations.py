@@ -8,6 +8,7 @@ import sqlite3
 import audio_sounds as sounds
 import numpy as np
 from audio_provider import Answer
+from test_audio_chain import Named
 from test_audio_operations import Asking, begun, held
 from test_audio_service import PARENT, serving
 from trunkline.audio.v1 import admin_service_pb2_grpc, recording_service_pb2
@@ -209,6 +210,20 @@ async def test_what_was_finished_goes_with_the_operation_the_recording_and_the_t
         assert count(tmp_path) == 0
 
 
+async def test_what_was_finished_goes_with_the_transcript(tmp_path):
+    async def nobody(_call, _transcript):
+        """Nobody is told."""
+
+    async with long_serving(tmp_path, WindowEngine(), forget_transcript=nobody) as (suite, asking):
+        await suite.fetch("/long.wav")
+        made = await asking.start()
+        goes(suite.engine, SECONDS)
+        transcript = await asking.transcript(await asking.wait(made.name))
+        assert count(tmp_path), "for watchers that come back"
+        await suite.transcripts.DeleteTranscript(pb.DeleteTranscriptRequest(name=transcript.name))
+        assert count(tmp_path) == 0
+
+
 async def test_what_an_engine_submitted_is_asked_about_again_after_a_restart(tmp_path):
     first = Minutes()
     async with long_serving(tmp_path, first) as (suite, asking):
@@ -274,6 +289,58 @@ async def test_a_submission_that_is_gone_ends_it_and_is_made_again_on_request(tm
         engine.goes_on.set()
         await asking.start(request_id="q")
         assert (await asking.wait(made.name)).HasField("response")
+
+
+async def test_a_submission_that_fails_is_given_up(tmp_path):
+    """Of several files that were handed over the others would go on, and be paid for."""
+    engine = Minutes()
+    async with long_serving(tmp_path, engine) as (suite, asking):
+        await suite.fetch("/long.wav")
+        made = await asking.start()
+        await until(has_reached, asking, made.name, 1)
+        (name,) = engine.submitted
+
+        async def refusing(submission):
+            raise EngineError("ENGINE_INVALID_ARGUMENT", "no", transient=False)
+
+        engine.poll = refusing
+        assert (await asking.wait(made.name)).HasField("error")
+        assert engine.cancelled == [name]
+
+
+async def test_a_long_degraded_transcript_is_made_again_by_the_provider_also_over_a_restart(tmp_path):
+    def pair(better):
+        return {"better": better, "lesser": Named("lesser")}
+
+    async def degraded(suite):
+        return (
+            await suite.transcripts.ListTranscripts(pb.ListTranscriptsRequest(parent=PARENT))
+        ).transcripts[0]
+
+    more = {"degraded_retry_seconds": 0.1, "engine_failures": 1000}
+    first = Minutes()
+    first.problem = "Google is away"
+    pace = Pace(intervals={"tasks.look": 0.05, "submissions.poll": 0.01, "operations.look": 0.05})
+    async with serving(tmp_path, chain=pair(first), pace=pace, **more) as suite:
+        suite.there.answers["/long.wav"] = Answer(body=sounds.wav(sounds.tone(SECONDS)))
+        await suite.fetch("/long.wav")
+        asking = Asking(suite)
+        await asking.wait((await asking.start()).name)
+        assert (await degraded(suite)).wanted_engine == "better"
+        first.problem = ""
+        async with asyncio.timeout(20):
+            while "poll" not in first.asked:
+                await asyncio.sleep(0.01)
+        assert (await degraded(suite)).degraded
+    second = Minutes(first.submitted)
+    second.goes_on.set()
+    async with serving(tmp_path, chain=pair(second), pace=pace, **more) as suite:
+        async with asyncio.timeout(20):
+            while (await degraded(suite)).degraded:
+                await asyncio.sleep(0.02)
+        assert (await degraded(suite)).engine == "submitting/standin"
+    assert first.asked.count("submit") == 1
+    assert "submit" not in second.asked, "it is paid for once"
 
 
 async def test_a_submission_that_cannot_be_asked_about_now_is_asked_about_later(tmp_path):

@@ -1,8 +1,12 @@
 """The sandbox: whatever a job eats, opens or breaks ends with its process and is told apart."""
 
+import contextlib
 import os
 import signal
 import socket
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from trunkline_audio.workers.handlers import HandlerFailed
@@ -96,3 +100,38 @@ def test_what_a_job_raises_is_passed_on():
     with pytest.raises(HandlerFailed, match="a picture") as failure:
         run_limited(job, LIMITS)
     assert failure.value.reason == "NOT_AUDIO"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
+def test_a_job_ends_with_the_process_that_was_killed_for_it(tmp_path):
+    """Somebody gave the recording up: its worker is killed, and what it forked must not decode on for minutes."""
+
+    def job(close):
+        (tmp_path / "pid.part").write_text(str(os.getpid()))
+        (tmp_path / "pid.part").rename(tmp_path / "pid")
+        time.sleep(30)
+        return {}
+
+    def until(found):
+        end = time.monotonic() + 20
+        while not found():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    worker = os.fork()
+    if worker == 0:
+        with contextlib.suppress(BaseException):
+            run_limited(job, Limits(30, 30.0, 64 << 20, 1 << 20))
+        os._exit(0)
+    until((tmp_path / "pid").exists)
+    forked = int((tmp_path / "pid").read_text())
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+
+    def gone():
+        try:
+            return Path(f"/proc/{forked}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    until(gone)

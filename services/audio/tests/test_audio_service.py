@@ -450,6 +450,21 @@ async def test_a_language_that_is_heard_overrules_the_one_that_was_asked_for_and
         assert (listed.language_confidence, listed.overruled_language) == (0.875, "en-US")
 
 
+async def test_an_english_rendering_is_marked_with_the_language_that_was_spoken(tmp_path):
+    async with serving(tmp_path) as suite:
+        suite.engine.result = EngineResult(
+            engine="test/1", language="en", translated_from="es", segments=(Segment(0, 1, 0, 1, "hello"),)
+        )
+        for recording in ("rec-1", "rec-2"):  # the second takes the words over, and the mark with them
+            await suite.fetch(identity=recording)
+            made = await suite.transcribe(recording)
+            assert (made.language, made.translated_from) == ("en", "es")
+        assert suite.engine.calls == 1
+        page = transcription_messages.ListTranscriptsRequest(parent=PARENT)
+        listed = (await suite.transcripts.ListTranscripts(page)).transcripts
+        assert [one.translated_from for one in listed] == ["es", "es"]
+
+
 async def test_without_a_language_the_engine_is_asked_to_detect_it(tmp_path):
     async with serving(tmp_path) as suite:
         await suite.fetch()

@@ -27,21 +27,24 @@ from trunkline_audio.schema import (
     result_claims,
     tasks,
     transcripts,
-    uploads,
 )
+from trunkline_audio.schema import uploads as uploads_table
+from trunkline_audio.uploads.rows import Uploads
 
 _A_CALL = 1_000
 _TABLES = (
-    tasks, jobs, operations, checkpoints, uploads, result_claims, refusals, transcripts, recordings, deleted_resources,
+    tasks, jobs, operations, checkpoints, uploads_table, result_claims, refusals, transcripts, recordings,
+    deleted_resources,
 )  # fmt: skip
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Removes whole tenants and erased calls, and counts tenants."""
 
-    def __init__(self, db: Database, blobs: Blobs) -> None:
+    def __init__(self, db: Database, blobs: Blobs, uploads: Uploads) -> None:
         self._db = db
         self._blobs = blobs
+        self._uploads = uploads
 
     async def PurgeTenant(
         self, request: purge_pb2.PurgeTenantRequest, context: Any
@@ -61,10 +64,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def PurgeCalls(
         self, request: purge_pb2.PurgeCallsRequest, context: Any
     ) -> purge_pb2.PurgeCallsResponse:
-        """First transcripts, which are found by their recordings; then recordings, each with its bytes."""
+        """First uploads, which would become recordings; then transcripts, found by theirs; then recordings."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         said = resources.ids_under(request.parent, request.transcripts, field="transcripts")
         resources.ids_under(request.parent, request.calls, field="calls")
+        uploaded = await self._uploads.remove_of(tenant, request.calls, self._blobs)
         of_calls = (recordings.c.tenant_id == tenant) & recordings.c.call.in_(request.calls)
         named = (transcripts.c.tenant_id == tenant) & transcripts.c.transcript_id.in_(said)
         found = sa.select(recordings.c.recording_id).where(of_calls).limit(_A_CALL)
@@ -74,7 +78,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             *await self._db.read(lambda conn: conn.execute(also).scalars().all()),
         }
         theirs = (transcripts.c.tenant_id == tenant) & transcripts.c.recording_id.in_(sorted(of))
-        removed = await delete_all(self._db, transcripts, theirs, most=_A_CALL) if of else 0
+        removed = uploaded
+        if of:
+            made = (checkpoints.c.tenant_id == tenant) & checkpoints.c.recording_id.in_(sorted(of))
+            removed += await delete_all(self._db, transcripts, theirs, most=_A_CALL)
+            await delete_all(self._db, checkpoints, made)
         if removed < _A_CALL:
             removed += await delete_recordings(self._db, self._blobs, of_calls, most=_A_CALL - removed)
         return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)

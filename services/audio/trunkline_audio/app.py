@@ -127,7 +127,13 @@ async def build(
     )
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
     signer = TokenSigner(config.keys, "audio")
-    server = Server(config, service="audio", signer=signer, authenticator=authenticator)
+    server = Server(
+        config,
+        service="audio",
+        signer=signer,
+        authenticator=authenticator,
+        stream_seconds=config.upload_seconds,
+    )
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(
             await opened(
@@ -237,7 +243,7 @@ async def build(
             ),
             (
                 admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-                AdminServicer(db, blobs),
+                AdminServicer(db, blobs, uploads),
                 "trunkline.audio.v1.AdminService",
             ),
         ):

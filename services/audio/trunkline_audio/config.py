@@ -12,6 +12,7 @@ from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, s
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.models.names import KNOWN, renders_english
 
 SERVICE = "audio"
 
@@ -155,6 +156,11 @@ def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) ->
     config = load(AudioConfig, SERVICE, env, reach=reach)
     if GOOGLE in config.engines and not config.google.project:
         raise ConfigError([f"{env_name(SERVICE, f'{GOOGLE}_project')} is required for the engine {GOOGLE}"])
+    if WHISPER in config.engines and config.whisper.english and not renders_english(config.whisper.model):
+        told = (
+            f"needs a larger model than {config.whisper.model!r}: {', '.join(filter(renders_english, KNOWN))}"
+        )
+        raise ConfigError([f"{env_name(SERVICE, f'{WHISPER}_english')} {told}"])
     problems = []
     if reach and WHISPER in config.engines:
         problems = [env_name(SERVICE, f"{WHISPER}_{field}") + told for field, told in lacking(config.whisper)]

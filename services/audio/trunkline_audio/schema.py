@@ -37,7 +37,7 @@ _LISTED_RECORDING = (
 _LISTED_TRANSCRIPT = (
     "recording_id", "generation", "language", "speakers", "channels", "duration_us", "speech_us", "confidence",
     "unreliable_reason", "engine", "expire_at", "language_confidence", "overruled_language",
-    "wanted_engine", "again_at",
+    "wanted_engine", "again_at", "translated_from",
 )  # fmt: skip
 
 recordings = sa.Table(
@@ -142,6 +142,8 @@ transcripts = sa.Table(
     # How many sounds the engine told apart: the roles of channels are the recording's own.
     sa.Column("lanes", sa.Integer, nullable=True),
     sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
+    # The language that was spoken, of a transcript that is an English rendering; empty of others.
+    sa.Column("translated_from", Text(35), nullable=False, server_default=""),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

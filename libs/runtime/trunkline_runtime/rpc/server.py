@@ -54,7 +54,8 @@ class Server:
     `service` is its name (`tenant`), `authenticator` tells who holds a `tl_...` token (by default the tenant
     service at `config.tenant_address` is asked, and its answers are kept for 4 s), `interceptors` come after
     ours, `translate` turns a library's error into a domain error, `rules` is the access table, `open_seconds` is how
-    long a stream of reflection lasts.
+    long a stream of reflection lasts, `stream_seconds` how long the longest stream of its services may take: an old
+    connection is not closed before.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Server:
         translate: Translate | None = None,
         rules: Mapping[str, access.Rule] = access.TABLE,
         open_seconds: float = OPEN_SECONDS,
+        stream_seconds: float = 0.0,
     ) -> None:
         self._config = config
         self._service = service
@@ -80,6 +82,7 @@ class Server:
         self._translate = translate
         self._rules = rules
         self._open_seconds = open_seconds
+        self._stream_seconds = stream_seconds
         self._added: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
@@ -194,11 +197,12 @@ class Server:
         return server
 
     def _options(self) -> list[tuple[str, int]]:
+        grace = max(self._config.max_connection_age_grace_seconds, self._stream_seconds)
         return [
             # Without this a second process binds the same port and gets half of the calls in silence.
             ("grpc.so_reuseport", 0),
             ("grpc.max_connection_age_ms", int(self._config.max_connection_age_seconds * 1000)),
-            ("grpc.max_connection_age_grace_ms", int(self._config.max_connection_age_grace_seconds * 1000)),
+            ("grpc.max_connection_age_grace_ms", int(grace * 1000)),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

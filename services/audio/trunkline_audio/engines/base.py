@@ -175,6 +175,8 @@ class EngineResult:
     speakers: int | None = field(default=None)
     """How many speak, where the engine knows better than its segments tell."""
     usage: EngineUsage = field(default_factory=EngineUsage)
+    translated_from: str = ""
+    """The language that was spoken, BCP 47, where the text is an English rendering of it; `language` is `en` then."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,8 @@ class SpeechCapabilities:
     """Is a SubmittingEngine too."""
     streams: bool = False
     """Is a StreamingEngine too."""
+    renders_english: bool = False
+    """Writes what is said in another language in English: then its result's `translated_from` names that."""
 
 
 class SpeechEngine(Engine, Protocol):

@@ -132,9 +132,9 @@ class EngineChain:
             return _answer(result, errors)
         raise _told(errors)
 
-    async def ask_one(self, name: str, ask: Ask, seconds: float) -> EngineResult:
-        """Have one engine answer, whatever is known of its state. Raises EngineError."""
-        return await self._asked(name, ask, seconds, alone=True, last=True)
+    async def ask_one(self, name: str, ask: Ask, seconds: float, *, submits: bool = False) -> EngineResult:
+        """Have one engine answer, whatever is known of its state; `submits` as in `answer`. Raises EngineError."""
+        return await self._asked(name, ask, seconds, alone=True, last=True, submits=submits)
 
     def _behind(self, first: str) -> list[str]:
         self.chosen(first)

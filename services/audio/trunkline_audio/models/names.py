@@ -21,6 +21,8 @@ class Known:
     repository: str
     languages: str
     megabytes: int
+    renders_english: bool = False
+    """Whether it writes other languages in English well enough to be read as what was said."""
 
 
 KNOWN: dict[str, Known] = {
@@ -30,12 +32,12 @@ KNOWN: dict[str, Known] = {
     "tiny.en": Known("Systran/faster-whisper-tiny.en", ENGLISH, 78),
     "small": Known("Systran/faster-whisper-small", MANY, 486),
     "small.en": Known("Systran/faster-whisper-small.en", ENGLISH, 486),
-    "medium": Known("Systran/faster-whisper-medium", MANY, 1_530),
+    "medium": Known("Systran/faster-whisper-medium", MANY, 1_530, renders_english=True),
     "medium.en": Known("Systran/faster-whisper-medium.en", ENGLISH, 1_530),
-    "large": Known("Systran/faster-whisper-large-v3", MORE, 3_090),
-    "large-v1": Known("Systran/faster-whisper-large-v1", MANY, 3_090),
-    "large-v2": Known("Systran/faster-whisper-large-v2", MANY, 3_090),
-    "large-v3": Known("Systran/faster-whisper-large-v3", MORE, 3_090),
+    "large": Known("Systran/faster-whisper-large-v3", MORE, 3_090, renders_english=True),
+    "large-v1": Known("Systran/faster-whisper-large-v1", MANY, 3_090, renders_english=True),
+    "large-v2": Known("Systran/faster-whisper-large-v2", MANY, 3_090, renders_english=True),
+    "large-v3": Known("Systran/faster-whisper-large-v3", MORE, 3_090, renders_english=True),
     "large-v3-turbo": Known("mobiuslabsgmbh/faster-whisper-large-v3-turbo", MORE, 1_620),
     "turbo": Known("mobiuslabsgmbh/faster-whisper-large-v3-turbo", MORE, 1_620),
     "distil-small.en": Known("Systran/faster-distil-whisper-small.en", ENGLISH, 335),
@@ -64,6 +66,15 @@ def folder_name(name: str) -> str:
 def of_folder(name: str) -> str:
     """The model that a folder of this name holds."""
     return name if name in KNOWN else name.replace(_SLASH, "/", 1)
+
+
+def renders_english(name: str) -> bool:
+    """Whether a model may be asked for English in place of the language that was spoken.
+
+    Not the small ones: base makes another story of a sentence. Not turbo, which was trained without that task, and no
+    model of which nothing is known.
+    """
+    return any(known.renders_english and name in (key, known.repository) for key, known in KNOWN.items())
 
 
 def allowed() -> str:

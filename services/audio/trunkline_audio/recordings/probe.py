@@ -1,4 +1,4 @@
-"""Finds out what kept bytes are, in the sandbox; bytes that can never be read do not stay."""
+"""Finds out what kept bytes are, in the sandbox; bytes that cannot be read do not stay."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ class Probe:
         self._preparer = preparer
 
     async def examine(self, key: str, tenant: str, headerless: str) -> Examined:
-        """Tell what a tenant's blob is. Raises Unreadable; the blob is then deleted unless another try may help."""
+        """Tell what a tenant's blob is. Raises Unreadable; the blob is then deleted: another try brings its own."""
         try:
             async with self._blobs.local(key) as path:
                 return await self._preparer.examine(path, tenant, headerless)
         except EngineError as error:
             head = await self._head(key) if error.reason == NOT_AUDIO else b""
-            if not error.transient:
-                await self._blobs.delete(key)
+            await self._blobs.delete(key)
             raise Unreadable(error, head) from None
 
     async def _head(self, key: str) -> bytes:

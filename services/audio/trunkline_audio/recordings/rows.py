@@ -100,7 +100,8 @@ def recording_of(conn: Connection, tenant: str, recording: str) -> Recording | N
     return None if row is None else Recording(**row)
 
 
-def _refuse(conn: Connection, tenant: str, recording: str) -> None:
+def refuse_deleted(conn: Connection, tenant: str, recording: str) -> None:
+    """Raise FailedPrecondition for a recording that was deleted on request."""
     tombstones.refuse(conn, tenant, recording_name(tenant, recording), "RECORDING_DELETED")
 
 
@@ -143,7 +144,7 @@ class Recordings:
         def work(conn: Connection) -> bool:
             if buried(conn, deleted_tenants, [recording.tenant_id]):
                 raise NotFound(f"tenants/{recording.tenant_id}")
-            _refuse(conn, recording.tenant_id, recording.recording_id)
+            refuse_deleted(conn, recording.tenant_id, recording.recording_id)
             return insert_if_absent(conn, recordings, values, key)
 
         if await self._db.write(work):
@@ -166,7 +167,7 @@ class Recordings:
 
     async def check(self, tenant: str, recording: str) -> None:
         """Raise FailedPrecondition for a recording that was deleted on request."""
-        await self._db.peek(lambda conn: _refuse(conn, tenant, recording))
+        await self._db.peek(lambda conn: refuse_deleted(conn, tenant, recording))
 
     async def delete(self, tenant: str, recording: str) -> bool:
         """Deletes a recording's row with its transcripts, and leaves its tombstone; False when it was not there."""
@@ -184,7 +185,9 @@ class Recordings:
         return await self._db.write(work)
 
 
-def forget_checkpoints(conn: Connection, tenant: str, recording: str) -> None:
-    """Delete what is finished of a recording's transcripts that are being made, or were just made."""
-    of_it = (checkpoints.c.tenant_id == tenant, checkpoints.c.recording_id == recording)
+def forget_checkpoints(conn: Connection, tenant: str, recording: str, transcript: str = "") -> None:
+    """Delete what is finished of a recording's transcripts (or of one) that are being made, or were just made."""
+    of_it = [checkpoints.c.tenant_id == tenant, checkpoints.c.recording_id == recording]
+    if transcript:
+        of_it.append(checkpoints.c.transcript_id == transcript)
     conn.execute(sa.delete(checkpoints).where(*of_it))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from trunkline_store.records.keyset import Page, Place
 from trunkline_audio import tombstones
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.names import duration, microseconds, recording_name, transcript_name
-from trunkline_audio.recordings.rows import Recording, recording_of
+from trunkline_audio.recordings.rows import Recording, forget_checkpoints, recording_of
 from trunkline_audio.schema import transcripts
 
 
@@ -63,6 +63,8 @@ class Transcript:
     """Since when it waits to be made again by the wanted engine; None where it stays as it is."""
     asked: dict[str, Any] | None = None
     """What was asked for, of one that waits: see `TranscriptionTask.asked`."""
+    translated_from: str = ""
+    """The language that was spoken, where the text is an English rendering of it; otherwise empty."""
 
     def to_proto(self) -> transcript_pb2.Transcript:
         """The resource."""
@@ -85,6 +87,7 @@ class Transcript:
             degraded=bool(self.wanted_engine),
             wanted_engine=self.wanted_engine,
             degraded_final=bool(self.wanted_engine) and self.again_at is None,
+            translated_from=self.translated_from,
         )
         message.create_time.FromDatetime(self.created_at)
         if self.usage:
@@ -139,6 +142,8 @@ _ONE = Hot(
 )
 
 
+SUBMITTED = "submitted"
+"""In what was asked of a degraded transcript: what providers were handed to make it again, by key."""
 _NOT_LISTED = ("segments", "usage", "asked", "result_key", "lanes", "reused")
 
 _FILTERS = {
@@ -249,13 +254,21 @@ class Transcripts:
         now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:
-            if transcript_of(conn, tenant, transcript, now) is None:
+            found = transcript_of(conn, tenant, transcript, now)
+            if found is None:
                 return False
+            forget_checkpoints(conn, tenant, found.recording_id, transcript)  # they hold its words
             tombstones.leave(conn, tenant, transcript_name(tenant, transcript), now)
             delete_keys(conn, transcripts, [(tenant, transcript)])
             return True
 
         return await self._db.write(work)
+
+    async def note_submitted(self, degraded: Transcript, submitted: Mapping[str, Any]) -> None:
+        """Keep what providers were handed to make a degraded transcript again, beside what was asked."""
+        ids = degraded.tenant_id, degraded.transcript_id
+        asked = {**(degraded.asked or {}), SUBMITTED: dict(submitted)}
+        await self._db.write(lambda conn: _change_waiting(conn, *ids, asked=asked))
 
     async def improve(self, transcript: Transcript) -> None:
         """Puts a better transcript in the place of a degraded one of its id; any other stays as it is."""

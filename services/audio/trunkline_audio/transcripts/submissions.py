@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
@@ -12,7 +12,15 @@ from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.resilience import Pauses
 from trunkline_store import StoreError
 
-from trunkline_audio.engines.base import EngineInput, EngineResult, SpeechEngine, Submission, SubmittingEngine
+from trunkline_audio.engines.base import (
+    EngineInput,
+    EngineResult,
+    Segment,
+    SpeechEngine,
+    Submission,
+    SubmittingEngine,
+)
+from trunkline_audio.transcripts.rows import SUBMITTED, Transcript, Transcripts
 
 log = logs.get_logger(__name__)
 
@@ -20,6 +28,40 @@ FIRST_POLL_SECONDS = 1.0
 MOST_POLL_SECONDS = 15.0
 CANCEL_SECONDS = 5.0
 _KEY = "submission/"
+
+
+class SubmittedAgain:
+    """The checkpoints of a degraded transcript that is made again: what its provider was handed, in its own row.
+
+    A transcript is made again without an operation, so nobody watches it, and only the provider's name for it counts.
+    """
+
+    lasting = True
+
+    def __init__(self, transcripts: Transcripts, degraded: Transcript) -> None:
+        self._transcripts = transcripts
+        self._degraded = degraded
+        self._kept: dict[str, Any] = dict((degraded.asked or {}).get(SUBMITTED, {}))
+
+    async def found(self) -> Mapping[str, Any]:
+        """What an earlier attempt handed over."""
+        return dict(self._kept)
+
+    def keep(self, key: str, value: Any, segments: Sequence[Segment] = (), lanes: int = 1) -> None:
+        """Have a value kept when it is `written`."""
+        self._kept[key] = value
+
+    def reach(self, seconds: float) -> None:
+        """Nobody watches."""
+
+    async def written(self) -> None:
+        """Write what is to be kept. Raises StoreError."""
+        await self._transcripts.note_submitted(self._degraded, self._kept)
+
+    async def drop(self, key: str) -> None:
+        """Keep a value no longer. Raises StoreError."""
+        if self._kept.pop(key, None) is not None:
+            await self.written()
 
 
 async def submitted(engine: SubmittingEngine, recording: EngineInput, pace: Pace) -> EngineResult:
@@ -92,5 +134,6 @@ async def _asked(engine: SubmittingEngine, recording: EngineInput, key: str, nam
         return await engine.poll(name)
     except EngineError as error:
         if not error.transient:  # whoever asks for the transcript again has it submitted anew
+            await given_up(engine, name)  # of several files the others may still run
             await recording.checkpoints.drop(key)
         raise

@@ -36,7 +36,7 @@ from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 from trunkline_audio.transcripts.speakers import role, speaker
-from trunkline_audio.transcripts.submissions import submitted
+from trunkline_audio.transcripts.submissions import SubmittedAgain, submitted
 from trunkline_audio.transcripts.task import TranscriptionTask, refusal_id, result_key, transcript_id
 
 log = logs.get_logger(__name__)
@@ -275,11 +275,14 @@ class Transcriber:
     ) -> Transcript:
         async def asking(ask: Ask) -> ChainAnswer:
             seconds = recording.duration_us / 1e6
-            return ChainAnswer(await self._engines.ask_one(degraded.wanted_engine, ask, seconds))
+            wanted = degraded.wanted_engine
+            return ChainAnswer(await self._engines.ask_one(wanted, ask, seconds, submits=True))
 
         begun = self._clock.now()
+        submits = self._engines.chosen(degraded.wanted_engine).capabilities.submits
+        checkpoints = SubmittedAgain(self._transcripts, degraded) if submits else NO_CHECKPOINTS
         with self._place(task, recording):
-            answer = await self._heard(task, recording, NO_CHECKPOINTS, asking)
+            answer = await self._heard(task, recording, checkpoints, asking)
         made = self._made(task, recording, degraded.transcript_id, answer)
         await self._transcripts.improve(made)
         self._told(made, answer, begun)
@@ -380,6 +383,7 @@ class Transcriber:
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             language_confidence=heard.language_confidence,
             overruled_language=heard.overruled_language,
+            translated_from=heard.translated_from,
             usage=used(heard.usage),
             # Where another engine stood in, the chosen one is asked the next time.
             result_key=result_key(task, recording, chosen) if heard.engine == chosen.name else None,

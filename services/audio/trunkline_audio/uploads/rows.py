@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,20 +11,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_runtime.errors import Aborted, AlreadyExists, NotFound, ResourceExhausted
+from trunkline_runtime.process.periodic import set_aside
 from trunkline_store.database import Database
 from trunkline_store.inserts import insert_if_absent
-from trunkline_store.records.deletion import delete_keys, owners
+from trunkline_store.records.deletion import owners
 from trunkline_store.records.expiry import lives, overdue
 from trunkline_store.records.tombstones import buried
 
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name, upload_name
-from trunkline_audio.recordings.rows import Recording, blob_folder, blob_key, recording_of
+from trunkline_audio.recordings.rows import Recording, blob_folder, blob_key, recording_of, refuse_deleted
 from trunkline_audio.schema import deleted_tenants, recordings, uploads
 
+WRITER_SECONDS = 90.0
+"""How long a writer's word holds: one that says nothing for so long gives way."""
 _A_STEP = 20
 _SAME_MOST = 10
 _MOST_PIECES = 10_000
+_MOST_LEFT = 200
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,8 @@ class Uploads:
     async def begin(self, made: Upload) -> None:
         """Keep a new upload. One whose writer went silent, or whose time has come, gives way.
 
-        Raises NotFound for a deleted tenant, AlreadyExists for a recording's id, Aborted for an upload's, and
-        ResourceExhausted when too many are open.
+        Raises NotFound for a deleted tenant, FailedPrecondition for the id of a recording that was deleted on request,
+        AlreadyExists for a recording's id, Aborted for an upload's, and ResourceExhausted when too many are open.
         """
         now = self._db.clock.now()
         table = uploads.c
@@ -113,15 +119,19 @@ class Uploads:
                 raise NotFound(f"tenants/{made.tenant_id}")
             if recording_of(conn, made.tenant_id, made.upload_id) is not None:
                 raise AlreadyExists(recording_name(made.tenant_id, made.upload_id))
+            refuse_deleted(conn, made.tenant_id, made.upload_id)
             there = self._find(conn, made.tenant_id, made.upload_id)
-            if there is not None and _is_running(there, now):
+            if there is not None and (_is_running(there, now) or _is_held(there, now)):
                 raise Aborted(
                     f"{upload_name(made.tenant_id, made.upload_id)} is not complete: go on with it, or delete it",
                     reason="UPLOAD_RUNNING",
                 )
             conn.execute(sa.delete(uploads).where(*_of(made.tenant_id, made.upload_id)))
             running = sa.select(sa.func.count()).where(
-                table.tenant_id == made.tenant_id, table.recording_id == "", table.expire_at > now
+                table.tenant_id == made.tenant_id,
+                table.recording_id == "",
+                table.failure.is_(None),
+                table.expire_at > now,
             )
             if conn.execute(running).scalar_one() >= self._most_open:
                 raise ResourceExhausted(
@@ -160,8 +170,8 @@ class Uploads:
 
         return await self._db.write(work)
 
-    async def hold(self, upload: Upload, writer: str, until: datetime) -> Upload:
-        """Let `writer` alone write the whole bytes, until then; again to go on. Raises Aborted for another's."""
+    async def hold(self, upload: Upload, writer: str) -> Upload:
+        """Let `writer` alone write the whole bytes for WRITER_SECONDS; again to go on. Raises Aborted for another's."""
         now = self._db.clock.now()
 
         def work(conn: Connection) -> Upload:
@@ -169,43 +179,64 @@ class Uploads:
             if there.writer not in ("", writer) and not _silent(there, now):
                 raise Aborted("the upload is being completed; ask again in a moment", reason="UPLOAD_RUNNING")
             if not (there.recording_id or there.failure):
-                self._change(conn, there, {"writer": writer, "writer_until": until})
+                self._change(conn, there, {"writer": writer, "writer_until": until(now, WRITER_SECONDS)})
             return there
 
         return await self._db.write(work)
 
-    async def is_writer(self, upload: Upload) -> bool:
-        """Tell whether the writer of this upload still is the one. In the order of writes: what was begun is seen."""
+    async def leaves_bytes(self, upload: Upload) -> bool:
+        """Tell whether the bytes under an upload's key are its writer's to delete; if so, nobody else gets the id yet.
+
+        They are not when another writer took over, or when they became a recording. In the order of writes: what was
+        begun before is seen, also where its asker gave up.
+        """
+        now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:
             there = self._find(conn, upload.tenant_id, upload.upload_id)
-            return there is not None and there.writer == upload.writer
+            if there is None:  # it was cancelled, or is a recording
+                return recording_of(conn, upload.tenant_id, upload.upload_id) is None
+            if there.recording_id or there.writer != upload.writer:
+                return False
+            self._change(conn, there, {"writer_until": until(now, WRITER_SECONDS)})
+            return True
+
+        return await self._db.write(work)
+
+    async def names(self, upload: Upload, piece: str) -> bool:
+        """Tell whether a piece is one of an upload's, in the order of writes."""
+
+        def work(conn: Connection) -> bool:
+            there = self._find(conn, upload.tenant_id, upload.upload_id)
+            return there is not None and any(name == piece for _, name in there.pieces)
 
         return await self._db.write(work)
 
     async def release(self, upload: Upload) -> None:
-        """Let go of what `hold` took: another try may succeed."""
-        values = {"writer": "", "writer_until": None}
-        await self._db.write(lambda conn: self._change(conn, upload, values))
+        """Let go of what `hold` took, if it is still held: another try may succeed."""
+        await self._db.write(lambda conn: self._end_writing(conn, upload, {}))
 
     async def fail(self, upload: Upload, failure: list[str]) -> None:
-        """Say that it can never become a recording."""
-        values = {"failure": failure, "pieces": [], "writer": "", "writer_until": None}
-        await self._db.write(lambda conn: self._change(conn, upload, values))
+        """Say that it can never become a recording, unless another writer took over."""
+        values = {"failure": failure, "pieces": []}
+        await self._db.write(lambda conn: self._end_writing(conn, upload, values))
 
     async def complete(
         self, upload: Upload, made: Recording, keep_until: datetime | None
     ) -> tuple[Recording, bool]:
         """Keep the recording of an upload unless its tenant has the bytes; what is kept, and whether it was there.
 
-        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, AlreadyExists
-        when another recording took the id meanwhile.
+        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, Aborted when the
+        upload was cancelled or another writer took over, and AlreadyExists when another recording has the id by now.
         """
         now = self._db.clock.now()
 
         def work(conn: Connection) -> tuple[Recording, bool]:
             if buried(conn, deleted_tenants, [made.tenant_id]):
                 raise NotFound(f"tenants/{made.tenant_id}")
+            there = self._find(conn, upload.tenant_id, upload.upload_id)
+            if there is None or there.writer != upload.writer:
+                raise Aborted("the upload was cancelled, or another writer took over", reason="UPLOAD_MOVED")
             kept = same_bytes(conn, made.tenant_id, made.sha256, upload.headerless, now)
             existing = kept is not None
             if kept is None:
@@ -229,26 +260,55 @@ class Uploads:
 
         return await self._db.write(work)
 
-    async def delete(self, tenant: str, upload: str) -> bool:
-        """Delete a row; False when it was not there."""
-        gone = sa.delete(uploads).where(*_of(tenant, upload))
-        return bool(await self._db.write(lambda conn: conn.execute(gone).rowcount))
+    async def delete(self, upload: Upload) -> None:
+        """Delete an upload's row, but no later one of its id."""
+        await self._db.write(lambda conn: conn.execute(sa.delete(uploads).where(*_itself(upload))))
+
+    async def remove(self, upload: Upload, blobs: Blobs) -> None:
+        """Delete an upload with what arrived of it, unless it became a recording. A crash leaves a row to be swept.
+
+        Its id is free again when it returns: before, another upload's bytes would go with these.
+        """
+        now = self._db.clock.now()
+        values = {
+            "expire_at": min(now, upload.expire_at),
+            "writer": uuid.uuid4().hex,
+            "writer_until": until(now, WRITER_SECONDS),
+        }
+        await self._db.write(lambda conn: self._change(conn, upload, values))
+        await blobs.delete_folder(upload.folder, _MOST_PIECES)
+        if not await self._became(upload):
+            await blobs.delete(upload.blob_key)
+        await self.delete(upload)
+
+    async def remove_of(self, tenant: str, calls: Collection[str], blobs: Blobs) -> int:
+        """Delete a tenant's uploads that are to be recordings of some calls, by their names; how many."""
+        mine = sa.select(uploads).where(
+            uploads.c.tenant_id == tenant, uploads.c.call.in_(tuple(calls)), uploads.c.call != ""
+        )
+        found = await self._db.read(lambda conn: conn.execute(mine).all())
+        for row in found:
+            await self.remove(Upload(**row._mapping), blobs)
+        return len(found)
 
     async def sweep(self, blobs: Blobs) -> int:
         """Delete the uploads whose time has come, with what arrived of them; how many."""
         now = self._db.clock.now()
         total = 0
         async for tenant in owners(self._db, uploads):
-            query = sa.select(uploads).where(overdue(uploads, tenant, now)).limit(_A_STEP)
-            while found := await self._db.read(lambda conn: conn.execute(query).all()):  # noqa: B023 - awaited here
-                for row in found:
-                    gone = Upload(**row._mapping)
-                    await blobs.delete_folder(gone.folder, _MOST_PIECES)
-                    if not await self._became(gone):
-                        await blobs.delete(gone.blob_key)
-                keys = [(row.tenant_id, row.upload_id) for row in found]
-                await self._db.write(lambda conn: delete_keys(conn, uploads, keys))  # noqa: B023 - awaited here
-                total += len(keys)
+            left: set[str] = set()
+            while len(left) < _MOST_LEFT:
+                query = sa.select(uploads).where(overdue(uploads, tenant, now)).limit(len(left) + _A_STEP)
+                rows = await self._db.read(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited here
+                found = [Upload(**row._mapping) for row in rows if row.upload_id not in left]
+                for gone in found:
+                    left.add(gone.upload_id)
+                    with set_aside("retention", tenant=tenant, of="uploads"):
+                        await self.remove(gone, blobs)
+                        left.discard(gone.upload_id)
+                        total += 1
+                if not found:
+                    break
         return total
 
     async def _became(self, upload: Upload) -> bool:
@@ -267,7 +327,12 @@ class Uploads:
         return found
 
     def _change(self, conn: Connection, upload: Upload, values: dict[str, Any]) -> None:
-        conn.execute(sa.update(uploads).where(*_of(upload.tenant_id, upload.upload_id)).values(values))
+        conn.execute(sa.update(uploads).where(*_itself(upload)).values(values))
+
+    def _end_writing(self, conn: Connection, upload: Upload, values: dict[str, Any]) -> None:
+        mine = (*_itself(upload), uploads.c.writer == upload.writer)
+        values = {**values, "writer": "", "writer_until": None}
+        conn.execute(sa.update(uploads).where(*mine).values(values))
 
 
 def until(now: datetime, seconds: float) -> datetime:
@@ -280,6 +345,11 @@ def _silent(upload: Upload, now: datetime) -> bool:
     return upload.writer_until is not None and upload.writer_until <= now
 
 
+def _is_held(upload: Upload, now: datetime) -> bool:
+    """Tell whether somebody writes or deletes the whole bytes."""
+    return upload.writer != "" and not _silent(upload, now)
+
+
 def _is_running(upload: Upload, now: datetime) -> bool:
     """Tell whether an upload may go on, and nobody else may have its id."""
     over = upload.expire_at <= now or _silent(upload, now)
@@ -288,3 +358,8 @@ def _is_running(upload: Upload, now: datetime) -> bool:
 
 def _of(tenant: str, upload: str) -> tuple[sa.ColumnElement[bool], ...]:
     return uploads.c.tenant_id == tenant, uploads.c.upload_id == upload
+
+
+def _itself(upload: Upload) -> tuple[sa.ColumnElement[bool], ...]:
+    """Find an upload, and no later one of its id."""
+    return *_of(upload.tenant_id, upload.upload_id), uploads.c.created_at == upload.created_at

@@ -22,6 +22,7 @@ from trunkline_runtime.errors import (
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_store import StoreError
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
@@ -33,7 +34,7 @@ from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.uploads.rows import Upload, Uploads, until
+from trunkline_audio.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
 from trunkline_audio.uploads.slots import Slots
 
 log = logs.get_logger(__name__)
@@ -43,7 +44,6 @@ _uploaded_bytes = metrics.counter("trunkline_audio_uploaded_bytes_total", "Bytes
 
 PIECE_BYTES = 8 * 1024 * 1024
 """What is kept at a time of an upload in parts: so much is sent again after a crash."""
-_WRITER_SECONDS = 90.0
 _RENEW_SECONDS = 30.0
 _READ_SECONDS = 30.0
 _COMPLETE_SECONDS = 86_400.0
@@ -176,9 +176,7 @@ class Uploader:
 
     async def cancel(self, tenant: str, upload_id: str) -> None:
         """Delete an upload with what arrived. Raises NotFound."""
-        upload = await self._uploads.get(tenant, upload_id)
-        await self._uploads.delete(tenant, upload_id)
-        await self._blobs.delete_folder(upload.folder, upload.received_bytes + 1)
+        await self._uploads.remove(await self._uploads.get(tenant, upload_id), self._blobs)
 
     async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, RecordingPlan]:
         """Check what is known before the first byte; the recording if its bytes are there."""
@@ -220,7 +218,7 @@ class Uploader:
                 return await self._compared(there, chunks)
         upload = self._made(order, order.recording_id or new_id(), self._limits.stream_seconds * 2)
         upload = replace(
-            upload, writer=uuid.uuid4().hex, writer_until=until(upload.created_at, _WRITER_SECONDS)
+            upload, writer=uuid.uuid4().hex, writer_until=until(upload.created_at, WRITER_SECONDS)
         )
         try:
             await self._uploads.begin(upload)  # also inside: what was cancelled may be committed all the same
@@ -259,7 +257,7 @@ class Uploader:
             moved = until(self._clock.now(), self._limits.keep_seconds)
             upload = await self._uploads.append(upload, name, stat.size, size, moved)
         except BaseException:
-            await self._cleaned(self._removed(key))
+            await self._cleaned(self._removed(upload, name))
             raise
         if not stat.size:
             await self._blobs.delete(key)
@@ -271,7 +269,7 @@ class Uploader:
     async def _finish(self, upload: Upload) -> Upload:
         """Put the pieces of an upload together, and make them a recording."""
         writer = uuid.uuid4().hex
-        upload = await self._uploads.hold(upload, writer, until(self._clock.now(), _WRITER_SECONDS))
+        upload = await self._uploads.hold(upload, writer)
         if upload.recording_id or upload.failure:
             return upload
         upload = replace(upload, writer=writer)
@@ -284,10 +282,11 @@ class Uploader:
         except (InvalidArgument, BlobNotFound) as error:
             lost = ["name", "what had arrived was lost; start again", "UPLOAD_LOST"]
             failed = lost if isinstance(error, BlobNotFound) else [*error.violations[0], error.reason]
-            await self._blobs.delete(upload.blob_key)
-            await self._uploads.fail(upload, failed)
-            await self._blobs.delete_folder(upload.folder, len(upload.pieces))
-            return replace(upload, failure=failed)
+            if await self._uploads.leaves_bytes(upload):
+                await self._blobs.delete(upload.blob_key)
+                await self._blobs.delete_folder(upload.folder, len(upload.pieces))
+                await self._uploads.fail(upload, failed)
+            return await self._uploads.get(upload.tenant_id, upload.upload_id)
         except BaseException:
             await self._cleaned(self._let_go(upload))
             raise
@@ -416,8 +415,8 @@ class Uploader:
             while True:
                 await self._sleep(self._renew_seconds)
                 try:
-                    await self._uploads.hold(upload, upload.writer, until(self._clock.now(), _WRITER_SECONDS))
-                except TrunklineError as error:
+                    await self._uploads.hold(upload, upload.writer)
+                except (TrunklineError, StoreError) as error:
                     log.warning("upload_not_renewed", upload=upload.upload_id, reason=error.reason)
 
         task = asyncio.create_task(renew())
@@ -435,18 +434,21 @@ class Uploader:
 
     async def _forgotten(self, upload: Upload) -> None:
         """Delete what is left of a stream, but nothing of another one that has the id."""
-        if not await self._uploads.is_writer(upload):
+        if not await self._uploads.leaves_bytes(upload):
             return
         await self._blobs.delete(upload.blob_key)
-        await self._uploads.delete(upload.tenant_id, upload.upload_id)
+        await self._uploads.delete(upload)
         _uploaded.labels("failed").inc()
 
     async def _let_go(self, upload: Upload) -> None:
-        await self._blobs.delete(upload.blob_key)
-        await self._uploads.release(upload)
+        if await self._uploads.leaves_bytes(upload):
+            await self._blobs.delete(upload.blob_key)
+            await self._uploads.release(upload)
 
-    async def _removed(self, key: str) -> None:
-        await self._blobs.delete(key)
+    async def _removed(self, upload: Upload, piece: str) -> None:
+        """Delete a piece, unless it was noted all the same: its asker may have gone in that moment."""
+        if not await self._uploads.names(upload, piece):
+            await self._blobs.delete(f"{upload.folder}/{piece}")
 
 
 class _Source:

@@ -7,16 +7,22 @@ in milliseconds and still has a process, and its limits, to itself.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline_audio.workers import frames
 from trunkline_audio.workers.handlers import HandlerFailed, answer
+
+_PDEATHSIG = 1
+# Looked for before any fork; only Linux has it.
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
     DECODER_CRASHED, WORKER_TIMEOUT, WORKER_KILLED.
     """
     read_end, write_end = os.pipe()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
@@ -45,6 +52,7 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
             faulthandler.disable()  # a crash is told by its signal, not by a dump on stderr
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds)
+            _die_with(parent)
             reply = answer(lambda _: job(lambda: _close_the_door(limits)), {})
             with os.fdopen(write_end, "wb") as pipe:
                 pipe.write(frames.encode(reply))
@@ -61,6 +69,14 @@ def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Lim
     if (error := reply_or_none.get("error")) is not None:
         raise HandlerFailed(str(error["reason"]), str(error["message"]))
     return dict(reply_or_none["ok"])
+
+
+def _die_with(parent: int) -> None:
+    """Have the system end this process with its parent, whose job was given up; elsewhere its own limits end it."""
+    if _PRCTL is not None:
+        _PRCTL(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had gone before
+            os._exit(0)
 
 
 def _close_the_door(limits: Limits) -> None:

@@ -42,7 +42,7 @@ def meets(conn: Connection, tenant: str, known: Mapping[str, Alias], named: Coll
         return False
     for alias_id in named:
         if alias_id not in known:
-            _leave(conn, tenant, alias_id, call)
+            leave(conn, tenant, alias_id, call)
     return True
 
 
@@ -60,7 +60,7 @@ def erase(conn: Connection, tenant: str, call_id: str, now: datetime) -> tuple[l
         raise NotFound(f"tenants/{tenant}/calls/{call_id}")
     mine = (own, call_aliases.c.call_id == call_id)
     conn.execute(sa.update(call_aliases).where(*mine).values(alias="", place=ERASED))
-    _leave(conn, tenant, call_id, call_id)
+    leave(conn, tenant, call_id, call_id)
     if row is not None:
         _delete(conn, row, now)
     return found, row is not None
@@ -75,7 +75,8 @@ def _delete(conn: Connection, row: Mapping[Any, Any], now: datetime) -> None:
         lead_rows.change(conn, tenant, row["lead_id"], row["caller_number"], (before, []), now)
 
 
-def _leave(conn: Connection, tenant: str, alias_id: str, call_id: str) -> None:
+def leave(conn: Connection, tenant: str, alias_id: str, call_id: str) -> None:
+    """Leave a tombstone of one id of an erased call, unless the id is there."""
     row = {"tenant_id": tenant, "alias_id": alias_id, "call_id": call_id, "alias": "", "place": ERASED}
     insert_if_absent(conn, call_aliases, row, ["tenant_id", "alias_id"])
 

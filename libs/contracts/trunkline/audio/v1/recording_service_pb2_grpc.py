@@ -93,8 +93,9 @@ class RecordingServiceServicer:
         """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
         its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
         many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
-        with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-        tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+        with reason UPLOAD_RUNNING if it is that of an upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording
+        of the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+        reason UPLOADS_BUSY if too many uploads run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

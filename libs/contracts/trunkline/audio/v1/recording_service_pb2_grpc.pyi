@@ -46,8 +46,9 @@ class RecordingServiceStub:
     """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
     its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
     many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
-    with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-    tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+    with reason UPLOAD_RUNNING if it is that of an upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording
+    of the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+    reason UPLOADS_BUSY if too many uploads run.
     """
     ReadRecording: _grpc.UnaryStreamMultiCallable[_recording_service_pb2.ReadRecordingRequest, _recording_service_pb2.ReadRecordingResponse]
     """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
@@ -84,8 +85,9 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
     its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
     many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
-    with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-    tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+    with reason UPLOAD_RUNNING if it is that of an upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording
+    of the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+    reason UPLOADS_BUSY if too many uploads run.
     """
     ReadRecording: _aio.UnaryStreamMultiCallable[_recording_service_pb2.ReadRecordingRequest, _recording_service_pb2.ReadRecordingResponse]  # type: ignore[assignment]
     """Returns the bytes of a recording, unchanged, or a range of them. OUT_OF_RANGE if the range begins after the last
@@ -131,8 +133,9 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores a recording that the caller sends. If the tenant already has the same bytes, returns that recording, whatever
         its id. A stream that is cut leaves nothing. INVALID_ARGUMENT that names the fault if the bytes are empty, too
         many, other than stated, or no audio. ALREADY_EXISTS if the id is that of a recording with other bytes, and ABORTED
-        with reason UPLOAD_RUNNING if it is that of an upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-        tenant's quota, and with reason UPLOADS_BUSY if too many uploads run.
+        with reason UPLOAD_RUNNING if it is that of an upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording
+        of the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+        reason UPLOADS_BUSY if too many uploads run.
         """
 
     @_abc_1.abstractmethod

@@ -66,8 +66,9 @@ class UploadServiceServicer:
     def CreateUpload(self, request, context):
         """Starts an upload. If the tenant already has bytes with the SHA-256 of the request, the response names that
         recording and nothing is to be sent. ALREADY_EXISTS if the id is that of a recording, and ABORTED with reason
-        UPLOAD_RUNNING if it is that of another upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-        tenant's quota, and with reason UPLOADS_OPEN if too many uploads are incomplete.
+        UPLOAD_RUNNING if it is that of another upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording of
+        the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+        reason UPLOADS_OPEN if too many uploads are incomplete.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

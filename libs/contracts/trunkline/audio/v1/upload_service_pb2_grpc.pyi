@@ -38,8 +38,9 @@ class UploadServiceStub:
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CreateUploadRequest, _upload_pb2.Upload]
     """Starts an upload. If the tenant already has bytes with the SHA-256 of the request, the response names that
     recording and nothing is to be sent. ALREADY_EXISTS if the id is that of a recording, and ABORTED with reason
-    UPLOAD_RUNNING if it is that of another upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-    tenant's quota, and with reason UPLOADS_OPEN if too many uploads are incomplete.
+    UPLOAD_RUNNING if it is that of another upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording of
+    the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+    reason UPLOADS_OPEN if too many uploads are incomplete.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_pb2.Upload]
     """Returns an upload, also for a day after it is complete."""
@@ -60,8 +61,9 @@ class UploadServiceAsyncStub(UploadServiceStub):
     CreateUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CreateUploadRequest, _upload_pb2.Upload]  # type: ignore[assignment]
     """Starts an upload. If the tenant already has bytes with the SHA-256 of the request, the response names that
     recording and nothing is to be sent. ALREADY_EXISTS if the id is that of a recording, and ABORTED with reason
-    UPLOAD_RUNNING if it is that of another upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-    tenant's quota, and with reason UPLOADS_OPEN if too many uploads are incomplete.
+    UPLOAD_RUNNING if it is that of another upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording of
+    the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+    reason UPLOADS_OPEN if too many uploads are incomplete.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_pb2.Upload]  # type: ignore[assignment]
     """Returns an upload, also for a day after it is complete."""
@@ -85,8 +87,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_upload_pb2.Upload, _abc.Awaitable[_upload_pb2.Upload]]:
         """Starts an upload. If the tenant already has bytes with the SHA-256 of the request, the response names that
         recording and nothing is to be sent. ALREADY_EXISTS if the id is that of a recording, and ABORTED with reason
-        UPLOAD_RUNNING if it is that of another upload. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the
-        tenant's quota, and with reason UPLOADS_OPEN if too many uploads are incomplete.
+        UPLOAD_RUNNING if it is that of another upload. FAILED_PRECONDITION with reason RECORDING_DELETED if a recording of
+        the id was deleted on request. RESOURCE_EXHAUSTED with reason RECORDINGS_QUOTA above the tenant's quota, and with
+        reason UPLOADS_OPEN if too many uploads are incomplete.
         """
 
     @_abc_1.abstractmethod

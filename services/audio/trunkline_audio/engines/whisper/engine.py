@@ -90,6 +90,9 @@ class WhisperEngine:
         self._problem = ""
         model = settings.model.rstrip("/").rpartition("/")[2]
         self.name = f"whisper/{metadata.version('faster-whisper')} {model}"
+        if settings.english:  # another text of the same sound: an engine of its own
+            self.name += " english"
+            self.capabilities = replace(self.capabilities, renders_english=True)
 
     @property
     def problem(self) -> str:
@@ -147,9 +150,15 @@ class WhisperEngine:
         found = languages.verdict(
             language, [(reply["language"], window.seconds, _share(reply)) for window, reply in spoken]
         )
+        rendered = [(window, reply) for window, reply in spoken if reply.get("english")]
+        spoken_in = found.language
+        if rendered:
+            shares = [(reply["language"], window.seconds, _share(reply)) for window, reply in rendered]
+            spoken_in = languages.verdict(language, shares).language
         return replace(
             heard,
-            language=found.language,
+            language="en" if rendered else found.language,
+            translated_from=spoken_in if rendered else "",
             segments=joined(segments),
             unreliable="low_confidence" if segments and certainty(segments) < LOW_CERTAINTY else "",
             language_confidence=found.confidence,
@@ -190,6 +199,7 @@ class WhisperEngine:
                 "compute_type": settings.compute_type,
                 "lanes": self._lanes,
                 "beam": settings.beam,
+                "english": settings.english,
             },
         )
         self._pool.start()

@@ -54,7 +54,10 @@ class Text:
 class Listener:
     """A Whisper model; safe to be used by as many threads as it has `lanes`."""
 
-    def __init__(self, path: str, *, device: str, compute_type: str, lanes: int, beam: int) -> None:
+    def __init__(
+        self, path: str, *, device: str, compute_type: str, lanes: int, beam: int, english: bool = False
+    ) -> None:
+        """With `english`, what is said in other languages is written in English."""
         # One thread a lane: two lanes of one thread do a third more than one lane of two (decisions/0013).
         self._model = WhisperModel(
             path,
@@ -66,6 +69,7 @@ class Listener:
         )
         self._beam = beam
         self.multilingual = bool(self._model.model.is_multilingual)
+        self._english = english and self.multilingual
 
     def languages(self, encoded: Any) -> list[tuple[str, float]]:
         """Languages by probability, the likeliest first, as Whisper's codes."""
@@ -73,6 +77,10 @@ class Listener:
             return [("en", 1.0)]
         found = self._model.model.detect_language(encoded)[0]
         return [(token.removeprefix("<|").removesuffix("|>"), float(share)) for token, share in found]
+
+    def renders(self, language: str) -> bool:
+        """Whether it writes what is said in a language in English."""
+        return self._english and language not in ("", "en")
 
     def encoded(self, samples: Samples) -> tuple[Any, int]:
         """The model's own view of a window, and how many frames of 10 ms it has."""
@@ -90,9 +98,8 @@ class Listener:
         Decoding is deterministic: text that runs in circles is written once more with repetition forbidden,
         not at a higher temperature.
         """
-        tokenizer = Tokenizer(
-            self._model.hf_tokenizer, self.multilingual, task="transcribe", language=language
-        )
+        task = "translate" if self.renders(language) else "transcribe"
+        tokenizer = Tokenizer(self._model.hf_tokenizer, self.multilingual, task=task, language=language)
         # Without time tokens the text is better and shorter; words get their times from the alignment.
         prompt = self._model.get_prompt(
             tokenizer, [], without_timestamps=True, hotwords=spoken_before(phrases, tokenizer.encode)
@@ -162,7 +169,7 @@ def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool)
 
 
 def handler(
-    path: str, device: str, compute_type: str, lanes: int, beam: int
+    path: str, device: str, compute_type: str, lanes: int, beam: int, english: bool = False
 ) -> Callable[[frames.Message], frames.Message]:
     """Loads the model, then answers jobs {path, spans, phrases, wanted, decide} with {languages, language, words, cut}.
 
@@ -170,9 +177,11 @@ def handler(
     seconds of the recording; texts join to the sentence as they are. `language` is empty, and no words are there,
     when `decide` is false and the window's language is not certain; {path, spans, phrases, language} then writes it in
     the language that the caller chose. `cut` says that more was said than the model could write. `languages` is empty
-    for a model that writes English only: it cannot tell.
+    for a model that writes English only: it cannot tell. `english` says that the words are an English rendering.
     """
-    listener = Listener(path, device=device, compute_type=compute_type, lanes=lanes, beam=beam)
+    listener = Listener(
+        path, device=device, compute_type=compute_type, lanes=lanes, beam=beam, english=english
+    )
 
     def handle(request: frames.Message) -> frames.Message:
         spans = [(int(start), int(end)) for start, end in request["spans"]]
@@ -189,6 +198,7 @@ def handler(
             "language": language,
             "words": in_place(words, spans),
             "cut": cut,
+            "english": listener.renders(language),
         }
 
     _warm(listener)

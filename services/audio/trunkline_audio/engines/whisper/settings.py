@@ -10,6 +10,7 @@ from trunkline_runtime.settings import setting
 
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, reachable, verify
+from trunkline_audio.models.names import KNOWN, renders_english
 
 # Compute types that are chosen when the model is loaded: they suit every device.
 _OF_THE_MODEL = ("auto", "default")
@@ -48,6 +49,12 @@ class WhisperSettings:
         "the number of wordings that the model compares; fewer is faster and less accurate",
         least=1,
         most=16,
+    )
+    english: bool = setting(
+        False,
+        "write what is said in other languages in English; only with a model that is good enough: "
+        f"{', '.join(name for name in KNOWN if renders_english(name))}. Transcripts say which language was spoken",
+        form=forms.SWITCH,
     )
 
 

@@ -12,8 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from cachetools import LRUCache
+
 from trunkline_audio.media.blobs.base import CHUNK, BlobNotFound, BlobStat, checked, checked_range
 from trunkline_audio.media.blobs.parts import write_part
+
+_FOLDERS = 1_024
 
 
 class LocalBlobs:
@@ -23,7 +27,8 @@ class LocalBlobs:
         self._root = root.absolute()
         # A path takes longer to make than its file to be found.
         self._path = lru_cache(maxsize=256)(self._path_of)
-        self._lasting: set[Path] = set()  # folders whose own entries are on the disk
+        # Folders whose own entries are on the disk; forgetting one costs a sync.
+        self._lasting: LRUCache[Path, bool] = LRUCache(_FOLDERS)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> BlobStat:
         """Keeps what `chunks` give; nothing of it stays when they fail. Raises OSError when the disk does."""
@@ -40,7 +45,7 @@ class LocalBlobs:
         if path.parent not in self._lasting:
             # The folder's own entry too: it may have been made just now.
             await asyncio.to_thread(_sync_folder, path.parent.parent)
-            self._lasting.add(path.parent)
+            self._lasting[path.parent] = True
         return kept
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -69,7 +74,10 @@ class LocalBlobs:
 
     async def delete_folder(self, folder: str, most: int) -> int:
         """Deletes files under a folder, and the folder when it is empty; how many."""
-        return await asyncio.to_thread(_remove_folder, self._path(folder), most)
+        path = self._path(folder)
+        for known in [one for one in self._lasting if one.is_relative_to(path)]:
+            del self._lasting[known]  # it may be made anew
+        return await asyncio.to_thread(_remove_folder, path, most)
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:

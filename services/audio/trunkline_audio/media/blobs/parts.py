@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from trunkline_audio.media.blobs.base import CHUNK, BlobStat
 
@@ -24,7 +24,7 @@ async def write_part(
     # What comes in little pieces is written in large ones: each costs a trip to a thread.
     waiting: list[bytes] = []
     held = 0
-    file: IO[bytes] | None = None
+    writing = _Part(part)
     try:
         async for chunk in chunks:
             size += len(chunk)
@@ -32,11 +32,11 @@ async def write_part(
             digest.update(chunk)
             waiting.append(chunk)
             if held >= CHUNK:
-                file = await asyncio.to_thread(_write, part, file, waiting)
+                await _to_its_end(writing.write, waiting)
                 waiting, held = [], 0
-        await asyncio.to_thread(_end, part, file, waiting, finish)
+        await _to_its_end(writing.end, waiting, finish)
     except BaseException:
-        _drop(part, file)
+        writing.drop()
         raise
     return BlobStat(size, digest.hexdigest())
 
@@ -50,29 +50,40 @@ def new_file(path: Path) -> IO[bytes]:
         return path.open("xb")
 
 
-def _write(part: Path, file: IO[bytes] | None, chunks: list[bytes]) -> IO[bytes]:
-    """Write to the file, which is made when it is not open yet."""
-    if file is None:
-        file = new_file(part)
+async def _to_its_end(work: Callable[..., None], *args: Any) -> None:
+    """Do `work` in a thread. An asker that is cancelled waits for it: it would go on behind the file's removal."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work, *args))
     try:
-        file.writelines(chunks)
-    except BaseException:
-        file.close()
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait((doing,))
         raise
-    return file
 
 
-def _drop(part: Path, file: IO[bytes] | None) -> None:
-    with contextlib.suppress(OSError):  # closing may find the disk full once more
-        if file is not None:
-            file.close()
-    with contextlib.suppress(OSError):
-        part.unlink(missing_ok=True)
+class _Part:
+    """The file, which is made with its first bytes; its methods but `drop` are for a thread."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
 
-def _end(
-    part: Path, file: IO[bytes] | None, chunks: list[bytes], finish: Callable[[IO[bytes]], None] | None
-) -> None:
-    with _write(part, file, chunks) as written:
-        if finish is not None:
-            finish(written)
+    def write(self, chunks: list[bytes]) -> None:
+        self._opened().writelines(chunks)
+
+    def end(self, chunks: list[bytes], finish: Callable[[IO[bytes]], None] | None) -> None:
+        with self._opened() as written:
+            written.writelines(chunks)
+            if finish is not None:
+                finish(written)
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):  # closing may find the disk full once more
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = new_file(self._path)
+        return self._file

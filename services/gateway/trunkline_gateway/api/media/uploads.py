@@ -33,7 +33,7 @@ from trunkline_gateway.http_errors import Header
 CALL_SECONDS = 30.0
 STREAM_SECONDS = 3_600.0
 _CALL_BYTES = 8 * 1024 * 1024
-"""So much of a part goes into one call: none lasts so long that a connection's age would end it."""
+"""So much of a part goes into one call: what is confirmed need not be sent again when a later call is cut."""
 _MOST_METADATA_BYTES = 65_536
 _HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 _FIELDS = ("recordingId", "call", "headerlessFormat", "expireTime", "sha256")
