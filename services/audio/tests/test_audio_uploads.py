@@ -16,7 +16,7 @@ from trunkline.audio.v1 import upload_service_pb2 as parts
 from trunkline.audio.v1.upload_service_pb2_grpc import UploadServiceStub
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio.engines.base import EngineResult
-from trunkline_audio.recordings.plans import RecordingPlan
+from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.uploads.slots import Slots
 from trunkline_runtime.errors import ResourceExhausted, from_rpc_error
 from trunkline_runtime.process.pace import Pace
@@ -29,7 +29,7 @@ NAME = f"{PARENT}/recordings/up-1"
 
 async def free(_tenant):
     """Everybody may upload what they like."""
-    return RecordingPlan()
+    return TenantPlan()
 
 
 async def nobody(_call, _recording, _stays):
@@ -226,7 +226,7 @@ async def test_a_sender_that_says_nothing_is_sent_away(tmp_path):
 
 async def test_a_quota_that_is_used_up_takes_no_more(tmp_path):
     async def small(_tenant):
-        return RecordingPlan(quota_bytes=10, keep_days=3)
+        return TenantPlan(quota_bytes=10, keep_days=3)
 
     async with sending(tmp_path, plan_of=small) as sender:
         first = await sender.upload()

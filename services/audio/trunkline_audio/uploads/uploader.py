@@ -28,7 +28,7 @@ from trunkline_store.records.expiry import expiry
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs, BlobStat
 from trunkline_audio.names import microseconds, recording_name
 from trunkline_audio.recordings.non_audio import what_was_sent
-from trunkline_audio.recordings.plans import AskPlan, RecordingPlan
+from trunkline_audio.recordings.plans import AskPlan, TenantPlan
 from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import unreadable
@@ -180,13 +180,13 @@ class Uploader:
         await self._uploads.delete(tenant, upload_id)
         await self._blobs.delete_folder(upload.folder, upload.received_bytes + 1)
 
-    async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, RecordingPlan]:
+    async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, TenantPlan]:
         """Check what is known before the first byte; the recording if its bytes are there."""
         self._check_size(order.size_bytes)
         if order.sha256:
             known = await self._uploads.same(order.tenant_id, order.sha256, order.headerless)
             if known is not None:
-                return known, RecordingPlan()
+                return known, TenantPlan()
         plan = await self._plan_of(order.tenant_id)
         await self._quota.check(order.tenant_id, plan.quota_bytes)
         return None, plan
@@ -213,7 +213,7 @@ class Uploader:
             expire_at=until(now, seconds),
         )
 
-    async def _stream(self, order: UploadOrder, plan: RecordingPlan, chunks: AsyncIterator[bytes]) -> Kept:
+    async def _stream(self, order: UploadOrder, plan: TenantPlan, chunks: AsyncIterator[bytes]) -> Kept:
         if order.recording_id:
             there = await self._recordings.get(order.tenant_id, order.recording_id)
             if there is not None:
@@ -302,7 +302,7 @@ class Uploader:
                 yield chunk
 
     async def _kept(
-        self, upload: Upload, stat: BlobStat, plan: RecordingPlan, keep_until: datetime | None
+        self, upload: Upload, stat: BlobStat, plan: TenantPlan, keep_until: datetime | None
     ) -> Kept:
         """Make a recording of bytes that lie under its key. Raises TrunklineError; the bytes may still be there."""
         if not stat.size:
