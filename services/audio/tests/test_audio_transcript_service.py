@@ -187,6 +187,10 @@ async def test_what_a_tenants_own_request_leaves_open_is_as_the_tenant_is_set_to
         served = await suite.transcribe("rec-1", generation=2)
         assert (preferred.calls, preferred.phrases, own.calls) == (2, (), 1)
         assert not served.HasField("expire_time")
+        create.expire_time.FromDatetime(datetime(2020, 1, 1))
+        error = await failing(stub.CreateTranscript(create, metadata=key))
+        assert error.message == "expire_time: must be in the future"
+        create.ClearField("expire_time")
         # A tenant's engine that isn't there is named as the tenant's.
         plan = TenantPlan(engine="google")
         create.ClearField("engine")

@@ -340,7 +340,13 @@ async def test_ranges_are_read(tmp_path):
         await sender.upload(recording_id="up-1")
         assert await sender.read(start=10, end=20) == CALL[10:20]
         assert await sender.read(start=len(CALL) - 5) == CALL[-5:]
+        assert await sender.read(start=10, end=len(CALL) + 9) == CALL[10:]
         assert (await refused(sender.read(start=len(CALL))))[0] == "OUT_OF_RANGE"
+        for end in (9, 10):
+            wrong = await refused(sender.read(start=10, end=end))
+            assert wrong == (
+                "INVALID_ARGUMENT", "INVALID_ARGUMENT", "end: must be 0, or more than start, which is 10",
+            )  # fmt: skip
         assert await sender.read(sha256=DIGEST) == CALL
         assert (await refused(sender.read(sha256="0" * 64)))[:2] == ("ABORTED", "RECORDING_CHANGED")
         assert (await refused(sender.read(f"{PARENT}/recordings/none")))[0] == "NOT_FOUND"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cachetools import LRUCache
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.identity.callers import CallerKind, current_caller
 from trunkline_runtime.rpc.channels import Channels, acting_for
@@ -69,10 +70,13 @@ def plans(channels: Channels, tenant_address: str, now: Callable[[], float] = ti
 async def as_tenant_set(ask: AskPlan, tenant: str, request: Any, now: datetime) -> None:
     """Set what a request for a transcript leaves open: engine, phrases, and time to keep it, as its tenant is set to.
 
-    Requests of services stay as they are: the gateway sends the settings that belong to the call's source.
+    Requests of services stay as they are: the gateway sends the settings that belong to the call's source. Raises
+    InvalidArgument("expire_time") for a time that is over.
     """
     if current_caller().kind is CallerKind.SERVICE:
         return
+    if request.HasField("expire_time") and request.expire_time.ToDatetime(UTC) <= now:
+        raise InvalidArgument("expire_time", "must be in the future")
     plan = await ask(tenant)
     if not request.engine:
         request.engine = plan.engine

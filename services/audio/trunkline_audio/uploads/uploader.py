@@ -123,6 +123,7 @@ class Uploader:
 
     async def upload(self, order: UploadOrder, chunks: AsyncIterator[bytes]) -> Kept:
         """Keep what `chunks` give as a recording. Raises TrunklineError as UploadRecording documents."""
+        self._check_expiry(order, "expire_time")
         known, plan = await self._admitted(order)
         if known is not None:
             return Kept(known, existing=True)
@@ -132,6 +133,7 @@ class Uploader:
 
     async def create(self, order: UploadOrder) -> tuple[Upload, Recording | None]:
         """Begin an upload in parts; with the recording when its bytes are there already."""
+        self._check_expiry(order, "upload.recording_expire_time")
         known, _ = await self._admitted(order)
         made = self._made(order, order.recording_id or new_id(), self._limits.keep_seconds)
         if known is not None:
@@ -190,6 +192,10 @@ class Uploader:
         plan = await self._plan_of(order.tenant_id)
         await self._quota.check(order.tenant_id, plan.quota_bytes)
         return None, plan
+
+    def _check_expiry(self, order: UploadOrder, field: str) -> None:
+        if order.expire_at is not None and order.expire_at <= self._clock.now():
+            raise InvalidArgument(field, "must be in the future")
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.max_bytes:
