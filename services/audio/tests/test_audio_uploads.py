@@ -327,7 +327,9 @@ async def test_an_id_is_one_uploads_at_a_time(tmp_path):
         assert (await refused(sender.create()))[:2] == ("ABORTED", "UPLOAD_RUNNING")
         assert (await refused(sender.upload(recording_id="up-1")))[1] == "UPLOAD_RUNNING"
         await sender.create("up-2")
-        assert (await refused(sender.create("up-3")))[:2] == ("RESOURCE_EXHAUSTED", "UPLOADS_OPEN")
+        code, why, message = await refused(sender.create("up-3"))
+        assert (code, why) == ("RESOURCE_EXHAUSTED", "UPLOADS_OPEN")
+        assert f"the oldest are {PARENT}/uploads/up-1, {PARENT}/uploads/up-2" in message
         await sender.write(CALL[:10_000])
         await sender.parts.DeleteUpload(parts.DeleteUploadRequest(name=f"{PARENT}/uploads/up-1"))
         assert (await refused(sender.get()))[0] == "NOT_FOUND"

@@ -22,6 +22,7 @@ from trunkline_audio.schema import deleted_tenants, recordings, uploads
 
 _A_STEP = 20
 _SAME_MOST = 10
+_NAMED = 5
 _MOST_PIECES = 10_000
 
 
@@ -120,12 +121,12 @@ class Uploads:
                     reason="UPLOAD_RUNNING",
                 )
             conn.execute(sa.delete(uploads).where(*_of(made.tenant_id, made.upload_id)))
-            running = sa.select(sa.func.count()).where(
-                table.tenant_id == made.tenant_id, table.recording_id == "", table.expire_at > now
-            )
-            if conn.execute(running).scalar_one() >= self._most_open:
+            running = (table.tenant_id == made.tenant_id, table.recording_id == "", table.expire_at > now)
+            if conn.execute(sa.select(sa.func.count()).where(*running)).scalar_one() >= self._most_open:
+                oldest = sa.select(table.upload_id).where(*running).order_by(table.created_at).limit(_NAMED)
+                named = ", ".join(upload_name(made.tenant_id, one) for one in conn.execute(oldest).scalars())
                 raise ResourceExhausted(
-                    f"{self._most_open} uploads are not complete; complete or delete some",
+                    f"{self._most_open} uploads are not complete; complete or delete some; the oldest are {named}",
                     reason="UPLOADS_OPEN",
                     subject=f"tenants/{made.tenant_id}",
                     retry_after=60.0,
