@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from trunkline_audio import app as audio
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechCapabilities
-from trunkline_audio.recordings.plans import RecordingPlan
+from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, sent_part
 from trunkline_gateway.api.transcode.credentials import Shown
@@ -63,8 +63,8 @@ class World:
         return await self.client.put(url, content=body, headers={"content-range": part})
 
 
-async def free(_tenant: str) -> RecordingPlan:
-    return RecordingPlan()
+async def free(_tenant: str) -> TenantPlan:
+    return TenantPlan()
 
 
 async def nobody(_call: str, _recording: str, _stays: bool) -> None:
@@ -199,6 +199,65 @@ async def test_what_is_no_recording_is_refused_by_name(tmp_path: Path) -> None:
         packed = await world.client.post(UPLOAD, content=CALL, headers={**WAV, "content-encoding": "gzip"})
         assert packed.status_code == 415
         assert world.files() == []
+
+
+async def test_a_refusal_says_what_is_allowed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+
+        async def said(method: str = "POST", url: str = UPLOAD, **more: Any) -> tuple[int, str]:
+            answer = await world.client.request(method, url, **more)
+            return answer.status_code, answer.json()["error"]["message"]
+
+        def bytes_with(**params: str) -> Any:
+            return said(content=CALL, headers=WAV, params=params)
+
+        formats = "HEADERLESS_FORMAT_MULAW, HEADERLESS_FORMAT_ALAW, HEADERLESS_FORMAT_GSM"
+        start = {"url": f"{UPLOAD}?uploadType=resumable"}
+        for status, message in (
+            await bytes_with(headerlessFormat="mulaw"),
+            await said(json={"headerless_format": "mulaw"}, **start),
+        ):
+            assert (status, message.partition(": ")[2]) == (400, f"'mulaw' is not one of {formats}")
+        for status, message in (
+            await bytes_with(expireTime="tomorrow"),
+            await said(json={"expireTime": "tomorrow"}, **start),
+        ):
+            assert (status, message) == (400, "expireTime: must be a time such as 2026-11-01T00:00:00Z")
+        fields = "recordingId, call, headerlessFormat, expireTime, sha256"
+        assert await bytes_with(recordinId="x") == (
+            400, f"recordinId: is not a parameter; did you mean recordingId?; allowed: uploadType, {fields}",
+        )  # fmt: skip
+        assert await said(json={"recordingid": "x"}, **start) == (
+            400, f"recordingid: is not a field; did you mean recordingId?; allowed: {fields}, sizeBytes",
+        )  # fmt: skip
+        for status, message in (
+            await bytes_with(expireTime="2020-01-01T00:00:00Z"),
+            await said(json={"expireTime": "2020-01-01T00:00:00Z"}, **start),
+        ):
+            assert (status, message.partition("xpire_time: ")[2]) == (400, "must be in the future")
+        form = {"files": {"file": ("call.wav", CALL)}}
+        assert (await said(**form))[0] == 415
+        assert "--data-binary" in (await said(**form))[1]
+        status, message = await said(content=CALL)
+        assert (status, "such as audio/mpeg" in message) == (415, True)
+        status, message = await said(content=CALL * 3, headers={"content-type": "application/json"})
+        assert (status, "such as audio/mpeg" in message) == (413, True)
+        status, message = await said("PUT", f"{UPLOAD}?recordingId=up-1", content=CALL)
+        assert (status, message.partition(":")[0], "POST" in message) == (400, "uploadId", True)
+        empty = {"x-upload-content-length": "0"}
+        assert await said(json={}, headers=empty, **start) == (
+            400, "x-upload-content-length: must state at least one byte",
+        )  # fmt: skip
+        url = await world.started(recordingId="up-1")
+        for part, wrong in (
+            ("bytes 0-2/9", f"content-range: states 3 bytes, and the body has {len(CALL)}"),
+            ("bytes */0", "content-range: must state at least one byte"),
+        ):
+            assert await said("PUT", url, content=CALL, headers={"content-range": part}) == (400, wrong)
+        status, message = await said("PUT", url, content=CALL, headers={"content-range": "0-8/9"})
+        assert (status, "FIRST-LAST/SIZE" in message) == (400, True)
+        snake = await world.client.post(UPLOAD, params={"recording_id": "up-2"}, content=CALL, headers=WAV)
+        assert snake.json()["recording"]["name"] == "tenants/acme/recordings/up-2"
 
 
 async def test_only_those_who_may_are_let_in(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def test_the_bucket_gets_our_rules_and_keeps_those_of_others(bucket, capsys):
     ]
 
 
+def test_a_rule_that_a_later_one_overtakes_is_told(bucket, capsys):
+    ages = {"NEARLINE": "100", "COLDLINE": "90", "ARCHIVE": "0", "DELETE": "95"}
+    env = SET | {f"TRUNKLINE_AUDIO_BLOBS_{name}_DAYS": days for name, days in ages.items()}
+    assert main(["--dry-run"], env) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "TRUNKLINE_AUDIO_BLOBS_NEARLINE_DAYS=100 has no effect: a recording is COLDLINE after 90 days"
+    )
+
+
 def test_an_age_of_0_has_no_rule_and_a_dry_run_asks_nothing(bucket, capsys):
     zeros = {
         f"TRUNKLINE_AUDIO_BLOBS_{name}_DAYS": "0" for name in ("NEARLINE", "COLDLINE", "ARCHIVE", "DELETE")

@@ -125,6 +125,7 @@ async def serving(
     forget_transcript=None,
     pace=MACHINE,
     plan_of=None,
+    authenticator=None,
     chain=None,
     **settings,
 ):
@@ -152,6 +153,7 @@ async def serving(
             forget=forget,
             forget_transcript=forget_transcript,
             plan_of=plan_of,
+            authenticator=authenticator,
         ) as parts,
         parts.running() as server,
     ):

@@ -1,13 +1,22 @@
 """Exports, searches, features, and batches over real gRPC."""
 
+from datetime import datetime, timedelta
+
+import grpc
 import pytest
 import webvtt
 from test_audio_operations import QUICK, Asking
-from test_audio_service import PARENT, failing, serving
-from trunkline.audio.v1 import audio_feature_service_pb2, recording_service_pb2
+from test_audio_service import PARENT, TestEngine, failing, serving
+from trunkline.audio.v1 import (
+    audio_feature_service_pb2,
+    recording_service_pb2,
+    transcription_service_pb2_grpc,
+)
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.audio.v1.audio_feature_service_pb2_grpc import AudioFeatureServiceStub
+from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_runtime.errors.wire import from_status
+from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 
 NOBODY = f"{PARENT}/transcripts/nobody"
 
@@ -134,3 +143,67 @@ async def test_the_same_sound_is_not_heard_again_after_a_restart_either(tmp_path
             await suite.recordings.DeleteRecording(delete(name=f"{PARENT}/recordings/{identity}"))
         await suite.fetch(identity="rec-4")
         assert not (await suite.transcribe("rec-4")).reused
+
+
+class Keys:
+    """Lets one key of a tenant in."""
+
+    async def authenticate(self, token):
+        return Caller(CallerKind.API_KEY, tenant="acme", role=Role.MEMBER, subject="k1")
+
+
+async def test_what_a_tenants_own_request_leaves_open_is_as_the_tenant_is_set_to(tmp_path):
+    plan = TenantPlan(transcript_days=2, engine="own", phrases=("Cedar Lane",))
+
+    async def plan_of(tenant):
+        assert tenant == "acme"
+        return plan
+
+    preferred, own = TestEngine(), TestEngine()
+    chain = {"test": preferred, "own": own}
+    async with (
+        serving(tmp_path, pace=QUICK, plan_of=plan_of, authenticator=Keys(), chain=chain) as suite,
+        grpc.aio.insecure_channel(suite.server.address) as channel,
+    ):
+        await suite.fetch()
+        stub = transcription_service_pb2_grpc.TranscriptionServiceStub(channel)
+        key = (("authorization", "Bearer tl_key"),)
+        create = pb.CreateTranscriptRequest(parent=PARENT, recording=one("rec-1").name)
+        made = await stub.CreateTranscript(create, metadata=key)
+        assert (preferred.calls, own.calls, own.phrases) == (0, 1, ("Cedar Lane",))
+        assert made.expire_time.ToDatetime() > datetime.now() + timedelta(days=1)
+        # A transcription that is started, alone or in a batch, is the same one.
+        asking = Asking(suite)
+        batch = pb.BatchTranscribeRecordingsRequest(parent=PARENT, requests=[one("rec-1")])
+        started = await stub.TranscribeRecording(one("rec-1"), metadata=key)
+        batched = (await stub.BatchTranscribeRecordings(batch, metadata=key)).results[0].operation
+        for name in (started.name, batched):
+            assert (await asking.transcript(await asking.wait(name))).name == made.name
+        # What a request says itself counts, and a service's request is complete.
+        create.generation, create.engine = 1, "test"
+        create.phrases.append("Main Street")
+        await stub.CreateTranscript(create, metadata=key)
+        assert (preferred.calls, preferred.phrases) == (1, ("Main Street",))
+        served = await suite.transcribe("rec-1", generation=2)
+        assert (preferred.calls, preferred.phrases, own.calls) == (2, (), 1)
+        assert not served.HasField("expire_time")
+        create.expire_time.FromDatetime(datetime(2020, 1, 1))
+        error = await failing(stub.CreateTranscript(create, metadata=key))
+        assert error.message == "expire_time: must be in the future"
+        create.ClearField("expire_time")
+        # A tenant's engine that isn't there is named as the tenant's.
+        plan = TenantPlan(engine="google")
+        create.ClearField("engine")
+        error = await failing(stub.CreateTranscript(create, metadata=key))
+        assert error.reason == "ENGINE_UNKNOWN"
+        assert error.message == "engine: the tenant's speech_settings.engine must be one of test, own"
+
+
+async def test_an_unknown_engine_is_the_result_of_its_request_in_a_batch(tmp_path):
+    async with serving(tmp_path, pace=QUICK) as suite:
+        await suite.fetch()
+        requests = [one("rec-1", engine="nobody"), one("rec-1")]
+        batch = pb.BatchTranscribeRecordingsRequest(parent=PARENT, requests=requests)
+        results = (await suite.transcripts.BatchTranscribeRecordings(batch)).results
+        assert from_status(results[0].error).reason == "ENGINE_UNKNOWN"
+        assert results[1].operation

@@ -16,7 +16,7 @@ from trunkline.audio.v1 import upload_service_pb2 as parts
 from trunkline.audio.v1.upload_service_pb2_grpc import UploadServiceStub
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio.engines.base import EngineResult
-from trunkline_audio.recordings.plans import RecordingPlan
+from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.uploads.slots import Slots
 from trunkline_runtime.errors import ResourceExhausted, from_rpc_error
 from trunkline_runtime.process.pace import Pace
@@ -29,7 +29,7 @@ NAME = f"{PARENT}/recordings/up-1"
 
 async def free(_tenant):
     """Everybody may upload what they like."""
-    return RecordingPlan()
+    return TenantPlan()
 
 
 async def nobody(_call, _recording, _stays):
@@ -226,7 +226,7 @@ async def test_a_sender_that_says_nothing_is_sent_away(tmp_path):
 
 async def test_a_quota_that_is_used_up_takes_no_more(tmp_path):
     async def small(_tenant):
-        return RecordingPlan(quota_bytes=10, keep_days=3)
+        return TenantPlan(quota_bytes=10, keep_days=3)
 
     async with sending(tmp_path, plan_of=small) as sender:
         first = await sender.upload()
@@ -327,7 +327,9 @@ async def test_an_id_is_one_uploads_at_a_time(tmp_path):
         assert (await refused(sender.create()))[:2] == ("ABORTED", "UPLOAD_RUNNING")
         assert (await refused(sender.upload(recording_id="up-1")))[1] == "UPLOAD_RUNNING"
         await sender.create("up-2")
-        assert (await refused(sender.create("up-3")))[:2] == ("RESOURCE_EXHAUSTED", "UPLOADS_OPEN")
+        code, why, message = await refused(sender.create("up-3"))
+        assert (code, why) == ("RESOURCE_EXHAUSTED", "UPLOADS_OPEN")
+        assert f"the oldest are {PARENT}/uploads/up-1, {PARENT}/uploads/up-2" in message
         await sender.write(CALL[:10_000])
         await sender.parts.DeleteUpload(parts.DeleteUploadRequest(name=f"{PARENT}/uploads/up-1"))
         assert (await refused(sender.get()))[0] == "NOT_FOUND"
@@ -340,7 +342,13 @@ async def test_ranges_are_read(tmp_path):
         await sender.upload(recording_id="up-1")
         assert await sender.read(start=10, end=20) == CALL[10:20]
         assert await sender.read(start=len(CALL) - 5) == CALL[-5:]
+        assert await sender.read(start=10, end=len(CALL) + 9) == CALL[10:]
         assert (await refused(sender.read(start=len(CALL))))[0] == "OUT_OF_RANGE"
+        for end in (9, 10):
+            wrong = await refused(sender.read(start=10, end=end))
+            assert wrong == (
+                "INVALID_ARGUMENT", "INVALID_ARGUMENT", "end: must be 0, or more than start, which is 10",
+            )  # fmt: skip
         assert await sender.read(sha256=DIGEST) == CALL
         assert (await refused(sender.read(sha256="0" * 64)))[:2] == ("ABORTED", "RECORDING_CHANGED")
         assert (await refused(sender.read(f"{PARENT}/recordings/none")))[0] == "NOT_FOUND"

@@ -117,7 +117,8 @@ async def build(
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
     `engines` are by their names in the setting, the preferred one first. `forget` and `forget_transcript` are told of
-    what is deleted, and `plan_of` is asked what a tenant may upload. Raises ConfigError, StoreError, StoppedWaiting.
+    what is deleted. `plan_of` is asked what a tenant may upload, and how it wants its recordings transcribed. Raises
+    ConfigError, StoreError, StoppedWaiting.
     """
     speech = engines or load_engines(config)
     preparer = Preparer(
@@ -154,6 +155,7 @@ async def build(
         forget = forget or deletion_notice(channels, config.tenant_address)
         forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
+        plan_of = plan_of or plans(channels, config.tenant_address)
         quota, probe = Quota(recordings), Probe(blobs, preparer)
         receiver = RecordingReceiver(
             recordings=recordings,
@@ -173,7 +175,7 @@ async def build(
             blobs=blobs,
             probe=probe,
             quota=quota,
-            plan_of=plan_of or plans(channels, config.tenant_address),
+            plan_of=plan_of,
             clock=db.clock,
             limits=_upload_limits(config),
             keep_days=config.recordings_days,
@@ -228,7 +230,9 @@ async def build(
             ),
             (
                 transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-                TranscriptionServicer(transcripts, transcriber, operations, watch, forget_transcript),
+                TranscriptionServicer(
+                    transcripts, transcriber, operations, watch, forget_transcript, plan_of, db.clock
+                ),
                 "trunkline.audio.v1.TranscriptionService",
             ),
             (

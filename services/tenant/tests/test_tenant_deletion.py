@@ -234,6 +234,31 @@ async def test_speech_settings_are_bounded(suite, raised, speech):
     assert "speech_settings" in error.message
 
 
+async def test_a_mask_can_name_one_setting_and_leaves_the_others(suite):
+    async def changed(*paths, **fields):
+        tenant = tenant_pb2.Tenant(name=NAME, **fields)
+        request = tenant_service_pb2.UpdateTenantRequest(tenant=tenant, update_mask={"paths": paths})
+        return await suite.operator.UpdateTenant(request)
+
+    both = tenant_pb2.Retention(events_days=90, recordings_days=30)
+    await changed("speech_settings", "retention", speech_settings=SPEECH, retention=both)
+    other = speech_pb2.SpeechSettings(engine="whisper")
+    made = await changed("speech_settings.engine", speech_settings=other)
+    assert (made.speech_settings.engine, list(made.speech_settings.phrases)) == (
+        "whisper",
+        list(SPEECH.phrases),
+    )
+    made = await changed(
+        "speech_settings.phrases",
+        "retention.events_days",
+        speech_settings=speech_pb2.SpeechSettings(phrases=["a"]),
+    )
+    assert (made.speech_settings.engine, list(made.speech_settings.phrases)) == ("whisper", ["a"])
+    assert (made.retention.events_days, made.retention.recordings_days) == (0, 30)
+    with pytest.raises(grpc.RpcError, match="allowed: .*speech_settings.phrases"):
+        await changed("speech_settings.words")
+
+
 async def test_a_tombstone_names_nobody(suite):
     await suite.operator.UpdateTenant(settings_update(SPEECH))
     await suite.operator.DeleteTenant(tenant_service_pb2.DeleteTenantRequest(name=NAME, force=True))

@@ -12,18 +12,26 @@ from trunkline_runtime.errors import Aborted, InvalidArgument
 _NAMED = 10
 
 
-def fields_to_change(message: Message, mask: FieldMask, allowed: Collection[str]) -> Sequence[str]:
+def fields_to_change(
+    message: Message, mask: FieldMask, allowed: Collection[str], open_fields: Collection[str] = ()
+) -> Sequence[str]:
     """Return the fields an update changes: those of the mask, all for `*`, those that are set without one.
 
-    Raises InvalidArgument("update_mask") with the path that cannot be changed.
+    A mask can also name a field inside of one of `open_fields`, such as `retention.events_days`. Raises
+    InvalidArgument("update_mask") with the path that cannot be changed.
     """
     if not mask.paths:
         return [field.name for field, _ in message.ListFields() if field.name in allowed]
     if list(mask.paths) == ["*"]:
         return sorted(allowed)
-    wrong = [path for path in mask.paths if path not in allowed]
+    inside = {
+        f"{name}.{field.name}"
+        for name in open_fields
+        for field in message.DESCRIPTOR.fields_by_name[name].message_type.fields
+    }
+    wrong = [path for path in mask.paths if path not in allowed and path not in inside]
     if wrong:
-        choice = ", ".join(sorted(allowed))
+        choice = ", ".join([*sorted(allowed), *sorted(inside)])
         raise InvalidArgument.many(
             [
                 ("update_mask", f"{path[:100]!r} cannot be changed; allowed: {choice}")
@@ -44,6 +52,16 @@ def take(fields: Sequence[str], source: Message, target: Message) -> None:
             setattr(target, name, getattr(source, name))
         elif source.HasField(name):
             getattr(target, name).CopyFrom(getattr(source, name))
+
+
+def merged(name: str, kept: bytes | None, wanted: Message, fields: Sequence[str]) -> bytes:
+    """Return what is kept of a field that is a message: all of it anew, or only the fields inside that `fields` name."""
+    given: Message = getattr(wanted, name)
+    if name not in fields:
+        made = type(given).FromString(kept or b"")
+        take([path.partition(".")[2] for path in fields if path.startswith(f"{name}.")], given, made)
+        given = made
+    return given.SerializeToString(deterministic=True)
 
 
 def check_etag(given: str, there: str, name: str) -> None:

@@ -82,13 +82,16 @@ class EngineChain:
         """The engines by the names that may be chosen, the preferred one first."""
         return self._engines
 
-    def chosen(self, name: str) -> SpeechEngine:
-        """Return the engine that is asked first. Raises InvalidArgument("engine") for a name that is not there."""
+    def chosen(self, name: str, whose: str = "") -> SpeechEngine:
+        """Return the engine that is asked first. Raises InvalidArgument("engine") for a name that is not there.
+
+        `whose` begins the message, if the name isn't the request's own.
+        """
         if not name:
             return next(iter(self._engines.values()))
         if name not in self._engines:
             allowed = ", ".join(self._engines)
-            raise InvalidArgument("engine", f"must be one of {allowed}", reason="ENGINE_UNKNOWN")
+            raise InvalidArgument("engine", f"{whose}must be one of {allowed}", reason="ENGINE_UNKNOWN")
         return self._engines[name]
 
     async def answer(

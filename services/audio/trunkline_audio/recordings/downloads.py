@@ -7,7 +7,7 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, OutOfRange
+from trunkline_runtime.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, OutOfRange
 from trunkline_runtime.identity.links import LinkSigner
 from trunkline_store.clock import Clock
 
@@ -32,8 +32,11 @@ class Downloads:
     ) -> AsyncGenerator[bytes, None]:
         """Give the bytes from `start` to before `end` (0: to the last), at most 256 KiB at once.
 
-        Raises NotFound, OutOfRange, Aborted when they are not those of `sha256`, FailedPrecondition when they are gone.
+        Raises InvalidArgument, NotFound, OutOfRange, Aborted when they are not those of `sha256`, FailedPrecondition when
+        they are gone.
         """
+        if 0 < end <= start:
+            raise InvalidArgument("end", f"must be 0, or more than start, which is {start}")
         found = await self._found(tenant, recording)
         if sha256 not in ("", found.sha256):
             raise Aborted("the recording has other bytes by now", reason="RECORDING_CHANGED")

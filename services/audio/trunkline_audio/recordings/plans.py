@@ -1,13 +1,18 @@
-"""What a tenant's plan and retention say of recordings that come without the gateway's word on them."""
+"""What a tenant's plan and settings say of recordings and transcripts that come without the gateway's word on them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cachetools import LRUCache
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.flights import Flights
+from trunkline_runtime.identity.callers import CallerKind, current_caller
 from trunkline_runtime.rpc.channels import Channels, acting_for
 
 _SECONDS = 5.0
@@ -16,31 +21,66 @@ _TENANTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingPlan:
-    """`quota_bytes` is the most that may be kept, `keep_days` how long; 0 is no limit, and the service's setting."""
+class TenantPlan:
+    """`quota_bytes` is the most that may be kept, `keep_days` how long; 0 is no limit, and the service's setting.
+
+    `transcript_days` is how long transcripts are kept, and `engine` and `phrases` are the tenant's speech settings.
+    """
 
     quota_bytes: int = 0
     keep_days: int = 0
+    transcript_days: int = 0
+    engine: str = ""
+    phrases: tuple[str, ...] = ()
 
 
-AskPlan = Callable[[str], Awaitable[RecordingPlan]]
+AskPlan = Callable[[str], Awaitable[TenantPlan]]
 """Takes the bare id of a tenant. Raises grpc.RpcError."""
 
 
 def plans(channels: Channels, tenant_address: str, now: Callable[[], float] = time.monotonic) -> AskPlan:
     """Return what asks the tenant service, and keeps its answers for a minute."""
     stub = tenant_service_pb2_grpc.TenantServiceStub(channels.get(tenant_address))
-    known: LRUCache[str, tuple[float, RecordingPlan]] = LRUCache(_TENANTS)
+    known: LRUCache[str, tuple[float, TenantPlan]] = LRUCache(_TENANTS)
+    flights: Flights[str, TenantPlan] = Flights()  # the requests of a batch ask together
 
-    async def ask(tenant: str) -> RecordingPlan:
+    async def ask(tenant: str) -> TenantPlan:
         kept = known.get(tenant)
         if kept is not None and now() - kept[0] < _KEPT_SECONDS:
             return kept[1]
+        return await flights.run(tenant, lambda: fetched(tenant))
+
+    async def fetched(tenant: str) -> TenantPlan:
         request = tenant_service_pb2.GetTenantRequest(name=f"tenants/{tenant}")
         with acting_for(tenant):
             found = await stub.GetTenant(request, timeout=_SECONDS)
-        plan = RecordingPlan(found.quotas.recordings_bytes, found.retention.recordings_days)
+        plan = TenantPlan(
+            quota_bytes=found.quotas.recordings_bytes,
+            keep_days=found.retention.recordings_days,
+            transcript_days=found.retention.transcripts_days,
+            engine=found.speech_settings.engine,
+            phrases=tuple(found.speech_settings.phrases),
+        )
         known[tenant] = (now(), plan)
         return plan
 
     return ask
+
+
+async def as_tenant_set(ask: AskPlan, tenant: str, request: Any, now: datetime) -> None:
+    """Set what a request for a transcript leaves open: engine, phrases, and time to keep it, as its tenant is set to.
+
+    Requests of services stay as they are: the gateway sends the settings that belong to the call's source. Raises
+    InvalidArgument("expire_time") for a time that is over.
+    """
+    if current_caller().kind is CallerKind.SERVICE:
+        return
+    if request.HasField("expire_time") and request.expire_time.ToDatetime(UTC) <= now:
+        raise InvalidArgument("expire_time", "must be in the future")
+    plan = await ask(tenant)
+    if not request.engine:
+        request.engine = plan.engine
+    if not request.phrases:
+        request.phrases.extend(plan.phrases)
+    if plan.transcript_days and not request.HasField("expire_time"):
+        request.expire_time.FromDatetime(now + timedelta(days=plan.transcript_days))

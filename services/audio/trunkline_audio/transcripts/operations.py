@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import cast
 
@@ -22,7 +22,7 @@ from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database, StoreError
 
 from trunkline_audio.engines.base import SpeechEngine, SubmittingEngine
-from trunkline_audio.names import RECORDING, queue_class, transcript_name
+from trunkline_audio.names import RECORDING, TENANT, queue_class, transcript_name
 from trunkline_audio.recordings.rows import recording_of
 from trunkline_audio.transcripts import checkpoints
 from trunkline_audio.transcripts.checkpoints import Notebook
@@ -65,9 +65,16 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
 
 
 async def start_batch(
-    operations: Operations, request: pb.BatchTranscribeRecordingsRequest, validate: Callable[[Message], None]
+    operations: Operations,
+    request: pb.BatchTranscribeRecordingsRequest,
+    validate: Callable[[Message], None],
+    complete: Callable[[str, pb.TranscribeRecordingRequest], Awaitable[None]],
 ) -> pb.BatchTranscribeRecordingsResponse:
-    """Keep the operations that the requests of a batch ask for; what is wrong with one is its result alone."""
+    """Keep the operations that the requests of a batch ask for; what is wrong with one is its result alone.
+
+    `complete` sets what a request of a tenant leaves open, and raises InvalidArgument for an engine that isn't there.
+    """
+    tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
 
     async def result(one: pb.TranscribeRecordingRequest) -> pb.BatchTranscribeRecordingsResult:
         found = pb.BatchTranscribeRecordingsResult(recording=one.name)
@@ -77,6 +84,7 @@ async def start_batch(
                 raise InvalidArgument("name", "must belong to parent")
             if request.request_id and not one.request_id:
                 one.request_id = _derived_request_id(request.request_id, one)
+            await complete(tenant, one)
             found.operation = (await start(operations, one)).name
         except (TrunklineError, StoreError) as error:
             found.error.CopyFrom(to_status(domain_error(error) or error))

@@ -16,9 +16,11 @@ from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_store.clock import Clock
 
 from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
 from trunkline_audio.recordings.deletion_notice import ForgetTranscript
+from trunkline_audio.recordings.plans import AskPlan, as_tenant_set
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.export.formats import exported
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
@@ -38,8 +40,15 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         started: Operations,
         watch: TranscriptionWatch,
         forget: ForgetTranscript,
+        plan_of: AskPlan,
+        clock: Clock,
     ) -> None:
-        """`started` are the service's operations; `forget` is told of transcripts that are deleted."""
+        """`started` are the service's operations; `forget` is told of transcripts that are deleted.
+
+        `plan_of` is asked how a tenant wants its recordings transcribed.
+        """
+        self._plan_of = plan_of
+        self._clock = clock
         self._watch = watch
         self._forget = forget
         self._transcripts = transcripts
@@ -55,6 +64,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         ids = resources.parse(RECORDING, request.recording, field="recording")
         if ids["tenant"] != tenant:
             raise InvalidArgument("recording", "must belong to parent")
+        await self._complete(tenant, request)
         task = TranscriptionTask(
             tenant_id=tenant,
             recording_id=ids["recording"],
@@ -72,7 +82,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.TranscribeRecordingRequest, context: Any
     ) -> operations_pb2.Operation:
         """Start, and say what it is called."""
-        self._transcriber.check(request.engine)
+        await self._complete(resources.parse(RECORDING, request.name)["tenant"], request)
         return (await operations.start(self._operations, request)).to_proto()
 
     async def WatchTranscription(
@@ -87,7 +97,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.BatchTranscribeRecordingsRequest, context: Any
     ) -> transcription_service_pb2.BatchTranscribeRecordingsResponse:
         """Start each, and say what they are called."""
-        return await operations.start_batch(self._operations, request, self._validate)
+        return await operations.start_batch(self._operations, request, self._validate, self._complete)
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any
@@ -134,6 +144,12 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         if not await self._transcripts.delete(ids["tenant"], ids["transcript"]):
             raise NotFound(request.name)
         return empty_pb2.Empty()
+
+    async def _complete(self, tenant: str, request: Any) -> None:
+        """Set what a request leaves open. Raises InvalidArgument("engine") if the engine isn't there."""
+        own = bool(request.engine)
+        await as_tenant_set(self._plan_of, tenant, request, self._clock.now())
+        self._transcriber.check(request.engine, "" if own else "the tenant's speech_settings.engine ")
 
     async def _get(self, name: str) -> Transcript:
         ids = resources.parse(TRANSCRIPT, name)

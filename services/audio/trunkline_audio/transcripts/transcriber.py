@@ -101,9 +101,12 @@ class Transcriber:
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
 
-    def check(self, engine: str) -> None:
-        """Raise InvalidArgument("engine") unless an engine of that name may be asked; empty is the service's choice."""
-        self._engines.chosen(engine)
+    def check(self, engine: str, whose: str = "") -> None:
+        """Raise InvalidArgument("engine") unless an engine of that name may be asked; empty is the service's choice.
+
+        `whose` says in the message where the name comes from, if not from the request.
+        """
+        self._engines.chosen(engine, whose)
 
     async def transcribe(
         self,

@@ -27,6 +27,7 @@ WRITER_SECONDS = 90.0
 """How long a writer's word holds: one that says nothing for so long gives way."""
 _A_STEP = 20
 _SAME_MOST = 10
+_NAMED = 5
 _MOST_PIECES = 10_000
 _MOST_LEFT = 200
 
@@ -127,15 +128,17 @@ class Uploads:
                     reason="UPLOAD_RUNNING",
                 )
             conn.execute(sa.delete(uploads).where(*_of(made.tenant_id, made.upload_id)))
-            running = sa.select(sa.func.count()).where(
+            running = (
                 table.tenant_id == made.tenant_id,
                 table.recording_id == "",
                 table.failure.is_(None),
                 table.expire_at > now,
             )
-            if conn.execute(running).scalar_one() >= self._most_open:
+            if conn.execute(sa.select(sa.func.count()).where(*running)).scalar_one() >= self._most_open:
+                oldest = sa.select(table.upload_id).where(*running).order_by(table.created_at).limit(_NAMED)
+                named = ", ".join(upload_name(made.tenant_id, one) for one in conn.execute(oldest).scalars())
                 raise ResourceExhausted(
-                    f"{self._most_open} uploads are not complete; complete or delete some",
+                    f"{self._most_open} uploads are not complete; complete or delete some; the oldest are {named}",
                     reason="UPLOADS_OPEN",
                     subject=f"tenants/{made.tenant_id}",
                     retry_after=60.0,

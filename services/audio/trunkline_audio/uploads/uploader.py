@@ -29,7 +29,7 @@ from trunkline_store.records.expiry import expiry
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs, BlobStat
 from trunkline_audio.names import microseconds, recording_name
 from trunkline_audio.recordings.non_audio import what_was_sent
-from trunkline_audio.recordings.plans import AskPlan, RecordingPlan
+from trunkline_audio.recordings.plans import AskPlan, TenantPlan
 from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import unreadable
@@ -123,6 +123,7 @@ class Uploader:
 
     async def upload(self, order: UploadOrder, chunks: AsyncIterator[bytes]) -> Kept:
         """Keep what `chunks` give as a recording. Raises TrunklineError as UploadRecording documents."""
+        self._check_expiry(order, "expire_time")
         known, plan = await self._admitted(order)
         if known is not None:
             return Kept(known, existing=True)
@@ -132,6 +133,7 @@ class Uploader:
 
     async def create(self, order: UploadOrder) -> tuple[Upload, Recording | None]:
         """Begin an upload in parts; with the recording when its bytes are there already."""
+        self._check_expiry(order, "upload.recording_expire_time")
         known, _ = await self._admitted(order)
         made = self._made(order, order.recording_id or new_id(), self._limits.keep_seconds)
         if known is not None:
@@ -178,16 +180,20 @@ class Uploader:
         """Delete an upload with what arrived. Raises NotFound."""
         await self._uploads.remove(await self._uploads.get(tenant, upload_id), self._blobs)
 
-    async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, RecordingPlan]:
+    async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, TenantPlan]:
         """Check what is known before the first byte; the recording if its bytes are there."""
         self._check_size(order.size_bytes)
         if order.sha256:
             known = await self._uploads.same(order.tenant_id, order.sha256, order.headerless)
             if known is not None:
-                return known, RecordingPlan()
+                return known, TenantPlan()
         plan = await self._plan_of(order.tenant_id)
         await self._quota.check(order.tenant_id, plan.quota_bytes)
         return None, plan
+
+    def _check_expiry(self, order: UploadOrder, field: str) -> None:
+        if order.expire_at is not None and order.expire_at <= self._clock.now():
+            raise InvalidArgument(field, "must be in the future")
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.max_bytes:
@@ -211,7 +217,7 @@ class Uploader:
             expire_at=until(now, seconds),
         )
 
-    async def _stream(self, order: UploadOrder, plan: RecordingPlan, chunks: AsyncIterator[bytes]) -> Kept:
+    async def _stream(self, order: UploadOrder, plan: TenantPlan, chunks: AsyncIterator[bytes]) -> Kept:
         if order.recording_id:
             there = await self._recordings.get(order.tenant_id, order.recording_id)
             if there is not None:
@@ -301,7 +307,7 @@ class Uploader:
                 yield chunk
 
     async def _kept(
-        self, upload: Upload, stat: BlobStat, plan: RecordingPlan, keep_until: datetime | None
+        self, upload: Upload, stat: BlobStat, plan: TenantPlan, keep_until: datetime | None
     ) -> Kept:
         """Make a recording of bytes that lie under its key. Raises TrunklineError; the bytes may still be there."""
         if not stat.size:

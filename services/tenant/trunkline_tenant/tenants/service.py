@@ -25,6 +25,10 @@ from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
 
 _CREATE = "CreateTenant"
 _CHANGEABLE = ("display_name", "state", "retention", "plan", "speech_settings")
+_OPEN: dict[str, bytes | None] = {
+    "retention": b"",
+    "speech_settings": None,
+}  # as they are kept when they are empty
 _OF_SOURCES = ("state", "retention", "plan", "speech_settings")
 
 
@@ -67,7 +71,7 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         self, request: tenant_service_pb2.UpdateTenantRequest, context: object
     ) -> tenant_pb2.Tenant:
         """Change a tenant; suspending it closes its sources and its keys."""
-        fields = masks.fields_to_change(request.tenant, request.update_mask, _CHANGEABLE)
+        fields = masks.fields_to_change(request.tenant, request.update_mask, _CHANGEABLE, _OPEN)
         if "display_name" in fields:
             check_display_name(request.tenant.display_name)
         if "state" in fields:
@@ -184,12 +188,11 @@ def _update(
         values["display_name"] = wanted.display_name
     if "state" in fields:
         values["state"] = wanted.state or tenant_pb2.TENANT_STATE_ACTIVE
-    if "retention" in fields:
-        values["retention"] = wanted.retention.SerializeToString(deterministic=True)
     if "plan" in fields:
         values["plan"] = wanted.plan
-    if "speech_settings" in fields:
-        values["speech_settings"] = wanted.speech_settings.SerializeToString(deterministic=True) or None
+    for name, empty in _OPEN.items():
+        if any(path.partition(".")[0] == name for path in fields):
+            values[name] = masks.merged(name, row[name], wanted, fields) or empty
     if all(row[name] == value for name, value in values.items()):
         return row
     values |= {"version": row["version"] + 1, "update_time": now}

@@ -14,7 +14,7 @@ from trunkline_runtime.errors import Unavailable
 from trunkline_audio.config import SERVICE
 from trunkline_audio.media.blobs.failures import unavailable
 from trunkline_audio.media.blobs.gcs import Credentials
-from trunkline_audio.media.blobs.lifecycle import rules_of, set_rules, told
+from trunkline_audio.media.blobs.lifecycle import rules_of, set_rules, told, without_effect
 from trunkline_audio.media.blobs.settings import BlobSettings
 
 SETTING = env_name(SERVICE, "blobs_bucket")
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None =
         return _fail(error.message, 1)
     for rule in rules:
         _say(f"  {told(rule)}")
+    for line in without_effect(settings):
+        _say(line)
     return 0
 
 

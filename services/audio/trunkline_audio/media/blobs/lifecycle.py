@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trunkline_runtime.config import env_name
+
+from trunkline_audio.config import SERVICE
 from trunkline_audio.media.blobs.failures import unavailable
 from trunkline_audio.media.blobs.gcs import TIMEOUT, open_bucket
 from trunkline_audio.media.blobs.settings import BlobSettings
@@ -31,6 +34,24 @@ def rules_of(settings: BlobSettings) -> list[Rule]:
     if settings.delete_days:
         rules.append({"action": {"type": "Delete"}, "condition": _condition(settings, settings.delete_days)})
     return rules
+
+
+def without_effect(settings: BlobSettings) -> list[str]:
+    """Return a line for each rule that never applies, because a later one does as soon."""
+    ages = [
+        ("nearline_days", "NEARLINE", settings.nearline_days),
+        ("coldline_days", "COLDLINE", settings.coldline_days),
+        ("archive_days", "ARCHIVE", settings.archive_days),
+        ("delete_days", "deleted", settings.delete_days),
+    ]
+    lines = []
+    for at, (name, _, days) in enumerate(ages):
+        sooner = [later for later in ages[at + 1 :] if 0 < later[2] <= days]
+        if sooner:
+            _, does, age = min(sooner, key=lambda later: later[2])
+            setting = env_name(SERVICE, f"blobs_{name}")
+            lines.append(f"{setting}={days} has no effect: a recording is {does} after {age} days")
+    return lines
 
 
 def merged(there: Iterable[Rule], settings: BlobSettings) -> list[Rule]:

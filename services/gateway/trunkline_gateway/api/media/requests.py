@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 
 from trunkline_gateway.api.transcode.intake import Gone, Metadata
 from trunkline_gateway.api.transcode.problems import JSON
+from trunkline_gateway.api.transcode.reader import merge, parse_json
+from trunkline_gateway.api.transcode.shapes import meant, shape_of
 from trunkline_gateway.hooks.answers import PASSED_ON, Receive, Scope, Send
 from trunkline_gateway.http_errors import Header
 
@@ -24,7 +25,7 @@ Answer = tuple[int, bytes | None, tuple[Header, ...]]
 
 MESSAGE_BYTES = 512 * 1024
 """The most bytes in one message to the audio service."""
-_NAME = re.compile(r"[A-Za-z]{1,32}")
+_UNDERSCORED = re.compile("_([a-z])")
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class MediaRequest:
         return (("authorization", self.authorization), ("x-request-id", self.request_id))
 
     def query(self, *allowed: str) -> dict[str, str]:
-        """Return the parameters. Raises InvalidArgument for others than these, and for one that stands twice."""
+        """Return the parameters, by their JSON names. Raises InvalidArgument for others, and for what stands twice."""
         found: dict[str, str] = {}
         try:
             pairs = parse_qsl(
@@ -63,14 +64,13 @@ class MediaRequest:
             )
         except ValueError:
             raise InvalidArgument("query", "cannot be read") from None
-        for name, value in pairs:
+        for stated, value in pairs:
+            name = json_name(stated)
             if name not in allowed:
-                shown = name if _NAME.fullmatch(name) else "query"
-                raise InvalidArgument(
-                    shown, f"is no parameter here; there are {', '.join(allowed) or 'none'}"
-                )
+                said = f"is not a parameter{meant(name, allowed)}; allowed: {', '.join(allowed)}"
+                raise InvalidArgument(stated[:200], said, reason="UNKNOWN_PARAMETER")
             if name in found:
-                raise InvalidArgument(name, "stands twice")
+                raise InvalidArgument(stated, "is given more than once", reason="GIVEN_TWICE")
             found[name] = value
         return found
 
@@ -90,12 +90,16 @@ class MediaRequest:
             more = message.get("more_body", False)
 
 
+def json_name(name: str) -> str:
+    """Return the JSON name of a field that may be written in either way."""
+    return _UNDERSCORED.sub(lambda found: found[1].upper(), name)
+
+
 def filled(message: Any, fields: Mapping[str, Any]) -> Any:
     """Set fields of a message by their JSON names. Raises InvalidArgument."""
-    try:
-        return json_format.ParseDict(dict(fields), message)
-    except json_format.ParseError as error:
-        raise InvalidArgument(next(iter(fields), "body"), str(error)[:200]) from None
+    shape_of(message.DESCRIPTOR).check(fields)
+    merge(dict(fields), message)
+    return message
 
 
 def json_answer(message: Any, status: int = 200, *headers: Header) -> Answer:
@@ -104,14 +108,15 @@ def json_answer(message: Any, status: int = 200, *headers: Header) -> Answer:
     return status, orjson.dumps(shown), (JSON, *headers)
 
 
-def members(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body; none for an empty one. Raises InvalidArgument."""
+def members(body: bytes, *allowed: str) -> dict[str, Any]:
+    """Return the members of a JSON object, by their JSON names; none of an empty body. Raises InvalidArgument."""
     if not body.strip():
         return {}
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidArgument("body", "is not JSON", reason="BAD_JSON") from None
+    value = parse_json(body)
     if not isinstance(value, dict):
         raise InvalidArgument("body", "must be a JSON object", reason="BAD_JSON")
-    return value
+    for name in value:
+        if json_name(name) not in allowed:
+            said = f"is not a field{meant(name, allowed)}; allowed: {', '.join(allowed)}"
+            raise InvalidArgument(name[:200], said, reason="UNKNOWN_FIELD")
+    return {json_name(name): member for name, member in value.items()}

@@ -26,7 +26,7 @@ from trunkline_runtime.errors import InvalidArgument, OutOfRange, from_rpc_error
 
 from trunkline_gateway.api.media.ranges import Part, sent_part
 from trunkline_gateway.api.media.requests import Answer, MediaRequest, filled, json_answer, members
-from trunkline_gateway.api.transcode.intake import Gone, check_plain, content
+from trunkline_gateway.api.transcode.intake import Gone, check_plain, content, unsupported
 from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.http_errors import Header
 
@@ -52,18 +52,36 @@ class MediaUploads:
     async def answer(self, asked: MediaRequest) -> Answer:
         """Answer a request to `recordings:upload`. Raises what goes wrong."""
         check_plain(asked.headers)
+        kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind.startswith(b"multipart/"):
+            raise unsupported(
+                "the body must be the recording's bytes alone, and not a form; curl sends them with --data-binary @FILE"
+            )
         if asked.method == "POST":
-            kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             query = asked.query("uploadType", *_FIELDS)
             way = query.pop("uploadType", "") or (
                 "resumable" if kind in (b"", b"application/json") else "media"
             )
             if way == "resumable":
+                if _has_body(asked) and kind != b"application/json":
+                    raise unsupported(
+                        "a recording's bytes need a content type, such as audio/mpeg; a resumable upload begins with"
+                        " application/json"
+                    )
                 return await self._start(asked, query)
             if way == "media":
                 return await self._whole(asked, query)
             raise InvalidArgument("uploadType", "is resumable or media")
-        upload = asked.query("uploadId").get("uploadId", "")
+        query = asked.query("uploadId", "uploadType", *_FIELDS)
+        upload = query.pop("uploadId", "")
+        if not upload:
+            raise InvalidArgument(
+                "uploadId",
+                "is required: PUT continues an upload, and DELETE cancels it; a recording in one request is a POST",
+            )
+        query.pop("uploadType", "")
+        if query:
+            raise InvalidArgument(next(iter(query)), "belongs to the POST that starts the upload")
         name = f"tenants/{asked.tenant}/uploads/{upload}"
         if asked.method == "DELETE":
             request = upload_service_pb2.DeleteUploadRequest(name=name)
@@ -73,23 +91,33 @@ class MediaUploads:
 
     async def _start(self, asked: MediaRequest, query: dict[str, str]) -> Answer:
         """Begin an upload in parts, and name its URL."""
+        if _length(asked) > _MOST_METADATA_BYTES:
+            raise problem(
+                413, grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_LARGE",
+                f"the JSON that begins an upload is over {_MOST_METADATA_BYTES} bytes; a recording's bytes need a"
+                " content type of their own, such as audio/mpeg",
+            )  # fmt: skip
         body = await content(
             asked.headers, asked.receive, check=None, most=_MOST_METADATA_BYTES, seconds=CALL_SECONDS
         )
-        fields = members(body) | query
-        recording_id = fields.pop("recordingId", "")
-        if not isinstance(recording_id, str):
-            raise InvalidArgument("recordingId", "must be a text")
-        if "expireTime" in fields:
-            fields["recordingExpireTime"] = fields.pop("expireTime")
+        fields = members(body, *_FIELDS, "sizeBytes") | query
         size = asked.headers.get(b"x-upload-content-length")
         if size is not None:
             fields.setdefault("sizeBytes", str(_number(size, "x-upload-content-length")))
+            if not _number(size, "x-upload-content-length"):
+                raise _empty("x-upload-content-length")
+        wanted = filled(recording_service_pb2.UploadRecordingRequest(), fields)
+        upload = upload_pb2.Upload(
+            call=wanted.call,
+            headerless_format=wanted.headerless_format,
+            sha256=wanted.sha256,
+            size_bytes=wanted.size_bytes,
+        )
+        if wanted.HasField("expire_time"):
+            upload.recording_expire_time.CopyFrom(wanted.expire_time)
         made = await self._uploads.CreateUpload(
             upload_service_pb2.CreateUploadRequest(
-                parent=f"tenants/{asked.tenant}",
-                upload_id=recording_id,
-                upload=filled(upload_pb2.Upload(), fields),
+                parent=f"tenants/{asked.tenant}", upload_id=wanted.recording_id, upload=upload
             ),
             metadata=asked.metadata,
             timeout=CALL_SECONDS,
@@ -129,11 +157,20 @@ class MediaUploads:
         header = asked.headers.get(b"content-range")
         length = _length(asked)
         part = Part(0, length, length) if header is None else sent_part(header)
-        if part is None or (part.length and length and part.length != length):
-            raise problem(
-                400, grpc.StatusCode.INVALID_ARGUMENT, "BAD_CONTENT_RANGE",
-                "Content-Range must be: bytes FIRST-LAST/SIZE, bytes FIRST-LAST/*, or bytes */SIZE, and fit the body",
-            )  # fmt: skip
+        if part is None:
+            raise InvalidArgument(
+                "content-range",
+                "must be bytes FIRST-LAST/SIZE, bytes FIRST-LAST/*, or bytes */SIZE, with FIRST <= LAST < SIZE",
+                reason="BAD_CONTENT_RANGE",
+            )
+        if part.length and length and part.length != length:
+            raise InvalidArgument(
+                "content-range",
+                f"states {part.length} bytes, and the body has {length}",
+                reason="BAD_CONTENT_RANGE",
+            )
+        if header is not None and header.strip().endswith(b"/0"):
+            raise _empty("content-range")
         if header is not None and part.asks:
             return await self._asked(asked, name, part.total)
         upload = None
@@ -224,6 +261,14 @@ def _length(asked: MediaRequest) -> int:
     """Return the Content-Length; 0 without one."""
     header = asked.headers.get(b"content-length")
     return 0 if header is None else _number(header, "content-length")
+
+
+def _has_body(asked: MediaRequest) -> bool:
+    return b"transfer-encoding" in asked.headers or _length(asked) > 0
+
+
+def _empty(field: str) -> InvalidArgument:
+    return InvalidArgument(field, "must state at least one byte", reason="RECORDING_EMPTY")
 
 
 def _number(header: bytes, name: str) -> int:

@@ -164,7 +164,7 @@ def _check_json(headers: Mapping[bytes, bytes]) -> None:
     kind, _, parameters = headers.get(b"content-type", b"application/json").partition(b";")
     charset = parameters.strip().lower().replace(b'"', b"")
     if kind.strip().lower() != b"application/json" or charset not in (b"", b"charset=utf-8"):
-        raise _unsupported("the body must be application/json in UTF-8")
+        raise unsupported("the body must be application/json in UTF-8")
     check_plain(headers)
 
 
@@ -172,10 +172,11 @@ def check_plain(headers: Mapping[bytes, bytes]) -> None:
     """Check that a body is not compressed. Raises HttpProblem 415."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding != b"identity":
-        raise _unsupported("the body must not be compressed")
+        raise unsupported("the body must not be compressed")
 
 
-def _unsupported(text: str) -> Exception:
+def unsupported(text: str) -> Exception:
+    """Return the problem of a body that isn't taken: 415."""
     return problem(415, grpc.StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_MEDIA_TYPE", text)
 
 

@@ -65,7 +65,7 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
     field = binding.body
     if field is None:
         shape_of(request.DESCRIPTOR).check(value)
-        _merge(value, request)
+        merge(value, request)
         return value
     if value is None:
         raise InvalidArgument("body", "must not be null", reason="BODY_REQUIRED")
@@ -73,7 +73,7 @@ def _body(binding: Binding, request: Any, body: bytes) -> Any:
         _refuse_parameters(binding, request, value)
         field.inside.check(value, field.json_name)
         getattr(request, field.name).SetInParent()
-    _merge({field.json_name: value}, request)
+    merge({field.json_name: value}, request)
     return value
 
 
@@ -130,7 +130,8 @@ def _constant(text: str) -> Any:
 _decode: Callable[[str], Any] = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_constant).decode
 
 
-def _merge(value: Any, request: Any) -> None:
+def merge(value: Any, request: Any) -> None:
+    """Set fields of a message from a JSON object. Raises InvalidArgument that names the field."""
     try:
         json_format.ParseDict(value, request)
     except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
