@@ -19,6 +19,7 @@ from trunkline_runtime.identity.authority import Authority
 from trunkline_runtime.identity.tokens import TokenSigner
 
 from tests.e2e.conftest import CALLS, World
+from tests.e2e.documented import ROOT, Shell, commands
 from tests.forked import launch
 
 SERVICES = ("gateway", "tenant", "audio", "ai")
@@ -81,6 +82,18 @@ def opened(world: World, name: str, given: grpc.ChannelCredentials) -> grpc.Chan
 
 def test_a_webhook_becomes_an_analysed_call(world):
     assert world.finished(world.tenants[0], post(world))
+
+
+def test_the_commands_of_the_document(world, tmp_path):
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "tls").symlink_to(world.suite.tls)
+    script = "".join(block.text for block in commands(ROOT / "docs/security.md"))
+    said = Shell(tmp_path).run(script.replace("127.0.0.1:50051", world.suite.grpc["tenant"]), {})
+    assert "every certificate is good" in said
+    assert "audio.trunkline.internal" in said
+    if (ROOT / ".tools" / "grpcurl").exists():
+        assert "trunkline.tenant.v1.TenantService" in said
 
 
 def test_plaintext_is_refused_by_every_service(world):
