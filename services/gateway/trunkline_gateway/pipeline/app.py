@@ -65,7 +65,7 @@ async def build(
     `name` is unique among the workers that run. `jobs` and `make_clients` stand in for the gateway and for the other
     services.
     """
-    channels = Channels(TokenSigner(config.keys, IDENTITY))
+    channels = Channels.of(config, TokenSigner(config.keys, IDENTITY))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channels.close)
         breakers = Breakers(
