@@ -27,7 +27,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint settings proto eval bench chaos simulate backup restore lock alone tools clean
+.PHONY: help setup demo up test e2e lint settings envoy proto eval bench chaos simulate backup restore lock alone tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -59,6 +59,10 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 
 settings: setup ## Write docs/settings.md from the services' config classes
 	$(RUN) tools.make_settings
+
+envoy: setup ## Write build/envoy.json, Envoy's configuration, and have the real Envoy check it
+	@$(BIN)/trunkline edge config $(FILE) --self-signed
+	@$(BIN)/envoy --mode validate -c build/envoy.json -l error
 
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto

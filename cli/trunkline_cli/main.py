@@ -103,6 +103,42 @@ def restore(
     restore(state, backup)
 
 
+edge_app = typer.Typer(no_args_is_help=True, help="Configure Envoy, the edge of a suite of several machines.")
+app.add_typer(edge_app, name="edge")
+
+
+@edge_app.command("config")
+def edge_config(
+    file: Annotated[Path | None, typer.Argument(help="a JSON file; else the edge of `trunkline up`")] = None,
+    out: Annotated[Path, typer.Option(help="the configuration to write")] = Path("build/envoy.json"),
+    control_plane: Annotated[
+        str | None,
+        typer.Option(help="host:port of `trunkline edge serve`, which then serves the configuration"),
+    ] = None,
+    self_signed: Annotated[
+        bool, typer.Option("--self-signed", help="make a certificate if there is none, for development")
+    ] = False,
+) -> None:
+    """Write Envoy's configuration."""
+    from trunkline_cli.edge.commands import config  # noqa: PLC0415
+
+    config(file, out, control_plane, self_signed=self_signed)
+
+
+@edge_app.command("serve")
+def edge_serve(
+    file: Annotated[Path | None, typer.Argument(help="a JSON file of the edge, which is watched")] = None,
+    address: Annotated[str, typer.Option(help="host:port on loopback, beside Envoy")] = "127.0.0.1:18000",
+    kubernetes: Annotated[
+        str | None, typer.Option(help="take endpoints from the EndpointSlices of this namespace")
+    ] = None,
+) -> None:
+    """Serve the configuration to Envoys, as their control plane."""
+    from trunkline_cli.edge.commands import serve  # noqa: PLC0415
+
+    serve(file, address, kubernetes)
+
+
 @app.command()
 def migrate(services: Services = None) -> None:
     """Bring stores on Cloud Spanner to the newest revision: those of TRUNKLINE_<SERVICE>_STORE_URL."""

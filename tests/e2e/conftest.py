@@ -111,7 +111,12 @@ def samples() -> dict[str, dict[str, Any]]:
 @contextmanager
 def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
     """Start gateway, worker, tenant, audio and ai, as yet without tenants; stop them cleanly at the end."""
-    settings = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **settings}
+    settings = {
+        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
+        # Tests ask more often than a tenant does; the limits have tests of their own.
+        "TRUNKLINE_TENANT_RATE_TENANT_PER_HOUR": "0",
+        **settings,
+    }
     suite = Suite(folder, free_ports=True, launch=launch, env=settings)
     with Recordings() as recordings:
         try:

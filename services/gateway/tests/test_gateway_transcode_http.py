@@ -139,6 +139,18 @@ async def test_a_tenants_caller_becomes_a_tenant_token_and_an_operators_is_hande
         assert caller == shown.caller == Caller(kind, subject, "acme", Role.VIEWER)
 
 
+async def test_the_token_that_envoy_shows_for_a_key_is_as_good_as_the_key(guarded: World) -> None:
+    caller = Caller(CallerKind.API_KEY, "k1", "acme", Role.VIEWER)
+    minted = TokenSigner(KEY_FOLDER, "tenant").tenant_token(caller)
+    shown = await Credentials(Keys(), SIGNER)(f"Bearer {minted}".encode())
+    assert shown.caller == caller
+    assert SIGNER.verify(shown.authorization.removeprefix("Bearer ")) == caller
+    forged = minted[:-8] + ("A" * 8)
+    for token in (forged, TokenSigner(KEY_FOLDER, "tenant").service_token("acme")):
+        with pytest.raises(Unauthenticated):
+            await Credentials(Keys(), SIGNER)(f"Bearer {token}".encode())
+
+
 async def test_who_may_not_is_told_before_the_body_is_read(guarded: World) -> None:
     client, backend = guarded
     headers = {"authorization": "Bearer tl_viewer"}

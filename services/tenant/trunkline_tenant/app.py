@@ -17,6 +17,7 @@ from trunkline.tenant.v1 import (
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_runtime.rpc.authenticator import CachingAuthenticator
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
@@ -24,6 +25,10 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 from trunkline_tenant.calls.service import CallService
 from trunkline_tenant.config import SERVICE, TenantConfig, lacking_key
 from trunkline_tenant.crypto import UnreadableSecret
+from trunkline_tenant.edge import authz, ratelimit
+from trunkline_tenant.edge.authz import Authorization
+from trunkline_tenant.edge.ratelimit import RateLimitService
+from trunkline_tenant.edge.rates import Rates
 from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
 from trunkline_tenant.leads.service import LeadService
 from trunkline_tenant.schema import metadata
@@ -72,7 +77,7 @@ async def build(
             raise lacking_key(error) from error
         if resealed:
             log.info("secrets_resealed", count=resealed)
-        authenticator = LocalAuthenticator(db, config.operator_token)
+        authenticator = LocalAuthenticator(db, config.operator_token, config.edge_token)
         server = Server(
             config,
             service=SERVICE,
@@ -92,6 +97,10 @@ async def build(
         _add_services(
             server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness
         )
+        rates = Rates.of_config(db, config)
+        stack.push_async_callback(rates.close)
+        if config.edge_token:
+            _serve_envoy(server, rates, Authorization(CachingAuthenticator(authenticator), signer, rates))
         yield TenantParts(config, db, server, bell)
 
 
@@ -132,6 +141,11 @@ def _add_services(
         f"{package}.LeadService",
     )
     server.health.depend("store", store_answers, at_drain=db.hurry)
+
+
+def _serve_envoy(server: Server, rates: Rates, authorization: Authorization) -> None:
+    server.add(authz.add_to_server, authorization, authz.SERVICE, described=False)
+    server.add(ratelimit.add_to_server, RateLimitService(rates), ratelimit.SERVICE, described=False)
 
 
 async def serve(config: TenantConfig) -> None:

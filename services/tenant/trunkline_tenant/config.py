@@ -16,17 +16,27 @@ from trunkline_store import StoreError
 from trunkline_store.sqlite.connect import connect_observer, engine_over
 
 from trunkline_tenant.crypto import SecretBox, UnreadableSecret
-from trunkline_tenant.keys.service import OPERATOR_PREFIX
+from trunkline_tenant.keys.service import EDGE_PREFIX, OPERATOR_PREFIX
 from trunkline_tenant.sources import secret_rows
 
 SERVICE = "tenant"
 _DEFAULT_STORE = f"sqlite:///var/{SERVICE}.db"
-_LEAST_OPERATOR_TOKEN = len(OPERATOR_PREFIX) + 32
+_LEAST_SECRET = 32
 
 
-def _operator_token(token: str | None) -> None:
-    if token and (not token.startswith(OPERATOR_PREFIX) or len(token) < _LEAST_OPERATOR_TOKEN):
-        raise ValueError(f"must be {OPERATOR_PREFIX} and 32 characters or more")
+def _token(prefix: str) -> forms.Form:
+    allowed = f"{prefix} and {_LEAST_SECRET} characters or more"
+
+    def check(token: str | None) -> None:
+        if token and (not token.startswith(prefix) or len(token) < len(prefix) + _LEAST_SECRET):
+            raise ValueError(f"must be {allowed}")
+
+    return forms.Form(allowed, check)
+
+
+def _redis(url: str | None) -> None:
+    if url and not url.startswith(("redis://", "rediss://")):
+        raise ValueError("must be a URL that begins with redis:// or rediss://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,7 @@ class TenantConfig(StoreConfig):
         "the token that operators authenticate with, tl_op_ and 32 characters or more; if empty, there "
         "are no operators; the first start of an embedded run creates the file if it is missing",
         secret=True,
-        form=forms.Form(f"{OPERATOR_PREFIX} and 32 characters or more", _operator_token),
+        form=_token(OPERATOR_PREFIX),
     )
     watch_poll_seconds: float = setting(
         1.0,
@@ -54,6 +64,44 @@ class TenantConfig(StoreConfig):
     )
     watch_heartbeat_seconds: float = setting(
         10.0, "the interval at which a watch of sources reports that it is up to date", least=0.1, most=300
+    )
+    edge_token: str | None = setting(
+        None,
+        "the token that Envoy authenticates with, tl_edge_ and 32 characters or more; if empty, Envoy's ext_authz "
+        "and ratelimit services are not served",
+        secret=True,
+        form=_token(EDGE_PREFIX),
+    )
+    rate_address_per_hour: int = setting(
+        1_000,
+        "the most API requests an hour from one address (for IPv6, one /64), on each route; 0 for no limit",
+        least=0,
+        most=1_000_000_000,
+    )
+    rate_user_per_hour: int = setting(
+        500,
+        "the most API requests an hour of one user, on each route; 0 for no limit",
+        least=0,
+        most=1_000_000_000,
+    )
+    rate_tenant_per_hour: int = setting(
+        10_000,
+        "the most API requests an hour of one tenant with the plan STANDARD, on each route; a fifth of it for TRIAL, "
+        "ten times for LARGE; 0 for no limit",
+        least=0,
+        most=1_000_000_000,
+    )
+    rates_file: Path | None = setting(
+        None,
+        "a JSON file that changes these limits, and holds the emergency throttle; it is read again when it changes",
+        form=forms.FILE,
+    )
+    rates_redis: str | None = setting(
+        None,
+        "the Redis that all replicas count requests in, such as redis://127.0.0.1:6379/0; if empty, each replica "
+        "counts by itself",
+        secret=True,
+        form=forms.Form("redis://host:port/number, or empty", _redis),
     )
 
     def box(self) -> SecretBox:

@@ -55,6 +55,8 @@ class Caller:
 
 ANONYMOUS = Caller(CallerKind.ANONYMOUS)
 OPERATOR = Caller(CallerKind.OPERATOR)
+EDGE_CALLER = Caller(CallerKind.SERVICE, "edge")
+"""Envoy, which calls the tenant service alone."""
 
 _caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("trunkline_caller", default=ANONYMOUS)
 

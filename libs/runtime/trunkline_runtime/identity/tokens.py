@@ -15,8 +15,8 @@ from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 from trunkline_runtime.identity.keys import KeyFolder, service_of
 
 LIFETIME_SECONDS = 300
-VOUCHES = "gateway"
-"""The one service whose tokens can speak for a user or an API key."""
+VOUCH = frozenset({"gateway", "tenant"})
+"""The services whose tokens can speak for a user or an API key: one asks who holds a key, the other one says."""
 _RENEW_BEFORE_SECONDS = 60
 _LEEWAY_SECONDS = 30
 _MOST_CACHED = 2048
@@ -114,6 +114,6 @@ def _caller(claims: dict[str, Any]) -> Caller:
     caller = Caller(CallerKind(claims["kind"]), subject, tenant)
     if caller.kind is CallerKind.SERVICE and subject == claims["iss"]:
         return caller
-    if caller.is_of_tenant and subject and tenant and claims["iss"] == VOUCHES:
+    if caller.is_of_tenant and subject and tenant and claims["iss"] in VOUCH:
         return replace(caller, role=Role[claims["role"]])
     raise ValueError("kind")

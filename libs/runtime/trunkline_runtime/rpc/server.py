@@ -85,6 +85,7 @@ class Server:
         self._rules = rules
         self._open_seconds = open_seconds
         self._stream_seconds = stream_seconds
+        self._foreign: set[str] = set()
         self._added: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
@@ -101,15 +102,24 @@ class Server:
         return f"{addresses.split(self._config.grpc_address, 'grpc_address')[0]}:{self.port}"
 
     def add(
-        self, servicer_adder: Callable[[Any, grpc.aio.Server], None], servicer: Any, full_name: str
+        self,
+        servicer_adder: Callable[[Any, grpc.aio.Server], None],
+        servicer: Any,
+        full_name: str,
+        *,
+        described: bool = True,
     ) -> None:
         """Serve a servicer: the generated adder, the servicer, the full name of its proto service.
+
+        A service that is not `described` is another suite's: reflection does not show it.
 
         google.longrunning.Operations is served in any case: a server that adds none of its own has no operations.
         """
         _know(servicer_adder)
         self._added.append((servicer_adder, servicer))
         self.health.services.add(full_name)
+        if not described:
+            self._foreign.add(full_name)
 
     async def start(self) -> None:
         """Bind and serve; health turns SERVING once all it depends on is there. Raises ConfigError."""
@@ -204,7 +214,7 @@ class Server:
         for adder, servicer in self._added:
             adder(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
-        names = sorted(self.health.services - {""})
+        names = sorted(self.health.services - self._foreign - {""})
         reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], server)
         return server
 

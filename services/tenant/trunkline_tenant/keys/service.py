@@ -16,7 +16,7 @@ from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, api_key_servic
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import timestamp, utc
 from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
-from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
+from trunkline_runtime.identity.callers import EDGE_CALLER, OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
 from trunkline_store.records.expiry import is_over
 from trunkline_store.records.keyset import Page
@@ -26,23 +26,29 @@ from trunkline_tenant.tenants import rows as tenant_rows
 
 PREFIX = "tl_"
 OPERATOR_PREFIX = "tl_op_"
+EDGE_PREFIX = "tl_edge_"
 _SECRET_BYTES = 32
 # For so long the holder of a revoked key is told that it was revoked; after that, nobody holds it.
 _REVOKED_KEPT = timedelta(days=30)
 
 
 class LocalAuthenticator:
-    """Tells who holds a key or an operator token, from the service's own store."""
+    """Tells who holds a key, an operator token, or the token of the edge, from the service's own store."""
 
-    def __init__(self, db: Database, operator_token: str | None) -> None:
+    def __init__(self, db: Database, operator_token: str | None, edge_token: str | None = None) -> None:
         self._db = db
         self._operator = _hash(operator_token) if operator_token else None
+        self._edge = _hash(edge_token) if edge_token else None
 
     async def authenticate(self, token: str) -> Caller:
         """Return the caller. Raises Unauthenticated when nobody holds the token, or nobody any more."""
         if token.startswith(OPERATOR_PREFIX):
             if self._operator is not None and hmac.compare_digest(_hash(token), self._operator):
                 return OPERATOR
+            raise _nobody()
+        if token.startswith(EDGE_PREFIX):
+            if self._edge is not None and hmac.compare_digest(_hash(token), self._edge):
+                return EDGE_CALLER
             raise _nobody()
         key_id, _, secret = token.removeprefix(PREFIX).partition("_")
         if not token.startswith(PREFIX) or not resources.is_id(key_id) or not secret:
@@ -127,6 +133,8 @@ class ApiKeyService(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         caller = await self._authenticator.authenticate(request.token)
         if caller.kind is CallerKind.OPERATOR:
             return api_key_service_pb2.AuthenticateResponse(operator=True)
+        if not caller.is_of_tenant:
+            raise _nobody()  # the edge calls this service alone
         assert caller.tenant is not None
         assert caller.role is not None
         return api_key_service_pb2.AuthenticateResponse(

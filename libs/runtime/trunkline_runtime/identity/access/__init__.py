@@ -5,7 +5,7 @@ Each proto package has a file of rules. An RPC that has none is denied to everyb
 
 from collections.abc import Mapping
 
-from trunkline_runtime.identity.access import ai, audio, gateway, operations, tenant
+from trunkline_runtime.identity.access import ai, audio, edge, gateway, operations, tenant
 from trunkline_runtime.identity.access.rules import ANY_SERVICE, GATEWAY, OPEN_PREFIXES, Rule
 
 __all__ = ["ANY_SERVICE", "GATEWAY", "OPEN_PREFIXES", "TABLE", "Rule"]
@@ -16,4 +16,5 @@ TABLE: Mapping[str, Rule] = {
     **ai.RULES,
     **gateway.RULES,
     **operations.RULES,
+    **edge.RULES,
 }

@@ -11,6 +11,8 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 
 _TOKEN = re.compile(rb"tl_[A-Za-z0-9._~+/=-]{1,253}")
+# What Envoy shows instead of a key, once the tenant service has minted it.
+_MINTED = re.compile(rb"eyJ[A-Za-z0-9_-]{1,600}\.[A-Za-z0-9_-]{1,600}\.[A-Za-z0-9_-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,10 @@ NOBODY = Shown(ANONYMOUS, "")
 
 
 class Credentials:
-    """Reads `Authorization: Bearer tl_...`: the suite's own tokens are for gRPC between services only."""
+    """Reads `Authorization: Bearer tl_...`, or the tenant token that Envoy shows instead of a key.
+
+    The suite's other tokens are for gRPC between services only.
+    """
 
     def __init__(self, authenticator: Authenticator, signer: TokenSigner) -> None:
         self._authenticator = authenticator
@@ -45,6 +50,8 @@ class Credentials:
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
             raise Unauthenticated("the authorization must be: Bearer <token>", reason="CREDENTIALS_MALFORMED")
+        if _MINTED.fullmatch(token):
+            return self._minted(token.decode("ascii"))
         if not _TOKEN.fullmatch(token):
             raise Unauthenticated("the credentials are not valid", reason="CREDENTIALS_INVALID")
         text = token.decode("ascii")
@@ -52,3 +59,12 @@ class Credentials:
         if caller.is_of_tenant:
             return Shown(caller, f"Bearer {self._signer.tenant_token(caller)}")
         return Shown(caller, f"Bearer {text}")
+
+    def _minted(self, token: str) -> Shown:
+        try:
+            caller = self._signer.verify(token)
+        except Unauthenticated:
+            caller = ANONYMOUS
+        if not caller.is_of_tenant:
+            raise Unauthenticated("the credentials are not valid", reason="CREDENTIALS_INVALID")
+        return Shown(caller, f"Bearer {self._signer.tenant_token(caller)}")

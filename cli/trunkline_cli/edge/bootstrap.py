@@ -1,0 +1,100 @@
+"""What Envoy starts with: everything by itself, or the address of the control plane that serves it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from envoy_data_plane.envoy.config.bootstrap.v3 import (
+    Admin,
+    Bootstrap,
+    BootstrapDynamicResources,
+    BootstrapStaticResources,
+)
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.core.v3 import (
+    ApiConfigSource,
+    ApiConfigSourceApiType,
+    ApiVersion,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
+    Node,
+)
+from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
+from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
+    DownstreamConnectionsConfig,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions,
+    HttpProtocolOptionsExplicitHttpConfig,
+)
+from envoy_data_plane.google.protobuf import Any
+from trunkline_runtime.addresses import is_loopback
+
+from trunkline_cli.edge.clusters import OPTIONS, assignment, clusters, from_control_plane, socket_address
+from trunkline_cli.edge.layout import Edge
+from trunkline_cli.edge.listeners import listener
+from trunkline_cli.screen import Misuse
+
+CONTROL_PLANE = "control-plane"
+
+
+def static(edge: Edge) -> Bootstrap:
+    """Return a bootstrap that needs nobody. Raises Misuse for an admin address that others reach."""
+    made = _bootstrap(edge)
+    made.static_resources = BootstrapStaticResources(listeners=[listener(edge)], clusters=clusters(edge))
+    return made
+
+
+def dynamic(edge: Edge, control_plane: str, *, delta: bool = True) -> Bootstrap:
+    """Return a bootstrap whose listeners, routes, clusters and endpoints a control plane serves, at host:port."""
+    made = _bootstrap(edge)
+    spoken = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
+    made.static_resources = BootstrapStaticResources(
+        clusters=[
+            Cluster(
+                name=CONTROL_PLANE,
+                type=ClusterDiscoveryType.STRICT_DNS,
+                connect_timeout=timedelta(seconds=1),
+                load_assignment=assignment(CONTROL_PLANE, [control_plane]),
+                typed_extension_protocol_options={
+                    OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=spoken))
+                },
+            )
+        ]
+    )
+    kind = ApiConfigSourceApiType.DELTA_GRPC if delta else ApiConfigSourceApiType.GRPC
+    made.dynamic_resources = BootstrapDynamicResources(
+        ads_config=ApiConfigSource(
+            api_type=kind,
+            transport_api_version=ApiVersion.V3,
+            grpc_services=[GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=CONTROL_PLANE))],
+        ),
+        cds_config=from_control_plane(),
+        lds_config=from_control_plane(),
+    )
+    return made
+
+
+def written(bootstrap: Bootstrap) -> str:
+    """Return the JSON that Envoy reads."""
+    # betterproto2 has its own idea of where a word begins after a digit.
+    return bootstrap.to_json(indent=1).replace("onsecutive5Xx", "onsecutive5xx") + "\n"
+
+
+def _bootstrap(edge: Edge) -> Bootstrap:
+    if not is_loopback(edge.admin.rpartition(":")[0].strip("[]")):
+        raise Misuse(f"Envoy's admin address must be on loopback; it is {edge.admin}")
+    bound = DownstreamConnectionsConfig(max_active_downstream_connections=edge.connections)
+    return Bootstrap(
+        node=Node(id="edge", cluster="trunkline-edge"),
+        admin=Admin(address=socket_address(edge.admin)),
+        overload_manager=OverloadManager(
+            resource_monitors=[
+                ResourceMonitor(
+                    name="envoy.resource_monitors.global_downstream_max_connections",
+                    typed_config=Any.pack(bound),
+                )
+            ]
+        ),
+    )

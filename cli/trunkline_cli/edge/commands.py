@@ -1,0 +1,121 @@
+"""`trunkline edge`: writes Envoy's configuration, and serves it as a control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from trunkline_cli.edge.layout import TOKEN_VARIABLE, Edge, read
+from trunkline_cli.screen import Misuse
+
+_DAYS = 30
+
+
+def config(file: Path | None, out: Path, control_plane: str | None, *, self_signed: bool) -> None:
+    """Write a configuration. Raises Misuse."""
+    # Envoy's types take half a second to import, and longer to become JSON.
+    from trunkline_cli.edge import bootstrap  # noqa: PLC0415
+
+    edge = read(file)
+    if self_signed:
+        certify(edge)
+    made = bootstrap.dynamic(edge, control_plane) if control_plane else bootstrap.static(edge)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(bootstrap.written(made), encoding="utf-8")
+    print(f"{out} listens on {edge.listen}. Envoy needs {TOKEN_VARIABLE} in its environment.")
+
+
+def certify(edge: Edge) -> None:
+    """Make a certificate for this machine, for development, unless there is one. Raises OSError."""
+    from cryptography import x509  # noqa: PLC0415 -- only a first start needs it
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+    if edge.certificate.exists() and edge.key.exists():
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    for path, text in (
+        (edge.key, pem),
+        (edge.certificate, certificate.public_bytes(serialization.Encoding.PEM)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:
+            written.write(text)
+
+
+def serve(file: Path | None, address: str, namespace: str | None) -> None:
+    """Serve the configuration until Ctrl-C or SIGTERM. Raises Misuse."""
+    from trunkline_runtime.addresses import is_loopback  # noqa: PLC0415
+    from trunkline_runtime.observe import logs  # noqa: PLC0415
+
+    if not is_loopback(address.rpartition(":")[0].strip("[]")):
+        raise Misuse(
+            f"the control plane is plaintext, and listens on loopback only; {address} is not loopback"
+        )
+    if file is None and namespace is None:
+        raise Misuse("name the file to watch, or --kubernetes with a namespace")
+    logs.configure("edge", "console", "info")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(file, address, namespace))
+
+
+async def _serve(file: Path | None, address: str, namespace: str | None) -> None:
+    import grpc.aio  # noqa: PLC0415
+    from trunkline_runtime.process.signals import stop_requested  # noqa: PLC0415
+
+    from trunkline_cli.edge import endpoints  # noqa: PLC0415
+    from trunkline_cli.edge.control import ControlPlane, snapshot  # noqa: PLC0415
+
+    async with contextlib.AsyncExitStack() as stack:
+        edges: AsyncIterator[Edge]
+        if namespace is not None:
+            client = await stack.enter_async_context(endpoints.cluster_client())
+            edges = endpoints.of_kubernetes(read(file), namespace, client)
+        else:
+            assert file is not None
+            edges = endpoints.watched(file)
+        plane = ControlPlane(snapshot(await anext(edges)))
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        plane.add_to(server)
+        if not server.add_insecure_port(address):
+            raise Misuse(f"cannot listen on {address}")
+        await server.start()
+        stack.push_async_callback(server.stop, 1)
+        print(f"the control plane serves {address}", flush=True)
+
+        async def follow() -> None:
+            async for edge in edges:
+                plane.publish(snapshot(edge))
+
+        following = asyncio.create_task(follow())
+        stack.callback(following.cancel)
+        with stop_requested() as requested:
+            stopping = asyncio.create_task(requested.wait())
+            stack.callback(stopping.cancel)
+            await asyncio.wait((stopping, following), return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()

@@ -1,0 +1,112 @@
+"""What the edge is told: where it listens, where the services are, and what a request may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trunkline_runtime import forms
+
+from trunkline_cli.screen import Misuse
+
+TOKEN_VARIABLE = "TRUNKLINE_TENANT_EDGE_TOKEN"
+"""Envoy reads its token from its own environment, under the name that the tenant service has for it."""
+
+GATEWAY_HTTP = "gateway-http"
+POLICY = "policy"
+CLUSTERS = (GATEWAY_HTTP, "gateway", "tenant", "audio", "ai", POLICY)
+"""The clusters by name: HTTP of the gateway, gRPC of each service, and the tenant service once more for policy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """The settings of one edge. Addresses are host:port, of each cluster one or more."""
+
+    listen: str = "0.0.0.0:8443"
+    admin: str = "127.0.0.1:9901"
+    certificate: Path = Path("var/edge/tls.crt")
+    key: Path = Path("var/edge/tls.key")
+    endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trusted_hops: int = 0
+    """Proxies before the edge whose X-Forwarded-For is believed."""
+    connections: int = 4_096
+    hook_bytes: int = 1_048_576
+    """As TRUNKLINE_GATEWAY_MAX_BODY_BYTES."""
+    api_bytes: int = 1_048_576
+    head_seconds: float = 10.0
+    """For the head of a request to arrive."""
+    quiet_seconds: float = 20.0
+    """The longest pause within a request or an answer that is not a stream."""
+    ca: Path | None = None
+    """The certificate authority of the services, when they speak mTLS; then with `client_certificate` and its key."""
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+
+def standard_endpoints(host: str = "127.0.0.1") -> dict[str, tuple[str, ...]]:
+    """Return the endpoints of a suite on its standard ports."""
+    return {
+        GATEWAY_HTTP: (f"{host}:8080",),
+        "gateway": (f"{host}:50050",),
+        "tenant": (f"{host}:50051",),
+        "audio": (f"{host}:50052",),
+        "ai": (f"{host}:50053",),
+    }
+
+
+def read(file: Path | None) -> Edge:
+    """Return the edge that a JSON file describes: the fields of Edge by name; without a file that of `make up`.
+
+    Raises Misuse that says what is wrong.
+    """
+    if file is None:
+        return Edge(endpoints=standard_endpoints())
+    try:
+        return parsed(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Misuse(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise Misuse(f"{file}: {error}") from None
+
+
+def parsed(text: str) -> Edge:
+    """Return the edge that a JSON text describes. Raises ValueError."""
+    told = json.loads(text)
+    if not isinstance(told, dict):
+        raise ValueError("must be an object")
+    kinds = {one.name: one for one in dataclasses.fields(Edge)}
+    if unknown := sorted(set(told) - set(kinds)):
+        raise ValueError(f"{', '.join(unknown)}: there is no such field; there are {', '.join(kinds)}")
+    made = {name: _value(name, value) for name, value in told.items() if name != "endpoints"}
+    return Edge(**made, endpoints=endpoints_of(told.get("endpoints", standard_endpoints())))
+
+
+def endpoints_of(told: Any) -> dict[str, tuple[str, ...]]:
+    """Return the endpoints of every cluster. Raises ValueError."""
+    wanted = set(standard_endpoints())
+    if not isinstance(told, dict) or set(told) != wanted:
+        raise ValueError(f"endpoints must have exactly {', '.join(sorted(wanted))}")
+    for addresses in told.values():
+        if isinstance(addresses, str) or not all(isinstance(one, str) for one in addresses):
+            raise ValueError("the endpoints of a cluster must be a list of host:port")
+        for address in addresses:
+            forms.split(address)
+    return {name: tuple(addresses) for name, addresses in told.items()}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in ("listen", "admin"):
+        forms.split(value)
+        return value
+    if name in ("certificate", "key", "ca", "client_certificate", "client_key"):
+        if not isinstance(value, str) or not re.fullmatch(r"[^\0]{1,4096}", value):
+            raise ValueError(f"{name} must be the path of a file")
+        return Path(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e9:
+        raise ValueError(f"{name} must be a number from 0 to 1,000,000,000")
+    return value
