@@ -65,6 +65,7 @@ from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
+from trunkline_audio.transcripts.waiting import LOOK_SECONDS, WaitingSound
 from trunkline_audio.transcripts.watch import TranscriptionWatch
 from trunkline_audio.uploads.rows import Uploads
 from trunkline_audio.uploads.service import UploadServicer
@@ -88,6 +89,7 @@ class AudioParts:
     sweeper: Sweeper
     runner: OperationRunner
     tasks: TaskRunner
+    waiting: WaitingSound
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -97,8 +99,9 @@ class AudioParts:
         start. The service serves without its engine, whose own requests wait.
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
+        looking = every(LOOK_SECONDS, "waiting_sound", self.waiting.look, sleep=self.pace.sleep)
         self.preparer.start()  # which empties the scratch folder: before anything is written there
-        async with self.server.running(sweeping, self.runner.run(), self.tasks.run()) as server:
+        async with self.server.running(sweeping, looking, self.runner.run(), self.tasks.run()) as server:
             yield server
 
 
@@ -268,7 +271,10 @@ async def build(
         stack.push_async_callback(transcriber.close)
         stack.push_async_callback(runner.close)
         sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=_age(config))
-        yield AudioParts(config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving)
+        waiting = WaitingSound(db, queue)
+        yield AudioParts(
+            config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving, waiting
+        )
 
 
 async def serve(config: AudioConfig) -> None:

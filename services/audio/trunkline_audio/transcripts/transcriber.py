@@ -51,6 +51,9 @@ _unreliable = metrics.counter(
 _reused = metrics.counter(
     "trunkline_audio_reused_total", "Transcripts that took over the words of an earlier one", ["engine"]
 )
+_in_hand = metrics.gauge(
+    "trunkline_audio_in_hand_seconds", "Seconds of sound of the recordings that this process works on"
+)
 
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -169,9 +172,11 @@ class Transcriber:
                 retry_after=min(LONGEST_PAUSE_SECONDS, self._usual_seconds),
             )
         self._guests.append(guest)
+        _in_hand.inc(guest.seconds)
         try:
             yield
         finally:
+            _in_hand.dec(guest.seconds)
             self._guests.remove(guest)
 
     async def _taken_over_or_made(

@@ -11,6 +11,7 @@ from functools import partial
 from typing import cast
 
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.observe.metrics import counter
 
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.listener import refuse_handshakes, room_for
@@ -24,6 +25,10 @@ _LOOK_TICKS = TICKS_PER_SECOND // 2
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+REQUESTS = counter(
+    "trunkline_http_requests_total", "HTTP requests that began, without those for health.", ["to"]
+)
+
 
 class Front:
     """Webhooks first: the hot path is one comparison away."""
@@ -33,10 +38,13 @@ class Front:
         self._hooks = hooks
         self._api = api
         self._ready = ready
+        # Looking a child up by its label costs more than counting on it.
+        self._webhook, self._call = REQUESTS.labels("hooks").inc, REQUESTS.labels("v1").inc
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Send the request to its part; not a coroutine itself, which would be one more a webhook."""
         if scope["path"].startswith("/hooks/") and scope["type"] == "http":
+            self._webhook()
             return self._hooks(scope, receive, send)
         return self._other(scope, receive, send)
 
@@ -45,6 +53,7 @@ class Front:
             return
         path = scope["path"]
         if path.startswith("/v1/"):
+            self._call()
             await self._api(scope, receive, send)
         elif path == "/healthz":
             await text(send, 200, b"ok\n")
