@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ai_openai import openai_engine, openai_model
+from ai_vertex import vertex_engine, vertex_model
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.engines.base import Context, Finish, Prompt, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Intent
@@ -29,9 +30,10 @@ ENROLLED: dict[str, Any] = {
     "completing": lambda: PromptedEngine(LeastEngine()),
     "instant": InstantEngine,
     "openai": openai_engine,
+    "vertex": vertex_engine,
 }
 """Name -> what makes the engine: every name of the setting, and the stand-ins."""
-MODELS: dict[str, Any] = {"completing": LeastEngine, "openai": openai_model}
+MODELS: dict[str, Any] = {"completing": LeastEngine, "openai": openai_model, "vertex": vertex_model}
 """Name -> what makes the CompletingEngine below it; MODEL_CHECKS are for these."""
 EXCLUSIONS = {
     ("instant", "nothing_is_paid_for_silence_which_is_no_conversation"): "it looks at nothing",

@@ -56,7 +56,7 @@ def test_an_engine_that_only_completes_gets_its_tasks_from_prompts():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("none", "there is no engine 'none'; allowed are local, openai or module:factory"),
+        ("none", "there is no engine 'none'; allowed are local, openai, vertex or module:factory"),
         ("nowhere:create", "'nowhere:create' cannot be loaded: No module named 'nowhere'; allowed are"),
         ("json:nothing", "'json:nothing' cannot be loaded"),
         ("json:__doc__", "'json:__doc__' is not a factory: it cannot be called"),

@@ -3,7 +3,7 @@
 from trunkline_runtime import command
 
 from trunkline_ai.app import serve
-from trunkline_ai.config import AiConfig
+from trunkline_ai.config import SERVICE, AiConfig, load_config
 
 if __name__ == "__main__":
-    command.main("ai", AiConfig, serve)
+    command.main(SERVICE, AiConfig, serve, load=lambda reach: load_config(reach=reach))

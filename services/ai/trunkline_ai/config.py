@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trunkline_runtime import forms
-from trunkline_runtime.config import StoreConfig, setting
+from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
 from trunkline_ai.engines.openai.settings import OpenAiSettings
+from trunkline_ai.engines.vertex.settings import VertexSettings
 
 SERVICE = "ai"
 LOCAL = "local"
 OPENAI = "openai"
+VERTEX = "vertex"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +23,12 @@ class AiConfig(StoreConfig):
 
     engine: str = setting(
         LOCAL,
-        "the analysis engine: local, openai (any endpoint that speaks its protocol), or module:factory of your own "
-        "engine",
-        form=forms.plug_in(LOCAL, OPENAI),
+        "the analysis engine: local, vertex (Gemini), openai (any endpoint that speaks its protocol), or "
+        "module:factory of your own engine",
+        form=forms.plug_in(LOCAL, VERTEX, OPENAI),
     )
     openai: OpenAiSettings = field(default_factory=OpenAiSettings)
+    vertex: VertexSettings = field(default_factory=VertexSettings)
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "
@@ -38,3 +42,11 @@ class AiConfig(StoreConfig):
     analyses_at_once: int = setting(
         16, "the most conversations analysed at once; further ones wait", least=1, most=1_000
     )
+
+
+def load_config(env: Mapping[str, str] | None = None, *, reach: bool = False) -> AiConfig:
+    """Return the settings. Raises ConfigError that lists what is wrong."""
+    config = load(AiConfig, SERVICE, env, reach=reach)
+    if config.engine == VERTEX and not config.vertex.project:
+        raise ConfigError([f"{env_name(SERVICE, f'{VERTEX}_project')} is required for the engine {VERTEX}"])
+    return config

@@ -9,7 +9,7 @@ from typing import cast
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
 
-from trunkline_ai.config import LOCAL, OPENAI, SERVICE, AiConfig
+from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 
 _VARIABLE = env_name(SERVICE, "engine")
@@ -47,11 +47,21 @@ def _openai(config: AiConfig) -> CompletingEngine:
     return OpenAiEngine(config.openai)
 
 
+def _vertex(config: AiConfig) -> CompletingEngine:
+    from trunkline_ai.engines.vertex.engine import VertexEngine  # noqa: PLC0415 - as above
+
+    return VertexEngine(config.vertex)
+
+
 def _prompted(model: CompletingEngine) -> LanguageEngine:
     from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
 
     return PromptedEngine(model)
 
 
-NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {LOCAL: _local, OPENAI: _openai}
+NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {
+    LOCAL: _local,
+    OPENAI: _openai,
+    VERTEX: _vertex,
+}
 """The service's own engines, each made from its own settings."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc.aio
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
+from trunkline_runtime.engines.google import credentials, is_of_the_set_up, is_passing, pause_of
 from trunkline_runtime.observe import logs
 from trunkline_runtime.rpc.call import current_rpc
 
@@ -19,13 +20,7 @@ from trunkline_audio.engines import windows
 from trunkline_audio.engines.base import EngineInput, EngineResult, PreparedAudio, Segment, SpeechCapabilities
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
-from trunkline_audio.engines.google.failures import (
-    engine_error,
-    is_of_the_set_up,
-    is_passing,
-    pause_of,
-    refused_feature,
-)
+from trunkline_audio.engines.google.failures import engine_error, refused_feature
 from trunkline_audio.engines.google.models import traits_of
 from trunkline_audio.engines.google.quota import Quota
 from trunkline_audio.engines.google.requests import Asked
@@ -248,8 +243,8 @@ class GoogleEngine:
 
     async def _warm(self) -> None:
         try:
-            credentials = await asyncio.to_thread(_credentials, self._settings)
-            self._client = _make_client(self._settings, credentials)
+            found = await asyncio.to_thread(_credentials, self._settings)
+            self._client = _make_client(self._settings, found)
         except Exception as error:  # nobody awaits this task
             problem = f"the client cannot be made: {error}".splitlines()[0][:300]
             if problem != self._problem:
@@ -261,17 +256,14 @@ class GoogleEngine:
 
 def _credentials(settings: GoogleSettings) -> Any:
     """Import the client library and look for the credentials, which takes a second and may ask the network."""
-    import google.auth  # noqa: PLC0415
     from google.cloud import speech_v2  # noqa: F401, PLC0415
 
     if settings.endpoint.startswith("http://"):
         return None
-    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-    found, _ = google.auth.default(scopes=scopes, quota_project_id=settings.quota_project or None)
-    return found
+    return credentials(settings.quota_project)
 
 
-def _make_client(settings: GoogleSettings, credentials: Any) -> Any:
+def _make_client(settings: GoogleSettings, found: Any) -> Any:
     """Make the client, whose channel is of the event loop that runs."""
     from google.api_core.client_options import ClientOptions  # noqa: PLC0415
     from google.cloud import speech_v2  # noqa: PLC0415
@@ -281,7 +273,7 @@ def _make_client(settings: GoogleSettings, credentials: Any) -> Any:
         transport: Any = SpeechGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(settings.host))
         return speech_v2.SpeechAsyncClient(transport=transport)
     options = ClientOptions(api_endpoint=settings.host)
-    return speech_v2.SpeechAsyncClient(credentials=credentials, client_options=options)
+    return speech_v2.SpeechAsyncClient(credentials=found, client_options=options)
 
 
 class _FeatureRefused(Exception):

@@ -6,33 +6,10 @@ from typing import Any
 
 import grpc
 from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.engines.google import code_of, is_of_the_set_up, is_passing, pause_of
 
 from trunkline_audio.engines.google import requests
 
-_PASSING = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-}
-_OF_THE_SET_UP = {
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
-}
-_OF_HTTP: dict[Any, grpc.StatusCode] = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    500: grpc.StatusCode.INTERNAL,
-    502: grpc.StatusCode.UNAVAILABLE,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.UNAVAILABLE,
-}
 _MESSAGE_MOST = 300
 _REFUSED_FEATURES = (
     (requests.WORD_CONFIDENCE, ("word_level_confidence", "word_confidence")),
@@ -45,24 +22,14 @@ _NOT_SUPPORTED = ("does not support", "not support", "unsupported")
 _LANGUAGE = ("language_code", "the language ", "language code")
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether the same request may succeed in a moment."""
-    return _code(error) in _PASSING
-
-
 def is_end_of_stream(error: BaseException) -> bool:
     """Whether Google ended a stream, because it lasted too long or nothing came."""
-    return _code(error) in {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.CANCELLED}
-
-
-def is_of_the_set_up(error: BaseException) -> bool:
-    """Whether somebody has to mend the credentials, the project, or the recognizer. No recording is lost over that."""
-    return _code(error) in _OF_THE_SET_UP or type(error).__module__.startswith("google.auth")
+    return code_of(error) in {grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.CANCELLED}
 
 
 def refused_feature(error: BaseException, asked: frozenset[str] | set[str]) -> str:
     """Return which of the features that were asked for the model does not have, by what it says; empty for none."""
-    if _code(error) is not grpc.StatusCode.INVALID_ARGUMENT:
+    if code_of(error) is not grpc.StatusCode.INVALID_ARGUMENT:
         return ""
     told = str(error).casefold()
     if not any(text in told for text in _NOT_SUPPORTED):
@@ -71,15 +38,6 @@ def refused_feature(error: BaseException, asked: frozenset[str] | set[str]) -> s
         (name for name, texts in _REFUSED_FEATURES if name in asked and any(text in told for text in texts)),
         "",
     )
-
-
-def pause_of(error: BaseException | None) -> float:
-    """Return the seconds that the server asks to wait; 0 where it does not say."""
-    for detail in getattr(error, "details", None) or ():
-        delay: Any = getattr(detail, "retry_delay", None)
-        if delay is not None:
-            return float(delay.ToTimedelta().total_seconds())
-    return 0.0
 
 
 def engine_error(error: Exception) -> EngineError:
@@ -95,7 +53,7 @@ def engine_error(error: Exception) -> EngineError:
     message = " ".join(str(error).split())[:_MESSAGE_MOST]
     if is_of_the_set_up(error):
         return EngineError(NOT_READY, f"Google refuses: {message}", transient=True)
-    code = _code(error)
+    code = code_of(error)
     if code is None:
         return EngineError("ENGINE_UNREACHABLE", f"{type(error).__name__}: {message}", transient=True)
     reason = f"ENGINE_{code.name}"
@@ -126,13 +84,4 @@ class _StatusError(Exception):
 
 def is_absent(error: BaseException) -> bool:
     """Whether what was asked about is not there."""
-    return _code(error) is grpc.StatusCode.NOT_FOUND
-
-
-def _code(error: BaseException) -> grpc.StatusCode | None:
-    code = getattr(error, "grpc_status_code", None)
-    if code is None and isinstance(error, grpc.RpcError):
-        code = getattr(error, "code", lambda: None)()
-    if code is None:  # Cloud Storage is asked over HTTP
-        code = _OF_HTTP.get(getattr(error, "code", None))
-    return code if isinstance(code, grpc.StatusCode) else None
+    return code_of(error) is grpc.StatusCode.NOT_FOUND

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.engines.google import is_passing
 from trunkline_runtime.resilience import Pauses
 
 from trunkline_audio.engines.base import Segment, Word
-from trunkline_audio.engines.google.failures import engine_error, is_end_of_stream, is_passing
+from trunkline_audio.engines.google.failures import engine_error, is_end_of_stream
 from trunkline_audio.media.preprocess.timeline import RATE
 
 PIECE_BYTES = 15_000

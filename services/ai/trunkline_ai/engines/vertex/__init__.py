@@ -1,0 +1,1 @@
+"""The engine for Gemini on Vertex AI."""

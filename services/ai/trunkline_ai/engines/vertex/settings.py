@@ -1,0 +1,82 @@
+"""The settings of Vertex AI, TRUNKLINE_AI_VERTEX_*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline_runtime import forms
+from trunkline_runtime.settings import setting
+
+
+def _maybe_endpoint(text: str) -> None:
+    if text:
+        forms.split(text.removeprefix("http://"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VertexSettings:
+    """Which model is asked, and how much at once. Credentials are those of the environment (ADC)."""
+
+    project: str = setting(
+        "",
+        "the Google Cloud project; required for the engine vertex",
+        form=forms.named("a project's id", optional=True),
+    )
+    location: str = setting(
+        "us-central1",
+        "the location of the model, such as us-central1, europe-west4, or global",
+        form=forms.named("a location"),
+    )
+    model: str = setting("gemini-2.5-flash", "the model", form=forms.named("a model's name"))
+    quota_project: str = setting(
+        "",
+        "the project that is billed and whose quota counts, if it is another one",
+        form=forms.named("a project's id", optional=True),
+    )
+    endpoint: str = setting(
+        "",
+        "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
+        form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
+    )
+    thinking_tokens: int = setting(
+        0,
+        "the most tokens that the model thinks before it answers, paid for as output; -1: as many as it likes",
+        least=-1,
+        most=32_768,
+    )
+    most_output_tokens: int = setting(
+        2_000, "the most tokens of an answer; one that is cut there is not used", least=16, most=65_536
+    )
+    most_characters: int = setting(
+        100_000, "how much of a conversation is sent, in characters", least=100, most=1_000_000
+    )
+    first_token_seconds: float = setting(
+        20.0, "how long to wait for the first piece of an answer, and for each next one", least=0.1, most=600
+    )
+    request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
+    requests_at_once: int = setting(16, "the most requests at once; further ones wait", least=1, most=1_000)
+    patience_seconds: float = setting(
+        20.0, "how long a request is repeated that Google can't take now", least=0, most=600
+    )
+    input_price_micros: int = setting(
+        300_000,
+        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
+        least=0,
+        most=1_000_000_000,
+    )
+    output_price_micros: int = setting(
+        2_500_000, "the same, of a million output tokens", least=0, most=1_000_000_000
+    )
+
+    @property
+    def host(self) -> str:
+        """Where requests go."""
+        if self.endpoint:
+            return self.endpoint.removeprefix("http://")
+        prefix = "" if self.location == "global" else f"{self.location}-"
+        return f"{prefix}aiplatform.googleapis.com"
+
+    @property
+    def model_name(self) -> str:
+        """The model's resource name."""
+        return f"projects/{self.project}/locations/{self.location}/publishers/google/models/{self.model}"
