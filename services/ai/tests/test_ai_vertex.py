@@ -102,7 +102,7 @@ async def test_an_answer_that_is_cut_or_blocked_is_told_from_bad_json(it, script
         (Refused(Code.UNAVAILABLE), "ENGINE_UNREACHABLE", True),
         (Refused(Code.INTERNAL, first=answer(GOOD)[:1]), "ENGINE_UNREACHABLE", True),
         (Refused(Code.DEADLINE_EXCEEDED), "ENGINE_TIMEOUT", True),
-        (Refused(Code.INVALID_ARGUMENT, "The input token count (9) exceeds the maximum"), "CONVERSATION_TOO_LONG", False),
+        (Refused(Code.INVALID_ARGUMENT, "The input token count exceeds the maximum"), "CONVERSATION_TOO_LONG", False),
         (Refused(Code.INVALID_ARGUMENT, "blocked by safety filters"), "CONTENT_BLOCKED", False),
         (Refused(Code.INVALID_ARGUMENT, "unknown field"), "ENGINE_REFUSED", False),
         ([], "ENGINE_UNREACHABLE", True),
