@@ -206,8 +206,12 @@ class GoogleEngine:
 
     def _note(self, error: BaseException) -> None:
         """Make the engine's problem of an error that is about the set-up."""
-        if is_of_the_set_up(error) and not self._problem:
-            self._problem = f"Google refuses: {error}".splitlines()[0][:300]
+        if is_of_the_set_up(error):
+            self._note_problem(f"Google refuses: {error}")
+
+    def _note_problem(self, told: str) -> None:
+        if not self._problem:
+            self._problem = told.splitlines()[0][:300]
             log.error("speech_engine_refused", engine=self.name, problem=self._problem)
 
     async def _called(self, call: Callable[[], Awaitable[T]]) -> T:

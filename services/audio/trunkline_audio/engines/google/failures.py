@@ -22,17 +22,6 @@ _OF_THE_SET_UP = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
-_OF_HTTP: dict[Any, grpc.StatusCode] = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    500: grpc.StatusCode.INTERNAL,
-    502: grpc.StatusCode.UNAVAILABLE,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.UNAVAILABLE,
-}
 _MESSAGE_MOST = 300
 _REFUSED_FEATURES = (
     (requests.WORD_CONFIDENCE, ("word_level_confidence", "word_confidence")),
@@ -133,6 +122,4 @@ def _code(error: BaseException) -> grpc.StatusCode | None:
     code = getattr(error, "grpc_status_code", None)
     if code is None and isinstance(error, grpc.RpcError):
         code = getattr(error, "code", lambda: None)()
-    if code is None:  # Cloud Storage is asked over HTTP
-        code = _OF_HTTP.get(getattr(error, "code", None))
     return code if isinstance(code, grpc.StatusCode) else None
