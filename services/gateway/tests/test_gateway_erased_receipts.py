@@ -14,7 +14,8 @@ async def keep(db, number, body, tenant="acme", url="", size=None):
     """Keep a receipt that admission set aside; with another `size` its body is a rejection's."""
     receipt = {
         "seq": number, "receipt_id": f"rcp-{number:04}", "source_id": "s1", "tenant_id": tenant,
-        "event_type": "post_call", "received_at": NOW, "verdict": 1, "content_type": "", "url": url, "headers": b"", "body": body,
+        "event_type": "post_call", "received_at": NOW, "verdict": 1, "content_type": "", "url": url,
+        "headers": b"", "body": body,
     }  # fmt: skip
     left = {
         "seq": number, "tenant_id": tenant, "receipt_id": f"rcp-{number:04}",

@@ -27,7 +27,7 @@ from trunkline_audio.engines.google.failures import (
     refused_feature,
 )
 from trunkline_audio.engines.google.models import traits_of
-from trunkline_audio.engines.google.quota import Quota
+from trunkline_audio.engines.google.quota import RequestQuota
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.google.streams import SoundStream
@@ -74,7 +74,7 @@ class GoogleEngine:
             word_times=settings.word_times and self._traits.word_times,
             streams=True,
         )
-        self._quota = Quota(settings.requests_at_once, settings.requests_per_minute)
+        self._quota = RequestQuota(settings.requests_at_once, settings.requests_per_minute)
         self._without: frozenset[str] = frozenset()
         self._warming: asyncio.Task[None] | None = None
         self._client: Any = None  # a SpeechAsyncClient, once its library is loaded
