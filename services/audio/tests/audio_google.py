@@ -15,7 +15,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from trunkline_audio.engines.google.bucket import BucketKeyAbsent
+from trunkline_audio.media.blobs.base import BlobNotFound
 
 METHOD = "google.cloud.speech.v2.Speech"
 LONGEST_SECONDS = 60.0
@@ -74,13 +74,19 @@ class Refused(Exception):
 
 
 class MemoryBucket:
-    """A bucket (see engines/google/bucket.py) in memory, with which the stand-in shares what was uploaded."""
+    """A bucket (see engines/google/batch.py) in memory, with which the stand-in shares what was uploaded."""
 
     def __init__(self, name: str = "calls") -> None:
         self.name = name
         self.objects: dict[str, bytes] = {}
         self.failures: list[Exception] = []
         """What the next requests raise."""
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
     def uri(self, key: str) -> str:
         return f"gs://{self.name}/{key}"
@@ -92,7 +98,7 @@ class MemoryBucket:
 
     async def read(self, key: str) -> Any:
         if key not in self.objects:
-            raise BucketKeyAbsent(key)
+            raise BlobNotFound(key)
         yield self.objects[key]
 
     async def delete_folder(self, folder: str, most: int) -> int:

@@ -1,24 +1,23 @@
 """Long recordings through a bucket: BatchRecognize of a local server, submitted, asked about, and given up."""
 
-import asyncio
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from pathlib import Path
 
 import audio_sounds as sounds
 import grpc
 import numpy as np
 import pytest
 from audio_google import FileFailed, OperationFailed, Refused, answered, words
-from google.api_core.exceptions import Forbidden, ServiceUnavailable
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.google.batch import TRIES, GoogleBatchEngine, file_seconds
-from trunkline_audio.engines.google.bucket import BucketKeyAbsent, StorageBucket
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.loader import load_engines
+from trunkline_audio.media.blobs.failures import REFUSED
+from trunkline_audio.media.blobs.failures import UNAVAILABLE as UNAVAILABLE_BUCKET
+from trunkline_audio.media.blobs.gcs import GcsBlobs
+from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.errors import Unavailable
 from trunkline_runtime.testing import KEY_FOLDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -196,7 +195,10 @@ async def test_a_submission_that_cannot_be_begun_leaves_nothing(google, recordin
 
 @pytest.mark.parametrize(
     ("failure", "reason"),
-    [(ServiceUnavailable("the bucket is away"), "ENGINE_UNAVAILABLE"), (Forbidden("no right"), NOT_READY)],
+    [
+        (Unavailable("the bucket is away", reason=UNAVAILABLE_BUCKET), "ENGINE_UNAVAILABLE"),
+        (Unavailable("no right", reason=REFUSED), NOT_READY),
+    ],
 )
 async def test_a_bucket_that_fails_is_told_as_what_it_is(google, recording, failure, reason):
     google.bucket.failures = [failure]
@@ -223,67 +225,6 @@ async def test_files_are_as_long_as_the_model_takes():
     assert file_seconds(GoogleSettings(model="long")) == 60 * 60 - 1
 
 
-class Storage(BaseHTTPRequestHandler):
-    """As much of Cloud Storage over HTTP as a bucket needs here."""
-
-    objects: ClassVar[dict[str, bytes]] = {}
-
-    def do_POST(self):
-        length = int(self.headers["content-length"])
-        _, meta, body, _ = self.rfile.read(length).split(b"--" + self._boundary())
-        name = json.loads(meta.split(b"\r\n\r\n", 1)[1])["name"]
-        self.objects[name] = body.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
-        self._tell({"name": name, "bucket": "calls"})
-
-    def _boundary(self):
-        return self.headers["content-type"].split("boundary=")[1].strip("\"'").encode()
-
-    def do_GET(self):
-        path = urlsplit(self.path)
-        if path.path.startswith("/download"):
-            name = unquote(path.path.rpartition("/")[2])
-            if name not in self.objects:
-                return self._tell({}, 404)
-            return self._answer(self.objects[name])
-        prefix = parse_qs(path.query)["prefix"][0]
-        return self._tell({"items": [{"name": name} for name in self.objects if name.startswith(prefix)]})
-
-    def do_DELETE(self):
-        del self.objects[unquote(self.path.split("?")[0].rpartition("/")[2])]
-        self._tell({})
-
-    def _tell(self, told, status=200):
-        self._answer(json.dumps(told).encode(), status)
-
-    def _answer(self, body, status=200):
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-async def test_the_bucket_of_the_settings_is_cloud_storage(monkeypatch):
-    async def body():
-        yield b"ab"
-        yield b"cd"
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Storage)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-    bucket = StorageBucket(GoogleSettings(bucket="gs://calls/in/"))
-    try:
-        assert bucket.uri("acme/speech/1/a") == "gs://calls/in/acme/speech/1/a"
-        for key in ("acme/speech/1/a", "acme/speech/12/a"):
-            await bucket.put(key, body())
-        assert set(Storage.objects) == {"in/acme/speech/1/a", "in/acme/speech/12/a"}
-        assert [piece async for piece in bucket.read("acme/speech/1/a")] == [b"abcd"]
-        assert await bucket.delete_folder("acme/speech/1", 10) == 1
-        with pytest.raises(BucketKeyAbsent):
-            await anext(bucket.read("acme/speech/1/a"))
-    finally:
-        await asyncio.to_thread(server.shutdown)
-        server.server_close()
-        Storage.objects.clear()
+async def test_the_bucket_of_the_settings_is_the_one_of_blobs():
+    bucket = GcsBlobs(BlobSettings(bucket="gs://calls/in/"), Path("unused"))
+    assert bucket.uri("s.acme/1/sound/0.flac") == "gs://calls/in/s.acme/1/sound/0.flac"

@@ -16,7 +16,7 @@ from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.failures import status_error
 from trunkline_audio.engines.google.models import google_language, traits_of
-from trunkline_audio.engines.google.quota import BURST_SECONDS, Quota
+from trunkline_audio.engines.google.quota import BURST_SECONDS, RequestQuota
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
@@ -236,7 +236,7 @@ class Clock:
 
 async def test_requests_are_no_more_a_minute_than_was_set():
     clock = Clock()
-    quota = Quota(16, 60, now=clock, sleep=clock.sleep)
+    quota = RequestQuota(16, 60, now=clock, sleep=clock.sleep)
     for _ in range(120):
         await quota.due()
     assert clock.now == pytest.approx(119)
@@ -254,7 +254,7 @@ async def test_a_tenant_with_many_recordings_does_not_make_another_wait_for_all_
         clock.now += seconds
         await asyncio.sleep(0)
 
-    quota, order = Quota(2, 60, now=clock, sleep=sleep), []
+    quota, order = RequestQuota(2, 60, now=clock, sleep=sleep), []
 
     async def ask(tenant, recording):
         async with quota.turn(tenant, recording):

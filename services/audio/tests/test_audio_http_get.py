@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from trunkline_audio.media.http_get import CannotConnect, NoAnswer, Place, get, tls_context
+from trunkline_audio.media.http_get import CannotConnect, NoAnswer, Peer, get, tls_context
 
 NAME = "recordings.test"
 
@@ -37,7 +37,7 @@ async def saying(answer, tls=None):
 
 async def body(port, *, name=None, tls=None, headers=None, target="/a?b=%20"):
     answer = await get(
-        Place("127.0.0.1", port, name),
+        Peer("127.0.0.1", port, name),
         target,
         headers or {},
         tls=tls or tls_context(),

@@ -50,7 +50,7 @@ async def test_on_spanner(spanner_url):  # noqa: F811
         "NULL_FILTERED INDEX recordings_by_expiry ON recordings(tenant_id, expire_at)",
         "recordings_by_time ON recordings(tenant_id, created_at, recording_id) STORING (",
         "transcripts_by_time ON transcripts(tenant_id, created_at, transcript_id) STORING (recording_id,",
-        "engine, expire_at, language_confidence, overruled_language, wanted_engine, again_at)",
+        "engine, expire_at, language_confidence, overruled_language, wanted_engine, again_at, translated_from)",
     ):
         assert part in text, text
     assert text.count("ROW DELETION POLICY (OLDER_THAN(expire_at, INTERVAL 0 DAY))") == 5, (

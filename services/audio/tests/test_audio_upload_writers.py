@@ -9,7 +9,7 @@ import pytest
 from trunkline_audio import schema
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.media.preparation import Examined
-from trunkline_audio.recordings.plans import RecordingPlan
+from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.uploads.rows import WRITER_SECONDS, Uploads
@@ -63,7 +63,7 @@ class Bench:
         """Return an uploader beside the others, as another replica has one."""
 
         async def free(_tenant):
-            return RecordingPlan()
+            return TenantPlan()
 
         return Uploader(
             uploads=self.uploads,

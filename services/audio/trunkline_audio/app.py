@@ -129,7 +129,6 @@ async def build(
         config.scratch_folder,
         _prepare_limits(config),
     )
-    fetcher = Fetcher(_policy(config), _fetch_limits(config))
     signer = TokenSigner(config.keys, "audio")
     server = Server(
         config,
@@ -152,109 +151,21 @@ async def build(
         for engine in speech.values():
             await stack.enter_async_context(attended(engine, server.health))
         blobs = await stack.enter_async_context(load_blobs(config))
-        staleness = config.list_staleness
         channels = Channels.of(config, signer)
         stack.push_async_callback(channels.close)
+        stack.push_async_callback(preparer.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
-        forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
-        recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         plan_of = plan_of or plans(channels, config.tenant_address)
-        quota, probe = Quota(recordings), Probe(blobs, preparer)
-        receiver = RecordingReceiver(
-            recordings=recordings,
-            blobs=blobs,
-            fetcher=fetcher,
-            probe=probe,
-            quota=quota,
-            clock=db.clock,
-            at_once=config.fetches_at_once,
-            keep_days=config.recordings_days,
-            pace=pace,
-        )
-        uploads = Uploads(db, config.uploads_open)
-        uploader = Uploader(
-            uploads=uploads,
-            recordings=recordings,
-            blobs=blobs,
-            probe=probe,
-            quota=quota,
-            plan_of=plan_of,
-            clock=db.clock,
-            limits=_upload_limits(config),
-            keep_days=config.recordings_days,
-            pace=pace,
-        )
-        downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
+        forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         queue = Queue(db, schema.jobs)
-        tasks = Tasks(db, schema.tasks)
-        improvement = Improvement(db, tasks, transcripts, speech, config.degraded_retry_seconds)
-        transcriber = Transcriber(
-            transcripts=transcripts,
-            results=Results(db, queue.now, pace=pace),
-            refusals=Refusals(db),
-            blobs=blobs,
-            preparer=preparer,
-            engines=_chain(config, speech),
-            clock=db.clock,
-            at_once=config.transcriptions_at_once,
-            keep_days=config.transcripts_days,
-            pace=pace,
-            degraded=improvement.begin,
+        ground = _Ground(config, pace, db, blobs, preparer, server, stack)
+        uploads = _recordings(ground, forget, plan_of)
+        operations, runner, improving = _transcripts(ground, speech, forget_transcript, plan_of, queue)
+        server.add(
+            admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
+            AdminServicer(db, blobs, uploads),
+            "trunkline.audio.v1.AdminService",
         )
-        improving = TaskRunner(tasks, [improvement.kind(transcriber)], pace=pace)
-        keep_operations = timedelta(days=config.operations_days)
-        operations = Operations(
-            db,
-            schema.operations,
-            queue,
-            service="audio",
-            keep=keep_operations,
-            list_staleness=staleness,
-        )
-        operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, speech.values()))
-        runner = OperationRunner(
-            operations,
-            [transcribing(transcriber, db, keep_operations, pace)],
-            slots=config.transcriptions_at_once,
-            stopping=server.stopping,
-            pace=pace,
-        )
-        watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
-        for adder, servicer, name in (
-            (
-                recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
-                RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
-                "trunkline.audio.v1.RecordingService",
-            ),
-            (
-                upload_service_pb2_grpc.add_UploadServiceServicer_to_server,
-                UploadServicer(uploader),
-                "trunkline.audio.v1.UploadService",
-            ),
-            (
-                transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
-                TranscriptionServicer(
-                    transcripts, transcriber, operations, watch, forget_transcript, plan_of, db.clock
-                ),
-                "trunkline.audio.v1.TranscriptionService",
-            ),
-            (
-                audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
-                AudioFeatureServicer(transcripts),
-                "trunkline.audio.v1.AudioFeatureService",
-            ),
-            (
-                operations_pb2_grpc.add_OperationsServicer_to_server,
-                OperationsServicer(operations, server.stopping),
-                served.SERVICE,
-            ),
-            (
-                admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-                AdminServicer(db, blobs, uploads),
-                "trunkline.audio.v1.AdminService",
-            ),
-        ):
-            server.add(adder, servicer, name)
 
         async def store_answers() -> bool:
             await db.check()
@@ -265,16 +176,128 @@ async def build(
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
         server.health.depend("decoders", decoders_ready)
-        stack.push_async_callback(preparer.close)
-        stack.push_async_callback(receiver.close)
-        stack.push_async_callback(uploader.close)
-        stack.push_async_callback(transcriber.close)
-        stack.push_async_callback(runner.close)
         sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=_age(config))
         waiting = WaitingSound(db, queue)
         yield AudioParts(
             config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving, waiting
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all parts of the service stand on; `stack` closes what is pushed on it, the latest first."""
+
+    config: AudioConfig
+    pace: Pace
+    db: Database
+    blobs: Blobs
+    preparer: Preparer
+    server: Server
+    stack: AsyncExitStack
+
+
+def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
+    """Wire and serve what takes recordings in and gives them out; return their uploads."""
+    config, db, blobs, pace = ground.config, ground.db, ground.blobs, ground.pace
+    recordings = Recordings(db, config.list_staleness)
+    quota, probe = Quota(recordings), Probe(blobs, ground.preparer)
+    receiver = RecordingReceiver(
+        recordings=recordings,
+        blobs=blobs,
+        fetcher=Fetcher(_policy(config), _fetch_limits(config)),
+        probe=probe,
+        quota=quota,
+        clock=db.clock,
+        at_once=config.fetches_at_once,
+        keep_days=config.recordings_days,
+        pace=pace,
+    )
+    ground.stack.push_async_callback(receiver.close)
+    uploads = Uploads(db, config.uploads_open)
+    uploader = Uploader(
+        uploads=uploads,
+        recordings=recordings,
+        blobs=blobs,
+        probe=probe,
+        quota=quota,
+        plan_of=plan_of,
+        clock=db.clock,
+        limits=_upload_limits(config),
+        keep_days=config.recordings_days,
+        pace=pace,
+    )
+    ground.stack.push_async_callback(uploader.close)
+    downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
+    ground.server.add(
+        recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
+        RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
+        "trunkline.audio.v1.RecordingService",
+    )
+    ground.server.add(
+        upload_service_pb2_grpc.add_UploadServiceServicer_to_server,
+        UploadServicer(uploader),
+        "trunkline.audio.v1.UploadService",
+    )
+    return uploads
+
+
+def _transcripts(
+    ground: _Ground,
+    engines: Mapping[str, SpeechEngine],
+    forget: ForgetTranscript,
+    plan_of: AskPlan,
+    queue: Queue,
+) -> tuple[Operations, OperationRunner, TaskRunner]:
+    """Wire and serve what makes and shows transcripts; return its operations, and what works on them and on tasks."""
+    config, db, server, pace = ground.config, ground.db, ground.server, ground.pace
+    transcripts = Transcripts(db, config.list_staleness)
+    tasks = Tasks(db, schema.tasks)
+    improvement = Improvement(db, tasks, transcripts, engines, config.degraded_retry_seconds)
+    transcriber = Transcriber(
+        transcripts=transcripts,
+        results=Results(db, queue.now, pace=pace),
+        refusals=Refusals(db),
+        blobs=ground.blobs,
+        preparer=ground.preparer,
+        engines=_chain(config, engines),
+        clock=db.clock,
+        at_once=config.transcriptions_at_once,
+        keep_days=config.transcripts_days,
+        pace=pace,
+        degraded=improvement.begin,
+    )
+    ground.stack.push_async_callback(transcriber.close)
+    improving = TaskRunner(tasks, [improvement.kind(transcriber)], pace=pace)
+    keep = timedelta(days=config.operations_days)
+    operations = Operations(
+        db, schema.operations, queue, service="audio", keep=keep, list_staleness=config.list_staleness
+    )
+    operations.keep_beside(TRANSCRIBE, BesideTranscriptions(db, engines.values()))
+    runner = OperationRunner(
+        operations,
+        [transcribing(transcriber, db, keep, pace)],
+        slots=config.transcriptions_at_once,
+        stopping=server.stopping,
+        pace=pace,
+    )
+    ground.stack.push_async_callback(runner.close)
+    watch = TranscriptionWatch(db, operations, server.stopping, at_once=config.watchers_at_once)
+    server.add(
+        transcription_service_pb2_grpc.add_TranscriptionServiceServicer_to_server,
+        TranscriptionServicer(transcripts, transcriber, operations, watch, forget, plan_of, db.clock),
+        "trunkline.audio.v1.TranscriptionService",
+    )
+    server.add(
+        audio_feature_service_pb2_grpc.add_AudioFeatureServiceServicer_to_server,
+        AudioFeatureServicer(transcripts),
+        "trunkline.audio.v1.AudioFeatureService",
+    )
+    server.add(
+        operations_pb2_grpc.add_OperationsServicer_to_server,
+        OperationsServicer(operations, server.stopping),
+        served.SERVICE,
+    )
+    return operations, runner, improving
 
 
 async def serve(config: AudioConfig) -> None:

@@ -25,27 +25,14 @@ OF_THE_SET_UP = frozenset(
     }
 )
 """Somebody has to mend the credentials, the project, or what is asked."""
-_OF_HTTP: dict[Any, grpc.StatusCode] = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    500: grpc.StatusCode.INTERNAL,
-    502: grpc.StatusCode.UNAVAILABLE,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.UNAVAILABLE,
-}
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
 
 def code_of(error: BaseException) -> grpc.StatusCode | None:
-    """Return the status of an error of a client, over gRPC or HTTP; None for any other error."""
+    """Return the status of an error of a client; None for any other error."""
     code = getattr(error, "grpc_status_code", None)
     if code is None and isinstance(error, grpc.RpcError):
         code = getattr(error, "code", lambda: None)()
-    if code is None:  # some services are asked over HTTP
-        code = _OF_HTTP.get(getattr(error, "code", None))
     return code if isinstance(code, grpc.StatusCode) else None
 
 

@@ -11,6 +11,7 @@ from trunkline_runtime.engines import loader
 
 from trunkline_audio.config import GOOGLE, SERVICE, WHISPER, AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
+from trunkline_audio.media.blobs.settings import BlobSettings
 
 _VARIABLE = env_name(SERVICE, "engine")
 _MEMBERS = {
@@ -52,8 +53,11 @@ def _google(config: AudioConfig) -> SpeechEngine:
     if not config.google.bucket:
         return GoogleEngine(config.google)
     from trunkline_audio.engines.google.batch import GoogleBatchEngine  # noqa: PLC0415 - as above
+    from trunkline_audio.media.blobs.gcs import GcsBlobs  # noqa: PLC0415 - as above
 
-    return GoogleBatchEngine(config.google)
+    google = config.google
+    bucket = BlobSettings(bucket=google.bucket, quota_project=google.quota_project)
+    return GoogleBatchEngine(google, GcsBlobs(bucket, config.scratch_folder / "speech"))
 
 
 NAMED = {WHISPER: _whisper, GOOGLE: _google}

@@ -16,7 +16,7 @@ from importlib import metadata
 import httpx
 
 from trunkline_audio.media.addresses import AddressPolicy, Resolve, resolve
-from trunkline_audio.media.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Place, get, tls_context
+from trunkline_audio.media.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Peer, get, tls_context
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
@@ -211,7 +211,7 @@ class Fetcher:
         for address in addresses:
             try:
                 return await get(
-                    Place(address, _port(url), tls_name),
+                    Peer(address, _port(url), tls_name),
                     url.raw_path.decode("ascii"),
                     plain,
                     tls=self._tls,

@@ -35,7 +35,7 @@ class OddAnswer(NoAnswer):
 
 
 @dataclass(frozen=True)
-class Place:
+class Peer:
     """Where to connect: an address that was checked, and the host's name for TLS (None: plain HTTP)."""
 
     address: str
@@ -49,7 +49,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 async def get(
-    place: Place,
+    peer: Peer,
     target: str,
     headers: Mapping[str, str],
     *,
@@ -65,10 +65,10 @@ async def get(
     try:
         async with asyncio.timeout(connect_seconds):
             reader, writer = await asyncio.open_connection(
-                place.address,
-                place.port,
-                ssl=tls if place.tls_name is not None else None,
-                server_hostname=place.tls_name,
+                peer.address,
+                peer.port,
+                ssl=tls if peer.tls_name is not None else None,
+                server_hostname=peer.tls_name,
             )
     except (OSError, TimeoutError) as error:
         raise CannotConnect(type(error).__name__) from None

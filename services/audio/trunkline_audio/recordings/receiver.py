@@ -42,7 +42,7 @@ _MARGIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Order:
+class FetchOrder:
     """What is to be fetched. URL and headers are credentials: used, never stored, never shown."""
 
     tenant_id: str
@@ -96,7 +96,7 @@ class RecordingReceiver:
         self._margin_seconds = pace.interval("fetch.margin", _MARGIN_SECONDS)
         self._flights: Flights[str, Recording] = Flights()
 
-    async def receive(self, order: Order) -> Recording:
+    async def receive(self, order: FetchOrder) -> Recording:
         """The recording, fetched unless it is there. Raises TrunklineError as FetchRecording documents."""
         found = await self._recordings.get(order.tenant_id, order.recording_id)
         if found is not None:
@@ -117,7 +117,7 @@ class RecordingReceiver:
         """Gives up what is under way; nothing half-done stays."""
         await self._flights.close()
 
-    async def _receive(self, key: str, order: Order) -> Recording:
+    async def _receive(self, key: str, order: FetchOrder) -> Recording:
         try:
             async with self._opened(order) as fetched:
                 kept = await self._blobs.put(key, fetched.chunks())
@@ -143,7 +143,7 @@ class RecordingReceiver:
             )
         return await self._keep(order, kept, found)
 
-    async def _keep(self, order: Order, kept: BlobStat, found: Examined) -> Recording:
+    async def _keep(self, order: FetchOrder, kept: BlobStat, found: Examined) -> Recording:
         """Keep the row of bytes that are kept."""
         log.info(
             "received",
@@ -177,7 +177,7 @@ class RecordingReceiver:
             raise
 
     @asynccontextmanager
-    async def _opened(self, order: Order) -> AsyncIterator[Fetched]:
+    async def _opened(self, order: FetchOrder) -> AsyncIterator[Fetched]:
         until = (
             None
             if order.seconds is None

@@ -16,7 +16,7 @@ from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import RECORDING, TENANT, recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.downloads import HOUR, Downloads
-from trunkline_audio.recordings.receiver import Order, RecordingReceiver
+from trunkline_audio.recordings.receiver import FetchOrder, RecordingReceiver
 from trunkline_audio.recordings.rows import HEADERLESS_NAMES, Recordings, blob_key
 from trunkline_audio.uploads.service import data_of
 from trunkline_audio.uploads.uploader import Uploader, UploadOrder
@@ -46,7 +46,7 @@ class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):
     ) -> recording_pb2.Recording:
         """Create or get."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
-        order = Order(
+        order = FetchOrder(
             tenant_id=tenant,
             recording_id=request.recording_id,
             call=request.call,

@@ -108,7 +108,7 @@ def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: 
 
     async def work(work: Work) -> pb.TranscribeRecordingResponse:
         request: pb.TranscribeRecordingRequest = work.request
-        task = task_of(work.tenant, request)
+        task = task_of(work.tenant, request.name, request)
         async with Notebook(db, work, task.roles, keep, pace) as notebook:
             made = await transcriber.transcribe(task, notebook.of, stops=True)
         name = transcript_name(made.tenant_id, made.transcript_id)
@@ -117,11 +117,13 @@ def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: 
     return Kind(KIND, pb.TranscribeRecordingRequest, work, attempts=_ATTEMPTS)
 
 
-def task_of(tenant: str, request: pb.TranscribeRecordingRequest) -> TranscriptionTask:
-    """Return what a request asks for."""
+def task_of(
+    tenant: str, recording: str, request: pb.TranscribeRecordingRequest | pb.CreateTranscriptRequest
+) -> TranscriptionTask:
+    """Return what a request asks for about a tenant's recording, by its name."""
     return TranscriptionTask(
         tenant_id=tenant,
-        recording_id=resources.parse(RECORDING, request.name)["recording"],
+        recording_id=resources.parse(RECORDING, recording)["recording"],
         language=request.language,
         channel_speakers=tuple(request.channel_speakers),
         generation=request.generation,
@@ -132,9 +134,10 @@ def task_of(tenant: str, request: pb.TranscribeRecordingRequest) -> Transcriptio
     )
 
 
-def transcript_of(conn: Connection, operation: Operation) -> str:
+def transcript_made_by(conn: Connection, operation: Operation) -> str:
     """Return the id of the transcript that an operation makes, or made; empty when its recording is gone."""
-    task = task_of(operation.tenant_id, pb.TranscribeRecordingRequest.FromString(operation.request))
+    request = pb.TranscribeRecordingRequest.FromString(operation.request)
+    task = task_of(operation.tenant_id, request.name, request)
     recording = recording_of(conn, operation.tenant_id, task.recording_id)
     return "" if recording is None else transcript_id(task, recording.sha256)
 
@@ -148,7 +151,7 @@ class BesideTranscriptions:
 
     def deleted(self, conn: Connection, operation: Operation) -> None:
         """Delete the checkpoints."""
-        if transcript := transcript_of(conn, operation):
+        if transcript := transcript_made_by(conn, operation):
             checkpoints.forget(conn, operation.tenant_id, transcript)
 
     async def cancelled(self, operation: Operation) -> None:
@@ -157,7 +160,7 @@ class BesideTranscriptions:
             return
 
         def submissions(conn: Connection) -> list[tuple[SubmittingEngine, str]]:
-            transcript = transcript_of(conn, operation)
+            transcript = transcript_made_by(conn, operation)
             now = self._db.clock.now()
             kept = checkpoints.values_of(conn, operation.tenant_id, transcript, now) if transcript else {}
             return [(engine, name) for engine in self._submitting if (name := name_of(engine, kept))]

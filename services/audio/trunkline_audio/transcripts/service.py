@@ -13,19 +13,17 @@ from google.protobuf import empty_pb2
 from trunkline.audio.v1 import transcript_pb2, transcription_service_pb2, transcription_service_pb2_grpc
 from trunkline_jobs.operations import Operations
 from trunkline_runtime.api import paging, resources
-from trunkline_runtime.api.times import given_time
 from trunkline_runtime.api.validation import validator
 from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store.clock import Clock
 
-from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT, queue_class
+from trunkline_audio.names import RECORDING, TENANT, TRANSCRIPT
 from trunkline_audio.recordings.deletion_notice import ForgetTranscript
 from trunkline_audio.recordings.plans import AskPlan, as_tenant_set
 from trunkline_audio.transcripts import operations
 from trunkline_audio.transcripts.export.formats import exported
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_audio.transcripts.search import Query, page_of
-from trunkline_audio.transcripts.task import TranscriptionTask
 from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.transcripts.watch import TranscriptionWatch
 
@@ -65,17 +63,7 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         if ids["tenant"] != tenant:
             raise InvalidArgument("recording", "must belong to parent")
         await self._complete(tenant, request)
-        task = TranscriptionTask(
-            tenant_id=tenant,
-            recording_id=ids["recording"],
-            language=request.language,
-            channel_speakers=tuple(request.channel_speakers),
-            generation=request.generation,
-            engine=request.engine,
-            phrases=tuple(request.phrases),
-            expire_at=given_time(request, "expire_time"),
-            priority=queue_class(request.priority),
-        )
+        task = operations.task_of(tenant, request.recording, request)
         return (await self._transcriber.transcribe(task)).to_proto()
 
     async def TranscribeRecording(

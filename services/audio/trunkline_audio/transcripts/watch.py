@@ -20,7 +20,7 @@ from trunkline_store import Database
 from trunkline_store.records.expiry import is_over
 
 from trunkline_audio.transcripts.checkpoints import Kept, kept_after
-from trunkline_audio.transcripts.operations import KIND, transcript_of
+from trunkline_audio.transcripts.operations import KIND, transcript_made_by
 from trunkline_audio.transcripts.rows import segment_message
 
 TENANTS_SHARE = 0.5
@@ -107,7 +107,7 @@ class TranscriptionWatch:
             operation = self._operations.read(conn, tenant, identity)
             if operation is None or operation.kind != KIND or is_over(operation.expire_at, now):
                 return None
-            transcript = transcript_of(conn, operation)
+            transcript = transcript_made_by(conn, operation)
             kept = kept_after(conn, tenant, transcript, number, now, _ROWS_A_MESSAGE) if transcript else []
             return _Seen(operation, kept)
 

@@ -1,4 +1,4 @@
-"""Takes uploads in: bytes into blobs, a look at what they are, a recording. Nothing is held in memory but a piece."""
+"""Takes uploads in: bytes into blobs, in one stream or in parts. Nothing is held in memory but a piece."""
 
 from __future__ import annotations
 
@@ -17,34 +17,29 @@ from trunkline_runtime.errors import (
     InvalidArgument,
     NotFound,
     OutOfRange,
-    TrunklineError,
 )
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.process.pace import MACHINE, Pace
-from trunkline_store import StoreError
 from trunkline_store.clock import Clock
-from trunkline_store.records.expiry import expiry
 
-from trunkline_audio.media.blobs.base import BlobNotFound, Blobs, BlobStat
-from trunkline_audio.names import microseconds, recording_name
-from trunkline_audio.recordings.non_audio import what_was_sent
+from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
+from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.plans import AskPlan, TenantPlan
-from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
+from trunkline_audio.recordings.probe import Probe
 from trunkline_audio.recordings.quota import Quota
-from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.uploads.completion import UPLOADED, Completion, Kept
+from trunkline_audio.uploads.incoming import Pieces, bounded, patient
 from trunkline_audio.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
 from trunkline_audio.uploads.slots import Slots
 
 log = logs.get_logger(__name__)
 
-_uploaded = metrics.counter("trunkline_audio_uploads_total", "Uploads that ended", ["outcome"])
 _uploaded_bytes = metrics.counter("trunkline_audio_uploaded_bytes_total", "Bytes of uploads that arrived", [])
 
 PIECE_BYTES = 8 * 1024 * 1024
 """What is kept at a time of an upload in parts: so much is sent again after a crash."""
-_RENEW_SECONDS = 30.0
 _READ_SECONDS = 30.0
 _COMPLETE_SECONDS = 86_400.0
 
@@ -66,14 +61,6 @@ class UploadOrder:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A recording, and whether it was there before."""
-
-    recording: Recording
-    existing: bool
-
-
-@dataclass(frozen=True)
 class UploadLimits:
     """Bounds of uploads: bytes of one, how many are read at once, seconds of one stream and until one is abandoned."""
 
@@ -84,7 +71,7 @@ class UploadLimits:
 
 
 class Uploader:
-    """Takes bytes from streams. Intervals: `uploads.read`, the longest pause; `uploads.renew`, of a writer's word."""
+    """Takes bytes from streams. Interval: `uploads.read`, the longest pause; and Completion's."""
 
     def __init__(
         self,
@@ -103,15 +90,14 @@ class Uploader:
         self._uploads = uploads
         self._recordings = recordings
         self._blobs = blobs
-        self._probe = probe
         self._quota = quota
         self._plan_of = plan_of
         self._clock = clock
         self._limits = limits
-        self._keep_days = keep_days
         self._read_seconds = pace.interval("uploads.read", _READ_SECONDS)
-        self._renew_seconds = pace.interval("uploads.renew", _RENEW_SECONDS)
-        self._sleep = pace.sleep
+        self._completion = Completion(
+            uploads=uploads, probe=probe, quota=quota, clock=clock, keep_days=keep_days, pace=pace
+        )
         self._slots = Slots(limits.at_once)
         self._finishing: Flights[str, Upload] = Flights()
         self._cleaning: set[asyncio.Task[None]] = set()
@@ -129,7 +115,7 @@ class Uploader:
             return Kept(known, existing=True)
         with self._slots.held(order.tenant_id):
             async with self._bounded_time():
-                return await self._stream(order, plan, self._bounded(chunks, order.size_bytes))
+                return await self._stream(order, plan, self._counted(chunks, order.size_bytes))
 
     async def create(self, order: UploadOrder) -> tuple[Upload, Recording | None]:
         """Begin an upload in parts; with the recording when its bytes are there already."""
@@ -167,7 +153,7 @@ class Uploader:
         await self._quota.check(tenant, (await self._plan_of(tenant)).quota_bytes)
         with self._slots.held(tenant):
             async with self._bounded_time():
-                source = _Source(self._patient(chunks), skip=upload.received_bytes - offset)
+                source = Pieces(patient(chunks, self._read_seconds), skip=upload.received_bytes - offset)
                 most = size or upload.size_bytes or self._limits.max_bytes
                 while not source.ended:
                     upload = await self._append(upload, source, size, most)
@@ -228,9 +214,9 @@ class Uploader:
         )
         try:
             await self._uploads.begin(upload)  # also inside: what was cancelled may be committed all the same
-            async with self._renewed(upload):
+            async with self._completion.renewed(upload):
                 stat = await self._blobs.put(upload.blob_key, chunks)
-                kept = await self._kept(upload, stat, plan, keep_until=None)
+                kept = await self._completion.complete(upload, stat, plan, keep_until=None)
         except BaseException:
             await self._cleaned(self._forgotten(upload))
             raise
@@ -247,7 +233,7 @@ class Uploader:
             raise AlreadyExists(recording_name(there.tenant_id, there.recording_id))
         return Kept(there, existing=True)
 
-    async def _append(self, upload: Upload, source: _Source, size: int, most: int) -> Upload:
+    async def _append(self, upload: Upload, source: Pieces, size: int, most: int) -> Upload:
         """Keep the next piece; one of a stream that failed is kept as far as it came."""
         name = f"p.{upload.received_bytes}.{uuid.uuid4().hex[:8]}"
         key = f"{upload.folder}/{name}"
@@ -281,10 +267,10 @@ class Uploader:
         upload = replace(upload, writer=writer)
         try:
             plan = await self._plan_of(upload.tenant_id)
-            async with self._renewed(upload):
+            async with self._completion.renewed(upload):
                 stat = await self._blobs.put(upload.blob_key, self._together(upload))
                 keep_until = until(self._clock.now(), _COMPLETE_SECONDS)
-                kept = await self._kept(upload, stat, plan, keep_until)
+                kept = await self._completion.complete(upload, stat, plan, keep_until)
         except (InvalidArgument, BlobNotFound) as error:
             lost = ["name", "what had arrived was lost; start again", "UPLOAD_LOST"]
             failed = lost if isinstance(error, BlobNotFound) else [*error.violations[0], error.reason]
@@ -306,67 +292,6 @@ class Uploader:
             async for chunk in self._blobs.read(f"{upload.folder}/{piece}"):
                 yield chunk
 
-    async def _kept(
-        self, upload: Upload, stat: BlobStat, plan: TenantPlan, keep_until: datetime | None
-    ) -> Kept:
-        """Make a recording of bytes that lie under its key. Raises TrunklineError; the bytes may still be there."""
-        if not stat.size:
-            raise InvalidArgument("data", "is empty", reason="RECORDING_EMPTY")
-        if upload.size_bytes not in (0, stat.size):
-            raise InvalidArgument(
-                "size_bytes", f"is {upload.size_bytes}, and {stat.size} bytes came", reason="SIZE_MISMATCH"
-            )
-        if upload.sha256 not in ("", stat.sha256):
-            raise InvalidArgument(
-                "sha256", f"is not that of the bytes: {stat.sha256}", reason="SHA256_MISMATCH"
-            )
-        known = await self._uploads.same(upload.tenant_id, stat.sha256, upload.headerless)
-        found = known or await self._examined(upload, stat)
-        now = self._clock.now()
-        made = replace(
-            found,
-            recording_id=upload.upload_id,
-            call=upload.call,
-            created_at=now,
-            expire_at=expiry(upload.recording_expire_at, plan.keep_days or self._keep_days, now),
-        )
-        recording, existing = await self._uploads.complete(upload, made, keep_until)
-        if not existing:
-            self._quota.add(upload.tenant_id, stat.size)
-        _uploaded.labels("existing" if existing else "new").inc()
-        log.info(
-            "uploaded",
-            tenant=upload.tenant_id,
-            recording=recording.recording_id,
-            bytes=stat.size,
-            format=recording.format,
-            existing=existing,
-        )
-        return Kept(recording, existing)
-
-    async def _examined(self, upload: Upload, stat: BlobStat) -> Recording:
-        try:
-            found = await self._probe.examine(upload.blob_key, upload.tenant_id, upload.headerless)
-        except Unreadable as bad:
-            _uploaded.labels("unreadable").inc()
-            if bad.error.transient:
-                raise unreadable(bad.error) from None
-            looks = f"; {what_was_sent(bad.head, stat.size)}" if bad.no_audio else ""
-            reason = NOT_AUDIO if bad.no_audio else bad.error.reason
-            raise InvalidArgument("data", f"{bad.error}{looks}", reason=reason) from None
-        return Recording(
-            tenant_id=upload.tenant_id,
-            recording_id=upload.upload_id,
-            call=upload.call,
-            sha256=stat.sha256,
-            size_bytes=stat.size,
-            format=found.format,
-            duration_us=microseconds(found.seconds),
-            channels=found.channels,
-            sample_rate_hertz=found.sample_rate,
-            created_at=self._clock.now(),
-        )
-
     async def _shown(self, upload: Upload) -> tuple[Upload, Recording | None]:
         if upload.failure:
             field, message, reason = upload.failure
@@ -378,29 +303,10 @@ class Uploader:
             raise NotFound(recording_name(upload.tenant_id, upload.recording_id))
         return upload, found
 
-    async def _bounded(self, chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-        """Give what comes, up to the stated size or the most that is kept. Raises InvalidArgument beyond it."""
-        most, total = size or self._limits.max_bytes, 0
-        async for chunk in self._patient(chunks):
-            total += len(chunk)
-            if total > most:
-                reason = "SIZE_MISMATCH" if size else "RECORDING_TOO_LARGE"
-                raise InvalidArgument("data", f"more than {most} bytes came", reason=reason)
+    async def _counted(self, chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+        """Give what comes, within the bounds of one stream. Raises InvalidArgument and DeadlineExceeded."""
+        async for chunk in bounded(patient(chunks, self._read_seconds), size, self._limits.max_bytes):
             _uploaded_bytes.inc(len(chunk))
-            yield chunk
-
-    async def _patient(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Give what comes, as long as no pause is too long. Raises DeadlineExceeded."""
-        while True:
-            try:
-                async with asyncio.timeout(self._read_seconds):
-                    chunk = await anext(chunks, None)
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"nothing came for {self._read_seconds:g} s", reason="UPLOAD_TOO_SLOW"
-                ) from None
-            if chunk is None:
-                return
             yield chunk
 
     @asynccontextmanager
@@ -412,24 +318,6 @@ class Uploader:
             raise DeadlineExceeded(
                 f"the stream took more than {self._limits.stream_seconds:g} s", reason="UPLOAD_TOO_SLOW"
             ) from None
-
-    @asynccontextmanager
-    async def _renewed(self, upload: Upload) -> AsyncIterator[None]:
-        """Say now and then that the writer lives, while the block lasts."""
-
-        async def renew() -> None:
-            while True:
-                await self._sleep(self._renew_seconds)
-                try:
-                    await self._uploads.hold(upload, upload.writer)
-                except (TrunklineError, StoreError) as error:
-                    log.warning("upload_not_renewed", upload=upload.upload_id, reason=error.reason)
-
-        task = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            task.cancel()
 
     async def _cleaned(self, work: Awaitable[None]) -> None:
         """Do what has to be done after a failure, to its end: its caller may be cancelled once more."""
@@ -444,7 +332,7 @@ class Uploader:
             return
         await self._blobs.delete(upload.blob_key)
         await self._uploads.delete(upload)
-        _uploaded.labels("failed").inc()
+        UPLOADED.labels("failed").inc()
 
     async def _let_go(self, upload: Upload) -> None:
         if await self._uploads.leaves_bytes(upload):
@@ -455,34 +343,6 @@ class Uploader:
         """Delete a piece, unless it was noted all the same: its asker may have gone in that moment."""
         if not await self._uploads.names(upload, piece):
             await self._blobs.delete(f"{upload.folder}/{piece}")
-
-
-class _Source:
-    """A stream that is taken in pieces. What fails in it ends a piece first: what came until then is kept."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], skip: int) -> None:
-        self._chunks = chunks
-        self._skip = skip
-        self.ended = False
-        self.failure: Exception | None = None
-
-    async def piece(self, most: int) -> AsyncIterator[bytes]:
-        """Give chunks until they are `most` bytes or more, or the stream ends."""
-        size = 0
-        while size < most:
-            try:
-                chunk = await anext(self._chunks, None)
-            except Exception as error:
-                self.failure, chunk = error, None
-            if chunk is None:
-                self.ended = True
-                return
-            passed = min(self._skip, len(chunk))
-            self._skip -= passed
-            if passed < len(chunk):
-                chunk = chunk[passed:]
-                size += len(chunk)
-                yield chunk
 
 
 async def _logged(work: Awaitable[None]) -> None:

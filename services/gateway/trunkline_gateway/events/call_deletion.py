@@ -29,7 +29,9 @@ from trunkline_runtime.rpc.channels import Channels, unconfined
 from trunkline_store import Database
 
 from trunkline_gateway.events.deletion import EVENTS_A_STEP, delete_events
-from trunkline_gateway.schema import events
+from trunkline_gateway.events.receipts import SET_ASIDE
+from trunkline_gateway.events.retention import delete_eventless
+from trunkline_gateway.schema import eventless_receipts, events, receipts
 
 log = get_logger(__name__)
 
@@ -45,6 +47,12 @@ _CALL_SECONDS = 30.0
 _AGAIN_SECONDS = 900.0  # longer than a worker takes for what it has begun
 _LOOK_SECONDS = 5.0
 _CALLS_A_PAGE = 200
+SET_ASIDE_MOST = 10_000
+"""Receipts of a tenant that an erasure looks through."""
+_SET_ASIDE_A_STEP = 20  # bodies are up to a megabyte each
+_IDS_MOST = 100
+_ID_LEAST = 8
+"""Characters of an id: a shorter one may be anything in a body."""
 
 
 class CallDeletions:
@@ -167,7 +175,13 @@ class CallDeletions:
         """Delete the events of a call, their jobs and receipts, whether they have ended or not; how many rows."""
         mine = (events.c.tenant_id == tenant) & events.c.call.in_(list(names))
         query = sa.select(events.c.event_id).where(mine).limit(EVENTS_A_STEP)
-        removed = 0
+        named = (
+            sa.select(events.c.provider_call_id)
+            .where(mine, events.c.provider_call_id.is_not(None))
+            .distinct()
+        )
+        ids = await self._db.scan(lambda conn: conn.execute(named.limit(_IDS_MOST)).scalars().all())
+        removed = await delete_set_aside(self._db, tenant, ids)
         while found := await self._db.scan(lambda conn: conn.execute(query).scalars().all()):
             step = await self._db.write(
                 lambda conn: delete_events(conn, tenant, found, ended_only=False),
@@ -175,6 +189,37 @@ class CallDeletions:
             )
             removed += step.events + step.receipts
         return removed
+
+
+async def delete_set_aside(
+    db: Database, tenant: str, provider_ids: Sequence[str], most: int = SET_ASIDE_MOST
+) -> int:
+    """Delete a tenant's receipts that could not be written as events and name a call by its provider's id; how many.
+
+    Nothing but their bodies says which call they are about, so `most` of them are looked through.
+    """
+    wanted = [one.encode() for one in provider_ids if len(one) >= _ID_LEAST]
+    c, after, looked, removed = eventless_receipts.c, "", 0, 0
+    while wanted and looked < most:
+        query = (
+            sa.select(c.seq, c.receipt_id, receipts.c.url, receipts.c.body)
+            .select_from(eventless_receipts.join(receipts, receipts.c.seq == c.seq))
+            .where(c.tenant_id == tenant, c.receipt_id > after, SET_ASIDE)
+            .order_by(c.receipt_id)
+            .limit(_SET_ASIDE_A_STEP)
+        )
+        page = await db.scan(lambda conn: conn.execute(query).all())  # noqa: B023 - awaited right here
+        if not page:
+            return removed
+        after, looked = page[-1].receipt_id, looked + len(page)
+        theirs = [
+            row.seq for row in page if any(one in row.body or one in row.url.encode() for one in wanted)
+        ]
+        if theirs:
+            removed += await delete_eventless(db, c.seq.in_(theirs), most=len(theirs))
+    if wanted:
+        log.warning("set_aside_not_all_looked_through", tenant=tenant, looked_through=looked)
+    return removed
 
 
 async def _asked(method: Any, request: Any) -> Any:

@@ -8,22 +8,24 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines import windows
 from trunkline_audio.engines.base import EngineInput, EngineResult, Submission, Utterance
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
-from trunkline_audio.engines.google.bucket import Bucket, BucketKeyAbsent, StorageBucket
 from trunkline_audio.engines.google.engine import GoogleEngine, sound_of, told
-from trunkline_audio.engines.google.failures import engine_error, is_absent, status_error
+from trunkline_audio.engines.google.failures import is_absent, status_error
 from trunkline_audio.engines.google.models import traits_of
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.blobs.base import BlobNotFound
+from trunkline_audio.media.blobs.failures import REFUSED
 
 log = logs.get_logger(__name__)
 
@@ -37,6 +39,28 @@ _CALL_SECONDS = 30.0
 _DELETED_AT_ONCE = 1_000
 _MANIFEST = "manifest.json"
 _SOUND = "sound"
+
+
+class Bucket(Protocol):
+    """As much of a bucket of blobs (media/blobs/base.py) as recordings need on their way; entered with the engine."""
+
+    def uri(self, key: str) -> str:
+        """Return the name by which Google's services find a blob."""
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> object:
+        """Keep what `chunks` give, replacing what was there. Raises Unavailable."""
+
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """Give a blob. Raises BlobNotFound before the first piece, and Unavailable."""
+
+    async def delete_folder(self, folder: str, most: int) -> int:
+        """Delete the blobs of a folder, `most` at most; how many. Raises Unavailable."""
+
+    async def __aenter__(self) -> Any:
+        """Begin to use it."""
+
+    async def __aexit__(self, *_: object) -> Any:
+        """Give up what is under way."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +135,29 @@ class GoogleBatchEngine(GoogleEngine):
     name is a folder of the bucket. Its manifest names Google's operations, so that any process can ask about them.
     """
 
-    def __init__(self, settings: GoogleSettings, bucket: Bucket | None = None) -> None:
+    def __init__(self, settings: GoogleSettings, bucket: Bucket) -> None:
         super().__init__(settings)
-        self._bucket: Bucket = bucket or StorageBucket(settings)
+        self._bucket = bucket
         self.capabilities = replace(self.capabilities, submits=True, longest_seconds=settings.batch_seconds)
+
+    async def __aenter__(self) -> Self:
+        """Begin to load the client library, and to look at the bucket; returns at once."""
+        await self._bucket.__aenter__()
+        return await super().__aenter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the channel and the bucket."""
+        try:
+            await super().__aexit__(*_)
+        finally:
+            await self._bucket.__aexit__(None, None, None)
 
     async def submit(self, recording: EngineInput) -> str:
         """Hand a recording over; the folder of its submission. Raises EngineError."""
         await self._ready()
-        folder = f"{recording.tenant_id.lower()}/speech/{uuid.uuid4().hex}"
+        folder = (
+            f"s.{recording.tenant_id}/{uuid.uuid4().hex}"  # a tenant may begin with a dash, and a key not
+        )
         files: list[_File] = []
         try:
             async with recording.prepared() as audio:
@@ -229,7 +267,7 @@ class GoogleBatchEngine(GoogleEngine):
 
         try:
             return _Manifest.of(await self._of_bucket(read()))
-        except BucketKeyAbsent:
+        except BlobNotFound:
             raise _gone() from None
 
     async def _stored(self, key: str, body: bytes) -> None:
@@ -241,11 +279,14 @@ class GoogleBatchEngine(GoogleEngine):
     async def _of_bucket(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except (BucketKeyAbsent, EngineError):
-            raise
-        except Exception as error:
-            self._note(error)
-            raise engine_error(error) from None
+        except TrunklineError as error:
+            if error.reason == REFUSED:  # somebody has to mend the set-up
+                self._note_problem(error.message)
+                raise EngineError(NOT_READY, error.message, transient=True) from None
+            raise EngineError("ENGINE_UNAVAILABLE", error.message, transient=True) from None
+        except OSError as error:
+            told = f"the scratch folder cannot be written: {error.strerror}"
+            raise EngineError("ENGINE_UNAVAILABLE", told, transient=True) from None
 
     async def _undone(self, folder: str, files: Sequence[_File], *, strict: bool = False) -> None:
         """Have Google stop, and delete what was uploaded; without `strict`, a failure is logged."""

@@ -22,7 +22,7 @@ from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.failures import engine_error, refused_feature
 from trunkline_audio.engines.google.models import traits_of
-from trunkline_audio.engines.google.quota import Quota
+from trunkline_audio.engines.google.quota import RequestQuota
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.google.streams import SoundStream
@@ -69,7 +69,7 @@ class GoogleEngine:
             word_times=settings.word_times and self._traits.word_times,
             streams=True,
         )
-        self._quota = Quota(settings.requests_at_once, settings.requests_per_minute)
+        self._quota = RequestQuota(settings.requests_at_once, settings.requests_per_minute)
         self._without: frozenset[str] = frozenset()
         self._warming: asyncio.Task[None] | None = None
         self._client: Any = None  # a SpeechAsyncClient, once its library is loaded
@@ -201,8 +201,12 @@ class GoogleEngine:
 
     def _note(self, error: BaseException) -> None:
         """Make the engine's problem of an error that is about the set-up."""
-        if is_of_the_set_up(error) and not self._problem:
-            self._problem = f"Google refuses: {error}".splitlines()[0][:300]
+        if is_of_the_set_up(error):
+            self._note_problem(f"Google refuses: {error}")
+
+    def _note_problem(self, told: str) -> None:
+        if not self._problem:
+            self._problem = told.splitlines()[0][:300]
             log.error("speech_engine_refused", engine=self.name, problem=self._problem)
 
     async def _called(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -13,7 +13,7 @@ BURST_SECONDS = 5.0
 """Of how many seconds unused requests may come at once."""
 
 
-class Quota:
+class RequestQuota:
     """Requests take turns (`turn`), and each try of one waits until it is due (`due`). Nobody fails for waiting.
 
     Only whoever has a turn waits to be due, in the order of the turns: so a tenant with many recordings is at most the

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from trunkline_runtime import forms
 from trunkline_runtime.settings import setting
 
+from trunkline_audio.media.blobs.settings import BUCKET
+
 
 def _maybe_endpoint(text: str) -> None:
     if text:
         forms.split(text.removeprefix("http://"))
-
-
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[a-z0-9][a-z0-9._-]*)*/?")
-
-
-def _maybe_bucket(text: str) -> None:
-    if text and not _BUCKET.fullmatch(text):
-        raise ValueError("must be gs://bucket or gs://bucket/folder, in small letters, or empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +65,7 @@ class GoogleSettings:
         "",
         "the Google Cloud Storage bucket through which long recordings are handed over (BatchRecognize). Without one, "
         "they are asked for in windows of up to 55 s",
-        form=forms.Form("gs://bucket, gs://bucket/folder, or empty", _maybe_bucket),
+        form=BUCKET,
     )
     batch_seconds: float = setting(
         60.0,

@@ -91,6 +91,10 @@ class GcsBlobs:
                 yield piece[at : at + CHUNK]
             start = until
 
+    def uri(self, key: str) -> str:
+        """The name by which Google's services find a blob: gs://bucket/folder/key."""
+        return f"gs://{self._settings.bucket_name}/{self._name(key)}"
+
     async def size(self, key: str) -> int:
         """The bytes of a blob. Raises BlobNotFound."""
         return (await self._run(partial(self._found, checked(key))))[1]

@@ -17,6 +17,9 @@ def _maybe_bucket(text: str) -> None:
         raise ValueError("must be gs://bucket or gs://bucket/folder, in small letters, or empty")
 
 
+BUCKET = forms.Form("gs://bucket, gs://bucket/folder, or empty", _maybe_bucket)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlobSettings:
     """Which bucket keeps recordings, if any, and how they age. Credentials are those of the environment (ADC)."""
@@ -24,7 +27,7 @@ class BlobSettings:
     bucket: str = setting(
         "",
         "the Google Cloud Storage bucket for the bytes of recordings, instead of the folder",
-        form=forms.Form("gs://bucket, gs://bucket/folder, or empty", _maybe_bucket),
+        form=BUCKET,
     )
     quota_project: str = setting(
         "",
