@@ -94,7 +94,7 @@ class World:
         while time.monotonic() < until:
             if found := look():
                 return found
-            time.sleep(0.05)
+            time.sleep(0.1)  # a look costs the suite as much as some of its work
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.suite.log_end('worker')}")
 
     def call_id(self) -> str:
@@ -111,7 +111,11 @@ def samples() -> dict[str, dict[str, Any]]:
 @contextmanager
 def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
     """Start gateway, worker, tenant, audio and ai, as yet without tenants; stop them cleanly at the end."""
-    settings = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **settings}
+    settings = {
+        "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "TRUNKLINE_AUDIO_DECODERS": "1",  # each takes most of a second to start
+        **settings,
+    }
     suite = Suite(folder, free_ports=True, launch=launch, env=settings)
     with Recordings() as recordings:
         try:
