@@ -3,12 +3,13 @@
 import secrets
 import shutil
 
+from tests.forked import launch
 from tools.chaos.__main__ import chaos
 
 
 def test_kills_lose_and_double_nothing(tmp_path):
     seed = secrets.randbelow(10**6)
-    outcome = chaos(2, seed, tmp_path / "chaos")
+    outcome = chaos(2, seed, tmp_path / "chaos", launch)
     assert list(outcome.verdict.sentences()) == [], (
         f"make chaos ROUNDS=2 SEED={seed}; stores and logs: {tmp_path}"
     )

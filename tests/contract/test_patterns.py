@@ -122,7 +122,7 @@ def test_the_walk_finds_patterns_in_every_place_that_holds_some(every_use):
 
 
 def test_a_slow_pattern_would_be_found():
-    for bad in (r"[\w-]*secret[\w-]*=", r"\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars|bucks)", r"\s+y"):
+    for bad in (r"[\w-]*secret[\w-]*=", r"\b\d[\d,]*(?:\.\d{1,2})?\s(?:dollars|bucks)"):
         use = patterns.Use(re.compile(bad), "here", True)
         assert _worst(use)[0] > MOST_SECONDS, bad
 

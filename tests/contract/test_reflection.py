@@ -14,6 +14,7 @@ from trunkline_cli.suite.processes import Suite
 from trunkline_runtime.identity import access
 
 from tests.forked import launch
+from tools.bench.calls import INSTANT
 
 SERVICES = ("tenant", "audio", "ai", "gateway")
 OPERATIONS = "google.longrunning.Operations"
@@ -61,7 +62,7 @@ class Stranger:
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     # In one process with others a service would find what they have imported.
-    suite = Suite(tmp_path_factory.mktemp("reflection"), free_ports=True, launch=launch)
+    suite = Suite(tmp_path_factory.mktemp("reflection"), free_ports=True, launch=launch, env=INSTANT)
     try:
         suite.start(*SERVICES)
         yield suite

@@ -94,7 +94,7 @@ class World:
         while time.monotonic() < until:
             if found := look():
                 return found
-            time.sleep(0.05)
+            time.sleep(0.1)  # a look costs the suite as much as some of its work
         raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.suite.log_end('worker')}")
 
     def call_id(self) -> str:
@@ -115,6 +115,7 @@ def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
         "TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
         # Tests ask more often than a tenant does; the limits have tests of their own.
         "TRUNKLINE_TENANT_RATE_TENANT_PER_HOUR": "0",
+        "TRUNKLINE_AUDIO_DECODERS": "1",  # each takes most of a second to start
         **settings,
     }
     suite = Suite(folder, free_ports=True, launch=launch, env=settings)

@@ -90,12 +90,12 @@ def test_what_was_acknowledged_before_a_backup_is_there_once_after_everything_el
             assert load.finish(30)
         wait(lambda: rows_of(folder, "doomed").get("audio.recordings"), "a recording of the doomed tenant")
         conversations = Conversations(tenants[:2], random.Random(3))
-        with Clients(conversations, recordings, sound, random.Random(4), 8) as load:
-            wait(lambda: load.acknowledged >= 150, "webhooks to be acknowledged")
+        with Clients(conversations, recordings, sound, random.Random(4), 6) as load:
+            wait(lambda: load.acknowledged >= 90, "webhooks to be acknowledged")
             before = acknowledged(conversations)
             made = command(folder, "backup", "--to", backup)
             assert made.returncode == 0, made.stderr
-            until = load.acknowledged + 60
+            until = load.acknowledged + 30
             operator.delete("/v1/tenants/doomed", params={"force": "true"}).raise_for_status()
             wait(lambda: load.acknowledged >= until, "webhooks after the backup")
             wait(
@@ -118,7 +118,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_once_after_everything_el
         answer = operator.get("/v1/tenants/doomed")
         assert answer.json()["state"] == "TENANT_STATE_DELETED"
         assert set(suite.stop().values()) == {0}
-    assert len(before) > 30
+    assert len(before) > 15
     _judge(before, read_stored(folder))
     assert not rows_of(folder, "doomed")
 

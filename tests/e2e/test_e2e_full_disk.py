@@ -79,7 +79,7 @@ def full_world(tmp_path: Path, settings: dict[str, str], *names: str, megabytes:
     with ExitStack() as stack:
         disk = stack.enter_context(small_disk(tmp_path / "disk", megabytes))
         env = {name: value.format(disk=disk.folder, here=tmp_path) for name, value in settings.items()}
-        env["TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS"] = "127.0.0.0/8"
+        env |= {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", "TRUNKLINE_AUDIO_DECODERS": "1"}
         suite = Suite(tmp_path / "suite", free_ports=True, launch=launch, env=env)
         recordings = stack.enter_context(Recordings())
         try:

@@ -18,14 +18,15 @@ from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
 from tests.e2e.posting import small_call
 from tests.forked import launch
+from tools.bench.calls import INSTANT
 
 _RESTART = "sudo systemctl restart "
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A suite of its own: its keys change."""
-    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True, launch=launch)
+    """A suite of its own, as its keys change; its engines stand in, so that a restart takes no time."""
+    suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True, launch=launch, env=INSTANT)
     with Recordings() as recordings:
         try:
             suite.start()

@@ -47,8 +47,8 @@ class World(AnyWorld):
             mine = [row for row in self.stored() if row[0] in wanted]
             return mine if {receipt for receipt, _ in mine} == wanted else None
 
-        self.wait(admitted, f"{len(wanted)} receipts to be admitted")
         self.wait(lambda: self.metric("trunkline_spool_rows") == 0, "an empty spool")
+        self.wait(admitted, f"{len(wanted)} receipts to be admitted")
         time.sleep(0.5)  # one drained twice would be admitted now
         mine = admitted()
         assert mine is not None

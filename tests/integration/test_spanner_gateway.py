@@ -28,17 +28,18 @@ def standing_still() -> Iterator[None]:
         emulator.go_on()
 
 
-@pytest.fixture
-def world(tmp_path):
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
     emulator = require_emulator()
     url = emulator.create_database()
     migrate(url, MIGRATIONS)
+    folder = tmp_path_factory.mktemp("suite")
     env = {
         "TRUNKLINE_GATEWAY_STORE_URL": f"{url}?deadline_seconds=3",
-        "TRUNKLINE_GATEWAY_SPOOL_PATH": str(tmp_path / "gateway.spool"),
+        "TRUNKLINE_GATEWAY_SPOOL_PATH": str(folder / "gateway.spool"),
         "TRUNKLINE_GATEWAY_LIST_STALENESS_SECONDS": "0.2",
     }
-    suite = Suite(tmp_path, free_ports=True, launch=launch, env=env)
+    suite = Suite(folder, free_ports=True, launch=launch, env=env)
     try:
         suite.start("tenant", "gateway")
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:1")
@@ -65,7 +66,7 @@ def test_a_webhook_becomes_an_event_and_a_redelivery_another_receipt_of_it(world
 
 
 def test_while_the_emulator_stands_still_webhooks_go_to_the_spool_and_become_events_once(world):
-    with posting(world, senders=6) as told:
+    with posting(world, senders=6, every_seconds=0.25) as told:
         world.wait(lambda: len(told.receipts) > 20, "webhooks in good times")
         with standing_still():
             world.wait(lambda: world.metric("trunkline_spool_rows") > 40, "receipts in the spool")
@@ -76,7 +77,7 @@ def test_while_the_emulator_stands_still_webhooks_go_to_the_spool_and_become_eve
     world.assert_each_is_one_event(told)
 
     # The same with a gateway that is killed meanwhile, and begins without its store.
-    with posting(world, senders=6) as told, standing_still():
+    with posting(world, senders=6, every_seconds=0.25) as told, standing_still():
         world.wait(lambda: world.metric("trunkline_spool_rows") > 40, "receipts in the spool")
         world.suite.kill("gateway")
     world.suite.start("gateway")

@@ -26,6 +26,7 @@ from tests.e2e.posting import posting
 from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 from tests.integration.spanner_world import World
+from tools.bench.calls import INSTANT
 
 LIMIT_SECONDS = 10.0
 TENANT = "tenants/acme"
@@ -65,11 +66,11 @@ def emulator():
 
 @pytest.fixture
 def world(emulator, tmp_path):
-    """All five processes, with the settings that they come with."""
+    """All five processes with the settings that they come with, but for engines that stand in: they have no store."""
     urls = {name: emulator.create_database(f"stopped-{name}") for name in spanner.SERVICES}
     for name, url in urls.items():
         migrate(url, f"trunkline_{name}.migrations")
-    suite = Suite(tmp_path, free_ports=True, launch=launch, env=spanner.settings(urls, tmp_path))
+    suite = Suite(tmp_path, free_ports=True, launch=launch, env=spanner.settings(urls, tmp_path) | INSTANT)
     try:
         suite.start()
         tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", "http://127.0.0.1:1")
@@ -122,7 +123,7 @@ def spooled(suite):
 @pytest.mark.parametrize("away", ["gone", "silent"])
 def test_processes_whose_spanner_is_away_stop_in_time_and_lose_nothing(world, emulator, away):
     suite = world.suite
-    with posting(world, senders=6) as told:
+    with posting(world, senders=6, every_seconds=0.25) as told:
         world.wait(lambda: len(told.receipts) > 20, "webhooks in good times")
         (emulator.stop if away == "gone" else emulator.pause)()
         world.wait(lambda: world.metric("trunkline_store_circuit_open") == 1, "the store to be given up")

@@ -27,6 +27,8 @@ from trunkline_cli.suite.keeping import (
 )
 from trunkline_cli.suite.processes import Suite, SuiteError
 
+from tools.bench.calls import INSTANT
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -61,12 +63,16 @@ class Up:
             self.process.wait(60)
 
 
-@pytest.fixture(scope="module")
-def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    suite = Suite(tmp_path_factory.mktemp("addresses"), free_ports=True)
+def addresses_of(suite: Suite) -> dict[str, str]:
     found = {"TRUNKLINE_GATEWAY_HTTP_ADDRESS": suite.http}
     found |= {f"TRUNKLINE_{n.upper()}_GRPC_ADDRESS": a for n, a in suite.grpc.items()}
     return found | {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    suite = Suite(tmp_path_factory.mktemp("addresses"), free_ports=True)
+    return addresses_of(suite)
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +139,7 @@ def test_a_process_that_dies_is_started_again_and_said(up, addresses):
 
 def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
     suite = Suite(tmp_path / "addresses", free_ports=True)
-    env = {"TRUNKLINE_GATEWAY_HTTP_ADDRESS": suite.http}
-    env |= {f"TRUNKLINE_{n.upper()}_GRPC_ADDRESS": a for n, a in suite.grpc.items()}
-    env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
-    closed = Up(tmp_path, env)
+    closed = Up(tmp_path, addresses_of(suite) | INSTANT)
     try:
         closed.wait("Press Ctrl-C to stop")
         closed.process.send_signal(signal.SIGHUP)
@@ -149,10 +152,7 @@ def test_it_stops_with_all_its_processes_when_its_terminal_is_closed(tmp_path):
 
 def test_its_processes_end_with_it_when_it_is_killed(tmp_path):
     suite = Suite(tmp_path / "addresses", free_ports=True)
-    env = {"TRUNKLINE_GATEWAY_HTTP_ADDRESS": suite.http}
-    env |= {f"TRUNKLINE_{n.upper()}_GRPC_ADDRESS": a for n, a in suite.grpc.items()}
-    env |= {f"TRUNKLINE_{n.upper()}_METRICS_ADDRESS": a for n, a in suite.metrics.items()}
-    killed = Up(tmp_path, env)
+    killed = Up(tmp_path, addresses_of(suite) | INSTANT)
     try:
         killed.wait("Ctrl-C to stop")
     finally:

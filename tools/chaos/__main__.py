@@ -8,10 +8,11 @@ import secrets
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.processes import Launched, Suite, launched
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import seed_tenant
 
@@ -45,10 +46,10 @@ class Outcome:
     stored: int
 
 
-def chaos(rounds: int, seed: int, folder: Path) -> Outcome:
-    """Run the rounds; processes are ended whatever happens."""
+def chaos(rounds: int, seed: int, folder: Path, launch: Callable[..., Launched] = launched) -> Outcome:
+    """Run the rounds; processes, which `launch` starts, are ended whatever happens."""
     shutil.rmtree(folder, ignore_errors=True)
-    suite = Suite(folder, free_ports=True, env=SETTINGS)
+    suite = Suite(folder, free_ports=True, launch=launch, env=SETTINGS)
     file = folder / "tone.wav"
     file.write_bytes(tone(0.2))
     codes: dict[str, int] = {}

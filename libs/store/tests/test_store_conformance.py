@@ -7,13 +7,19 @@ from trunkline_store import Database
 from trunkline_store.engines import ENGINES
 from trunkline_store.testing.conformance import CHECKS, EXCLUSIONS, METADATA
 
-from tests.integration.spanner_emulator import require_emulator
+from tests.integration.spanner_emulator import made_database
 
-# Each gives the URL of a database that is empty, and that nobody else opens.
-ENROLLED = {
-    "sqlite": lambda folder: f"sqlite:///{folder}/conformance.db",
-    "spanner": lambda folder: require_emulator().create_database(),
-}
+
+async def in_a_file(folder):
+    return f"sqlite:///{folder}/conformance.db"
+
+
+async def on_the_emulator(_folder):
+    return await made_database(METADATA)
+
+
+# Each gives the URL of a database that has no rows, and that nobody else opens.
+ENROLLED = {"sqlite": in_a_file, "spanner": on_the_emulator}
 
 
 @pytest.mark.parametrize("engine", sorted(ENROLLED))
@@ -21,18 +27,14 @@ ENROLLED = {
 async def test_engine_conforms(engine, name, tmp_path):
     if reason := EXCLUSIONS.get((engine, name)):
         pytest.skip(f"{engine} is let off {name}: {reason}")
-    url = ENROLLED[engine](tmp_path)
+    url = await ENROLLED[engine](tmp_path)
 
     @asynccontextmanager
     async def factory():
         async with await Database.open(url, METADATA) as database:
             yield database
 
-    try:
-        await CHECKS[name](factory)
-    finally:
-        if engine == "spanner":
-            require_emulator().drop_database(url)
+    await CHECKS[name](factory)
 
 
 def test_every_engine_is_enrolled():

@@ -138,8 +138,7 @@ async def a_batch_that_another_took_part_of_is_admitted_for_the_rest(open):
 @check
 async def a_backlog_of_many_batches_is_admitted_to_its_end(open):
     async with open() as world:
-        for number in range(150):
-            await world.receipt(body_of(number))
+        await asyncio.gather(*(world.receipt(body_of(number)) for number in range(150)))
         world.admission = world.new_admission(batch=16)
         await world.admit()
         assert len(await world.listed()) == 150

@@ -199,8 +199,7 @@ async def rejections_are_bounded_and_those_that_verify_are_accepted_once(open):
 async def a_purge_counts_then_deletes_what_ended(open):
     async with open() as world:
         dead, done = await world.dead(1), await world.done(2)
-        for _ in range(200):
-            await world.receipt(body_of(2))
+        await asyncio.gather(*(world.receipt(body_of(2)) for _ in range(200)))
         waiting = await world.event(3)
         request = pb.PurgeEventsRequest(parent=PARENT, filter="event_type = post_call")
         found = await world.events.PurgeEvents(request, None)

@@ -207,8 +207,7 @@ async def ended_events_go_after_their_days_with_their_receipts(open):
     async with open(kept_for(3, "s-1"), kept_for(0, "s-2")) as world:
         world.admission = world.new_admission(events_days=10)
         long = await world.done(100, source="s-2")
-        for number in range(45):
-            await world.receipt(body_of(number))
+        await asyncio.gather(*(world.receipt(body_of(number)) for number in range(45)))
         await world.receipt(body_of(99), tenant="", verdict=verdicts.UNVERIFIED)  # rejected at admission
         await world.admit()
         held, *others = await world.claim(100)

@@ -357,7 +357,10 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 6,  # an example is two gateways, each with its store
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
 @given(ends=st.lists(st.sampled_from(["dead", "done", "held"]), min_size=4, max_size=4), actions=ACTIONS)
 def test_replaying_twice_changes_nothing_twice(tmp_path_factory, ends, actions):
     """Each request sent twice in a row leaves the same jobs as sent once, whatever stood before."""

@@ -134,7 +134,8 @@ async def test_words_of_an_earlier_time_come_again_as_a_redelivery(tmp_path, tol
 async def test_in_whatever_order_they_are_admitted_it_is_as_if_none_had_come_late(tmp_path, notes):
     """Out of the spool and from other shards receipts come late; each order is a call, admitted one by one."""
     runs = "".join(note for note, _ in itertools.groupby(notes))
-    orders = list(itertools.permutations(range(len(notes))))
+    # Of the 120 orders of five every third: each note is at each place in some, and before and behind each other one.
+    orders = list(itertools.permutations(range(len(notes))))[:: 1 if len(notes) < 5 else 3]
     async with opened(tmp_path) as world:
         for call, order in enumerate(orders):
             for place in order:

@@ -221,7 +221,7 @@ EVENTS = st.lists(
 _runs = itertools.count()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=EVENTS, data=st.data())
 async def test_any_order_with_repeats_gives_the_same_rows(suite, events, data):
     """Calls, aliases, merges and leads together: a second tenant gets the events shuffled and repeated."""
