@@ -38,6 +38,7 @@ def shell(world: World, tmp_path: Path) -> Shell:
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "keys").symlink_to(world.suite.folder / "keys")
     (tmp_path / "var" / "dev.json").write_text(json.dumps(dev_facts(world.suite, world.tenants)))
     return Shell(tmp_path)
 
@@ -92,7 +93,9 @@ def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
 def test_no_document_with_commands_is_left_out():
     found = {document.name for document in DOCUMENTS if commands(document)}
     # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py.
-    documents = {"getting-started.md", "api.md", "operations.md", "one-server.md", "security.md"}
+    documents = {
+        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md", "security.md",
+    }  # fmt: skip
     assert found == {"README.md", *documents}
 
 
@@ -114,9 +117,14 @@ def test_getting_started(world, shell):
     assert "CREDENTIALS" not in said
 
 
+@pytest.mark.timeout(200)  # it has speech written, on a machine that may be busy
 def test_the_http_api(world, shell):
     tenant = world.tenants[0]
     shell.run(here(world, script("docs/api.md")), {})
+    assert (shell.folder / "part.mp3").stat().st_size == 1024
+    assert (shell.folder / "whole.mp3").read_bytes() == (
+        ROOT / "tests/data/calls/quote-request.mp3"
+    ).read_bytes()
     assert json.loads((shell.folder / "openapi.json").read_text())["openapi"].startswith("3.1")
     refused = web.get(
         f"{world.suite.http_url}/v1/tenants/acme/calls/none",
@@ -183,6 +191,14 @@ def test_operating(world, shell):
         for name in (one["call"], other["call"], one["name"], other["name"], lead):
             world.wait(lambda: operator.get(f"/v1/{name}").status_code == 404, f"{name} to go")  # noqa: B023
         assert operator.get(f"/v1/{done['name']}").status_code == 200
+
+
+def test_choosing_a_speech_engine(world, shell):
+    said = shell.run(
+        script("docs/engines-speech.md"), {"TRUNKLINE_AUDIO_TENANT_ADDRESS": world.suite.grpc["tenant"]}
+    )
+    assert "the settings are correct" in said
+    assert "large-v3" in said
 
 
 def test_one_server(world, shell):

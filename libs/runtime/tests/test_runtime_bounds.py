@@ -154,6 +154,21 @@ async def test_a_stream_of_reflection_ends_after_so_many_messages(suite: Any) ->
     assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"
 
 
+async def test_reflection_finds_a_method(suite: Any) -> None:
+    async with grpc.aio.insecure_channel(suite.server.address) as channel:
+        call = channel.stream_stream(_DESCRIBE)(timeout=60)
+        for symbol, found in (
+            ("grpc.health.v1.Health", True),
+            ("grpc.health.v1.Health.Check", True),
+            ("grpc.health.v1.Health.Chuck", False),
+            ("grpc.health.v1.Wealth.Check", False),
+        ):
+            request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            await call.write(request.SerializeToString())
+            answer = reflection_pb2.ServerReflectionResponse.FromString(await call.read())
+            assert answer.HasField("file_descriptor_response") is found, symbol
+
+
 async def test_a_stream_of_reflection_that_is_silent_ends(start_suite: Any) -> None:
     suite = await start_suite(server={"open_seconds": 0.3})
     async with grpc.aio.insecure_channel(suite.server.address) as channel:

@@ -324,6 +324,7 @@ async def test_a_request_id_that_is_none_is_replaced(world: World, bad: str) -> 
         (b'{"inner": {"inner": {"nope": 1}}}', "thing.inner.inner.nope", "is not a field"),
         (b'{"parts": [{}, {"nope": 1}]}', "thing.parts[1].nope", "is not a field"),
         (b'{"parts": {}}', "thing.parts", "JSON array"),
+        (b'{"tags": "a"}', "thing.tags", "JSON array"),
         (b'{"inner": []}', "thing.inner", "JSON object"),
         (b'{"nope": 1}', "thing.nope", "; allowed: "),
         (b'{"displayNme": "a"}', "thing.displayNme", "is not a field; did you mean displayName?; allowed: "),

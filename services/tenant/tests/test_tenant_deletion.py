@@ -255,7 +255,7 @@ async def test_a_mask_can_name_one_setting_and_leaves_the_others(suite):
     )
     assert (made.speech_settings.engine, list(made.speech_settings.phrases)) == ("whisper", ["a"])
     assert (made.retention.events_days, made.retention.recordings_days) == (0, 30)
-    with pytest.raises(grpc.RpcError, match="allowed: .*speech_settings.phrases"):
+    with pytest.raises(grpc.RpcError, match=r"allowed: .*speech_settings\.phrases"):
         await changed("speech_settings.words")
 
 

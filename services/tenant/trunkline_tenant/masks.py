@@ -25,9 +25,7 @@ def fields_to_change(
     if list(mask.paths) == ["*"]:
         return sorted(allowed)
     inside = {
-        f"{name}.{field.name}"
-        for name in open_fields
-        for field in message.DESCRIPTOR.fields_by_name[name].message_type.fields
+        f"{name}.{field.name}" for name in open_fields for field in getattr(message, name).DESCRIPTOR.fields
     }
     wrong = [path for path in mask.paths if path not in allowed and path not in inside]
     if wrong:
@@ -55,7 +53,7 @@ def take(fields: Sequence[str], source: Message, target: Message) -> None:
 
 
 def merged(name: str, kept: bytes | None, wanted: Message, fields: Sequence[str]) -> bytes:
-    """Return what is kept of a field that is a message: all of it anew, or only the fields inside that `fields` name."""
+    """Return what is kept of a field that is a message: all of it anew, or only what `fields` name inside of it."""
     given: Message = getattr(wanted, name)
     if name not in fields:
         made = type(given).FromString(kept or b"")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Self
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2_grpc
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -215,7 +216,8 @@ class Server:
             adder(servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self.health), server)
         names = sorted(self.health.services - self._foreign - {""})
-        reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], server)
+        described = [*names, _HEALTH, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(described, server, pool=_Described(descriptor_pool.Default()))
         return server
 
     def _options(self) -> list[tuple[str, int]]:
@@ -260,6 +262,25 @@ class Server:
 
 # What a process writes is for its own user: webhooks, recordings, keys.
 PRIVATE = 0o077
+
+
+class _Described:
+    """A pool of descriptors as reflection asks it. It also finds a method, which the pool itself does not."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        """Return the file. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            return found.methods_by_name[method].containing_service.file
 
 
 def _know(servicer_adder: Callable[[Any, grpc.aio.Server], None]) -> None:

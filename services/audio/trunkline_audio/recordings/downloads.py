@@ -32,8 +32,8 @@ class Downloads:
     ) -> AsyncGenerator[bytes, None]:
         """Give the bytes from `start` to before `end` (0: to the last), at most 256 KiB at once.
 
-        Raises InvalidArgument, NotFound, OutOfRange, Aborted when they are not those of `sha256`, FailedPrecondition when
-        they are gone.
+        Raises InvalidArgument, NotFound, OutOfRange, Aborted when they are not those of `sha256`, and
+        FailedPrecondition when they are gone.
         """
         if 0 < end <= start:
             raise InvalidArgument("end", f"must be 0, or more than start, which is {start}")

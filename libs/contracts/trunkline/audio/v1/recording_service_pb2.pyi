@@ -135,7 +135,7 @@ class UploadRecordingRequest(_message.Message):
     recording_id: _builtins.str
     """The id. If empty, the service creates one."""
     call: _builtins.str
-    """`tenants/{tenant}/calls/{call}` that this belongs to. Can be empty."""
+    """`tenants/{tenant}/calls/{call}` that this belongs to. Can be empty. The call itself isn't looked up or changed."""
     headerless_format: _audio_pb2.HeaderlessFormat.ValueType
     """What the bytes are if they have no header. If not set, bytes without a header are refused."""
     sha256: _builtins.str
@@ -146,7 +146,7 @@ class UploadRecordingRequest(_message.Message):
     """The next bytes, at most 1 MiB."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the service deletes it. If not set, the tenant's retention applies."""
+        """When the service deletes it, a time in the future. If not set, the tenant's retention applies."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class ReadRecordingRequest(_message.Message):
     start: _builtins.int
     """The offset of the first byte."""
     end: _builtins.int
-    """The offset after the last byte. 0 for all that follow."""
+    """The offset after the last byte, more than `start`. 0 for all that follow."""
     sha256: _builtins.str
     """The SHA-256 that the recording must have, hexadecimal. Can be empty."""
     def __init__(
@@ -348,7 +348,7 @@ class ListRecordingsRequest(_message.Message):
     """The `next_page_token` of the previous page."""
     filter: _builtins.str
     """Conditions joined by AND, over call, format, and create_time, such as
-    `call = 123 AND create_time >= "2026-11-01T00:00:00Z"`. A name's last part is enough.
+    `call = 123 AND format = "wav/pcm_mulaw"`. A call's last part is enough; a format matches as a whole.
     """
     def __init__(
         self,

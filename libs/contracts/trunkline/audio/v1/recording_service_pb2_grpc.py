@@ -134,8 +134,9 @@ class RecordingServiceServicer:
     def DeleteRecording(self, request, context):
         """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
         no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
-        analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
-        it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
+        analysis, use DeleteAnalysis. A recording that came from a provider is not fetched again, unless a forced replay
+        sets `fetch_again`. The same bytes can be uploaded again. UNAVAILABLE while the tenant service is unavailable;
+        nothing is then deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,9 @@ class RecordingServiceStub:
     DeleteRecording: _grpc.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]
     """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
     no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
-    analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
-    it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
+    analysis, use DeleteAnalysis. A recording that came from a provider is not fetched again, unless a forced replay
+    sets `fetch_again`. The same bytes can be uploaded again. UNAVAILABLE while the tenant service is unavailable;
+    nothing is then deleted.
     """
 
 @_typing.type_check_only
@@ -104,8 +105,9 @@ class RecordingServiceAsyncStub(RecordingServiceStub):
     DeleteRecording: _aio.UnaryUnaryMultiCallable[_recording_service_pb2.DeleteRecordingRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
     no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
-    analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
-    it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
+    analysis, use DeleteAnalysis. A recording that came from a provider is not fetched again, unless a forced replay
+    sets `fetch_again`. The same bytes can be uploaded again. UNAVAILABLE while the tenant service is unavailable;
+    nothing is then deleted.
     """
 
 class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,8 +184,9 @@ class RecordingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a recording with its bytes and its transcripts. The call's `recording_delete_time` is set, and the call
         no longer names them. The summary, opening words, and labels of the call and its analysis stay. To delete the
-        analysis, use DeleteAnalysis. A forced replay of the event fetches the recording again, if its provider still has
-        it. UNAVAILABLE while the tenant service is unavailable; nothing is then deleted.
+        analysis, use DeleteAnalysis. A recording that came from a provider is not fetched again, unless a forced replay
+        sets `fetch_again`. The same bytes can be uploaded again. UNAVAILABLE while the tenant service is unavailable;
+        nothing is then deleted.
         """
 
 def add_RecordingServiceServicer_to_server(servicer: RecordingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,8 +53,9 @@ class CreateTranscriptRequest(_message.Message):
     """Its class. A lower class waits for higher ones, and gets a share beside them."""
     engine: _builtins.str
     """The engine to ask first: one of those that the service is set to, such as `google`. After it, only the engines
-    behind it in that setting can answer. If empty, the first one. INVALID_ARGUMENT with reason ENGINE_UNKNOWN, and the
-    names that are allowed, for any other. Part of what a transcript is: another engine makes another transcript.
+    behind it in that setting can answer. If empty, the tenant's, and without that the first one. INVALID_ARGUMENT
+    with reason ENGINE_UNKNOWN, and the names that are allowed, for any other. Part of what a transcript is: another
+    engine makes another transcript.
     """
     @_builtins.property
     def channel_speakers(self) -> _containers.RepeatedScalarFieldContainer[_transcript_pb2.Speaker.ValueType]:
@@ -62,12 +63,14 @@ class CreateTranscriptRequest(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the service deletes it. If not set, the service's own setting applies."""
+        """When the service deletes it, a time in the future. If not set, the tenant's retention applies, and without that the
+        service's own setting.
+        """
 
     @_builtins.property
     def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words that are likely to be said, such as names of staff, streets, and products, the most important first. Engines
-        listen for as many as they can. A transcript that exists isn't made again for other phrases.
+        """Words that are likely to be said, such as names of staff, streets, and products, the most important first. If empty,
+        the tenant's. Engines listen for as many as they can. A transcript that exists isn't made again for other phrases.
         """
 
     def __init__(
@@ -127,7 +130,7 @@ class TranscribeRecordingRequest(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the service deletes the transcript. If not set, the service's own setting applies."""
+        """When the service deletes the transcript. As in CreateTranscriptRequest."""
 
     @_builtins.property
     def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -143,7 +143,10 @@ class UpdateTenantRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to update: display_name, state, retention. If empty, all fields that are set."""
+        """The fields to update: display_name, state, retention, plan, speech_settings, or one field of retention or
+        speech_settings, such as `retention.recordings_days`. If empty, all fields that are set; retention and
+        speech_settings are then replaced as a whole.
+        """
 
     def __init__(
         self,

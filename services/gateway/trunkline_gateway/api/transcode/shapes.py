@@ -168,7 +168,9 @@ class Shape:
             if inner is None:
                 continue
             if field.message is None:
-                items = inner if field.repeated and isinstance(inner, list) else [inner]
+                if field.repeated and not isinstance(inner, list):
+                    raise InvalidArgument(place, "must be a JSON array", reason="BAD_VALUE")
+                items = inner if field.repeated else [inner]
                 for item in items:
                     field.check_scalar(item, place)
                 continue
