@@ -162,6 +162,10 @@ class Channels:
             channel = self._open[address] = _Channel(address, self._authorization, self._tls)
         return channel
 
+    def problem(self) -> str:
+        """Return what is wrong with the certificate that they show, empty if nothing: for Health.note."""
+        return self._tls.problem() if self._tls is not None else ""
+
     async def close(self) -> None:
         """Close every channel; calls in flight are cancelled."""
         channels, self._open = list(self._open.values()), {}
