@@ -60,7 +60,7 @@ def post(world: World) -> str:
     """Post a call with a recording, so that every service has its part."""
     source, number = world.tenants[0].source("callrail"), world.call_id()
     world.recordings.files[f"CAL{number}"] = world.recordings.files[number] = CALLS / "silence.wav"
-    payload = webhooks.callrail_call(source, number, duration="30", recording_duration=30)
+    payload = webhooks.callrail_call(source, number, duration="6", recording_duration=6)
     answer = world.post(webhooks.callrail(source, "post_call", payload))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["receiptId"])

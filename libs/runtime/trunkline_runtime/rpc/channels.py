@@ -30,7 +30,9 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # CANCELLED: a server that stops ends so what had reached it and nobody had taken up yet. What we
+                    # cancel ourselves is not tried again.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -47,6 +49,8 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # By default a name is asked for once in 30 seconds: a replica that goes takes its clients' calls with it till then.
+    ("grpc.dns_min_time_between_resolutions_ms", 250),
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
     # Addresses are our own services: a proxy from the environment must not come between.
@@ -157,6 +161,10 @@ class Channels:
         if channel is None:
             channel = self._open[address] = _Channel(address, self._authorization, self._tls)
         return channel
+
+    def problem(self) -> str:
+        """Return what is wrong with the certificate that they show, empty if nothing: for Health.note."""
+        return self._tls.problem() if self._tls is not None else ""
 
     async def close(self) -> None:
         """Close every channel; calls in flight are cancelled."""

@@ -88,6 +88,7 @@ async def build(
         jobs = jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
         name = name or _unique_name()
         health = Health()
+        health.note("certificate", channels.problem)
         worker = Worker(
             ServedJobs(jobs, name, config.lease_seconds),
             [EventWork(stages.process, stages.told_dead, config, now).kind()],
