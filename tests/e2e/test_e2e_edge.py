@@ -22,12 +22,16 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_cli.edge import bootstrap, commands, layout
 from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.seed import SeededTenant, api
+from trunkline_cli.suite.up import dev_facts
 
 from tests.e2e.conftest import World, running
+from tests.e2e.documented import Shell
+from tests.e2e.documented import commands as commands_of
 from tests.envoys import TOKEN, Envoy, needed
 
 ROOT = Path(__file__).parent.parent.parent
 GRPCURL = ROOT / ".tools" / "grpcurl"
+pytestmark = pytest.mark.timeout(300)  # Envoy and five processes start on what may be a busy machine
 FREE = {"address": 0, "user": 0, "tenant": 0}
 
 
@@ -77,6 +81,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     rates.write_text(json.dumps(FREE))
     settings = {
         "TRUNKLINE_TENANT_EDGE_TOKEN": TOKEN,
+        "TRUNKLINE_GATEWAY_API_LIMITS": "edge",
         "TRUNKLINE_TENANT_RATES_FILE": str(rates),
         "TRUNKLINE_AUDIO_ENGINE": "tests.standins.held_audio:create",
     }
@@ -230,6 +235,20 @@ def test_a_browser_speaks_grpc_web(edge: Edge) -> None:
     listed = source_service_pb2.ListSourcesResponse.FromString(answer.content[5 : 5 + size])
     assert {type(source) for source in listed.sources} == {source_pb2.Source}
     assert b"grpc-status:0" in answer.content[5 + size :]
+
+
+def test_the_document_of_the_edge(edge: Edge, tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    (tmp_path / "var/edge").mkdir(parents=True)
+    (tmp_path / "var/dev.json").write_text(json.dumps(dev_facts(edge.world.suite, [edge.tenant])))
+    shutil.copy(edge.envoy.ca, tmp_path / "var/edge/tls.crt")
+    shutil.copy(edge.envoy.ca.with_suffix(".key"), tmp_path / "var/edge/tls.key")
+    text = "".join(block.text for block in commands_of(ROOT / "docs/edge.md"))
+    said = Shell(tmp_path).run(text.replace("localhost:8443", edge.envoy.address), {})
+    assert "build/envoy.json" in said
+    assert "HTTP/2 200" in said
 
 
 def test_old_tls_is_refused(edge: Edge) -> None:
