@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import http.server
 import json
 import os
@@ -56,21 +55,20 @@ class Edge:
         return webhooks.callrail(source, "post_call", payload)
 
 
-def config(folder: Path, world: World, **more: object) -> tuple[layout.Edge, str]:
-    """Envoy's configuration before a suite."""
+def before(world: World, folder: Path, *replicas: str) -> layout.Edge:
+    """The edge before a suite, and before further gateways."""
     grpc = {name: (address,) for name, address in world.suite.grpc.items()}
     edge = layout.Edge(
         listen="127.0.0.1:0",
         admin="127.0.0.1:0",
         certificate=folder / "tls.crt",
         key=folder / "tls.key",
-        endpoints={layout.GATEWAY_HTTP: (world.suite.http,), **grpc},
+        endpoints={layout.GATEWAY_HTTP: (world.suite.http, *replicas), **grpc},
         head_seconds=2.0,
         quiet_seconds=3.0,
-        **more,
     )
     commands.certify(edge)
-    return edge, bootstrap.written(bootstrap.static(edge))
+    return edge
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +85,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     }
     with running(folder, settings) as world:
         tenant = world.seed("acme")
-        made, text = config(folder, world)
-        with Envoy(folder, text, made.certificate) as envoy:
+        made = before(world, folder)
+        with Envoy(folder, bootstrap.written(bootstrap.static(made)), made.certificate) as envoy:
             envoy.ready()
             for cluster in layout.CLUSTERS:
                 envoy.healthy(cluster)
@@ -329,11 +327,8 @@ def test_a_killed_replica_fails_no_webhook(edge: Edge, tmp_path: Path) -> None:
     start = f"from tests.e2e.test_e2e_edge import _replica; _replica({port})"
     replica = subprocess.Popen([sys.executable, "-c", start], cwd=ROOT)
     try:
-        made, _ = config(tmp_path, edge.world)
-        endpoints = {**made.endpoints, layout.GATEWAY_HTTP: (edge.world.suite.http, f"127.0.0.1:{port}")}
-        _, text = config(tmp_path, edge.world)
-        text = bootstrap.written(bootstrap.static(dataclasses.replace(made, endpoints=endpoints)))
-        with Envoy(tmp_path, text, made.certificate) as envoy:
+        made = before(edge.world, tmp_path, f"127.0.0.1:{port}")
+        with Envoy(tmp_path, bootstrap.written(bootstrap.static(made)), made.certificate) as envoy:
             envoy.ready().healthy(layout.GATEWAY_HTTP, 2)
             webhook = edge.webhook()
             path = webhook.url.removeprefix(edge.world.suite.http_url)

@@ -50,10 +50,13 @@ class TenantParts:
     db: Database
     server: Server
     bell: Bell
+    rates: Rates
+    pace: Pace
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
-        return self.server.running(_end_watches(self.server, self.bell))
+        loops = (_end_watches(self.server, self.bell), self.rates.warm(self.pace.sleep))
+        return self.server.running(*loops)
 
 
 @asynccontextmanager
@@ -108,7 +111,7 @@ async def build(
         )
         if config.edge_token:
             _serve_envoy(server, rates, Authorization(CachingAuthenticator(authenticator), signer, rates))
-        yield TenantParts(config, db, server, bell)
+        yield TenantParts(config, db, server, bell, rates, pace)
 
 
 def _add_services(
