@@ -58,7 +58,7 @@ def test_a_webhook_asks_nobody_and_everything_else_is_asked_about(tmp_path: Path
     for route in forwarded:
         asked = bool(route.route.rate_limits)
         settings = route.typed_per_filter_config[routes.AUTHZ].unpack()
-        assert asked == (route.name in ("api", "media", "grpc"))
+        assert asked == (route.name in ("api", "watch", "media", "grpc"))
         assert bool(settings.disabled) is not asked
         assert route.route.retry_policy is not None or route.name == "ready"
 

@@ -94,7 +94,7 @@ def test_no_document_with_commands_is_left_out():
     found = {document.name for document in DOCUMENTS if commands(document)}
     # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py.
     documents = {
-        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md", "security.md",
+        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md", "security.md", "edge.md",
     }  # fmt: skip
     assert found == {"README.md", *documents}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import http.server
 import json
 import os
@@ -22,12 +21,16 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_cli.edge import bootstrap, commands, layout
 from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.seed import SeededTenant, api
+from trunkline_cli.suite.up import dev_facts
 
 from tests.e2e.conftest import World, running
+from tests.e2e.documented import Shell
+from tests.e2e.documented import commands as commands_of
 from tests.envoys import TOKEN, Envoy, needed
 
 ROOT = Path(__file__).parent.parent.parent
 GRPCURL = ROOT / ".tools" / "grpcurl"
+pytestmark = pytest.mark.timeout(300)  # Envoy and five processes start on what may be a busy machine
 FREE = {"address": 0, "user": 0, "tenant": 0}
 
 
@@ -52,21 +55,20 @@ class Edge:
         return webhooks.callrail(source, "post_call", payload)
 
 
-def config(folder: Path, world: World, **more: object) -> tuple[layout.Edge, str]:
-    """Envoy's configuration before a suite."""
+def before(world: World, folder: Path, *replicas: str) -> layout.Edge:
+    """The edge before a suite, and before further gateways."""
     grpc = {name: (address,) for name, address in world.suite.grpc.items()}
     edge = layout.Edge(
         listen="127.0.0.1:0",
         admin="127.0.0.1:0",
         certificate=folder / "tls.crt",
         key=folder / "tls.key",
-        endpoints={layout.GATEWAY_HTTP: (world.suite.http,), **grpc},
+        endpoints={layout.GATEWAY_HTTP: (world.suite.http, *replicas), **grpc},
         head_seconds=2.0,
         quiet_seconds=3.0,
-        **more,
     )
     commands.certify(edge)
-    return edge, bootstrap.written(bootstrap.static(edge))
+    return edge
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +79,14 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     rates.write_text(json.dumps(FREE))
     settings = {
         "TRUNKLINE_TENANT_EDGE_TOKEN": TOKEN,
+        "TRUNKLINE_GATEWAY_API_LIMITS": "edge",
         "TRUNKLINE_TENANT_RATES_FILE": str(rates),
         "TRUNKLINE_AUDIO_ENGINE": "tests.standins.held_audio:create",
     }
     with running(folder, settings) as world:
         tenant = world.seed("acme")
-        made, text = config(folder, world)
-        with Envoy(folder, text, made.certificate) as envoy:
+        made = before(world, folder)
+        with Envoy(folder, bootstrap.written(bootstrap.static(made)), made.certificate) as envoy:
             envoy.ready()
             for cluster in layout.CLUSTERS:
                 envoy.healthy(cluster)
@@ -232,6 +235,20 @@ def test_a_browser_speaks_grpc_web(edge: Edge) -> None:
     assert b"grpc-status:0" in answer.content[5 + size :]
 
 
+def test_the_document_of_the_edge(edge: Edge, tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    (tmp_path / "var/edge").mkdir(parents=True)
+    (tmp_path / "var/dev.json").write_text(json.dumps(dev_facts(edge.world.suite, [edge.tenant])))
+    shutil.copy(edge.envoy.ca, tmp_path / "var/edge/tls.crt")
+    shutil.copy(edge.envoy.ca.with_suffix(".key"), tmp_path / "var/edge/tls.key")
+    text = "".join(block.text for block in commands_of(ROOT / "docs/edge.md"))
+    said = Shell(tmp_path).run(text.replace("localhost:8443", edge.envoy.address), {})
+    assert "build/envoy.json" in said
+    assert "HTTP/2 200" in said
+
+
 def test_old_tls_is_refused(edge: Edge) -> None:
     host, _, port = edge.envoy.address.partition(":")
     context = ssl.create_default_context(cafile=str(edge.envoy.ca))
@@ -310,11 +327,8 @@ def test_a_killed_replica_fails_no_webhook(edge: Edge, tmp_path: Path) -> None:
     start = f"from tests.e2e.test_e2e_edge import _replica; _replica({port})"
     replica = subprocess.Popen([sys.executable, "-c", start], cwd=ROOT)
     try:
-        made, _ = config(tmp_path, edge.world)
-        endpoints = {**made.endpoints, layout.GATEWAY_HTTP: (edge.world.suite.http, f"127.0.0.1:{port}")}
-        _, text = config(tmp_path, edge.world)
-        text = bootstrap.written(bootstrap.static(dataclasses.replace(made, endpoints=endpoints)))
-        with Envoy(tmp_path, text, made.certificate) as envoy:
+        made = before(edge.world, tmp_path, f"127.0.0.1:{port}")
+        with Envoy(tmp_path, bootstrap.written(bootstrap.static(made)), made.certificate) as envoy:
             envoy.ready().healthy(layout.GATEWAY_HTTP, 2)
             webhook = edge.webhook()
             path = webhook.url.removeprefix(edge.world.suite.http_url)

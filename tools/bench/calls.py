@@ -36,6 +36,8 @@ QUIET_LOGS = {
 }
 # One source sends more than any honest one does: what is measured is not the ceiling.
 NO_CEILING = {
+    "TRUNKLINE_TENANT_RATE_TENANT_PER_HOUR": "0",
+} | {
     f"TRUNKLINE_GATEWAY_{limit}_{name}": most
     for limit, most in (("CEILING", "1000000"), ("TENANT_BYTES", "1000000000"))
     for name in ("PER_SECOND", "BURST")

@@ -31,6 +31,7 @@ DRAINED_SECONDS = 180.0
 # Leases and breakers short, so that what a kill interrupts goes on within the run.
 SETTINGS = {
     **INSTANT,
+    "TRUNKLINE_TENANT_RATE_TENANT_PER_HOUR": "0",
     "TRUNKLINE_WORKER_LEASE_SECONDS": "2",
     "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
 }

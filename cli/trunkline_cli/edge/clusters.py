@@ -87,7 +87,7 @@ def cluster(edge: Edge, name: str, *, discovered: bool = False) -> Cluster:
                     max_connections=1_024,
                     max_pending_requests=1_024,
                     max_requests=4_096,
-                    # Of the requests in flight, a fifth may be retries, and twenty in any case: those of a replica that died.
+                    # A fifth of the requests in flight may be retries, and twenty in any case.
                     retry_budget=CircuitBreakersThresholdsRetryBudget(
                         budget_percent=Percent(value=20.0), min_retry_concurrency=20
                     ),

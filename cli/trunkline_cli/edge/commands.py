@@ -98,7 +98,8 @@ async def _serve(file: Path | None, address: str, namespace: str | None) -> None
         else:
             assert file is not None
             edges = endpoints.watched(file)
-        plane = ControlPlane(snapshot(await anext(edges)))
+        edge = await anext(edges)
+        plane = ControlPlane(snapshot(edge))
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         plane.add_to(server)
         if not server.add_insecure_port(address):
@@ -108,8 +109,10 @@ async def _serve(file: Path | None, address: str, namespace: str | None) -> None
         print(f"the control plane serves {address}", flush=True)
 
         async def follow() -> None:
-            async for edge in edges:
-                plane.publish(snapshot(edge))
+            before = edge
+            async for changed in edges:
+                plane.publish(snapshot(changed, (before, plane.snapshot)))
+                before = changed
 
         following = asyncio.create_task(follow())
         stack.callback(following.cancel)

@@ -46,6 +46,8 @@ AUTHZ, RATE, BUFFER = (
 )
 # Recordings' bytes, which are passed on as they come.
 MEDIA = r"/v1/tenants/[a-z0-9-]+/recordings(/[a-z0-9-]+:download|:upload)"
+# Answers that come piece by piece, and may be silent for as long as they last.
+WATCHES = r"/v1/[^?]*:watch"
 _STREAM_SECONDS = 660  # past the longest stream of the gateway's
 _PACKAGES = {f"trunkline.{name}.v1": name for name in ("gateway", "tenant", "audio", "ai")}
 # What is not of one service's package, and the gateway serves for all.
@@ -107,12 +109,15 @@ def _api(edge: Edge) -> list[Route]:
         retry_policy=_retries(_UNSENT),
         rate_limits=_rate_limits("media"),
     )
-    api = RouteAction(
-        cluster=GATEWAY_HTTP,
-        timeout=timedelta(seconds=_STREAM_SECONDS),
-        idle_timeout=timedelta(seconds=60),
-        retry_policy=_retries(_UNSENT),
-        rate_limits=_rate_limits("api"),
+    watch, api = (
+        RouteAction(
+            cluster=GATEWAY_HTTP,
+            timeout=timedelta(seconds=seconds),
+            idle_timeout=timedelta(seconds=seconds),
+            retry_policy=_retries(_UNSENT, quiet_seconds=seconds),
+            rate_limits=_rate_limits("api"),
+        )
+        for seconds in (_STREAM_SECONDS, 60)
     )
     return [
         Route(
@@ -120,6 +125,12 @@ def _api(edge: Edge) -> list[Route]:
             match=RouteMatch(safe_regex=RegexMatcher(regex=MEDIA)),
             route=media,
             typed_per_filter_config={**_asked("media"), BUFFER: Any.pack(BufferPerRoute(disabled=True))},
+        ),
+        Route(
+            name="watch",
+            match=RouteMatch(safe_regex=RegexMatcher(regex=WATCHES)),
+            route=watch,
+            typed_per_filter_config={**_asked("api"), **_body(edge.api_bytes)},
         ),
         Route(
             name="api",
@@ -152,10 +163,8 @@ def _grpc() -> list[Route]:
                     max_stream_duration=timedelta(seconds=_STREAM_SECONDS),
                     grpc_timeout_header_max=timedelta(seconds=_STREAM_SECONDS),
                 ),
-                idle_timeout=timedelta(seconds=60),
-                retry_policy=_retries(
-                    f"{_UNSENT},unavailable" if not prefix.startswith("/trunkline") else _UNSENT
-                ),
+                idle_timeout=timedelta(seconds=_STREAM_SECONDS),
+                retry_policy=_retries(_UNSENT),
                 rate_limits=_rate_limits("grpc"),
             ),
             typed_per_filter_config={**_asked("grpc"), BUFFER: Any.pack(BufferPerRoute(disabled=True))},
@@ -178,7 +187,10 @@ def _direct(name: str, match: RouteMatch, status: int, code: str, text: str) -> 
     )
 
 
-def _retries(on: str, *, statuses: Sequence[int] = (), seconds: float = 0) -> RetryPolicy:
+def _retries(
+    on: str, *, statuses: Sequence[int] = (), seconds: float = 0, quiet_seconds: float = _STREAM_SECONDS
+) -> RetryPolicy:
+    """Return a policy of two retries, of `seconds` a try, or with pauses of `quiet_seconds` at most."""
     elsewhere = RetryPolicyRetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts", typed_config=Any.pack(PreviousHostsPredicate())
     )
@@ -192,7 +204,7 @@ def _retries(on: str, *, statuses: Sequence[int] = (), seconds: float = 0) -> Re
     if seconds:
         policy.per_try_timeout = timedelta(seconds=seconds)
     else:
-        policy.per_try_idle_timeout = timedelta(seconds=60)
+        policy.per_try_idle_timeout = timedelta(seconds=quiet_seconds)
     return policy
 
 

@@ -165,6 +165,12 @@ class GatewayConfig(StoreConfig):
         least=1,
         most=10_000_000,
     )
+    api_limits: str = setting(
+        "gateway",
+        "what counts API requests against the hourly limits of the tenant service: gateway, or edge, if Envoy "
+        "stands before this gateway and has counted them",
+        choices=("gateway", "edge"),
+    )
     events_days: int = setting(
         90,
         "how many days to keep an event and its receipts, if the tenant's retention does not set this; 0 "

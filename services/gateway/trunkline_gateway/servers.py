@@ -21,6 +21,7 @@ from trunkline_runtime.rpc.operations import SERVICE as OPERATIONS
 from trunkline_runtime.rpc.server import Server
 from trunkline_store import NEVER_PASS
 
+from trunkline_gateway.api.allowances import Allowances, asking
 from trunkline_gateway.api.conversation import ConversationService
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.operations import OperationsService
@@ -54,6 +55,9 @@ async def _serve(gateway: GatewayParts) -> None:
     authenticator = CachingAuthenticator(TenantServiceAuthenticator(gateway.channels, config.tenant_address))
     server = Server(config, service="gateway", signer=gateway.signer, authenticator=authenticator)
     _add_services(server, gateway)
+    allowances = None
+    if config.api_limits == "gateway":
+        allowances = Allowances(asking(gateway.channels, config.tenant_address), clock=clock)
     rates = Buckets(config.api_per_second, config.api_burst, clock)
     api = build_transcoder(
         gateway.channels,
@@ -62,6 +66,7 @@ async def _serve(gateway: GatewayParts) -> None:
         config,
         own_address=lambda: server.address,
         rates=rates,
+        allowances=allowances,
     )
     media = media_api(
         api,
@@ -72,6 +77,7 @@ async def _serve(gateway: GatewayParts) -> None:
         rules=access.TABLE,
         public_url=config.public_url,
         rates=rates,
+        allowances=allowances,
     )
     readiness = Readiness(server.health, gateway.inbox, lambda: gateway.inbox.refusing)
     server.ready = readiness

@@ -21,7 +21,13 @@ from envoy_data_plane.envoy.service.ratelimit.v3 import (
     RateLimitResponse,
     RateLimitResponseCode,
 )
-from trunkline.tenant.v1 import api_key_service_pb2, tenant_pb2, tenant_service_pb2
+from trunkline.tenant.v1 import (
+    api_key_service_pb2,
+    rate_service_pb2,
+    rate_service_pb2_grpc,
+    tenant_pb2,
+    tenant_service_pb2,
+)
 from trunkline_tenant.edge.rates import Measure, Measures, network
 from trunkline_tenant.edge.windows import Windows
 
@@ -166,6 +172,20 @@ async def test_the_emergency_throttle_takes_effect_while_the_service_runs(edge):
         assert time.monotonic() < until
         await asyncio.sleep(0.2)
     assert (await edge.envoy.ask(descriptor(route="grpc", tenant="acme"))).overall_code == OK
+
+
+async def test_a_gateway_takes_a_hundredth_of_a_limit_at_once_and_shares_it_with_envoy(edge, raised):
+    edge.rates_file.write_text('{"tenant": 200}')
+    request = rate_service_pb2.TakeRequestsRequest(kind="RATE_KIND_TENANT", key="acme", route="api")
+    ask = rate_service_pb2_grpc.RateServiceStub(edge.channel).TakeRequests
+    metadata = (("authorization", f"Bearer {edge.gateway.authorization}"),)
+    answer = await ask(request, metadata=metadata, timeout=10)
+    assert (answer.granted, answer.limit, answer.remaining) == (2, 200, 198)
+    told = await edge.envoy.ask(descriptor(route="api", tenant="acme"))
+    assert told.statuses[0].limit_remaining == 197
+    key = (await edge.api_key()).key
+    error = await raised(ask(request, metadata=(("authorization", f"Bearer {key}"),), timeout=10))
+    assert error.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_only_the_edge_may_ask_and_it_may_ask_nothing_else(edge, raised):

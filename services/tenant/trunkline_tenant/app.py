@@ -11,6 +11,7 @@ from trunkline.tenant.v1 import (
     api_key_service_pb2_grpc,
     call_service_pb2_grpc,
     lead_service_pb2_grpc,
+    rate_service_pb2_grpc,
     source_service_pb2_grpc,
     tenant_service_pb2_grpc,
 )
@@ -29,6 +30,7 @@ from trunkline_tenant.edge import authz, ratelimit
 from trunkline_tenant.edge.authz import Authorization
 from trunkline_tenant.edge.ratelimit import RateLimitService
 from trunkline_tenant.edge.rates import Rates
+from trunkline_tenant.edge.service import RateService
 from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
 from trunkline_tenant.leads.service import LeadService
 from trunkline_tenant.schema import metadata
@@ -48,10 +50,13 @@ class TenantParts:
     db: Database
     server: Server
     bell: Bell
+    rates: Rates
+    pace: Pace
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
-        return self.server.running(_end_watches(self.server, self.bell))
+        loops = (_end_watches(self.server, self.bell), self.rates.warm(self.pace.sleep))
+        return self.server.running(*loops)
 
 
 @asynccontextmanager
@@ -99,9 +104,14 @@ async def build(
         )
         rates = Rates.of_config(db, config)
         stack.push_async_callback(rates.close)
+        server.add(
+            rate_service_pb2_grpc.add_RateServiceServicer_to_server,
+            RateService(rates),
+            "trunkline.tenant.v1.RateService",
+        )
         if config.edge_token:
             _serve_envoy(server, rates, Authorization(CachingAuthenticator(authenticator), signer, rates))
-        yield TenantParts(config, db, server, bell)
+        yield TenantParts(config, db, server, bell, rates, pace)
 
 
 def _add_services(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,7 @@ KINDS = (ADDRESS, USER, TENANT)
 MOST_KEY = 200
 """Characters of a key; what is longer is cut."""
 _LOOK_SECONDS = 1.0
+_WARM_AFTER_SECONDS = 2.0
 _PLAN_SECONDS = 10.0
 _MOST_PLANS = 10_000
 # Times a STANDARD tenant's limit.
@@ -163,6 +164,11 @@ class Rates:
         count = await self._windows.take(f"{route}/{kind}", key, limit, wanted, least=1 if lease else wanted)
         self._taken.labels(kind, "ok" if count.granted else "over").inc()
         return count
+
+    async def warm(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Make ready for the first request, once the service's own start is over."""
+        await sleep(_WARM_AFTER_SECONDS)
+        await self._windows.warm()
 
     async def close(self) -> None:
         """Let go of Redis."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ class Windows:
                 self._rest_until = self._clock() + _REST_SECONDS
                 log.warning("rates_redis_failed", kind=type(error).__name__)
         return await _take(self._in_process(), name, key, limit, wanted, least)
+
+    async def warm(self) -> None:
+        """Import what counting needs, beside the requests that are served: the first count need not wait for it."""
+        await asyncio.to_thread(importlib.import_module, "limits.aio.strategies")
 
     async def close(self) -> None:
         """Close the connections to Redis."""

@@ -40,6 +40,9 @@ RULES = package(
         "DeleteApiKey": manage("name"),
         "Authenticate": internal(services=ANY_SERVICE),
     },
+    RateService={
+        "TakeRequests": internal(),
+    },
     CallService={
         "RecordCall": operate("parent", ("call.name", "call.source", "event")),
         "RecordCallState": internal("name", ("event",)),

@@ -19,6 +19,7 @@ from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
 
+from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.media.downloads import MediaDownloads
 from trunkline_gateway.api.media.requests import Answer, MediaRequest
 from trunkline_gateway.api.media.uploads import MediaUploads
@@ -47,8 +48,8 @@ def _now() -> datetime:
 class MediaApi:
     """Answers uploads and downloads, and hands every other request to `api`.
 
-    `authenticate`, `rules` and `rates` are as the transcoder has them. `signer` is the gateway's, whose own token asks
-    for a recording that a link names; `links` verifies that link.
+    `authenticate`, `rules`, `rates` and `allowances` are as the transcoder has them. `signer` is the gateway's, whose
+    own token asks for a recording that a link names; `links` verifies that link.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MediaApi:
         streams: Streams,
         problems: Problems,
         rates: Buckets | None = None,
+        allowances: Allowances | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._api = api
@@ -76,6 +78,7 @@ class MediaApi:
         self._streams = streams
         self._problems = problems
         self._rates = rates
+        self._allowances = allowances
         self._now = now
         self._answered = counter(
             "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
@@ -135,7 +138,8 @@ class MediaApi:
 
     async def _admit(self, asked: MediaRequest, rpc: str) -> None:
         """Tell who asks, and whether they may. The audio service checks it again."""
-        shown = await self._authenticate(asked.headers.get(b"authorization"))
+        header = asked.headers.get(b"authorization")
+        shown, _ = await admitted(self._allowances, self._authenticate, header, asked.scope, "media")
         asked.caller, asked.authorization = shown.caller, shown.authorization
         rated(self._rates, shown.caller)
         rule = guard.admit(shown.caller, rpc, self._rules.get(rpc))
@@ -172,6 +176,7 @@ def media_api(
     rules: Mapping[str, Rule],
     public_url: str,
     rates: Buckets | None = None,
+    allowances: Allowances | None = None,
     now: Callable[[], datetime] = _now,
 ) -> MediaApi:
     """Wire the application; `channel` leads to the audio service."""
@@ -187,5 +192,6 @@ def media_api(
         streams=streams,
         problems=problems,
         rates=rates,
+        allowances=allowances,
         now=now,
     )

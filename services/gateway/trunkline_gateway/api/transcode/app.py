@@ -13,6 +13,7 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 
+from trunkline_gateway.api.allowances import Allowances
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.operations import HTTP_RULES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
@@ -55,10 +56,11 @@ def build_transcoder(
     *,
     own_address: Callable[[], str],
     rates: Buckets | None = None,
+    allowances: Allowances | None = None,
 ) -> Transcoder:
     """Return the ASGI application of `/v1`. `own_address` is asked at the first call: it may be bound later.
 
-    `rates` are of tenants, by their ids.
+    `rates` are of tenants, by their ids; `allowances` are their hourly limits, None where those are counted before.
     """
     where: dict[str, Callable[[], str]] = dict(
         zip(
@@ -85,5 +87,6 @@ def build_transcoder(
         Credentials(authenticator, signer),
         rules=access.TABLE,
         rates=rates,
+        allowances=allowances,
         documents={"/v1/openapi.json": described},
     )

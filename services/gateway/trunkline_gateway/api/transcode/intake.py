@@ -18,6 +18,7 @@ from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.api.transcode.writer import EVENT_STREAM
 from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
+from trunkline_gateway.http_errors import Header
 
 T = TypeVar("T")
 Check = Callable[[Mapping[bytes, bytes]], None]
@@ -31,7 +32,10 @@ _ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
 
 @dataclass(slots=True)
 class Asked:
-    """An HTTP request for an RPC; `rated` is the tenant whose measure it is taken from, if of any."""
+    """An HTTP request for an RPC.
+
+    `rated` is the tenant whose measure it is taken from, if of any; `limits` are headers that tell its caller's.
+    """
 
     binding: Binding
     values: dict[str, str]
@@ -42,6 +46,7 @@ class Asked:
     request_id: str
     shown: Shown = NOBODY
     rated: str = ""
+    limits: tuple[Header, ...] = ()
 
     @property
     def rpc(self) -> str:

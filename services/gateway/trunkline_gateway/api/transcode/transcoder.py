@@ -18,6 +18,7 @@ from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
 
+from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import (
@@ -66,7 +67,8 @@ class Transcoder:
 
     `rules` is the access table: who may not call a method is told so before the body is read; the services
     check it again. `rates` holds the requests of each tenant's callers, and the bytes of their answers, to a
-    measure; None to none. `documents` are JSON documents by path, made when first asked for, that anybody may read.
+    measure; None to none; `allowances` hold each caller to its hourly limits.
+    `documents` are JSON documents by path, made when first asked for, that anybody may read.
     `call_seconds` is the deadline of a call, and of the body to arrive; `stream_seconds` that of a call with a stream
     of answers. A stream of a tenant's that goes over its measure rests (`sleep`).
     """
@@ -79,6 +81,7 @@ class Transcoder:
         *,
         rules: Mapping[str, Rule],
         rates: Buckets | None = None,
+        allowances: Allowances | None = None,
         documents: Mapping[str, Callable[[], bytes]] | None = None,
         most_body_bytes: int = MOST_BODY_BYTES,
         call_seconds: float = CALL_SECONDS,
@@ -90,6 +93,7 @@ class Transcoder:
         self._authenticate = authenticate
         self._rules = rules
         self._rates = rates
+        self._allowances = allowances
         self._documents = dict(documents or {})
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
@@ -182,7 +186,7 @@ class Transcoder:
             headers, answer = await written(write, response)
             if self._rates is not None and asked.rated and len(answer) >= _TOKEN_BYTES:
                 self._rates.charge(asked.rated, len(answer) // _TOKEN_BYTES)
-            return 200, answer, headers
+            return 200, answer, (*headers, *asked.limits)
         except Gone:
             raise
         except Exception as error:
@@ -191,7 +195,10 @@ class Transcoder:
     async def _request(self, asked: Asked) -> Any:
         """Return the request of the RPC, once it is clear that its caller may make it."""
         binding, headers = asked.binding, asked.headers
-        asked.shown = await self._authenticate(headers.get(b"authorization"))
+        header = headers.get(b"authorization")
+        asked.shown, asked.limits = await admitted(
+            self._allowances, self._authenticate, header, asked.scope, "api"
+        )
         caller = asked.shown.caller
         asked.rated = rated(self._rates, caller)
         rule = self._rules.get(asked.rpc)
@@ -227,7 +234,7 @@ class Transcoder:
         relay = Relay(
             asked.send,
             empty=write(binding.response_class())[0],
-            more=((b"x-request-id", asked.request_id.encode()),),
+            more=((b"x-request-id", asked.request_id.encode()), *asked.limits),
             pay=lambda size: self._pay(asked.rated, size),
             told=told,
         )
