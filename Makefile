@@ -27,7 +27,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint settings envoy proto eval bench chaos simulate backup restore lock alone tools clean
+.PHONY: help setup demo up test e2e lint settings envoy proto eval bench chaos simulate backup restore lock alone images tools clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -97,6 +97,9 @@ lock: setup ## Resolve every lock anew
 
 alone: setup ## Each service by itself: its own lock, started, asked for its health
 	@$(RUN) tools.alone
+
+images: setup ## An image for each service with docker, podman, or buildah; REPOSITORY=host/path/ TAG=version
+	@$(RUN) tools.images $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(TAG),--tag "$(TAG)")
 
 tools: setup ## grpcurl and fake-gcs-server where Go is on the PATH, kept in .tools/
 	@$(RUN) tools.install

@@ -5,7 +5,9 @@ Then in one of its second lock, which must hold all that its store needs on Clou
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from trunkline_cli.suite.processes import Suite
 
 from tools.packages import ROOT, Package, packages
 
-UV = Path(sys.executable).parent / "uv"
+INSTALL = ROOT / "docker" / "install"
 # What a service must not need: another one's libraries.
 FOREIGN = {
     "tenant": ("av", "onnxruntime", "ctranslate2", "google.cloud.spanner", "vaderSentiment", "uvicorn"),
@@ -32,15 +34,22 @@ SPANNER_ENGINE = "trunkline_store.spanner.engine"
 
 
 def build(package: Package, folder: Path, lock: Path) -> Path:
-    """Make the environment of one of its locks; return its Python."""
+    """Make the environment of one of its locks, by the steps of an image; return its Python."""
     shutil.rmtree(folder, ignore_errors=True)
-    python = folder / "bin" / "python"
-    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-    install = [str(UV), "pip", "install", "--quiet", "--python", str(python)]
-    subprocess.run([*install, "-r", lock], check=True)
-    subprocess.run([*install, "--no-deps", *package.siblings, package.folder], check=True)
-    subprocess.run([UV, "pip", "check", "--quiet", "--python", python], check=True)
-    return python
+    env = {**os.environ, "PYTHON": sys.executable, "TOOLS": str(Path(sys.executable).parent.parent)}
+    subprocess.run([INSTALL, "service", package.name, folder, lock.name], check=True, env=env)
+    missing = unlisted(folder / "sbom.cdx.json", lock)
+    if missing:
+        raise SystemExit(f"the SBOM of {package.name} lacks {missing}")
+    return folder / "bin" / "python"
+
+
+def unlisted(sbom: Path, lock: Path) -> list[str]:
+    """Return what a lock holds for every machine, and an SBOM does not, or at another version."""
+    held = json.loads(sbom.read_text())["components"]
+    listed = {f"{re.sub(r'[-_.]+', '-', one['name']).lower()}=={one['version']}" for one in held}
+    locked = [line.strip() for line in lock.read_text().splitlines() if ";" not in line]
+    return sorted(set(locked) - listed)
 
 
 def foreign(python: Path, names: tuple[str, ...]) -> list[str]:
