@@ -2,9 +2,9 @@
 
     uv run --no-project --with onnx python tools/make_speech_detector.py
 
-Silero's model (tests/data/models) has convolutions over four steps of time. onnxruntime runs those frame by frame. Here,
-each is one product of the steps of all frames with the same weights, so the same sums are made in less than half the
-time. Weights, inputs, and outputs are Silero's.
+Silero's model (tests/data/models) has convolutions over four steps of time. onnxruntime runs those frame by frame.
+Here, each is one product of the steps of all frames with the same weights, so the same sums are made in less than half
+the time. Weights, inputs, and outputs are Silero's.
 """
 
 from __future__ import annotations

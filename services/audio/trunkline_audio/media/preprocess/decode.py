@@ -163,7 +163,7 @@ def _floats(frame: Any) -> Floats:
     raw = frame.to_ndarray()
     if not frame.format.is_planar:
         raw = raw.reshape(-1, frame.layout.nb_channels).T
-    samples = raw.astype(np.float32)
+    samples: Floats = raw.astype(np.float32)
     if raw.dtype == np.uint8:
         samples -= 128.0
         samples /= 128.0
@@ -175,11 +175,11 @@ def _floats(frame: Any) -> Floats:
     return samples
 
 
-def _integers(lane: Floats) -> NDArray[np.int16]:
+def _integers(lane: Floats) -> bytes:
     scaled = lane * 32768.0
     np.rint(scaled, out=scaled)
     np.clip(scaled, -32768, 32767, out=scaled)
-    return scaled.astype("<i2")
+    return scaled.astype("<i2").tobytes()
 
 
 def _arranged(block: Floats, lanes: int) -> list[Floats]:
