@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import sys
 import tempfile
 import wave
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Voice:
             case "pico2wave":
                 paced = f'<speed level="{round(100 / stretch)}">{text}</speed>'
                 return ["pico2wave", "-l", self.name, "-w", path, paced]
+            case "py_nanotts":
+                return [sys.executable, "-m", "py_nanotts", text, "-v", self.name, "-o", path]
             case _:
                 return ["espeak-ng", "-v", self.name, "-s", str(round(150 / stretch)), "-w", path, text]
 
@@ -61,6 +64,12 @@ VOICES = {
     "pico-es": Voice("pico2wave", "es-ES"),
     "pico-fr": Voice("pico2wave", "fr-FR"),
     "pico-fr-large": Voice("pico2wave", "fr-FR", size=1.15),
+    # Pico too, from the Python package that is installed for development: no command is needed.
+    "nano-us": Voice("py_nanotts", "en-US"),
+    "nano-de": Voice("py_nanotts", "de-DE"),
+    "nano-es": Voice("py_nanotts", "es-ES"),
+    "nano-fr": Voice("py_nanotts", "fr-FR"),
+    "nano-it": Voice("py_nanotts", "it-IT"),
 }
 
 

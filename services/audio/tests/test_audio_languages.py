@@ -3,7 +3,7 @@
 import pytest
 from trunkline_audio.engines.whisper import languages
 from trunkline_audio.engines.whisper.languages import Verdict
-from trunkline_audio.engines.whisper.listener import CONFIDENT, chosen
+from trunkline_audio.engines.whisper.listener import CLEARER, CONFIDENT, RIVAL, Text, chosen, likelier, tried
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,53 @@ def test_a_window_that_is_not_certain_waits_for_the_rest_of_the_call(wanted):
 @pytest.mark.parametrize(("wanted", "language"), [("", "es"), ("pt", "pt"), ("en", "es"), ("no such", "es")])
 def test_a_window_that_is_the_whole_call_follows_a_hint_that_may_well_be_right(wanted, language):
     assert chosen(UNSURE, wanted, decide=True) == language
+
+
+def test_a_window_that_is_not_certain_is_tried_in_two_languages():
+    assert tried(UNSURE, "es", "") == ["es", "pt"]
+    assert tried([("cs", 0.7), ("pl", 0.1), ("la", 0.05)], "cs", "en") == ["cs", "pl"]
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "wanted"),
+    [
+        (SURE, "es", ""),
+        (UNSURE, "es", "es"),
+        (UNSURE, "pt", "pt"),
+        ([("es", CONFIDENT - 0.1), ("pt", (CONFIDENT - 0.1) * RIVAL * 0.9)], "es", ""),
+        ([("en", 1.0)], "en", ""),
+    ],
+    ids=["certain", "named", "named, not the likeliest", "no rival", "an English model"],
+)
+def test_a_window_is_written_once_where_one_language_stands_out(heard, language, wanted):
+    assert tried(heard, language, wanted) == [language]
+
+
+def written(language, log_probability, no_speech=0.0, **more):
+    return Text(language, [1, 2], log_probability, no_speech, **more)
+
+
+def test_the_text_that_the_model_believes_in_decides_between_two_languages():
+    english, german = written("en", -1.25), written("de", -0.5)
+    assert likelier([english, german]) is german
+    assert likelier([german, english]) is german
+
+
+def test_the_language_that_the_sound_is_likelier_in_keeps_a_near_draw():
+    first = written("es", -0.5)
+    assert likelier([first, written("pt", -0.5 + CLEARER * 0.9)]) is first
+
+
+def test_text_in_circles_never_wins_by_being_probable():
+    first, circles = written("ru", -1.2), written("mn", -0.1, looped=True)
+    assert likelier([first, circles]) is first
+    assert likelier([circles, first]) is first
+    assert likelier([circles, written("ka", -0.1, looped=True)]) is circles
+
+
+def test_no_other_language_makes_words_of_what_is_no_speech():
+    silent = written("en", -1.2, no_speech=0.9)
+    assert likelier([silent, written("la", -0.8, no_speech=0.9)]) is silent
 
 
 def test_most_of_the_speech_says_which_language_a_call_is_in():

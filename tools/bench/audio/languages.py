@@ -1,16 +1,22 @@
-"""Which language is heard: sentences in several languages, read by espeak-ng, without a hint."""
+"""Which language is heard, without a hint: sentences in several languages, ten seconds a recording.
+
+`language_accuracy` is over the five languages that Pico speaks, over a telephone. Its voices are learnt from recordings
+of people; the sample calls have them too. `language_accuracy_robot` is over seven languages that espeak-ng computes, at
+16 kHz. It has no target: `base` understands little of these voices, and next to nothing of the Russian one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import tempfile
-import wave
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from tools.bench.audio.engine import Bench, settings
+from tools.make_calls import LINE_HZ, encode, mu_law, telephone
 from tools.voices import WIDE_HZ, speak
 
 SENTENCES = {
@@ -50,41 +56,52 @@ SENTENCES = {
         "Сколько стоит ремонт крыши перед зимой?",
     ),
 }
+PICO = {"en": "nano-us", "es": "nano-es", "fr": "nano-fr", "de": "nano-de", "it": "nano-it"}
+ROBOT = {language: language for language in SENTENCES}
+"""Voices of espeak-ng have the names of their languages."""
+Kind = tuple[dict[str, str], bool]
+"""The voice of each language, and whether it is heard over a telephone."""
 _PAUSE = np.zeros(WIDE_HZ // 2)
 
 
 def figures() -> dict[str, float]:
-    """The share of the recordings, of all sentences in twos, whose language was found."""
+    """The share of the recordings, of all sentences in twos, whose language was found: of each kind of voice."""
+    kinds = {"language_accuracy": (PICO, True)}
     if shutil.which("espeak-ng") is None:
-        print("language_accuracy is left out: espeak-ng (Debian: espeak-ng) is not on the PATH")
-        return {}
+        print("language_accuracy_robot is left out: espeak-ng (Debian: espeak-ng) is not on the PATH")
+    else:
+        kinds["language_accuracy_robot"] = (ROBOT, False)
     with tempfile.TemporaryDirectory() as folder:
-        return {"language_accuracy": asyncio.run(_accuracy(Path(folder)))}
+        return asyncio.run(_accuracies(Path(folder), kinds))
 
 
-async def _accuracy(folder: Path) -> float:
+async def _accuracies(folder: Path, kinds: dict[str, Kind]) -> dict[str, float]:
     bench = Bench(folder, settings())
-    right = []
     async with bench.warm():
-        for language, sentences in SENTENCES.items():
-            for number, first in enumerate(sentences):
-                second = sentences[(number + 1) % len(sentences)]
-                path = folder / f"{language}-{number}.wav"
-                seconds = _written(path, language, (first, second))
-                heard = await bench.hear(path, seconds, 1, language="")
-                right.append(heard.language == language)
-                if not right[-1]:
-                    print(f"  {path.stem}: heard {heard.language} ({heard.language_confidence:.2f})")
+        return {key: await _accuracy(bench, folder, *kind) for key, kind in kinds.items()}
+
+
+async def _accuracy(bench: Bench, folder: Path, voices: dict[str, str], telephoned: bool) -> float:
+    right = []
+    for language, voice in voices.items():
+        sentences = SENTENCES[language]
+        for number, first in enumerate(sentences):
+            second = sentences[(number + 1) % len(sentences)]
+            path = folder / f"{voice}-{number}.wav"
+            seconds = _written(path, voice, (first, second), telephoned)
+            heard = await bench.hear(path, seconds, 1, language="")
+            right.append(heard.language == language)
+            if not right[-1]:
+                print(f"  {path.stem}: heard {heard.language} ({heard.language_confidence:.2f})")
     return sum(right) / len(right)
 
 
-def _written(path: Path, voice: str, sentences: tuple[str, ...]) -> float:
+def _written(path: Path, voice: str, sentences: tuple[str, ...], telephoned: bool) -> float:
     """Write sentences to a file; its length in seconds."""
     parts = [part for text in sentences for part in (speak(text, voice), _PAUSE)]
-    samples = np.clip(np.concatenate(parts) * 32767, -32768, 32767).astype("<i2")
-    with wave.open(str(path), "wb") as sink:
-        sink.setnchannels(1)
-        sink.setsampwidth(2)
-        sink.setframerate(WIDE_HZ)
-        sink.writeframes(samples.tobytes())
-    return len(samples) / WIDE_HZ
+    samples = np.concatenate(parts)[np.newaxis]
+    if telephoned:
+        encode(path, mu_law(telephone(samples, zlib.crc32(path.stem.encode()))), LINE_HZ, "wav-mulaw")
+    else:
+        encode(path, samples, WIDE_HZ, "wav")
+    return samples.shape[1] / WIDE_HZ

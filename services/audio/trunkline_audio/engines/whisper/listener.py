@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ HeardWord = tuple[str, float, float, float]
 
 CONFIDENT = 0.8
 """Probability from which a window's own language is believed without asking the rest of the call."""
+RIVAL = 0.1
+"""A language that is at least this part as probable as the chosen one is tried beside it, if that isn't `CONFIDENT`."""
+CLEARER = 0.05
+"""By how much the text in a rival's language must be more probable, in the mean logarithm of a token."""
 TOKENS_A_SECOND = 35
 MOST_TOKENS = 440
 """Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
@@ -44,11 +48,22 @@ APPENDED = "\"'.。,，!！?？:：”)]}、"
 
 @dataclass(frozen=True)
 class Text:
-    """What the model wrote: tokens, their mean log probability, and how surely there was no speech, 0 to 1."""
+    """What the model wrote: tokens, their mean log probability, and how surely there was no speech, 0 to 1.
 
+    `cut` says that more was said than the model could write, `looped` that it ran in circles at first.
+    """
+
+    language: str
     tokens: list[int]
     log_probability: float
     no_speech: float
+    cut: bool = False
+    looped: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody seems to speak."""
+        return self.no_speech > NO_SPEECH and self.log_probability < LEAST_LOG_PROBABILITY
 
 
 class Listener:
@@ -88,18 +103,15 @@ class Listener:
         count = features.shape[-1] - 1
         return self._model.encode(pad_or_trim(features[:, :count])), count
 
-    def words(
-        self, encoded: Any, count: int, language: str, phrases: Sequence[str] = ()
-    ) -> tuple[list[HeardWord], bool]:
-        """The words of a window, texts with their spaces, and whether more was said than the model could write.
+    def text(self, encoded: Any, count: int, language: str, phrases: Sequence[str] = ()) -> Text:
+        """What the model writes of a window in a language.
 
         The model reads as many of the `phrases` as fit, as if they had been said before.
 
         Decoding is deterministic: text that runs in circles is written once more with repetition forbidden,
         not at a higher temperature.
         """
-        task = "translate" if self.renders(language) else "transcribe"
-        tokenizer = Tokenizer(self._model.hf_tokenizer, self.multilingual, task=task, language=language)
+        tokenizer = self._tokenizer(language)
         # Without time tokens the text is better and shorter; words get their times from the alignment.
         prompt = self._model.get_prompt(
             tokenizer, [], without_timestamps=True, hotwords=spoken_before(phrases, tokenizer.encode)
@@ -108,17 +120,31 @@ class Listener:
         text = self._written(encoded, tokenizer, prompt, most)
         if compression(tokenizer.decode(text.tokens)) > MOST_COMPRESSION:
             text = self._written(encoded, tokenizer, prompt, most, no_repeat_ngram_size=3)
-        if text.no_speech > NO_SPEECH and text.log_probability < LEAST_LOG_PROBABILITY:
-            return [], False
+            text = replace(text, looped=True)
+        return replace(text, cut=len(text.tokens) >= most)
+
+    def words(self, encoded: Any, count: int, text: Text) -> list[HeardWord]:
+        """The words of a text with their times, texts with their spaces; none where nobody seems to speak."""
+        if text.silent:
+            return []
         segment: dict[str, Any] = {"seek": 0, "start": 0.0, "end": count / 100, "tokens": text.tokens}
         self._model.add_word_timestamps(
-            [[segment]], tokenizer, encoded, count, PREPENDED, APPENDED, last_speech_timestamp=0.0
+            [[segment]],
+            self._tokenizer(text.language),
+            encoded,
+            count,
+            PREPENDED,
+            APPENDED,
+            last_speech_timestamp=0.0,
         )
-        words = [
+        return [
             (str(word["word"]), float(word["start"]), float(word["end"]), float(word["probability"]))
             for word in segment.get("words", ())
         ]
-        return words, len(text.tokens) >= most
+
+    def _tokenizer(self, language: str) -> Tokenizer:
+        task = "translate" if self.renders(language) else "transcribe"
+        return Tokenizer(self._model.hf_tokenizer, self.multilingual, task=task, language=language)
 
     def _written(
         self, encoded: Any, tokenizer: Tokenizer, prompt: list[int], most: int, **options: Any
@@ -136,7 +162,7 @@ class Listener:
         )
         tokens = list(result.sequences_ids[0])
         score = float(result.scores[0]) * len(tokens) / (len(tokens) + 1)
-        return Text(tokens, score, float(result.no_speech_prob))
+        return Text(tokenizer.language_code, tokens, score, float(result.no_speech_prob))
 
 
 def compression(text: str) -> float:
@@ -168,6 +194,33 @@ def chosen(languages: Sequence[tuple[str, float]], wanted: str, *, decide: bool)
     return likeliest([(1.0, list(languages))], wanted) if decide else ""
 
 
+def tried(languages: Sequence[tuple[str, float]], language: str, wanted: str) -> list[str]:
+    """The languages to write a window in that has to be decided by itself: the chosen one, and its rival if it has one.
+
+    A language that is certain, or that the caller named, has none.
+    """
+    shares = dict(languages)
+    share = shares.pop(language, 0.0)
+    if not shares or language == wanted or share >= CONFIDENT:
+        return [language]
+    rival, next_share = max(shares.items(), key=lambda item: item[1])
+    return [language, rival] if next_share >= RIVAL * share else [language]
+
+
+def likelier(texts: Sequence[Text]) -> Text:
+    """The text to believe: the first one, unless a rival's is clearly more probable.
+
+    A wrong language gives itself away: the model finds its own text improbable. Text that runs in circles is probable
+    in any language, so a rival's does not count. Where nobody seems to speak, no other language is looked for.
+    """
+    first, *rivals = texts
+    if first.silent:
+        return first
+    clear = [rival for rival in rivals if not rival.looped]
+    best = max(clear, key=lambda text: text.log_probability, default=first)
+    return best if first.looped or best.log_probability > first.log_probability + CLEARER else first
+
+
 def handler(
     path: str, device: str, compute_type: str, lanes: int, beam: int, english: bool = False
 ) -> Callable[[frames.Message], frames.Message]:
@@ -188,17 +241,20 @@ def handler(
         window = windows.samples(Path(str(request["path"])), spans)
         encoded, count = listener.encoded(window.astype(np.float32) / 32768.0)
         languages = listener.languages(encoded)
-        language = str(request.get("language", "")) or chosen(
-            languages, str(request.get("wanted", "")), decide=bool(request.get("decide"))
-        )
+        wanted, given = str(request.get("wanted", "")), str(request.get("language", ""))
+        language = given or chosen(languages, wanted, decide=bool(request.get("decide")))
         phrases = [str(phrase) for phrase in request.get("phrases", ())]
-        words, cut = listener.words(encoded, count, language, phrases) if language else ([], False)
+        text, words = None, []
+        if language:
+            candidates = [given] if given else tried(languages, language, wanted)
+            text = likelier([listener.text(encoded, count, one, phrases) for one in candidates])
+            words = listener.words(encoded, count, text)
         return {
             "languages": [[code, round(share, 4)] for code, share in languages[:5] if listener.multilingual],
-            "language": language,
+            "language": text.language if text else "",
             "words": in_place(words, spans),
-            "cut": cut,
-            "english": listener.renders(language),
+            "cut": bool(words) and text is not None and text.cut,
+            "english": text is not None and listener.renders(text.language),
         }
 
     _warm(listener)
@@ -220,4 +276,4 @@ def _warm(listener: Listener) -> None:
     """Listens to a second of silence: libraries load some of their parts, up to 2 s, only when first used."""
     encoded, count = listener.encoded(np.zeros(RATE, np.float32))
     listener.languages(encoded)
-    listener.words(encoded, count, "en")
+    listener.words(encoded, count, listener.text(encoded, count, "en"))

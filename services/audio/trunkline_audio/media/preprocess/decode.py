@@ -32,6 +32,8 @@ _HEAD = 256
 _TEXT = frozenset(b"\t\n\r\x0c" + bytes(range(0x20, 0x7F)) + b"\xef\xbb\xbf")
 
 MAX_BAD_PACKETS = 1000
+BLOCK = 1 << 15
+"""Samples of a channel that are converted at a time."""
 HEADERLESS = {"mulaw": "mulaw", "alaw": "alaw", "gsm": "gsm"}
 """What telephone systems write without a header, mono at 8 kHz, and its demuxer."""
 # Whatever begins so has a header, also where the source says that its recordings have none.
@@ -97,9 +99,9 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerle
     else:
         for part in wav_parts.sources(source):
             _decode(part, lanes)
+    lanes.finish()
     if not found.samples and found.bad_packets:
         raise HandlerFailed("NOT_AUDIO", "no sample could be decoded")
-    lanes.finish()
     return found
 
 
@@ -115,6 +117,7 @@ def _decode(source: BinaryIO, lanes: _Lanes, **how: Any) -> None:
         with av.open(source, mode="r", **{"options": OPTIONS, **TOLERANT, **how}) as container:
             _read(container, lanes)
     except (av.error.FFmpegError, ValueError):
+        lanes.finish()
         if lanes.found.samples:  # of a file before this one
             lanes.found.bad_packets += 1
             return
@@ -128,17 +131,17 @@ def _read(container: av.container.InputContainer, lanes: _Lanes) -> None:
     stream.codec_context.thread_type = "NONE"
     name = f"{container.format.name.split(',')[0]}/{stream.codec_context.name}"
     lanes.begin(name, stream.codec_context.channels, stream.codec_context.sample_rate)
-    for rate, block in _blocks(container, stream, lanes.found):
-        lanes.take(rate, block)
+    for frame in _frames(container, stream, lanes.found):
+        lanes.take(frame)
 
 
-def _blocks(container: Any, stream: Any, found: Decoded) -> Iterator[tuple[int, Floats]]:
-    """Sample rate and (channels, samples) float32 in -1..1 of each frame; broken packets are skipped."""
+def _frames(container: Any, stream: Any, found: Decoded) -> Iterator[Any]:
+    """Frames that hold sound; broken packets are skipped."""
     packets = container.demux(stream)
+    decode_packet = stream.codec_context.decode
     while True:
         try:
-            packet = next(packets)
-            frames = packet.decode()
+            frames = decode_packet(next(packets))
         except StopIteration:
             return
         except av.error.InvalidDataError:
@@ -150,22 +153,31 @@ def _blocks(container: Any, stream: Any, found: Decoded) -> Iterator[tuple[int, 
             return
         for frame in frames:
             if frame.samples and frame.sample_rate > 0:
-                yield frame.sample_rate, _floats(frame)
+                yield frame
 
 
 def _floats(frame: Any) -> Floats:
-    channels = frame.layout.nb_channels
+    """The samples of a frame, (channels, samples) in -1..1."""
     raw = frame.to_ndarray()
     if not frame.format.is_planar:
-        raw = raw.reshape(-1, channels).T
+        raw = raw.reshape(-1, frame.layout.nb_channels).T
+    samples: Floats = raw.astype(np.float32)
     if raw.dtype == np.uint8:
-        samples = (raw.astype(np.float32) - 128.0) / 128.0
+        samples -= 128.0
+        samples /= 128.0
     elif np.issubdtype(raw.dtype, np.integer):
-        samples = raw.astype(np.float32) / float(-np.iinfo(raw.dtype).min)
-    else:
-        samples = raw.astype(np.float32)
-    finite = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.asarray(np.clip(finite, -1.0, 1.0), np.float32)
+        samples /= float(-np.iinfo(raw.dtype).min)
+    elif not (samples.min() >= -1.0 and samples.max() <= 1.0):  # also where one is no number
+        np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+        np.clip(samples, -1.0, 1.0, out=samples)
+    return samples
+
+
+def _integers(lane: Floats) -> bytes:
+    scaled = lane * 32768.0
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32768, 32767, out=scaled)
+    return scaled.astype("<i2").tobytes()
 
 
 def _arranged(block: Floats, lanes: int) -> list[Floats]:
@@ -175,39 +187,53 @@ def _arranged(block: Floats, lanes: int) -> list[Floats]:
 
 
 class _Lanes:
-    """Resamples each lane and writes it; a change of rate on the way starts new resamplers."""
+    """Resamples each lane and writes it; a change of rate or format on the way starts new resamplers.
+
+    Frames are small, 20 ms of some formats: they are gathered in libav, and numpy sees blocks of them.
+    """
 
     def __init__(self, found: Decoded, sinks: list[BinaryIO], max_samples: int) -> None:
         self.found = found
         self._sinks = sinks
         self._max = max_samples
+        self._shape: tuple[int, str, str] | None = None
+        self._heard = False
+        self._gathered = av.AudioFifo()
         self._resamplers: list[soxr.ResampleStream] = []
-        self._shape: tuple[int, int] | None = None
 
     def begin(self, name: str, channels: int, rate: int) -> None:
         """Take what a header says, until a sample says otherwise."""
-        if self._shape is None:
+        if not self._heard:
             self.found.format, self.found.channels, self.found.sample_rate = name, channels, rate
             self.found.lanes = 2 if channels == 2 else 1
 
-    def take(self, rate: int, block: Floats) -> None:
-        """Take a frame: (channels, samples) at a rate."""
-        if self._shape is None:
-            self.begin(self.found.format, len(block), rate)
-        if self._shape != (rate, len(block)):
+    def take(self, frame: Any) -> None:
+        """Take a frame."""
+        shape = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if self._shape != shape:
             self.finish()
+            self.begin(self.found.format, frame.layout.nb_channels, frame.sample_rate)
+            self._shape, self._heard = shape, True
+            self._gathered = av.AudioFifo()
             self._resamplers = [
-                soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
+                soxr.ResampleStream(frame.sample_rate, RATE, 1, dtype="float32", quality="HQ")
                 for _ in range(self.found.lanes)
             ]
-            self._shape = (rate, len(block))
-        self._write(_arranged(block, self.found.lanes))
+        frame.pts = None  # samples follow one another, whatever their times say
+        self._gathered.write(frame)
+        if self._gathered.samples >= BLOCK:
+            self._write_gathered()
 
     def finish(self) -> None:
-        """Write what the resamplers hold."""
-        if self._resamplers:
+        """Write what was gathered, and what the resamplers hold."""
+        if self._shape is not None:
+            self._shape = None
+            self._write_gathered()
             self._write([np.zeros(0, np.float32)] * len(self._resamplers), last=True)
-            self._resamplers = []
+
+    def _write_gathered(self) -> None:
+        if (block := self._gathered.read()) is not None:
+            self._write(_arranged(_floats(block), self.found.lanes))
 
     def _write(self, lanes: list[Floats], *, last: bool = False) -> None:
         done = [
@@ -219,4 +245,4 @@ class _Lanes:
             raise HandlerFailed("TOO_LONG", f"the recording is longer than {self._max / RATE:g} s")
         self.found.note(done)
         for sink, lane in zip(self._sinks, done, strict=False):
-            sink.write(np.clip(np.rint(lane * 32768.0), -32768, 32767).astype("<i2").tobytes())
+            sink.write(_integers(lane))
