@@ -29,6 +29,7 @@ from trunkline_audio.schema import (
     transcripts,
     uploads,
 )
+from trunkline_audio.uploads.rows import delete_uploads
 
 _A_CALL = 1_000
 _TABLES = (
@@ -61,10 +62,12 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def PurgeCalls(
         self, request: purge_pb2.PurgeCallsRequest, context: Any
     ) -> purge_pb2.PurgeCallsResponse:
-        """First transcripts, which are found by their recordings; then recordings, each with its bytes."""
+        """First uploads, which would become recordings; then transcripts, found by their recordings; then these."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         said = resources.ids_under(request.parent, request.transcripts, field="transcripts")
         resources.ids_under(request.parent, request.calls, field="calls")
+        on_their_way = (uploads.c.tenant_id == tenant) & uploads.c.call.in_(request.calls)
+        removed = await delete_uploads(self._db, self._blobs, on_their_way, most=_A_CALL)
         of_calls = (recordings.c.tenant_id == tenant) & recordings.c.call.in_(request.calls)
         named = (transcripts.c.tenant_id == tenant) & transcripts.c.transcript_id.in_(said)
         found = sa.select(recordings.c.recording_id).where(of_calls).limit(_A_CALL)
@@ -74,7 +77,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             *await self._db.read(lambda conn: conn.execute(also).scalars().all()),
         }
         theirs = (transcripts.c.tenant_id == tenant) & transcripts.c.recording_id.in_(sorted(of))
-        removed = await delete_all(self._db, transcripts, theirs, most=_A_CALL) if of else 0
+        if of and removed < _A_CALL:
+            removed += await delete_all(self._db, transcripts, theirs, most=_A_CALL - removed)
         if removed < _A_CALL:
             removed += await delete_recordings(self._db, self._blobs, of_calls, most=_A_CALL - removed)
         return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)

@@ -148,7 +148,8 @@ async def build(
         forget = forget or deletion_notice(channels, config.tenant_address)
         forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
-        quota, probe = Quota(recordings), Probe(blobs, preparer)
+        uploads = Uploads(db, config.uploads_open)
+        quota, probe = Quota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, preparer)
         receiver = RecordingReceiver(
             recordings=recordings,
             blobs=blobs,
@@ -160,7 +161,6 @@ async def build(
             keep_days=config.recordings_days,
             pace=pace,
         )
-        uploads = Uploads(db, config.uploads_open)
         uploader = Uploader(
             uploads=uploads,
             recordings=recordings,
@@ -173,7 +173,9 @@ async def build(
             keep_days=config.recordings_days,
             pace=pace,
         )
-        downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
+        downloads = Downloads(
+            recordings, blobs, LinkSigner(config.keys, "audio"), db.clock, config.downloads_at_once
+        )
         queue = Queue(db, schema.jobs)
         tasks = Tasks(db, schema.tasks)
         improvement = Improvement(db, tasks, transcripts, speech, config.degraded_retry_seconds)

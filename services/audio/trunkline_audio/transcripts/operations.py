@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import cast
 
-from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_jobs.operations import Kind, Operation, Operations, Work
@@ -65,7 +64,9 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
 
 
 async def start_batch(
-    operations: Operations, request: pb.BatchTranscribeRecordingsRequest, validate: Callable[[Message], None]
+    operations: Operations,
+    request: pb.BatchTranscribeRecordingsRequest,
+    validate: Callable[[pb.TranscribeRecordingRequest], None],
 ) -> pb.BatchTranscribeRecordingsResponse:
     """Keep the operations that the requests of a batch ask for; what is wrong with one is its result alone."""
 

@@ -87,7 +87,12 @@ class TranscriptionServicer(transcription_service_pb2_grpc.TranscriptionServiceS
         self, request: transcription_service_pb2.BatchTranscribeRecordingsRequest, context: Any
     ) -> transcription_service_pb2.BatchTranscribeRecordingsResponse:
         """Start each, and say what they are called."""
-        return await operations.start_batch(self._operations, request, self._validate)
+        return await operations.start_batch(self._operations, request, self._check)
+
+    def _check(self, one: transcription_service_pb2.TranscribeRecordingRequest) -> None:
+        """Raise InvalidArgument for a request of a batch that would be refused by itself."""
+        self._validate(one)
+        self._transcriber.check(one.engine)
 
     async def GetTranscript(
         self, request: transcription_service_pb2.GetTranscriptRequest, context: Any

@@ -15,6 +15,7 @@ from trunkline_store.records.deletion import delete_keys, owners
 from trunkline_store.records.expiry import lives, overdue
 from trunkline_store.records.tombstones import buried
 
+from trunkline_audio import tombstones
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name, upload_name
 from trunkline_audio.recordings.rows import Recording, blob_folder, blob_key, recording_of
@@ -102,8 +103,8 @@ class Uploads:
     async def begin(self, made: Upload) -> None:
         """Keep a new upload. One whose writer went silent, or whose time has come, gives way.
 
-        Raises NotFound for a deleted tenant, AlreadyExists for a recording's id, Aborted for an upload's, and
-        ResourceExhausted when too many are open.
+        Raises NotFound for a deleted tenant, AlreadyExists for a recording's id, FailedPrecondition for that of one that
+        was deleted on request, Aborted for an upload's, and ResourceExhausted when too many are open.
         """
         now = self._db.clock.now()
         table = uploads.c
@@ -113,6 +114,7 @@ class Uploads:
                 raise NotFound(f"tenants/{made.tenant_id}")
             if recording_of(conn, made.tenant_id, made.upload_id) is not None:
                 raise AlreadyExists(recording_name(made.tenant_id, made.upload_id))
+            _refuse(conn, made)
             there = self._find(conn, made.tenant_id, made.upload_id)
             if there is not None and _is_running(there, now):
                 raise Aborted(
@@ -183,14 +185,47 @@ class Uploads:
 
         return await self._db.write(work)
 
+    async def reclaim(self, upload: Upload) -> bool:
+        """Tell whether the bytes under the key are still this writer's to delete; nobody gets the id meanwhile.
+
+        An upload that was deleted meanwhile gets its row back, so that its writer can delete what it wrote.
+        """
+
+        def work(conn: Connection) -> bool:
+            if recording_of(conn, upload.tenant_id, upload.upload_id) is not None:
+                return False
+            there = self._find(conn, upload.tenant_id, upload.upload_id)
+            if there is None and not buried(conn, deleted_tenants, [upload.tenant_id]):
+                insert_if_absent(conn, uploads, {**vars(upload), "pieces": []}, ["tenant_id", "upload_id"])
+            return there is None or there.writer == upload.writer
+
+        return await self._db.write(work)
+
     async def release(self, upload: Upload) -> None:
-        """Let go of what `hold` took: another try may succeed."""
+        """Let go of what `hold` took: another try may succeed. One that was deleted meanwhile goes."""
         values = {"writer": "", "writer_until": None}
-        await self._db.write(lambda conn: self._change(conn, upload, values))
+        gone = sa.delete(uploads).where(*_of(upload.tenant_id, upload.upload_id))
+
+        def work(conn: Connection) -> None:
+            there = self._find(conn, upload.tenant_id, upload.upload_id)
+            if there is None or there.writer != upload.writer:
+                return
+            if there.pieces:
+                self._change(conn, upload, values)
+            else:
+                conn.execute(gone)
+
+        await self._db.write(work)
 
     async def fail(self, upload: Upload, failure: list[str]) -> None:
         """Say that it can never become a recording."""
-        values = {"failure": failure, "pieces": [], "writer": "", "writer_until": None}
+        values = {
+            "failure": failure,
+            "pieces": [],
+            "received_bytes": 0,
+            "writer": "",
+            "writer_until": None,
+        }
         await self._db.write(lambda conn: self._change(conn, upload, values))
 
     async def complete(
@@ -198,14 +233,19 @@ class Uploads:
     ) -> tuple[Recording, bool]:
         """Keep the recording of an upload unless its tenant has the bytes; what is kept, and whether it was there.
 
-        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, AlreadyExists
-        when another recording took the id meanwhile.
+        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, and for an upload
+        that was deleted or is another writer's by now, FailedPrecondition for a recording that was deleted on request,
+        AlreadyExists when another recording took the id meanwhile.
         """
         now = self._db.clock.now()
 
         def work(conn: Connection) -> tuple[Recording, bool]:
             if buried(conn, deleted_tenants, [made.tenant_id]):
                 raise NotFound(f"tenants/{made.tenant_id}")
+            there = self._find(conn, made.tenant_id, made.recording_id)
+            if there is None or there.writer != upload.writer:
+                raise NotFound(upload_name(made.tenant_id, made.recording_id))
+            _refuse(conn, upload)
             kept = same_bytes(conn, made.tenant_id, made.sha256, upload.headerless, now)
             existing = kept is not None
             if kept is None:
@@ -234,27 +274,19 @@ class Uploads:
         gone = sa.delete(uploads).where(*_of(tenant, upload))
         return bool(await self._db.write(lambda conn: conn.execute(gone).rowcount))
 
+    async def bytes_of(self, tenant: str) -> int:
+        """The bytes that are kept of a tenant's incomplete uploads."""
+        total = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.received_bytes), 0))
+        total = total.where(uploads.c.tenant_id == tenant, uploads.c.recording_id == "")
+        return int(await self._db.read(lambda conn: conn.execute(total).scalar_one()))
+
     async def sweep(self, blobs: Blobs) -> int:
         """Delete the uploads whose time has come, with what arrived of them; how many."""
         now = self._db.clock.now()
         total = 0
         async for tenant in owners(self._db, uploads):
-            query = sa.select(uploads).where(overdue(uploads, tenant, now)).limit(_A_STEP)
-            while found := await self._db.read(lambda conn: conn.execute(query).all()):  # noqa: B023 - awaited here
-                for row in found:
-                    gone = Upload(**row._mapping)
-                    await blobs.delete_folder(gone.folder, _MOST_PIECES)
-                    if not await self._became(gone):
-                        await blobs.delete(gone.blob_key)
-                keys = [(row.tenant_id, row.upload_id) for row in found]
-                await self._db.write(lambda conn: delete_keys(conn, uploads, keys))  # noqa: B023 - awaited here
-                total += len(keys)
+            total += await delete_uploads(self._db, blobs, overdue(uploads, tenant, now))
         return total
-
-    async def _became(self, upload: Upload) -> bool:
-        """Tell whether a recording has the id of an upload, and so the bytes."""
-        ids = upload.tenant_id, upload.upload_id
-        return await self._db.read(lambda conn: recording_of(conn, *ids)) is not None
 
     def _find(self, conn: Connection, tenant: str, upload: str) -> Upload | None:
         row = conn.execute(sa.select(uploads).where(*_of(tenant, upload))).one_or_none()
@@ -268,6 +300,39 @@ class Uploads:
 
     def _change(self, conn: Connection, upload: Upload, values: dict[str, Any]) -> None:
         conn.execute(sa.update(uploads).where(*_of(upload.tenant_id, upload.upload_id)).values(values))
+
+
+async def delete_uploads(
+    db: Database, blobs: Blobs, condition: sa.ColumnElement[bool], most: int | None = None
+) -> int:
+    """Delete the uploads that fit, `most` or a few more at most, with what arrived of them; how many."""
+    query = sa.select(uploads).where(condition).limit(_A_STEP)
+    total = 0
+    while most is None or total < most:
+        found = await db.read(lambda conn: conn.execute(query).all())
+        for row in found:
+            gone = Upload(**row._mapping)
+            await blobs.delete_folder(gone.folder, _MOST_PIECES)
+            if not await _became(db, gone):
+                await blobs.delete(gone.blob_key)
+        keys = [(row.tenant_id, row.upload_id) for row in found]
+        await db.write(lambda conn: delete_keys(conn, uploads, keys))  # noqa: B023 - awaited here
+        total += len(keys)
+        if len(found) < _A_STEP:
+            break
+    return total
+
+
+async def _became(db: Database, upload: Upload) -> bool:
+    """Tell whether a recording has the id of an upload, and so the bytes."""
+    ids = upload.tenant_id, upload.upload_id
+    return await db.read(lambda conn: recording_of(conn, *ids)) is not None
+
+
+def _refuse(conn: Connection, upload: Upload) -> None:
+    """Raise FailedPrecondition for the id of a recording that was deleted on request."""
+    name = recording_name(upload.tenant_id, upload.upload_id)
+    tombstones.refuse(conn, upload.tenant_id, name, "RECORDING_DELETED")
 
 
 def until(now: datetime, seconds: float) -> datetime:

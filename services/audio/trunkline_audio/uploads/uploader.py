@@ -26,15 +26,15 @@ from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs, BlobStat
-from trunkline_audio.names import microseconds, recording_name
+from trunkline_audio.names import microseconds, recording_name, upload_name
 from trunkline_audio.recordings.non_audio import what_was_sent
 from trunkline_audio.recordings.plans import AskPlan, RecordingPlan
 from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.slots import Slots
 from trunkline_audio.uploads.rows import Upload, Uploads, until
-from trunkline_audio.uploads.slots import Slots
 
 log = logs.get_logger(__name__)
 
@@ -112,7 +112,7 @@ class Uploader:
         self._read_seconds = pace.interval("uploads.read", _READ_SECONDS)
         self._renew_seconds = pace.interval("uploads.renew", _RENEW_SECONDS)
         self._sleep = pace.sleep
-        self._slots = Slots(limits.at_once)
+        self._slots = Slots(limits.at_once, "uploads")
         self._finishing: Flights[str, Upload] = Flights()
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -162,7 +162,7 @@ class Uploader:
                 reason="UPLOAD_OFFSET",
                 metadata={"received_bytes": str(upload.received_bytes)},
             )
-        await self._quota.check(tenant, (await self._plan_of(tenant)).quota_bytes)
+        await self._quota.check(tenant, (await self._plan_of(tenant)).quota_bytes, own=upload.received_bytes)
         with self._slots.held(tenant):
             async with self._bounded_time():
                 source = _Source(self._patient(chunks), skip=upload.received_bytes - offset)
@@ -179,6 +179,8 @@ class Uploader:
         upload = await self._uploads.get(tenant, upload_id)
         await self._uploads.delete(tenant, upload_id)
         await self._blobs.delete_folder(upload.folder, upload.received_bytes + 1)
+        if not upload.recording_id:
+            self._quota.add(tenant, -upload.received_bytes)
 
     async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, RecordingPlan]:
         """Check what is known before the first byte; the recording if its bytes are there."""
@@ -230,9 +232,13 @@ class Uploader:
         except BaseException:
             await self._cleaned(self._forgotten(upload))
             raise
-        if kept.existing:
-            await self._blobs.delete(upload.blob_key)
+        await self._unless_its_own(upload, kept)
         return kept
+
+    async def _unless_its_own(self, upload: Upload, kept: Kept) -> None:
+        """Delete the bytes of an upload, which another recording has."""
+        if kept.recording.recording_id != upload.upload_id:
+            await self._blobs.delete(upload.blob_key)
 
     async def _compared(self, there: Recording, chunks: AsyncIterator[bytes]) -> Kept:
         """Tell whether a recording has the bytes that come. Raises AlreadyExists."""
@@ -263,6 +269,7 @@ class Uploader:
             raise
         if not stat.size:
             await self._blobs.delete(key)
+        self._quota.add(upload.tenant_id, stat.size)
         _uploaded_bytes.inc(stat.size)
         if source.failure is not None:
             raise source.failure
@@ -284,15 +291,18 @@ class Uploader:
         except (InvalidArgument, BlobNotFound) as error:
             lost = ["name", "what had arrived was lost; start again", "UPLOAD_LOST"]
             failed = lost if isinstance(error, BlobNotFound) else [*error.violations[0], error.reason]
+            if not await self._uploads.is_writer(upload):  # it was deleted meanwhile
+                await self._cleaned(self._let_go(upload))
+                raise NotFound(upload_name(upload.tenant_id, upload.upload_id)) from None
             await self._blobs.delete(upload.blob_key)
             await self._uploads.fail(upload, failed)
             await self._blobs.delete_folder(upload.folder, len(upload.pieces))
+            self._quota.add(upload.tenant_id, -upload.received_bytes)
             return replace(upload, failure=failed)
         except BaseException:
             await self._cleaned(self._let_go(upload))
             raise
-        if kept.existing:
-            await self._blobs.delete(upload.blob_key)
+        await self._unless_its_own(upload, kept)
         await self._blobs.delete_folder(upload.folder, len(upload.pieces))
         return await self._uploads.get(upload.tenant_id, upload.upload_id)
 
@@ -316,6 +326,8 @@ class Uploader:
                 "sha256", f"is not that of the bytes: {stat.sha256}", reason="SHA256_MISMATCH"
             )
         known = await self._uploads.same(upload.tenant_id, stat.sha256, upload.headerless)
+        if known is None:  # others may have come meanwhile
+            await self._quota.check(upload.tenant_id, plan.quota_bytes, own=upload.received_bytes)
         found = known or await self._examined(upload, stat)
         now = self._clock.now()
         made = replace(
@@ -326,8 +338,7 @@ class Uploader:
             expire_at=expiry(upload.recording_expire_at, plan.keep_days or self._keep_days, now),
         )
         recording, existing = await self._uploads.complete(upload, made, keep_until)
-        if not existing:
-            self._quota.add(upload.tenant_id, stat.size)
+        self._quota.add(upload.tenant_id, (0 if existing else stat.size) - upload.received_bytes)
         _uploaded.labels("existing" if existing else "new").inc()
         log.info(
             "uploaded",
@@ -435,15 +446,16 @@ class Uploader:
 
     async def _forgotten(self, upload: Upload) -> None:
         """Delete what is left of a stream, but nothing of another one that has the id."""
-        if not await self._uploads.is_writer(upload):
+        if not await self._uploads.reclaim(upload):
             return
         await self._blobs.delete(upload.blob_key)
         await self._uploads.delete(upload.tenant_id, upload.upload_id)
         _uploaded.labels("failed").inc()
 
     async def _let_go(self, upload: Upload) -> None:
-        await self._blobs.delete(upload.blob_key)
-        await self._uploads.release(upload)
+        if await self._uploads.reclaim(upload):
+            await self._blobs.delete(upload.blob_key)
+            await self._uploads.release(upload)
 
     async def _removed(self, key: str) -> None:
         await self._blobs.delete(key)
