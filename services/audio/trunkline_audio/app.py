@@ -147,6 +147,7 @@ async def build(
         stack.push_async_callback(channels.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
         forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
+        stack.callback(fetcher.close)
         recordings, transcripts = Recordings(db, staleness), Transcripts(db, staleness)
         uploads = Uploads(db, config.uploads_open)
         quota, probe = Quota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, preparer)
@@ -306,6 +307,7 @@ def _fetch_limits(config: AudioConfig) -> FetchLimits:
         total_seconds=config.fetch_seconds,
         connect_seconds=config.fetch_connect_seconds,
         read_seconds=config.fetch_read_seconds,
+        at_once=config.fetches_at_once,
     )
 
 

@@ -50,8 +50,8 @@ OPTIONS: list[tuple[str, Any]] = [
     # Addresses are our own services: a proxy from the environment must not come between.
     ("grpc.enable_http_proxy", 0),
 ]
-# Of a connection for bytes that are passed on: what a slow reader has not taken waits with its sender. Otherwise each of
-# its streams may be read ahead by megabytes.
+# Of a connection for bytes that are passed on: what a slow reader has not taken waits with its sender. Otherwise each
+# of its streams may be read ahead by megabytes.
 BULK_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65_536),

@@ -103,8 +103,8 @@ class Uploads:
     async def begin(self, made: Upload) -> None:
         """Keep a new upload. One whose writer went silent, or whose time has come, gives way.
 
-        Raises NotFound for a deleted tenant, AlreadyExists for a recording's id, FailedPrecondition for that of one that
-        was deleted on request, Aborted for an upload's, and ResourceExhausted when too many are open.
+        Raises NotFound for a deleted tenant, AlreadyExists for a recording's id, FailedPrecondition for that of one
+        that was deleted on request, Aborted for an upload's, and ResourceExhausted when too many are open.
         """
         now = self._db.clock.now()
         table = uploads.c
@@ -233,9 +233,9 @@ class Uploads:
     ) -> tuple[Recording, bool]:
         """Keep the recording of an upload unless its tenant has the bytes; what is kept, and whether it was there.
 
-        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, and for an upload
-        that was deleted or is another writer's by now, FailedPrecondition for a recording that was deleted on request,
-        AlreadyExists when another recording took the id meanwhile.
+        The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, and for an
+        upload that was deleted or is another writer's by now, FailedPrecondition for a recording that was deleted on
+        request, AlreadyExists when another recording took the id meanwhile.
         """
         now = self._db.clock.now()
 

@@ -49,6 +49,11 @@ _MAGIC = (
     b"\x1aE\xdf\xa3",
 )
 
+# What decoding may cost, in samples of all channels for each second that a recording may last: 48 kHz in stereo. A
+# frame costs as much as so many samples, however short it is (Opus has 120 of them at least).
+_MOST_SAMPLES = 96_000
+_FRAME_SAMPLES = 240
+
 Floats = NDArray[np.float32]
 
 
@@ -183,6 +188,7 @@ class _Lanes:
         self.found = found
         self._sinks = sinks
         self._max = max_samples
+        self._left = max_samples // RATE * _MOST_SAMPLES
         self._resamplers: list[soxr.ResampleStream] = []
         self._shape: tuple[int, int] | None = None
 
@@ -193,7 +199,13 @@ class _Lanes:
             self.found.lanes = 2 if channels == 2 else 1
 
     def take(self, rate: int, block: Floats) -> None:
-        """Take a frame: (channels, samples) at a rate."""
+        """Take a frame: (channels, samples) at a rate. Raises HandlerFailed when they are too many or too large."""
+        self._left -= max(block.size, _FRAME_SAMPLES)
+        if self._left < 0:
+            raise HandlerFailed(
+                "TOO_LONG",
+                f"the recording has too many samples: {self._max / RATE:g} s at 48 kHz in two channels are decoded",
+            )
         if self._shape is None:
             self.begin(self.found.format, len(block), rate)
         if self._shape != (rate, len(block)):

@@ -78,8 +78,8 @@ class MediaUploads:
         )
         fields = members(body) | query
         recording_id = fields.pop("recordingId", "")
-        if not isinstance(recording_id, str):
-            raise InvalidArgument("recordingId", "must be a text")
+        if not (isinstance(recording_id, str) and recording_id.isascii()):
+            raise InvalidArgument("recordingId", "must be small letters, digits, and dashes")
         if "expireTime" in fields:
             fields["recordingExpireTime"] = fields.pop("expireTime")
         size = asked.headers.get(b"x-upload-content-length")
