@@ -638,6 +638,16 @@ async def what_is_finished_goes_with_its_recording(world):
 
 
 @check
+async def what_is_finished_goes_with_its_transcript(world):
+    made = await world.keep(recording("r1"))
+    async with noted(world) as notebook:
+        notebook.of(made, "t1").keep("a", 1, [Segment(0, 0, 0.0, 0.5, "secret", ())])
+    await world.transcripts.add(transcript("t1", of="r1"))
+    assert await world.transcripts.delete("acme", "t1")
+    assert not await world.db.read(lambda conn: kept_after(conn, "acme", "t1", 0, world.clock.now(), 9))
+
+
+@check
 async def an_upload_moves_on_piece_by_piece(world):
     world.clock.set(NOW)
     begun = upload("u1")

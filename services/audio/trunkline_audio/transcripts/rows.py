@@ -25,7 +25,7 @@ from trunkline_audio import tombstones
 from trunkline_audio.engines.base import Segment
 from trunkline_audio.names import duration, microseconds, recording_name, transcript_name
 from trunkline_audio.recordings.rows import Recording, recording_of
-from trunkline_audio.schema import transcripts
+from trunkline_audio.schema import checkpoints, transcripts
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,10 @@ class Transcripts:
         return await self._db.peek(work)
 
     async def delete(self, tenant: str, transcript: str) -> bool:
-        """Deletes a transcript and leaves its tombstone; False when it was not there."""
+        """Deletes a transcript, with what watchers are still shown of it, and leaves its tombstone.
+
+        False when it was not there.
+        """
         now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:
@@ -253,6 +256,8 @@ class Transcripts:
                 return False
             tombstones.leave(conn, tenant, transcript_name(tenant, transcript), now)
             delete_keys(conn, transcripts, [(tenant, transcript)])
+            made_of = (checkpoints.c.tenant_id == tenant, checkpoints.c.transcript_id == transcript)
+            conn.execute(sa.delete(checkpoints).where(*made_of))
             return True
 
         return await self._db.write(work)
