@@ -132,6 +132,14 @@ def test_a_small_file_of_many_channels_and_a_high_rate_is_cut_off():
     assert found.seconds == pytest.approx(1)
 
 
+@pytest.mark.parametrize("rate", [1, 999, 2_000_000])
+def test_an_absurd_rate_is_refused(rate):
+    body = sounds.wav(np.zeros(14_000, np.float32), rate=rate)
+    with pytest.raises(HandlerFailed) as failure:
+        lanes_of(body, max_seconds=14_400)
+    assert (failure.value.reason, f"{rate:,}" in str(failure.value)) == ("SAMPLE_RATE", True)
+
+
 NOT_SOUND = {
     "empty": b"",
     "page": b"<html><body>Please sign in</body></html>",

@@ -49,6 +49,8 @@ _MAGIC = (
     b"\x1aE\xdf\xa3",
 )
 
+# Samples a second that are believed. Of one a second, 14 kB would be four hours of sound to look for speech in.
+_RATES = range(1_000, 768_001)
 # What decoding may cost, in samples of all channels for each second that a recording may last: 48 kHz in stereo. A
 # frame costs as much as so many samples, however short it is (Opus has 120 of them at least).
 _MOST_SAMPLES = 96_000
@@ -90,7 +92,7 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerle
 
     Two channels stay apart; more than two become one. Files that lie one after another in one are all decoded. A file
     that has a header and no sample is 0 s long. `headerless` is one of HEADERLESS, for bytes without a known beginning.
-    Raises HandlerFailed: NOT_AUDIO, TOO_LONG.
+    Raises HandlerFailed: NOT_AUDIO, TOO_LONG, SAMPLE_RATE.
     """
     found = Decoded()
     lanes = _Lanes(found, sinks, int(max_seconds * RATE))
@@ -199,7 +201,12 @@ class _Lanes:
             self.found.lanes = 2 if channels == 2 else 1
 
     def take(self, rate: int, block: Floats) -> None:
-        """Take a frame: (channels, samples) at a rate. Raises HandlerFailed when they are too many or too large."""
+        """Take a frame: (channels, samples) at a rate. Raises HandlerFailed for an absurd rate, or too many samples."""
+        if rate not in _RATES:
+            raise HandlerFailed(
+                "SAMPLE_RATE",
+                f"the recording has {rate:,} samples a second, and {_RATES[0]:,} to {_RATES[-1]:,} can be decoded",
+            )
         self._left -= max(block.size, _FRAME_SAMPLES)
         if self._left < 0:
             raise HandlerFailed(
