@@ -234,3 +234,31 @@ async def test_a_channel_is_opened_once_per_address() -> None:
     assert channels.get("127.0.0.1:2") is not one
     await channels.close()
     await channels.close()
+
+
+async def test_a_slow_reader_of_bytes_holds_little_of_them(start_suite: Any) -> None:
+    """Five hundred who read a kilobyte a second would otherwise fill the memory of the process between."""
+    suite = await start_suite()
+    sent: dict[str, int] = {}
+
+    async def pieces(request: Any, _context: Any) -> Any:
+        for _ in range(200):
+            sent[request.name] = sent.get(request.name, 0) + 1
+            yield call_pb2.Call(name="x" * 262_144)
+
+    suite.handlers["Many"] = pieces
+    suite.channel()
+    held = {}
+    for bulk in (True, False):
+        name = f"tenants/acme/calls/bulk-{bulk}".lower()
+        channel = suite.channels.get(suite.server.address, bulk=bulk)
+        call = suite.method("Many", channel)(call_service_pb2.GetCallRequest(name=name))
+        await call.read()
+        before = -1
+        while before != sent[name]:
+            before = sent[name]
+            await asyncio.sleep(0.3)
+        held[bulk] = before
+        call.cancel()
+    assert held[True] <= 6
+    assert held[True] < held[False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import urllib.request
 from typing import Any
@@ -15,10 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.config import CommonConfig, ConfigError
-from trunkline_runtime.errors import Aborted, InvalidArgument, from_rpc_error
+from trunkline_runtime.errors import Aborted, InvalidArgument, ResourceExhausted, from_rpc_error
+from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs, metrics
 from trunkline_runtime.rpc.call import current_rpc
+from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.health import Health
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.testing import KEY_FOLDER
@@ -124,6 +127,39 @@ async def test_a_client_that_leaves_ends_the_handler_and_its_generator(suite: An
         await ended.wait()
         while count("Many", "CANCELLED") == before:
             await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_while_a_message_is_on_its_way_is_no_failure(suite: Any) -> None:
+    """Else whoever hangs up on a download has the service report an error of its own."""
+
+    async def large(_request: Any, _context: Any) -> Any:
+        while True:
+            yield call_pb2.Call(name="x" * 262_144)
+
+    suite.handlers["Many"] = large
+    internal, cancelled = count("Many", "INTERNAL"), count("Many", "CANCELLED")
+    for _ in range(20):
+        call = suite.method("Many")(request(), timeout=30)
+        await call.read()
+        await asyncio.sleep(0.02)
+        call.cancel()
+    async with asyncio.timeout(20):
+        while count("Many", "CANCELLED") + count("Many", "INTERNAL") < cancelled + internal + 20:
+            await asyncio.sleep(0.01)
+    assert count("Many", "INTERNAL") == internal
+
+
+def test_tenants_that_hold_what_they_may_leave_room_to_others() -> None:
+    crowds = Crowds(4, 8)
+    callers = {name: Caller(CallerKind.API_KEY, tenant=name) for name in ("one", "two", "three", "four")}
+    with contextlib.ExitStack() as stack:
+        for tenant, most in (("one", 4), ("two", 2), ("three", 1), ("four", 1)):
+            for _ in range(most):
+                stack.enter_context(crowds.of_tenant(callers[tenant]))
+            with pytest.raises(ResourceExhausted):
+                stack.enter_context(crowds.of_tenant(callers[tenant]))
+    with crowds.of_tenant(callers["one"]):
+        pass
 
 
 async def test_a_request_id_is_kept_or_made_and_comes_back_with_an_error(suite: Any) -> None:

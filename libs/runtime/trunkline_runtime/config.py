@@ -160,7 +160,7 @@ class CommonConfig:
         1_024, "the most gRPC connections at once; further ones are closed", least=4, most=100_000
     )
     grpc_streams: int = setting(
-        1_000,
+        4_000,
         "the most requests at once on one gRPC connection; further ones wait at the caller",
         least=16,
         most=10_000,

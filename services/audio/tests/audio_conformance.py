@@ -642,6 +642,16 @@ async def what_is_finished_goes_with_its_recording(world):
 
 
 @check
+async def what_is_finished_goes_with_its_transcript(world):
+    made = await world.keep(recording("r1"))
+    async with noted(world) as notebook:
+        notebook.of(made, "t1").keep("a", 1, [Segment(0, 0, 0.0, 0.5, "secret", ())])
+    await world.transcripts.add(transcript("t1", of="r1"))
+    assert await world.transcripts.delete("acme", "t1")
+    assert not await world.db.read(lambda conn: kept_after(conn, "acme", "t1", 0, world.clock.now(), 9))
+
+
+@check
 async def an_upload_moves_on_piece_by_piece(world):
     world.clock.set(NOW)
     begun = upload("u1")
@@ -666,7 +676,13 @@ async def an_upload_moves_on_piece_by_piece(world):
     assert await world.uploads.names(two, "p.5.c")
     assert not await world.uploads.names(two, "p.5.d")
     made = recording("u1")
+    with pytest.raises(Aborted):
+        await world.uploads.complete(replace(two, writer="you"), made, NOW + DAY)
+    assert not await world.uploads.leaves_bytes(replace(two, writer="you"))
+    assert await world.uploads.bytes_of("acme") == 8
     assert await world.uploads.complete(two, made, NOW + DAY) == (made, False)
+    assert not await world.uploads.leaves_bytes(two), "the bytes are the recording's"
+    assert await world.uploads.bytes_of("acme") == 0
     ended = await world.uploads.get("acme", "u1")
     assert (ended.recording_id, ended.existing, ended.writer, ended.pieces) == ("u1", False, "", [])
     with pytest.raises(AlreadyExists):
@@ -682,6 +698,59 @@ async def an_upload_moves_on_piece_by_piece(world):
     assert await world.uploads.same("other", made.sha256, "") is None
     with pytest.raises(NotFound):
         await world.uploads.get("acme", "u2")
+
+
+@check
+async def an_upload_that_was_deleted_does_not_become_a_recording(world):
+    world.clock.set(NOW)
+    mine = upload("u1", writer="me", writer_until=NOW + DAY)
+    await world.uploads.begin(mine)
+    await world.uploads.delete(mine)
+    with pytest.raises(Aborted):
+        await world.uploads.complete(mine, recording("u1"), None)
+    assert await world.uploads.leaves_bytes(mine), "what it wrote is to go"
+    with pytest.raises(Aborted):
+        await world.uploads.begin(upload("u1"))
+    await world.uploads.release(mine)
+    await world.uploads.begin(upload("u1", writer="you", writer_until=NOW + DAY))
+    assert not await world.uploads.leaves_bytes(mine)
+    await world.uploads.release(mine)
+    assert (await world.uploads.get("acme", "u1")).writer == "you"
+
+
+@check
+async def a_recording_that_was_deleted_is_not_uploaded_again(world):
+    world.clock.set(NOW)
+    await world.keep(recording("r1"))
+    late = upload("r2", writer="me")
+    await world.uploads.begin(late)
+    await world.keep(recording("r2"))
+    for identity in ("r1", "r2"):
+        await world.recordings.delete("acme", identity)
+    with pytest.raises(FailedPrecondition) as refused:
+        await world.uploads.begin(upload("r1"))
+    assert refused.value.reason == "RECORDING_DELETED"
+    with pytest.raises(FailedPrecondition):
+        await world.uploads.complete(late, recording("r2"), None)
+
+
+@check
+async def uploads_go_with_their_call(world):
+    async def bytes_():
+        yield b"some"
+
+    world.clock.set(NOW)
+    for n in range(2):
+        begun = replace(upload(f"u{n}"), call=f"tenants/acme/calls/c{n}")
+        await world.uploads.begin(begun)
+        await world.blobs.put(f"{begun.folder}/p.0.a", bytes_())
+    request = purge_pb2.PurgeCallsRequest(parent="tenants/acme", calls=["tenants/acme/calls/c0"])
+    assert (await world.admin.PurgeCalls(request, None)).removed_count == 1
+    with pytest.raises(NotFound):
+        await world.uploads.get("acme", "u0")
+    with pytest.raises(BlobNotFound):
+        await world.blobs.size(f"{upload('u0').folder}/p.0.a")
+    assert await world.uploads.get("acme", "u1")
 
 
 @check

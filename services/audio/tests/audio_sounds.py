@@ -46,6 +46,21 @@ def encoded(container, codec, *channels, rate=48_000):
     return body.getvalue()
 
 
+def surround_silence(seconds, rate):
+    """FLAC of eight channels without a sound: hardly any bytes."""
+    body = io.BytesIO()
+    with av.open(body, "w", format="flac") as out:
+        stream = out.add_stream("flac", rate=rate, layout="7.1")
+        stream.format = "s16"
+        for number in range(int(seconds * rate) // 4_000):
+            silence = np.zeros((1, 8 * 4_000), np.int16)
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="7.1")
+            frame.sample_rate, frame.pts, frame.time_base = rate, number * 4_000, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return body.getvalue()
+
+
 def voice(seconds, rate=RATE, pitch=110.0, seed=1):
     """Something that a speech detector takes for a voice: a buzz with moving formants in syllables."""
     rng = np.random.default_rng(seed)

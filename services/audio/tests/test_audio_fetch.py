@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from importlib import metadata
@@ -132,6 +133,32 @@ async def test_the_address_that_was_checked_is_the_one_connected_to():
         assert await get(there.url("/a", "rebind.test"), resolver=resolver) == b"public"
         assert resolver.calls == ["rebind.test"]
         assert there.requests[0][1]["host"] == f"rebind.test:{there.port}"
+
+
+async def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch):
+    """Their lookups last as long as their owner likes; the event loop's threads read and write everybody's bytes."""
+    answered = threading.Event()
+
+    def silent(*asked, **_more):
+        answered.wait(20)
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    fetcher = Fetcher(LOOPBACK, FetchLimits(total_seconds=20))
+
+    async def fetch():
+        async with fetcher.fetch("http://tarpit.test/", {}):
+            pass
+
+    waiting = [asyncio.create_task(fetch()) for _ in range(40)]
+    await asyncio.sleep(0.1)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "read"), 10) == "read"
+    finally:
+        answered.set()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        fetcher.close()
+    assert {error.failure for error in ended} == {FetchFailure.UNREACHABLE}
 
 
 async def test_each_redirect_is_checked_again():

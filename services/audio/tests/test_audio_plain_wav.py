@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 
 import pytest
 from trunkline_audio.media.preprocess import decode, plain_wav
@@ -66,3 +67,27 @@ def test_skips_chunks_that_hold_no_sound(tmp_path):
 )
 def test_leaves_the_unusual_to_the_decoder(tmp_path, body):
     assert looked(tmp_path, body) is None
+
+
+def test_a_file_that_is_many_is_not_walked(tmp_path):
+    """It is looked at between the requests of others: what it holds decides nothing about how long that takes."""
+    again = riff(data=b"\0\0", extra=(b"junk" + struct.pack("<I", 0)) * 500)
+    calls = 0
+
+    def count(frame, event, called):
+        nonlocal calls
+        calls += 1
+
+    path = tmp_path / "call.wav"
+    path.write_bytes(riff() + again * 50)
+    sys.setprofile(count)
+    try:
+        found = plain_wav.look(path)
+    finally:
+        sys.setprofile(None)
+    assert found is None
+    assert calls < 1_000
+
+
+def test_chunks_behind_the_samples_are_passed_over(tmp_path):
+    assert looked(tmp_path, riff() + b"LIST" + struct.pack("<I", 60) + b"x" * 60).frames == 8000

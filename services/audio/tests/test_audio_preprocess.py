@@ -121,6 +121,25 @@ def test_a_small_file_of_endless_silence_is_cut_off():
     assert failure.value.reason == "TOO_LONG"
 
 
+def test_a_small_file_of_many_channels_and_a_high_rate_is_cut_off():
+    """A minute of this costs as much as ten of the usual kind, and is no larger."""
+    body = sounds.surround_silence(3, rate=640_000)
+    assert len(body) < 100_000
+    with pytest.raises(HandlerFailed) as failure:
+        lanes_of(body, max_seconds=60)
+    assert failure.value.reason == "TOO_LONG"
+    found, _ = lanes_of(sounds.surround_silence(1, rate=96_000), max_seconds=60)
+    assert found.seconds == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2_000_000])
+def test_an_absurd_rate_is_refused(rate):
+    body = sounds.wav(np.zeros(14_000, np.float32), rate=rate)
+    with pytest.raises(HandlerFailed) as failure:
+        lanes_of(body, max_seconds=14_400)
+    assert (failure.value.reason, f"{rate:,}" in str(failure.value)) == ("SAMPLE_RATE", True)
+
+
 NOT_SOUND = {
     "empty": b"",
     "page": b"<html><body>Please sign in</body></html>",

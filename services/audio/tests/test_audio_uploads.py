@@ -17,7 +17,7 @@ from trunkline.audio.v1.upload_service_pb2_grpc import UploadServiceStub
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio.engines.base import EngineResult
 from trunkline_audio.recordings.plans import TenantPlan
-from trunkline_audio.uploads.slots import Slots
+from trunkline_audio.slots import Slots
 from trunkline_runtime.errors import ResourceExhausted, from_rpc_error
 from trunkline_runtime.process.pace import Pace
 
@@ -239,6 +239,89 @@ async def test_a_quota_that_is_used_up_takes_no_more(tmp_path):
         assert (await sender.upload(sha256=DIGEST)).existing, "what is there takes no room"
 
 
+async def test_what_has_arrived_of_uploads_counts_towards_the_quota(tmp_path):
+    async def some(_tenant):
+        return RecordingPlan(quota_bytes=100_000)
+
+    async with sending(tmp_path, plan_of=some) as sender:
+        for n in range(2):
+            await sender.create(f"up-{n}", size_bytes=200_000)
+        await sender.write(bytes(60_000), upload_id="up-0")
+        await sender.write(bytes(60_000), upload_id="up-1")
+        assert (await refused(sender.create("up-2")))[1] == "RECORDINGS_QUOTA"
+        assert (await refused(sender.upload(OTHER)))[1] == "RECORDINGS_QUOTA"
+        await sender.write(bytes(10_000), 60_000, upload_id="up-0")  # its own bytes are no reason
+        await sender.parts.DeleteUpload(parts.DeleteUploadRequest(name=f"{PARENT}/uploads/up-1"))
+        await sender.create("up-2")
+
+
+async def test_streams_that_come_together_pass_the_quota_by_one(tmp_path):
+    async def small(_tenant):
+        return RecordingPlan(quota_bytes=10)
+
+    async with sending(tmp_path, plan_of=small) as sender:
+        calls = [sender.stub.UploadRecording() for _ in range(3)]
+        for call in calls:
+            await call.write(pb.UploadRecordingRequest(parent=PARENT))
+        await asyncio.sleep(0.3)  # all are let in
+        outcomes = []
+        for n, call in enumerate(calls):
+            await call.write(pb.UploadRecordingRequest(data=sounds.wav(sounds.tone(1 + n))))
+            await call.done_writing()
+            outcomes.append(await asyncio.gather(call, return_exceptions=True))
+        assert [isinstance(outcome, grpc.RpcError) for (outcome,) in outcomes] == [False, True, True]
+        assert len(sender.files()) == 1
+
+
+@pytest.mark.parametrize("sha256", ["", "0" * 64], ids=["sound", "not what was stated"])
+async def test_a_stream_whose_upload_is_deleted_leaves_nothing(tmp_path, sha256):
+    async with sending(tmp_path) as sender:
+        call = sender.stub.UploadRecording()
+        await call.write(
+            pb.UploadRecordingRequest(parent=PARENT, recording_id="up-1", sha256=sha256, data=CALL[:100])
+        )
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(grpc.RpcError):
+                    await sender.parts.DeleteUpload(parts.DeleteUploadRequest(name=f"{PARENT}/uploads/up-1"))
+                    break
+                await asyncio.sleep(0.01)
+        await call.write(pb.UploadRecordingRequest(data=CALL[100:]))
+        await call.done_writing()
+        assert (await refused(call))[0] == ("INVALID_ARGUMENT" if sha256 else "NOT_FOUND")
+        assert await sender.listed() == set()
+        assert sender.files() == []
+        assert not (await sender.upload(recording_id="up-1")).existing
+
+
+async def test_a_deleted_recording_is_not_uploaded_again(tmp_path):
+    async with sending(tmp_path) as sender:
+        await sender.upload(recording_id="up-1")
+        await sender.stub.DeleteRecording(pb.DeleteRecordingRequest(name=NAME))
+        assert (await refused(sender.upload(recording_id="up-1")))[1] == "RECORDING_DELETED"
+        assert (await refused(sender.create()))[1] == "RECORDING_DELETED"
+        assert sender.files() == []
+        assert not (await sender.upload(recording_id="up-2")).existing
+
+
+async def test_one_tenant_leaves_downloads_to_others(tmp_path):
+    long = sounds.wav(sounds.tone(600))  # more than is held between the two
+    async with sending(tmp_path, downloads_at_once=2) as sender:
+        await sender.upload(long, recording_id="up-1")
+        await sender.upload(recording_id="up-1", parent="tenants/globex")
+        slow = sender.stub.ReadRecording(pb.ReadRecordingRequest(name=NAME))
+        await slow.read()
+        assert (await refused(sender.read()))[:2] == ("RESOURCE_EXHAUSTED", "DOWNLOADS_BUSY")
+        assert await sender.read("tenants/globex/recordings/up-1") == CALL
+        slow.cancel()
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(grpc.RpcError):
+                    assert await sender.read() == long
+                    break
+                await asyncio.sleep(0.05)
+
+
 async def test_a_later_message_names_no_other_tenant(tmp_path):
     async with sending(tmp_path) as sender:
         call = sender.stub.UploadRecording()
@@ -249,7 +332,7 @@ async def test_a_later_message_names_no_other_tenant(tmp_path):
 
 
 def test_one_tenant_leaves_slots_to_others():
-    slots = Slots(8)
+    slots = Slots(8, "uploads")
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(slots.held("acme"))

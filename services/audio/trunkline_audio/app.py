@@ -200,11 +200,14 @@ def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
     """Wire and serve what takes recordings in and gives them out; return their uploads."""
     config, db, blobs, pace = ground.config, ground.db, ground.blobs, ground.pace
     recordings = Recordings(db, config.list_staleness)
-    quota, probe = Quota(recordings), Probe(blobs, ground.preparer)
+    uploads = Uploads(db, config.uploads_open)
+    quota, probe = Quota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, ground.preparer)
+    fetcher = Fetcher(_policy(config), _fetch_limits(config))
+    ground.stack.callback(fetcher.close)
     receiver = RecordingReceiver(
         recordings=recordings,
         blobs=blobs,
-        fetcher=Fetcher(_policy(config), _fetch_limits(config)),
+        fetcher=fetcher,
         probe=probe,
         quota=quota,
         clock=db.clock,
@@ -213,7 +216,6 @@ def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
         pace=pace,
     )
     ground.stack.push_async_callback(receiver.close)
-    uploads = Uploads(db, config.uploads_open)
     uploader = Uploader(
         uploads=uploads,
         recordings=recordings,
@@ -227,7 +229,9 @@ def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
         pace=pace,
     )
     ground.stack.push_async_callback(uploader.close)
-    downloads = Downloads(recordings, blobs, LinkSigner(config.keys, "audio"), db.clock)
+    downloads = Downloads(
+        recordings, blobs, LinkSigner(config.keys, "audio"), db.clock, config.downloads_at_once
+    )
     ground.server.add(
         recording_service_pb2_grpc.add_RecordingServiceServicer_to_server,
         RecordingServicer(recordings, receiver, blobs, forget, uploader, downloads),
@@ -343,6 +347,7 @@ def _fetch_limits(config: AudioConfig) -> FetchLimits:
         total_seconds=config.fetch_seconds,
         connect_seconds=config.fetch_connect_seconds,
         read_seconds=config.fetch_read_seconds,
+        at_once=config.fetches_at_once,
     )
 
 

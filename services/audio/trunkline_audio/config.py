@@ -122,6 +122,13 @@ class AudioConfig(StoreConfig):
         least=1,
         most=1_000,
     )
+    downloads_at_once: int = setting(
+        128,
+        "the most recordings downloaded at once; one tenant gets half of them, and further requests must try again "
+        "later",
+        least=1,
+        most=800,
+    )
     upload_seconds: float = setting(
         3_600.0, "the longest time for one request of an upload", least=1, most=86_400
     )

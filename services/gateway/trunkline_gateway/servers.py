@@ -70,7 +70,7 @@ async def _serve(gateway: GatewayParts) -> None:
     )
     media = media_api(
         api,
-        gateway.channels.get(config.audio_address),
+        gateway.channels.get(config.audio_address, bulk=True),
         authenticate=Credentials(authenticator, gateway.signer),
         signer=gateway.signer,
         links=LinkSigner(config.keys, "audio", reader="gateway"),

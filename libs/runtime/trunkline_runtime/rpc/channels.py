@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -56,6 +56,14 @@ OPTIONS: list[tuple[str, Any]] = [
     # Addresses are our own services: a proxy from the environment must not come between.
     ("grpc.enable_http_proxy", 0),
 ]
+# Of a connection for bytes that are passed on: what a slow reader has not taken waits with its sender. Otherwise each
+# of its streams may be read ahead by megabytes.
+BULK_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_536),
+    # Channels of the same address and options share a connection otherwise, and the streams that it may have.
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 _acting: contextvars.ContextVar[str | None] = contextvars.ContextVar("trunkline_acting", default=None)
 
@@ -83,16 +91,23 @@ def unconfined() -> Iterator[None]:
 class _Channel(grpc.aio.Channel):
     """A channel whose calls all get what ours get."""
 
-    def __init__(self, address: str, authorization: Callable[[], str], tls: Tls | None) -> None:
+    def __init__(
+        self,
+        address: str,
+        authorization: Callable[[], str],
+        tls: Tls | None,
+        more: Sequence[tuple[str, Any]] = (),
+    ) -> None:
         self._authorization = authorization
         self._metrics = RpcMetrics("client")
+        options = [*OPTIONS, *more]
         interceptors = stream_interceptors(authorization, self._metrics)
         self._renewed: Renewed | None = None
         self._plain: grpc.aio.Channel | None = None
         if tls is None:
-            self._plain = grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+            self._plain = grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
         else:
-            self._renewed = tls.channel(address, OPTIONS, interceptors)
+            self._renewed = tls.channel(address, options, interceptors)
 
     def unary_unary(self, method: str, *given: Any, **options: Any) -> Any:
         failed = self._renewed.failed if self._renewed is not None else None
@@ -148,18 +163,23 @@ class Channels:
     def __init__(self, signer: TokenSigner, tls: Tls | None = None) -> None:
         self._signer = signer
         self._tls = tls
-        self._open: dict[str, grpc.aio.Channel] = {}
+        self._open: dict[tuple[str, bool], grpc.aio.Channel] = {}
 
     @classmethod
     def of(cls, config: CommonConfig, signer: TokenSigner) -> Self:
         """Make the channels of a service as its settings say. Raises ConfigError."""
         return cls(signer, Tls.of(config, signer.service))
 
-    def get(self, address: str) -> grpc.aio.Channel:
-        """Return the channel to an address (host:port, or any gRPC target); the same one every time."""
-        channel = self._open.get(address)
+    def get(self, address: str, *, bulk: bool = False) -> grpc.aio.Channel:
+        """Return the channel to an address (host:port, or any gRPC target); the same one every time.
+
+        `bulk`: one with connections of its own, for streams of bytes whose readers may be slow. It holds little of what
+        they have not taken, and however many they are, other calls find room on theirs.
+        """
+        channel = self._open.get((address, bulk))
         if channel is None:
-            channel = self._open[address] = _Channel(address, self._authorization, self._tls)
+            more = BULK_OPTIONS if bulk else ()
+            channel = self._open[address, bulk] = _Channel(address, self._authorization, self._tls, more)
         return channel
 
     def problem(self) -> str:

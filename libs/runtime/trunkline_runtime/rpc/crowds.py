@@ -16,10 +16,13 @@ _MOST_OF_ADDRESS = 64
 class Crowds:
     """Counts the requests that are open: by tenant, and by address those that anybody may make."""
 
-    def __init__(self, most_of_tenant: int, most_of_address: int = _MOST_OF_ADDRESS) -> None:
+    def __init__(self, most_of_tenant: int, most: int, most_of_address: int = _MOST_OF_ADDRESS) -> None:
+        """`most` is how many requests there may be of all: a tenant gets one more while more are free than it has."""
         self._most_of_tenant = most_of_tenant
+        self._most = most
         self._most_of_address = most_of_address
         self._open: dict[str, int] = {}
+        self._of_tenants = 0
 
     @contextmanager
     def of_tenant(self, caller: Caller) -> Iterator[None]:
@@ -27,8 +30,13 @@ class Crowds:
         if not caller.tenant:
             yield
             return
-        with self._counted(f"tenants/{caller.tenant}", "a tenant", self._most_of_tenant):
-            yield
+        room = min(self._most_of_tenant, self._most - self._of_tenants)
+        with self._counted(f"tenants/{caller.tenant}", "a tenant", room):
+            self._of_tenants += 1
+            try:
+                yield
+            finally:
+                self._of_tenants -= 1
 
     @contextmanager
     def of_address(self, context: Any) -> Iterator[None]:
@@ -41,7 +49,7 @@ class Crowds:
     def _counted(self, owner: str, kind: str, most: int) -> Iterator[None]:
         now = self._open.get(owner, 0)
         if now >= most:
-            message = f"{kind} can have {most} such requests open; try again in a moment"
+            message = f"{kind} can have {max(0, most)} such requests open now; try again in a moment"
             raise ResourceExhausted(message, reason="CALLS_AT_ONCE", retry_after=1.0)
         self._open[owner] = now + 1
         try:

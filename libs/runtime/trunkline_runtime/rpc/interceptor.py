@@ -289,11 +289,19 @@ async def _send(answers: Any, context: Any) -> None:
         return
     if not hasattr(answers, "aclose"):
         async for answer in answers:
-            await context.write(answer)
+            await _write(answer, context)
         return
     async with aclosing(answers):
         async for answer in answers:
-            await context.write(answer)
+            await _write(answer, context)
+
+
+async def _write(answer: Any, context: Any) -> None:
+    """Send one message. A caller that went while it was on its way has cancelled the call: nothing here failed."""
+    try:
+        await context.write(answer)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
 
 
 async def _few(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:

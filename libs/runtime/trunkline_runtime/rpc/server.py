@@ -201,7 +201,7 @@ class Server:
             rules=self._rules,
             validate=validator(),
             scans=Scans(self._config.lists_at_once, self._config.list_seconds),
-            crowds=Crowds(self._config.grpc_calls_per_tenant),
+            crowds=Crowds(self._config.grpc_calls_per_tenant, self._config.grpc_calls),
             translate=self._translate,
             keep=not self._further,
             open_seconds=self._open_seconds,

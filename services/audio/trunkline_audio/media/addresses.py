@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -78,7 +79,22 @@ def _with_embedded(address: Address) -> list[Address]:
     return [address]
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """Addresses of a host as the system resolves it; also turns forms such as 0x7f.1 into plain ones."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+class Resolver:
+    """Resolves hosts as the system does, in threads of its own; it also turns forms such as 0x7f.1 into plain ones.
+
+    A name whose servers do not answer holds a thread for half a minute, and anybody may own such names. The threads of
+    the event loop are few, and read and write the bytes of all tenants.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._threads = ThreadPoolExecutor(at_once, "resolve")
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host. Raises OSError."""
+        asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def close(self) -> None:
+        """Let the threads go, each once its name is answered."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

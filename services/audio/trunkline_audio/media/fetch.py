@@ -15,7 +15,7 @@ from importlib import metadata
 
 import httpx
 
-from trunkline_audio.media.addresses import AddressPolicy, Resolve, resolve
+from trunkline_audio.media.addresses import AddressPolicy, Resolve, Resolver
 from trunkline_audio.media.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Peer, get, tls_context
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -64,6 +64,8 @@ class FetchLimits:
     connect_seconds: float = 5.0
     read_seconds: float = 30.0
     max_redirects: int = 5
+    at_once: int = 64
+    """Fetches: so many names may be looked up at once."""
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,18 @@ class Fetcher:
         policy: AddressPolicy,
         limits: FetchLimits,
         *,
-        resolver: Resolve = resolve,
+        resolver: Resolve | None = None,
     ) -> None:
+        """`resolver` is another way to look names up than the system's."""
         self._policy = policy
         self._limits = limits
-        self._resolve = resolver
+        self._system = Resolver(limits.at_once)
+        self._resolve = resolver or self._system
         self._tls = tls_context()
+
+    def close(self) -> None:
+        """Let go of what looks names up."""
+        self._system.close()
 
     @asynccontextmanager
     async def fetch(

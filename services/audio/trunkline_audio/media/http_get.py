@@ -119,8 +119,8 @@ class Answer:
         """Give the body in pieces. Raises NoAnswer when it is cut short."""
         while True:
             body, self._body = self._body, []
-            for chunk in body:
-                yield chunk
+            if body:  # one piece for each read: a host may send chunks of one byte
+                yield b"".join(body)
             if self._complete:
                 return
             await self._more()

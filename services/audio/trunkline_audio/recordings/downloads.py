@@ -14,6 +14,7 @@ from trunkline_store.clock import Clock
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.slots import Slots
 
 HOUR = timedelta(hours=1)
 
@@ -21,8 +22,12 @@ HOUR = timedelta(hours=1)
 class Downloads:
     """Reads recordings, and signs links to them."""
 
-    def __init__(self, recordings: Recordings, blobs: Blobs, signer: LinkSigner, clock: Clock) -> None:
+    def __init__(
+        self, recordings: Recordings, blobs: Blobs, signer: LinkSigner, clock: Clock, at_once: int
+    ) -> None:
+        """`at_once` is how many are read at once: a reader may take an hour for one, and each holds memory."""
         self._recordings = recordings
+        self._slots = Slots(at_once, "downloads")
         self._blobs = blobs
         self._signer = signer
         self._clock = clock
@@ -32,8 +37,8 @@ class Downloads:
     ) -> AsyncGenerator[bytes, None]:
         """Give the bytes from `start` to before `end` (0: to the last), at most 256 KiB at once.
 
-        Raises InvalidArgument, NotFound, OutOfRange, Aborted when they are not those of `sha256`, and
-        FailedPrecondition when they are gone.
+        Raises InvalidArgument, NotFound, OutOfRange, Aborted when they are not those of `sha256`, FailedPrecondition
+        when they are gone, and ResourceExhausted.
         """
         if 0 < end <= start:
             raise InvalidArgument("end", f"must be 0, or more than start, which is {start}")
@@ -47,9 +52,10 @@ class Downloads:
         # The interface says no more than that it is an iterator; a generator is closed when its reader has gone.
         pieces = cast(Any, self._blobs.read(found.blob_key, start, end or None))
         try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    yield piece
+            with self._slots.held(tenant):
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        yield piece
         except BlobNotFound:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"

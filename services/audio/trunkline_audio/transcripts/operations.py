@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import cast
 
-from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_jobs.operations import Kind, Operation, Operations, Work

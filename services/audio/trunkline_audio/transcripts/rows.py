@@ -250,7 +250,10 @@ class Transcripts:
         return await self._db.peek(work)
 
     async def delete(self, tenant: str, transcript: str) -> bool:
-        """Deletes a transcript and leaves its tombstone; False when it was not there."""
+        """Deletes a transcript, with what watchers are still shown of it, and leaves its tombstone.
+
+        False when it was not there.
+        """
         now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:

@@ -93,6 +93,8 @@ class Completion:
                 "sha256", f"is not that of the bytes: {stat.sha256}", reason="SHA256_MISMATCH"
             )
         known = await self._uploads.same(upload.tenant_id, stat.sha256, upload.headerless)
+        if known is None:  # others may have come meanwhile
+            await self._quota.check(upload.tenant_id, plan.quota_bytes, own=upload.received_bytes)
         found = known or await self._examined(upload, stat)
         now = self._clock.now()
         made = replace(
@@ -103,8 +105,7 @@ class Completion:
             expire_at=expiry(upload.recording_expire_at, plan.keep_days or self._keep_days, now),
         )
         recording, existing = await self._uploads.complete(upload, made, keep_until)
-        if not existing:
-            self._quota.add(upload.tenant_id, stat.size)
+        self._quota.add(upload.tenant_id, (0 if existing else stat.size) - upload.received_bytes)
         UPLOADED.labels("existing" if existing else "new").inc()
         log.info(
             "uploaded",

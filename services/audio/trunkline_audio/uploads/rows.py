@@ -191,14 +191,20 @@ class Uploads:
         """Tell whether the bytes under an upload's key are its writer's to delete; if so, nobody else gets the id yet.
 
         They are not when another writer took over, or when they became a recording. In the order of writes: what was
-        begun before is seen, also where its asker gave up.
+        begun before is seen, also where its asker gave up. An upload that was deleted meanwhile gets its row back, so
+        that its writer can delete what it wrote; `release` or `delete` ends that.
         """
         now = self._db.clock.now()
 
         def work(conn: Connection) -> bool:
             there = self._find(conn, upload.tenant_id, upload.upload_id)
             if there is None:  # it was cancelled, or is a recording
-                return recording_of(conn, upload.tenant_id, upload.upload_id) is None
+                if recording_of(conn, upload.tenant_id, upload.upload_id) is not None:
+                    return False
+                if not buried(conn, deleted_tenants, [upload.tenant_id]):
+                    back = {**vars(upload), "pieces": [], "writer_until": until(now, WRITER_SECONDS)}
+                    insert_if_absent(conn, uploads, back, ["tenant_id", "upload_id"])
+                return True
             if there.recording_id or there.writer != upload.writer:
                 return False
             self._change(conn, there, {"writer_until": until(now, WRITER_SECONDS)})
@@ -216,12 +222,21 @@ class Uploads:
         return await self._db.write(work)
 
     async def release(self, upload: Upload) -> None:
-        """Let go of what `hold` took, if it is still held: another try may succeed."""
-        await self._db.write(lambda conn: self._end_writing(conn, upload, {}))
+        """Let go of what `hold` took, if it is still held: another try may succeed. One without pieces goes."""
+        gone = sa.delete(uploads).where(*_itself(upload), uploads.c.writer == upload.writer)
+
+        def work(conn: Connection) -> None:
+            there = self._find(conn, upload.tenant_id, upload.upload_id)
+            if there is not None and not there.pieces:
+                conn.execute(gone)
+            else:
+                self._end_writing(conn, upload, {})
+
+        await self._db.write(work)
 
     async def fail(self, upload: Upload, failure: list[str]) -> None:
         """Say that it can never become a recording, unless another writer took over."""
-        values = {"failure": failure, "pieces": []}
+        values = {"failure": failure, "pieces": [], "received_bytes": 0}
         await self._db.write(lambda conn: self._end_writing(conn, upload, values))
 
     async def complete(
@@ -230,7 +245,8 @@ class Uploads:
         """Keep the recording of an upload unless its tenant has the bytes; what is kept, and whether it was there.
 
         The upload's row stays until `keep_until`; None: it goes. Raises NotFound for a deleted tenant, Aborted when the
-        upload was cancelled or another writer took over, and AlreadyExists when another recording has the id by now.
+        upload was cancelled or another writer took over, FailedPrecondition for a recording that was deleted on
+        request, and AlreadyExists when another recording has the id by now.
         """
         now = self._db.clock.now()
 
@@ -240,6 +256,7 @@ class Uploads:
             there = self._find(conn, upload.tenant_id, upload.upload_id)
             if there is None or there.writer != upload.writer:
                 raise Aborted("the upload was cancelled, or another writer took over", reason="UPLOAD_MOVED")
+            refuse_deleted(conn, upload.tenant_id, upload.upload_id)
             kept = same_bytes(conn, made.tenant_id, made.sha256, upload.headerless, now)
             existing = kept is not None
             if kept is None:
@@ -293,6 +310,12 @@ class Uploads:
         for row in found:
             await self.remove(Upload(**row._mapping), blobs)
         return len(found)
+
+    async def bytes_of(self, tenant: str) -> int:
+        """The bytes that are kept of a tenant's incomplete uploads."""
+        total = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.received_bytes), 0))
+        total = total.where(uploads.c.tenant_id == tenant, uploads.c.recording_id == "")
+        return int(await self._db.read(lambda conn: conn.execute(total).scalar_one()))
 
     async def sweep(self, blobs: Blobs) -> int:
         """Delete the uploads whose time has come, with what arrived of them; how many."""

@@ -29,10 +29,10 @@ from trunkline_audio.recordings.plans import AskPlan, TenantPlan
 from trunkline_audio.recordings.probe import Probe
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.slots import Slots
 from trunkline_audio.uploads.completion import UPLOADED, Completion, Kept
 from trunkline_audio.uploads.incoming import Pieces, bounded, patient
 from trunkline_audio.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
-from trunkline_audio.uploads.slots import Slots
 
 log = logs.get_logger(__name__)
 
@@ -98,7 +98,7 @@ class Uploader:
         self._completion = Completion(
             uploads=uploads, probe=probe, quota=quota, clock=clock, keep_days=keep_days, pace=pace
         )
-        self._slots = Slots(limits.at_once)
+        self._slots = Slots(limits.at_once, "uploads")
         self._finishing: Flights[str, Upload] = Flights()
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -150,7 +150,7 @@ class Uploader:
                 reason="UPLOAD_OFFSET",
                 metadata={"received_bytes": str(upload.received_bytes)},
             )
-        await self._quota.check(tenant, (await self._plan_of(tenant)).quota_bytes)
+        await self._quota.check(tenant, (await self._plan_of(tenant)).quota_bytes, own=upload.received_bytes)
         with self._slots.held(tenant):
             async with self._bounded_time():
                 source = Pieces(patient(chunks, self._read_seconds), skip=upload.received_bytes - offset)
@@ -164,7 +164,10 @@ class Uploader:
 
     async def cancel(self, tenant: str, upload_id: str) -> None:
         """Delete an upload with what arrived. Raises NotFound."""
-        await self._uploads.remove(await self._uploads.get(tenant, upload_id), self._blobs)
+        upload = await self._uploads.get(tenant, upload_id)
+        await self._uploads.remove(upload, self._blobs)
+        if not upload.recording_id:
+            self._quota.add(tenant, -upload.received_bytes)
 
     async def _admitted(self, order: UploadOrder) -> tuple[Recording | None, TenantPlan]:
         """Check what is known before the first byte; the recording if its bytes are there."""
@@ -220,9 +223,13 @@ class Uploader:
         except BaseException:
             await self._cleaned(self._forgotten(upload))
             raise
-        if kept.existing:
-            await self._blobs.delete(upload.blob_key)
+        await self._unless_its_own(upload, kept)
         return kept
+
+    async def _unless_its_own(self, upload: Upload, kept: Kept) -> None:
+        """Delete the bytes of an upload, which another recording has."""
+        if kept.recording.recording_id != upload.upload_id:
+            await self._blobs.delete(upload.blob_key)
 
     async def _compared(self, there: Recording, chunks: AsyncIterator[bytes]) -> Kept:
         """Tell whether a recording has the bytes that come. Raises AlreadyExists."""
@@ -253,6 +260,7 @@ class Uploader:
             raise
         if not stat.size:
             await self._blobs.delete(key)
+        self._quota.add(upload.tenant_id, stat.size)
         _uploaded_bytes.inc(stat.size)
         if source.failure is not None:
             raise source.failure
@@ -278,12 +286,12 @@ class Uploader:
                 await self._blobs.delete(upload.blob_key)
                 await self._blobs.delete_folder(upload.folder, len(upload.pieces))
                 await self._uploads.fail(upload, failed)
+                self._quota.add(upload.tenant_id, -upload.received_bytes)
             return await self._uploads.get(upload.tenant_id, upload.upload_id)
         except BaseException:
             await self._cleaned(self._let_go(upload))
             raise
-        if kept.existing:
-            await self._blobs.delete(upload.blob_key)
+        await self._unless_its_own(upload, kept)
         await self._blobs.delete_folder(upload.folder, len(upload.pieces))
         return await self._uploads.get(upload.tenant_id, upload.upload_id)
 

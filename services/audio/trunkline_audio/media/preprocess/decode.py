@@ -51,6 +51,13 @@ _MAGIC = (
     b"\x1aE\xdf\xa3",
 )
 
+# Samples a second that are believed. Of one a second, 14 kB would be four hours of sound to look for speech in.
+_RATES = range(1_000, 768_001)
+# What decoding may cost, in samples of all channels for each second that a recording may last: 48 kHz in stereo. A
+# frame costs as much as so many samples, however short it is (Opus has 120 of them at least).
+_MOST_SAMPLES = 96_000
+_FRAME_SAMPLES = 240
+
 Floats = NDArray[np.float32]
 
 
@@ -87,7 +94,7 @@ def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerle
 
     Two channels stay apart; more than two become one. Files that lie one after another in one are all decoded. A file
     that has a header and no sample is 0 s long. `headerless` is one of HEADERLESS, for bytes without a known beginning.
-    Raises HandlerFailed: NOT_AUDIO, TOO_LONG.
+    Raises HandlerFailed: NOT_AUDIO, TOO_LONG, SAMPLE_RATE.
     """
     found = Decoded()
     lanes = _Lanes(found, sinks, int(max_seconds * RATE))
@@ -196,6 +203,7 @@ class _Lanes:
         self.found = found
         self._sinks = sinks
         self._max = max_samples
+        self._left = max_samples // RATE * _MOST_SAMPLES
         self._shape: tuple[int, str, str] | None = None
         self._heard = False
         self._gathered = av.AudioFifo()
@@ -208,7 +216,19 @@ class _Lanes:
             self.found.lanes = 2 if channels == 2 else 1
 
     def take(self, frame: Any) -> None:
-        """Take a frame."""
+        """Take a frame. Raises HandlerFailed for an absurd rate, or too many samples."""
+        if frame.sample_rate not in _RATES:
+            raise HandlerFailed(
+                "SAMPLE_RATE",
+                f"the recording has {frame.sample_rate:,} samples a second, and {_RATES[0]:,} to {_RATES[-1]:,} can be"
+                " decoded",
+            )
+        self._left -= max(frame.samples * frame.layout.nb_channels, _FRAME_SAMPLES)
+        if self._left < 0:
+            raise HandlerFailed(
+                "TOO_LONG",
+                f"the recording has too many samples: {self._max / RATE:g} s at 48 kHz in two channels are decoded",
+            )
         shape = (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._shape != shape:
             self.finish()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trunkline_audio.media.preprocess.wav_parts import parts
+from trunkline_audio.media.preprocess.wav_parts import next_file
 
 _HEAD_MOST = 64 * 1024
 _HEADER = 44
@@ -56,8 +56,9 @@ def _look(file: BinaryIO, size: int) -> PlainWav | None:
         name, length = struct.unpack("<4sI", file.read(8))
         if name == b"data":
             counted = _counted(shape, length, size - file.tell())
-            # Behind the samples there may be whole files.
-            alone = counted is None or size - file.tell() - length < _HEADER or len(parts(file)) == 1
+            # Behind the samples there may be whole files; what these are is not looked at here.
+            end = file.tell() + length
+            alone = counted is None or size - end < _HEADER or next_file(file, end, size) == size
             return counted if alone else None
         if name == b"fmt " and shape is None:
             shape = _shape(file.read(16), length)

@@ -43,7 +43,7 @@ def parts(source: BinaryIO) -> list[Part]:
         if part is None:
             break
         found.append(part)
-        at = _next_file(source, part.end, size)
+        at = next_file(source, part.end, size)
     source.seek(0)
     return found
 
@@ -87,8 +87,11 @@ def _part(source: BinaryIO, at: int, size: int) -> Part | None:
     return None
 
 
-def _next_file(source: BinaryIO, at: int, size: int) -> int:
-    """Return where the next file begins: behind the samples, or behind further chunks; `size` when there is none."""
+def next_file(source: BinaryIO, at: int, size: int) -> int:
+    """Return where the next file begins: behind the samples, or behind further chunks; `size` when there is none.
+
+    `at` is where the samples of one end. At most `_MOST_CHUNKS` chunks are looked at: milliseconds.
+    """
     for _ in range(_MOST_CHUNKS):
         for start in (at, at + 1):
             source.seek(start)

@@ -1,4 +1,4 @@
-"""How many uploads are read at once, and how many of them may be one tenant's."""
+"""How many uploads or downloads run at once, and how many of them may be one tenant's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from trunkline_runtime.errors import ResourceExhausted
 
 
 class Slots:
-    """`slots` uploads at once. A tenant gets a further one only while more are free than it holds.
+    """`slots` of something (`kind`: "uploads") at once. A tenant gets one more only while more are free than it holds.
 
     So one tenant takes half of them, two take a quarter more, and a tenant without any finds a free one.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, kind: str) -> None:
+        self._kind = kind
         self._free = slots
         self._held: Counter[str] = Counter()
 
@@ -24,9 +25,9 @@ class Slots:
         """Hold a slot while the block lasts. Raises ResourceExhausted: nobody waits with an open stream."""
         if self._free <= self._held[tenant]:
             raise ResourceExhausted(
-                "too many uploads run at once; try again in a moment",
-                reason="UPLOADS_BUSY",
-                subject="uploads at once",
+                f"too many {self._kind} run at once; try again in a moment",
+                reason=f"{self._kind.upper()}_BUSY",
+                subject=f"{self._kind} at once",
                 retry_after=1.0,
             )
         self._free -= 1
