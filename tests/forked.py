@@ -26,6 +26,7 @@ _ROLES = {
     ("trunkline_gateway",): ("trunkline_gateway.servers", "trunkline_gateway.pipeline.app"),
     ("trunkline_gateway", "serve"): ("trunkline_gateway.servers",),
     ("trunkline_gateway", "work"): ("trunkline_gateway.pipeline.app",),
+    ("trunkline_cli",): ("trunkline_cli.main", "httpx"),
 }
 # What a start imports when it comes to it.
 _LATER = (
@@ -37,7 +38,8 @@ _LATER = (
 def imports(command: tuple[str, ...]) -> tuple[str, ...]:
     """What the process of a command imports."""
     roles = _ROLES.get(command, (f"{command[0]}.app",))
-    return roles if command[1:] == ("work",) else (*roles, *_LATER)
+    starts = command[0] != "trunkline_cli" and command[1:] != ("work",)
+    return (*roles, *_LATER) if starts else roles
 
 
 _SERVER = """
