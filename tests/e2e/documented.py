@@ -26,7 +26,7 @@ for attempt in $(seq 20); do
 done
 exit $code
 """
-_NOTHING = '#!/bin/bash\necho "$(basename "$0") $*" >> "$LOG"\n'
+_NOTHING = '#!/bin/bash\ncat > /dev/null\necho "$(basename "$0") $*" >> "$LOG"\n'  # a pipe into it is read to its end
 _SUDO = """#!/bin/bash
 while [[ "$1" == -* ]]; do [[ "$1" == -u ]] && shift; shift; done
 exec "$@"
