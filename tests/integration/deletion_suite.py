@@ -34,6 +34,7 @@ from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
+from trunkline_audio.uploads.rows import Uploads
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
 from trunkline_gateway.hooks import verdicts
@@ -122,7 +123,7 @@ class Suite:
         server = Server(config, service="audio", signer=TokenSigner(KEY_FOLDER, "audio"), authenticator=None)
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AudioAdmin(audio_db, self.audio.blobs),
+            AudioAdmin(audio_db, self.audio.blobs, Uploads(audio_db, 100)),
             "trunkline.audio.v1.AdminService",
         )
         await server.start()
