@@ -94,6 +94,14 @@ def test_a_mono_call_in_a_stereo_file_is_one_signal():
     assert not lanes_of(sounds.wav(same, sounds.tone(1, hertz=600)))[0].one_signal
 
 
+def test_another_number_of_channels_on_the_way_is_heard_as_such():
+    left, right = sounds.tone(1, level=0.4), np.zeros(8000, np.float32)
+    found, (lane,) = lanes_of(sounds.wav(sounds.tone(1, level=0.1)) + sounds.wav(left, right))
+    assert (found.lanes, found.seconds) == (1, pytest.approx(2, abs=0.01))
+    for begin, level in ((0, 0.1), (RATE, 0.2)):
+        assert np.abs(lane[begin + 2000 : begin + 14000]).max() == pytest.approx(level * 32768, rel=0.05)
+
+
 def test_a_header_that_lies_about_its_length_is_not_believed():
     body = bytearray(sounds.wav(sounds.tone(1)))
     body[40:44] = (0xFFFFFFF0).to_bytes(4, "little")
