@@ -241,7 +241,7 @@ async def test_a_quota_that_is_used_up_takes_no_more(tmp_path):
 
 async def test_what_has_arrived_of_uploads_counts_towards_the_quota(tmp_path):
     async def some(_tenant):
-        return RecordingPlan(quota_bytes=100_000)
+        return TenantPlan(quota_bytes=100_000)
 
     async with sending(tmp_path, plan_of=some) as sender:
         for n in range(2):
@@ -257,7 +257,7 @@ async def test_what_has_arrived_of_uploads_counts_towards_the_quota(tmp_path):
 
 async def test_streams_that_come_together_pass_the_quota_by_one(tmp_path):
     async def small(_tenant):
-        return RecordingPlan(quota_bytes=10)
+        return TenantPlan(quota_bytes=10)
 
     async with sending(tmp_path, plan_of=small) as sender:
         calls = [sender.stub.UploadRecording() for _ in range(3)]
