@@ -37,7 +37,7 @@ def test_a_gateway_that_is_stopped_under_load_answers_everyone_whom_it_let_in(wo
 def test_a_worker_that_is_stopped_under_load_hands_its_leases_back(world, samples):
     tenant, receipts = world.tenants[0], []
     source = tenant.source("callrail")
-    for sample in (samples["plumbing-emergency"], samples["silence"], samples["robocall"]):
+    for sample in (samples["wrong-number"], samples["silence"], samples["robocall"]):
         call_id = world.call_id()
         world.recordings.files[f"CAL{call_id}"] = world.recordings.files[call_id] = CALLS / sample["file"]
         payload = webhooks.callrail_call(source, call_id, number=sample["customer_phone"])

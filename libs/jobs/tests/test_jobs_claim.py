@@ -48,11 +48,12 @@ async def test_what_is_claimed_is_what_is_stored(queue, stored):
     assert await stored("nothing") is None
 
 
-async def test_no_job_is_claimed_twice_by_many_workers(queue):
-    await add(queue, *[new(f"{n:03}", tenant=f"t{n % 7}") for n in range(200)])
-    claims = await asyncio.gather(*[claim(queue, 3, f"w{n}") for n in range(100)])
+async def test_no_job_is_claimed_twice_by_many_workers(queue, engine):
+    workers = 100 if engine == "sqlite" else 24  # the emulator takes one after another
+    await add(queue, *[new(f"{n:03}", tenant=f"t{n % 7}") for n in range(2 * workers)])
+    claims = await asyncio.gather(*[claim(queue, 3, f"w{n}") for n in range(workers)])
     claimed = [job.job_id for jobs in claims for job in jobs]
-    assert len(claimed) == len(set(claimed)) == 200
+    assert len(claimed) == len(set(claimed)) == 2 * workers
 
 
 async def test_tenants_take_turns(queue):

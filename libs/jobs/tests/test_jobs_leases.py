@@ -227,7 +227,9 @@ async def test_a_clean_stop_gives_everything_back_unspent(queue, stored, held):
     assert {j.job_id for j in await queue.run(queue.claim, "w3", 5, 30.0)} == {"a", "c"}
 
 
-async def test_the_history_is_bounded_and_keeps_the_latest(queue, held):
+async def test_the_history_is_bounded_and_keeps_the_latest(engine, queue, held):
+    if engine != "sqlite":
+        pytest.skip("the gateway's check of_very_many_attempts_the_last_are_kept shows it there")
     lease = held.lease
     for number in range(HISTORY_KEPT + 5):
         await queue.run(queue.reschedule, lease, 0, error={"number": number})
