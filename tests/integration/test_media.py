@@ -260,6 +260,18 @@ async def test_a_refusal_says_what_is_allowed(tmp_path: Path) -> None:
         assert snake.json()["recording"]["name"] == "tenants/acme/recordings/up-2"
 
 
+async def test_an_id_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as world:
+        for wanted in (b'"\\ud800"', b'"\xc3\xa4"', b"null", b"5"):
+            answer = await world.client.post(
+                UPLOAD,
+                params={"uploadType": "resumable"},
+                content=b'{"recordingId": %s}' % wanted,
+                headers={"content-type": "application/json"},
+            )
+            assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
 async def test_only_those_who_may_are_let_in(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
         await world.client.post(UPLOAD, params={"recordingId": "up-1"}, content=CALL, headers=WAV)

@@ -153,6 +153,7 @@ NOT_SOUND = {
     "page": b"<html><body>Please sign in</body></html>",
     "answer": b'{"error": "not found"}',
     "noise": bytes(np.random.default_rng(3).integers(0, 256, 5000, dtype=np.uint8)),
+    "no codec": b"RIFF$\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0@\x1f\0\0\x80>\0\0\2\0\0\0data\0\1\0\0" + b"\0" * 256,
     "picture": b"\x89PNG\r\n\x1a\n" + b"\0" * 200,
 }
 

@@ -135,6 +135,8 @@ def _read(container: av.container.InputContainer, lanes: _Lanes) -> None:
     if not container.streams.audio:
         raise HandlerFailed("NOT_AUDIO", "the bytes contain no audio stream")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise HandlerFailed("NOT_AUDIO", "the sound is in a codec that is not known")
     stream.codec_context.thread_type = "NONE"
     name = f"{container.format.name.split(',')[0]}/{stream.codec_context.name}"
     lanes.begin(name, stream.codec_context.channels, stream.codec_context.sample_rate)
