@@ -29,7 +29,8 @@ SETTINGS = {
     "TRUNKLINE_AUDIO_ENGINE": "tests.standins.instant_audio:create",
     # Connections are made anew so often that certificates that do not fit show soon.
     **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_SECONDS": "1" for name in SERVICES},
-    **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_GRACE_SECONDS": "5" for name in SERVICES},
+    # Longer than a worker's claim waits for a job.
+    **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_GRACE_SECONDS": "60" for name in SERVICES},
     "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
     "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",
 }
