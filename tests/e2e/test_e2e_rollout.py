@@ -15,7 +15,7 @@ from tests.forked import launch
 from tests.integration.spanner_emulator import require_emulator
 from tools.bench.rollout import EDGES, SERVICES, Plan, Rollout, Told, cluster
 
-pytestmark = pytest.mark.timeout(600)  # many processes start, some of them on Spanner's emulator
+pytestmark = pytest.mark.timeout(900)  # many processes start, some of them on Spanner's emulator
 
 
 @contextmanager

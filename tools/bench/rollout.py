@@ -38,7 +38,7 @@ SILENCE = Path("tests/data/calls/silence.wav")
 TARGETS = {"rollout_failed_requests": Target("<", 1)}
 NOTICE_SECONDS = 1.0
 READY_SECONDS = 120.0
-SETTLED_SECONDS = 180.0
+SETTLED_SECONDS = 300.0
 # Whom each service calls.
 _CALLS = {
     "gateway": ("tenant", "audio", "ai"),
@@ -198,7 +198,7 @@ class Rollout:
         self._numbers = itertools.count(910_000_000)
 
     @contextmanager
-    def loaded(self, senders: int = 2, readers: int = 1, every_seconds: float = 0.6) -> Iterator[Told]:
+    def loaded(self, senders: int = 1, readers: int = 1, every_seconds: float = 0.8) -> Iterator[Told]:
         """Post calls with recordings and read lists, over kept connections, until the block ends."""
         told, enough = Told(), threading.Event()
         works = [self._send] * senders + [self._read] * readers

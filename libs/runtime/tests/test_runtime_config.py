@@ -142,11 +142,6 @@ def test_a_folder_without_a_certificate_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "tls.crt").touch()
     with pytest.raises(ConfigError, match=r"TLS_FOLDER must be a folder with .*; it lacks tls.key, ca.crt"):
         load(Config, "tenant", env(TLS_FOLDER=str(tmp_path)))
-    authority = Authority(tmp_path)
-    folder, other = authority.issue("tenant"), authority.issue("ai")
-    (folder / "tls.key").write_bytes((other / "tls.key").read_bytes())
-    with pytest.raises(ConfigError, match=r"TLS_FOLDER must be .*: tls.key is not the key of tls.crt"):
-        load(Config, "tenant", env(TLS_FOLDER=str(folder)))
 
 
 def test_settings_of_other_services_do_not_disturb() -> None:

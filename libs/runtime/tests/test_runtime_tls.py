@@ -168,7 +168,7 @@ async def test_a_client_of_another_authority_is_refused_and_told(suite: Any, tmp
     (folder / "ca.crt").write_bytes((tmp_path / "tls" / "ca.crt").read_bytes())
     line = await refused(suite, folder)
     assert line["event"] == "certificate_refused_by_peer"
-    assert line["service"] == "tenant"
+    assert line["peer"] == "tenant"
 
 
 async def test_a_server_of_another_authority_is_refused(suite: Any, tmp_path: Path) -> None:

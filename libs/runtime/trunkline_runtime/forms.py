@@ -197,13 +197,6 @@ def _has_keys(path: Path, _default: bool) -> None:
 def _has_certificate(path: Path | None, _default: bool) -> None:
     if path is not None and (missing := [name for name in TLS_FILES if not (path / name).is_file()]):
         raise ValueError(f"must be a folder with {', '.join(TLS_FILES)}; it lacks {', '.join(missing)}")
-    if path is not None:
-        from trunkline_runtime.identity.certificates import read  # noqa: PLC0415 -- which stands on settings
-
-        try:
-            read(*((path / name).read_bytes() for name in TLS_FILES))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"must be a folder with a certificate that can be used: {error}") from None
 
 
 def _place(path: Path | None, default: bool) -> None:

@@ -119,7 +119,7 @@ class Tls:
             log.error(
                 event,
                 address=address,
-                service=service,
+                peer=service,
                 error=details,
                 **({"count": count} if count > 1 else {}),
             )
