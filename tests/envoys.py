@@ -96,7 +96,10 @@ class Envoy:
             time.sleep(0.05)
 
     def _statuses(self) -> list[dict[str, Any]]:
-        return self.admin("/listeners?format=json").json().get("listener_statuses", [])
+        listeners: list[dict[str, Any]] = (
+            self.admin("/listeners?format=json").json().get("listener_statuses", [])
+        )
+        return listeners
 
     @property
     def address(self) -> str:
