@@ -82,7 +82,7 @@ class Envoy:
         pairs = [line.rpartition(": ") for line in lines]
         return {name: int(value) for name, _, value in pairs if value.isdigit()}
 
-    def ready(self, seconds: float = 30.0) -> Self:
+    def ready(self, seconds: float = 90.0) -> Self:
         """Wait until it listens."""
         until = time.monotonic() + seconds
         while True:
@@ -96,7 +96,10 @@ class Envoy:
             time.sleep(0.05)
 
     def _statuses(self) -> list[dict[str, Any]]:
-        return self.admin("/listeners?format=json").json().get("listener_statuses", [])
+        listeners: list[dict[str, Any]] = (
+            self.admin("/listeners?format=json").json().get("listener_statuses", [])
+        )
+        return listeners
 
     @property
     def address(self) -> str:
@@ -104,7 +107,7 @@ class Envoy:
         place = self._statuses()[0]["local_address"]["socket_address"]
         return f"localhost:{place['port_value']}"
 
-    def healthy(self, cluster: str, count: int = 1, seconds: float = 30.0) -> None:
+    def healthy(self, cluster: str, count: int = 1, seconds: float = 90.0) -> None:
         """Wait until so many endpoints of a cluster are found healthy."""
         until = time.monotonic() + seconds
         while True:

@@ -66,6 +66,7 @@ def before(world: World, folder: Path, *replicas: str) -> layout.Edge:
         endpoints={layout.GATEWAY_HTTP: (world.suite.http, *replicas), **grpc},
         head_seconds=2.0,
         quiet_seconds=3.0,
+        policy_seconds=10.0,
     )
     commands.certify(edge)
     return edge

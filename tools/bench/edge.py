@@ -145,7 +145,9 @@ def asked_ms(address: str) -> float:
     sent = bytes(request)
     took = []
     with grpc.insecure_channel(address) as channel:
-        ask = channel.unary_unary("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit")
+        ask: Callable[..., bytes] = channel.unary_unary(
+            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+        )
         for _ in range(ASKED):
             began = time.perf_counter()
             answer = ask(sent, metadata=(("authorization", f"Bearer {TOKEN}"),), timeout=10)
@@ -161,7 +163,7 @@ class _Named(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        body = str(self.server.server_address[1]).encode()
+        body = str(self.server.server_port).encode()  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

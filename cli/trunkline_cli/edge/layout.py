@@ -42,6 +42,8 @@ class Edge:
     """For the head of a request to arrive."""
     quiet_seconds: float = 20.0
     """The longest pause within a request or an answer that is not a stream."""
+    policy_seconds: float = 0.25
+    """For the tenant service to answer whether a limit holds; twice that for who asks. After that, a request passes."""
     ca: Path | None = None
     """The certificate authority of the services, when they speak mTLS; then with `client_certificate` and its key."""
     client_certificate: Path | None = None

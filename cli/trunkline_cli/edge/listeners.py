@@ -140,7 +140,7 @@ def _filters(edge: Edge) -> list[HttpFilter]:
     """Return the filters in their order: who asks, whether it may, and only then its body."""
     seen = [StringMatcher(exact="authorization"), StringMatcher(exact="content-type")]
     authz = ExtAuthz(
-        grpc_service=_policy(0.5),
+        grpc_service=_policy(2 * edge.policy_seconds),
         transport_api_version=ApiVersion.V3,
         # Whoever passes unasked shows its own credentials, and the services verify those.
         failure_mode_allow=True,
@@ -150,11 +150,11 @@ def _filters(edge: Edge) -> list[HttpFilter]:
     )
     limit = RateLimit(
         domain="trunkline",
-        timeout=timedelta(seconds=0.25),
+        timeout=timedelta(seconds=edge.policy_seconds),
         failure_mode_deny=False,
         rate_limited_as_resource_exhausted=True,
         rate_limit_service=RateLimitServiceConfig(
-            grpc_service=_policy(0.25), transport_api_version=ApiVersion.V3
+            grpc_service=_policy(edge.policy_seconds), transport_api_version=ApiVersion.V3
         ),
     )
     return [

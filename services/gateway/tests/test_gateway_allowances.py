@@ -31,7 +31,7 @@ class Tenant:
     async def __call__(self, request: messages.TakeRequestsRequest) -> messages.TakeRequestsResponse:
         await asyncio.sleep(0)
         kind = messages.RateKind.Name(request.kind).removeprefix("RATE_KIND_").lower()
-        self.asked.append((kind, request.key, request.route))
+        self.asked.append((kind, request.subject, request.route))
         if self.down:
             raise grpc.RpcError
         if kind not in self.limits:

@@ -176,7 +176,7 @@ async def test_the_emergency_throttle_takes_effect_while_the_service_runs(edge):
 
 async def test_a_gateway_takes_a_hundredth_of_a_limit_at_once_and_shares_it_with_envoy(edge, raised):
     edge.rates_file.write_text('{"tenant": 200}')
-    request = rate_service_pb2.TakeRequestsRequest(kind="RATE_KIND_TENANT", key="acme", route="api")
+    request = rate_service_pb2.TakeRequestsRequest(kind="RATE_KIND_TENANT", subject="acme", route="api")
     ask = rate_service_pb2_grpc.RateServiceStub(edge.channel).TakeRequests
     metadata = (("authorization", f"Bearer {edge.gateway.authorization}"),)
     answer = await ask(request, metadata=metadata, timeout=10)

@@ -98,7 +98,7 @@ class Allowances:
     async def _fetch(self, key: _Key) -> None:
         now = self._clock()
         request = messages.TakeRequestsRequest(
-            kind=messages.RateKind.ValueType(key[0]), key=key[1], route=key[2]
+            kind=messages.RateKind.ValueType(key[0]), subject=key[1], route=key[2]
         )
         try:
             got = await self._ask(request)

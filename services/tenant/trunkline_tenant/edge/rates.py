@@ -165,7 +165,7 @@ class Rates:
         self._taken.labels(kind, "ok" if count.granted else "over").inc()
         return count
 
-    async def warm(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+    async def warm(self, sleep: Callable[[float], Awaitable[object]]) -> None:
         """Make ready for the first request, once the service's own start is over."""
         await sleep(_WARM_AFTER_SECONDS)
         await self._windows.warm()

@@ -25,7 +25,7 @@ class RateService(rate_service_pb2_grpc.RateServiceServicer):
         self, request: rate_service_pb2.TakeRequestsRequest, context: object
     ) -> rate_service_pb2.TakeRequestsResponse:
         """Take a hundredth of a limit, or what is left of it."""
-        count = await self._rates.take(_KINDS[request.kind], request.key, request.route, lease=True)
+        count = await self._rates.take(_KINDS[request.kind], request.subject, request.route, lease=True)
         if count is None:
             return rate_service_pb2.TakeRequestsResponse()
         answer = rate_service_pb2.TakeRequestsResponse(

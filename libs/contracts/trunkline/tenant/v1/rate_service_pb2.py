@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/rate_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8d\x01\n\x13TakeRequestsRequest\x12;\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.trunkline.tenant.v1.RateKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\x03key\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1c\n\x05route\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18(\"\x82\x01\n\x14TakeRequestsResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x03\x12\x12\n\x05limit\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tremaining\x18\x03 \x01(\x03\x12(\n\x05reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06_limit*f\n\x08RateKind\x12\x19\n\x15RATE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RATE_KIND_ADDRESS\x10\x01\x12\x12\n\x0eRATE_KIND_USER\x10\x02\x12\x14\n\x10RATE_KIND_TENANT\x10\x03\x32r\n\x0bRateService\x12\x63\n\x0cTakeRequests\x12(.trunkline.tenant.v1.TakeRequestsRequest\x1a).trunkline.tenant.v1.TakeRequestsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/rate_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\x91\x01\n\x13TakeRequestsRequest\x12;\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.trunkline.tenant.v1.RateKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x07subject\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1c\n\x05route\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18(\"\x82\x01\n\x14TakeRequestsResponse\x12\x0f\n\x07granted\x18\x01 \x01(\x03\x12\x12\n\x05limit\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tremaining\x18\x03 \x01(\x03\x12(\n\x05reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06_limit*f\n\x08RateKind\x12\x19\n\x15RATE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11RATE_KIND_ADDRESS\x10\x01\x12\x12\n\x0eRATE_KIND_USER\x10\x02\x12\x14\n\x10RATE_KIND_TENANT\x10\x03\x32r\n\x0bRateService\x12\x63\n\x0cTakeRequests\x12(.trunkline.tenant.v1.TakeRequestsRequest\x1a).trunkline.tenant.v1.TakeRequestsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TAKEREQUESTSREQUEST'].fields_by_name['kind']._loaded_options = None
   _globals['_TAKEREQUESTSREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
-  _globals['_TAKEREQUESTSREQUEST'].fields_by_name['key']._loaded_options = None
-  _globals['_TAKEREQUESTSREQUEST'].fields_by_name['key']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\310\001'
+  _globals['_TAKEREQUESTSREQUEST'].fields_by_name['subject']._loaded_options = None
+  _globals['_TAKEREQUESTSREQUEST'].fields_by_name['subject']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\310\001'
   _globals['_TAKEREQUESTSREQUEST'].fields_by_name['route']._loaded_options = None
   _globals['_TAKEREQUESTSREQUEST'].fields_by_name['route']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030('
-  _globals['_RATEKIND']._serialized_start=434
-  _globals['_RATEKIND']._serialized_end=536
+  _globals['_RATEKIND']._serialized_start=438
+  _globals['_RATEKIND']._serialized_end=540
   _globals['_TAKEREQUESTSREQUEST']._serialized_start=158
-  _globals['_TAKEREQUESTSREQUEST']._serialized_end=299
-  _globals['_TAKEREQUESTSRESPONSE']._serialized_start=302
-  _globals['_TAKEREQUESTSRESPONSE']._serialized_end=432
-  _globals['_RATESERVICE']._serialized_start=538
-  _globals['_RATESERVICE']._serialized_end=652
+  _globals['_TAKEREQUESTSREQUEST']._serialized_end=303
+  _globals['_TAKEREQUESTSRESPONSE']._serialized_start=306
+  _globals['_TAKEREQUESTSRESPONSE']._serialized_end=436
+  _globals['_RATESERVICE']._serialized_start=542
+  _globals['_RATESERVICE']._serialized_end=656
 # @@protoc_insertion_point(module_scope)

@@ -53,24 +53,24 @@ class TakeRequestsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
-    KEY_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     kind: Global___RateKind.ValueType
     """What is limited."""
-    key: _builtins.str
-    """The address, `{tenant}/{user}`, or the tenant's id."""
+    subject: _builtins.str
+    """What is counted: the address, `{tenant}/{user}`, or the tenant's id."""
     route: _builtins.str
     """The route, such as `api`. Each route has limits of its own."""
     def __init__(
         self,
         *,
         kind: Global___RateKind.ValueType = ...,
-        key: _builtins.str = ...,
+        subject: _builtins.str = ...,
         route: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "kind", b"kind", "route", b"route"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "route", b"route", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,7 +89,7 @@ class TakeRequestsResponse(_message.Message):
     granted: _builtins.int
     """How many requests were taken: a hundredth of the limit, or what is left of it. 0 if nothing is left."""
     limit: _builtins.int
-    """Requests an hour. Not set if nothing limits the key."""
+    """Requests an hour. Not set if nothing limits the subject."""
     remaining: _builtins.int
     """Requests that are left."""
     @_builtins.property
