@@ -34,11 +34,11 @@ help: ## List the targets
 setup: $(VENV)/.ready ## Install everything, all packages editable, and fetch the speech model (145 MB) once
 	@[ -f "$(MODELS)/base/model.bin" ] || $(RUN) trunkline_audio.models fetch base
 
-demo: setup ## Every sample call from webhook to analysis, through the real processes; STORE=spanner: on its emulator
-	@$(BIN)/trunkline demo $(if $(STORE),--store $(STORE))
+demo: setup ## Every sample call from webhook to analysis, through the real processes; STORE=spanner: on its emulator; MTLS=1
+	@$(BIN)/trunkline demo $(if $(STORE),--store $(STORE)) $(if $(MTLS),--mtls)
 
-up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner
-	@$(BIN)/trunkline up $(if $(STORE),--store $(STORE))
+up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner; MTLS=1
+	@$(BIN)/trunkline up $(if $(STORE),--store $(STORE)) $(if $(MTLS),--mtls)
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \

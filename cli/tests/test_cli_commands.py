@@ -269,3 +269,30 @@ def test_a_tail_that_is_told_to_end_prints_its_cursor(tmp_path, gateway):
         tail.terminate()
         _, said = tail.communicate(timeout=30)
     assert (tail.returncode, said) == (0, "to continue: --since 2026-11-20T10:00:00Z\n")
+
+
+def test_ca_makes_certificates_and_says_what_it_made(tmp_path: Path) -> None:
+    made = run(tmp_path, "ca", "tls", "--for", "audio", "--for", "operator")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.split() == [
+        "tls/audio", "audio.trunkline.internal", "tls/operator", "operator.trunkline.internal",
+    ]  # fmt: skip
+    key = tmp_path / "tls" / "audio" / "tls.key"
+    assert key.stat().st_mode & 0o077 == 0
+    before = key.read_text()
+    assert "good" in run(tmp_path, "ca", "tls", "--for", "audio").stdout
+    assert key.read_text() == before
+    assert run(tmp_path, "ca", "tls", "--for", "audio", "--renew").returncode == 0
+    assert key.read_text() != before
+
+
+def test_ca_names_what_is_wrong(tmp_path: Path) -> None:
+    wrong = run(tmp_path, "ca", "tls", "--for", "gatway")
+    assert wrong.returncode == 2
+    assert "there is no gatway; there are gateway, worker" in wrong.stderr
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.key").write_text("none")
+    (tmp_path / "tls" / "ca.crt").write_text("none")
+    wrong = run(tmp_path, "ca", "tls")
+    assert wrong.returncode == 1
+    assert "are no authority" in wrong.stderr

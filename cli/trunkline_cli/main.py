@@ -28,6 +28,7 @@ Url = Annotated[
     str | None, typer.Option(help="the gateway's URL; else TRUNKLINE_CLI_URL, else `trunkline up`")
 ]
 Filter = Annotated[str, typer.Option("--filter", help="conditions joined by AND, as in docs/operations.md")]
+Mtls = Annotated[bool, typer.Option("--mtls", help="encrypt gRPC: certificates of `trunkline ca`")]
 Services = Annotated[list[str] | None, typer.Argument(help="all, if none is named")]
 
 
@@ -49,19 +50,34 @@ def trunkline(
 
 
 @app.command()
-def up(store: Store = "sqlite") -> None:
+def up(store: Store = "sqlite", mtls: Mtls = False) -> None:
     """Serve until Ctrl-C. Prints URLs and keys, and writes them to var/dev.json."""
     from trunkline_cli.suite.up import up  # noqa: PLC0415
 
-    raise typer.Exit(up(store))
+    raise typer.Exit(up(store, mtls=mtls))
 
 
 @app.command()
-def demo(store: Store = "sqlite") -> None:
+def demo(store: Store = "sqlite", mtls: Mtls = False) -> None:
     """Take every sample call from a signed webhook to its analysis."""
     from trunkline_cli.suite.demo import demo  # noqa: PLC0415
 
-    raise typer.Exit(demo(store))
+    raise typer.Exit(demo(store, mtls=mtls))
+
+
+@app.command()
+def ca(
+    folder: Annotated[Path, typer.Argument(help="the folder of the authority")] = Path("var/tls"),
+    holder: Annotated[
+        list[str] | None, typer.Option("--for", help="a service, edge, or operator; by default all of them")
+    ] = None,
+    days: Annotated[float, typer.Option(min=0.01, max=3650, help="how long certificates are valid")] = 90,
+    renew: Annotated[bool, typer.Option("--renew", help="also certificates that are good")] = False,
+) -> None:
+    """Create a certificate authority for development, and certificates for mutual TLS. Again: renew those that end."""
+    from trunkline_cli.ca import ca  # noqa: PLC0415
+
+    ca(folder, holder or [], days, renew=renew)
 
 
 @app.command()

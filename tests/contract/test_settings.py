@@ -149,7 +149,7 @@ def test_so_is_one_of_another_service(folder, service, name, value, allowed):
 )
 def test_one_port_for_two_listeners_is_refused_with_both_names(folder, service, name, other):
     given = {env_name(service, name): "127.0.0.1:9955", env_name(service, other): "0.0.0.0:9955"}
-    ended = run(folder, service, **given)
+    ended = run(folder, service, **given, **{env_name(service, "plaintext"): "true"})
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: ")

@@ -44,7 +44,7 @@ class Posted:
     analysed_s: float = 0.0
 
 
-def demo(store: str) -> int:
+def demo(store: str, *, mtls: bool = False) -> int:
     """Run the demo on a store (sqlite, spanner); 0 only when every call got there. Raises SuiteError."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the processes stop first
     with ExitStack() as stack:
@@ -52,15 +52,15 @@ def demo(store: str) -> int:
         stores = spanner.stores(stack, store, FOLDER, say)
         if not (CALLS / "calls.json").exists():
             raise SuiteError(f"{CALLS} is missing: run the demo in the folder of the project")
-        return run(stores, say)
+        return run(stores, say, mtls=mtls)
 
 
-def run(stores: dict[str, str], say: Say) -> int:
-    """Run the demo with these settings of the stores."""
+def run(stores: dict[str, str], say: Say, *, mtls: bool = False) -> int:
+    """Run the demo with these settings of the stores; with `mtls` its gRPC is mutual TLS."""
     samples = json.loads((CALLS / "calls.json").read_text())
     shutil.rmtree(FOLDER, ignore_errors=True)
     networks = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    suite = Suite(FOLDER, free_ports=True, env={**networks, **stores})
+    suite = Suite(FOLDER, free_ports=True, env={**networks, **stores}, mtls=mtls)
     with Recordings() as recordings:
         try:
             addresses_are_free(suite)  # else another suite would answer

@@ -20,6 +20,8 @@ import httpx
 from cryptography.fernet import Fernet
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trunkline_runtime.identity import keys
+from trunkline_runtime.identity.authority import Authority
+from trunkline_runtime.identity.peers import host_of
 
 from trunkline_cli.screen import Failure
 from trunkline_cli.services import COMMANDS
@@ -76,12 +78,13 @@ class SuiteError(Failure):
 
 @dataclass
 class Suite:
-    """Five processes over one folder of state."""
+    """Five processes over one folder of state; with `mtls` their gRPC is mutual TLS."""
 
     folder: Path
     free_ports: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     launch: Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Launched] = launched
+    mtls: bool = False
 
     def __post_init__(self) -> None:
         """Decide addresses and keys; nothing is started yet."""
@@ -93,6 +96,8 @@ class Suite:
             self.folder / "operator.token", lambda: "tl_op_" + secrets.token_urlsafe(24)
         )
         keys.create(self.folder / "keys")
+        if self.mtls:
+            Authority(self.tls).renew()
         _secret_file(self.folder / "secrets.key", lambda: Fernet.generate_key().decode())
         self.grpc = {
             name: self._address(name, "GRPC", PORTS[name][1]) for name in ("gateway", "tenant", "audio", "ai")
@@ -109,6 +114,19 @@ class Suite:
     def http_url(self) -> str:
         """Where webhooks and /v1 are."""
         return f"http://{self.http}"
+
+    @property
+    def tls(self) -> Path:
+        """The folder of the certificate authority, where `mtls` is on."""
+        return self.folder / "tls"
+
+    def channel(self, name: str) -> grpc.Channel:
+        """Open a channel to a service, as an operator's program does; whoever opens it closes it."""
+        if not self.mtls:
+            return grpc.insecure_channel(self.grpc[name])
+        files = [(self.tls / "operator" / file).read_bytes() for file in ("ca.crt", "tls.key", "tls.crt")]
+        options = [("grpc.ssl_target_name_override", host_of(name))]
+        return grpc.secure_channel(self.grpc[name], grpc.ssl_channel_credentials(*files), options)
 
     def metrics_url(self, name: str = "gateway") -> str:
         """Where a process serves /metrics and the full /readyz."""
@@ -135,6 +153,8 @@ class Suite:
             settings[f"TRUNKLINE_{prefix}_KEYS"] = str(folder / "keys")
             settings[f"TRUNKLINE_{prefix}_TENANT_ADDRESS"] = self.grpc["tenant"]
             settings[f"TRUNKLINE_{prefix}_LOG_FORMAT"] = "console"
+            if self.mtls:
+                settings[f"TRUNKLINE_{prefix}_TLS_FOLDER"] = str(self.tls / name)
             if name in self.grpc:
                 settings[f"TRUNKLINE_{prefix}_GRPC_ADDRESS"] = self.grpc[name]
                 settings[f"TRUNKLINE_{prefix}_STORE_URL"] = f"sqlite:///{folder / name}.db"
@@ -183,7 +203,7 @@ class Suite:
             return False
         if name == "gateway" and not _answers(f"{self.http_url}/readyz"):
             return False
-        with grpc.insecure_channel(self.grpc[name]) as channel:
+        with self.channel(name) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
             except grpc.RpcError:

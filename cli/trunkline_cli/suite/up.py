@@ -84,10 +84,10 @@ def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
     return tenants
 
 
-def up(store: str) -> int:
+def up(store: str, *, mtls: bool = False) -> int:
     """Serve on a store (sqlite, spanner) until a signal; a process that ends by itself is started again.
 
-    Returns the exit code. Raises SuiteError.
+    With `mtls`, gRPC is mutual TLS. Returns the exit code. Raises SuiteError.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
@@ -100,13 +100,14 @@ def up(store: str) -> int:
             raise SuiteError("a restore was interrupted; to finish it, run trunkline restore")
         with waiting() as say:
             stores = spanner.stores(stack, store, folder, say)
-        return serve(folder, stores, stop)
+        return serve(folder, stores, stop, mtls=mtls)
 
 
-def serve(folder: Path, stores: dict[str, str], stop: threading.Event) -> int:
+def serve(folder: Path, stores: dict[str, str], stop: threading.Event, *, mtls: bool = False) -> int:
     """Serve on these stores until `stop` is set."""
     facts, written = FOLDER / "dev.json", False
-    suite = Suite(folder, env={"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores})
+    env = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores}
+    suite = Suite(folder, env=env, mtls=mtls)
     with Recordings() as recordings:
         try:
             addresses_are_free(suite)
@@ -133,7 +134,7 @@ def _print(suite: Suite, tenants: list[SeededTenant]) -> None:
     print(f"HTTP      {suite.http_url}  (webhooks, /v1, /healthz, /readyz)")
     print(f"metrics   {suite.metrics_url()}  (/metrics, /readyz with reasons)")
     for name, address in suite.grpc.items():
-        print(f"gRPC      {address}  {name}")
+        print(f"gRPC      {address}  {name}{'  (mutual TLS)' if suite.mtls else ''}")
     print(f"operator  {suite.operator_token}")
     for tenant in tenants:
         print(f"\ntenant    {tenant.name}\n  API key {tenant.api_key}")

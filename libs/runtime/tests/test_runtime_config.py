@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from trunkline_runtime import forms
 from trunkline_runtime.config import CommonConfig, ConfigError, describe, load, setting
+from trunkline_runtime.identity.authority import Authority
 from trunkline_runtime.testing import KEY_FOLDER
 
 
@@ -102,6 +103,50 @@ def test_what_a_file_of_settings_leaves_around_a_value_is_no_part_of_it(text: st
         load(Config, "tenant", env(FOLDER=text))
     said = "must not have quotes or spaces around it, or line breaks"
     assert error.value.problems == [f"TRUNKLINE_TENANT_FOLDER {said}; it is {text!r}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("GRPC_ADDRESS", "0.0.0.0:50051"),
+        ("GRPC_ADDRESS", "[::]:50051"),
+        ("TENANT_ADDRESS", "dns:///tenant:50051"),
+        ("TENANT_ADDRESS", "dns://10.0.0.10:53/tenant:50051"),
+        ("TENANT_ADDRESS", "10.1.2.3:50051"),
+    ],
+)
+def test_plaintext_beyond_loopback_is_refused_unless_a_setting_says_so(
+    tmp_path: Path, name: str, address: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(Config, "tenant", env(**{name: address}))
+    assert raised.value.problems == [
+        f"TRUNKLINE_TENANT_{name} must be on loopback, unless TRUNKLINE_TENANT_TLS_FOLDER is set, or "
+        f"TRUNKLINE_TENANT_PLAINTEXT is true; it is {address!r}"
+    ]
+    assert load(Config, "tenant", env(**{name: address, "PLAINTEXT": "true"})).plaintext
+    folder = Authority(tmp_path).issue("tenant")
+    assert load(Config, "tenant", env(**{name: address, "TLS_FOLDER": str(folder)})).tls_folder == folder
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "127.9.9.9:1", "[::1]:1", "dns:///localhost:1"])
+def test_loopback_may_be_plaintext(address: str) -> None:
+    assert load(Config, "tenant", env(TENANT_ADDRESS=address)).tenant_address == address
+
+
+def test_health_and_metrics_may_be_plaintext_anywhere() -> None:
+    load(Config, "tenant", env(PROBE_ADDRESS="0.0.0.0:50061", METRICS_ADDRESS="0.0.0.0:9091"))
+
+
+def test_a_folder_without_a_certificate_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "tls.crt").touch()
+    with pytest.raises(ConfigError, match=r"TLS_FOLDER must be a folder with .*; it lacks tls.key, ca.crt"):
+        load(Config, "tenant", env(TLS_FOLDER=str(tmp_path)))
+    authority = Authority(tmp_path)
+    folder, other = authority.issue("tenant"), authority.issue("ai")
+    (folder / "tls.key").write_bytes((other / "tls.key").read_bytes())
+    with pytest.raises(ConfigError, match=r"TLS_FOLDER must be .*: tls.key is not the key of tls.crt"):
+        load(Config, "tenant", env(TLS_FOLDER=str(folder)))
 
 
 def test_settings_of_other_services_do_not_disturb() -> None:

@@ -108,6 +108,24 @@ class CommonConfig:
         "the folder with the service's private key and trusted.json, the public keys of all services",
         form=forms.KEYS,
     )
+    tls_folder: Path | None = setting(
+        None,
+        "the folder with the certificate tls.crt, its key tls.key, and the trusted authorities ca.crt; gRPC is then "
+        "mutual TLS only, and new files take effect without a restart; if empty, gRPC is plaintext",
+        form=forms.TLS,
+    )
+    plaintext: bool = setting(
+        False,
+        "allow plaintext gRPC beyond loopback, for a network that encrypts by itself; otherwise, the service doesn't "
+        "start with such an address and without tls_folder",
+        form=forms.SWITCH,
+    )
+    probe_address: str = setting(
+        "",
+        "the address that serves health over plaintext gRPC and nothing else, for probes that can't speak TLS; empty "
+        "or port 0 turns it off",
+        form=forms.MAYBE_LISTEN,
+    )
     log_format: str = setting("json", "the format of logs", choices=("json", "console"))
     log_level: str = setting(
         "info", "the lowest level that is logged", choices=("debug", "info", "warning", "error")
@@ -236,6 +254,7 @@ def load(cls: type[T], service: str, env: Mapping[str, str] | None = None, *, re
             if facts.form in (forms.LISTEN, forms.MAYBE_LISTEN):
                 listening[name] = value
     problems.extend(_on_one_port(listening))
+    problems.extend(_in_the_open(cls, service, values))
     problems.extend(_unknown(env, env_name(service, ""), known))
     if problems:
         raise ConfigError(problems)
@@ -280,6 +299,21 @@ def _on_one_port(listening: Mapping[str, str]) -> Iterator[str]:
         one_host = host == other_host or not {host, other_host}.isdisjoint(_ALL_HOSTS)
         if port and port == other_port and one_host:
             yield f"{name} and {other} must not be the same port; they are {listening[name]!r} and {listening[other]!r}"
+
+
+def _in_the_open(cls: type[Any], service: str, values: Mapping[tuple[str, ...], Any]) -> Iterator[str]:
+    """Say which addresses would have gRPC go in plaintext where others may listen."""
+    if values.get(("tls_folder",)) or values.get(("plaintext",), True):
+        return
+    for one in declared(cls, service):
+        # A listener that may be turned off serves nothing but health, metrics, or the like.
+        served = one.path == ("grpc_address",) and one.facts.form is forms.LISTEN
+        address = values.get(one.path)
+        if (served or one.facts.form is forms.ADDRESS) and address and not forms.is_loopback(address):
+            yield (
+                f"{one.name} must be on loopback, unless {env_name(service, 'tls_folder')} is set, or "
+                f"{env_name(service, 'plaintext')} is true; it is {address!r}"
+            )
 
 
 def _look(value: Any, default: bool, facts: Setting, reach: bool) -> None:

@@ -27,6 +27,9 @@ _STORES = ("gateway.db", "tenant.db", "audio.db", "ai.db")
 _TYPO = 2
 TRUSTED_KEYS = "trusted.json"
 """The public keys of all services, in the folder of keys."""
+TLS_FILES = ("tls.crt", "tls.key", "ca.crt")
+"""A certificate, its key, and the authorities that are trusted: named as in the Secrets of cert-manager."""
+_DNS = re.compile(r"dns://[^/]*+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,21 @@ def split(address: str) -> tuple[str, int]:
 
 
 def _target(address: str) -> tuple[str, int]:
-    host, port = split(address.removeprefix("dns:///"))
+    host, port = split(_DNS.sub("", address, count=1))
     if not port:
         raise ValueError("must be host:port with a port from 1 to 65535")
     return host, port
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine reaches `host:port`. Raises ValueError."""
+    host, _ = split(_DNS.sub("", address, count=1))
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _maybe_listens(address: str) -> None:
@@ -81,6 +95,8 @@ def _is_here(address: str, _default: bool) -> None:
 
 
 def _connects(address: str) -> None:
+    if address.startswith("dns://") and not address.startswith("dns:///"):
+        return  # its name is known to a name server of its own only
     host, port = _target(address)
     try:
         socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
@@ -178,6 +194,18 @@ def _has_keys(path: Path, _default: bool) -> None:
         )
 
 
+def _has_certificate(path: Path | None, _default: bool) -> None:
+    if path is not None and (missing := [name for name in TLS_FILES if not (path / name).is_file()]):
+        raise ValueError(f"must be a folder with {', '.join(TLS_FILES)}; it lacks {', '.join(missing)}")
+    if path is not None:
+        from trunkline_runtime.identity.certificates import read  # noqa: PLC0415 -- which stands on settings
+
+        try:
+            read(*((path / name).read_bytes() for name in TLS_FILES))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"must be a folder with a certificate that can be used: {error}") from None
+
+
 def _place(path: Path | None, default: bool) -> None:
     if path is not None:
         _folder(path.absolute().parent if path.is_file() else path, default)
@@ -262,6 +290,7 @@ MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
 ORIGINS = Form("http(s)://host, comma-separated", _origins)
 NETWORKS = Form("networks in CIDR form, comma-separated", _networks)
 KEYS = Form(f"a folder with {TRUSTED_KEYS}", lambda _path: None, _has_keys)
+TLS = Form(f"a folder with {', '.join(TLS_FILES)}, or empty", lambda _path: None, _has_certificate)
 STORE = Form(f"{_SQLITE}path or {_SPANNER}...", _store, _store_is_there)
 FOLDER = Form("a folder that can be written", lambda _path: None, _folder)
 FILE = Form("a file in a folder that can be written", lambda _path: None, _file)

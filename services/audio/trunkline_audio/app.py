@@ -146,7 +146,7 @@ async def build(
             await stack.enter_async_context(attended(engine, server.health))
         blobs = await stack.enter_async_context(load_blobs(config))
         staleness = config.list_staleness
-        channels = Channels(signer)
+        channels = Channels.of(config, signer)
         stack.push_async_callback(channels.close)
         forget = forget or deletion_notice(channels, config.tenant_address)
         forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)

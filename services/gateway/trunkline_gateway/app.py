@@ -108,7 +108,7 @@ async def build(
     """
     async with AsyncExitStack() as stack:
         signer = TokenSigner(config.keys, "gateway")
-        channels = Channels(signer)
+        channels = Channels.of(config, signer)
         stack.push_async_callback(channels.close)
         sources = SourceMap(
             feed or TenantFeed(channels, config.tenant_address),

@@ -50,10 +50,14 @@ def to_status(exc: BaseException, *, request_id: str = "") -> status_pb2.Status:
     return status
 
 
+# What channels try again (rpc/channels.py).
+_RETRIED = frozenset(code.value[0] for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED))
+
+
 def to_trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
     """Return the trailing metadata that carries a status."""
     details: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
-    if status.code == grpc.StatusCode.UNAVAILABLE.value[0]:
+    if status.code in _RETRIED:
         # A handler said so: the channel's own retries are for lost connections.
         details += (("grpc-retry-pushback-ms", "-1"),)
     return details

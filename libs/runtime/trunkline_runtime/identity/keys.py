@@ -14,16 +14,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.forms import TRUSTED_KEYS as TRUSTED
-from trunkline_runtime.observe import logs
+from trunkline_runtime.identity.watched import Watched
 
 if TYPE_CHECKING:
     from jwt import PyJWK
-
-log = logs.get_logger(__name__)
 
 T = TypeVar("T")
 SERVICES = ("gateway", "tenant", "audio", "ai")
@@ -39,8 +37,8 @@ class KeyFolder:
     """One service's view of its folder. Raises ConfigError when a file is missing or holds no keys."""
 
     def __init__(self, folder: Path, service: str) -> None:
-        self._own = _Watched(folder / f"{service}.key", _private)
-        self._trusted = _Watched(folder / TRUSTED, _public)
+        self._own = _watched(folder / f"{service}.key", _private)
+        self._trusted = _watched(folder / TRUSTED, _public)
 
     def own(self) -> PyJWK:
         """Return the private key that signs now."""
@@ -51,44 +49,22 @@ class KeyFolder:
         return self._trusted.value()
 
 
-class _Watched(Generic[T]):
-    """What a file says; a change that can't be read leaves the last that could."""
-
-    def __init__(self, path: Path, parse: Callable[[str], T]) -> None:
-        self._path = path
-        self._parse = parse
-        try:
-            self._seen = self._mark()
-            self._value = parse(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"the keys can't be read: {error.strerror}: {path}") from None
-        except Exception:
-            raise ConfigError(f"{path} must hold Ed25519 keys as JSON Web Keys, each with its id") from None
-
-    def value(self) -> T:
-        try:
-            mark = self._mark()
-            if mark != self._seen:
-                self._seen = mark
-                self._value = self._parse(self._path.read_text(encoding="utf-8"))
-                log.info("keys_read", path=str(self._path))
-        except Exception as error:
-            log.error("keys_unreadable", path=str(self._path), kind=type(error).__name__)
-        return self._value
-
-    def _mark(self) -> tuple[int, ...]:
-        stat = self._path.stat()
-        # The change time too: a file that becomes readable, or is copied with its times, has no later mtime.
-        return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+def _watched(path: Path, parse: Callable[[bytes], T]) -> Watched[T]:
+    try:
+        return Watched((path,), parse, "keys")
+    except OSError as error:
+        raise ConfigError(f"the keys can't be read: {error.strerror}: {path}") from None
+    except Exception:
+        raise ConfigError(f"{path} must hold Ed25519 keys as JSON Web Keys, each with its id") from None
 
 
-def _private(text: str) -> PyJWK:
+def _private(text: bytes) -> PyJWK:
     key = _jwk(json.loads(text))
     key.key.private_bytes_raw()  # raises when it is a public key
     return key
 
 
-def _public(text: str) -> dict[str, PyJWK]:
+def _public(text: bytes) -> dict[str, PyJWK]:
     keys = [_jwk({name: key[name] for name in key if name != "d"}) for key in json.loads(text)["keys"]]
     return {str(key.key_id): key for key in keys}
 

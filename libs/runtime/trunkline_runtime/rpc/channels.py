@@ -11,10 +11,12 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.rpc.client_interceptors import UnaryUnary, stream_interceptors
+from trunkline_runtime.rpc.tls import Renewed, Tls
 
 _ANY_METHOD: list[dict[str, str]] = [{}]
 SERVICE_CONFIG = json.dumps(
@@ -28,7 +30,9 @@ SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # CANCELLED: a server that stops ends so what had reached it and nobody had taken up yet. What we
+                    # cancel ourselves is not tried again.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -45,6 +49,8 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # By default a name is asked for once in 30 seconds: a replica that goes takes its clients' calls with it till then.
+    ("grpc.dns_min_time_between_resolutions_ms", 250),
     ("grpc.max_receive_message_length", MOST_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MOST_MESSAGE_BYTES),
     # Addresses are our own services: a proxy from the environment must not come between.
@@ -77,25 +83,42 @@ def unconfined() -> Iterator[None]:
 class _Channel(grpc.aio.Channel):
     """A channel whose calls all get what ours get."""
 
-    def __init__(self, address: str, authorization: Callable[[], str]) -> None:
+    def __init__(self, address: str, authorization: Callable[[], str], tls: Tls | None) -> None:
         self._authorization = authorization
         self._metrics = RpcMetrics("client")
-        self._channel = grpc.aio.insecure_channel(
-            address, options=OPTIONS, interceptors=stream_interceptors(authorization, self._metrics)
-        )
+        interceptors = stream_interceptors(authorization, self._metrics)
+        self._renewed: Renewed | None = None
+        self._plain: grpc.aio.Channel | None = None
+        if tls is None:
+            self._plain = grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+        else:
+            self._renewed = tls.channel(address, OPTIONS, interceptors)
 
     def unary_unary(self, method: str, *given: Any, **options: Any) -> Any:
-        ask = self._channel.unary_unary(method, *given, **options)
-        return UnaryUnary(method, ask, self._authorization, self._metrics)
+        failed = self._renewed.failed if self._renewed is not None else None
+        ask = self._method("unary_unary", method, *given, **options)
+        return UnaryUnary(method, ask, self._authorization, self._metrics, failed)
 
     def unary_stream(self, method: str, *given: Any, **options: Any) -> Any:
-        return self._channel.unary_stream(method, *given, **options)
+        return self._method("unary_stream", method, *given, **options)
 
     def stream_unary(self, method: str, *given: Any, **options: Any) -> Any:
-        return self._channel.stream_unary(method, *given, **options)
+        return self._method("stream_unary", method, *given, **options)
 
     def stream_stream(self, method: str, *given: Any, **options: Any) -> Any:
-        return self._channel.stream_stream(method, *given, **options)
+        return self._method("stream_stream", method, *given, **options)
+
+    def _method(self, kind: str, method: str, *given: Any, **options: Any) -> Any:
+        if self._renewed is not None:
+            return self._renewed.method(kind, method, *given, **options)
+        return getattr(self._current, kind)(method, *given, **options)
+
+    @property
+    def _current(self) -> grpc.aio.Channel:
+        if self._renewed is not None:
+            return self._renewed.current()
+        assert self._plain is not None
+        return self._plain
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,31 +127,44 @@ class _Channel(grpc.aio.Channel):
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        await self._channel.close(grace)
+        if self._renewed is not None:
+            await self._renewed.close(grace)
+        else:
+            await self._current.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        return self._channel.get_state(try_to_connect)
+        return self._current.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        await self._channel.wait_for_state_change(last_observed_state)
+        await self._current.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        await self._channel.channel_ready()
+        await self._current.channel_ready()
 
 
 class Channels:
-    """Opens channels as they are asked for; whoever makes it closes it."""
+    """Opens channels as they are asked for; whoever makes it closes it. They are plaintext without `tls`."""
 
-    def __init__(self, signer: TokenSigner) -> None:
+    def __init__(self, signer: TokenSigner, tls: Tls | None = None) -> None:
         self._signer = signer
+        self._tls = tls
         self._open: dict[str, grpc.aio.Channel] = {}
+
+    @classmethod
+    def of(cls, config: CommonConfig, signer: TokenSigner) -> Self:
+        """Make the channels of a service as its settings say. Raises ConfigError."""
+        return cls(signer, Tls.of(config, signer.service))
 
     def get(self, address: str) -> grpc.aio.Channel:
         """Return the channel to an address (host:port, or any gRPC target); the same one every time."""
         channel = self._open.get(address)
         if channel is None:
-            channel = self._open[address] = _Channel(address, self._authorization)
+            channel = self._open[address] = _Channel(address, self._authorization, self._tls)
         return channel
+
+    def problem(self) -> str:
+        """Return what is wrong with the certificate that they show, empty if nothing: for Health.note."""
+        return self._tls.problem() if self._tls is not None else ""
 
     async def close(self) -> None:
         """Close every channel; calls in flight are cancelled."""

@@ -82,16 +82,21 @@ class _Outgoing:
 
 
 class UnaryUnary(_Outgoing):
-    """A method with one request and one answer: `await method(request, timeout=3)`. Raises grpc.aio.AioRpcError."""
+    """A method with one request and one answer: `await method(request, timeout=3)`. Raises grpc.aio.AioRpcError.
+
+    `failed` is told of each error.
+    """
 
     def __init__(
         self,
         method: str,
-        ask: grpc.aio.UnaryUnaryMultiCallable[Any, Any],
+        ask: Callable[..., Any],
         authorization: Authorization,
         metrics: RpcMetrics,
+        failed: Callable[[grpc.aio.AioRpcError], None] | None = None,
     ) -> None:
         super().__init__(authorization, metrics, DEADLINE_SECONDS)
+        self._failed = failed
         self._method = method
         self._ask = ask
 
@@ -120,6 +125,8 @@ class UnaryUnary(_Outgoing):
                     # Raised below: the span would record the exception, words and all.
                     if span is not None:
                         span.failed(code.name)
+            if self._failed is not None:
+                self._failed(failed)
             raise failed
         finally:
             self._metrics.ended(self._method, code.name, time.perf_counter() - began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -11,12 +12,14 @@ from trunkline_runtime.api.sentences import required_sentence
 from trunkline_runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from trunkline_runtime.identity.access import ANY_SERVICE, Rule
 from trunkline_runtime.identity.callers import Caller, CallerKind
+from trunkline_runtime.identity.peers import peer_of
 from trunkline_runtime.observe.logs import get_logger
 
 log = get_logger(__name__)
 
 # Of a name inside a resource, whose proto states no form.
 _ANY_NAME = "is required: tenants/{tenant}/..."
+_MOST_SHOWN = 200
 
 
 def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
@@ -51,6 +54,18 @@ def admit(caller: Caller, method: str, rule: Rule | None) -> Rule:
     return rule
 
 
+def admit_peer(names: Sequence[str], caller: Caller, method: str) -> None:
+    """Check that the certificate of a connection may show this caller; `names` are its own. Raises ForeignPeer."""
+    peer = peer_of(names)
+    if peer is not None and peer.may_show(caller):
+        return
+    if peer is None:
+        message = "the client's certificate names no service of the suite, or more than one"
+        raise ForeignPeer(message, "PEER_UNKNOWN", names, caller, method)
+    message = f"{_who(caller)} cannot call with the certificate of {peer.name}"
+    raise ForeignPeer(message, "PEER_NOT_CALLER", names, caller, method)
+
+
 def confine(
     caller: Caller, method: str, rule: Rule, request: Any, *, tenant: str | None = None
 ) -> str | None:
@@ -75,6 +90,19 @@ def confine(
             first = "the first message" if path == rule.resource else rule.resource
             raise InvalidArgument(path, f"belongs to another tenant than {first}")
     return tenant
+
+
+class ForeignPeer(PermissionDenied):
+    """A caller that the certificate of its connection may not show."""
+
+    def __init__(self, message: str, reason: str, names: Sequence[str], caller: Caller, method: str) -> None:
+        super().__init__(message, reason=reason, metadata={"method": method})
+        self.facts: dict[str, str | None] = {
+            **caller.facts(),
+            "reason": reason,
+            "certificate": ", ".join(names)[:_MOST_SHOWN] or "none",
+            "method": method,
+        }
 
 
 class ForeignName(NotFound):

@@ -201,6 +201,20 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             yield health_pb2.HealthCheckResponse(status=SERVING if serving else NOT_SERVING)
 
 
+async def health_server(health: Health, address: str, setting: str) -> tuple[grpc.aio.Server, int]:
+    """Serve nothing but health on an address (host:port), for probes; give server and port. Raises ConfigError."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=_PROBES_AT_ONCE)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(health), server)
+    port = bind(server, address, setting, only_health=True)
+    await server.start()
+    return server, port
+
+
+def is_on(address: str) -> bool:
+    """Tell whether an address that may be turned off is not."""
+    return bool(address) and not address.endswith(":0")
+
+
 @asynccontextmanager
 async def serving_health(health: Health, address: str, setting: str) -> AsyncIterator[int]:
     """Serve the health of a process that serves nothing else, while the block lasts; give the port.
@@ -210,13 +224,8 @@ async def serving_health(health: Health, address: str, setting: str) -> AsyncIte
     async with AsyncExitStack() as stack:
         stack.push_async_callback(health.close)
         port = 0
-        if address and not address.endswith(":0"):
-            server = grpc.aio.server(
-                options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=_PROBES_AT_ONCE
-            )
-            health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(health), server)
-            port = bind(server, address, setting)
-            await server.start()
+        if is_on(address):
+            server, port = await health_server(health, address, setting)
             stack.push_async_callback(server.stop, 0)
         health.start()
         yield port

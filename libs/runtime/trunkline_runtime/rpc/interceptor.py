@@ -65,7 +65,10 @@ _LOUD = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each method's handler once and keeps it, unless further interceptors follow (`keep=False`)."""
+    """Wraps each method's handler once and keeps it, unless further interceptors follow (`keep=False`).
+
+    `peers`: connections are mutual TLS, and each caller is held against the certificate of its connection.
+    """
 
     def __init__(
         self,
@@ -78,7 +81,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         translate: Translate | None = None,
         keep: bool = True,
         open_seconds: float = OPEN_SECONDS,
+        peers: bool = False,
     ) -> None:
+        self._peers = peers
         self._identify = identify
         self._rules = rules
         self._validate = validate
@@ -174,6 +179,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if rpc.authorization:
             rpc.caller = await self._identify(rpc.authorization)
         set_caller(rpc.caller)
+        if self._peers:
+            guard.admit_peer(_names_of_peer(rpc.context), rpc.caller, rpc.method)
         rule = guard.admit(rpc.caller, rpc.method, rule)
         with self._crowds.of_tenant(rpc.caller):
             return await self._answer(rpc, rule, handler, behaviour)
@@ -329,6 +336,11 @@ class _CheckedContext:
 async def _requests(context: _CheckedContext) -> AsyncIterator[Any]:
     while (message := await context.read()) is not grpc.aio.EOF:
         yield message
+
+
+def _names_of_peer(context: Any) -> list[str]:
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    return [name.decode("utf-8", "replace") for name in names]
 
 
 def _code_set(context: Any) -> grpc.StatusCode:

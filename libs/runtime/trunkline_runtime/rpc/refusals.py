@@ -6,7 +6,7 @@ from trunkline_runtime.errors import Cancelled, TrunklineError
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.repeats import Repeats
-from trunkline_runtime.rpc.guard import ForeignName
+from trunkline_runtime.rpc.guard import ForeignName, ForeignPeer
 
 log = get_logger(__name__)
 
@@ -29,6 +29,8 @@ class Refusals:
         event, tell = self._refused, log.info
         if isinstance(error, ForeignName):
             event, tell, facts = "cross_tenant_denied", log.warning, error.facts
+        elif isinstance(error, ForeignPeer):
+            event, tell, facts = "peer_refused", log.warning, error.facts
         elif error.transient and not isinstance(error, Cancelled):
             event, tell = self._failed, log.warning
 

@@ -38,10 +38,11 @@ from trunkline_runtime.rpc.authenticator import (
 )
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.crowds import Crowds
-from trunkline_runtime.rpc.health import Health, HealthServicer
+from trunkline_runtime.rpc.health import Health, HealthServicer, health_server, is_on
 from trunkline_runtime.rpc.interceptor import OPEN_SECONDS, ServerInterceptor, Translate
 from trunkline_runtime.rpc.ports import bind
 from trunkline_runtime.rpc.scans import Scans
+from trunkline_runtime.rpc.tls import Tls
 
 log = logs.get_logger(__name__)
 
@@ -72,7 +73,8 @@ class Server:
         self._config = config
         self._service = service
         self._signer = signer
-        self._channels = Channels(signer)
+        self._tls = Tls.of(config, service)
+        self._channels = Channels(signer, self._tls)
         self._authenticator = authenticator or CachingAuthenticator(
             TenantServiceAuthenticator(self._channels, config.tenant_address)
         )
@@ -119,7 +121,16 @@ class Server:
             )
             self._stack.callback(metrics.close)
             server = self._build()
-            self.port = bind(server, self._config.grpc_address, env_name(self._service, "grpc_address"))
+            credentials = None
+            if self._tls is not None:
+                credentials = self._tls.server_credentials()
+                self.health.note("certificate", self._tls.problem)
+            setting = env_name(self._service, "grpc_address")
+            self.port = bind(server, self._config.grpc_address, setting, credentials)
+            if is_on(self._config.probe_address):
+                setting = env_name(self._service, "probe_address")
+                probes, _ = await health_server(self.health, self._config.probe_address, setting)
+                self._stack.push_async_callback(probes.stop, 0)
             await server.start()
             self._stack.push_async_callback(server.stop, 0)
             self._server = server
@@ -180,6 +191,7 @@ class Server:
             translate=self._translate,
             keep=not self._further,
             open_seconds=self._open_seconds,
+            peers=self._tls is not None,
         )
         server = grpc.aio.server(
             interceptors=[ours, *self._further],

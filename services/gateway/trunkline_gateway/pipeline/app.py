@@ -65,7 +65,7 @@ async def build(
     `name` is unique among the workers that run. `jobs` and `make_clients` stand in for the gateway and for the other
     services.
     """
-    channels = Channels(TokenSigner(config.keys, IDENTITY))
+    channels = Channels.of(config, TokenSigner(config.keys, IDENTITY))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channels.close)
         breakers = Breakers(
@@ -88,6 +88,7 @@ async def build(
         jobs = jobs or job_service_pb2_grpc.JobServiceStub(channels.get(config.gateway_address))
         name = name or _unique_name()
         health = Health()
+        health.note("certificate", channels.problem)
         worker = Worker(
             ServedJobs(jobs, name, config.lease_seconds),
             [EventWork(stages.process, stages.told_dead, config, now).kind()],
