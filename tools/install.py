@@ -14,6 +14,7 @@ FOLDER = ROOT / ".tools"
 GO_TOOLS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
+    "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
 }
 # Large, and used by a bench only, which installs it by itself.
 BENCH_TOOLS = {"k6": "go.k6.io/k6@latest"}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from trunkline_runtime.config import declared, load
 from trunkline_runtime.identity import keys
+from trunkline_runtime.identity.authority import Authority
 
 from tests.contract.manifests import (
     OVERLAYS,
@@ -36,6 +37,7 @@ FOREIGN = {
     "Gateway",
     "HTTPRoute",
     "HealthCheckPolicy",
+    "Issuer",
     "PodMonitoring",
     "SecretProviderClass",
 }
@@ -108,6 +110,8 @@ def test_every_variable_is_a_setting_that_the_service_takes(name, process, tmp_p
     """The service's own code reads them; what would be a volume is a folder here."""
     given = environment(overlay(name), process)
     keys.create(tmp_path / "etc/trunkline/keys")
+    Authority(tmp_path / "ca").renew([process], 7)
+    (tmp_path / "ca" / process).rename(tmp_path / "etc/trunkline/tls")
     for folder in ("var/lib/trunkline/data", "var/lib/trunkline/spool", "scratch/audio"):
         (tmp_path / folder).mkdir(parents=True)
     secrets = {
@@ -147,7 +151,7 @@ def test_everything_that_is_written_is_on_a_volume(name, process):
         if not path.startswith("/"):
             continue
         (mount,) = [m for m in mounts if Path(path).is_relative_to(m)]
-        assert mounts[mount] is (variable.endswith(("_FILE", "_KEYS"))), variable
+        assert mounts[mount] is (variable.endswith(("_FILE", "_KEYS", "_TLS_FOLDER"))), variable
     for field in ("store_url", "keys", "source_cache", "spool_path", "blobs_folder", "scratch_folder"):
         if field == "blobs_folder" and setting(overlay(name), process, "blobs_bucket"):
             continue  # nothing is written there
@@ -184,7 +188,10 @@ def test_ports_are_those_of_the_settings(name, process):
 @pytest.mark.parametrize(("name", "process"), ALL)
 def test_probes_ask_what_each_is_for(name, process):
     own = container(overlay(name), process)
-    port = next(p["containerPort"] for p in own["ports"] if p["name"] == "grpc")
+    ports = {p["name"]: p["containerPort"] for p in own["ports"]}
+    port = ports.get("probe", ports["grpc"])
+    # The kubelet speaks no TLS; a worker's health is plaintext in any case.
+    assert ("probe" in ports) == (bool(setting(overlay(name), process, "tls_folder")) and process != "worker")
     for probe in ("startupProbe", "livenessProbe"):
         assert own[probe]["grpc"] == {"port": port, "service": "live"}
     ready = own["readinessProbe"]
@@ -352,3 +359,13 @@ def test_every_folder_that_the_document_names_is_there():
         bounds = one(overlay("gke"), "HorizontalPodAutoscaler", process)["spec"]
         (said,) = re.findall(rf"^\| {process} \| [^|]+ \| (\d+) to (\d+) \|$", text, re.MULTILINE)
         assert said == (str(bounds["minReplicas"]), str(bounds["maxReplicas"]))
+
+
+def test_every_process_has_a_certificate_of_its_own_name():
+    objects = overlay("gke")
+    for process in PROCESSES:
+        spec = one(objects, "Certificate", process)["spec"]
+        assert spec["dnsNames"] == [f"{process}.trunkline.internal"]
+        assert set(spec["usages"]) == {"server auth", "client auth"}
+        (volume,) = [v for v in pod(objects, process)["volumes"] if v["name"] == "tls"]
+        assert volume["secret"]["secretName"] == spec["secretName"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
-from trunkline_gateway.edge.leaving import ROWS, SETTING, leave, main, spooled
+from trunkline_gateway.edge.leaving import SETTING, leave, main, spooled
+from trunkline_gateway.intake.spool import ROWS
 from trunkline_runtime.observe.metrics import MetricsEndpoint
 
 
@@ -40,15 +40,14 @@ def test_a_store_that_stays_down_is_not_waited_for_without_end():
 def test_the_gateway_is_asked_on_its_metrics_address():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         free_port = listener.getsockname()[1]
-    registry = CollectorRegistry()
-    rows = Gauge(ROWS, "as the gateway has it", registry=registry)
-    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port}", SETTING, registry=registry)
+    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port}", SETTING)
     try:
         everywhere = f"0.0.0.0:{free_port}"
         for number, code in ((0, 0), (7, 1)):
-            rows.set(number)
+            ROWS.set(number)
             assert spooled(everywhere) == number
             assert main(["--least", "0", "--most", "0"], {SETTING: everywhere}) == code
     finally:
+        ROWS.set(0)
         endpoint.close()
     assert spooled(everywhere) is None

@@ -12,7 +12,7 @@ from trunkline_jobs.table import through
 from trunkline_runtime.api import resources
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_store import Database
-from trunkline_store.hot import Hot
+from trunkline_store.hot import Hot, Row
 
 from trunkline_audio.names import RECORDING
 from trunkline_audio.recordings.rows import recording_of
@@ -64,10 +64,8 @@ class WaitingSound:
         return total
 
 
-def _length(conn: Connection, row: dict[str, object]) -> float:
+def _length(conn: Connection, row: Row) -> float:
     """Return the seconds of an operation's recording; 0 when the recording is gone."""
-    request = pb.TranscribeRecordingRequest.FromString(bytes(row["request"]))  # type: ignore[arg-type]
-    recording = recording_of(
-        conn, str(row["tenant_id"]), resources.parse(RECORDING, request.name)["recording"]
-    )
+    request = pb.TranscribeRecordingRequest.FromString(row["request"])
+    recording = recording_of(conn, row["tenant_id"], resources.parse(RECORDING, request.name)["recording"])
     return 0.0 if recording is None else recording.duration_us / 1e6
