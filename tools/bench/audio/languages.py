@@ -104,4 +104,4 @@ def _written(path: Path, voice: str, sentences: tuple[str, ...], telephoned: boo
         encode(path, mu_law(telephone(samples, zlib.crc32(path.stem.encode()))), LINE_HZ, "wav-mulaw")
     else:
         encode(path, samples, WIDE_HZ, "wav")
-    return samples.shape[1] / WIDE_HZ
+    return float(samples.shape[1] / WIDE_HZ)

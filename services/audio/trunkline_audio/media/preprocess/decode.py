@@ -170,7 +170,7 @@ def _floats(frame: Any) -> Floats:
     raw = frame.to_ndarray()
     if not frame.format.is_planar:
         raw = raw.reshape(-1, frame.layout.nb_channels).T
-    samples: Floats = raw.astype(np.float32)
+    samples: Floats = raw.astype(np.float32, copy=False)
     if raw.dtype == np.uint8:
         samples -= 128.0
         samples /= 128.0
