@@ -29,7 +29,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptionsExplicitHttpConfig,
 )
 from envoy_data_plane.google.protobuf import Any
-from trunkline_runtime.addresses import is_loopback
+from trunkline_runtime.forms import is_loopback
 
 from trunkline_cli.edge.clusters import OPTIONS, assignment, clusters, from_control_plane, socket_address
 from trunkline_cli.edge.layout import Edge
@@ -83,7 +83,7 @@ def written(bootstrap: Bootstrap) -> str:
 
 
 def _bootstrap(edge: Edge) -> Bootstrap:
-    if not is_loopback(edge.admin.rpartition(":")[0].strip("[]")):
+    if not is_loopback(edge.admin):
         raise Misuse(f"Envoy's admin address must be on loopback; it is {edge.admin}")
     bound = DownstreamConnectionsConfig(max_active_downstream_connections=edge.connections)
     return Bootstrap(

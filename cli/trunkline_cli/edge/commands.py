@@ -69,10 +69,10 @@ def certify(edge: Edge) -> None:
 
 def serve(file: Path | None, address: str, namespace: str | None) -> None:
     """Serve the configuration until Ctrl-C or SIGTERM. Raises Misuse."""
-    from trunkline_runtime.addresses import is_loopback  # noqa: PLC0415
+    from trunkline_runtime.forms import is_loopback  # noqa: PLC0415
     from trunkline_runtime.observe import logs  # noqa: PLC0415
 
-    if not is_loopback(address.rpartition(":")[0].strip("[]")):
+    if not is_loopback(address):
         raise Misuse(
             f"the control plane is plaintext, and listens on loopback only; {address} is not loopback"
         )

@@ -65,6 +65,11 @@ def _target(address: str) -> tuple[str, int]:
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine reaches `host:port`. Raises ValueError."""
     host, _ = split(_DNS.sub("", address, count=1))
+    return is_loopback_host(host)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether only this machine reaches a host."""
     if host == "localhost":
         return True
     try:

@@ -147,7 +147,7 @@ async def test_chunks_of_one_byte_are_pieces_of_what_is_read():
     """Each piece costs the service as much as a large one, and a host may send half a billion of them."""
     told = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     async with saying(told) as (port, _):
-        place = Place("127.0.0.1", port, None)
+        place = Peer("127.0.0.1", port, None)
         answer = await get(place, "/", {}, tls=tls_context(), connect_seconds=2, read_seconds=2)
         try:
             pieces = [piece async for piece in answer.chunks()]

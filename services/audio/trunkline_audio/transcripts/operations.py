@@ -66,7 +66,7 @@ async def start(operations: Operations, request: pb.TranscribeRecordingRequest) 
 async def start_batch(
     operations: Operations,
     request: pb.BatchTranscribeRecordingsRequest,
-    validate: Callable[[Message], None],
+    validate: Callable[[pb.TranscribeRecordingRequest], None],
     complete: Callable[[str, pb.TranscribeRecordingRequest], Awaitable[None]],
 ) -> pb.BatchTranscribeRecordingsResponse:
     """Keep the operations that the requests of a batch ask for; what is wrong with one is its result alone.

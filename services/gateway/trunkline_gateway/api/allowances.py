@@ -15,9 +15,9 @@ import grpc
 from cachetools import LRUCache
 from trunkline.tenant.v1 import rate_service_pb2 as messages
 from trunkline.tenant.v1.rate_service_pb2_grpc import RateServiceStub
-from trunkline_runtime.addresses import is_loopback
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.forms import is_loopback_host
 from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.rpc.channels import Channels, unconfined
 
@@ -163,7 +163,7 @@ async def admitted(
 
 
 def _of_address(client: str, route: str) -> list[_Key]:
-    return [] if not client or is_loopback(client) else [(messages.RATE_KIND_ADDRESS, client, route)]
+    return [] if not client or is_loopback_host(client) else [(messages.RATE_KIND_ADDRESS, client, route)]
 
 
 def _of_caller(caller: Caller, route: str) -> list[_Key]:

@@ -223,7 +223,7 @@ def _make_client(settings: VertexSettings, found: Any) -> Any:
     """Make the client, whose channel is of the event loop that runs."""
     from google.api_core.client_options import ClientOptions  # noqa: PLC0415
     from google.cloud import aiplatform_v1 as vertex  # noqa: PLC0415
-    from google.cloud.aiplatform_v1.services.prediction_service.transports import (  # noqa: PLC0415
+    from google.cloud.aiplatform_v1.services.prediction_service.transports.grpc_asyncio import (  # noqa: PLC0415
         PredictionServiceGrpcAsyncIOTransport,
     )
 
