@@ -190,16 +190,17 @@ def _direct(name: str, match: RouteMatch, status: int, code: str, text: str) -> 
 def _retries(
     on: str, *, statuses: Sequence[int] = (), seconds: float = 0, quiet_seconds: float = _STREAM_SECONDS
 ) -> RetryPolicy:
-    """Return a policy of two retries, of `seconds` a try, or with pauses of `quiet_seconds` at most."""
+    """Return a policy of three retries, of `seconds` a try, or with pauses of `quiet_seconds` at most."""
     elsewhere = RetryPolicyRetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts", typed_config=Any.pack(PreviousHostsPredicate())
     )
     policy = RetryPolicy(
         retry_on=on,
-        num_retries=2,
+        num_retries=3,
         retriable_status_codes=list(statuses),
         retry_host_predicate=[elsewhere],
-        host_selection_retry_max_attempts=3,
+        # A replica that just died has the fewest requests, so that the balancer offers it again and again.
+        host_selection_retry_max_attempts=20,
     )
     if seconds:
         policy.per_try_timeout = timedelta(seconds=seconds)
