@@ -70,8 +70,8 @@ def test_a_window_is_written_once_where_one_language_stands_out(heard, language,
     assert tried(heard, language, wanted) == [language]
 
 
-def written(language, log_probability, no_speech=0.0, **more):
-    return Text(language, [1, 2], log_probability, no_speech, **more)
+def written(language, log_probability, no_speech=0.0, tokens=20, **more):
+    return Text(language, [1] * tokens, log_probability, no_speech, **more)
 
 
 def test_the_text_that_the_model_believes_in_decides_between_two_languages():
@@ -82,7 +82,12 @@ def test_the_text_that_the_model_believes_in_decides_between_two_languages():
 
 def test_the_language_that_the_sound_is_likelier_in_keeps_a_near_draw():
     first = written("es", -0.5)
-    assert likelier([first, written("pt", -0.5 + CLEARER * 0.9)]) is first
+    assert likelier([first, written("pt", -0.5 + CLEARER * 0.9 / 20)]) is first
+
+
+def test_a_script_of_many_tokens_does_not_win_by_their_number():
+    french, thai = written("fr", -0.9, tokens=40), written("th", -0.7, tokens=120)
+    assert likelier([french, thai]) is french
 
 
 def test_text_in_circles_never_wins_by_being_probable():

@@ -28,8 +28,8 @@ CONFIDENT = 0.8
 """Probability from which a window's own language is believed without asking the rest of the call."""
 RIVAL = 0.1
 """A language that is at least this part as probable as the chosen one is tried beside it, if that isn't `CONFIDENT`."""
-CLEARER = 0.05
-"""By how much the text in a rival's language must be more probable, in the mean logarithm of a token."""
+CLEARER = 3.0
+"""By how much the text in a rival's language must be more probable, in the logarithm of the whole text."""
 TOKENS_A_SECOND = 35
 MOST_TOKENS = 440
 """Of a window. English takes 5 tokens a second, scripts that Whisper spells in bytes up to 35; its context holds
@@ -59,6 +59,11 @@ class Text:
     no_speech: float
     cut: bool = False
     looped: bool = False
+
+    @property
+    def likelihood(self) -> float:
+        """The logarithm of the whole text's probability: the mean favours scripts that take many tokens a letter."""
+        return self.log_probability * len(self.tokens)
 
     @property
     def silent(self) -> bool:
@@ -217,8 +222,8 @@ def likelier(texts: Sequence[Text]) -> Text:
     if first.silent:
         return first
     clear = [rival for rival in rivals if not rival.looped]
-    best = max(clear, key=lambda text: text.log_probability, default=first)
-    return best if first.looped or best.log_probability > first.log_probability + CLEARER else first
+    best = max(clear, key=lambda text: text.likelihood, default=first)
+    return best if first.looped or best.likelihood > first.likelihood + CLEARER else first
 
 
 def handler(
