@@ -262,7 +262,7 @@ async def test_a_refusal_says_what_is_allowed(tmp_path: Path) -> None:
 
 async def test_an_id_that_is_no_text_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as world:
-        for wanted in (b'"\\ud800"', b'"\xc3\xa4"', b"null", b"5"):
+        for wanted in (b'"\\ud800"', b'"\xc3\xa4"', b"5"):
             answer = await world.client.post(
                 UPLOAD,
                 params={"uploadType": "resumable"},

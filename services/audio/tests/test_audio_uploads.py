@@ -288,7 +288,7 @@ async def test_a_stream_whose_upload_is_deleted_leaves_nothing(tmp_path, sha256)
                 await asyncio.sleep(0.01)
         await call.write(pb.UploadRecordingRequest(data=CALL[100:]))
         await call.done_writing()
-        assert (await refused(call))[0] == ("INVALID_ARGUMENT" if sha256 else "NOT_FOUND")
+        assert (await refused(call))[0] == ("INVALID_ARGUMENT" if sha256 else "ABORTED")
         assert await sender.listed() == set()
         assert sender.files() == []
         assert not (await sender.upload(recording_id="up-1")).existing

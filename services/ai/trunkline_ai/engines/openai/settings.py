@@ -20,6 +20,11 @@ def _model(text: str) -> None:
         raise ValueError("must be a model's name, of up to 200 characters without spaces")
 
 
+def _key(text: str) -> None:
+    if text and not (text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("must be a key of printable letters without spaces, or empty")
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenAiSettings:
     """Which endpoint is asked, for which model, and how much at once."""
@@ -29,7 +34,12 @@ class OpenAiSettings:
         "the endpoint, which /chat/completions follows",
         form=forms.WEB,
     )
-    key: str = setting("", "the key, sent as a bearer token; empty: none is sent", secret=True)
+    key: str = setting(
+        "",
+        "the key, sent as a bearer token; empty: none is sent",
+        secret=True,
+        form=forms.Form("a key without spaces, or empty", _key),
+    )
     model: str = setting("gpt-4.1-mini", "the model", form=forms.Form("a model's name", _model))
     answer_form: str = setting(
         SCHEMA,
