@@ -42,8 +42,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         left_out = (*_OPTIONS, "provider", "etag")
         # A null clears a field, also one that may not be empty.
         case.body = body = {k: v for k, v in body.items() if k not in left_out and v is not None}
-    if case.operation.path.endswith("/apiKeys") and body.get("expireTime"):
-        body["expireTime"] = "2999-01-01T00:00:00Z"
+    for name in ("expireTime", "recordingExpireTime"):
+        if body.get(name):
+            body[name] = "2999-01-01T00:00:00Z"
     if case.operation.path.endswith("/uploads"):
         case.body = body = {k: v for k, v in body.items() if k not in ("sizeBytes", "call")}
         if case.query and "uploadId" in case.query:

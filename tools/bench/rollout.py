@@ -182,6 +182,8 @@ class Replicas:
             own[f"{prefix}_HTTP_ADDRESS"] = f"{host}:{_port(suite.http)}"
             own[f"{prefix}_SPOOL_PATH"] = str(suite.folder / f"{host}.spool")
             own[f"{prefix}_SOURCE_CACHE"] = str(suite.folder / f"{host}.sources")
+        if service == "tenant":
+            own[f"{prefix}_LIST_STALENESS_SECONDS"] = "0"  # what is recorded is looked for at once
         if service == "audio":
             own[f"{prefix}_SCRATCH_FOLDER"] = str(suite.folder / f"{host}-scratch")
         return {**suite.environment(), **own}

@@ -83,7 +83,9 @@ async def main():
         await db.appender(ENTRIES).append(("row", None, None))
         await db.read(ids)
 asyncio.run(main())
-print([name for name in sys.modules if name.startswith(("google", "grpc"))])
+# An installed package may make the empty namespace google.cloud at every start.
+loaded = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+print([name for name in loaded if name.startswith(("google", "grpc"))])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -325,7 +325,7 @@ def test_the_service_loads_no_client_library_for_a_folder(tmp_path):
         "import sys, trunkline_audio.media.blobs.loader as l;"
         "from trunkline_audio.config import AudioConfig;"
         "l.load_blobs(AudioConfig());"
-        "print([m for m in sys.modules if m.startswith('google.cloud')])"
+        "print([m for m in sys.modules if m.startswith('google.cloud.')])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(tmp_path), capture_output=True, text=True, check=True

@@ -730,6 +730,7 @@ async def test_the_process_is_told_which_model_to_load_and_how():
     assert asked["target"] == "trunkline_audio.engines.whisper.listener:handler"
     assert asked["settings"] == {
         "path": str(Path("kept") / "small"), "device": "cuda", "compute_type": "float16", "lanes": 5, "beam": 3,
+            "english": False,
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from .conftest import record_request
 # RPCs that are about no tenant, or find out which one: they are the gateway's, other services' or operators'.
 NOT_ABOUT_ONE = {
     "ListTenants", "CreateTenant", "ListTombstones", "ResolveSource", "WatchSources", "Authenticate",
+    "TakeRequests",
 }  # fmt: skip
 OF_THE_GATEWAY = {"RecordCall", "RecordCallState", "EraseCall", "PurgeTenant", "ConfirmPurge"}
 OF_AUDIO = {"ForgetRecording", "ForgetTranscript"}
