@@ -31,7 +31,7 @@ from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 from tools.bench import Target, report
-from tools.bench.names import Names
+from tools.bench.traffic.names import Names
 
 FOLDER = Path("build/bench/rollout")
 SILENCE = Path("tests/data/calls/silence.wav")

@@ -15,7 +15,7 @@ from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.tls import Tls
 from trunkline_runtime.testing import KEY_FOLDER
 
-from tools.bench.names import Names
+from tools.bench.traffic.names import Names
 
 NAME = "tenant.rolled.test"
 

@@ -109,6 +109,11 @@ def _connects(address: str) -> None:
         raise ValueError(f"cannot be reached: {error.strerror or error}") from None
 
 
+def _maybe_endpoint(text: str) -> None:
+    if text:
+        split(text.removeprefix("http://"))
+
+
 def _web(url: str, such_as: str = "https://hooks.example.com") -> None:
     say = f"must be a URL with http:// or https:// and a host, without a query, such as {such_as}"
     try:
@@ -283,6 +288,8 @@ MAYBE_LISTEN = Form("host:port, or empty", _maybe_listens, _is_here)
 SWITCH = Form("true, false", lambda _value: None)
 ADDRESS = Form("host:port", _target, reach=_connects)
 """Where another service is."""
+MAYBE_ENDPOINT = Form("host:port, http://host:port, or empty", _maybe_endpoint)
+"""A service of another's, where it isn't the usual one; with http:// it is asked without TLS."""
 WEB = Form("http(s)://host", _web)
 MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
 ORIGINS = Form("http(s)://host, comma-separated", _origins)

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 from test_audio_operations import Asking, begun, held
 from test_audio_service import serving
 from trunkline_audio import schema
-from trunkline_audio.transcripts.waiting import WaitingSound
+from trunkline_audio.waiting import WaitingSound
 from trunkline_jobs import Queue
 
 

@@ -65,11 +65,11 @@ from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
-from trunkline_audio.transcripts.waiting import LOOK_SECONDS, WaitingSound
 from trunkline_audio.transcripts.watch import TranscriptionWatch
 from trunkline_audio.uploads.rows import Uploads
 from trunkline_audio.uploads.service import UploadServicer
 from trunkline_audio.uploads.uploader import Uploader, UploadLimits
+from trunkline_audio.waiting import LOOK_SECONDS, WaitingSound
 from trunkline_audio.workers.pool import WorkerPool
 
 PREPARE = "trunkline_audio.media.preprocess.prepare:handler"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -194,7 +195,8 @@ async def _keep(suite: Suite, names: Sequence[str]) -> None:
                 tenant_id=TENANT,
                 recording_id=name,
                 call="",
-                sha256="",
+                # The minutes have the same sound, and what is equal is heard once: each has a digest of its own.
+                sha256=hashlib.sha256(name.encode() + body).hexdigest(),
                 size_bytes=len(body),
                 format="wav/pcm_s16le" if name == "hour" else "mp3/mp3",
                 duration_us=round(seconds * 1e6),

@@ -1,1 +1,1 @@
-"""What sends webhooks in the benches, and the bare server that they are compared with."""
+"""What sends webhooks in the benches, the bare server that they are compared with, and the names of replicas."""

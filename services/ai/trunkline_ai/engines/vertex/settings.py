@@ -8,11 +8,6 @@ from trunkline_runtime import forms
 from trunkline_runtime.settings import setting
 
 
-def _maybe_endpoint(text: str) -> None:
-    if text:
-        forms.split(text.removeprefix("http://"))
-
-
 @dataclass(frozen=True, kw_only=True)
 class VertexSettings:
     """Which model is asked, and how much at once. Credentials are those of the environment (ADC)."""
@@ -36,7 +31,7 @@ class VertexSettings:
     endpoint: str = setting(
         "",
         "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
-        form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
+        form=forms.MAYBE_ENDPOINT,
     )
     thinking_tokens: int = setting(
         0,

@@ -10,11 +10,6 @@ from trunkline_runtime.settings import setting
 from trunkline_audio.media.blobs.settings import BUCKET
 
 
-def _maybe_endpoint(text: str) -> None:
-    if text:
-        forms.split(text.removeprefix("http://"))
-
-
 @dataclass(frozen=True, kw_only=True)
 class GoogleSettings:
     """Which recognizer is asked, and how much at once. Credentials are those of the environment (ADC)."""
@@ -41,7 +36,7 @@ class GoogleSettings:
     endpoint: str = setting(
         "",
         "the service, if it isn't Google's; http://host:port is asked without TLS and credentials",
-        form=forms.Form("host:port, http://host:port, or empty", _maybe_endpoint),
+        form=forms.MAYBE_ENDPOINT,
     )
     word_times: bool = setting(
         True, "ask for the time of each word, if the model can tell it", form=forms.SWITCH
