@@ -50,6 +50,8 @@ tenants = sa.Table(
     sa.Column("plan", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     # The SpeechSettings message; NULL of tenants that never had any.
     sa.Column("speech_settings", Bytes, nullable=True),
+    # The AnalysisSettings message; NULL of tenants that never had any.
+    sa.Column("analysis_settings", Bytes, nullable=True),
 )
 
 sources = sa.Table(

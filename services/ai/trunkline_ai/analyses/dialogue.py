@@ -51,17 +51,22 @@ class Dialogue:
 
 def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWords = WORDS) -> Dialogue:
     """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
+    tenant_id = request.parent.rpartition("/")[2]
     if request.WhichOneof("input") == "text":
         outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
         writer = SpeakerRole.AGENT if outbound else SpeakerRole.CUSTOMER
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
-        context = Context(voicemail=request.voicemail, message=True)
+        context = Context(
+            voicemail=request.voicemail, message=True, tenant_id=tenant_id, settings=request.settings
+        )
     else:
         transcript = Transcript(_turns(request.transcript.segments, words))
         context = Context(
             language=request.transcript.language,
             voicemail=request.voicemail,
             unreliable=_unreliable(request.transcript),
+            tenant_id=tenant_id,
+            settings=request.settings,
         )
     return Dialogue(transcript, context, input_digest(request))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.engines.base import Engine, EngineUsage
 
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
@@ -67,6 +68,12 @@ class Context:
     """Empty, or the recogniser's reason why its words cannot be relied on, such as `low_confidence`."""
     message: bool = False
     """A written message or form, not a call."""
+    tenant_id: str = ""
+    """Whose conversation it is: never part of what a model is told."""
+    settings: analysis_settings_pb2.AnalysisSettings = field(
+        default_factory=analysis_settings_pb2.AnalysisSettings
+    )
+    """How the tenant wants it analysed."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,8 @@ class Prompt:
     """The prompt's file and version, such as `analyse_call.v1`: another version may get another answer."""
     instructions: str
     data: str
+    tenant_id: str = ""
+    """Whose data it is: for what is kept and counted by tenant, never sent."""
 
 
 class Finish(StrEnum):

@@ -37,7 +37,7 @@ def prompt_of(transcript: Transcript, context: Context) -> Prompt:
         "language": context.language,
         "turns": [{"speaker": turn.role.value, "text": turn.text} for turn in transcript.turns],
     }
-    return Prompt(NAME, _INSTRUCTIONS, json.dumps(told, ensure_ascii=False))
+    return Prompt(NAME, _INSTRUCTIONS, json.dumps(told, ensure_ascii=False), context.tenant_id)
 
 
 def result_of(

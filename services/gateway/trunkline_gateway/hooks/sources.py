@@ -75,6 +75,7 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         retention=resolved.retention,
         quotas=resolved.quotas,
         speech_settings=resolved.speech_settings,
+        analysis_settings=resolved.analysis_settings,
         receipts_quota=resolved.quotas.receipts_bytes,
     )
 
@@ -175,7 +176,8 @@ class SourceMap:
         return source_id not in self._sources and resolved.revision <= self._revision
 
     def _put(self, resolved: source_pb2.ResolvedSource, *, watched: bool = False) -> Source:
-        resolved.ClearField("speech_settings")  # ten thousand characters a source, which only a worker needs
+        for settings in ("speech_settings", "analysis_settings"):  # long, and only a worker needs them
+            resolved.ClearField(settings)
         source = source_of(resolved)
         if watched:
             self._unconfirmed.discard(source.source_id)

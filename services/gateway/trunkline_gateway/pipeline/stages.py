@@ -243,6 +243,7 @@ class Stages:
                     voicemail=facts.call.voicemail,
                     direction=facts.call.direction,
                     generation=run.job.generation,
+                    settings=source.analysis_settings,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.analyses_days)
                 if transcript is None:

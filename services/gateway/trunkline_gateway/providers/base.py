@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trunkline.common.v1 import audio_pb2, provider_pb2, speech_pb2
+from trunkline.common.v1 import analysis_settings_pb2, audio_pb2, provider_pb2, speech_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
 # Stages of the pipeline, in the order they run; an adapter names those that an event needs.
@@ -48,6 +48,9 @@ class Source:
     retention: tenant_pb2.Retention = field(default_factory=tenant_pb2.Retention)
     quotas: tenant_pb2.Quotas = field(default_factory=tenant_pb2.Quotas)
     speech_settings: speech_pb2.SpeechSettings = field(default_factory=speech_pb2.SpeechSettings)
+    analysis_settings: analysis_settings_pb2.AnalysisSettings = field(
+        default_factory=analysis_settings_pb2.AnalysisSettings
+    )
     receipts_quota: int = 0  # of the quotas the one that every webhook is held to, in bytes; 0: no bound
 
 

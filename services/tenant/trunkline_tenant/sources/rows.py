@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from sqlalchemy.engine import Connection
-from trunkline.common.v1 import speech_pb2
+from trunkline.common.v1 import analysis_settings_pb2, speech_pb2
 from trunkline.tenant.v1 import source_pb2, tenant_pb2
 from trunkline_runtime.api.times import timestamp
 from trunkline_runtime.errors import NotFound
@@ -88,6 +88,7 @@ def resolve(
                 tenants.c.retention.label("tenant_retention"),
                 tenants.c.plan.label("tenant_plan"),
                 tenants.c.speech_settings.label("tenant_speech_settings"),
+                tenants.c.analysis_settings.label("tenant_analysis_settings"),
                 source_changes.c.revision,
             )
             .join(tenants, tenants.c.tenant_id == sources.c.tenant_id)
@@ -128,4 +129,7 @@ def _resolved(
         retention=tenant_pb2.Retention.FromString(row["tenant_retention"]),
         quotas=quotas_of(row["tenant_plan"]),
         speech_settings=speech_pb2.SpeechSettings.FromString(row["tenant_speech_settings"] or b""),
+        analysis_settings=analysis_settings_pb2.AnalysisSettings.FromString(
+            row["tenant_analysis_settings"] or b""
+        ),
     )

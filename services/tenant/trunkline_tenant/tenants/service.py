@@ -24,12 +24,13 @@ from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
 
 _CREATE = "CreateTenant"
-_CHANGEABLE = ("display_name", "state", "retention", "plan", "speech_settings")
+_CHANGEABLE = ("display_name", "state", "retention", "plan", "speech_settings", "analysis_settings")
 _OPEN: dict[str, bytes | None] = {
     "retention": b"",
     "speech_settings": None,
+    "analysis_settings": None,
 }  # as they are kept when they are empty
-_OF_SOURCES = ("state", "retention", "plan", "speech_settings")
+_OF_SOURCES = ("state", "retention", "plan", "speech_settings", "analysis_settings")
 
 
 class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
@@ -152,6 +153,7 @@ def _create(
         "retention": request.tenant.retention.SerializeToString(deterministic=True),
         "plan": request.tenant.plan,
         "speech_settings": request.tenant.speech_settings.SerializeToString(deterministic=True) or None,
+        "analysis_settings": request.tenant.analysis_settings.SerializeToString(deterministic=True) or None,
         "delete_time": None,
         "purge_time": None,
         "version": 1,

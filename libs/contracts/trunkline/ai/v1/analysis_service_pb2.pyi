@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from trunkline.ai.v1 import analysis_pb2 as _analysis_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
+from trunkline.common.v1 import analysis_settings_pb2 as _analysis_settings_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 import builtins as _builtins
 import sys
@@ -36,6 +37,7 @@ class AnalyzeCallRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     call: _builtins.str
@@ -56,6 +58,10 @@ class AnalyzeCallRequest(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the service deletes it. If not set, the service's own setting applies."""
 
+    @_builtins.property
+    def settings(self) -> _analysis_settings_pb2.AnalysisSettings:
+        """How the tenant wants it analysed."""
+
     def __init__(
         self,
         *,
@@ -67,10 +73,11 @@ class AnalyzeCallRequest(_message.Message):
         generation: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         direction: _provider_pb2.Direction.ValueType = ...,
+        settings: _analysis_settings_pb2.AnalysisSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input", b"input", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input", b"input", "settings", b"settings", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "direction", b"direction", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "direction", b"direction", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "settings", b"settings", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["transcript", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

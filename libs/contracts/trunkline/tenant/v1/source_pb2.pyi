@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from trunkline.common.v1 import analysis_settings_pb2 as _analysis_settings_pb2
 from trunkline.common.v1 import audio_pb2 as _audio_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 from trunkline.common.v1 import speech_pb2 as _speech_pb2
@@ -463,6 +464,7 @@ class ResolvedSource(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
     SPEECH_SETTINGS_FIELD_NUMBER: _builtins.int
+    ANALYSIS_SETTINGS_FIELD_NUMBER: _builtins.int
     fetch_credential: _builtins.str
     """The credential for recordings. Can be empty."""
     accepting: _builtins.bool
@@ -489,6 +491,10 @@ class ResolvedSource(_message.Message):
     def speech_settings(self) -> _speech_pb2.SpeechSettings:
         """The tenant's speech settings."""
 
+    @_builtins.property
+    def analysis_settings(self) -> _analysis_settings_pb2.AnalysisSettings:
+        """The tenant's analysis settings."""
+
     def __init__(
         self,
         *,
@@ -500,10 +506,11 @@ class ResolvedSource(_message.Message):
         retention: _tenant_pb2.Retention | None = ...,
         quotas: _tenant_pb2.Quotas | None = ...,
         speech_settings: _speech_pb2.SpeechSettings | None = ...,
+        analysis_settings: _analysis_settings_pb2.AnalysisSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "retention", b"retention", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis_settings", b"analysis_settings", "quotas", b"quotas", "retention", b"retention", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "fetch_credential", b"fetch_credential", "quotas", b"quotas", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "analysis_settings", b"analysis_settings", "fetch_credential", b"fetch_credential", "quotas", b"quotas", "retention", b"retention", "revision", b"revision", "secrets", b"secrets", "source", b"source", "speech_settings", b"speech_settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
