@@ -12,8 +12,8 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
+from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
-from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.engines.base import AnalysisResult, LanguageEngine
 from trunkline_ai.names import analysis_id, call_name
@@ -74,7 +74,7 @@ class Analyser:
             call_id=task.call_id,
             generation=task.generation,
             engine=result.engine,
-            result=result_of(message_of(result)),
+            result=result_of(analysis_of(result, task.conversation)),
             created_at=self._clock.now(),
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
         )

@@ -8,6 +8,8 @@ from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
+from trunkline_ai.engines.local.findings import rules
+from trunkline_ai.engines.local.findings.fence import without_words_to_machines
 from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict
 from trunkline_ai.engines.local.lead import LeadRules
 from trunkline_ai.engines.local.sentiment import SentimentRules
@@ -15,7 +17,7 @@ from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
 from trunkline_ai.engines.local.topics import TopicRules
 
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 """Raised with every change of a rule or a table that can change an answer."""
 
 
@@ -31,6 +33,7 @@ class LocalEngine:
         self._signals = Signals()
         self._lead = LeadRules(self._signals)
         self._topics = TopicRules()
+        self._findings = rules.FindingRules(self._sentiment)
 
     @property
     def name(self) -> str:
@@ -50,12 +53,12 @@ class LocalEngine:
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
-        transcript = transcript.beginning(self.capabilities.most_characters)
+        transcript = without_words_to_machines(transcript.beginning(self.capabilities.most_characters))
         conversation = Conversation.of(transcript, context.language)
         verdict = self._intents.decide(conversation, context)
         written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
         if written and not verdict.unreliable:
-            return self._of_the_business(transcript, conversation)
+            return self._of_the_business(transcript, conversation, context)
         if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
             return self._unanalysed(conversation, context, verdict)
         intent = verdict.intent
@@ -81,9 +84,21 @@ class LocalEngine:
             entities=entities,
             action_items=() if spam else action_items(transcript, intent, topics, entities),
             engine=self.name,
+            findings=self._findings.find(
+                transcript,
+                context,
+                intent,
+                mood,
+                lead.reasons,
+                topics,
+                entities,
+                agreed=self._signals.agrees_a_time(conversation),
+            ),
         )
 
-    def _of_the_business(self, transcript: Transcript, conversation: Conversation) -> AnalysisResult:
+    def _of_the_business(
+        self, transcript: Transcript, conversation: Conversation, context: Context
+    ) -> AnalysisResult:
         """What a message of the business is about; of the customer it says nothing."""
         entities = find_entities(transcript)
         return AnalysisResult(
@@ -101,6 +116,7 @@ class LocalEngine:
             topics=self._topics.find(conversation.everything),
             entities=entities,
             engine=self.name,
+            findings=self._findings.find_in_message(transcript, context),
         )
 
     def _unanalysed(
@@ -130,6 +146,7 @@ class LocalEngine:
             action_items=() if silent else (LISTEN,),
             unreliable=verdict.unreliable,
             engine=self.name,
+            findings=rules.unanalysed(context),
         )
 
 
