@@ -10,7 +10,7 @@ from typing import Any
 _ESCAPED = re.compile(
     r"[<>\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f]"
-    r"|\[(?=/?[A-Za-z_]{2,12}\])"
+    r"|\[(?=/?[A-Za-z])"
 )
 
 
