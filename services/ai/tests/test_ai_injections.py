@@ -1,4 +1,4 @@
-"""Conversations that tell the analysis what to answer: the fence around them, and what is made of an answer that obeys."""
+"""Conversations that tell the analysis what to answer: the fence, and what is made of an answer that obeys."""
 
 import json
 import re

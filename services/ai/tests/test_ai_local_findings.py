@@ -30,7 +30,7 @@ C: Tuesday at nine works."""
         (BOOKED, Outcome.BOOKED),
         ("A: Ace.\nC: How much is a brake job?\nA: Six hundred.\nC: That's too much, I'll call around.", Outcome.LOST),
         ("A: Ace.\nC: Can I get a quote for a roof?\nA: Sorry, we don't do roofs.\nC: Okay.", Outcome.LOST),
-        ("A: Ace.\nC: Can I get a quote for a fence?\nA: The owner will call you back.\nC: Okay.", Outcome.CALLBACK_PROMISED),
+        ("A: Ace.\nC: Can I get a quote for a fence?\nA: The owner will call you.\nC: OK.", Outcome.CALLBACK_PROMISED),
         ("A: Ace.\nC: Are you open on Sunday?\nA: Yes, ten to four.\nC: Great, thank you.", Outcome.RESOLVED),
         ("A: Ace.\nC: Please cancel my membership.\nA: Okay, it's cancelled as of today.\nC: Okay.", Outcome.RESOLVED),
         ("A: Ace.\nC: Your crew was rude, this is ridiculous.\nA: I see.\nC: Unbelievable.", Outcome.UNRESOLVED),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 
@@ -23,54 +23,65 @@ _SIDES: Mapping[int, frozenset[Side]] = {
 class _Phrase:
     keyword: str
     phrase: str
-    words: tuple[str, ...]
     sides: frozenset[Side]
+
+
+@dataclass(slots=True)
+class _Step:
+    """A place in the tree of all phrases' words."""
+
+    next: dict[str, _Step] = field(default_factory=dict)
+    ends: list[_Phrase] = field(default_factory=list)
+    """The phrases that end here."""
 
 
 def mentions_of(keywords: Sequence[settings_pb2.TrackedKeyword], script: Script) -> tuple[Mention, ...]:
     """Where the phrases were said, in order of place; of a keyword's phrases at one place the longest.
 
     The words of a phrase stand in one turn, in any case, with any punctuation or none between them. Looking costs the
-    words of the conversation, times the phrases that begin with the same word.
+    words of the conversation, times the words of the longest phrase at most.
     """
     if not keywords:
         return ()
-    by_first = _by_first(keywords)
+    tree = _tree(keywords)
     words = script.words
     found: list[Mention] = []
-    taken: dict[str, int] = {}  # until which word a keyword's last phrase goes
+    free: dict[str, int] = {}  # from which word on a keyword may be mentioned again
     for at, word in enumerate(words):
-        candidates = by_first.get(word.text)
-        if candidates is None:
+        if word.text not in tree.next:
             continue
         side = script.side_at(word.start)
-        for one in candidates:
-            size = len(one.words)
-            if taken.get(one.keyword, 0) > at or side not in one.sides:
-                continue
-            said = words[at : at + size]
-            if len(said) == size and said[-1].turn == word.turn and _same(said, one.words):
-                taken[one.keyword] = at + size
-                quote = script.quote(word.start, said[-1].end)
+        for end, one in reversed(list(_said(tree, words, at))):
+            if side in one.sides and free.get(one.keyword, 0) <= at:
+                free[one.keyword] = end + 1
+                quote = script.quote(word.start, words[end].end)
                 found.append(Mention(one.keyword, one.phrase, side, quote))
         if len(found) >= _MOST_MENTIONS:
             break
     return tuple(found[:_MOST_MENTIONS])
 
 
-def _same(said: Iterable[Word], wanted: tuple[str, ...]) -> bool:
-    return all(word.text == text for word, text in zip(said, wanted, strict=True))
+def _said(tree: _Step, words: Sequence[Word], at: int) -> Iterator[tuple[int, _Phrase]]:
+    """The phrases that begin at a word, the shortest first, each with its last word."""
+    step, turn = tree, words[at].turn
+    for end in range(at, len(words)):
+        following = step.next.get(words[end].text)
+        if following is None or words[end].turn != turn:
+            return
+        step = following
+        for one in step.ends:
+            yield end, one
 
 
-def _by_first(keywords: Sequence[settings_pb2.TrackedKeyword]) -> dict[str, list[_Phrase]]:
-    """The phrases by their first word, the longest first; one without a word is never said."""
-    by_first: dict[str, list[_Phrase]] = {}
+def _tree(keywords: Sequence[settings_pb2.TrackedKeyword]) -> _Step:
+    """All phrases by their words; one without a word is never said."""
+    tree = _Step()
     for keyword in keywords:
         for phrase in dict.fromkeys(keyword.phrases):
-            words = tuple(word.text for word in words_of(phrase))
-            if words:
-                one = _Phrase(keyword.name, phrase, words, _SIDES.get(keyword.side, frozenset(Side)))
-                by_first.setdefault(words[0], []).append(one)
-    for phrases in by_first.values():
-        phrases.sort(key=lambda one: -len(one.words))
-    return by_first
+            step = tree
+            for word in words_of(phrase):
+                step = step.next.setdefault(word.text, _Step())
+            if step is not tree:
+                sides = _SIDES.get(keyword.side, frozenset(Side))
+                step.ends.append(_Phrase(keyword.name, phrase, sides))
+    return tree
