@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from trunkline.ai.v1 import admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.api import resources
@@ -12,7 +13,7 @@ from trunkline_store.records.deletion import delete_all
 from trunkline_store.records.tombstones import bury
 
 from trunkline_ai.names import TENANT
-from trunkline_ai.schema import analyses, deleted_tenants
+from trunkline_ai.schema import analyses, analysis_marks, deleted_tenants
 
 _A_CALL = 1_000
 
@@ -30,6 +31,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         tenant = resources.parse(TENANT, request.name)["tenant"]
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
+        await delete_all(self._db, analysis_marks, analysis_marks.c.tenant_id == tenant)
         removed = await delete_all(self._db, analyses, analyses.c.tenant_id == tenant, most=_A_CALL)
         return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)
 
@@ -40,5 +42,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         calls = resources.ids_under(request.parent, request.calls, field="calls")
         theirs = (analyses.c.tenant_id == tenant) & analyses.c.call_id.in_(calls)
+        marks = analysis_marks.c
+        of_calls = marks.analysis_id.in_(sa.select(analyses.c.analysis_id).where(theirs))
+        await delete_all(self._db, analysis_marks, (marks.tenant_id == tenant) & of_calls)
         removed = await delete_all(self._db, analyses, theirs, most=_A_CALL)
         return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)
