@@ -60,9 +60,10 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 settings: setup ## Write docs/settings.md from the services' config classes
 	$(RUN) tools.make_settings
 
-envoy: setup ## Write build/envoy.json, Envoy's configuration, and have the real Envoy check it
+envoy: setup ## Write Envoy's configuration, build/envoy.json and those of k8s/, and have the real Envoy check it
 	@$(BIN)/trunkline edge config $(FILE) --self-signed
 	@$(BIN)/envoy --mode validate -c build/envoy.json -l error
+	@$(RUN) tools.make_envoy
 
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto
