@@ -88,6 +88,8 @@ class MetricsApi:
             )
         if group == _RESOURCE and len(parts) == 3:
             return 200, _resources(f"{_RESOURCE}/v1beta1", ["pods"], "PodMetrics")
+        if group not in (_EXTERNAL, _RESOURCE):
+            return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}
         selector = parse_qs(asked.query).get("labelSelector", [""])[0]
         labels = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -60,7 +60,7 @@ def control_plane(folder: Path, *, hpa_seconds: float = 2.0) -> Iterator[Cluster
     The controller of autoscalers looks every `hpa_seconds`; by default Kubernetes waits for 15.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    client, peer, secure = (_free_port() for _ in range(3))
+    client, peer, secure = (free_port() for _ in range(3))
     token = secrets.token_hex(16)
     key, public = folder / "sa.key", folder / "sa.pub"
     _run(["openssl", "genrsa", "-out", str(key), "2048"])
@@ -161,6 +161,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
