@@ -60,3 +60,14 @@ async def test_whoever_asks_while_a_stopped_run_ends_gets_a_run_of_its_own():
     again = await asking(flights, work)
     work.gate.set()
     assert (await again, work.stopped) == (2, 1)
+
+
+async def test_a_run_that_is_stopped_ends_for_all_who_wait_for_it():
+    flights, work = Flights(), Work()
+    askers = [await asking(flights, work), await asking(flights, work)]
+    flights.stop("other")
+    assert work.stopped == 0
+    flights.stop("key")
+    await asyncio.wait(askers)
+    assert all(asker.cancelled() for asker in askers)
+    assert work.stopped == 1

@@ -51,6 +51,11 @@ class Flights(Generic[K, T]):
             if not self._askers[key]:
                 del self._askers[key]
 
+    def stop(self, key: K) -> None:
+        """Cancel the run of this key, if there is one, whoever waits for it."""
+        if (task := self._tasks.get(key)) is not None:
+            task.cancel()
+
     async def close(self) -> None:
         """Cancel what still runs."""
         tasks = list(self._tasks.values())

@@ -8,7 +8,7 @@ from ai_engines_conformance import CALL, ask
 from ai_openai import PATH, Scripted, endpoint, events, refusal, settings
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Finish, Prompt
-from trunkline_ai.engines.loader import load_engine
+from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
@@ -203,5 +203,5 @@ async def test_an_analysis_goes_all_the_way():
 
 
 def test_the_setting_makes_it():
-    made = load_engine(AiConfig(keys=KEY_FOLDER, engine="openai"))
+    made = load_engines(AiConfig(keys=KEY_FOLDER, engines=("openai",)))["openai"]
     assert made.name == "openai/gpt-4.1-mini"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from trunkline.ai.v1 import admin_service_pb2_grpc
@@ -20,8 +21,12 @@ _A_CALL = 1_000
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Removes whole tenants and erased calls."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(
+        self, db: Database, stop: Callable[[str, Collection[str]], None] = lambda _tenant, _calls: None
+    ) -> None:
+        """`stop` ends the analyses of a tenant's calls that are being made."""
         self._db = db
+        self._stop = stop
 
     async def PurgeTenant(
         self, request: purge_pb2.PurgeTenantRequest, context: Any
@@ -39,6 +44,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Every analysis of the calls."""
         tenant = resources.parse(TENANT, request.parent, field="parent")["tenant"]
         calls = resources.ids_under(request.parent, request.calls, field="calls")
+        self._stop(tenant, calls)
         theirs = (analyses.c.tenant_id == tenant) & analyses.c.call_id.in_(calls)
         removed = await delete_all(self._db, analyses, theirs, most=_A_CALL)
         return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)

@@ -22,8 +22,9 @@ from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
 from trunkline_ai.config import LOCAL, AiConfig
 from trunkline_ai.engines.base import LanguageEngine
-from trunkline_ai.engines.loader import load_engine, local_engine
+from trunkline_ai.engines.loader import load_engines, local_engine
 from trunkline_ai.retention import sweep
+from trunkline_ai.routing.router import Router
 from trunkline_ai.schema import metadata
 
 
@@ -54,10 +55,11 @@ async def build(
 ) -> AsyncIterator[AiParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
+    `engine` is asked before `local` instead of those that the settings name.
+
     Raises ConfigError, StoreError, StoppedWaiting.
     """
-    language = engine or load_engine(config)
-    fallback = None if config.engine == LOCAL and engine is None else local_engine()
+    engines = load_engines(config) if engine is None else {"given": engine, LOCAL: local_engine()}
     signer = TokenSigner(config.keys, "ai")
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
@@ -71,18 +73,19 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
-        await stack.enter_async_context(attended(language, server.health))
-        if fallback is not None:
-            await stack.enter_async_context(fallback)
+        for one in engines.values():
+            await stack.enter_async_context(attended(one, server.health))
         analyses = Analyses(db, config.list_staleness)
-        analyser = Analyser(
-            analyses,
-            language,
-            db.clock,
-            fallback=fallback,
+        router = Router(
+            engines,
+            policy=config.policy,
+            complex_from=config.complex_from,
             at_once=config.analyses_at_once,
-            keep_days=config.analyses_days,
         )
+        analyser = Analyser(
+            analyses, router, db.clock, most=config.analyses_waiting, keep_days=config.analyses_days
+        )
+        stack.push_async_callback(analyser.close)
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
             AnalysisServicer(analyses, analyser),
@@ -90,7 +93,7 @@ async def build(
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(db),
+            AdminServicer(db, analyser.stop),
             "trunkline.ai.v1.AdminService",
         )
 

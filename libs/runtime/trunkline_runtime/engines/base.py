@@ -26,6 +26,10 @@ _tokens = metrics.counter(
 _cost = metrics.counter(
     "trunkline_engine_cost_micros_total", "What answers cost, in millionths of a US dollar", ["engine"]
 )
+passed_over = metrics.counter(
+    "trunkline_engine_passed_over_total", "Answers that another engine had to give", ["engine", "reason"]
+)
+"""By the engine that was to answer, and why it could not."""
 
 
 @dataclass(frozen=True)

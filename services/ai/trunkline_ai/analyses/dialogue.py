@@ -9,6 +9,7 @@ from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
+from trunkline_runtime.engines.fairness import queue_class
 
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Unreliable
@@ -57,7 +58,11 @@ def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWor
         writer = SpeakerRole.AGENT if outbound else SpeakerRole.CUSTOMER
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
         context = Context(
-            voicemail=request.voicemail, message=True, tenant_id=tenant_id, settings=request.settings
+            voicemail=request.voicemail,
+            message=True,
+            tenant_id=tenant_id,
+            settings=request.settings,
+            priority=queue_class(request.priority),
         )
     else:
         transcript = Transcript(_turns(request.transcript.segments, words))
@@ -67,6 +72,7 @@ def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWor
             unreliable=_unreliable(request.transcript),
             tenant_id=tenant_id,
             settings=request.settings,
+            priority=queue_class(request.priority),
         )
     return Dialogue(transcript, context, input_digest(request))
 

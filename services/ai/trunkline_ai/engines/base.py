@@ -74,6 +74,8 @@ class Context:
         default_factory=analysis_settings_pb2.AnalysisSettings
     )
     """How the tenant wants it analysed."""
+    priority: int = 0
+    """The class in which it waits: 0 (realtime), 1 (batch), or 2 (background)."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,12 @@ class LanguageCapabilities:
     """Primary language subtags (`en`) that it analyses, None for any; the others get `language_not_analysed`."""
     most_characters: int = 100_000
     """Of a conversation; what was said after them is not read. 100,000 are some two hours of speech."""
+    inside: bool = False
+    """No word of a conversation leaves the suite, or the network that it is in."""
+    queues: bool = False
+    """Lets requests wait by itself, as its provider's limits demand; the others are asked so many at once."""
+    price_micros: int = 0
+    """What a usual analysis costs, in millionths of a US dollar: by it, engines are told cheap and dear."""
 
 
 class LanguageEngine(Engine, Protocol):
@@ -154,6 +162,8 @@ class Prompt:
     data: str
     tenant_id: str = ""
     """Whose data it is: for what is kept and counted by tenant, never sent."""
+    priority: int = 0
+    """The class in which it waits, as in Context."""
 
 
 class Finish(StrEnum):

@@ -1,8 +1,8 @@
-"""Finds the engine that the settings name."""
+"""Finds the engines that the settings name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -11,22 +11,33 @@ from trunkline_runtime.engines import loader
 
 from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
+from trunkline_ai.routing.guards import GuardedEngine, GuardedModel, Patience
 
 _VARIABLE = env_name(SERVICE, "engine")
 
 
-def load_engine(config: AiConfig) -> LanguageEngine:
-    """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError.
+def load_engines(config: AiConfig) -> dict[str, LanguageEngine]:
+    """Make the engines of `config.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
 
-    An engine that has `complete` and no tasks of its own gets them from its prompts.
+    An engine that has `complete` and no tasks of its own gets them from its prompts. Raises ConfigError.
     """
     named = {name: partial(make, config) for name, make in NAMED.items()}
-    engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
-    if hasattr(engine, "analyze"):
+    patience = Patience(config.engine_failures, config.engine_rest_seconds, config.engine_patience_seconds)
+    made = {value: _loaded(value, named, patience) for value in config.engines}
+    return made if LOCAL in made else {**made, LOCAL: local_engine()}
+
+
+def _loaded(
+    value: str, named: Mapping[str, Callable[[], LanguageEngine | CompletingEngine]], patience: Patience
+) -> LanguageEngine:
+    engine = loader.load_engine(_VARIABLE, value, named, ("capabilities",))
+    if value == LOCAL:
         return cast(LanguageEngine, engine)
+    if hasattr(engine, "analyze"):
+        return GuardedEngine(value, cast(LanguageEngine, engine), patience)
     if hasattr(engine, "complete"):
-        return _prompted(cast(CompletingEngine, engine))
-    told = f"{config.engine!r} does not make an engine: there is neither analyze nor complete"
+        return _prompted(GuardedModel(value, cast(CompletingEngine, engine), patience))
+    told = f"{value!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 
 

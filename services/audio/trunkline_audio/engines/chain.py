@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from trunkline_runtime.breakers import Breakers, CircuitOpen
-from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.engines.base import NOT_READY, EngineError, passed_over
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines.base import EngineResult, RecordingFault, SpeechEngine
 
 log = logs.get_logger(__name__)
-
-_passed_over = metrics.counter(
-    "trunkline_engine_passed_over_total",
-    "Recordings that another engine had to transcribe",
-    ["engine", "reason"],
-)
 
 TOO_LONG = "RECORDING_TOO_LONG"
 """Reason of the refusal of a recording that is longer than the engine takes."""
@@ -128,10 +122,10 @@ class EngineChain:
                 raise
             except EngineError as error:
                 errors[name] = error
-                log.warning("engine_passed_over", engine=name, reason=error.reason, transient=error.transient)
+                log.warning("enginepassed_over", engine=name, reason=error.reason, transient=error.transient)
                 continue
             for passed, why in errors.items():
-                _passed_over.labels(passed, why.reason).inc()
+                passed_over.labels(passed, why.reason).inc()
             return _answer(result, errors)
         raise _told(errors)
 

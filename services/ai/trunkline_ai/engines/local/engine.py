@@ -22,7 +22,7 @@ VERSION = "1.2.0"
 class LocalEngine:
     """Analyses in a worker thread; its tables are read-only, so calls may run side by side. Always ready."""
 
-    capabilities = LanguageCapabilities(languages=frozenset({"en"}))
+    capabilities = LanguageCapabilities(languages=frozenset({"en"}), inside=True)
     problem = ""
 
     def __init__(self) -> None:
