@@ -205,3 +205,15 @@ async def test_an_analysis_goes_all_the_way():
 def test_the_setting_makes_it():
     made = load_engines(AiConfig(keys=KEY_FOLDER, engines=("openai",)))["openai"]
     assert made.name == "openai/gpt-4.1-mini"
+
+
+async def test_a_slow_answer_is_overtaken_by_a_second_request_and_given_up():
+    async with endpoint() as it, OpenAiEngine(settings(it, hedged=True)) as engine:
+        for _ in range(20):
+            await engine.complete(PROMPT, SCHEMA)
+        it.script = [Scripted(events("{}"), pauses=[30.0])]
+        async with asyncio.timeout(10):
+            assert (await engine.complete(PROMPT, SCHEMA)).text != "{}"
+        assert len(it.asked) == 22
+        async with asyncio.timeout(10):
+            await engine.complete(PROMPT, SCHEMA)

@@ -46,7 +46,7 @@ class Analyser:
     def __init__(
         self, analyses: Analyses, router: Router, clock: Clock, *, most: int = 1_000, keep_days: int = 0
     ) -> None:
-        """`most` are made or wait at once."""
+        """`most` are made or wait at once; a tenant gets one more while more are free than it has."""
         self._analyses = analyses
         self._router = router
         self._clock = clock
@@ -67,7 +67,7 @@ class Analyser:
         if found is not None and found.stands:
             return found
         key = (task.tenant_id, task.call_id, identity)
-        if key not in self._flights and len(self._flights) >= self._most:
+        if key not in self._flights and not self._has_room(task.tenant_id):
             raise _come_back("too many analyses wait", "ANALYSES_WAITING")
         try:
             async with asyncio.timeout(_patience()):
@@ -88,6 +88,12 @@ class Analyser:
     async def close(self) -> None:
         """End all that are being made."""
         await self._flights.close()
+
+    def _has_room(self, tenant: str) -> bool:
+        free = self._most - len(self._flights)
+        if free > len(self._flights):
+            return True
+        return sum(key[0] == tenant for key in self._flights) < free
 
     async def _make(self, task: AnalysisTask, identity: str) -> StoredAnalysis:
         # It may have been made since the asker looked, by a flight that has landed.
