@@ -38,6 +38,8 @@ class EngineUsage:
     output_tokens: int = 0
     cost_micros: int = 0
     """Millionths of a US dollar; 0 from an engine that nobody bills."""
+    unpriced: bool = False
+    """Whether it costs something that is not known, since the model has no price."""
 
     def count(self, engine: str) -> None:
         """Add this to the metrics of the engine of that name."""

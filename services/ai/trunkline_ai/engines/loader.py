@@ -8,24 +8,32 @@ from typing import cast
 
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
+from trunkline_runtime.engines.account import Account
+from trunkline_runtime.engines.prices import load_prices, priced
 
 from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
+from trunkline_ai.engines.charged import ChargedEngine, ChargedModel
 
 _VARIABLE = env_name(SERVICE, "engine")
+_PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_micros"}
+"""The settings of an engine that a price sets."""
 
 
-def load_engine(config: AiConfig) -> LanguageEngine:
+def load_engine(config: AiConfig, account: Account | None = None) -> LanguageEngine:
     """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError.
 
-    An engine that has `complete` and no tasks of its own gets them from its prompts.
+    An engine that has `complete` and no tasks of its own gets them from its prompts. With an `account`, the answers of
+    engines other than the local one are charged.
     """
     named = {name: partial(make, config) for name, make in NAMED.items()}
     engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
     if hasattr(engine, "analyze"):
-        return cast(LanguageEngine, engine)
+        task_engine = cast(LanguageEngine, engine)
+        return task_engine if account is None or config.engine == LOCAL else ChargedEngine(task_engine, account)
     if hasattr(engine, "complete"):
-        return _prompted(cast(CompletingEngine, engine))
+        model = cast(CompletingEngine, engine)
+        return _prompted(model if account is None else ChargedModel(model, account))
     told = f"{config.engine!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 
@@ -44,13 +52,13 @@ def _local(_config: AiConfig) -> LanguageEngine:
 def _openai(config: AiConfig) -> CompletingEngine:
     from trunkline_ai.engines.openai.engine import OpenAiEngine  # noqa: PLC0415 - engines load when used
 
-    return OpenAiEngine(config.openai)
+    return OpenAiEngine(priced(config.openai, load_prices(config.prices_file), config.openai.model, _PRICES))
 
 
 def _vertex(config: AiConfig) -> CompletingEngine:
     from trunkline_ai.engines.vertex.engine import VertexEngine  # noqa: PLC0415 - as above
 
-    return VertexEngine(config.vertex)
+    return VertexEngine(priced(config.vertex, load_prices(config.prices_file), config.vertex.model, _PRICES))
 
 
 def _prompted(model: CompletingEngine) -> LanguageEngine:

@@ -61,9 +61,11 @@ class OpenAiSettings:
         20.0, "how long a request is repeated that the endpoint can't take now", least=0, most=600
     )
     input_price_micros: int = setting(
-        0,
-        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
-        least=0,
+        -1,
+        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=1_000_000_000,
     )
-    output_price_micros: int = setting(0, "the same, of a million output tokens", least=0, most=1_000_000_000)
+    output_price_micros: int = setting(
+        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
+    )

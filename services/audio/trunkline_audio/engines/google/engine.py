@@ -296,9 +296,10 @@ def sound_of(audio: PreparedAudio, window: Window) -> bytes:
 
 
 def told(result: EngineResult, heard: list[HeardWindow], micros_per_minute: int) -> EngineResult:
-    """Return a result with what was heard in its windows, and its price."""
+    """Return a result with what was heard in its windows, and its price; one below 0 is not known."""
     billed = sum(window.billed_seconds for window in heard)
-    usage = EngineUsage(billed, cost_micros=round(billed / 60 * micros_per_minute))
+    cost = round(billed / 60 * max(0, micros_per_minute))
+    usage = EngineUsage(billed, cost_micros=cost, unpriced=micros_per_minute < 0)
     spoken = Counter[str]()
     for window in heard:
         if window.said:
