@@ -2,62 +2,20 @@
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from google.protobuf.empty_pb2 import Empty
 from trunkline.ai.v1 import analysis_service_pb2_grpc
-from trunkline.tenant.v1 import cost_pb2, cost_service_pb2_grpc
+from trunkline.tenant.v1 import cost_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
 
+from tests.standins.costs import costs_served
+
 from .ai_openai import Scripted, endpoint, events, refusal, settings
 from .test_ai_service import ask, signed
-
-
-class Costs(cost_service_pb2_grpc.CostServiceServicer):
-    """A tenant service that answers of costs alone, and can be out of order."""
-
-    def __init__(self):
-        self.charges, self.told, self.asked = {}, 0, 0
-        self.state, self.action = cost_pb2.BUDGET_STATE_WITHIN, cost_pb2.BUDGET_ACTION_STOP
-        self.out_of_order = None
-
-    async def GetCosts(self, request, context):
-        self.asked += 1
-        await self._maybe_fail(context)
-        costs = cost_pb2.Costs(budget={"action": self.action}, budget_state=self.state)
-        costs.reset_time.FromDatetime(datetime.now(UTC) + timedelta(days=20))
-        return costs
-
-    async def RecordCharges(self, request, context):
-        self.told += 1
-        await self._maybe_fail(context)
-        self.charges |= {(request.parent, charge.id): charge for charge in request.charges}
-        return Empty()
-
-    async def _maybe_fail(self, context):
-        if self.out_of_order is not None:
-            await context.abort(self.out_of_order, "out of order")
-
-    @property
-    def costs(self):
-        return sorted(charge.usage.cost_micros for charge in self.charges.values())
-
-
-@contextlib.asynccontextmanager
-async def costs_served():
-    server, costs = grpc.aio.server(), Costs()
-    cost_service_pb2_grpc.add_CostServiceServicer_to_server(costs, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield costs, f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
 
 
 class Suite:
@@ -98,9 +56,12 @@ async def running(folder, it, costs, address, **more):
 
 @pytest.fixture
 async def suite(tmp_path):
-    async with endpoint() as it, costs_served() as (costs, address):
-        async with running(tmp_path, it, costs, address) as made:
-            yield made
+    async with (
+        endpoint() as it,
+        costs_served() as (costs, address),
+        running(tmp_path, it, costs, address) as made,
+    ):
+        yield made
 
 
 async def test_an_answer_is_charged_at_the_price_of_its_model(suite):

@@ -24,9 +24,7 @@ def charge(key, micros=0, at="2026-11-10T12:00:00Z", engine=VERTEX, unpriced=Fal
     made = Timestamp()
     made.FromJsonString(at)
     used = usage_pb2.EngineUsage(cost_micros=micros, **usage)
-    return cost_pb2.Charge(
-        id=f"charge-{key}", engine=engine, usage=used, unpriced=unpriced, create_time=made
-    )
+    return cost_pb2.Charge(id=f"charge-{key}", engine=engine, usage=used, unpriced=unpriced, create_time=made)
 
 
 def ai(suite):
@@ -167,9 +165,7 @@ async def test_a_viewer_sees_its_own_tenant_and_records_nothing(suite, raised):
 
 async def test_a_deleted_tenant_has_no_costs(suite, raised):
     await told(suite, charge(1, 7))
-    await suite.operator.DeleteTenant(
-        tenant_service_pb2.DeleteTenantRequest(name="tenants/acme", force=True)
-    )
+    await suite.operator.DeleteTenant(tenant_service_pb2.DeleteTenantRequest(name="tenants/acme", force=True))
     assert (await raised(told(suite, charge(2, 7)))).code is grpc.StatusCode.NOT_FOUND
     assert (await raised(costs(suite))).code is grpc.StatusCode.NOT_FOUND
 

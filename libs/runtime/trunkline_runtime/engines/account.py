@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import grpc
 from cachetools import LRUCache
 from trunkline.tenant.v1 import cost_pb2, cost_service_pb2, cost_service_pb2_grpc
 
-from trunkline_runtime.engines.base import EngineError, EngineUsage
+from trunkline_runtime.engines.base import Engine, EngineError, EngineUsage
 from trunkline_runtime.engines.messages import usage_message
 from trunkline_runtime.errors import InvalidArgument, NotFound, from_rpc_error
 from trunkline_runtime.flights import Flights
@@ -43,29 +43,39 @@ Keep = Callable[[str, str, bytes], Awaitable[None]]
 """Keeps a tenant's message of an id until it is delivered."""
 
 
+def is_free(engine: Engine) -> bool:
+    """Say whether an engine costs nothing: one that does says so by `is_free = False`."""
+    return bool(getattr(engine, "is_free", True))
+
+
+def _refused(engine: Engine) -> EngineError:
+    _unasked.labels(engine.name).inc()
+    return EngineError(BUDGET_SPENT, "the tenant's budget is spent", transient=False, of_content=False)
+
+
 class Account:
     """Charges tenants for answers, and says whose budget is spent. It keeps charges once `keep` is set."""
 
     keep: Keep
 
-    def __init__(
-        self, budgets: Budgets, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, budgets: Budgets, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._budgets = budgets
         self._now = now
 
-    async def check(self, tenant: str, engine: str) -> None:
-        """Raise an EngineError of BUDGET_SPENT when a tenant's budget is spent: `engine` costs something.
+    async def check(self, tenant: str, engine: Engine) -> None:
+        """Raise an EngineError of BUDGET_SPENT when a tenant's budget is spent, and the engine costs something.
 
         It is a refusal for good: an answer that another engine gives instead stays when the budget is raised.
         """
-        if await self._budgets.is_spent(tenant):
-            _unasked.labels(engine).inc()
-            raise EngineError(BUDGET_SPENT, "the tenant's budget is spent", transient=False)
+        if not is_free(engine) and await self._budgets.is_spent(tenant):
+            raise _refused(engine)
 
-    async def is_spent(self, tenant: str) -> bool:
-        """Say whether a tenant's budget is spent."""
-        return await self._budgets.is_spent(tenant)
+    async def refusals(self, tenant: str, engines: Mapping[str, Engine]) -> dict[str, EngineError]:
+        """Return those errors by the engines' names in `engines`."""
+        costly = {name: engine for name, engine in engines.items() if not is_free(engine)}
+        if not costly or not await self._budgets.is_spent(tenant):
+            return {}
+        return {name: _refused(engine) for name, engine in costly.items()}
 
     async def charge(self, tenant: str, engine: str, usage: EngineUsage) -> None:
         """Keep what one answer took and cost, if it did; never fails, since the answer is there and paid for."""

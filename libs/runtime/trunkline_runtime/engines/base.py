@@ -54,8 +54,10 @@ class EngineError(Exception):
 
     `reason` is UPPER_SNAKE_CASE. `transient` says whether a later attempt may succeed, and `retry_after`, in seconds,
     how soon, where the engine knows. Of one that is not transient, `of_content` says whether the engine refuses what
-    it was given; otherwise it would refuse anything.
+    it was given; otherwise it would refuse anything. `usage` is what was paid for although there is no answer.
     """
+
+    usage: EngineUsage | None = None
 
     def __init__(
         self,

@@ -95,9 +95,7 @@ class Analyser:
                 "engine_failed", engine=self._engine.name, reason=error.reason, transient=error.transient
             )
             result = await self._fallback.analyze(conversation.transcript, conversation.context)
-            result = replace(
-                result, degraded=True, degraded_reason=error.reason, final=not error.transient
-            )
+            result = replace(result, degraded=True, degraded_reason=error.reason, final=not error.transient)
         result.usage.count(result.engine)
         return result
 

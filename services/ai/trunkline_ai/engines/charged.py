@@ -31,7 +31,6 @@ class _Charged(Generic[E]):
     def __init__(self, engine: E, account: Account) -> None:
         self._engine = engine
         self._account = account
-        self._is_free = bool(getattr(engine, "is_free", False))
 
     @property
     def name(self) -> str:
@@ -57,17 +56,13 @@ class _Charged(Generic[E]):
         """End the engine."""
         await self._engine.__aexit__(*raised)
 
-    async def _check(self, tenant: str) -> None:
-        if not self._is_free:
-            await self._account.check(tenant, self.name)
-
 
 class ChargedModel(_Charged[CompletingEngine]):
     """A model whose answers are charged."""
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
-        """As the model. Raises EngineError: BUDGET_SPENT where the model costs something."""
-        await self._check(prompt.tenant_id)
+        """As the model. Raises EngineError: BUDGET_SPENT."""
+        await self._account.check(prompt.tenant_id, self._engine)
         completion = await self._engine.complete(prompt, schema)
         await self._account.charge(prompt.tenant_id, completion.engine, completion.usage)
         return completion
@@ -77,8 +72,8 @@ class ChargedEngine(_Charged[LanguageEngine]):
     """An engine of tasks whose answers are charged."""
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
-        """As the engine. Raises EngineError: BUDGET_SPENT where the engine costs something."""
-        await self._check(context.tenant_id)
+        """As the engine. Raises EngineError: BUDGET_SPENT."""
+        await self._account.check(context.tenant_id, self._engine)
         result = await self._engine.analyze(transcript, context)
         await self._account.charge(context.tenant_id, result.engine, result.usage)
         return result

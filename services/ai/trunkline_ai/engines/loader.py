@@ -30,7 +30,9 @@ def load_engine(config: AiConfig, account: Account | None = None) -> LanguageEng
     engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
     if hasattr(engine, "analyze"):
         task_engine = cast(LanguageEngine, engine)
-        return task_engine if account is None or config.engine == LOCAL else ChargedEngine(task_engine, account)
+        return (
+            task_engine if account is None or config.engine == LOCAL else ChargedEngine(task_engine, account)
+        )
     if hasattr(engine, "complete"):
         model = cast(CompletingEngine, engine)
         return _prompted(model if account is None else ChargedModel(model, account))

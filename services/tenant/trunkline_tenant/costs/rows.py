@@ -51,9 +51,7 @@ def add(
         by_day.setdefault((at.strftime("%Y-%m-%d"), charge.engine), Counter()).update(counted)
         by_month.setdefault(month_of(at), Counter()).update(counted)
     for (day, engine), sums in sorted(by_day.items()):
-        _count(
-            conn, day_costs, {"tenant_id": tenant, "day": day, "service": service, "engine": engine}, sums
-        )
+        _count(conn, day_costs, {"tenant_id": tenant, "day": day, "service": service, "engine": engine}, sums)
     for month, sums in sorted(by_month.items()):
         _count(conn, month_costs, {"tenant_id": tenant, "month": month}, sums)
     return {month: sums["cost_micros"] for month, sums in by_month.items()}

@@ -58,9 +58,7 @@ class CostService(cost_service_pb2_grpc.CostServiceServicer):
         shown = [_shown(row.tenant_id, month, row._mapping, row._mapping) for row in rows]
         return cost_service_pb2.ListCostsResponse(costs=shown, next_page_token=token)
 
-    async def RecordCharges(
-        self, request: cost_service_pb2.RecordChargesRequest, context: object
-    ) -> Empty:
+    async def RecordCharges(self, request: cost_service_pb2.RecordChargesRequest, context: object) -> Empty:
         """Count charges of the service that asks."""
         tenant = resources.tenant_of(request.parent, field="parent")
         service = current_caller().subject or ""
@@ -105,9 +103,7 @@ def _shown(
     tenant: str, month: str, owner: Mapping[Any, Any], sums: Mapping[Any, Any] | None
 ) -> cost_pb2.Costs:
     """Return a month as its readers see it; `owner` has the tenant's budget, `sums` are None without a charge."""
-    costs = cost_pb2.Costs(
-        name=f"tenants/{tenant}/costs", month=month, reset_time=timestamp(end_of(month))
-    )
+    costs = cost_pb2.Costs(name=f"tenants/{tenant}/costs", month=month, reset_time=timestamp(end_of(month)))
     if sums is not None:
         costs.usage.CopyFrom(usage_of(sums))
         costs.answer_count, costs.unpriced_count = sums["answers"], sums["unpriced"]
