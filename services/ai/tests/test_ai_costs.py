@@ -161,9 +161,12 @@ async def test_a_spent_budget_lets_only_a_free_model_be_asked(tmp_path, prices, 
 
 
 async def test_a_model_without_a_price_is_charged_as_such(tmp_path):
-    async with endpoint() as it, costs_served() as (costs, address):
-        async with running(tmp_path, it, costs, address, model="of-our-own") as suite:
-            await suite.analyse()
-            await suite.tell()
+    async with (
+        endpoint() as it,
+        costs_served() as (costs, address),
+        running(tmp_path, it, costs, address, model="of-our-own") as suite,
+    ):
+        await suite.analyse()
+        await suite.tell()
     [charge] = costs.charges.values()
     assert (charge.unpriced, charge.usage.cost_micros, charge.usage.input_tokens) == (True, 0, 120)

@@ -19,7 +19,7 @@ def budget_of(row: Mapping[Any, Any]) -> cost_pb2.Budget:
     return cost_pb2.Budget.FromString(row["budget"] or b"")
 
 
-def state_of(budget: cost_pb2.Budget, cost_micros: int) -> cost_pb2.BudgetState:
+def state_of(budget: cost_pb2.Budget, cost_micros: int) -> cost_pb2.BudgetState.ValueType:
     """Return how a cost compares with a budget."""
     if not budget.monthly_micros:
         return cost_pb2.BUDGET_STATE_UNSPECIFIED

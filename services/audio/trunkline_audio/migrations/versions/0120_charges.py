@@ -12,5 +12,4 @@ down_revision = "0093"
 def upgrade() -> None:
     """Creates the table, and adds the column."""
     op.create_table("charges", *outbox_columns())
-    reason = sa.Column("degraded_reason", Text(64), nullable=False, server_default="")
-    op.add_column("transcripts", reason)
+    op.add_column("transcripts", sa.Column("degraded_reason", Text(64), nullable=False, server_default=""))
