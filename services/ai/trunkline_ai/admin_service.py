@@ -13,7 +13,7 @@ from trunkline_store.records.deletion import delete_all
 from trunkline_store.records.tombstones import bury
 
 from trunkline_ai.names import TENANT
-from trunkline_ai.schema import analyses, deleted_tenants
+from trunkline_ai.schema import analyses, charges, deleted_tenants
 
 _A_CALL = 1_000
 
@@ -35,6 +35,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         tenant = resources.parse(TENANT, request.name)["tenant"]
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
+        await delete_all(self._db, charges, charges.c.tenant_id == tenant)
         removed = await delete_all(self._db, analyses, analyses.c.tenant_id == tenant, most=_A_CALL)
         return purge_pb2.PurgeTenantResponse(removed_count=removed, more=removed >= _A_CALL)
 

@@ -7,14 +7,17 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
+from trunkline_runtime.engines.account import TELL_SECONDS, Account, Budgets, Teller
 from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import Authenticator
+from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
+from trunkline_store.records.outbox import Outbox
 
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
@@ -25,7 +28,7 @@ from trunkline_ai.engines.base import LanguageEngine
 from trunkline_ai.engines.loader import load_engines, local_engine
 from trunkline_ai.retention import sweep
 from trunkline_ai.routing.router import Router
-from trunkline_ai.schema import metadata
+from trunkline_ai.schema import charges, metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,19 @@ class AiParts:
     db: Database
     server: Server
     analyser: Analyser
+    outbox: Outbox
+    teller: Teller
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
         seconds, sleep = self.config.sweep_seconds, self.pace.sleep
-        return self.server.running(every(seconds, "retention", lambda: sweep(self.db), sleep=sleep))
+        return self.server.running(
+            every(seconds, "retention", lambda: sweep(self.db), sleep=sleep),
+            every(TELL_SECONDS, "charges", self._tell, sleep=sleep),
+        )
+
+    async def _tell(self) -> None:
+        await self.outbox.deliver(self.teller.tell, self.teller.failed)
 
 
 @asynccontextmanager
@@ -59,10 +70,13 @@ async def build(
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
-    engines = load_engines(config) if engine is None else {"given": engine, LOCAL: local_engine()}
     signer = TokenSigner(config.keys, "ai")
+    channels = Channels.of(config, signer)
+    account = Account(Budgets(channels, config.tenant_address))
+    engines = load_engines(config, account) if engine is None else {"given": engine, LOCAL: local_engine()}
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(channels.close)
         db = await stack.enter_async_context(
             await opened(
                 lambda: _open(config, clock),
@@ -73,6 +87,8 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
+        outbox = Outbox(db, charges)
+        account.keep = outbox.keep
         for one in engines.values():
             await stack.enter_async_context(attended(one, server.health))
         analyses = Analyses(db, config.list_staleness)
@@ -102,7 +118,8 @@ async def build(
             return True
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
-        yield AiParts(config, pace, db, server, analyser)
+        teller = Teller(channels, config.tenant_address)
+        yield AiParts(config, pace, db, server, analyser, outbox, teller)
 
 
 async def serve(config: AiConfig) -> None:

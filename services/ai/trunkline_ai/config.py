@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
+from trunkline_runtime.engines.prices import PRICES
 
 from trunkline_ai.engines.openai.settings import OpenAiSettings
 from trunkline_ai.engines.vertex.settings import VertexSettings
@@ -64,6 +66,11 @@ class AiConfig(StoreConfig):
     )
     openai: OpenAiSettings = field(default_factory=OpenAiSettings)
     vertex: VertexSettings = field(default_factory=VertexSettings)
+    prices_file: Path | None = setting(
+        None,
+        "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
+        form=PRICES,
+    )
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "

@@ -42,6 +42,8 @@ class EngineUsage:
     output_tokens: int = 0
     cost_micros: int = 0
     """Millionths of a US dollar; 0 from an engine that nobody bills."""
+    unpriced: bool = False
+    """Whether it costs something that is not known, since the model has no price."""
 
     def count(self, engine: str) -> None:
         """Add this to the metrics of the engine of that name."""
@@ -56,8 +58,10 @@ class EngineError(Exception):
 
     `reason` is UPPER_SNAKE_CASE. `transient` says whether a later attempt may succeed, and `retry_after`, in seconds,
     how soon, where the engine knows. Of one that is not transient, `of_content` says whether the engine refuses what
-    it was given; otherwise it would refuse anything.
+    it was given; otherwise it would refuse anything. `usage` is what was paid for although there is no answer.
     """
+
+    usage: EngineUsage | None = None
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ def message_of(result: AnalysisResult) -> analysis_pb2.Analysis:
         unreliable=bool(result.unreliable),
         unreliable_reason=result.unreliable,
         degraded=result.degraded,
+        degraded_reason=result.degraded_reason,
         final=result.final,
         engine=result.engine,
     )

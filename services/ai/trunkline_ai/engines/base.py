@@ -120,6 +120,8 @@ class AnalysisResult:
     """Empty, or the reason why it cannot be relied on: one of labels.Unreliable, or the transcript's own."""
     degraded: bool = False
     """The answer of a lesser engine than the configured one."""
+    degraded_reason: str = ""
+    """The configured engine's reason not to answer, of an answer that is degraded."""
     final: bool = False
     """Degraded, and asking the configured engine again changes nothing: it refused for good."""
     usage: EngineUsage = field(default_factory=EngineUsage)

@@ -109,9 +109,13 @@ def told(text: str) -> str:
 
 
 def priced(input_tokens: int, output_tokens: int, input_micros: int, output_micros: int) -> EngineUsage:
-    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar."""
-    cost = (input_tokens * input_micros + output_tokens * output_micros) / 1_000_000
-    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost))
+    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar.
+
+    A price below 0 is not known.
+    """
+    cost = (input_tokens * max(0, input_micros) + output_tokens * max(0, output_micros)) / 1_000_000
+    unpriced = min(input_micros, output_micros) < 0
+    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost), unpriced=unpriced)
 
 
 def typical_price(input_micros: int, output_micros: int) -> int:

@@ -107,7 +107,8 @@ class Router:
                 continue
             for passed, why in errors.items():
                 passed_over.labels(passed, why.reason).inc()
-            return Answer(replace(result, degraded=bool(errors), final=final), final)
+            reason = next(iter(errors.values())).reason if errors else ""
+            return Answer(replace(result, degraded=bool(errors), degraded_reason=reason, final=final), final)
         raise next((error for error in errors.values() if error.transient), next(iter(errors.values())))
 
     async def _route(self, policy: str, transcript: Transcript, context: Context) -> Route:

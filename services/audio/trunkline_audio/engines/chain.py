@@ -33,6 +33,8 @@ class ChainAnswer:
     """The engine that was to answer and could not, by its name in the chain; empty where the right one answered."""
     final: bool = False
     """Whether asking `wanted` again is of no use: it refused for good."""
+    reason: str = ""
+    """Why `wanted` could not answer."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -169,7 +171,7 @@ class EngineChain:
 def _answer(result: EngineResult, errors: Mapping[str, EngineError]) -> ChainAnswer:
     for name, error in errors.items():
         if error.transient or not error.of_content:
-            return ChainAnswer(result, wanted=name, final=not error.transient)
+            return ChainAnswer(result, wanted=name, final=not error.transient, reason=error.reason)
     return ChainAnswer(result)
 
 

@@ -92,6 +92,7 @@ class Analysis(_message.Message):
     UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    DEGRADED_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
@@ -131,6 +132,8 @@ class Analysis(_message.Message):
     """
     final: _builtins.bool
     """Whether the analysis stays degraded, because the configured engine refused this conversation permanently."""
+    degraded_reason: _builtins.str
+    """Why the analysis is degraded, such as `BUDGET_SPENT` or `ENGINE_QUOTA`. Empty if it isn't."""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The topics, a few words each."""
@@ -186,10 +189,11 @@ class Analysis(_message.Message):
         unreliable_reason: _builtins.str = ...,
         final: _builtins.bool = ...,
         usage: _usage_pb2.EngineUsage | None = ...,
+        degraded_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

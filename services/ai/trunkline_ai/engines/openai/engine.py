@@ -48,6 +48,11 @@ class OpenAiEngine:
         """Why the endpoint refuses every request; empty as far as is known."""
         return self._asker.problem
 
+    @property
+    def is_free(self) -> bool:
+        """Whether its price is known to be 0."""
+        return self._settings.input_price_micros == self._settings.output_price_micros == 0
+
     async def __aenter__(self) -> Self:
         """Make the HTTP client."""
         import httpx  # noqa: PLC0415 -- only where an endpoint is asked

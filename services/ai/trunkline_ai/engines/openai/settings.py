@@ -65,9 +65,11 @@ class OpenAiSettings(RemoteLimits):
     )
     request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
     input_price_micros: int = setting(
-        0,
-        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
-        least=0,
+        -1,
+        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=1_000_000_000,
     )
-    output_price_micros: int = setting(0, "the same, of a million output tokens", least=0, most=1_000_000_000)
+    output_price_micros: int = setting(
+        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
+    )

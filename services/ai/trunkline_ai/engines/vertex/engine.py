@@ -68,6 +68,11 @@ class VertexEngine:
         """Why it cannot answer."""
         return self._unready or self._asker.problem
 
+    @property
+    def is_free(self) -> bool:
+        """Whether its price is known to be 0."""
+        return self._settings.input_price_micros == self._settings.output_price_micros == 0
+
     async def __aenter__(self) -> Self:
         """Begin to load the client library; returns at once."""
         self._warming = asyncio.create_task(self._warm())

@@ -52,13 +52,13 @@ class VertexSettings(RemoteLimits):
     )
     request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
     input_price_micros: int = setting(
-        300_000,
-        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
-        least=0,
+        -1,
+        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=1_000_000_000,
     )
     output_price_micros: int = setting(
-        2_500_000, "the same, of a million output tokens", least=0, most=1_000_000_000
+        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
     )
 
     @property
