@@ -20,6 +20,7 @@ from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
+from trunkline_ai.cache.tiers import SWEEP_SECONDS, AnswerCache
 from trunkline_ai.config import LOCAL, AiConfig
 from trunkline_ai.engines.base import LanguageEngine
 from trunkline_ai.engines.loader import load_engine, local_engine
@@ -36,11 +37,15 @@ class AiParts:
     db: Database
     server: Server
     analyser: Analyser
+    cache: AnswerCache
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
         seconds, sleep = self.config.sweep_seconds, self.pace.sleep
-        return self.server.running(every(seconds, "retention", lambda: sweep(self.db), sleep=sleep))
+        return self.server.running(
+            every(seconds, "retention", lambda: sweep(self.db), sleep=sleep),
+            every(SWEEP_SECONDS, "cache", self.cache.sweep, sleep=sleep),
+        )
 
 
 @asynccontextmanager
@@ -56,9 +61,10 @@ async def build(
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
-    language = engine or load_engine(config)
-    fallback = None if config.engine == LOCAL and engine is None else local_engine()
     signer = TokenSigner(config.keys, "ai")
+    cache = AnswerCache(config.cache, signer.secret)
+    language = engine or load_engine(config, cache)
+    fallback = None if config.engine == LOCAL and engine is None else local_engine()
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
         db = await stack.enter_async_context(
@@ -71,6 +77,7 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
+        await stack.enter_async_context(cache)
         await stack.enter_async_context(attended(language, server.health))
         if fallback is not None:
             await stack.enter_async_context(fallback)
@@ -90,7 +97,7 @@ async def build(
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(db),
+            AdminServicer(db, cache),
             "trunkline.ai.v1.AdminService",
         )
 
@@ -99,7 +106,7 @@ async def build(
             return True
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
-        yield AiParts(config, pace, db, server, analyser)
+        yield AiParts(config, pace, db, server, analyser, cache)
 
 
 async def serve(config: AiConfig) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
+from trunkline_ai.cache.settings import CacheSettings
 from trunkline_ai.engines.openai.settings import OpenAiSettings
 from trunkline_ai.engines.vertex.settings import VertexSettings
 
@@ -29,6 +30,7 @@ class AiConfig(StoreConfig):
     )
     openai: OpenAiSettings = field(default_factory=OpenAiSettings)
     vertex: VertexSettings = field(default_factory=VertexSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "

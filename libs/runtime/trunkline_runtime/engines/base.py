@@ -38,6 +38,10 @@ class EngineUsage:
     output_tokens: int = 0
     cost_micros: int = 0
     """Millionths of a US dollar; 0 from an engine that nobody bills."""
+    cached: bool = False
+    """Whether the answer was there already, and whoever asked first paid for it."""
+    reused_similarity: float = 0.0
+    """Of a cached answer to another question that is alike: how much, to 1. 0 of one to the same question."""
 
     def count(self, engine: str) -> None:
         """Add this to the metrics of the engine of that name."""

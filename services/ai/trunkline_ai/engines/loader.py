@@ -9,23 +9,25 @@ from typing import cast
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
 
+from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 
 _VARIABLE = env_name(SERVICE, "engine")
 
 
-def load_engine(config: AiConfig) -> LanguageEngine:
+def load_engine(config: AiConfig, cache: AnswerCache | None = None) -> LanguageEngine:
     """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError.
 
-    An engine that has `complete` and no tasks of its own gets them from its prompts.
+    An engine that has `complete` and no tasks of its own gets them from its prompts, and its answers are kept in
+    `cache`.
     """
     named = {name: partial(make, config) for name, make in NAMED.items()}
     engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
     if hasattr(engine, "analyze"):
         return cast(LanguageEngine, engine)
     if hasattr(engine, "complete"):
-        return _prompted(cast(CompletingEngine, engine))
+        return _prompted(cast(CompletingEngine, engine), cache)
     told = f"{config.engine!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 
@@ -53,10 +55,11 @@ def _vertex(config: AiConfig) -> CompletingEngine:
     return VertexEngine(config.vertex)
 
 
-def _prompted(model: CompletingEngine) -> LanguageEngine:
-    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
+def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEngine:
+    from trunkline_ai.cache.engine import CachedEngine  # noqa: PLC0415 - only models need prompts
+    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - as above
 
-    return PromptedEngine(model)
+    return PromptedEngine(model if cache is None else CachedEngine(model, cache))
 
 
 NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {

@@ -37,7 +37,8 @@ def prompt_of(transcript: Transcript, context: Context) -> Prompt:
         "language": context.language,
         "turns": [{"speaker": turn.role.value, "text": turn.text} for turn in transcript.turns],
     }
-    return Prompt(NAME, _INSTRUCTIONS, json.dumps(told, ensure_ascii=False), context.tenant_id)
+    data = json.dumps(told, ensure_ascii=False)
+    return Prompt(NAME, _INSTRUCTIONS, data, context.tenant_id, context.call_id, context.generation)
 
 
 def result_of(
