@@ -22,7 +22,8 @@ from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 _DATA = Path("tests/data/analysis")
 _FILES = ("dev.jsonl", "heldout.jsonl")
 _REPLIES = (
-    "Yes", "No", "STOP", "Thanks!", "ok", "Yes please", "Thank you", "C", "See you then", "On my way", "Call me", "Confirm",
+    "Yes", "No", "STOP", "Thanks!", "ok", "Yes please", "Thank you", "C", "See you then", "On my way", "Call me",
+    "Confirm",
 )  # fmt: skip
 _AGAIN, _BY_TEXT, _FORMS, _FORM_TURNS, _SCRIPTS, _SCRIPT_TURNS = 50, 100, 6, 10, 8, 15
 _MISHEARD = 50

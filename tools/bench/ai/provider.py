@@ -13,20 +13,27 @@ from typing import Any, Self
 from trunkline_ai.engines.base import Completion, LanguageCapabilities, Prompt
 from trunkline_runtime.engines.base import EngineUsage
 
-from tests.standins.completing_ai import least
 from tools.bench.ai.mix import labelled
 
 
 def answer_of(data: str, schema: Mapping[str, Any]) -> str:
     """The least that keeps to the schema; a robocall's for what is nearly a labelled robocall."""
     value = {
-        **least(schema),
+        **_least(schema),
         "intent": "other",
         "summary": "Somebody said something, and wants to be called back.",
     }
     if _words(data) & _robocalls():
         value |= {"intent": "robocall", "spam_score": 0.95}
     return json.dumps(value)
+
+
+def _least(schema: Mapping[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: _least(inner) for name, inner in schema["properties"].items()}
+    return {"array": [], "string": "", "number": 0.0, "integer": 0}[schema["type"]]
 
 
 def _words(data: str) -> set[str]:
@@ -91,7 +98,7 @@ class Provider:
             self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 length = int(head.partition("content-length: ")[2].split("\r\n")[0])
