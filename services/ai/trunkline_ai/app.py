@@ -23,6 +23,7 @@ from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
+from trunkline_ai.cache.tiers import SWEEP_SECONDS, AnswerCache
 from trunkline_ai.config import LOCAL, AiConfig
 from trunkline_ai.engines.base import LanguageEngine
 from trunkline_ai.engines.loader import load_engines, local_engine
@@ -42,6 +43,7 @@ class AiParts:
     analyser: Analyser
     outbox: Outbox
     teller: Teller
+    cache: AnswerCache
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
@@ -49,6 +51,7 @@ class AiParts:
         return self.server.running(
             every(seconds, "retention", lambda: sweep(self.db), sleep=sleep),
             every(TELL_SECONDS, "charges", self._tell, sleep=sleep),
+            every(SWEEP_SECONDS, "cache", self.cache.sweep, sleep=sleep),
         )
 
     async def _tell(self) -> None:
@@ -71,9 +74,12 @@ async def build(
     Raises ConfigError, StoreError, StoppedWaiting.
     """
     signer = TokenSigner(config.keys, "ai")
+    cache = AnswerCache(config.cache, signer.secret)
     channels = Channels.of(config, signer)
     account = Account(Budgets(channels, config.tenant_address))
-    engines = load_engines(config, account) if engine is None else {"given": engine, LOCAL: local_engine()}
+    engines = (
+        load_engines(config, account, cache) if engine is None else {"given": engine, LOCAL: local_engine()}
+    )
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(channels.close)
@@ -87,6 +93,7 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
+        await stack.enter_async_context(cache)
         outbox = Outbox(db, charges)
         account.keep = outbox.keep
         for one in engines.values():
@@ -109,7 +116,7 @@ async def build(
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(db, analyser.stop),
+            AdminServicer(db, cache, analyser.stop),
             "trunkline.ai.v1.AdminService",
         )
 
@@ -119,7 +126,7 @@ async def build(
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
         teller = Teller(channels, config.tenant_address)
-        yield AiParts(config, pace, db, server, analyser, outbox, teller)
+        yield AiParts(config, pace, db, server, analyser, outbox, teller, cache)
 
 
 async def serve(config: AiConfig) -> None:

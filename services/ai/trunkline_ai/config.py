@@ -10,6 +10,7 @@ from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 from trunkline_runtime.engines.prices import PRICES
 
+from trunkline_ai.cache.settings import CacheSettings
 from trunkline_ai.engines.openai.settings import OpenAiSettings
 from trunkline_ai.engines.vertex.settings import VertexSettings
 
@@ -71,6 +72,7 @@ class AiConfig(StoreConfig):
         "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
         form=PRICES,
     )
+    cache: CacheSettings = field(default_factory=CacheSettings)
     analyses_days: int = setting(
         0,
         "how many days to keep an analysis, if the tenant's retention does not set this; 0 keeps it "

@@ -44,6 +44,10 @@ class EngineUsage:
     """Millionths of a US dollar; 0 from an engine that nobody bills."""
     unpriced: bool = False
     """Whether it costs something that is not known, since the model has no price."""
+    cached: bool = False
+    """Whether the answer was there already, and whoever asked first paid for it."""
+    reused_similarity: float = 0.0
+    """Of a cached answer to another question that is alike: how much, to 1. 0 of one to the same question."""
 
     def count(self, engine: str) -> None:
         """Add this to the metrics of the engine of that name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
@@ -52,27 +53,23 @@ class Dialogue:
 
 def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWords = WORDS) -> Dialogue:
     """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
-    tenant_id = request.parent.rpartition("/")[2]
+    known: dict[str, Any] = {
+        "tenant_id": request.parent.rpartition("/")[2],
+        "call_id": request.call.rpartition("/")[2],
+        "generation": request.generation,
+        "voicemail": request.voicemail,
+        "settings": request.settings,
+        "priority": queue_class(request.priority),
+    }
     if request.WhichOneof("input") == "text":
         outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
         writer = SpeakerRole.AGENT if outbound else SpeakerRole.CUSTOMER
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
-        context = Context(
-            voicemail=request.voicemail,
-            message=True,
-            tenant_id=tenant_id,
-            settings=request.settings,
-            priority=queue_class(request.priority),
-        )
+        context = Context(message=True, **known)
     else:
         transcript = Transcript(_turns(request.transcript.segments, words))
         context = Context(
-            language=request.transcript.language,
-            voicemail=request.voicemail,
-            unreliable=_unreliable(request.transcript),
-            tenant_id=tenant_id,
-            settings=request.settings,
-            priority=queue_class(request.priority),
+            language=request.transcript.language, unreliable=_unreliable(request.transcript), **known
         )
     return Dialogue(transcript, context, input_digest(request))
 

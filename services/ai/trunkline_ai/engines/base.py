@@ -70,6 +70,10 @@ class Context:
     """A written message or form, not a call."""
     tenant_id: str = ""
     """Whose conversation it is: never part of what a model is told."""
+    call_id: str = ""
+    """Whose call it is, as `tenant_id`."""
+    generation: int = 0
+    """Above 0: it was analysed before, and whoever asks wants a new answer."""
     settings: analysis_settings_pb2.AnalysisSettings = field(
         default_factory=analysis_settings_pb2.AnalysisSettings
     )
@@ -166,6 +170,10 @@ class Prompt:
     """Whose data it is: for what is kept and counted by tenant, never sent."""
     priority: int = 0
     """The class in which it waits, as in Context."""
+    call_id: str = ""
+    """The call that it belongs to: what is kept of it goes with the call. Never sent."""
+    generation: int = 0
+    """A kept answer is one to the same generation. Never sent."""
 
 
 class Finish(StrEnum):

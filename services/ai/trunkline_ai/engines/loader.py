@@ -11,6 +11,7 @@ from trunkline_runtime.engines import loader
 from trunkline_runtime.engines.account import Account
 from trunkline_runtime.engines.prices import load_prices, priced
 
+from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 from trunkline_ai.engines.charged import ChargedEngine, ChargedModel
@@ -21,15 +22,17 @@ _PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_
 """The settings of an engine that a price sets."""
 
 
-def load_engines(config: AiConfig, account: Account | None = None) -> dict[str, LanguageEngine]:
+def load_engines(
+    config: AiConfig, account: Account | None = None, cache: AnswerCache | None = None
+) -> dict[str, LanguageEngine]:
     """Make the engines of `config.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
 
     An engine that has `complete` and no tasks of its own gets them from its prompts. With an `account`, the answers of
-    engines other than LOCAL are charged. Raises ConfigError.
+    engines other than LOCAL are charged; in a `cache`, models' answers are kept. Raises ConfigError.
     """
     named = {name: partial(make, config) for name, make in NAMED.items()}
     patience = Patience(config.engine_failures, config.engine_rest_seconds, config.engine_patience_seconds)
-    made = {value: _loaded(value, named, patience, account) for value in config.engines}
+    made = {value: _loaded(value, named, patience, account, cache) for value in config.engines}
     return made if LOCAL in made else {**made, LOCAL: local_engine()}
 
 
@@ -38,6 +41,7 @@ def _loaded(
     named: Mapping[str, Callable[[], LanguageEngine | CompletingEngine]],
     patience: Patience,
     account: Account | None,
+    cache: AnswerCache | None,
 ) -> LanguageEngine:
     engine = loader.load_engine(_VARIABLE, value, named, ("capabilities",))
     if value == LOCAL:
@@ -47,7 +51,7 @@ def _loaded(
         return guarded if account is None else ChargedEngine(guarded, account)
     if hasattr(engine, "complete"):
         model = GuardedModel(value, cast(CompletingEngine, engine), patience)
-        return _prompted(model if account is None else ChargedModel(model, account))
+        return _prompted(model if account is None else ChargedModel(model, account), cache)
     told = f"{value!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 
@@ -75,10 +79,11 @@ def _vertex(config: AiConfig) -> CompletingEngine:
     return VertexEngine(priced(config.vertex, load_prices(config.prices_file), config.vertex.model, _PRICES))
 
 
-def _prompted(model: CompletingEngine) -> LanguageEngine:
-    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
+def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEngine:
+    from trunkline_ai.cache.engine import CachedEngine  # noqa: PLC0415 - only models need prompts
+    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - as above
 
-    return PromptedEngine(model)
+    return PromptedEngine(model if cache is None else CachedEngine(model, cache))
 
 
 NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {

@@ -38,7 +38,15 @@ def prompt_of(transcript: Transcript, context: Context) -> Prompt:
         "turns": [{"speaker": turn.role.value, "text": turn.text} for turn in transcript.turns],
     }
     data = json.dumps(told, ensure_ascii=False)
-    return Prompt(NAME, _INSTRUCTIONS, data, context.tenant_id, context.priority)
+    return Prompt(
+        NAME,
+        _INSTRUCTIONS,
+        data,
+        tenant_id=context.tenant_id,
+        priority=context.priority,
+        call_id=context.call_id,
+        generation=context.generation,
+    )
 
 
 def result_of(
