@@ -29,7 +29,7 @@ CALLS = ROOT / "tests" / "data" / "calls"
 OUT = ROOT / "build" / "eval" / "local.json"
 TARGETS = {"spam_f1": 0.90, "sentiment_accuracy": 0.75, "intent_accuracy": 0.80, "lead_accuracy": 0.75}
 LABELS: dict[str, type[StrEnum]] = {"sentiment": Sentiment, "intent": Intent, "lead": LeadLevel}
-_MARK = re.compile(r"(?:^|(?<=\s))([AC]):(?=\s|$)")
+_MARK = re.compile(r"(?:^|(?<=\s))([AC]|(?m:^)[ac]):(?=\s|$)")
 
 
 class DataError(Exception):
@@ -76,7 +76,7 @@ def transcript_of(text: str) -> Transcript:
     parts = _MARK.split(text)
     turns = [Turn(SpeakerRole.UNKNOWN, parts[0].strip())]
     for mark, said in zip(parts[1::2], parts[2::2], strict=True):
-        turns.append(Turn(SpeakerRole.AGENT if mark == "A" else SpeakerRole.CUSTOMER, said.strip()))
+        turns.append(Turn(SpeakerRole.AGENT if mark in "Aa" else SpeakerRole.CUSTOMER, said.strip()))
     return Transcript(tuple(turn for turn in turns if turn.text))
 
 
