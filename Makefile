@@ -27,7 +27,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint settings envoy proto eval bench chaos simulate backup restore lock alone images cluster-test tools clean
+.PHONY: help setup demo up test e2e lint settings envoy proto eval train bench chaos simulate backup restore lock alone images cluster-test tools clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -70,6 +70,9 @@ proto: setup ## Generate libs/contracts from protos/
 
 eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
 	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
+
+train: setup ## Train the local language engine's model from tests/data/analysis; the same data gives the same file
+	@$(RUN) tools.train
 
 # `make bench ingest`: what follows is a name, not a target.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))

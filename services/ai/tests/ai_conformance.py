@@ -51,7 +51,7 @@ class World(StoredWorld):
         self.db, self.clock = db, clock
         self.analyses, self.admin = (
             Analyses(db),
-            AdminServicer(db, AnswerCache(CacheSettings(), bytes(32)), lambda _tenant, _calls: None),
+            AdminServicer(db, AnswerCache(CacheSettings(), lambda: "secret"), lambda _tenant, _calls: None),
         )
 
 

@@ -1,61 +1,99 @@
-"""A small naive Bayes model over the phrase bank: a lean for wordings that no cue names."""
+"""A small linear model over words, pairs of words and what the rules found; numpy runs it, `make train` makes it."""
+
+from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from itertools import pairwise
 
-from trunkline_ai.engines.labels import Intent
-from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.text import canonical
+import numpy as np
+from numpy.typing import NDArray
 
-_SMOOTHING = 0.25
-_PAIR_WEIGHT = 0.6
-_MOST_WORDS = 120
-"""Words of a call that the model reads: what a caller wants is said early."""
+from trunkline_ai.engines.local.conversation import Conversation
 
-
-class PhraseModel:
-    """Multinomial naive Bayes on words and word pairs; every intent is as likely before a word is said.
-
-    Learns at construction (about 30 ms) from data that people can read and add to, so there is no file of weights that
-    could fall behind its source.
-    """
-
-    def __init__(self) -> None:
-        bank = cues.load("phrases.toml")["phrases"]
-        counts = {
-            Intent(name): Counter(
-                feature for line in str(lines).splitlines() for feature in _features(canonical(line).split())
-            )
-            for name, lines in bank.items()
-        }
-        vocabulary = {feature for counter in counts.values() for feature in counter}
-        self._logs: dict[str, dict[Intent, float]] = {feature: {} for feature in vocabulary}
-        for intent, counter in counts.items():
-            total = sum(counter.values()) + _SMOOTHING * len(vocabulary)
-            for feature in vocabulary:
-                self._logs[feature][intent] = math.log((counter[feature] + _SMOOTHING) / total)
-        self._intents = tuple(counts)
-
-    def lean(self, text: str) -> dict[Intent, float]:
-        """Each intent's probability, 0 to 1, tempered by length; empty when no word is known."""
-        known = [
-            (feature, 1.0 if " " not in feature else _PAIR_WEIGHT)
-            for feature in dict.fromkeys(_features(text.split()[:_MOST_WORDS]))
-            if feature in self._logs
-        ]
-        if not known:
-            return {}
-        temper = 1.0 / math.sqrt(max(1.0, len(known) / 8))  # words of a call are not independent
-        sums = {
-            intent: temper * sum(weight * self._logs[feature][intent] for feature, weight in known)
-            for intent in self._intents
-        }
-        highest = max(sums.values())
-        weights = {intent: math.exp(value - highest) for intent, value in sums.items()}
-        total = sum(weights.values())
-        return {intent: weight / total for intent, weight in weights.items()}
+WEIGHTS = resources.files("trunkline_ai.engines.local") / "data" / "weights.npz"
+Floats = NDArray[np.float64]
+_AGENT = "a:"
+_AGENT_WEIGHT = 0.5
+_MOST_SPREAD = 3.0
 
 
-def _features(words: list[str]) -> list[str]:
-    return words + [f"{first} {second}" for first, second in pairwise(words)]
+def words_of(conversation: Conversation) -> tuple[Counter[str], Counter[str]]:
+    """Words and neighbouring pairs with how often they were said: the customer's, and the business's as `a:word`."""
+    return _counted(conversation.customer, ""), _counted(conversation.agent, _AGENT)
+
+
+def _counted(text: str, prefix: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for line in text.split("\n"):
+        words = line.split()
+        found.update(prefix + word for word in words)
+        found.update(f"{prefix}{first} {second}" for first, second in pairwise(words))
+    return found
+
+
+class Model:
+    """One row of scores a head: `intent`, `sentiment` and `lead`; each head's labels are in `labels`."""
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        idf: Floats,
+        mean: Floats,
+        spread: Floats,
+        heads: Mapping[str, tuple[Sequence[str], Floats, Floats]],
+    ) -> None:
+        """`heads`: labels, weights of words then of rules (features x labels), and biases with sharpness last."""
+        self._index = {word: number for number, word in enumerate(vocabulary)}
+        self._idf, self._mean, self._spread = idf, mean, spread
+        self._heads = heads
+
+    @classmethod
+    def load(cls) -> Model:
+        """The model that the package ships."""
+        with resources.as_file(WEIGHTS) as path, np.load(path, allow_pickle=False) as kept:
+            vocabulary = kept["vocabulary"].tobytes().decode().split("\n")
+            heads = {
+                name: (
+                    kept[f"{name}_labels"].tobytes().decode().split("\n"),
+                    kept[f"{name}_weights"].astype(np.float64),
+                    kept[f"{name}_bias"].astype(np.float64),
+                )
+                for name in ("intent", "sentiment", "lead")
+            }
+            idf, mean, spread = (kept[name].astype(np.float64) for name in ("idf", "mean", "spread"))
+        return cls(vocabulary, idf, mean, spread, heads)
+
+    def probabilities(
+        self, conversation: Conversation, found: Sequence[float]
+    ) -> dict[str, dict[str, float]]:
+        """By head, each label's probability, 0 to 1, summing to 1; `found` is what the rules found."""
+        places, values = self.sparse(conversation)
+        rules = self.standard(np.array(found))
+        answer: dict[str, dict[str, float]] = {}
+        for name, (labels, weights, bias) in self._heads.items():
+            size = len(self._index)
+            scores = bias[:-1] + values @ weights[places] + rules @ weights[size:]
+            powers = np.exp(bias[-1] * (scores - scores.max()))
+            answer[name] = dict(zip(labels, (powers / powers.sum()).tolist(), strict=True))
+        return answer
+
+    def sparse(self, conversation: Conversation) -> tuple[NDArray[np.int64], Floats]:
+        """The places and weights of the words that the model knows; each speaker's weights have one length."""
+        places: list[int] = []
+        values: list[float] = []
+        for counted, length in zip(words_of(conversation), (1.0, _AGENT_WEIGHT), strict=True):
+            known = [(self._index[word], times) for word, times in counted.items() if word in self._index]
+            weights = [(1.0 + math.log(times)) * self._idf[place] for place, times in known]
+            norm = math.sqrt(sum(weight * weight for weight in weights)) or 1.0
+            places += [place for place, _ in known]
+            values += [length * weight / norm for weight in weights]
+        return np.array(places, dtype=np.int64), np.array(values)
+
+    def standard(self, found: Floats) -> Floats:
+        """What the rules found, centred and brought to one spread, outliers held."""
+        return np.clip((found - self._mean) / self._spread, -_MOST_SPREAD, _MOST_SPREAD) / math.sqrt(
+            len(self._mean)
+        )
