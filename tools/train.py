@@ -22,7 +22,7 @@ from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.local.entities import find_entities
-from trunkline_ai.engines.local.model import Model, words_of
+from trunkline_ai.engines.local.learned.model import Model, words_of
 
 from tools.eval import transcript_of
 from tools.packages import ROOT

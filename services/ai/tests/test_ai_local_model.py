@@ -7,7 +7,7 @@ import pytest
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Intent, LeadLevel
 from trunkline_ai.engines.local.engine import LocalEngine
-from trunkline_ai.engines.local.model import Model
+from trunkline_ai.engines.local.learned.model import Model
 
 from tools import train
 from tools.eval import DATA, answers, figures_of, read
@@ -28,7 +28,9 @@ def test_nothing_that_is_held_out_was_trained_on():
         for name in train.SETS
         for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
-    held = [json.loads(line)["text"] for line in (DATA / "apart-heldout.jsonl").read_text("utf-8").splitlines()]
+    held = [
+        json.loads(line)["text"] for line in (DATA / "apart-heldout.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [text for text in held if len(text.split()) > 8 and text in trained] == []
 
 

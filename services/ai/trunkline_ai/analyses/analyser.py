@@ -14,8 +14,8 @@ from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
+from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
-from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.names import analysis_id, call_name
 from trunkline_ai.routing.router import Router
@@ -117,7 +117,7 @@ class Analyser:
                 call_id=task.call_id,
                 generation=task.generation,
                 engine=result.engine,
-                result=result_of(message_of(result)),
+                result=result_of(analysis_of(result, conversation)),
                 created_at=self._clock.now(),
                 expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             )

@@ -12,7 +12,7 @@ from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
 from trunkline_runtime.engines.fairness import queue_class
 
-from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.base import Context, Moment, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Unreliable
 from trunkline_ai.engines.local.text import canonical
 
@@ -22,6 +22,8 @@ _TOLD: dict[int, SpeakerRole] = {
 }
 _VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
 _SPOKEN_EARLY = 3
+_BETWEEN_WORDS = 4
+"""Characters that may stand between two words of a segment: white space and punctuation."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,38 @@ def _unreliable(transcript: transcript_pb2.Transcript) -> str:
 
 def _turns(segments: Sequence[transcript_pb2.Segment], words: RoleWords) -> tuple[Turn, ...]:
     """Turns with roles; neighbouring segments of one speaker become one turn."""
-    spoken = [(segment.speaker, segment.text.strip()) for segment in segments if segment.text.strip()]
+    heard = [segment for segment in segments if segment.text.strip()]
+    spoken = [(segment.speaker, segment.text.strip()) for segment in heard]
     roles = {**_told_roles(spoken, words), **_roles_of_voices(spoken, words)}
     turns: list[Turn] = []
-    for speaker, text in spoken:
+    for segment, (speaker, text) in zip(heard, spoken, strict=True):
         role = roles.get(speaker, SpeakerRole.UNKNOWN)
         if turns and turns[-1].role is role and role is not SpeakerRole.UNKNOWN:
-            turns[-1] = Turn(role, f"{turns[-1].text} {text}")
+            before = turns[-1]
+            times = before.times + _times(segment, text, len(before.text) + 1)
+            turns[-1] = Turn(role, f"{before.text} {text}", times)
         else:
-            turns.append(Turn(role, text))
+            turns.append(Turn(role, text, _times(segment, text, 0)))
     return tuple(turns)
+
+
+def _times(segment: transcript_pb2.Segment, text: str, offset: int) -> tuple[Moment, ...]:
+    """When the words of a segment were said; the words that the engine did not place have their segment's times."""
+    began, ended = segment.start_offset.ToTimedelta(), segment.end_offset.ToTimedelta()
+    if not ended:
+        return ()
+    whole = Moment(offset, began.total_seconds(), ended.total_seconds())
+    times: list[Moment] = []
+    at = 0
+    for word in segment.words:
+        said = word.text.strip()
+        place = text.find(said, at, at + len(said) + _BETWEEN_WORDS) if said else -1
+        if place < 0:  # the text is not its words: numbers may be written otherwise
+            return (whole,)
+        start, end = word.start_offset.ToTimedelta(), word.end_offset.ToTimedelta()
+        times.append(Moment(offset + place, start.total_seconds(), end.total_seconds()))
+        at = place + len(said)
+    return tuple(times) or (whole,)
 
 
 def _told_roles(spoken: Sequence[tuple[int, str]], words: RoleWords) -> dict[int, SpeakerRole]:

@@ -7,13 +7,14 @@ the local one, implements LanguageEngine, the tasks themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
 from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.engines.base import Engine, EngineUsage
 
+from trunkline_ai.engines.findings import Findings
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 
 
@@ -25,12 +26,23 @@ class SpeakerRole(StrEnum):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When the words from a character of a turn's text on were said, in seconds from the recording's start."""
+
+    start: int
+    start_seconds: float
+    end_seconds: float
+
+
 @dataclass(frozen=True)
 class Turn:
     """One stretch of speech by one speaker, as the recogniser or a writer gave it."""
 
     role: SpeakerRole
     text: str
+    times: tuple[Moment, ...] = ()
+    """In order; none when the times are not known."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Transcript:
         left = most
         turns: list[Turn] = []
         for turn in self.turns:
-            turns.append(turn if len(turn.text) <= left else Turn(turn.role, turn.text[:left]))
+            turns.append(turn if len(turn.text) <= left else replace(turn, text=turn.text[:left]))
             left -= len(turns[-1].text) + 1
             if left <= 0:
                 break
@@ -129,6 +141,8 @@ class AnalysisResult:
     final: bool = False
     """Degraded, and asking the configured engine again changes nothing: it refused for good."""
     usage: EngineUsage = field(default_factory=EngineUsage)
+    findings: Findings = field(default=Findings())
+    """What it tells beyond its labels."""
 
 
 @dataclass(frozen=True)

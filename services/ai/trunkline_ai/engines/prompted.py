@@ -68,8 +68,9 @@ class PromptedEngine:
                 Unreliable.LANGUAGE_NOT_ANALYSED.value,
             )
         prompt = analyse_call.prompt_of(transcript, context)
-        completion = await self._model.complete(prompt, analyse_call.SCHEMA)
-        answer = _answer(completion, analyse_call.SCHEMA)
+        schema = analyse_call.schema_of(context)
+        completion = await self._model.complete(prompt, schema)
+        answer = _answer(completion, schema)
         return analyse_call.result_of(answer, completion, transcript, context)
 
     def _unasked(self, intent: Intent, summary: str, unreliable: str) -> AnalysisResult:

@@ -5,6 +5,7 @@ The analysis resource."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -21,6 +22,94 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Side:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Side.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIDE_UNSPECIFIED: _Side.ValueType  # 0
+    """The speakers were not told apart."""
+    SIDE_AGENT: _Side.ValueType  # 1
+    """The business."""
+    SIDE_CUSTOMER: _Side.ValueType  # 2
+    """The customer."""
+
+class Side(_Side, metaclass=_SideEnumTypeWrapper):
+    """Who spoke."""
+
+SIDE_UNSPECIFIED: Side.ValueType  # 0
+"""The speakers were not told apart."""
+SIDE_AGENT: Side.ValueType  # 1
+"""The business."""
+SIDE_CUSTOMER: Side.ValueType  # 2
+"""The customer."""
+Global___Side: _TypeAlias = Side  # noqa: Y015
+
+class _Answer:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Answer.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANSWER_UNSPECIFIED: _Answer.ValueType  # 0
+    """Not asked."""
+    ANSWER_YES: _Answer.ValueType  # 1
+    """It is so."""
+    ANSWER_NO: _Answer.ValueType  # 2
+    """It is not so."""
+    ANSWER_UNKNOWN: _Answer.ValueType  # 3
+    """The conversation doesn't show it."""
+    ANSWER_NOT_ANALYSED: _Answer.ValueType  # 4
+    """The engine can't tell. Another engine may."""
+
+class Answer(_Answer, metaclass=_AnswerEnumTypeWrapper):
+    """Whether something is so."""
+
+ANSWER_UNSPECIFIED: Answer.ValueType  # 0
+"""Not asked."""
+ANSWER_YES: Answer.ValueType  # 1
+"""It is so."""
+ANSWER_NO: Answer.ValueType  # 2
+"""It is not so."""
+ANSWER_UNKNOWN: Answer.ValueType  # 3
+"""The conversation doesn't show it."""
+ANSWER_NOT_ANALYSED: Answer.ValueType  # 4
+"""The engine can't tell. Another engine may."""
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+class _ComplianceType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ComplianceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ComplianceType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPLIANCE_TYPE_UNSPECIFIED: _ComplianceType.ValueType  # 0
+    """Unknown."""
+    COMPLIANCE_TYPE_RECORDING_CONSENT: _ComplianceType.ValueType  # 1
+    """It was said that the call is recorded."""
+    COMPLIANCE_TYPE_CARD_NUMBER: _ComplianceType.ValueType  # 2
+    """The number of a payment card was read out."""
+    COMPLIANCE_TYPE_SOCIAL_SECURITY_NUMBER: _ComplianceType.ValueType  # 3
+    """A US social security number was read out."""
+    COMPLIANCE_TYPE_OPT_OUT: _ComplianceType.ValueType  # 4
+    """Somebody asked not to be called or written to again."""
+
+class ComplianceType(_ComplianceType, metaclass=_ComplianceTypeEnumTypeWrapper):
+    """What a compliance flag is about."""
+
+COMPLIANCE_TYPE_UNSPECIFIED: ComplianceType.ValueType  # 0
+"""Unknown."""
+COMPLIANCE_TYPE_RECORDING_CONSENT: ComplianceType.ValueType  # 1
+"""It was said that the call is recorded."""
+COMPLIANCE_TYPE_CARD_NUMBER: ComplianceType.ValueType  # 2
+"""The number of a payment card was read out."""
+COMPLIANCE_TYPE_SOCIAL_SECURITY_NUMBER: ComplianceType.ValueType  # 3
+"""A US social security number was read out."""
+COMPLIANCE_TYPE_OPT_OUT: ComplianceType.ValueType  # 4
+"""Somebody asked not to be called or written to again."""
+Global___ComplianceType: _TypeAlias = ComplianceType  # noqa: Y015
 
 class _EntityType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -93,6 +182,16 @@ class Analysis(_message.Message):
     FINAL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     DEGRADED_REASON_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    LEAD_EVIDENCE_FIELD_NUMBER: _builtins.int
+    SPEAKER_SENTIMENTS_FIELD_NUMBER: _builtins.int
+    SENTIMENT_PARTS_FIELD_NUMBER: _builtins.int
+    FOLLOW_UP_DRAFT_FIELD_NUMBER: _builtins.int
+    SCORECARD_FIELD_NUMBER: _builtins.int
+    COMPLIANCE_FLAGS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/analyses/{analysis}`."""
     call: _builtins.str
@@ -134,6 +233,12 @@ class Analysis(_message.Message):
     """Whether the analysis stays degraded, because the configured engine refused this conversation permanently."""
     degraded_reason: _builtins.str
     """Why the analysis is degraded, such as `BUDGET_SPENT` or `ENGINE_QUOTA`. Empty if it isn't."""
+    outcome: _labels_pb2.CallOutcome.ValueType
+    """How the conversation ended for the business."""
+    follow_up_draft: _builtins.str
+    """A draft of a short message from the business to the customer, to be read and changed by a person before it is
+    sent. Empty if there is nothing to follow up.
+    """
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The topics, a few words each."""
@@ -161,6 +266,38 @@ class Analysis(_message.Message):
     @_builtins.property
     def usage(self) -> _usage_pb2.EngineUsage:
         """What the engine used for this analysis. Not set if it used nothing that is counted."""
+
+    @_builtins.property
+    def lead_evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeadReason]:
+        """`lead_reasons` with their points, and the words that they rest on."""
+
+    @_builtins.property
+    def speaker_sentiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpeakerSentiment]:
+        """The sentiment of each side. A side that said nothing, or that was not told apart, is left out."""
+
+    @_builtins.property
+    def sentiment_parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentimentPart]:
+        """The customer's sentiment in each third of the conversation, in order. Fewer parts if the conversation is short."""
+
+    @_builtins.property
+    def scorecard(self) -> Global___AgentScorecard:
+        """How the business's side handled the call. All unknown if there is no call to judge, such as a text message."""
+
+    @_builtins.property
+    def compliance_flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComplianceFlag]:
+        """What the business must know of for the law's sake. Each type occurs at most once, at its first place."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelFinding]:
+        """The tenant's own labels, those that apply and those that don't, in the order of the settings."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuestionAnswer]:
+        """The answers to the tenant's own questions, in the order of the settings."""
+
+    @_builtins.property
+    def keywords(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeywordMention]:
+        """Where the tenant's tracked keywords were said, in order of place, at most 200."""
 
     def __init__(
         self,
@@ -190,14 +327,381 @@ class Analysis(_message.Message):
         final: _builtins.bool = ...,
         usage: _usage_pb2.EngineUsage | None = ...,
         degraded_reason: _builtins.str = ...,
+        outcome: _labels_pb2.CallOutcome.ValueType = ...,
+        lead_evidence: _abc.Iterable[Global___LeadReason] | None = ...,
+        speaker_sentiments: _abc.Iterable[Global___SpeakerSentiment] | None = ...,
+        sentiment_parts: _abc.Iterable[Global___SentimentPart] | None = ...,
+        follow_up_draft: _builtins.str = ...,
+        scorecard: Global___AgentScorecard | None = ...,
+        compliance_flags: _abc.Iterable[Global___ComplianceFlag] | None = ...,
+        labels: _abc.Iterable[Global___LabelFinding] | None = ...,
+        answers: _abc.Iterable[Global___QuestionAnswer] | None = ...,
+        keywords: _abc.Iterable[Global___KeywordMention] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "scorecard", b"scorecard", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "call", b"call", "create_time", b"create_time", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "intent", b"intent", "intent_confidence", b"intent_confidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "sentiment", b"sentiment", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "answers", b"answers", "call", b"call", "compliance_flags", b"compliance_flags", "create_time", b"create_time", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "follow_up_draft", b"follow_up_draft", "intent", b"intent", "intent_confidence", b"intent_confidence", "keywords", b"keywords", "labels", b"labels", "lead_evidence", b"lead_evidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "outcome", b"outcome", "scorecard", b"scorecard", "sentiment", b"sentiment", "sentiment_parts", b"sentiment_parts", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "speaker_sentiments", b"speaker_sentiments", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Analysis: _TypeAlias = Analysis  # noqa: Y015
+
+@_typing.final
+class Quote(_message.Message):
+    """Words of the conversation, verbatim. Characters count Unicode code points of the conversation: of a text as it is;
+    of a transcript the texts of its segments without white space around them, empty ones left out, with one character
+    between two.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    START_CHAR_FIELD_NUMBER: _builtins.int
+    END_CHAR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The words, at most 300 characters. Empty if they must not be stored, such as a card number."""
+    start_char: _builtins.int
+    """Where the words begin."""
+    end_char: _builtins.int
+    """Where the words end."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """When the words begin, from the start of the recording: the start of the first word, or of the segment if the
+        transcript has no words. Not set for a text, or if the transcript has no times.
+        """
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """When the words end."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        start_char: _builtins.int = ...,
+        end_char: _builtins.int = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_time", b"end_time", "start_char", b"start_char", "start_time", b"start_time", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quote: _TypeAlias = Quote  # noqa: Y015
+
+@_typing.final
+class LeadReason(_message.Message):
+    """A reason for the lead score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The reason, such as `asks for a price`."""
+    points: _builtins.int
+    """How many points of the score it makes, -100 to 100."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """The words that it rests on. Not set if it rests on no words, such as the kind of the conversation."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        points: _builtins.int = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "quote", b"quote", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeadReason: _TypeAlias = LeadReason  # noqa: Y015
+
+@_typing.final
+class SpeakerSentiment(_message.Message):
+    """How one side felt over the whole conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    SENTIMENT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    side: Global___Side.ValueType
+    """The side."""
+    sentiment: _labels_pb2.Sentiment.ValueType
+    """The sentiment."""
+    score: _builtins.float
+    """The sentiment as a score, -1 to 1."""
+    def __init__(
+        self,
+        *,
+        side: Global___Side.ValueType = ...,
+        sentiment: _labels_pb2.Sentiment.ValueType = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "sentiment", b"sentiment", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeakerSentiment: _TypeAlias = SpeakerSentiment  # noqa: Y015
+
+@_typing.final
+class SentimentPart(_message.Message):
+    """How the customer felt in one part of the conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_CHAR_FIELD_NUMBER: _builtins.int
+    END_CHAR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    SENTIMENT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    start_char: _builtins.int
+    """Where the part begins, in characters as in Quote."""
+    end_char: _builtins.int
+    """Where the part ends."""
+    sentiment: _labels_pb2.Sentiment.ValueType
+    """The sentiment. Not specified if the customer said nothing in this part."""
+    score: _builtins.float
+    """The sentiment as a score, -1 to 1."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """When the part begins, from the start of the recording. Not set for a text, or if the transcript has no times."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """When the part ends."""
+
+    def __init__(
+        self,
+        *,
+        start_char: _builtins.int = ...,
+        end_char: _builtins.int = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        sentiment: _labels_pb2.Sentiment.ValueType = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_time", b"end_time", "score", b"score", "sentiment", b"sentiment", "start_char", b"start_char", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SentimentPart: _TypeAlias = SentimentPart  # noqa: Y015
+
+@_typing.final
+class AgentScorecard(_message.Message):
+    """How the business's side handled a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GREETED_FIELD_NUMBER: _builtins.int
+    GAVE_NAME_FIELD_NUMBER: _builtins.int
+    ASKED_NAME_FIELD_NUMBER: _builtins.int
+    OFFERED_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def greeted(self) -> Global___ScorecardItem:
+        """Whether the agent greeted the customer."""
+
+    @_builtins.property
+    def gave_name(self) -> Global___ScorecardItem:
+        """Whether the agent gave a name of their own."""
+
+    @_builtins.property
+    def asked_name(self) -> Global___ScorecardItem:
+        """Whether the agent asked for the customer's name."""
+
+    @_builtins.property
+    def offered_time(self) -> Global___ScorecardItem:
+        """Whether the agent offered a time or a visit."""
+
+    def __init__(
+        self,
+        *,
+        greeted: Global___ScorecardItem | None = ...,
+        gave_name: Global___ScorecardItem | None = ...,
+        asked_name: Global___ScorecardItem | None = ...,
+        offered_time: Global___ScorecardItem | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "offered_time", b"offered_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "offered_time", b"offered_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentScorecard: _TypeAlias = AgentScorecard  # noqa: Y015
+
+@_typing.final
+class ScorecardItem(_message.Message):
+    """One line of a scorecard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    answer: Global___Answer.ValueType
+    """Yes, no, or unknown if the voices were not told apart or the agent said nothing."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """The words that show a yes."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer.ValueType = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorecardItem: _TypeAlias = ScorecardItem  # noqa: Y015
+
+@_typing.final
+class ComplianceFlag(_message.Message):
+    """Something that the business must know of for the law's sake."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    type: Global___ComplianceType.ValueType
+    """What it is."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """Where it was said. The text is empty for numbers that must not be stored."""
+
+    def __init__(
+        self,
+        *,
+        type: Global___ComplianceType.ValueType = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComplianceFlag: _TypeAlias = ComplianceFlag  # noqa: Y015
+
+@_typing.final
+class LabelFinding(_message.Message):
+    """Whether one of the tenant's own labels applies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The label's name."""
+    answer: Global___Answer.ValueType
+    """Whether it applies."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """The words that show it, if it applies."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        answer: Global___Answer.ValueType = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "name", b"name", "quote", b"quote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelFinding: _TypeAlias = LabelFinding  # noqa: Y015
+
+@_typing.final
+class QuestionAnswer(_message.Message):
+    """The answer to one of the tenant's own questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """The question's id."""
+    answer: Global___Answer.ValueType
+    """The answer to a question of yes or no. To one of text: yes if it is answered in `text`, else unknown or not analysed."""
+    text: _builtins.str
+    """The answer in words, at most 500 characters. Empty for questions of yes or no."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """The words that the answer rests on."""
+
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        answer: Global___Answer.ValueType = ...,
+        text: _builtins.str = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "question", b"question", "quote", b"quote", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionAnswer: _TypeAlias = QuestionAnswer  # noqa: Y015
+
+@_typing.final
+class KeywordMention(_message.Message):
+    """A tracked keyword that was said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYWORD_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    keyword: _builtins.str
+    """The keyword's name."""
+    phrase: _builtins.str
+    """The phrase of the keyword."""
+    side: Global___Side.ValueType
+    """Who said it."""
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """Where it was said."""
+
+    def __init__(
+        self,
+        *,
+        keyword: _builtins.str = ...,
+        phrase: _builtins.str = ...,
+        side: Global___Side.ValueType = ...,
+        quote: Global___Quote | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keyword", b"keyword", "phrase", b"phrase", "quote", b"quote", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeywordMention: _TypeAlias = KeywordMention  # noqa: Y015
 
 @_typing.final
 class Entity(_message.Message):

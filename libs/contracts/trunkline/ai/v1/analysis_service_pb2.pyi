@@ -129,8 +129,10 @@ class ListAnalysesRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page."""
     filter: _builtins.str
-    """Conditions joined by AND, over call, engine, and create_time, such as
-    `call = 123 AND create_time >= "2026-11-01T00:00:00Z"`. A name's last part is enough.
+    """Conditions joined by AND, over call, engine, create_time, labels, and keywords, such as
+    `call = 123 AND create_time >= "2026-11-01T00:00:00Z"`. A name's last part is enough. `labels:"asks about
+    financing"` are the analyses that the label applies to, and `keywords:competitors` those in which a phrase of the
+    keyword was said.
     """
     def __init__(
         self,

@@ -3,8 +3,10 @@
 isort:skip_file
 How conversations are analysed."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -16,6 +18,54 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AnswerForm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnswerFormEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnswerForm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANSWER_FORM_UNSPECIFIED: _AnswerForm.ValueType  # 0
+    """Unknown."""
+    ANSWER_FORM_YES_NO: _AnswerForm.ValueType  # 1
+    """Yes, no, or unknown."""
+    ANSWER_FORM_TEXT: _AnswerForm.ValueType  # 2
+    """A sentence."""
+
+class AnswerForm(_AnswerForm, metaclass=_AnswerFormEnumTypeWrapper):
+    """How a question is answered."""
+
+ANSWER_FORM_UNSPECIFIED: AnswerForm.ValueType  # 0
+"""Unknown."""
+ANSWER_FORM_YES_NO: AnswerForm.ValueType  # 1
+"""Yes, no, or unknown."""
+ANSWER_FORM_TEXT: AnswerForm.ValueType  # 2
+"""A sentence."""
+Global___AnswerForm: _TypeAlias = AnswerForm  # noqa: Y015
+
+class _KeywordSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeywordSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeywordSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEYWORD_SIDE_UNSPECIFIED: _KeywordSide.ValueType  # 0
+    """Everybody's."""
+    KEYWORD_SIDE_AGENT: _KeywordSide.ValueType  # 1
+    """The business's."""
+    KEYWORD_SIDE_CUSTOMER: _KeywordSide.ValueType  # 2
+    """The customer's."""
+
+class KeywordSide(_KeywordSide, metaclass=_KeywordSideEnumTypeWrapper):
+    """Whose words a keyword is looked for in. Words of voices that were not told apart count for every side."""
+
+KEYWORD_SIDE_UNSPECIFIED: KeywordSide.ValueType  # 0
+"""Everybody's."""
+KEYWORD_SIDE_AGENT: KeywordSide.ValueType  # 1
+"""The business's."""
+KEYWORD_SIDE_CUSTOMER: KeywordSide.ValueType  # 2
+"""The customer's."""
+Global___KeywordSide: _TypeAlias = KeywordSide  # noqa: Y015
 
 class _AnalysisPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -56,17 +106,133 @@ class AnalysisSettings(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
     policy: Global___AnalysisPolicy.ValueType
     """What counts most when an engine is chosen."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnalysisLabel]:
+        """The tenant's own labels. At most 30, with names that differ, and 10,000 characters in all. An analysis says of each
+        whether it applies. The local engine decides by the examples.
+        """
+
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnalysisQuestion]:
+        """The tenant's own questions to each conversation. At most 20, with ids that differ. The local engine answers none."""
+
+    @_builtins.property
+    def keywords(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedKeyword]:
+        """Phrases to look for in each conversation, by name. At most 100, with names that differ, and 20,000 characters in all."""
+
     def __init__(
         self,
         *,
         policy: Global___AnalysisPolicy.ValueType = ...,
+        labels: _abc.Iterable[Global___AnalysisLabel] | None = ...,
+        questions: _abc.Iterable[Global___AnalysisQuestion] | None = ...,
+        keywords: _abc.Iterable[Global___TrackedKeyword] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keywords", b"keywords", "labels", b"labels", "policy", b"policy", "questions", b"questions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnalysisSettings: _TypeAlias = AnalysisSettings  # noqa: Y015
+
+@_typing.final
+class AnalysisLabel(_message.Message):
+    """A label of the tenant's own, such as `asks about financing`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name, which lists filter by."""
+    description: _builtins.str
+    """When the label applies, for engines that read it."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is said in a conversation that the label applies to, such as `do you offer financing`. The local engine looks
+        for these words.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "examples", b"examples", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalysisLabel: _TypeAlias = AnalysisLabel  # noqa: Y015
+
+@_typing.final
+class AnalysisQuestion(_message.Message):
+    """A question of the tenant's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id, such as `has_insurance`."""
+    text: _builtins.str
+    """The question, such as `Does the customer have insurance?`."""
+    form: Global___AnswerForm.ValueType
+    """How it is answered."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        form: Global___AnswerForm.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "id", b"id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnalysisQuestion: _TypeAlias = AnalysisQuestion  # noqa: Y015
+
+@_typing.final
+class TrackedKeyword(_message.Message):
+    """Phrases that are looked for, such as `competitors` with the competitors' names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PHRASES_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name, which lists filter by."""
+    side: Global___KeywordSide.ValueType
+    """Whose words are looked at."""
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The phrases: whole words, in any case and with any punctuation between them."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+        side: Global___KeywordSide.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "phrases", b"phrases", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackedKeyword: _TypeAlias = TrackedKeyword  # noqa: Y015

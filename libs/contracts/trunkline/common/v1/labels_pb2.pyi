@@ -151,3 +151,43 @@ LEAD_LEVEL_MEDIUM: LeadLevel.ValueType  # 3
 LEAD_LEVEL_HIGH: LeadLevel.ValueType  # 4
 """A customer who wants to buy now."""
 Global___LeadLevel: _TypeAlias = LeadLevel  # noqa: Y015
+
+class _CallOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_OUTCOME_UNSPECIFIED: _CallOutcome.ValueType  # 0
+    """The conversation is not analysed, or it doesn't show how it ended, such as a text message."""
+    CALL_OUTCOME_BOOKED: _CallOutcome.ValueType  # 1
+    """The customer agreed to a time, a visit, or an order."""
+    CALL_OUTCOME_LOST: _CallOutcome.ValueType  # 2
+    """The customer or the business declined."""
+    CALL_OUTCOME_CALLBACK_PROMISED: _CallOutcome.ValueType  # 3
+    """The business promised to call, write, or send something."""
+    CALL_OUTCOME_RESOLVED: _CallOutcome.ValueType  # 4
+    """The customer's question or request was dealt with."""
+    CALL_OUTCOME_UNRESOLVED: _CallOutcome.ValueType  # 5
+    """The customer's question or request is open, such as a message on a machine."""
+    CALL_OUTCOME_NONE: _CallOutcome.ValueType  # 6
+    """There was nothing to deal with: spam, a wrong number, or nobody spoke."""
+
+class CallOutcome(_CallOutcome, metaclass=_CallOutcomeEnumTypeWrapper):
+    """How a conversation ended for the business."""
+
+CALL_OUTCOME_UNSPECIFIED: CallOutcome.ValueType  # 0
+"""The conversation is not analysed, or it doesn't show how it ended, such as a text message."""
+CALL_OUTCOME_BOOKED: CallOutcome.ValueType  # 1
+"""The customer agreed to a time, a visit, or an order."""
+CALL_OUTCOME_LOST: CallOutcome.ValueType  # 2
+"""The customer or the business declined."""
+CALL_OUTCOME_CALLBACK_PROMISED: CallOutcome.ValueType  # 3
+"""The business promised to call, write, or send something."""
+CALL_OUTCOME_RESOLVED: CallOutcome.ValueType  # 4
+"""The customer's question or request was dealt with."""
+CALL_OUTCOME_UNRESOLVED: CallOutcome.ValueType  # 5
+"""The customer's question or request is open, such as a message on a machine."""
+CALL_OUTCOME_NONE: CallOutcome.ValueType  # 6
+"""There was nothing to deal with: spam, a wrong number, or nobody spoke."""
+Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015

@@ -113,6 +113,9 @@ class Call(_message.Message):
     LEAD_SCORE_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    KEYWORDS_FIELD_NUMBER: _builtins.int
     LEAD_FIELD_NUMBER: _builtins.int
     LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
     ANALYZE_TIME_FIELD_NUMBER: _builtins.int
@@ -203,6 +206,8 @@ class Call(_message.Message):
     """A summary of a few sentences."""
     degraded: _builtins.bool
     """Whether a lesser engine made the analysis. If so, the call is analysed again."""
+    outcome: _labels_pb2.CallOutcome.ValueType
+    """How the conversation ended for the business."""
     lead: _builtins.str
     """`tenants/{tenant}/leads/{lead}` of the caller's number. Empty if the number is not known."""
     etag: _builtins.str
@@ -232,6 +237,14 @@ class Call(_message.Message):
     @_builtins.property
     def recording_duration(self) -> _duration_pb2.Duration:
         """The length of the recording."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the tenant's own labels that apply."""
+
+    @_builtins.property
+    def keywords(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tenant's tracked keywords that were said."""
 
     @_builtins.property
     def last_event_time(self) -> _timestamp_pb2.Timestamp:
@@ -311,6 +324,9 @@ class Call(_message.Message):
         lead_score: _builtins.int = ...,
         summary: _builtins.str = ...,
         degraded: _builtins.bool = ...,
+        outcome: _labels_pb2.CallOutcome.ValueType = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        keywords: _abc.Iterable[_builtins.str] | None = ...,
         lead: _builtins.str = ...,
         last_event_time: _timestamp_pb2.Timestamp | None = ...,
         analyze_time: _timestamp_pb2.Timestamp | None = ...,
@@ -329,7 +345,7 @@ class Call(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["analyze_time", b"analyze_time", "create_time", b"create_time", "duration", b"duration", "last_event_time", b"last_event_time", "recording_delete_time", b"recording_delete_time", "recording_duration", b"recording_duration", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "kind", b"kind", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_delete_time", b"recording_delete_time", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "state_sequence", b"state_sequence", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis", b"analysis", "analyze_time", b"analyze_time", "answered", b"answered", "business_number", b"business_number", "caller_email", b"caller_email", "caller_extension", b"caller_extension", "caller_name", b"caller_name", "caller_number", b"caller_number", "campaign", b"campaign", "create_time", b"create_time", "degraded", b"degraded", "direction", b"direction", "duration", b"duration", "etag", b"etag", "events", b"events", "intent", b"intent", "keywords", b"keywords", "kind", b"kind", "labels", b"labels", "landing_page_url", b"landing_page_url", "language", b"language", "last_event_time", b"last_event_time", "lead", b"lead", "lead_level", b"lead_level", "lead_score", b"lead_score", "marketing_medium", b"marketing_medium", "marketing_source", b"marketing_source", "media", b"media", "name", b"name", "note", b"note", "opening_words", b"opening_words", "outcome", b"outcome", "provider", b"provider", "provider_account", b"provider_account", "provider_call_id", b"provider_call_id", "recording", b"recording", "recording_delete_time", b"recording_delete_time", "recording_duration", b"recording_duration", "sentiment", b"sentiment", "source", b"source", "spam", b"spam", "speakers", b"speakers", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason", "state_sequence", b"state_sequence", "summary", b"summary", "tags", b"tags", "tracking_number", b"tracking_number", "transcript", b"transcript", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "update_time", b"update_time", "value", b"value", "voicemail", b"voicemail", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

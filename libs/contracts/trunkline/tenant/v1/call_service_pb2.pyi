@@ -130,7 +130,7 @@ class ListCallsRequest(_message.Message):
     """The `next_page_token` of the previous page."""
     filter: _builtins.str
     """Conditions joined by AND, over spam, sentiment, intent, lead_level, lead_score, kind, provider, source,
-    caller_number, start_time, state, and update_time, such as `spam = false AND intent = quote_request AND
+    caller_number, start_time, state, outcome, and update_time, such as `spam = false AND intent = quote_request AND
     start_time >= "2026-11-01T00:00:00Z"`.
     """
     order_by: _builtins.str

@@ -15,10 +15,12 @@ from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
-from trunkline_ai.engines.local.features import found_by_rules
+from trunkline_ai.engines.local.findings import rules
+from trunkline_ai.engines.local.findings.fence import without_words_to_machines
 from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict, chosen
 from trunkline_ai.engines.local.lead import LeadRules
-from trunkline_ai.engines.local.model import Model
+from trunkline_ai.engines.local.learned.features import found_by_rules
+from trunkline_ai.engines.local.learned.model import Model
 from trunkline_ai.engines.local.sentiment import SentimentRules
 from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
@@ -42,6 +44,7 @@ class LocalEngine:
         self._signals = Signals()
         self._lead = LeadRules(self._signals)
         self._topics = TopicRules()
+        self._findings = rules.FindingRules(self._sentiment)
 
     @property
     def name(self) -> str:
@@ -61,12 +64,12 @@ class LocalEngine:
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
-        transcript = transcript.beginning(self.capabilities.most_characters)
+        transcript = without_words_to_machines(transcript.beginning(self.capabilities.most_characters))
         conversation = Conversation.of(transcript, context.language)
         unanalysed = self._intents.readable(conversation, context)
         written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
         if written and not (unanalysed and unanalysed.unreliable):
-            return self._of_the_business(transcript, conversation)
+            return self._of_the_business(transcript, conversation, context)
         if unanalysed is not None:
             return self._unanalysed(conversation, context, unanalysed)
         entities = find_entities(transcript)
@@ -98,6 +101,16 @@ class LocalEngine:
             entities=entities,
             action_items=() if spam else action_items(transcript, intent, topics, entities),
             engine=self.name,
+            findings=self._findings.find(
+                transcript,
+                context,
+                intent,
+                mood,
+                lead.reasons,
+                topics,
+                entities,
+                agreed=self._signals.agrees_a_time(conversation),
+            ),
         )
 
     def found(
@@ -116,7 +129,9 @@ class LocalEngine:
             entities,
         )
 
-    def _of_the_business(self, transcript: Transcript, conversation: Conversation) -> AnalysisResult:
+    def _of_the_business(
+        self, transcript: Transcript, conversation: Conversation, context: Context
+    ) -> AnalysisResult:
         """What a message of the business is about; of the customer it says nothing."""
         entities = find_entities(transcript)
         return AnalysisResult(
@@ -134,6 +149,7 @@ class LocalEngine:
             topics=self._topics.find(conversation.everything),
             entities=entities,
             engine=self.name,
+            findings=self._findings.find_in_message(transcript, context),
         )
 
     def _unanalysed(
@@ -163,6 +179,7 @@ class LocalEngine:
             action_items=() if silent else (LISTEN,),
             unreliable=verdict.unreliable,
             engine=self.name,
+            findings=rules.unanalysed(context),
         )
 
 

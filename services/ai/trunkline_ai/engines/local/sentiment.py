@@ -1,5 +1,6 @@
 """How the customer felt: VADER with telephone valences over the customer's turns, and expressions it cannot see."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _RANGES: Mapping[Sentiment, tuple[float, float]] = {
     Sentiment.POSITIVE: (0.33, 1.0),
 }
 """What each mood scores."""
+_WORDS_WEIGHT = 0.8
+_FEELING_WEIGHT = 0.3
 _UNFELT = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION,
 })  # fmt: skip
@@ -60,6 +63,13 @@ class SentimentRules:
         score = likely[Sentiment.POSITIVE] - likely[Sentiment.NEGATIVE]
         least, most = _RANGES[label]
         return SentimentVerdict(label, round(min(most, max(least, score)), 3))
+
+    def felt(self, transcript: Transcript, conversation: Conversation) -> SentimentVerdict:
+        """The mood of a part of a conversation, by the rules alone: the model knows whole conversations only."""
+        joy, anger, _distress, best, worst, _mean = self.found(transcript, conversation)
+        score = round(math.tanh(_WORDS_WEIGHT * (best + worst) + _FEELING_WEIGHT * (joy - anger)), 3)
+        label = next(label for label, (least, most) in _RANGES.items() if least <= round(score, 2) <= most)
+        return SentimentVerdict(label, score)
 
     def _words(self, transcript: Transcript) -> tuple[float, float, float]:
         compounds = [

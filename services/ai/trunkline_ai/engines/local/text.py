@@ -23,6 +23,8 @@ _CONTRACTIONS = {
     "whatll": "what will", "hed": "he would",
 }  # fmt: skip
 _FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
+_UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]++")
+"""Marks of no width and of direction: no borders of words."""
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
 _WORDS_WITHOUT_APOSTROPHE = {
     "we're": "we are", "we'll": "we will", "we'd": "we would", "he'll": "he will", "she'll": "she will",
@@ -39,6 +41,7 @@ _SENTENCE_END = re.compile(
     # Neither a title's point nor that of p.m. ends a sentence.
     r"(?<=[.!?])(?<!\b[MDS][rst]\.)(?<!\bMrs\.)(?<!\b[ap]\.m\.)\s+(?=[\"'“‘A-Z0-9¿¡])|\n+"
 )
+_UNBROKEN = re.compile(r"\S++")
 _YOU_ALL = re.compile(r"\byou (?:guys|all|folks)\b")
 _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
@@ -55,7 +58,7 @@ def canonical(text: str) -> str:
     Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
     `nine oclock`, `$2,000` is `2000 dollars`.
     """
-    lowered = unicodedata.normalize("NFC", straightened(text)).lower()
+    lowered = unicodedata.normalize("NFC", straightened(_UNSEEN.sub("", text))).lower()
     lowered = _TOLD_BY_APOSTROPHE.sub(lambda found: _WORDS_WITHOUT_APOSTROPHE[found.group()], lowered)
     lowered = _GROUPED_DIGITS.sub("", _DOTTED.sub(lambda found: found.group().replace(".", ""), lowered))
     lowered = _MONEY.sub(r" \1 dollars ", lowered.replace("'", ""))
@@ -67,13 +70,18 @@ def canonical(text: str) -> str:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a turn; one without punctuation is cut into chunks of about two dozen words."""
-    cut: list[str] = []
-    for sentence in _SENTENCE_END.split(text):
-        words = sentence.split()
-        if len(words) <= 2 * _UNPUNCTUATED_CHUNK:
-            if words:
-                cut.append(" ".join(words))
-            continue
-        for start in range(0, len(words), _UNPUNCTUATED_CHUNK):
-            cut.append(" ".join(words[start : start + _UNPUNCTUATED_CHUNK]))
-    return cut
+    return [" ".join(text[start:end].split()) for start, end in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where the sentences of a turn begin and end."""
+    spans: list[tuple[int, int]] = []
+    begun = 0
+    ends = [(found.start(), found.end()) for found in _SENTENCE_END.finditer(text)]
+    for end, next_begins in [*ends, (len(text), len(text))]:
+        words = [found.span() for found in _UNBROKEN.finditer(text, begun, end)]
+        begun = next_begins
+        chunk = len(words) if len(words) <= 2 * _UNPUNCTUATED_CHUNK else _UNPUNCTUATED_CHUNK
+        for start in range(0, len(words), chunk or 1):
+            spans.append((words[start][0], words[start : start + chunk][-1][1]))
+    return spans

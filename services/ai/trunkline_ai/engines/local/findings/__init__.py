@@ -1,0 +1,1 @@
+"""What the local engine finds beyond the labels, one room a finding; `rules.FindingRules` puts them together."""

@@ -1,0 +1,72 @@
+"""The findings of the local engine, put together."""
+
+from trunkline_ai.engines.base import Context, Entity, Transcript
+from trunkline_ai.engines.findings import Findings
+from trunkline_ai.engines.labels import Intent
+from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.local.findings import compliance, labels
+from trunkline_ai.engines.local.findings.draft import follow_up
+from trunkline_ai.engines.local.findings.evidence import EvidenceRules
+from trunkline_ai.engines.local.findings.moods import MoodRules
+from trunkline_ai.engines.local.findings.outcome import OutcomeRules
+from trunkline_ai.engines.local.findings.scorecard import ScorecardRules
+from trunkline_ai.engines.local.findings.speech import Speech
+from trunkline_ai.engines.local.sentiment import SentimentRules, SentimentVerdict
+from trunkline_ai.engines.quotes import Script
+
+
+class FindingRules:
+    """Reads what the labels leave out; its tables are read-only."""
+
+    def __init__(self, sentiment: SentimentRules) -> None:
+        tables = cues.load("findings.toml")
+        macros = {name: str(value) for name, value in tables["macros"].items()}
+        self._outcome = OutcomeRules(cues.CueTable.of(tables["outcome"], macros))
+        self._scorecard = ScorecardRules(cues.CueTable.of(tables["scorecard"], macros))
+        self._compliance = cues.CueTable.of(tables["compliance"], macros)
+        self._evidence = EvidenceRules()
+        self._moods = MoodRules(sentiment)
+
+    def find(
+        self,
+        transcript: Transcript,
+        context: Context,
+        intent: Intent,
+        mood: SentimentVerdict,
+        reasons: tuple[str, ...],
+        topics: tuple[str, ...],
+        entities: tuple[Entity, ...],
+        *,
+        agreed: bool,
+    ) -> Findings:
+        """The findings of a conversation that was understood; `agreed` is whether a time or a visit was accepted."""
+        speech = Speech.of(Script(transcript))
+        outcome = self._outcome.judge(speech, context, intent, agreed=agreed)
+        return Findings(
+            outcome=outcome,
+            evidence=self._evidence.quoted(reasons, speech, intent, entities),
+            speaker_sentiments=self._moods.sides(speech, mood),
+            sentiment_parts=self._moods.parts(speech),
+            follow_up_draft=follow_up(intent, outcome, topics, entities, context),
+            scorecard=self._scorecard.judge(speech, context, entities),
+            compliance=compliance.flags(speech, self._compliance),
+            labels=labels.decided(context.settings.labels, speech),
+            answers=labels.unanswered(context.settings.questions),
+        )
+
+    def find_in_message(self, transcript: Transcript, context: Context) -> Findings:
+        """Of a message that the business wrote: the tenant's labels and what the law asks for."""
+        speech = Speech.of(Script(transcript))
+        return Findings(
+            compliance=compliance.flags(speech, self._compliance),
+            labels=labels.decided(context.settings.labels, speech),
+            answers=labels.unanswered(context.settings.questions),
+        )
+
+
+def unanalysed(context: Context) -> Findings:
+    """The findings of a conversation that was not understood: none, and that is told."""
+    return Findings(
+        labels=labels.undecided(context.settings.labels),
+        answers=labels.unanswered(context.settings.questions),
+    )
