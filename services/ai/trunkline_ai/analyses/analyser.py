@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import histogram
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
@@ -19,6 +21,8 @@ from trunkline_ai.engines.base import AnalysisResult, LanguageEngine
 from trunkline_ai.names import analysis_id, call_name
 
 log = get_logger(__name__)
+
+SECONDS = histogram("trunkline_ai_analysis_seconds", "Seconds an analysis took to be made.", ["engine"])
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class Analyser:
         if found is not None and found.stands:
             return found
         async with self._turns:
+            began = time.perf_counter()
             result = await self._ask(task.conversation)
+            SECONDS.labels(result.engine).observe(time.perf_counter() - began)
         if found is not None and result.degraded and not result.final:
             return found
         made = StoredAnalysis(
