@@ -56,9 +56,11 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
 	$(RUN) tools.make_proto --check
 	$(RUN) tools.make_settings --check
+	$(RUN) tools.make_metrics --check
 
-settings: setup ## Write docs/settings.md from the services' config classes
+settings: setup ## Write docs/settings.md from the services' config classes, docs/metrics.md from their metrics
 	$(RUN) tools.make_settings
+	$(RUN) tools.make_metrics
 
 envoy: setup ## Write Envoy's configuration, build/envoy.json and those of k8s/, and have the real Envoy check it
 	@$(BIN)/trunkline edge config $(FILE) --self-signed

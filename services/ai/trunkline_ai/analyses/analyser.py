@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from datetime import datetime
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.observe.metrics import histogram
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
@@ -23,6 +25,8 @@ from trunkline_ai.routing.router import Router
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""
 _COME_BACK_SECONDS = 2.0
+
+SECONDS = histogram("trunkline_ai_analysis_seconds", "Seconds an analysis took to be made.", ["engine"])
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Analyser:
         if found is not None and found.stands:
             return found
         conversation = task.conversation
+        began = time.perf_counter()
         answer = await self._router.answer(
             conversation.transcript, conversation.context, standing=found.engine if found else ""
         )
@@ -110,6 +115,7 @@ class Analyser:
                 return found
             better = replace(found, result={**found.result, "final": True})
         else:
+            SECONDS.labels(result.engine).observe(time.perf_counter() - began)
             result.usage.count(result.engine)
             better = StoredAnalysis(
                 tenant_id=task.tenant_id,
