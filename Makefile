@@ -27,9 +27,9 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint settings envoy proto eval bench chaos simulate backup restore lock alone images tools clean
+.PHONY: help setup demo up test e2e lint settings envoy proto eval train bench chaos simulate backup restore lock alone images cluster-test tools clean
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Install everything, all packages editable, and fetch the speech model (145 MB) once
 	@[ -f "$(MODELS)/base/model.bin" ] || $(RUN) trunkline_audio.models fetch base
@@ -42,7 +42,7 @@ up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; 
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
-	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" || failed=1; \
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone and not cluster" || failed=1; \
 	$(RUN) pytest -m alone $$(grep -rl --include='test_*.py' 'pytest.mark.alone' $(TESTS)) || failed=1; \
 	exit $$failed
 
@@ -56,19 +56,25 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
 	$(RUN) tools.make_proto --check
 	$(RUN) tools.make_settings --check
+	$(RUN) tools.make_metrics --check
 
-settings: setup ## Write docs/settings.md from the services' config classes
+settings: setup ## Write docs/settings.md from the services' config classes, docs/metrics.md from their metrics
 	$(RUN) tools.make_settings
+	$(RUN) tools.make_metrics
 
-envoy: setup ## Write build/envoy.json, Envoy's configuration, and have the real Envoy check it
+envoy: setup ## Write Envoy's configuration, build/envoy.json and those of k8s/, and have the real Envoy check it
 	@$(BIN)/trunkline edge config $(FILE) --self-signed
 	@$(BIN)/envoy --mode validate -c build/envoy.json -l error
+	@$(RUN) tools.make_envoy
 
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto
 
 eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
 	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
+
+train: setup ## Train the local language engine's model from tests/data/analysis; the same data gives the same file
+	@$(RUN) tools.train
 
 # `make bench ingest`: what follows is a name, not a target.
 ifeq (bench,$(firstword $(MAKECMDGOALS)))
@@ -100,6 +106,10 @@ alone: setup ## Each service by itself: its own lock, started, asked for its hea
 
 images: setup ## An image for each service with docker, podman, or buildah; REPOSITORY=host/path/ TAG=version
 	@$(RUN) tools.images $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(TAG),--tag "$(TAG)")
+
+cluster-test: setup ## The manifests against a real Kubernetes control plane; builds it first, with Go, which takes minutes
+	@$(RUN) tools.cluster.build
+	@$(RUN) pytest -m cluster tests/cluster
 
 tools: setup ## grpcurl, fake-gcs-server, and kube-score where Go is on the PATH, kept in .tools/
 	@$(RUN) tools.install

@@ -30,16 +30,18 @@ FOREIGN = {
     "gateway": ("av", "onnxruntime", "ctranslate2", "google.cloud.spanner", "vaderSentiment", "numpy"),
 }
 
+# The one service whose bytecode is made as an image has it.
+COMPILED = "tenant"
 SPANNER_ENGINE = "trunkline_store.spanner.engine"
 
 
-def build(package: Package, folder: Path, lock: Path) -> Path:
-    """Make the environment of one of its locks, by the steps of an image; return its Python."""
-    shutil.rmtree(folder, ignore_errors=True)
-    env = {**os.environ, "PYTHON": sys.executable, "TOOLS": str(Path(sys.executable).parent.parent)}
+def build(package: Package, folder: Path, lock: Path, *, sbom: bool = False, bytecode: bool = False) -> Path:
+    """Bring an environment to one of the service's locks, by the steps of an image; return its Python."""
+    left_out = {name: "yes" if wanted else "no" for name, wanted in (("SBOM", sbom), ("BYTECODE", bytecode))}
+    tools = str(Path(sys.executable).parent.parent)
+    env = {**os.environ, **left_out, "PYTHON": sys.executable, "TOOLS": tools}
     subprocess.run([INSTALL, "service", package.name, folder, lock.name], check=True, env=env)
-    missing = unlisted(folder / "sbom.cdx.json", lock)
-    if missing:
+    if sbom and (missing := unlisted(folder / "sbom.cdx.json", lock)):
         raise SystemExit(f"the SBOM of {package.name} lacks {missing}")
     return folder / "bin" / "python"
 
@@ -48,8 +50,12 @@ def unlisted(sbom: Path, lock: Path) -> list[str]:
     """Return what a lock holds for every machine, and an SBOM does not, or at another version."""
     held = json.loads(sbom.read_text())["components"]
     listed = {f"{re.sub(r'[-_.]+', '-', one['name']).lower()}=={one['version']}" for one in held}
-    locked = [line.strip() for line in lock.read_text().splitlines() if ";" not in line]
-    return sorted(set(locked) - listed)
+    return sorted({line for line in locked(lock) if ";" not in line} - listed)
+
+
+def locked(lock: Path) -> set[str]:
+    """Return the lines of a lock."""
+    return {line.strip() for line in lock.read_text().splitlines()}
 
 
 def foreign(python: Path, names: tuple[str, ...]) -> list[str]:
@@ -91,6 +97,7 @@ def serves(python: Path, name: str, folder: Path) -> str:
 
 def embedded(package: Package, folder: Path) -> str:
     """Check a service on its embedded lock; why it fails, or an empty string."""
+    shutil.rmtree(folder / package.name, ignore_errors=True)
     python = build(package, folder / package.name, package.lock)
     too_much = foreign(python, FOREIGN[package.name])
     if too_much:
@@ -99,9 +106,16 @@ def embedded(package: Package, folder: Path) -> str:
 
 
 def on_spanner(package: Package, folder: Path) -> str:
-    """Check that a service's second lock holds all that Cloud Spanner needs; why not, or an empty string."""
+    """Check that a service's second lock holds all that Cloud Spanner needs; why not, or an empty string.
+
+    It is installed over the first, which it must hold. What an image has besides is made here only: an SBOM of each
+    service, and bytecode of one, as the longest step and the same for all.
+    """
     assert package.spanner_lock is not None
-    python = build(package, folder / f"{package.name}-spanner", package.spanner_lock)
+    if other := sorted(locked(package.lock) - locked(package.spanner_lock)):
+        return f"the second lock does not hold {other}"
+    bytecode = package.name == COMPILED
+    python = build(package, folder / package.name, package.spanner_lock, sbom=True, bytecode=bytecode)
     tried = subprocess.run([python, "-c", f"import {SPANNER_ENGINE}"], capture_output=True, text=True)
     return f"cannot load {SPANNER_ENGINE}:\n{tried.stderr[-2000:]}" if tried.returncode else ""
 
@@ -124,5 +138,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("UV_LINK_MODE", "copy")
     sys.exit(main())

@@ -27,6 +27,8 @@ PROCESSES = {
     "audio": AudioConfig,
     "ai": AiConfig,
 }
+ENVOY = "envoy"
+WORKLOADS = (*PROCESSES, ENVOY)
 Object = dict[str, Any]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tools import make_metrics
+from tools.metric_declarations import CODE, declared
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [
@@ -15,8 +17,6 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("services/*/README.md")),
 ]
-CODE = sorted(p for top in ("libs", "services") for p in ROOT.glob(f"{top}/*/trunkline_*/**/*.py"))
-MAKERS = {"counter", "gauge", "histogram"}
 
 _NAMED = re.compile(r"(?<![\w./-])(trunkline_[a-z0-9_]+)(\{[^}]*\})?(?![\w./-])")
 _LABEL = re.compile(r"([a-z_]+)(?:=~?\"([^\"]*)\")?")
@@ -27,34 +27,7 @@ _PACKAGES = re.compile(r"trunkline_(gateway|tenant|audio|ai|runtime|store|jobs|w
 @cache
 def made() -> dict[str, set[str]]:
     """The metrics that the code declares, with their labels."""
-    found: dict[str, set[str]] = {}
-    for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not node.args:
-                continue
-            maker = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if maker not in MAKERS:
-                continue
-            labels = [n.value for arg in node.args[2:3] for n in ast.walk(arg) if isinstance(n, ast.Constant)]
-            labels += [
-                n.value
-                for word in node.keywords
-                if word.arg == "labels"
-                for n in ast.walk(word.value)
-                if isinstance(n, ast.Constant)
-            ]
-            for name in _names(node.args[0]):
-                found[name] = {label for label in labels if isinstance(label, str)}
-    return found
-
-
-def _names(node: ast.expr) -> list[str]:
-    if isinstance(node, ast.Constant) and str(node.value).startswith("trunkline_"):
-        return [str(node.value)]
-    if isinstance(node, ast.JoinedStr):  # of RPCs, by side
-        text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
-        return [text.format(side) for side in ("server", "client")] if text.startswith("trunkline_") else []
-    return []
+    return {one.name: set(one.labels) for one in declared()}
 
 
 def documented(text: str) -> list[tuple[str, str]]:
@@ -111,3 +84,11 @@ def test_the_metrics_worth_an_alert_stand_in_the_operators_document():
     text = (ROOT / "docs" / "operations.md").read_text()
     for name in ("trunkline_webhooks_go_to", "trunkline_refused_total", "trunkline_spooled_total"):
         assert name in text
+
+
+def test_the_page_of_metrics_is_as_the_code_says():
+    assert make_metrics.PAGE.read_text() == make_metrics.page(), "run `make settings`"
+
+
+def test_every_metric_says_what_it_means():
+    assert [one.name for one in declared() if len(one.doc) < 10] == []

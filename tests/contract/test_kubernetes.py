@@ -16,8 +16,10 @@ from trunkline_runtime.identity import keys
 from trunkline_runtime.identity.authority import Authority
 
 from tests.contract.manifests import (
+    ENVOY,
     OVERLAYS,
     PROCESSES,
+    WORKLOADS,
     built,
     container,
     environment,
@@ -31,12 +33,10 @@ from tools.packages import ROOT
 
 KUBERNETES = "1.34"
 ALL = [(name, process) for name in OVERLAYS for process in PROCESSES]
+AND_ENVOY = [(name, process) for name in OVERLAYS for process in WORKLOADS]
 # Kinds of others, whose schemas Kubernetes does not have.
 FOREIGN = {
     "Certificate",
-    "Gateway",
-    "HTTPRoute",
-    "HealthCheckPolicy",
     "Issuer",
     "PodMonitoring",
     "SecretProviderClass",
@@ -64,12 +64,12 @@ def test_every_object_of_an_overlay_is_in_its_namespace_which_is_restricted(name
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize(("name", "process"), ALL)
+@pytest.mark.parametrize(("name", "process"), AND_ENVOY)
 def test_no_service_lacks_its_own_objects(name, process):
     objects = overlay(name)
     for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"):
         one(objects, kind, process)
-    if process != "worker":
+    if process not in ("worker", ENVOY):
         service = one(objects, "Service", process)["spec"]
         assert service["clusterIP"] == "None", "headless: clients balance"
     target = one(objects, "HorizontalPodAutoscaler", process)["spec"]["scaleTargetRef"]
@@ -85,7 +85,7 @@ def test_no_service_lacks_its_own_objects(name, process):
     assert pod(objects, process)["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize(("name", "process"), ALL)
+@pytest.mark.parametrize(("name", "process"), AND_ENVOY)
 def test_pods_are_confined(name, process):
     spec, own = pod(overlay(name), process), container(overlay(name), process)
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -117,6 +117,7 @@ def test_every_variable_is_a_setting_that_the_service_takes(name, process, tmp_p
     secrets = {
         "TRUNKLINE_TENANT_SECRET_KEYS": "W2Tqf1YfKxjLJ4ceVgmwWSZIlwoj8Sm8vZ0bb6gRB2A=",
         "TRUNKLINE_TENANT_OPERATOR_TOKEN": "tl_op_" + "x" * 32,
+        "TRUNKLINE_TENANT_EDGE_TOKEN": "tl_edge_" + "x" * 32,
     }
     env = {}
     for variable, value in given.items():
@@ -222,7 +223,7 @@ def test_the_grace_fits_the_drain(name, process):
 def called() -> dict[str, set[str]]:
     """Who calls whom, as docs/architecture.md says."""
     text = (ROOT / "docs" / "architecture.md").read_text().partition("| from | calls by gRPC")[2]
-    names = {"gateway `serve`": "gateway", "gateway `work`": "worker"}
+    names = {"gateway `serve`": "gateway", "gateway `work`": "worker", "Envoy": ENVOY}
     found = {}
     for row in text.splitlines()[2:]:
         if not row.startswith("|"):
@@ -246,14 +247,21 @@ def peers(rules: list[dict], way: str) -> set[tuple[str, int]]:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_network_policies_are_the_arrows_of_the_architecture(name):
     arrows, objects = called(), overlay(name)
-    assert set(arrows) == set(PROCESSES)
+    assert set(arrows) == set(WORKLOADS)
+    http = ("gateway", int(str(setting(objects, "gateway", "http_address")).rpartition(":")[2]))
     ports = {p: int(str(setting(objects, p, "grpc_address")).rpartition(":")[2]) for p in PROCESSES}
-    for process in PROCESSES:
+    for process in WORKLOADS:
         spec = one(objects, "NetworkPolicy", process)["spec"]
         assert spec["policyTypes"] == ["Ingress", "Egress"]
-        assert peers(spec["egress"], "to") == {(to, ports[to]) for to in arrows[process]}, process
-        callers = {caller for caller, callees in arrows.items() if process in callees}
-        assert peers(spec["ingress"], "from") == {(caller, ports[process]) for caller in callers}, process
+        # Envoy sends HTTP to the gateway besides.
+        more = {http} if process == ENVOY else set()
+        assert peers(spec["egress"], "to") == {(to, ports[to]) for to in arrows[process]} | more, process
+        if process == ENVOY:
+            continue
+        callers = {(caller, ports[process]) for caller, callees in arrows.items() if process in callees}
+        if process == "gateway":
+            callers.add((ENVOY, http[1]))
+        assert peers(spec["ingress"], "from") == callers, process
         # What the settings name is what may be called.
         named = {
             peer
@@ -333,7 +341,7 @@ def test_the_document_s_commands_make_the_secrets_that_the_pods_mount(tmp_path):
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     section = text.partition("## Secrets")[2].partition("\n## ")[0]
     script = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
-    assert script.count("kubectl") == 2
+    assert script.count("kubectl") == 4
     env = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -343,19 +351,22 @@ def test_the_document_s_commands_make_the_secrets_that_the_pods_mount(tmp_path):
     secrets = [one for one in yaml.safe_load_all((tmp_path / "keys/secrets.yaml").read_text()) if one]
     made = {secret["metadata"]["name"]: set(secret["data"]) for secret in secrets}
     assert len(made) == len(secrets)
-    for process in PROCESSES:
+    for process in WORKLOADS:
         for volume in pod(overlay("local"), process)["volumes"]:
             if "secret" in volume:
                 assert volume["secret"]["secretName"] in made
+    (token,) = container(overlay("local"), ENVOY)["env"]
+    asked = token["valueFrom"]["secretKeyRef"]
+    assert asked["key"] in made[asked["name"]]
     assert made["trunkline-audio-keys"] == {"audio.key", "trusted.json"}
-    assert made["trunkline-tenant-secrets"] == {"secrets.key", "operator.token"}
+    assert made["trunkline-tenant-secrets"] == {"secrets.key", "operator.token", "edge.token"}
 
 
 def test_every_folder_that_the_document_names_is_there():
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     for path in re.findall(r"(?:--kustomize|--filename) (k8s/\S+)", text):
         assert (ROOT / path).exists(), path
-    for process in PROCESSES:
+    for process in WORKLOADS:
         bounds = one(overlay("gke"), "HorizontalPodAutoscaler", process)["spec"]
         (said,) = re.findall(rf"^\| {process} \| [^|]+ \| (\d+) to (\d+) \|$", text, re.MULTILINE)
         assert said == (str(bounds["minReplicas"]), str(bounds["maxReplicas"]))

@@ -154,6 +154,7 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "STANDIN_ENGINE_DOWN": str(folder / "engine.down"),
         "STANDIN_ENGINE_HELD": str(folder / "engine.held"),
         "TRUNKLINE_AI_ENGINE": "tests.standins.failing_ai:create",
+        "TRUNKLINE_AI_ENGINE_REST_SECONDS": "0.5",
         "TRUNKLINE_AUDIO_ENGINE": "tests.standins.held_audio:create",
         "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
         "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",

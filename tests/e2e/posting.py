@@ -27,6 +27,8 @@ class Told:
     refused: list[int] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     turned_away: int = 0
+    enough: threading.Event = field(default_factory=threading.Event)
+    """Set, nobody posts any more."""
 
     def take(self, answer: httpx.Response) -> None:
         """Note one answer."""
@@ -48,7 +50,8 @@ def posting(
     world: World, senders: int, every_seconds: float = 0.1, keep_alive: bool = True
 ) -> Iterator[Told]:
     """Post from several threads at once until the block ends, or nobody listens any more."""
-    told, enough = Told(), threading.Event()
+    told = Told()
+    enough = told.enough
     source = world.tenants[0].source("callrail")
 
     def send() -> None:

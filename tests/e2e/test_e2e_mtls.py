@@ -8,11 +8,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
+from trunkline.tenant.v1 import (
+    source_service_pb2,
+    source_service_pb2_grpc,
+    tenant_service_pb2,
+    tenant_service_pb2_grpc,
+)
+from trunkline_cli.edge import bootstrap, certificates, layout
+from trunkline_cli.edge.commands import certify
 from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.processes import Suite
 from trunkline_cli.suite.recordings import Recordings
@@ -21,6 +30,7 @@ from trunkline_runtime.identity.tokens import TokenSigner
 
 from tests.e2e.conftest import CALLS, World
 from tests.e2e.documented import ROOT, Shell, commands
+from tests.envoys import TOKEN, Envoy, needed
 from tests.forked import launch
 
 SERVICES = ("gateway", "tenant", "audio", "ai")
@@ -32,6 +42,7 @@ SETTINGS = {
     **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_SECONDS": "1" for name in SERVICES},
     # Longer than a worker's claim waits for a job.
     **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_GRACE_SECONDS": "60" for name in SERVICES},
+    "TRUNKLINE_TENANT_EDGE_TOKEN": TOKEN,
     "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
     "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",
 }
@@ -191,3 +202,80 @@ def test_an_expired_certificate_stops_calls_until_it_is_renewed_and_loses_nothin
     assert authority.renew() == ["audio"]
     for receipt in receipts[-3:]:
         assert world.finished(world.tenants[0], receipt)
+
+
+def edge_of(world: World, folder: Path, **more: str) -> layout.Edge:
+    """An edge with a certificate of the suite's authority; `more` are services at other addresses."""
+    own = world.suite.tls / "edge"
+    grpc_addresses = {name: (address,) for name, address in {**world.suite.grpc, **more}.items()}
+    edge = layout.Edge(
+        listen="127.0.0.1:0",
+        admin="127.0.0.1:0",
+        certificate=folder / "tls.crt",
+        key=folder / "tls.key",
+        endpoints={layout.GATEWAY_HTTP: (world.suite.http,), **grpc_addresses},
+        policy_seconds=10.0,
+        ca=own / "ca.crt",
+        client_certificate=own / "tls.crt",
+        client_key=own / "tls.key",
+        secrets=folder,
+    )
+    certify(edge)
+    for name, text in certificates.files(edge).items():
+        (folder / name).write_text(text)
+    return edge
+
+
+def sources_by(envoy: Envoy, world: World) -> int:
+    """Ask the tenant service through Envoy over gRPC; how many sources it tells."""
+    with grpc.secure_channel(envoy.address, grpc.ssl_channel_credentials(envoy.ca.read_bytes())) as channel:
+        stub = source_service_pb2_grpc.SourceServiceStub(channel)
+        told = stub.ListSources(
+            source_service_pb2.ListSourcesRequest(parent="tenants/acme"),
+            metadata=[("authorization", f"Bearer {world.tenants[0].api_key}")],
+            timeout=20,
+        )
+    return len(told.sources)
+
+
+def serials(envoy: Envoy) -> set[str]:
+    """The certificates that Envoy uses, as it tells."""
+    told = envoy.admin("/certs").json()["certificates"]
+    return {chain["serial_number"] for one in told for chain in one["cert_chain"]}
+
+
+def serial_of(file: Path) -> str:
+    return f"{x509.load_pem_x509_certificate(file.read_bytes()).serial_number:x}"
+
+
+@pytest.mark.timeout(240)
+def test_envoy_proves_itself_to_every_service_and_takes_new_certificates_while_it_serves(world, tmp_path):
+    needed()
+    edge = edge_of(world, tmp_path)
+    with Envoy(tmp_path, bootstrap.written(bootstrap.static(edge)), edge.certificate) as envoy:
+        envoy.ready()
+        for cluster in layout.CLUSTERS:
+            envoy.healthy(cluster)
+        assert sources_by(envoy, world) == len(world.tenants[0].sources)
+        issued = Authority(world.suite.tls).issue("edge")
+        other = layout.Edge(certificate=tmp_path / "new.crt", key=tmp_path / "new.key")
+        certify(other)
+        other.key.replace(edge.key)
+        other.certificate.replace(edge.certificate)
+        new = {serial_of(issued / "tls.crt"), serial_of(edge.certificate)}
+        world.wait(lambda: new <= serials(envoy), "the new certificates")
+        assert sources_by(envoy, world) == len(world.tenants[0].sources), "callers see the new one"
+
+
+@pytest.mark.timeout(240)
+def test_envoy_takes_no_service_for_another_one(world, tmp_path):
+    needed()
+    edge = edge_of(world, tmp_path, tenant=world.suite.grpc["audio"])
+    with Envoy(tmp_path, bootstrap.written(bootstrap.static(edge)), edge.certificate) as envoy:
+        envoy.ready()
+        envoy.healthy("audio")
+        envoy.healthy("tenant", 0)
+        with pytest.raises(grpc.RpcError) as refused:
+            sources_by(envoy, world)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert envoy.stats("cluster.tenant.ssl.fail_verify_san")["cluster.tenant.ssl.fail_verify_san"] > 0

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import yaml
 from trunkline_cli.suite import web
 
 from tests.e2e.conftest import World
 from tests.e2e.posting import assert_each_is_one_event, posting
+from tools.packages import ROOT
 
 
 @contextmanager
@@ -56,3 +60,24 @@ def test_what_was_spooled_survives_kill_9(world):
     world.suite.start("gateway")
     assert_each_is_one_event(world, told)
     world.wait(lambda: metric(world, "trunkline_spool_rows") == 0, "an empty spool")
+
+
+def test_before_a_replica_goes_its_spool_is_emptied(world):
+    """A scale-down as its manifest has it: the hook, SIGTERM once that has ended, and no next process."""
+    manifest = yaml.safe_load((ROOT / "k8s/base/gateway/statefulset.yaml").read_text())
+    (own,) = manifest["spec"]["template"]["spec"]["containers"]
+    python, *words = own["lifecycle"]["preStop"]["exec"]["command"]
+    assert python == "python"
+    metrics = world.suite.metrics_url().removeprefix("http://")
+    with posting(world, senders=8) as told, locked(world.suite.folder / "gateway.db"):
+        world.wait(lambda: metric(world, "trunkline_spool_rows") > 40, "receipts in the spool")
+        # Its endpoint is gone: no more requests come.
+        told.enough.set()
+        hook = subprocess.Popen([sys.executable, *words], env={"TRUNKLINE_GATEWAY_METRICS_ADDRESS": metrics})
+        time.sleep(6)
+        assert hook.poll() is None, "five seconds are over, and the store does not take the spool"
+    assert hook.wait(60) == 0
+    assert metric(world, "trunkline_spool_rows") == 0
+    assert world.suite.stop("gateway") == {"gateway": 0}
+    world.suite.start("gateway")
+    assert_each_is_one_event(world, told)

@@ -8,7 +8,7 @@ import sys
 
 NAMES = (
     "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
-    "phrases", "edge",
+    "phrases", "edge", "ai",
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.google.protobuf import Any
 from trunkline_runtime.forms import is_loopback
 
+from trunkline_cli.edge import status
 from trunkline_cli.edge.clusters import OPTIONS, assignment, clusters, from_control_plane, socket_address
 from trunkline_cli.edge.layout import Edge
 from trunkline_cli.edge.listeners import listener
@@ -42,26 +43,21 @@ CONTROL_PLANE = "control-plane"
 def static(edge: Edge) -> Bootstrap:
     """Return a bootstrap that needs nobody. Raises Misuse for an admin address that others reach."""
     made = _bootstrap(edge)
-    made.static_resources = BootstrapStaticResources(listeners=[listener(edge)], clusters=clusters(edge))
-    return made
+    return _with(made, edge, BootstrapStaticResources(listeners=[listener(edge)], clusters=clusters(edge)))
 
 
 def dynamic(edge: Edge, control_plane: str, *, delta: bool = True) -> Bootstrap:
     """Return a bootstrap whose listeners, routes, clusters and endpoints a control plane serves, at host:port."""
     made = _bootstrap(edge)
     spoken = HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=Http2ProtocolOptions())
-    made.static_resources = BootstrapStaticResources(
-        clusters=[
-            Cluster(
-                name=CONTROL_PLANE,
-                type=ClusterDiscoveryType.STRICT_DNS,
-                connect_timeout=timedelta(seconds=1),
-                load_assignment=assignment(CONTROL_PLANE, [control_plane]),
-                typed_extension_protocol_options={
-                    OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=spoken))
-                },
-            )
-        ]
+    asked = Cluster(
+        name=CONTROL_PLANE,
+        type=ClusterDiscoveryType.STRICT_DNS,
+        connect_timeout=timedelta(seconds=1),
+        load_assignment=assignment(CONTROL_PLANE, [control_plane]),
+        typed_extension_protocol_options={
+            OPTIONS: Any.pack(HttpProtocolOptions(explicit_http_config=spoken))
+        },
     )
     kind = ApiConfigSourceApiType.DELTA_GRPC if delta else ApiConfigSourceApiType.GRPC
     made.dynamic_resources = BootstrapDynamicResources(
@@ -73,13 +69,22 @@ def dynamic(edge: Edge, control_plane: str, *, delta: bool = True) -> Bootstrap:
         cds_config=from_control_plane(),
         lds_config=from_control_plane(),
     )
-    return made
+    return _with(made, edge, BootstrapStaticResources(clusters=[asked]))
 
 
 def written(bootstrap: Bootstrap) -> str:
     """Return the JSON that Envoy reads."""
     # betterproto2 has its own idea of where a word begins after a digit.
     return bootstrap.to_json(indent=1).replace("onsecutive5Xx", "onsecutive5xx") + "\n"
+
+
+def _with(made: Bootstrap, edge: Edge, resources: BootstrapStaticResources) -> Bootstrap:
+    """Take resources, and the listener of probes, which is there whoever serves the rest."""
+    if edge.status:
+        resources.listeners.append(status.listener(edge))
+        resources.clusters.append(status.cluster(edge))
+    made.static_resources = resources
+    return made
 
 
 def _bootstrap(edge: Edge) -> Bootstrap:

@@ -21,14 +21,12 @@ from envoy_data_plane.envoy.config.core.v3 import (
     AggregatedConfigSource,
     ApiVersion,
     ConfigSource,
-    DataSource,
     HealthCheck,
     HealthCheckGrpcHealthCheck,
     HealthCheckHttpHealthCheck,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
     SocketAddress,
-    TransportSocket,
 )
 from envoy_data_plane.envoy.config.core.v3 import (
     HttpProtocolOptions as CommonOptions,
@@ -39,12 +37,6 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
     LbEndpoint,
     LocalityLbEndpoints,
 )
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
-    CertificateValidationContext,
-    CommonTlsContext,
-    TlsCertificate,
-    UpstreamTlsContext,
-)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
@@ -52,6 +44,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.type.v3 import Percent
 from envoy_data_plane.google.protobuf import Any
 
+from trunkline_cli.edge import certificates
 from trunkline_cli.edge.layout import CLUSTERS, GATEWAY_HTTP, POLICY, Edge
 
 OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -97,10 +90,8 @@ def cluster(edge: Edge, name: str, *, discovered: bool = False) -> Cluster:
         typed_extension_protocol_options={OPTIONS: Any.pack(_protocol(name))},
         ignore_health_on_host_removal=True,
     )
-    if name != GATEWAY_HTTP and edge.ca is not None:
-        made.transport_socket = TransportSocket(
-            name="envoy.transport_sockets.tls", typed_config=Any.pack(_mutual_tls(edge))
-        )
+    if name != GATEWAY_HTTP:
+        made.transport_socket = certificates.upstream(edge, "tenant" if name == POLICY else name)
     if discovered:
         made.type = ClusterDiscoveryType.EDS
         made.eds_cluster_config = ClusterEdsClusterConfig(eds_config=from_control_plane())
@@ -160,20 +151,6 @@ def _protocol(name: str) -> HttpProtocolOptions:
         )
         common = CommonOptions(idle_timeout=timedelta(seconds=60))
     return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=spoken)
-
-
-def _mutual_tls(edge: Edge) -> UpstreamTlsContext:
-    certificate = TlsCertificate(
-        certificate_chain=DataSource(filename=str(edge.client_certificate)),
-        private_key=DataSource(filename=str(edge.client_key)),
-    )
-    return UpstreamTlsContext(
-        common_tls_context=CommonTlsContext(
-            tls_certificates=[certificate],
-            validation_context=CertificateValidationContext(trusted_ca=DataSource(filename=str(edge.ca))),
-            alpn_protocols=["h2"],
-        )
-    )
 
 
 def _is_number(address: str) -> bool:

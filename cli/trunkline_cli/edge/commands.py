@@ -19,14 +19,15 @@ _DAYS = 30
 def config(file: Path | None, out: Path, control_plane: str | None, *, self_signed: bool) -> None:
     """Write a configuration. Raises Misuse."""
     # Envoy's types take half a second to import, and longer to become JSON.
-    from trunkline_cli.edge import bootstrap  # noqa: PLC0415
+    from trunkline_cli.edge import bootstrap, certificates  # noqa: PLC0415
 
     edge = read(file)
     if self_signed:
         certify(edge)
     made = bootstrap.dynamic(edge, control_plane) if control_plane else bootstrap.static(edge)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(bootstrap.written(made), encoding="utf-8")
+    for name, text in {out.name: bootstrap.written(made), **certificates.files(edge)}.items():
+        (out.parent / name).write_text(text, encoding="utf-8")
     print(f"{out} listens on {edge.listen}. Envoy needs {TOKEN_VARIABLE} in its environment.")
 
 

@@ -22,6 +22,8 @@ POLICY = "policy"
 CLUSTERS = (GATEWAY_HTTP, "gateway", "tenant", "audio", "ai", POLICY)
 """The clusters by name: HTTP of the gateway, gRPC of each service, and the tenant service once more for policy."""
 
+_PATHS = ("certificate", "key", "ca", "client_certificate", "client_key", "secrets")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
@@ -48,6 +50,10 @@ class Edge:
     """The certificate authority of the services, when they speak mTLS; then with `client_certificate` and its key."""
     client_certificate: Path | None = None
     client_key: Path | None = None
+    secrets: Path | None = None
+    """The folder where Envoy finds the files that name its certificates, which it then reads again when they change."""
+    status: str = ""
+    """Where probes and scrapes are answered, in plaintext; empty: nowhere."""
 
 
 def standard_endpoints(host: str = "127.0.0.1") -> dict[str, tuple[str, ...]]:
@@ -85,6 +91,8 @@ def parsed(text: str) -> Edge:
     if unknown := sorted(set(told) - set(kinds)):
         raise ValueError(f"{', '.join(unknown)}: there is no such field; there are {', '.join(kinds)}")
     made = {name: _value(name, value) for name, value in told.items() if name != "endpoints"}
+    if len({name in made for name in ("ca", "client_certificate", "client_key")}) > 1:
+        raise ValueError("ca, client_certificate and client_key go together")
     return Edge(**made, endpoints=endpoints_of(told.get("endpoints", standard_endpoints())))
 
 
@@ -102,10 +110,10 @@ def endpoints_of(told: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in ("listen", "admin"):
+    if name in ("listen", "admin", "status"):
         forms.split(value)
         return value
-    if name in ("certificate", "key", "ca", "client_certificate", "client_key"):
+    if name in _PATHS:
         if not isinstance(value, str) or not re.fullmatch(r"[^\0]{1,4096}", value):
             raise ValueError(f"{name} must be the path of a file")
         return Path(value)

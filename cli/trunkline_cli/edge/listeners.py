@@ -7,14 +7,12 @@ from datetime import timedelta
 from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
-    DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     HeaderValue,
     Http2ProtocolOptions,
     HttpProtocolOptions,
     SubstitutionFormatString,
-    TransportSocket,
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
@@ -30,18 +28,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
     HttpFilter,
     Rds,
 )
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
-    CommonTlsContext,
-    DownstreamTlsContext,
-    TlsCertificate,
-    TlsParameters,
-    TlsParametersTlsProtocol,
-)
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
-from trunkline_cli.edge import routes
+from trunkline_cli.edge import certificates, routes
 from trunkline_cli.edge.clusters import from_control_plane, socket_address
 from trunkline_cli.edge.layout import POLICY, TOKEN_VARIABLE, Edge
 
@@ -103,9 +94,7 @@ def listener(edge: Edge, *, discovered: bool = False) -> Listener:
         filters=[
             Filter(name="envoy.filters.network.http_connection_manager", typed_config=Any.pack(manager))
         ],
-        transport_socket=TransportSocket(
-            name="envoy.transport_sockets.tls", typed_config=Any.pack(_tls(edge))
-        ),
+        transport_socket=certificates.downstream(edge),
         transport_socket_connect_timeout=timedelta(seconds=edge.head_seconds),
     )
     return Listener(
@@ -113,20 +102,6 @@ def listener(edge: Edge, *, discovered: bool = False) -> Listener:
         address=socket_address(edge.listen),
         filter_chains=[chain],
         per_connection_buffer_limit_bytes=65_536,
-    )
-
-
-def _tls(edge: Edge) -> DownstreamTlsContext:
-    certificate = TlsCertificate(
-        certificate_chain=DataSource(filename=str(edge.certificate)),
-        private_key=DataSource(filename=str(edge.key)),
-    )
-    return DownstreamTlsContext(
-        common_tls_context=CommonTlsContext(
-            tls_params=TlsParameters(tls_minimum_protocol_version=TlsParametersTlsProtocol.TLSv1_2),
-            tls_certificates=[certificate],
-            alpn_protocols=["h2", "http/1.1"],
-        )
     )
 
 

@@ -42,3 +42,13 @@ async def test_only_jobs_that_are_due_and_not_leased_wait(db, queue, jobs):
 async def test_a_look_is_bounded(db, queue, jobs):
     await queue.run(queue.enqueue_many, [new(f"{n:03}") for n in range(30)])
     assert (await depths(db, queue, jobs, most=10))[QueueClass.REALTIME].jobs == 10
+
+
+async def test_dead_letters_are_counted_up_to_a_bound(db, queue, jobs):
+    async def dead(**settings):
+        return await db.read(Depths(jobs, **settings).dead)
+
+    assert await dead() == 0
+    await queue.run(queue.enqueue_many, [new("a"), *(new(f"d{n}", dead={"message": "no"}) for n in range(5))])
+    assert await dead() == 5
+    assert await dead(most=3) == 3

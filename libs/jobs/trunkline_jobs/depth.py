@@ -45,6 +45,18 @@ class Depths:
         oldest = sa.func.min(live.c.visible_at, type_=c.visible_at.type).label("oldest")
         columns: list[Any] = [sa.func.count().label("jobs"), oldest]
         self._look = Hot(sa.select(*columns).where(due))
+        buried = (
+            through(sa.select(c.buried_at), table, "dead")
+            .where(c.buried_at.is_not(None))
+            .limit(most)
+            .subquery()
+        )
+        self._dead = Hot(sa.select(sa.func.count().label("jobs")).select_from(buried))
+
+    def dead(self, conn: Connection) -> int:
+        """Return how many dead letters there are."""
+        row = self._dead.first(conn, {})
+        return int(row["jobs"]) if row is not None else 0
 
     def of(self, conn: Connection, now: datetime) -> dict[QueueClass, Depth]:
         """Return the depth of each class. `now` is the queue's time (Queue.now)."""

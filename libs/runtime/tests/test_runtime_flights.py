@@ -60,3 +60,36 @@ async def test_whoever_asks_while_a_stopped_run_ends_gets_a_run_of_its_own():
     again = await asking(flights, work)
     work.gate.set()
     assert (await again, work.stopped) == (2, 1)
+
+
+async def test_a_run_that_is_stopped_ends_for_all_who_wait_for_it():
+    flights, work = Flights(), Work()
+    askers = [await asking(flights, work), await asking(flights, work)]
+    flights.stop("other")
+    assert work.stopped == 0
+    flights.stop("key")
+    await asyncio.wait(askers)
+    assert all(asker.cancelled() for asker in askers)
+    assert work.stopped == 1
+
+
+async def test_work_that_only_looks_cancelled_is_joined():
+    """A library's own timeouts cancel the task for a moment, such as anyio's while it connects."""
+    flights, gate, runs = Flights(), asyncio.Event(), []
+
+    async def work():
+        runs.append(1)
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await gate.wait()
+            asyncio.current_task().uncancel()
+        return len(runs)
+
+    first = asyncio.create_task(flights.run("k", work))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(flights.run("k", work))
+    await asyncio.sleep(0.01)
+    gate.set()
+    assert await asyncio.gather(first, second) == [1, 1]

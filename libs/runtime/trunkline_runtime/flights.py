@@ -34,7 +34,11 @@ class Flights(Generic[K, T]):
     async def run(self, key: K, work: Callable[[], Awaitable[T]], *, stops: bool = False) -> T:
         """Return what `work` gives; joins the run of this key that is under way, if there is one."""
         while (task := self._tasks.get(key)) is not None and task.cancelling():
-            await asyncio.wait((task,))  # it was stopped, and has not ended yet
+            await asyncio.wait(
+                (task,)
+            )  # it is being stopped, or a timeout inside it is: that shows when it ended
+            if not task.cancelled():
+                return task.result()
         if task is None:
             task = asyncio.ensure_future(_as_coroutine(work))
             self._tasks[key] = task
@@ -50,6 +54,11 @@ class Flights(Generic[K, T]):
             self._askers[key] -= 1
             if not self._askers[key]:
                 del self._askers[key]
+
+    def stop(self, key: K) -> None:
+        """Cancel the run of this key, if there is one, whoever waits for it."""
+        if (task := self._tasks.get(key)) is not None:
+            task.cancel()
 
     async def close(self) -> None:
         """Cancel what still runs."""

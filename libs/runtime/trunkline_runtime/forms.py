@@ -130,6 +130,11 @@ def _maybe_web(url: str | None) -> None:
         _web(url, "http://127.0.0.1:4317")
 
 
+def _maybe_redis(url: str | None) -> None:
+    if url and not url.startswith(("redis://", "rediss://")):
+        raise ValueError("must be a URL that begins with redis:// or rediss://")
+
+
 def _origins(text: str) -> None:
     for origin in filter(None, text.split(",")):
         _web(origin, "http://127.0.0.1:9000")
@@ -292,6 +297,7 @@ MAYBE_ENDPOINT = Form("host:port, http://host:port, or empty", _maybe_endpoint)
 """A service of another's, where it isn't the usual one; with http:// it is asked without TLS."""
 WEB = Form("http(s)://host", _web)
 MAYBE_WEB = Form("http(s)://host:port, or empty", _maybe_web)
+MAYBE_REDIS = Form("redis://host:port/number, or empty", _maybe_redis)
 ORIGINS = Form("http(s)://host, comma-separated", _origins)
 NETWORKS = Form("networks in CIDR form, comma-separated", _networks)
 KEYS = Form(f"a folder with {TRUSTED_KEYS}", lambda _path: None, _has_keys)

@@ -11,6 +11,8 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline.common.v1 import purge_pb2
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
+from trunkline_ai.cache.settings import CacheSettings
+from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.retention import sweep
 from trunkline_ai.schema import metadata
 from trunkline_runtime.api.paging import Place, encode
@@ -48,7 +50,10 @@ class World(StoredWorld):
 
     def __init__(self, db, clock):
         self.db, self.clock = db, clock
-        self.analyses, self.admin = Analyses(db), AdminServicer(db)
+        self.analyses, self.admin = (
+            Analyses(db),
+            AdminServicer(db, AnswerCache(CacheSettings(), lambda: "secret"), lambda _tenant, _calls: None),
+        )
 
 
 @check

@@ -100,7 +100,13 @@ class Endpoint:
 
 @contextlib.asynccontextmanager
 async def endpoint():
-    it = Endpoint()
+    async with serving(Endpoint()) as it:
+        yield it
+
+
+@contextlib.asynccontextmanager
+async def serving(it):
+    """Serve an endpoint on a free port."""
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
     it.port = server.sockets[0].getsockname()[1]
     try:

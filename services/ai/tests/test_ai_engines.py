@@ -3,7 +3,7 @@
 import pytest
 from ai_engines_conformance import CHECKS, ENROLLED, EXCLUSIONS, MODEL_CHECKS, MODELS
 from trunkline_ai.config import AiConfig
-from trunkline_ai.engines.loader import NAMED, load_engine
+from trunkline_ai.engines.loader import NAMED, load_engines
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_runtime.config import ConfigError
@@ -39,7 +39,7 @@ def test_exclusions_name_what_is_there():
 
 
 def loaded(engine):
-    return load_engine(AiConfig(keys=KEY_FOLDER, engine=engine))
+    return load_engines(AiConfig(keys=KEY_FOLDER, engines=(engine,)))[engine]
 
 
 def test_an_engine_is_found_by_name_or_by_module_and_factory():

@@ -8,7 +8,7 @@ from ai_engines_conformance import CALL, ask
 from ai_openai import PATH, Scripted, endpoint, events, refusal, settings
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Finish, Prompt
-from trunkline_ai.engines.loader import load_engine
+from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
@@ -203,5 +203,17 @@ async def test_an_analysis_goes_all_the_way():
 
 
 def test_the_setting_makes_it():
-    made = load_engine(AiConfig(keys=KEY_FOLDER, engine="openai"))
+    made = load_engines(AiConfig(keys=KEY_FOLDER, engines=("openai",)))["openai"]
     assert made.name == "openai/gpt-4.1-mini"
+
+
+async def test_a_slow_answer_is_overtaken_by_a_second_request_and_given_up():
+    async with endpoint() as it, OpenAiEngine(settings(it, hedged=True)) as engine:
+        for _ in range(20):
+            await engine.complete(PROMPT, SCHEMA)
+        it.script = [Scripted(events("{}"), pauses=[30.0])]
+        async with asyncio.timeout(10):
+            assert (await engine.complete(PROMPT, SCHEMA)).text != "{}"
+        assert len(it.asked) == 22
+        async with asyncio.timeout(10):
+            await engine.complete(PROMPT, SCHEMA)

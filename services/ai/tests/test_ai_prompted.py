@@ -79,7 +79,9 @@ def test_a_model_is_asked_for_fields_of_the_result_alone():
     known = {field.name for field in fields(AnalysisResult)} | {field.name for field in fields(Findings)}
     read_as = {"agent_sentiment": "speaker_sentiments", "sentiment_thirds": "sentiment_parts"}
     assert {read_as.get(name, name) for name in asked} < known
-    made_here = {"spam", "engine", "unreliable", "degraded", "final", "usage", "findings", "evidence"}
+    made_here = {
+        "spam", "engine", "unreliable", "degraded", "degraded_reason", "final", "usage", "findings", "evidence",
+    }  # fmt: skip
     assert known - {read_as.get(name, name) for name in asked} == made_here
 
 

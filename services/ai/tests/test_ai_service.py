@@ -269,7 +269,7 @@ async def test_a_degraded_analysis_is_made_again_and_then_stays(config):
 
 
 async def test_a_model_of_ones_own_analyses_by_its_completions(config):
-    own = replace(config, engine="tests.standins.completing_ai:create")
+    own = replace(config, engines=("tests.standins.completing_ai:create",))
     async with (
         build(own) as parts,
         parts.running() as server,
@@ -297,7 +297,7 @@ async def test_the_service_serves_without_its_engine_and_tells_why_it_is_not_rea
 
 
 async def test_an_engine_that_cannot_be_loaded_is_named_at_start(config):
-    wrong = AiConfig(keys=KEY_FOLDER, store_url=config.store_url, engine="nowhere:nothing")
+    wrong = AiConfig(keys=KEY_FOLDER, store_url=config.store_url, engines=("nowhere:nothing",))
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_ENGINE"):
         async with build(wrong):
             pass

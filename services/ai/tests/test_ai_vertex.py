@@ -10,7 +10,7 @@ from ai_vertex import Refused, Slow, Vertex, answer, blocked, chunk, counted, se
 from google.protobuf import json_format
 from trunkline_ai.config import load_config
 from trunkline_ai.engines.base import Finish, Prompt
-from trunkline_ai.engines.loader import load_engine
+from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.engines.vertex.engine import VertexEngine
 from trunkline_ai.prompts.schemas import TEXT, array, integer, record
@@ -164,5 +164,5 @@ def test_the_setting_makes_it_and_needs_a_project():
     env = {"TRUNKLINE_AI_ENGINE": "vertex", "TRUNKLINE_AI_KEYS": str(KEY_FOLDER)}
     with pytest.raises(ConfigError, match="TRUNKLINE_AI_VERTEX_PROJECT is required for the engine vertex"):
         load_config(env)
-    made = load_engine(load_config({**env, "TRUNKLINE_AI_VERTEX_PROJECT": "p-1"}))
+    made = load_engines(load_config({**env, "TRUNKLINE_AI_VERTEX_PROJECT": "p-1"}))["vertex"]
     assert made.name == "vertex/gemini-2.5-flash"

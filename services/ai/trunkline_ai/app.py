@@ -7,24 +7,29 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
+from trunkline_runtime.engines.account import TELL_SECONDS, Account, Budgets, Teller
 from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import Authenticator
+from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
+from trunkline_store.records.outbox import Outbox
 
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer
+from trunkline_ai.cache.tiers import SWEEP_SECONDS, AnswerCache
 from trunkline_ai.config import LOCAL, AiConfig
 from trunkline_ai.engines.base import LanguageEngine
-from trunkline_ai.engines.loader import load_engine, local_engine
+from trunkline_ai.engines.loader import load_engines, local_engine
 from trunkline_ai.retention import sweep
-from trunkline_ai.schema import metadata
+from trunkline_ai.routing.router import Router
+from trunkline_ai.schema import charges, metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,21 @@ class AiParts:
     db: Database
     server: Server
     analyser: Analyser
+    outbox: Outbox
+    teller: Teller
+    cache: AnswerCache
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
         seconds, sleep = self.config.sweep_seconds, self.pace.sleep
-        return self.server.running(every(seconds, "retention", lambda: sweep(self.db), sleep=sleep))
+        return self.server.running(
+            every(seconds, "retention", lambda: sweep(self.db), sleep=sleep),
+            every(TELL_SECONDS, "charges", self._tell, sleep=sleep),
+            every(SWEEP_SECONDS, "cache", self.cache.sweep, sleep=sleep),
+        )
+
+    async def _tell(self) -> None:
+        await self.outbox.deliver(self.teller.tell, self.teller.failed)
 
 
 @asynccontextmanager
@@ -54,13 +69,20 @@ async def build(
 ) -> AsyncIterator[AiParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
+    `engine` is asked before `local` instead of those that the settings name.
+
     Raises ConfigError, StoreError, StoppedWaiting.
     """
-    language = engine or load_engine(config)
-    fallback = None if config.engine == LOCAL and engine is None else local_engine()
     signer = TokenSigner(config.keys, "ai")
+    cache = AnswerCache(config.cache, signer.secret)
+    channels = Channels.of(config, signer)
+    account = Account(Budgets(channels, config.tenant_address))
+    engines = (
+        load_engines(config, account, cache) if engine is None else {"given": engine, LOCAL: local_engine()}
+    )
     server = Server(config, service="ai", signer=signer, authenticator=authenticator, translate=domain_error)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(channels.close)
         db = await stack.enter_async_context(
             await opened(
                 lambda: _open(config, clock),
@@ -71,18 +93,22 @@ async def build(
                 refused=NEVER_PASS,
             )
         )
-        await stack.enter_async_context(attended(language, server.health))
-        if fallback is not None:
-            await stack.enter_async_context(fallback)
+        await stack.enter_async_context(cache)
+        outbox = Outbox(db, charges)
+        account.keep = outbox.keep
+        for one in engines.values():
+            await stack.enter_async_context(attended(one, server.health))
         analyses = Analyses(db, config.list_staleness)
-        analyser = Analyser(
-            analyses,
-            language,
-            db.clock,
-            fallback=fallback,
+        router = Router(
+            engines,
+            policy=config.policy,
+            complex_from=config.complex_from,
             at_once=config.analyses_at_once,
-            keep_days=config.analyses_days,
         )
+        analyser = Analyser(
+            analyses, router, db.clock, most=config.analyses_waiting, keep_days=config.analyses_days
+        )
+        stack.push_async_callback(analyser.close)
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
             AnalysisServicer(analyses, analyser),
@@ -90,7 +116,7 @@ async def build(
         )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
-            AdminServicer(db),
+            AdminServicer(db, cache, analyser.stop),
             "trunkline.ai.v1.AdminService",
         )
 
@@ -99,7 +125,8 @@ async def build(
             return True
 
         server.health.depend("store", store_answers, at_drain=db.hurry)
-        yield AiParts(config, pace, db, server, analyser)
+        teller = Teller(channels, config.tenant_address)
+        yield AiParts(config, pace, db, server, analyser, outbox, teller, cache)
 
 
 async def serve(config: AiConfig) -> None:

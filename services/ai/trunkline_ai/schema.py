@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from trunkline_store.declare import index_options, table_options
+from trunkline_store.records.outbox import outbox_table
 from trunkline_store.records.tombstones import tombstones_table
 from trunkline_store.types import Json, Text, UtcTimestamp
 
 metadata = sa.MetaData()
 
 deleted_tenants = tombstones_table(metadata)
+# What engines' answers cost, until the tenant service is told.
+charges = outbox_table(metadata, "charges")
 
 analyses = sa.Table(
     "analyses",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.transcripts.places import Guest, has_room
-from trunkline_audio.workers.fairness import FairLanes
+from trunkline_runtime.engines.fairness import FairLanes
 
 CLASSES = {"batch": 1, "background": 2}
 """Recordings of these names are of these classes."""

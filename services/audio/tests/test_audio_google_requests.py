@@ -16,11 +16,12 @@ from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.failures import status_error
 from trunkline_audio.engines.google.models import google_language, traits_of
-from trunkline_audio.engines.google.quota import BURST_SECONDS, RequestQuota
+from trunkline_audio.engines.google.quota import RequestQuota
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
 from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.engines.rates import BURST_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,6 +17,7 @@ from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
 from trunkline_audio.retention import delete_recordings
 from trunkline_audio.schema import (
+    charges,
     checkpoints,
     deleted_resources,
     deleted_tenants,
@@ -34,7 +35,7 @@ from trunkline_audio.uploads.rows import Uploads
 _A_CALL = 1_000
 _TABLES = (
     tasks, jobs, operations, checkpoints, uploads_table, result_claims, refusals, transcripts, recordings,
-    deleted_resources,
+    deleted_resources, charges,
 )  # fmt: skip
 
 

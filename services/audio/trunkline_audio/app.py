@@ -19,6 +19,7 @@ from trunkline_jobs import Queue
 from trunkline_jobs.operations import OperationRunner, Operations, OperationsServicer
 from trunkline_jobs.tasks import TaskRunner, Tasks
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.account import TELL_SECONDS, Account, Budgets, Teller
 from trunkline_runtime.engines.base import attended
 from trunkline_runtime.identity.links import LinkSigner
 from trunkline_runtime.identity.tokens import TokenSigner
@@ -30,6 +31,7 @@ from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
 from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
+from trunkline_store.records.outbox import Outbox
 
 from trunkline_audio import schema
 from trunkline_audio.admin_service import AdminServicer
@@ -90,6 +92,8 @@ class AudioParts:
     runner: OperationRunner
     tasks: TaskRunner
     waiting: WaitingSound
+    outbox: Outbox
+    teller: Teller
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Server]:
@@ -100,9 +104,15 @@ class AudioParts:
         """
         sweeping = every(self.config.sweep_seconds, "retention", self.sweeper.sweep, sleep=self.pace.sleep)
         looking = every(LOOK_SECONDS, "waiting_sound", self.waiting.look, sleep=self.pace.sleep)
+        telling = every(TELL_SECONDS, "charges", self._tell, sleep=self.pace.sleep)
         self.preparer.start()  # which empties the scratch folder: before anything is written there
-        async with self.server.running(sweeping, looking, self.runner.run(), self.tasks.run()) as server:
+        async with self.server.running(
+            sweeping, looking, telling, self.runner.run(), self.tasks.run()
+        ) as server:
             yield server
+
+    async def _tell(self) -> None:
+        await self.outbox.deliver(self.teller.tell, self.teller.failed)
 
 
 @asynccontextmanager
@@ -158,9 +168,14 @@ async def build(
         plan_of = plan_of or plans(channels, config.tenant_address)
         forget_transcript = forget_transcript or transcript_notice(channels, config.tenant_address)
         queue = Queue(db, schema.jobs)
+        outbox, teller = Outbox(db, schema.charges), Teller(channels, config.tenant_address)
+        account = Account(Budgets(channels, config.tenant_address))
+        account.keep = outbox.keep
         ground = _Ground(config, pace, db, blobs, preparer, server, stack)
         uploads = _recordings(ground, forget, plan_of)
-        operations, runner, improving = _transcripts(ground, speech, forget_transcript, plan_of, queue)
+        operations, runner, improving = _transcripts(
+            ground, speech, forget_transcript, plan_of, queue, account
+        )
         server.add(
             admin_service_pb2_grpc.add_AdminServiceServicer_to_server,
             AdminServicer(db, blobs, uploads),
@@ -179,7 +194,19 @@ async def build(
         sweeper = Sweeper(db, blobs, forget, operations, uploads, recordings_age=_age(config))
         waiting = WaitingSound(db, queue)
         yield AudioParts(
-            config, pace, db, server, speech, preparer, blobs, sweeper, runner, improving, waiting
+            config,
+            pace,
+            db,
+            server,
+            speech,
+            preparer,
+            blobs,
+            sweeper,
+            runner,
+            improving,
+            waiting,
+            outbox,
+            teller,
         )
 
 
@@ -251,6 +278,7 @@ def _transcripts(
     forget: ForgetTranscript,
     plan_of: AskPlan,
     queue: Queue,
+    account: Account,
 ) -> tuple[Operations, OperationRunner, TaskRunner]:
     """Wire and serve what makes and shows transcripts; return its operations, and what works on them and on tasks."""
     config, db, server, pace = ground.config, ground.db, ground.server, ground.pace
@@ -269,6 +297,7 @@ def _transcripts(
         keep_days=config.transcripts_days,
         pace=pace,
         degraded=improvement.begin,
+        account=account,
     )
     ground.stack.push_async_callback(transcriber.close)
     improving = TaskRunner(tasks, [improvement.kind(transcriber)], pace=pace)

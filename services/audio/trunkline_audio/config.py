@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
+from trunkline_runtime.engines.prices import PRICES
 
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
@@ -58,6 +59,11 @@ class AudioConfig(StoreConfig):
     )
     whisper: WhisperSettings = field(default_factory=WhisperSettings)
     google: GoogleSettings = field(default_factory=GoogleSettings)
+    prices_file: Path | None = setting(
+        None,
+        "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
+        form=PRICES,
+    )
     degraded_retry_seconds: float = setting(
         30.0,
         "how soon a transcript that another engine had to make is made again; the interval increases with each try",

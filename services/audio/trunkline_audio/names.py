@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
-from trunkline.common.v1 import priority_pb2
 from trunkline_runtime.api import resources
 from trunkline_runtime.digests import digest, letters
 
@@ -26,11 +25,6 @@ def recording_name(tenant: str, recording: str) -> str:
 def transcript_name(tenant: str, transcript: str) -> str:
     """The name of a transcript."""
     return resources.format(TRANSCRIPT, tenant=tenant, transcript=transcript)
-
-
-def queue_class(priority: int) -> int:
-    """The class of a request's Priority: 0 (realtime), 1 (batch), 2 (background)."""
-    return max(0, priority - priority_pb2.PRIORITY_REALTIME)
 
 
 def upload_name(tenant: str, upload: str) -> str:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from trunkline_jobs import jobs_table
 from trunkline_jobs.operations import operations_table
 from trunkline_store.declare import index_options, table_options
+from trunkline_store.records.outbox import outbox_table
 from trunkline_store.records.tombstones import tombstones_table
 from trunkline_store.types import Bool, Json, Text, UtcTimestamp
 
@@ -21,6 +22,8 @@ deleted_tenants = tombstones_table(metadata)
 jobs = jobs_table(metadata)
 tasks = jobs_table(metadata, "tasks")
 operations = operations_table(metadata)
+# What engines' answers cost, until the tenant service is told.
+charges = outbox_table(metadata, "charges")
 
 # Recordings and transcripts that were deleted on request, by their names: they are not made again (tombstones.py).
 deleted_resources = sa.Table(
@@ -134,6 +137,8 @@ transcripts = sa.Table(
     sa.Column("usage", Json, nullable=True),
     # The engine that was to answer, of a degraded transcript; empty of others.
     sa.Column("wanted_engine", Text(128), nullable=False, server_default=""),
+    # Why that engine could not; empty of others, and of those that were made before it was kept. Not in lists.
+    sa.Column("degraded_reason", Text(64), nullable=False, server_default=""),
     # Since when a degraded transcript waits to be made again, and what was asked for; NULL of those that stay.
     sa.Column("again_at", UtcTimestamp, nullable=True),
     sa.Column("asked", Json, nullable=True),

@@ -192,10 +192,11 @@ async def test_a_jobs_class_goes_along_and_makes_no_other_operation_of_it() -> N
     assert asked[0] == asked[1]
 
 
-async def test_a_jobs_class_goes_along_with_a_short_recording(suite: Suite) -> None:
+async def test_a_jobs_class_goes_along_with_a_short_recording_and_its_analysis(suite: Suite) -> None:
     suite.audio.seconds = 60
     async with suite.worker():
         await suite.jobs.add(job(body=BODY, priority=priority_pb2.PRIORITY_BATCH))
         await suite.jobs.finished("e1")
-    (request,) = suite.script.requests["CreateTranscript"]
-    assert request.priority == priority_pb2.PRIORITY_BATCH
+    for method in ("CreateTranscript", "AnalyzeCall"):
+        (request,) = suite.script.requests[method]
+        assert request.priority == priority_pb2.PRIORITY_BATCH

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from trunkline_jobs import Depths, Queue, TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe import disks
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.channels import Channels
@@ -166,6 +167,7 @@ async def build(
         receiver = Receiver.of(
             config, sources, inbox, rejections, limits, admission.soon, now=now, sleep=pace.sleep
         )
+        disks.show("spool", config.spool_folder())
         replays = Replays(db, queue, tasks, jobs.jobs_ready)
         events = EventService(
             db,

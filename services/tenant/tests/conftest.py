@@ -17,6 +17,7 @@ from trunkline.tenant.v1 import (
     call_pb2,
     call_service_pb2,
     call_service_pb2_grpc,
+    cost_service_pb2_grpc,
     lead_service_pb2_grpc,
     source_pb2,
     source_service_pb2,
@@ -50,6 +51,7 @@ class As:
             source_service_pb2_grpc.SourceServiceStub,
             api_key_service_pb2_grpc.ApiKeyServiceStub,
             call_service_pb2_grpc.CallServiceStub,
+            cost_service_pb2_grpc.CostServiceStub,
             lead_service_pb2_grpc.LeadServiceStub,
         ):
             call = getattr(stub(self.channel), method, None)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import socket
-import subprocess
 import time
 
 import grpc.aio
@@ -31,6 +27,8 @@ from trunkline.tenant.v1 import (
 from trunkline_tenant.edge.rates import Measure, Measures, network
 from trunkline_tenant.edge.windows import Windows
 
+from tests.redises import redis_server
+
 from .conftest import As, make_config, running
 
 EDGE = "tl_edge_" + "e" * 40
@@ -38,29 +36,10 @@ OK, OVER = RateLimitResponseCode.OK, RateLimitResponseCode.OVER_LIMIT
 
 
 @pytest.fixture
-async def redis(tmp_path):
+def redis(tmp_path):
     """A real Redis; its URL and what stops it."""
-    server = shutil.which("redis-server")
-    if server is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("redis-server is not here")
-        pytest.skip("redis-server is not here")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        except OSError:
-            assert time.monotonic() < until
-            await asyncio.sleep(0.02)
-    yield f"redis://127.0.0.1:{port}/0", process
-    process.terminate()
-    process.wait()
+    with redis_server(tmp_path) as running_redis:
+        yield running_redis
 
 
 def descriptor(hits=None, **entries):

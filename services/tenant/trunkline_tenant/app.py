@@ -10,6 +10,7 @@ from datetime import timedelta
 from trunkline.tenant.v1 import (
     api_key_service_pb2_grpc,
     call_service_pb2_grpc,
+    cost_service_pb2_grpc,
     lead_service_pb2_grpc,
     rate_service_pb2_grpc,
     source_service_pb2_grpc,
@@ -18,6 +19,7 @@ from trunkline.tenant.v1 import (
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.pace import MACHINE, Pace
+from trunkline_runtime.process.periodic import every
 from trunkline_runtime.rpc.authenticator import CachingAuthenticator
 from trunkline_runtime.rpc.server import Server
 from trunkline_runtime.rpc.waiting import opened
@@ -25,6 +27,9 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_tenant.calls.service import CallService
 from trunkline_tenant.config import SERVICE, TenantConfig, lacking_key
+from trunkline_tenant.costs.service import CostService
+from trunkline_tenant.costs.upkeep import SECONDS as UPKEEP_SECONDS
+from trunkline_tenant.costs.upkeep import Upkeep
 from trunkline_tenant.crypto import UnreadableSecret
 from trunkline_tenant.edge import authz, ratelimit
 from trunkline_tenant.edge.authz import Authorization
@@ -55,8 +60,9 @@ class TenantParts:
 
     def running(self) -> AbstractAsyncContextManager[Server]:
         """Serve while the block lasts. Raises ConfigError."""
+        keeping = every(UPKEEP_SECONDS, "costs", Upkeep(self.db).run, sleep=self.pace.sleep)
         loops = (_end_watches(self.server, self.bell), self.rates.warm(self.pace.sleep))
-        return self.server.running(*loops)
+        return self.server.running(*loops, keeping)
 
 
 @asynccontextmanager
@@ -149,6 +155,11 @@ def _add_services(
         lead_service_pb2_grpc.add_LeadServiceServicer_to_server,
         LeadService(db, staleness),
         f"{package}.LeadService",
+    )
+    server.add(
+        cost_service_pb2_grpc.add_CostServiceServicer_to_server,
+        CostService(db, staleness),
+        f"{package}.CostService",
     )
     server.health.depend("store", store_answers, at_drain=db.hurry)
 

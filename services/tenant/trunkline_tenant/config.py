@@ -34,11 +34,6 @@ def _token(prefix: str) -> forms.Form:
     return forms.Form(allowed, check)
 
 
-def _redis(url: str | None) -> None:
-    if url and not url.startswith(("redis://", "rediss://")):
-        raise ValueError("must be a URL that begins with redis:// or rediss://")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TenantConfig(StoreConfig):
     """What the tenant service is told."""
@@ -101,7 +96,7 @@ class TenantConfig(StoreConfig):
         "the Redis that all replicas count requests in, such as redis://127.0.0.1:6379/0; if empty, each replica "
         "counts by itself",
         secret=True,
-        form=forms.Form("redis://host:port/number, or empty", _redis),
+        form=forms.MAYBE_REDIS,
     )
 
     def box(self) -> SecretBox:

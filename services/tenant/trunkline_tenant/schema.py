@@ -52,6 +52,8 @@ tenants = sa.Table(
     sa.Column("speech_settings", Bytes, nullable=True),
     # The AnalysisSettings message; NULL of tenants that never had any.
     sa.Column("analysis_settings", Bytes, nullable=True),
+    # The Budget message; NULL of tenants that never had one.
+    sa.Column("budget", Bytes, nullable=True),
 )
 
 sources = sa.Table(
@@ -265,4 +267,43 @@ leads = sa.Table(
         info=index_options(storing=_lead_columns_beside("phone_number")),
     ),
     info=table_options(interleave_in="tenants"),
+)
+
+# Which charges are counted already. A charge is told again within minutes, or after its service was down.
+charges = sa.Table(
+    "charges",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("charge_id", Text(64), primary_key=True),
+    sa.Column("expire_at", UtcTimestamp, nullable=False),
+    sa.Index("charges_by_expiry", "tenant_id", "expire_at", info=index_options()),
+    info=table_options(expire=("expire_at", 0)),
+)
+
+# What is counted of charges, by engine and day, and by month.
+_COUNTED = ("answers", "unpriced", "input_tokens", "output_tokens", "audio_us", "cost_micros")
+
+
+def _counted_columns() -> list[sa.Column[int]]:
+    return [sa.Column(name, sa.BigInteger, nullable=False) for name in _COUNTED]
+
+
+day_costs = sa.Table(
+    "day_costs",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("day", Text(10), primary_key=True),  # UTC, such as 2026-11-30
+    sa.Column("service", Text(40), primary_key=True),
+    sa.Column("engine", Text(64), primary_key=True),
+    *_counted_columns(),
+)
+
+month_costs = sa.Table(
+    "month_costs",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    sa.Column("month", Text(7), primary_key=True),  # UTC, such as 2026-11
+    *_counted_columns(),
+    # What operators list: all tenants of a month.
+    sa.Index("month_costs_by_month", "month", "tenant_id", info=index_options(storing=_COUNTED)),
 )

@@ -26,6 +26,10 @@ _tokens = metrics.counter(
 _cost = metrics.counter(
     "trunkline_engine_cost_micros_total", "What answers cost, in millionths of a US dollar", ["engine"]
 )
+passed_over = metrics.counter(
+    "trunkline_engine_passed_over_total", "Answers that another engine had to give", ["engine", "reason"]
+)
+"""By the engine that was to answer, and why it could not."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class EngineUsage:
     output_tokens: int = 0
     cost_micros: int = 0
     """Millionths of a US dollar; 0 from an engine that nobody bills."""
+    unpriced: bool = False
+    """Whether it costs something that is not known, since the model has no price."""
+    cached: bool = False
+    """Whether the answer was there already, and whoever asked first paid for it."""
+    reused_similarity: float = 0.0
+    """Of a cached answer to another question that is alike: how much, to 1. 0 of one to the same question."""
 
     def count(self, engine: str) -> None:
         """Add this to the metrics of the engine of that name."""
@@ -52,8 +62,10 @@ class EngineError(Exception):
 
     `reason` is UPPER_SNAKE_CASE. `transient` says whether a later attempt may succeed, and `retry_after`, in seconds,
     how soon, where the engine knows. Of one that is not transient, `of_content` says whether the engine refuses what
-    it was given; otherwise it would refuse anything.
+    it was given; otherwise it would refuse anything. `usage` is what was paid for although there is no answer.
     """
+
+    usage: EngineUsage | None = None
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from trunkline_runtime.identity import access
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
-from trunkline_runtime.observe import exporting, logs
+from trunkline_runtime.observe import disks, exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
 from trunkline_runtime.process import garbage
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
@@ -134,6 +134,7 @@ class Server:
                 lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )
             self._stack.callback(metrics.close)
+            disks.show_store(self._config.store_url)
             server = self._build()
             credentials = None
             if self._tls is not None:

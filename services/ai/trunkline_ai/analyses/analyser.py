@@ -1,24 +1,32 @@
-"""Making an analysis once: the stored one is given back, an engine that fails is stood in for."""
+"""Making an analysis once, whoever asks for it, and however long it takes: the stored one is given back."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
-from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.flights import Flights
+from trunkline_runtime.observe.metrics import histogram
+from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
 
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
-from trunkline_ai.engines.base import AnalysisResult, LanguageEngine
 from trunkline_ai.names import analysis_id, call_name
+from trunkline_ai.routing.router import Router
 
-log = get_logger(__name__)
+_ANSWER_SECONDS = 0.5
+"""Of a caller's deadline, for the way back."""
+_COME_BACK_SECONDS = 2.0
+
+SECONDS = histogram("trunkline_ai_analysis_seconds", "Seconds an analysis took to be made.", ["engine"])
 
 
 @dataclass(frozen=True)
@@ -34,29 +42,27 @@ class AnalysisTask:
 
 
 class Analyser:
-    """Analyses conversations, at most `at_once` at a time; `fallback` answers, degraded, when the engine cannot."""
+    """Has conversations analysed, each once at a time. One whose caller gives up goes on, and is stored.
+
+    So the time that it waits for an engine isn't taken from the caller's deadline: the next try finds it.
+    """
 
     def __init__(
-        self,
-        analyses: Analyses,
-        engine: LanguageEngine,
-        clock: Clock,
-        *,
-        fallback: LanguageEngine | None,
-        at_once: int,
-        keep_days: int = 0,
+        self, analyses: Analyses, router: Router, clock: Clock, *, most: int = 1_000, keep_days: int = 0
     ) -> None:
+        """`most` are made or wait at once; a tenant gets one more while more are free than it has."""
         self._analyses = analyses
-        self._engine = engine
-        self._fallback = fallback
+        self._router = router
         self._clock = clock
+        self._most = most
         self._keep_days = keep_days
-        self._turns = asyncio.Semaphore(at_once)
+        self._flights: Flights[tuple[str, str, str], StoredAnalysis] = Flights()
 
     async def analyse(self, task: AnalysisTask) -> StoredAnalysis:
-        """Create or get; a degraded analysis is made again as long as it is one and the engine may answer yet.
+        """Create or get; a degraded analysis is made again as long as it is one and a better engine may answer yet.
 
-        Raises EngineError when neither the engine nor a fallback answers.
+        Raises Unavailable when it isn't made within the deadline of the RPC, and when too many wait; EngineError when
+        no engine answers.
         """
         identity = analysis_id(
             call_name(task.tenant_id, task.call_id), task.conversation.digest, task.generation
@@ -64,40 +70,80 @@ class Analyser:
         found = await self._analyses.get(task.tenant_id, identity)
         if found is not None and found.stands:
             return found
-        async with self._turns:
-            result = await self._ask(task.conversation)
-        if found is not None and result.degraded and not result.final:
-            return found
-        made = StoredAnalysis(
-            tenant_id=task.tenant_id,
-            analysis_id=identity,
-            call_id=task.call_id,
-            generation=task.generation,
-            engine=result.engine,
-            result=result_of(analysis_of(result, task.conversation)),
-            created_at=self._clock.now(),
-            expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
-        )
-        kept = found or await self._analyses.add(made)
-        if not made.stands or kept.stands:
-            return kept
-        await self._analyses.improve(made)
-        return await self._analyses.get(task.tenant_id, identity) or made
-
-    async def _ask(self, conversation: Dialogue) -> AnalysisResult:
+        key = (task.tenant_id, task.call_id, identity)
+        if key not in self._flights and not self._has_room(task.tenant_id):
+            raise _come_back("too many analyses wait", "ANALYSES_WAITING")
         try:
-            result = await self._engine.analyze(conversation.transcript, conversation.context)
-        except EngineError as error:
-            if self._fallback is None:
+            async with asyncio.timeout(_patience()):
+                return await self._flights.run(key, lambda: self._make(task, identity))
+        except TimeoutError:
+            raise _come_back("the analysis is under way", "ANALYSIS_UNDER_WAY") from None
+        except asyncio.CancelledError:
+            if (asker := asyncio.current_task()) is not None and asker.cancelling():
                 raise
-            # The engine's words may quote the conversation: only that it failed is logged.
-            log.warning(
-                "engine_failed", engine=self._engine.name, reason=error.reason, transient=error.transient
+            raise _come_back("the analysis was stopped", "ANALYSIS_STOPPED") from None
+
+    def stop(self, tenant: str, calls: Collection[str]) -> None:
+        """End the analyses of a tenant's calls that are being made."""
+        for key in self._flights:
+            if key[0] == tenant and key[1] in calls:
+                self._flights.stop(key)
+
+    async def close(self) -> None:
+        """End all that are being made."""
+        await self._flights.close()
+
+    def _has_room(self, tenant: str) -> bool:
+        free = self._most - len(self._flights)
+        if free > len(self._flights):
+            return True
+        return sum(key[0] == tenant for key in self._flights) < free
+
+    async def _make(self, task: AnalysisTask, identity: str) -> StoredAnalysis:
+        # It may have been made since the asker looked, by a flight that has landed.
+        found = await self._analyses.get(task.tenant_id, identity)
+        if found is not None and found.stands:
+            return found
+        conversation = task.conversation
+        began = time.perf_counter()
+        answer = await self._router.answer(
+            conversation.transcript, conversation.context, standing=found.engine if found else ""
+        )
+        if (result := answer.result) is None:
+            assert found is not None
+            if not answer.final:
+                return found
+            better = replace(found, result={**found.result, "final": True})
+        else:
+            SECONDS.labels(result.engine).observe(time.perf_counter() - began)
+            result.usage.count(result.engine)
+            better = StoredAnalysis(
+                tenant_id=task.tenant_id,
+                analysis_id=identity,
+                call_id=task.call_id,
+                generation=task.generation,
+                engine=result.engine,
+                result=result_of(analysis_of(result, conversation)),
+                created_at=self._clock.now(),
+                expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             )
-            result = await self._fallback.analyze(conversation.transcript, conversation.context)
-            result = replace(result, degraded=True, final=not error.transient)
-        result.usage.count(result.engine)
-        return result
+        if found is None:
+            kept = await self._analyses.add(better)
+            if not better.stands or kept.stands:
+                return kept
+        await self._analyses.improve(better)
+        return await self._analyses.get(task.tenant_id, identity) or better
+
+
+def _patience() -> float | None:
+    """Return how long the asker can wait and still be answered; None where it says nothing."""
+    rpc = current_rpc()
+    remaining = rpc.remaining_seconds() if rpc is not None else None
+    return None if remaining is None else max(0.0, remaining - _ANSWER_SECONDS)
+
+
+def _come_back(told: str, reason: str) -> Unavailable:
+    return Unavailable(told, reason=reason, retry_after=_COME_BACK_SECONDS)
 
 
 def domain_error(error: BaseException) -> TrunklineError | None:

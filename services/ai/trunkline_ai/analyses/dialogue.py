@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
+from trunkline_runtime.engines.fairness import queue_class
 
 from trunkline_ai.engines.base import Context, Moment, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Unreliable
@@ -53,22 +55,23 @@ class Dialogue:
 
 def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWords = WORDS) -> Dialogue:
     """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
-    tenant_id = request.parent.rpartition("/")[2]
+    known: dict[str, Any] = {
+        "tenant_id": request.parent.rpartition("/")[2],
+        "call_id": request.call.rpartition("/")[2],
+        "generation": request.generation,
+        "voicemail": request.voicemail,
+        "settings": request.settings,
+        "priority": queue_class(request.priority),
+    }
     if request.WhichOneof("input") == "text":
         outbound = request.direction == provider_pb2.DIRECTION_OUTBOUND
         writer = SpeakerRole.AGENT if outbound else SpeakerRole.CUSTOMER
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
-        context = Context(
-            voicemail=request.voicemail, message=True, tenant_id=tenant_id, settings=request.settings
-        )
+        context = Context(message=True, **known)
     else:
         transcript = Transcript(_turns(request.transcript.segments, words))
         context = Context(
-            language=request.transcript.language,
-            voicemail=request.voicemail,
-            unreliable=_unreliable(request.transcript),
-            tenant_id=tenant_id,
-            settings=request.settings,
+            language=request.transcript.language, unreliable=_unreliable(request.transcript), **known
         )
     return Dialogue(transcript, context, input_digest(request))
 

@@ -38,6 +38,7 @@ def message_of(result: AnalysisResult, mentions: Iterable[Mention] = ()) -> anal
         unreliable=bool(result.unreliable),
         unreliable_reason=result.unreliable,
         degraded=result.degraded,
+        degraded_reason=result.degraded_reason,
         final=result.final,
         engine=result.engine,
     )

@@ -82,10 +82,16 @@ class Context:
     """A written message or form, not a call."""
     tenant_id: str = ""
     """Whose conversation it is: never part of what a model is told."""
+    call_id: str = ""
+    """Whose call it is, as `tenant_id`."""
+    generation: int = 0
+    """Above 0: it was analysed before, and whoever asks wants a new answer."""
     settings: analysis_settings_pb2.AnalysisSettings = field(
         default_factory=analysis_settings_pb2.AnalysisSettings
     )
     """How the tenant wants it analysed."""
+    priority: int = 0
+    """The class in which it waits: 0 (realtime), 1 (batch), or 2 (background)."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ class AnalysisResult:
     """Empty, or the reason why it cannot be relied on: one of labels.Unreliable, or the transcript's own."""
     degraded: bool = False
     """The answer of a lesser engine than the configured one."""
+    degraded_reason: str = ""
+    """The configured engine's reason not to answer, of an answer that is degraded."""
     final: bool = False
     """Degraded, and asking the configured engine again changes nothing: it refused for good."""
     usage: EngineUsage = field(default_factory=EngineUsage)
@@ -145,6 +153,12 @@ class LanguageCapabilities:
     """Primary language subtags (`en`) that it analyses, None for any; the others get `language_not_analysed`."""
     most_characters: int = 100_000
     """Of a conversation; what was said after them is not read. 100,000 are some two hours of speech."""
+    inside: bool = False
+    """No word of a conversation leaves the suite, or the network that it is in."""
+    queues: bool = False
+    """Lets requests wait by itself, as its provider's limits demand; the others are asked so many at once."""
+    price_micros: int = 0
+    """What a usual analysis costs, in millionths of a US dollar: by it, engines are told cheap and dear."""
 
 
 class LanguageEngine(Engine, Protocol):
@@ -168,6 +182,12 @@ class Prompt:
     data: str
     tenant_id: str = ""
     """Whose data it is: for what is kept and counted by tenant, never sent."""
+    priority: int = 0
+    """The class in which it waits, as in Context."""
+    call_id: str = ""
+    """The call that it belongs to: what is kept of it goes with the call. Never sent."""
+    generation: int = 0
+    """A kept answer is one to the same generation. Never sent."""
 
 
 class Finish(StrEnum):

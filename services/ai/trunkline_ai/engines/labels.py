@@ -57,3 +57,7 @@ class EntityType(StrEnum):
     AMOUNT = "amount"
     ADDRESS = "address"
     EMAIL = "email"
+
+
+CONTENT_BLOCKED = "CONTENT_BLOCKED"
+"""Reason of an EngineError: the engine refuses this content for good."""

@@ -1,32 +1,58 @@
-"""Finds the engine that the settings name."""
+"""Finds the engines that the settings name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
+from trunkline_runtime.engines.account import Account
+from trunkline_runtime.engines.prices import load_prices, priced
 
+from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
+from trunkline_ai.engines.charged import ChargedEngine, ChargedModel
+from trunkline_ai.routing.guards import GuardedEngine, GuardedModel, Patience
 
 _VARIABLE = env_name(SERVICE, "engine")
+_PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_micros"}
+"""The settings of an engine that a price sets."""
 
 
-def load_engine(config: AiConfig) -> LanguageEngine:
-    """Make the engine of `config.engine`: a name of NAMED, or `module:factory`. Starts nothing. Raises ConfigError.
+def load_engines(
+    config: AiConfig, account: Account | None = None, cache: AnswerCache | None = None
+) -> dict[str, LanguageEngine]:
+    """Make the engines of `config.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
 
-    An engine that has `complete` and no tasks of its own gets them from its prompts.
+    An engine that has `complete` and no tasks of its own gets them from its prompts. With an `account`, the answers of
+    engines other than LOCAL are charged; in a `cache`, models' answers are kept. Raises ConfigError.
     """
     named = {name: partial(make, config) for name, make in NAMED.items()}
-    engine = loader.load_engine(_VARIABLE, config.engine, named, ("capabilities",))
-    if hasattr(engine, "analyze"):
+    patience = Patience(config.engine_failures, config.engine_rest_seconds, config.engine_patience_seconds)
+    made = {value: _loaded(value, named, patience, account, cache) for value in config.engines}
+    return made if LOCAL in made else {**made, LOCAL: local_engine()}
+
+
+def _loaded(
+    value: str,
+    named: Mapping[str, Callable[[], LanguageEngine | CompletingEngine]],
+    patience: Patience,
+    account: Account | None,
+    cache: AnswerCache | None,
+) -> LanguageEngine:
+    engine = loader.load_engine(_VARIABLE, value, named, ("capabilities",))
+    if value == LOCAL:
         return cast(LanguageEngine, engine)
+    if hasattr(engine, "analyze"):
+        guarded = GuardedEngine(value, cast(LanguageEngine, engine), patience)
+        return guarded if account is None else ChargedEngine(guarded, account)
     if hasattr(engine, "complete"):
-        return _prompted(cast(CompletingEngine, engine))
-    told = f"{config.engine!r} does not make an engine: there is neither analyze nor complete"
+        model = GuardedModel(value, cast(CompletingEngine, engine), patience)
+        return _prompted(model if account is None else ChargedModel(model, account), cache)
+    told = f"{value!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 
 
@@ -44,19 +70,20 @@ def _local(_config: AiConfig) -> LanguageEngine:
 def _openai(config: AiConfig) -> CompletingEngine:
     from trunkline_ai.engines.openai.engine import OpenAiEngine  # noqa: PLC0415 - engines load when used
 
-    return OpenAiEngine(config.openai)
+    return OpenAiEngine(priced(config.openai, load_prices(config.prices_file), config.openai.model, _PRICES))
 
 
 def _vertex(config: AiConfig) -> CompletingEngine:
     from trunkline_ai.engines.vertex.engine import VertexEngine  # noqa: PLC0415 - as above
 
-    return VertexEngine(config.vertex)
+    return VertexEngine(priced(config.vertex, load_prices(config.prices_file), config.vertex.model, _PRICES))
 
 
-def _prompted(model: CompletingEngine) -> LanguageEngine:
-    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - only models need prompts
+def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEngine:
+    from trunkline_ai.cache.engine import CachedEngine  # noqa: PLC0415 - only models need prompts
+    from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - as above
 
-    return PromptedEngine(model)
+    return PromptedEngine(model if cache is None else CachedEngine(model, cache))
 
 
 NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {

@@ -16,7 +16,7 @@ from trunkline_ai.engines.base import (
     LanguageCapabilities,
     Transcript,
 )
-from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
+from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.prompts import analyse_call
 from trunkline_ai.prompts.schemas import problem_of
 
@@ -102,7 +102,7 @@ def _answer(completion: Completion, schema: Any) -> dict[str, Any]:
 
 def _read(completion: Completion, schema: Any) -> dict[str, Any]:
     if completion.finish is Finish.BLOCKED:
-        raise EngineError("CONTENT_BLOCKED", "the engine refuses this content", transient=False)
+        raise EngineError(CONTENT_BLOCKED, "the engine refuses this content", transient=False)
     if completion.finish is Finish.CUT:  # the same limit would cut the same answer again
         raise EngineError("ANSWER_CUT", "the answer was cut at the engine's limit of tokens", transient=False)
     try:

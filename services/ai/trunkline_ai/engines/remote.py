@@ -1,18 +1,28 @@
-"""What models behind a network have in common: places, patience with a provider's trouble, and the set-up's problem."""
+"""What models behind a network have in common: limits, patience with a provider's trouble, and the set-up's problem."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
+from trunkline_runtime.engines.fairness import FairLanes
+from trunkline_runtime.engines.hedging import Hedge
+from trunkline_runtime.engines.rates import Rates
 from trunkline_runtime.observe.logs import get_logger
+from trunkline_runtime.observe.metrics import gauge
 from trunkline_runtime.resilience import RetryPolicy, Sleep, retrying
-from trunkline_runtime.rpc.call import current_rpc
 
-from trunkline_ai.engines.base import Completion
+from trunkline_ai.engines.base import Completion, Prompt
+from trunkline_ai.engines.labels import CONTENT_BLOCKED
+from trunkline_ai.engines.limits import RemoteLimits
 
 log = get_logger(__name__)
+
+_waiting = gauge(
+    "trunkline_engine_waiting", "Requests that wait for a place of an engine, or for its limits", ["engine"]
+)
 
 QUOTA = "ENGINE_QUOTA"
 UNREACHABLE = "ENGINE_UNREACHABLE"
@@ -20,53 +30,73 @@ TIMEOUT = "ENGINE_TIMEOUT"
 REFUSED = "ENGINE_REFUSED"
 """The provider refuses the request itself, and would refuse it again."""
 TOO_LONG = "CONVERSATION_TOO_LONG"
-BLOCKED = "CONTENT_BLOCKED"
+BLOCKED = CONTENT_BLOCKED
 _ATTEMPTS = 10
-_ANSWER_SECONDS = 0.5  # of a caller's deadline, for the way back
+_LETTERS_A_TOKEN = 4
+_ANSWER_TOKENS = 400
 _MOST_TOLD = 300
 
 
 class RemoteAsker:
-    """Asks a provider, so many requests at once, again while that may help.
+    """Asks a provider as much as its limits allow, again while that may help. Nobody fails for waiting.
 
-    A refusal that is about the set-up (key, project, model) is the `problem` until a request succeeds; requests go on,
-    so that mending it is enough.
+    Requests wait in their class, tenants in turns. A refusal that is about the set-up (key, project, model) is the
+    `problem` until a request succeeds; requests go on, so that mending it is enough.
     """
 
-    def __init__(
-        self, engine: str, at_once: int, patience_seconds: float, sleep: Sleep = asyncio.sleep
-    ) -> None:
-        """`engine` is the name for the log."""
+    def __init__(self, engine: str, limits: RemoteLimits, sleep: Sleep = asyncio.sleep) -> None:
+        """`engine` is the name for the log and the metrics."""
         self.problem = ""
         self._engine = engine
-        self._places = asyncio.Semaphore(at_once)
-        self._patience_seconds = patience_seconds
+        self._rates = Rates(
+            limits.requests_per_minute,
+            limits.tokens_per_minute,
+            limits.tenant_requests_per_minute,
+            limits.tenant_tokens_per_minute,
+            sleep=sleep,
+        )
+        self._lanes = FairLanes(limits.requests_at_once, self._rates)
+        self._hedge = Hedge(engine, on=limits.hedged)
+        self._policy = RetryPolicy(_ATTEMPTS, 0.5, 10.0, limits.patience_seconds, _may_pass)
         self._sleep = sleep
 
-    async def ask(self, once: Callable[[], Awaitable[Completion]]) -> Completion:
-        """Return what `once` returns; it raises EngineError. Raises its last one."""
+    async def ask(self, prompt: Prompt, once: Callable[[], Awaitable[Completion]]) -> Completion:
+        """Return what `once` returns; it raises EngineError. Raises its last one.
+
+        The caller's deadline has no part in it: an answer that comes late is kept for the next try.
+        """
+        tenant, expected = prompt.tenant_id, expected_tokens(prompt)
+        again = False
+
+        def place() -> AbstractAsyncContextManager[None]:
+            return self._lanes.lane(tenant, priority=prompt.priority, size=expected)
 
         async def tried() -> Completion:  # tenacity awaits coroutine functions only
-            return await once()
+            nonlocal again
+            if again:
+                await self._rates.again(tenant, expected)
+            again = True
+            return await self._hedge.ask(once, lambda: place() if self._lanes.free(tenant) else None)
 
-        async with self._places:
+        async with AsyncExitStack() as held:
+            with _waiting.labels(self._engine).track_inprogress():
+                await held.enter_async_context(place())
             try:
-                completion: Completion = await retrying(self._policy(), sleep=self._sleep)(tried)
+                completion: Completion = await retrying(self._policy, sleep=self._sleep)(tried)
             except EngineError as error:
                 if error.reason == NOT_READY and not self.problem:
                     self.problem = told(str(error))
                     log.error("language_engine_refused", engine=self._engine, problem=self.problem)
                 raise
         self.problem = ""
+        if used := completion.usage.input_tokens + completion.usage.output_tokens:
+            self._rates.correct(tenant, used - expected)
         return completion
 
-    def _policy(self) -> RetryPolicy:
-        patience = self._patience_seconds
-        rpc = current_rpc()
-        remaining = rpc.remaining_seconds() if rpc is not None else None
-        if remaining is not None:
-            patience = min(patience, max(0.0, remaining - _ANSWER_SECONDS))
-        return RetryPolicy(_ATTEMPTS, 0.5, 10.0, patience, _may_pass)
+
+def expected_tokens(prompt: Prompt) -> int:
+    """Guess what a prompt and its answer take, for the limits: corrected once the provider has counted."""
+    return (len(prompt.instructions) + len(prompt.data)) // _LETTERS_A_TOKEN + _ANSWER_TOKENS
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -79,6 +109,15 @@ def told(text: str) -> str:
 
 
 def priced(input_tokens: int, output_tokens: int, input_micros: int, output_micros: int) -> EngineUsage:
-    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar."""
-    cost = (input_tokens * input_micros + output_tokens * output_micros) / 1_000_000
-    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost))
+    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar.
+
+    A price below 0 is not known.
+    """
+    cost = (input_tokens * max(0, input_micros) + output_tokens * max(0, output_micros)) / 1_000_000
+    unpriced = min(input_micros, output_micros) < 0
+    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost), unpriced=unpriced)
+
+
+def typical_price(input_micros: int, output_micros: int) -> int:
+    """Return what a usual analysis costs, in millionths of a US dollar: by it, engines are told cheap and dear."""
+    return priced(1_500, _ANSWER_TOKENS, input_micros, output_micros).cost_micros

@@ -81,7 +81,15 @@ def prompt_of(transcript: Transcript, context: Context) -> Prompt:
         "language": context.language,
         "turns": [{"speaker": turn.role.value, "text": turn.text} for turn in transcript.turns],
     }
-    return Prompt(NAME, _INSTRUCTIONS + _own(context.settings), fenced(told), context.tenant_id)
+    return Prompt(
+        NAME,
+        _INSTRUCTIONS + _own(context.settings),
+        fenced(told),
+        tenant_id=context.tenant_id,
+        priority=context.priority,
+        call_id=context.call_id,
+        generation=context.generation,
+    )
 
 
 def _own(settings: settings_pb2.AnalysisSettings) -> str:

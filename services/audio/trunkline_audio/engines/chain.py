@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from trunkline_runtime.breakers import Breakers, CircuitOpen
-from trunkline_runtime.engines.base import NOT_READY, EngineError
+from trunkline_runtime.engines.base import NOT_READY, EngineError, passed_over
 from trunkline_runtime.errors import InvalidArgument
-from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines.base import EngineResult, RecordingFault, SpeechEngine
 
 log = logs.get_logger(__name__)
-
-_passed_over = metrics.counter(
-    "trunkline_engine_passed_over_total",
-    "Recordings that another engine had to transcribe",
-    ["engine", "reason"],
-)
 
 TOO_LONG = "RECORDING_TOO_LONG"
 """Reason of the refusal of a recording that is longer than the engine takes."""
@@ -39,6 +33,8 @@ class ChainAnswer:
     """The engine that was to answer and could not, by its name in the chain; empty where the right one answered."""
     final: bool = False
     """Whether asking `wanted` again is of no use: it refused for good."""
+    reason: str = ""
+    """Why `wanted` could not answer."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -128,10 +124,10 @@ class EngineChain:
                 raise
             except EngineError as error:
                 errors[name] = error
-                log.warning("engine_passed_over", engine=name, reason=error.reason, transient=error.transient)
+                log.warning("enginepassed_over", engine=name, reason=error.reason, transient=error.transient)
                 continue
             for passed, why in errors.items():
-                _passed_over.labels(passed, why.reason).inc()
+                passed_over.labels(passed, why.reason).inc()
             return _answer(result, errors)
         raise _told(errors)
 
@@ -175,7 +171,7 @@ class EngineChain:
 def _answer(result: EngineResult, errors: Mapping[str, EngineError]) -> ChainAnswer:
     for name, error in errors.items():
         if error.transient or not error.of_content:
-            return ChainAnswer(result, wanted=name, final=not error.transient)
+            return ChainAnswer(result, wanted=name, final=not error.transient, reason=error.reason)
     return ChainAnswer(result)
 
 

@@ -8,12 +8,18 @@ from typing import cast
 
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
+from trunkline_runtime.engines.prices import load_prices, priced
 
 from trunkline_audio.config import GOOGLE, SERVICE, WHISPER, AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
 from trunkline_audio.media.blobs.settings import BlobSettings
 
 _VARIABLE = env_name(SERVICE, "engine")
+_PRICES = {
+    "price_micros_per_minute": "minute_micros",
+    "dynamic_price_micros_per_minute": "dynamic_minute_micros",
+}
+"""The settings of Google's engine that a price sets."""
 _MEMBERS = {
     "transcribes": ("capabilities", "transcribe"),
     "submits": ("submit", "poll", "cancel"),
@@ -50,12 +56,12 @@ def _whisper(config: AudioConfig) -> SpeechEngine:
 def _google(config: AudioConfig) -> SpeechEngine:
     from trunkline_audio.engines.google.engine import GoogleEngine  # noqa: PLC0415 - as above
 
-    if not config.google.bucket:
-        return GoogleEngine(config.google)
+    google = priced(config.google, load_prices(config.prices_file), config.google.model, _PRICES)
+    if not google.bucket:
+        return GoogleEngine(google)
     from trunkline_audio.engines.google.batch import GoogleBatchEngine  # noqa: PLC0415 - as above
     from trunkline_audio.media.blobs.gcs import GcsBlobs  # noqa: PLC0415 - as above
 
-    google = config.google
     bucket = BlobSettings(bucket=google.bucket, quota_project=google.quota_project)
     return GoogleBatchEngine(google, GcsBlobs(bucket, config.scratch_folder / "speech"))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trunkline_runtime.engines.fairness import FairLanes
 from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines.base import (
@@ -21,7 +22,6 @@ from trunkline_audio.engines.base import (
     Utterance,
 )
 from trunkline_audio.media.preprocess import plain_wav
-from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
 log = logs.get_logger(__name__)

@@ -13,6 +13,7 @@ from trunkline_jobs.operations import Kind, Operation, Operations, Work
 from trunkline_runtime.api import resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.digests import digest, letters
+from trunkline_runtime.engines.fairness import queue_class
 from trunkline_runtime.errors import InvalidArgument, NotFound, TrunklineError, to_status
 from trunkline_runtime.errors.coded import domain_error
 from trunkline_runtime.identity.callers import current_caller
@@ -21,7 +22,7 @@ from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database, StoreError
 
 from trunkline_audio.engines.base import SpeechEngine, SubmittingEngine
-from trunkline_audio.names import RECORDING, TENANT, queue_class, transcript_name
+from trunkline_audio.names import RECORDING, TENANT, transcript_name
 from trunkline_audio.recordings.rows import recording_of
 from trunkline_audio.transcripts import checkpoints
 from trunkline_audio.transcripts.checkpoints import Notebook

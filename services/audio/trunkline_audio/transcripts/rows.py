@@ -63,6 +63,8 @@ class Transcript:
     """Since when it waits to be made again by the wanted engine; None where it stays as it is."""
     asked: dict[str, Any] | None = None
     """What was asked for, of one that waits: see `TranscriptionTask.asked`."""
+    degraded_reason: str = ""
+    """Why the wanted engine could not answer; empty unless another one had to."""
     translated_from: str = ""
     """The language that was spoken, where the text is an English rendering of it; otherwise empty."""
 
@@ -86,6 +88,7 @@ class Transcript:
             reused=self.reused,
             degraded=bool(self.wanted_engine),
             wanted_engine=self.wanted_engine,
+            degraded_reason=self.degraded_reason,
             degraded_final=bool(self.wanted_engine) and self.again_at is None,
             translated_from=self.translated_from,
         )
@@ -144,7 +147,7 @@ _ONE = Hot(
 
 SUBMITTED = "submitted"
 """In what was asked of a degraded transcript: what providers were handed to make it again, by key."""
-_NOT_LISTED = ("segments", "usage", "asked", "result_key", "lanes", "reused")
+_NOT_LISTED = ("segments", "usage", "asked", "result_key", "lanes", "reused", "degraded_reason")
 
 _FILTERS = {
     "recording": by_id(transcripts.c.recording_id),

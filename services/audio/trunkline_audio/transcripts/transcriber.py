@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TypeAlias, cast
 
 from sqlalchemy.engine import Connection
-from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.engines.account import BUDGET_SPENT, Account
+from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
@@ -56,6 +57,7 @@ _in_hand = metrics.gauge(
 )
 
 LONGEST_PAUSE_SECONDS = 30.0
+_UNPAID_SECONDS = 900.0
 
 CheckpointsOf: TypeAlias = Callable[[Recording, str], Checkpoints]
 """The checkpoints of a recording's transcript, by its id."""
@@ -87,8 +89,13 @@ class Transcriber:
         keep_days: int = 0,
         pace: Pace = MACHINE,
         degraded: Callable[[Transcript, Connection], None] = lambda transcript, conn: None,
+        account: Account | None = None,
     ) -> None:
-        """`degraded` is told of a degraded transcript in the transaction that keeps it."""
+        """`degraded` is told of a degraded transcript in the transaction that keeps it.
+
+        Tenants are charged through the `account`, and engines that cost something aren't asked for those whose budget
+        is spent.
+        """
         self._transcripts = transcripts
         self._results = results
         self._refusals = refusals
@@ -100,6 +107,7 @@ class Transcriber:
         self._keep_days = keep_days
         self._pace = pace
         self._degraded = degraded
+        self._account = account
         self._guests: list[Guest] = []
         self._flights: Flights[str, Transcript] = Flights()
         self._usual_seconds = 1.0
@@ -259,7 +267,10 @@ class Transcriber:
                 seconds=recording.duration_us / 1e6,
                 first=task.engine,
                 submits=checkpoints.lasting,
-                refusals=await self._refusals.known(task.tenant_id, ids),
+                refusals={
+                    **await self._refusals.known(task.tenant_id, ids),
+                    **await self._unpaid(task.tenant_id),
+                },
             )
 
         begun = self._clock.now()
@@ -284,6 +295,8 @@ class Transcriber:
         async def asking(ask: Ask) -> ChainAnswer:
             seconds = recording.duration_us / 1e6
             wanted = degraded.wanted_engine
+            if (unpaid := (await self._unpaid(task.tenant_id)).get(wanted)) is not None:
+                raise unpaid
             return ChainAnswer(await self._engines.ask_one(wanted, ask, seconds, submits=True))
 
         begun = self._clock.now()
@@ -324,6 +337,8 @@ class Transcriber:
                     except RecordingFault:
                         raise
                     except EngineError as error:
+                        if error.usage is not None:
+                            await self._paid(task, engine.name, error.usage)
                         if not error.transient:
                             refusal = refusal_id(task, recording, engine)
                             await self._refusals.keep(task.tenant_id, refusal, error)
@@ -331,6 +346,8 @@ class Transcriber:
 
                 answer = await asking(ask)
         except EngineError as error:
+            if error.reason == BUDGET_SPENT:
+                raise _unpaid(task) from None
             if is_crash(error):
                 # A recording that ends its process each time is not tried for ever: this spends attempts.
                 raise Aborted(str(error), reason=error.reason) from None
@@ -339,8 +356,18 @@ class Transcriber:
             raise FailedPrecondition(
                 "the recording's bytes are gone", reason="RECORDING_UNREADABLE"
             ) from None
-        answer.result.usage.count(answer.result.engine)  # also of one that cannot be kept: it is paid for
+        await self._paid(task, answer.result.engine, answer.result.usage)
         return answer
+
+    async def _paid(self, task: TranscriptionTask, engine: str, usage: EngineUsage) -> None:
+        """Count and charge what was paid for, also where nothing can be kept of it."""
+        usage.count(engine)
+        if self._account is not None:
+            await self._account.charge(task.tenant_id, engine, usage)
+
+    async def _unpaid(self, tenant: str) -> dict[str, EngineError]:
+        """Return the refusals of engines that the tenant's budget has no money for, by their names in the chain."""
+        return {} if self._account is None else await self._account.refusals(tenant, self._engines.engines)
 
     def _told(self, stored: Transcript, answer: ChainAnswer, begun: datetime) -> None:
         heard = answer.result
@@ -397,9 +424,19 @@ class Transcriber:
             result_key=result_key(task, recording, chosen) if heard.engine == chosen.name else None,
             lanes=heard.lanes,
             wanted_engine=answer.wanted,
+            degraded_reason=answer.reason[:64],
             again_at=self._clock.now() if waits else None,
             asked=task.asked if waits else None,
         )
+
+
+def _unpaid(task: TranscriptionTask) -> ResourceExhausted:
+    return ResourceExhausted(
+        "the tenant's budget is spent, and every engine costs something; it begins anew with the month",
+        reason=BUDGET_SPENT,
+        subject=f"tenants/{task.tenant_id}",
+        retry_after=_UNPAID_SECONDS,
+    )
 
 
 def _confidence(heard: EngineResult) -> float:

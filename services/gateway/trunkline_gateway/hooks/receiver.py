@@ -30,6 +30,7 @@ from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
 from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.traffic import Traffic
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
@@ -126,6 +127,7 @@ class Receiver:
         self._lines = RejectionLog()
         self._aside = Aside()
         self._limits = limits
+        self._traffic = Traffic()
         self._unverified = limits.unverified
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -243,6 +245,7 @@ class Receiver:
             await self._sleep(_LOT_SECONDS - time.monotonic() % _LOT_SECONDS)
         await self._commit(row, source)
         self._accepted[source.provider].inc()
+        self._traffic.note(source.tenant_id, source_id)
         return receipt_id
 
     def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:

@@ -17,6 +17,7 @@ OLDEST = gauge(
     "For how long the oldest of these jobs has been due, by class.",
     ["class"],
 )
+DEAD_LETTERS = gauge("trunkline_dead_letters", "Events that are dead letters; at most 20,000 are looked at.")
 
 
 class DepthGauges:
@@ -31,7 +32,10 @@ class DepthGauges:
 
     async def look(self) -> None:
         """Look once. Raises StoreError."""
-        found = await self._db.read(lambda conn: self._depths.of(conn, self._queue.now(conn)))
+        found, dead = await self._db.read(
+            lambda conn: (self._depths.of(conn, self._queue.now(conn)), self._depths.dead(conn))
+        )
+        DEAD_LETTERS.set(dead)
         for queue_class, depth in found.items():
             self._show(queue_class, depth.jobs, depth.oldest_seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.logs import bind, get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
+from trunkline_runtime.observe.top import Top
 from trunkline_work import Attempt, Dead, FollowUp, Kind, LeasedJob, Observer, Wait
 from trunkline_work.kinds import Tell
 
@@ -21,6 +23,14 @@ from trunkline_gateway.pipeline.run import Run
 log = get_logger(__name__)
 
 JOBS = counter("trunkline_worker_jobs_total", "Runs of jobs by how they ended.", ["outcome"])
+OF_TENANT = counter(
+    "trunkline_tenant_jobs_total",
+    "Runs of jobs by tenant and how they ended; of tenants beyond the 100 busiest, tenant is other.",
+    ["tenant", "outcome"],
+)
+MOST_TENANTS = 100
+OTHER = "other"
+OUTCOMES = ("done", "wait", "retry", "dead", "released", "lost")
 RUNNING = gauge("trunkline_worker_running", "Jobs that are worked on now.")
 LAST_CLAIM = gauge("trunkline_worker_last_claim_seconds", "Unix time of the last claim that was answered.")
 _TELL_AGAIN_SECONDS = 15.0
@@ -103,6 +113,7 @@ class WorkerMetrics(Observer):
         """`told` is told whether the gateway answered the last claim."""
         self._address = gateway_address
         self._told = told
+        self._tenants = Top(MOST_TENANTS, _forget)
 
     def claimed(self) -> None:
         """Note when."""
@@ -127,3 +138,11 @@ class WorkerMetrics(Observer):
     def ended(self, attempt: Attempt, outcome: str) -> None:
         """Count it."""
         JOBS.labels(outcome).inc()
+        tenant = attempt.leased.tenant
+        OF_TENANT.labels(tenant if self._tenants.takes(tenant) else OTHER, outcome).inc()
+
+
+def _forget(tenant: str) -> None:
+    for outcome in OUTCOMES:
+        with contextlib.suppress(KeyError):
+            OF_TENANT.remove(tenant, outcome)

@@ -244,6 +244,7 @@ class Stages:
                     direction=facts.call.direction,
                     generation=run.job.generation,
                     settings=source.analysis_settings,
+                    priority=run.job.priority,
                 )
                 call_requests.keep(request.expire_time, run, source.retention.analyses_days)
                 if transcript is None:

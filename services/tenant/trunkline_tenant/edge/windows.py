@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from trunkline_runtime import redis
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
 
@@ -16,7 +17,6 @@ log = get_logger(__name__)
 
 MOST_KEYS = 20_000
 """What is counted in this process at once; past it all counts begin anew, which is kinder than to grow."""
-_REDIS_SECONDS = 0.25
 # After Redis failed, so long it is not asked.
 _REST_SECONDS = 1.0
 
@@ -36,13 +36,13 @@ class Windows:
 
     def __init__(
         self,
-        redis: str | None = None,
+        url: str | None = None,
         *,
         most_keys: int = MOST_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`redis` is a URL, such as redis://127.0.0.1:6379/0."""
-        self._redis = redis
+        """`url` is that of a Redis, such as redis://127.0.0.1:6379/0."""
+        self._url = url
         self._most_keys = most_keys
         self._clock = clock
         self._rest_until = float("-inf")
@@ -54,13 +54,13 @@ class Windows:
 
     async def take(self, name: str, key: str, limit: int, wanted: int, *, least: int) -> Count:
         """Take up to `wanted` requests out of `limit` an hour, at least `least` or none."""
-        if self._redis is not None and self._clock() >= self._rest_until:
+        if self._url is not None and self._clock() >= self._rest_until:
             try:
                 if self._shared is None:
-                    self._shared = _sliding(_redis_storage(self._redis))
+                    self._shared = _sliding(_redis_storage(self._url))
                 return await _take(self._shared, name, key, limit, wanted, least)
             except Exception as error:
-                if not isinstance(error, (OSError, TimeoutError, _redis_error())):
+                if not redis.is_failure(error):
                     raise
                 self._failed.inc()
                 self._rest_until = self._clock() + _REST_SECONDS
@@ -135,12 +135,5 @@ def _redis_storage(url: str) -> Any:
         f"async+{url}",
         implementation="redispy",
         key_prefix="trunkline",
-        socket_timeout=_REDIS_SECONDS,
-        socket_connect_timeout=_REDIS_SECONDS,
+        **redis.options(),
     )
-
-
-def _redis_error() -> type[Exception]:
-    from redis.exceptions import RedisError  # noqa: PLC0415 -- as above
-
-    return RedisError

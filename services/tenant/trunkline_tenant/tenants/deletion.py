@@ -20,7 +20,10 @@ from trunkline_tenant.schema import (
     call_aliases,
     call_events,
     calls,
+    charges,
+    day_costs,
     leads,
+    month_costs,
     requests,
     source_changes,
     source_secrets,
@@ -33,7 +36,7 @@ from trunkline_tenant.tenants import rows as tenant_rows
 _DATA = (sources, calls, leads)
 # People configure these, so that they are few: they go with the tombstone.
 _CONFIGURED = (source_secrets, sources, api_keys, requests)
-_RECORDED = (call_events, call_aliases, calls, leads)
+_RECORDED = (call_events, call_aliases, calls, leads, charges, day_costs, month_costs)
 _ROWS_A_CALL = 2_000
 
 
@@ -94,6 +97,7 @@ def _ensure_tombstone(conn: Connection, tenant: str, now: datetime) -> None:
         "retention": b"",
         "speech_settings": None,
         "analysis_settings": None,
+        "budget": None,
         "delete_time": now,
         "purge_time": None,
         "version": 1,
@@ -127,6 +131,7 @@ def _bury(conn: Connection, tenant: str, now: datetime, version: int) -> None:
             retention=b"",
             speech_settings=None,
             analysis_settings=None,
+            budget=None,
             delete_time=now,
             purge_time=None,
             version=version + 1,

@@ -50,6 +50,8 @@ def shown(row: Mapping[Any, Any]) -> tenant_pb2.Tenant:
         tenant.speech_settings.ParseFromString(row["speech_settings"])
     if row["analysis_settings"]:
         tenant.analysis_settings.ParseFromString(row["analysis_settings"])
+    if row["budget"]:
+        tenant.budget.ParseFromString(row["budget"])
     if row["delete_time"] is not None:
         tenant.delete_time.CopyFrom(timestamp(row["delete_time"]))
     if row["purge_time"] is not None:

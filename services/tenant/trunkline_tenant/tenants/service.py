@@ -24,11 +24,14 @@ from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
 
 _CREATE = "CreateTenant"
-_CHANGEABLE = ("display_name", "state", "retention", "plan", "speech_settings", "analysis_settings")
+_CHANGEABLE = (
+    "display_name", "state", "retention", "plan", "speech_settings", "analysis_settings", "budget",
+)  # fmt: skip
 _OPEN: dict[str, bytes | None] = {
     "retention": b"",
     "speech_settings": None,
     "analysis_settings": None,
+    "budget": None,
 }  # as they are kept when they are empty
 _OF_SOURCES = ("state", "retention", "plan", "speech_settings", "analysis_settings")
 
@@ -154,6 +157,7 @@ def _create(
         "plan": request.tenant.plan,
         "speech_settings": request.tenant.speech_settings.SerializeToString(deterministic=True) or None,
         "analysis_settings": request.tenant.analysis_settings.SerializeToString(deterministic=True) or None,
+        "budget": request.tenant.budget.SerializeToString(deterministic=True) or None,
         "delete_time": None,
         "purge_time": None,
         "version": 1,

@@ -29,7 +29,7 @@ from trunkline.common.v1 import labels_pb2 as trunkline_dot_common_dot_v1_dot_la
 from trunkline.common.v1 import usage_pb2 as trunkline_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrunkline/ai/v1/analysis.proto\x12\x0ftrunkline.ai.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a trunkline/common/v1/labels.proto\x1a\x1ftrunkline/common/v1/usage.proto\"\xb3\t\n\x08\x41nalysis\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\t\x12\x0c\n\x04spam\x18\x03 \x01(\x08\x12\x12\n\nspam_score\x18\x04 \x01(\x02\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\x17\n\x0fsentiment_score\x18\x06 \x01(\x02\x12+\n\x06intent\x18\x07 \x01(\x0e\x32\x1b.trunkline.common.v1.Intent\x12\x19\n\x11intent_confidence\x18\x08 \x01(\x02\x12\x0e\n\x06topics\x18\t \x03(\t\x12)\n\x08\x65ntities\x18\n \x03(\x0b\x32\x17.trunkline.ai.v1.Entity\x12\x0f\n\x07urgency\x18\x0b \x01(\x05\x12\x32\n\nlead_level\x18\x0c \x01(\x0e\x32\x1e.trunkline.common.v1.LeadLevel\x12\x12\n\nlead_score\x18\r \x01(\x05\x12\x14\n\x0clead_reasons\x18\x0e \x03(\t\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\x14\n\x0c\x61\x63tion_items\x18\x10 \x03(\t\x12\x12\n\nunreliable\x18\x11 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x12 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x13 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x11unreliable_reason\x18\x16 \x01(\t\x12\r\n\x05\x66inal\x18\x1b \x01(\x08\x12\x35\n\x05usage\x18\x1e \x01(\x0b\x32 .trunkline.common.v1.EngineUsageB\x04\xe2\x41\x01\x03\x12\x31\n\x07outcome\x18( \x01(\x0e\x32 .trunkline.common.v1.CallOutcome\x12\x32\n\rlead_evidence\x18) \x03(\x0b\x32\x1b.trunkline.ai.v1.LeadReason\x12=\n\x12speaker_sentiments\x18* \x03(\x0b\x32!.trunkline.ai.v1.SpeakerSentiment\x12\x37\n\x0fsentiment_parts\x18+ \x03(\x0b\x32\x1e.trunkline.ai.v1.SentimentPart\x12\x17\n\x0f\x66ollow_up_draft\x18, \x01(\t\x12\x32\n\tscorecard\x18- \x01(\x0b\x32\x1f.trunkline.ai.v1.AgentScorecard\x12\x39\n\x10\x63ompliance_flags\x18. \x03(\x0b\x32\x1f.trunkline.ai.v1.ComplianceFlag\x12-\n\x06labels\x18/ \x03(\x0b\x32\x1d.trunkline.ai.v1.LabelFinding\x12\x30\n\x07\x61nswers\x18\x30 \x03(\x0b\x32\x1f.trunkline.ai.v1.QuestionAnswer\x12\x31\n\x08keywords\x18\x31 \x03(\x0b\x32\x1f.trunkline.ai.v1.KeywordMention\"\x97\x01\n\x05Quote\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstart_char\x18\x02 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x03 \x01(\x05\x12-\n\nstart_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\nLeadReason\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12%\n\x05quote\x18\x03 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"y\n\x10SpeakerSentiment\x12#\n\x04side\x18\x01 \x01(\x0e\x32\x15.trunkline.ai.v1.Side\x12\x31\n\tsentiment\x18\x02 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\r\n\x05score\x18\x03 \x01(\x02\"\xd3\x01\n\rSentimentPart\x12\x12\n\nstart_char\x18\x01 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x02 \x01(\x05\x12-\n\nstart_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\r\n\x05score\x18\x06 \x01(\x02\"\xde\x01\n\x0e\x41gentScorecard\x12/\n\x07greeted\x18\x01 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x31\n\tgave_name\x18\x02 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x32\n\nasked_name\x18\x03 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x34\n\x0coffered_time\x18\x04 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\"_\n\rScorecardItem\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12%\n\x05quote\x18\x02 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"f\n\x0e\x43omplianceFlag\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.trunkline.ai.v1.ComplianceType\x12%\n\x05quote\x18\x02 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"l\n\x0cLabelFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06\x61nswer\x18\x02 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12%\n\x05quote\x18\x03 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"\x80\x01\n\x0eQuestionAnswer\x12\x10\n\x08question\x18\x01 \x01(\t\x12\'\n\x06\x61nswer\x18\x02 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12\x0c\n\x04text\x18\x03 \x01(\t\x12%\n\x05quote\x18\x04 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"}\n\x0eKeywordMention\x12\x0f\n\x07keyword\x18\x01 \x01(\t\x12\x0e\n\x06phrase\x18\x02 \x01(\t\x12#\n\x04side\x18\x03 \x01(\x0e\x32\x15.trunkline.ai.v1.Side\x12%\n\x05quote\x18\x04 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"P\n\x06\x45ntity\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.trunkline.ai.v1.EntityType\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t*?\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0e\n\nSIDE_AGENT\x10\x01\x12\x11\n\rSIDE_CUSTOMER\x10\x02*l\n\x06\x41nswer\x12\x16\n\x12\x41NSWER_UNSPECIFIED\x10\x00\x12\x0e\n\nANSWER_YES\x10\x01\x12\r\n\tANSWER_NO\x10\x02\x12\x12\n\x0e\x41NSWER_UNKNOWN\x10\x03\x12\x17\n\x13\x41NSWER_NOT_ANALYSED\x10\x04*\xc2\x01\n\x0e\x43omplianceType\x12\x1f\n\x1b\x43OMPLIANCE_TYPE_UNSPECIFIED\x10\x00\x12%\n!COMPLIANCE_TYPE_RECORDING_CONSENT\x10\x01\x12\x1f\n\x1b\x43OMPLIANCE_TYPE_CARD_NUMBER\x10\x02\x12*\n&COMPLIANCE_TYPE_SOCIAL_SECURITY_NUMBER\x10\x03\x12\x1b\n\x17\x43OMPLIANCE_TYPE_OPT_OUT\x10\x04*\xbd\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_TYPE_PERSON\x10\x01\x12\x1c\n\x18\x45NTITY_TYPE_PHONE_NUMBER\x10\x02\x12\x14\n\x10\x45NTITY_TYPE_TIME\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_AMOUNT\x10\x04\x12\x17\n\x13\x45NTITY_TYPE_ADDRESS\x10\x05\x12\x15\n\x11\x45NTITY_TYPE_EMAIL\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrunkline/ai/v1/analysis.proto\x12\x0ftrunkline.ai.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a trunkline/common/v1/labels.proto\x1a\x1ftrunkline/common/v1/usage.proto\"\xd2\t\n\x08\x41nalysis\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0c\n\x04\x63\x61ll\x18\x02 \x01(\t\x12\x0c\n\x04spam\x18\x03 \x01(\x08\x12\x12\n\nspam_score\x18\x04 \x01(\x02\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\x17\n\x0fsentiment_score\x18\x06 \x01(\x02\x12+\n\x06intent\x18\x07 \x01(\x0e\x32\x1b.trunkline.common.v1.Intent\x12\x19\n\x11intent_confidence\x18\x08 \x01(\x02\x12\x0e\n\x06topics\x18\t \x03(\t\x12)\n\x08\x65ntities\x18\n \x03(\x0b\x32\x17.trunkline.ai.v1.Entity\x12\x0f\n\x07urgency\x18\x0b \x01(\x05\x12\x32\n\nlead_level\x18\x0c \x01(\x0e\x32\x1e.trunkline.common.v1.LeadLevel\x12\x12\n\nlead_score\x18\r \x01(\x05\x12\x14\n\x0clead_reasons\x18\x0e \x03(\t\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\x14\n\x0c\x61\x63tion_items\x18\x10 \x03(\t\x12\x12\n\nunreliable\x18\x11 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x12 \x01(\x08\x12\x0e\n\x06\x65ngine\x18\x13 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x11unreliable_reason\x18\x16 \x01(\t\x12\r\n\x05\x66inal\x18\x1b \x01(\x08\x12\x35\n\x05usage\x18\x1e \x01(\x0b\x32 .trunkline.common.v1.EngineUsageB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x65graded_reason\x18\' \x01(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x07outcome\x18( \x01(\x0e\x32 .trunkline.common.v1.CallOutcome\x12\x32\n\rlead_evidence\x18) \x03(\x0b\x32\x1b.trunkline.ai.v1.LeadReason\x12=\n\x12speaker_sentiments\x18* \x03(\x0b\x32!.trunkline.ai.v1.SpeakerSentiment\x12\x37\n\x0fsentiment_parts\x18+ \x03(\x0b\x32\x1e.trunkline.ai.v1.SentimentPart\x12\x17\n\x0f\x66ollow_up_draft\x18, \x01(\t\x12\x32\n\tscorecard\x18- \x01(\x0b\x32\x1f.trunkline.ai.v1.AgentScorecard\x12\x39\n\x10\x63ompliance_flags\x18. \x03(\x0b\x32\x1f.trunkline.ai.v1.ComplianceFlag\x12-\n\x06labels\x18/ \x03(\x0b\x32\x1d.trunkline.ai.v1.LabelFinding\x12\x30\n\x07\x61nswers\x18\x30 \x03(\x0b\x32\x1f.trunkline.ai.v1.QuestionAnswer\x12\x31\n\x08keywords\x18\x31 \x03(\x0b\x32\x1f.trunkline.ai.v1.KeywordMention\"\x97\x01\n\x05Quote\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstart_char\x18\x02 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x03 \x01(\x05\x12-\n\nstart_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"Q\n\nLeadReason\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12%\n\x05quote\x18\x03 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"y\n\x10SpeakerSentiment\x12#\n\x04side\x18\x01 \x01(\x0e\x32\x15.trunkline.ai.v1.Side\x12\x31\n\tsentiment\x18\x02 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\r\n\x05score\x18\x03 \x01(\x02\"\xd3\x01\n\rSentimentPart\x12\x12\n\nstart_char\x18\x01 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x02 \x01(\x05\x12-\n\nstart_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\tsentiment\x18\x05 \x01(\x0e\x32\x1e.trunkline.common.v1.Sentiment\x12\r\n\x05score\x18\x06 \x01(\x02\"\xde\x01\n\x0e\x41gentScorecard\x12/\n\x07greeted\x18\x01 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x31\n\tgave_name\x18\x02 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x32\n\nasked_name\x18\x03 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\x12\x34\n\x0coffered_time\x18\x04 \x01(\x0b\x32\x1e.trunkline.ai.v1.ScorecardItem\"_\n\rScorecardItem\x12\'\n\x06\x61nswer\x18\x01 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12%\n\x05quote\x18\x02 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"f\n\x0e\x43omplianceFlag\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.trunkline.ai.v1.ComplianceType\x12%\n\x05quote\x18\x02 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"l\n\x0cLabelFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x06\x61nswer\x18\x02 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12%\n\x05quote\x18\x03 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"\x80\x01\n\x0eQuestionAnswer\x12\x10\n\x08question\x18\x01 \x01(\t\x12\'\n\x06\x61nswer\x18\x02 \x01(\x0e\x32\x17.trunkline.ai.v1.Answer\x12\x0c\n\x04text\x18\x03 \x01(\t\x12%\n\x05quote\x18\x04 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"}\n\x0eKeywordMention\x12\x0f\n\x07keyword\x18\x01 \x01(\t\x12\x0e\n\x06phrase\x18\x02 \x01(\t\x12#\n\x04side\x18\x03 \x01(\x0e\x32\x15.trunkline.ai.v1.Side\x12%\n\x05quote\x18\x04 \x01(\x0b\x32\x16.trunkline.ai.v1.Quote\"P\n\x06\x45ntity\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.trunkline.ai.v1.EntityType\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t*?\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0e\n\nSIDE_AGENT\x10\x01\x12\x11\n\rSIDE_CUSTOMER\x10\x02*l\n\x06\x41nswer\x12\x16\n\x12\x41NSWER_UNSPECIFIED\x10\x00\x12\x0e\n\nANSWER_YES\x10\x01\x12\r\n\tANSWER_NO\x10\x02\x12\x12\n\x0e\x41NSWER_UNKNOWN\x10\x03\x12\x17\n\x13\x41NSWER_NOT_ANALYSED\x10\x04*\xc2\x01\n\x0e\x43omplianceType\x12\x1f\n\x1b\x43OMPLIANCE_TYPE_UNSPECIFIED\x10\x00\x12%\n!COMPLIANCE_TYPE_RECORDING_CONSENT\x10\x01\x12\x1f\n\x1b\x43OMPLIANCE_TYPE_CARD_NUMBER\x10\x02\x12*\n&COMPLIANCE_TYPE_SOCIAL_SECURITY_NUMBER\x10\x03\x12\x1b\n\x17\x43OMPLIANCE_TYPE_OPT_OUT\x10\x04*\xbd\x01\n\nEntityType\x12\x1b\n\x17\x45NTITY_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45NTITY_TYPE_PERSON\x10\x01\x12\x1c\n\x18\x45NTITY_TYPE_PHONE_NUMBER\x10\x02\x12\x14\n\x10\x45NTITY_TYPE_TIME\x10\x03\x12\x16\n\x12\x45NTITY_TYPE_AMOUNT\x10\x04\x12\x17\n\x13\x45NTITY_TYPE_ADDRESS\x10\x05\x12\x15\n\x11\x45NTITY_TYPE_EMAIL\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,36 +44,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSIS'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
   _globals['_ANALYSIS'].fields_by_name['usage']._loaded_options = None
   _globals['_ANALYSIS'].fields_by_name['usage']._serialized_options = b'\342A\001\003'
-  _globals['_SIDE']._serialized_start=2872
-  _globals['_SIDE']._serialized_end=2935
-  _globals['_ANSWER']._serialized_start=2937
-  _globals['_ANSWER']._serialized_end=3045
-  _globals['_COMPLIANCETYPE']._serialized_start=3048
-  _globals['_COMPLIANCETYPE']._serialized_end=3242
-  _globals['_ENTITYTYPE']._serialized_start=3245
-  _globals['_ENTITYTYPE']._serialized_end=3434
+  _globals['_ANALYSIS'].fields_by_name['degraded_reason']._loaded_options = None
+  _globals['_ANALYSIS'].fields_by_name['degraded_reason']._serialized_options = b'\342A\001\003'
+  _globals['_SIDE']._serialized_start=2903
+  _globals['_SIDE']._serialized_end=2966
+  _globals['_ANSWER']._serialized_start=2968
+  _globals['_ANSWER']._serialized_end=3076
+  _globals['_COMPLIANCETYPE']._serialized_start=3079
+  _globals['_COMPLIANCETYPE']._serialized_end=3273
+  _globals['_ENTITYTYPE']._serialized_start=3276
+  _globals['_ENTITYTYPE']._serialized_end=3465
   _globals['_ANALYSIS']._serialized_start=217
-  _globals['_ANALYSIS']._serialized_end=1420
-  _globals['_QUOTE']._serialized_start=1423
-  _globals['_QUOTE']._serialized_end=1574
-  _globals['_LEADREASON']._serialized_start=1576
-  _globals['_LEADREASON']._serialized_end=1657
-  _globals['_SPEAKERSENTIMENT']._serialized_start=1659
-  _globals['_SPEAKERSENTIMENT']._serialized_end=1780
-  _globals['_SENTIMENTPART']._serialized_start=1783
-  _globals['_SENTIMENTPART']._serialized_end=1994
-  _globals['_AGENTSCORECARD']._serialized_start=1997
-  _globals['_AGENTSCORECARD']._serialized_end=2219
-  _globals['_SCORECARDITEM']._serialized_start=2221
-  _globals['_SCORECARDITEM']._serialized_end=2316
-  _globals['_COMPLIANCEFLAG']._serialized_start=2318
-  _globals['_COMPLIANCEFLAG']._serialized_end=2420
-  _globals['_LABELFINDING']._serialized_start=2422
-  _globals['_LABELFINDING']._serialized_end=2530
-  _globals['_QUESTIONANSWER']._serialized_start=2533
-  _globals['_QUESTIONANSWER']._serialized_end=2661
-  _globals['_KEYWORDMENTION']._serialized_start=2663
-  _globals['_KEYWORDMENTION']._serialized_end=2788
-  _globals['_ENTITY']._serialized_start=2790
-  _globals['_ENTITY']._serialized_end=2870
+  _globals['_ANALYSIS']._serialized_end=1451
+  _globals['_QUOTE']._serialized_start=1454
+  _globals['_QUOTE']._serialized_end=1605
+  _globals['_LEADREASON']._serialized_start=1607
+  _globals['_LEADREASON']._serialized_end=1688
+  _globals['_SPEAKERSENTIMENT']._serialized_start=1690
+  _globals['_SPEAKERSENTIMENT']._serialized_end=1811
+  _globals['_SENTIMENTPART']._serialized_start=1814
+  _globals['_SENTIMENTPART']._serialized_end=2025
+  _globals['_AGENTSCORECARD']._serialized_start=2028
+  _globals['_AGENTSCORECARD']._serialized_end=2250
+  _globals['_SCORECARDITEM']._serialized_start=2252
+  _globals['_SCORECARDITEM']._serialized_end=2347
+  _globals['_COMPLIANCEFLAG']._serialized_start=2349
+  _globals['_COMPLIANCEFLAG']._serialized_end=2451
+  _globals['_LABELFINDING']._serialized_start=2453
+  _globals['_LABELFINDING']._serialized_end=2561
+  _globals['_QUESTIONANSWER']._serialized_start=2564
+  _globals['_QUESTIONANSWER']._serialized_end=2692
+  _globals['_KEYWORDMENTION']._serialized_start=2694
+  _globals['_KEYWORDMENTION']._serialized_end=2819
+  _globals['_ENTITY']._serialized_start=2821
+  _globals['_ENTITY']._serialized_end=2901
 # @@protoc_insertion_point(module_scope)

@@ -181,6 +181,7 @@ class Analysis(_message.Message):
     UNRELIABLE_REASON_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    DEGRADED_REASON_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     LEAD_EVIDENCE_FIELD_NUMBER: _builtins.int
     SPEAKER_SENTIMENTS_FIELD_NUMBER: _builtins.int
@@ -230,6 +231,8 @@ class Analysis(_message.Message):
     """
     final: _builtins.bool
     """Whether the analysis stays degraded, because the configured engine refused this conversation permanently."""
+    degraded_reason: _builtins.str
+    """Why the analysis is degraded, such as `BUDGET_SPENT` or `ENGINE_QUOTA`. Empty if it isn't."""
     outcome: _labels_pb2.CallOutcome.ValueType
     """How the conversation ended for the business."""
     follow_up_draft: _builtins.str
@@ -323,6 +326,7 @@ class Analysis(_message.Message):
         unreliable_reason: _builtins.str = ...,
         final: _builtins.bool = ...,
         usage: _usage_pb2.EngineUsage | None = ...,
+        degraded_reason: _builtins.str = ...,
         outcome: _labels_pb2.CallOutcome.ValueType = ...,
         lead_evidence: _abc.Iterable[Global___LeadReason] | None = ...,
         speaker_sentiments: _abc.Iterable[Global___SpeakerSentiment] | None = ...,
@@ -336,7 +340,7 @@ class Analysis(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "scorecard", b"scorecard", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "answers", b"answers", "call", b"call", "compliance_flags", b"compliance_flags", "create_time", b"create_time", "degraded", b"degraded", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "follow_up_draft", b"follow_up_draft", "intent", b"intent", "intent_confidence", b"intent_confidence", "keywords", b"keywords", "labels", b"labels", "lead_evidence", b"lead_evidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "outcome", b"outcome", "scorecard", b"scorecard", "sentiment", b"sentiment", "sentiment_parts", b"sentiment_parts", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "speaker_sentiments", b"speaker_sentiments", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_items", b"action_items", "answers", b"answers", "call", b"call", "compliance_flags", b"compliance_flags", "create_time", b"create_time", "degraded", b"degraded", "degraded_reason", b"degraded_reason", "engine", b"engine", "entities", b"entities", "expire_time", b"expire_time", "final", b"final", "follow_up_draft", b"follow_up_draft", "intent", b"intent", "intent_confidence", b"intent_confidence", "keywords", b"keywords", "labels", b"labels", "lead_evidence", b"lead_evidence", "lead_level", b"lead_level", "lead_reasons", b"lead_reasons", "lead_score", b"lead_score", "name", b"name", "outcome", b"outcome", "scorecard", b"scorecard", "sentiment", b"sentiment", "sentiment_parts", b"sentiment_parts", "sentiment_score", b"sentiment_score", "spam", b"spam", "spam_score", b"spam_score", "speaker_sentiments", b"speaker_sentiments", "summary", b"summary", "topics", b"topics", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "urgency", b"urgency", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,10 +30,11 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from trunkline.ai.v1 import analysis_pb2 as trunkline_dot_ai_dot_v1_dot_analysis__pb2
 from trunkline.audio.v1 import transcript_pb2 as trunkline_dot_audio_dot_v1_dot_transcript__pb2
 from trunkline.common.v1 import analysis_settings_pb2 as trunkline_dot_common_dot_v1_dot_analysis__settings__pb2
+from trunkline.common.v1 import priority_pb2 as trunkline_dot_common_dot_v1_dot_priority__pb2
 from trunkline.common.v1 import provider_pb2 as trunkline_dot_common_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/ai/v1/analysis_service.proto\x12\x0ftrunkline.ai.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrunkline/ai/v1/analysis.proto\x1a#trunkline/audio/v1/transcript.proto\x1a+trunkline/common/v1/analysis_settings.proto\x1a\"trunkline/common/v1/provider.proto\"\xd8\x03\n\x12\x41nalyzeCallRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12H\n\x04\x63\x61ll\x18\x02 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12\x39\n\ntranscript\x18\x03 \x01(\x0b\x32\x1e.trunkline.audio.v1.TranscriptB\x03\x80\x01\x01H\x00\x12\x1c\n\x04text\x18\x04 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\xa0\x8d\x06H\x00\x12\x11\n\tvoicemail\x18\x05 \x01(\x08\x12\x1f\n\ngeneration\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\tdirection\x18\x1c \x01(\x0e\x32\x1e.trunkline.common.v1.DirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x37\n\x08settings\x18\x1d \x01(\x0b\x32%.trunkline.common.v1.AnalysisSettingsB\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"a\n\x12GetAnalysisRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/analyses/[a-z0-9-]{2,40}$\"\x98\x01\n\x13ListAnalysesRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"\\\n\x14ListAnalysesResponse\x12+\n\x08\x61nalyses\x18\x01 \x03(\x0b\x32\x19.trunkline.ai.v1.Analysis\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x15\x44\x65leteAnalysisRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/analyses/[a-z0-9-]{2,40}$2\xda\x03\n\x0f\x41nalysisService\x12M\n\x0b\x41nalyzeCall\x12#.trunkline.ai.v1.AnalyzeCallRequest\x1a\x19.trunkline.ai.v1.Analysis\x12v\n\x0bGetAnalysis\x12#.trunkline.ai.v1.GetAnalysisRequest\x1a\x19.trunkline.ai.v1.Analysis\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/analyses/*}\x12\x84\x01\n\x0cListAnalyses\x12$.trunkline.ai.v1.ListAnalysesRequest\x1a%.trunkline.ai.v1.ListAnalysesResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=tenants/*}/analyses\x12y\n\x0e\x44\x65leteAnalysis\x12&.trunkline.ai.v1.DeleteAnalysisRequest\x1a\x16.google.protobuf.Empty\"\'\x82\xd3\xe4\x93\x02!*\x1f/v1/{name=tenants/*/analyses/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/ai/v1/analysis_service.proto\x12\x0ftrunkline.ai.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etrunkline/ai/v1/analysis.proto\x1a#trunkline/audio/v1/transcript.proto\x1a+trunkline/common/v1/analysis_settings.proto\x1a\"trunkline/common/v1/priority.proto\x1a\"trunkline/common/v1/provider.proto\"\x93\x04\n\x12\x41nalyzeCallRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12H\n\x04\x63\x61ll\x18\x02 \x01(\tB:\xe2\x41\x01\x02\xbaH3r12/^tenants/[a-z0-9-]{2,40}/calls/[a-z0-9-]{2,40}$\x12\x39\n\ntranscript\x18\x03 \x01(\x0b\x32\x1e.trunkline.audio.v1.TranscriptB\x03\x80\x01\x01H\x00\x12\x1c\n\x04text\x18\x04 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\xa0\x8d\x06H\x00\x12\x11\n\tvoicemail\x18\x05 \x01(\x08\x12\x1f\n\ngeneration\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\tdirection\x18\x1c \x01(\x0e\x32\x1e.trunkline.common.v1.DirectionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x37\n\x08settings\x18\x1d \x01(\x0b\x32%.trunkline.common.v1.AnalysisSettings\x12\x39\n\x08priority\x18\x1f \x01(\x0e\x32\x1d.trunkline.common.v1.PriorityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x42\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\"a\n\x12GetAnalysisRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/analyses/[a-z0-9-]{2,40}$\"\x98\x01\n\x13ListAnalysesRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"\\\n\x14ListAnalysesResponse\x12+\n\x08\x61nalyses\x18\x01 \x03(\x0b\x32\x19.trunkline.ai.v1.Analysis\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"d\n\x15\x44\x65leteAnalysisRequest\x12K\n\x04name\x18\x01 \x01(\tB=\xe2\x41\x01\x02\xbaH6r422^tenants/[a-z0-9-]{2,40}/analyses/[a-z0-9-]{2,40}$2\xda\x03\n\x0f\x41nalysisService\x12M\n\x0b\x41nalyzeCall\x12#.trunkline.ai.v1.AnalyzeCallRequest\x1a\x19.trunkline.ai.v1.Analysis\x12v\n\x0bGetAnalysis\x12#.trunkline.ai.v1.GetAnalysisRequest\x1a\x19.trunkline.ai.v1.Analysis\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=tenants/*/analyses/*}\x12\x84\x01\n\x0cListAnalyses\x12$.trunkline.ai.v1.ListAnalysesRequest\x1a%.trunkline.ai.v1.ListAnalysesResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=tenants/*}/analyses\x12y\n\x0e\x44\x65leteAnalysis\x12&.trunkline.ai.v1.DeleteAnalysisRequest\x1a\x16.google.protobuf.Empty\"\'\x82\xd3\xe4\x93\x02!*\x1f/v1/{name=tenants/*/analyses/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYZECALLREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
   _globals['_ANALYZECALLREQUEST'].fields_by_name['direction']._loaded_options = None
   _globals['_ANALYZECALLREQUEST'].fields_by_name['direction']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ANALYZECALLREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_ANALYZECALLREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_GETANALYSISREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETANALYSISREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H6r422^tenants/[a-z0-9-]{2,40}/analyses/[a-z0-9-]{2,40}$'
   _globals['_LISTANALYSESREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -70,16 +73,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSISSERVICE'].methods_by_name['ListAnalyses']._serialized_options = b'\202\323\344\223\002!\022\037/v1/{parent=tenants/*}/analyses'
   _globals['_ANALYSISSERVICE'].methods_by_name['DeleteAnalysis']._loaded_options = None
   _globals['_ANALYSISSERVICE'].methods_by_name['DeleteAnalysis']._serialized_options = b'\202\323\344\223\002!*\037/v1/{name=tenants/*/analyses/*}'
-  _globals['_ANALYZECALLREQUEST']._serialized_start=364
-  _globals['_ANALYZECALLREQUEST']._serialized_end=836
-  _globals['_GETANALYSISREQUEST']._serialized_start=838
-  _globals['_GETANALYSISREQUEST']._serialized_end=935
-  _globals['_LISTANALYSESREQUEST']._serialized_start=938
-  _globals['_LISTANALYSESREQUEST']._serialized_end=1090
-  _globals['_LISTANALYSESRESPONSE']._serialized_start=1092
-  _globals['_LISTANALYSESRESPONSE']._serialized_end=1184
-  _globals['_DELETEANALYSISREQUEST']._serialized_start=1186
-  _globals['_DELETEANALYSISREQUEST']._serialized_end=1286
-  _globals['_ANALYSISSERVICE']._serialized_start=1289
-  _globals['_ANALYSISSERVICE']._serialized_end=1763
+  _globals['_ANALYZECALLREQUEST']._serialized_start=400
+  _globals['_ANALYZECALLREQUEST']._serialized_end=931
+  _globals['_GETANALYSISREQUEST']._serialized_start=933
+  _globals['_GETANALYSISREQUEST']._serialized_end=1030
+  _globals['_LISTANALYSESREQUEST']._serialized_start=1033
+  _globals['_LISTANALYSESREQUEST']._serialized_end=1185
+  _globals['_LISTANALYSESRESPONSE']._serialized_start=1187
+  _globals['_LISTANALYSESRESPONSE']._serialized_end=1279
+  _globals['_DELETEANALYSISREQUEST']._serialized_start=1281
+  _globals['_DELETEANALYSISREQUEST']._serialized_end=1381
+  _globals['_ANALYSISSERVICE']._serialized_start=1384
+  _globals['_ANALYSISSERVICE']._serialized_end=1858
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from trunkline.ai.v1 import analysis_pb2 as _analysis_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
 from trunkline.common.v1 import analysis_settings_pb2 as _analysis_settings_pb2
+from trunkline.common.v1 import priority_pb2 as _priority_pb2
 from trunkline.common.v1 import provider_pb2 as _provider_pb2
 import builtins as _builtins
 import sys
@@ -38,6 +39,7 @@ class AnalyzeCallRequest(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     DIRECTION_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     call: _builtins.str
@@ -50,6 +52,8 @@ class AnalyzeCallRequest(_message.Message):
     """Analyses again if higher than the existing analysis's generation."""
     direction: _provider_pb2.Direction.ValueType
     """The direction of the conversation. A text message from the business doesn't show the customer's intent."""
+    priority: _priority_pb2.Priority.ValueType
+    """The class in which it waits for an engine. Not part of what the analysis's name derives from."""
     @_builtins.property
     def transcript(self) -> _transcript_pb2.Transcript:
         """The transcript of a call. Not stored here."""
@@ -74,10 +78,11 @@ class AnalyzeCallRequest(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         direction: _provider_pb2.Direction.ValueType = ...,
         settings: _analysis_settings_pb2.AnalysisSettings | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "input", b"input", "settings", b"settings", "text", b"text", "transcript", b"transcript"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "direction", b"direction", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "settings", b"settings", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "direction", b"direction", "expire_time", b"expire_time", "generation", b"generation", "input", b"input", "parent", b"parent", "priority", b"priority", "settings", b"settings", "text", b"text", "transcript", b"transcript", "voicemail", b"voicemail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["transcript", "text"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -37,7 +37,9 @@ class AnalysisServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnalysisServiceAsyncStub: ...
     AnalyzeCall: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]
     """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
-    it, unless that analysis is degraded and not final.
+    it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
+    on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
+    ANALYSIS_UNDER_WAY, and a RetryInfo.
     """
     GetAnalysis: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]
     """Returns an analysis."""
@@ -53,7 +55,9 @@ class AnalysisServiceAsyncStub(AnalysisServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnalyzeCall: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
     """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
-    it, unless that analysis is degraded and not final.
+    it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
+    on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
+    ANALYSIS_UNDER_WAY, and a RetryInfo.
     """
     GetAnalysis: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.GetAnalysisRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
     """Returns an analysis."""
@@ -72,7 +76,9 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analysis_pb2.Analysis, _abc.Awaitable[_analysis_pb2.Analysis]]:
         """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
-        it, unless that analysis is degraded and not final.
+        it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
+        on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
+        ANALYSIS_UNDER_WAY, and a RetryInfo.
         """
 
     @_abc_1.abstractmethod

@@ -85,6 +85,7 @@ class Transcript(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     WANTED_ENGINE_FIELD_NUMBER: _builtins.int
     DEGRADED_FINAL_FIELD_NUMBER: _builtins.int
+    DEGRADED_REASON_FIELD_NUMBER: _builtins.int
     TRANSLATED_FROM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}/transcripts/{transcript}`."""
@@ -124,6 +125,10 @@ class Transcript(_message.Message):
     """The engine that was to answer, by its name in the setting, such as `google`. Empty unless degraded."""
     degraded_final: _builtins.bool
     """Whether a degraded transcript stays as it is: the wanted engine has refused it, or the service has given up."""
+    degraded_reason: _builtins.str
+    """Why the wanted engine could not answer, such as `BUDGET_SPENT` or `ENGINE_QUOTA`. Empty unless degraded. Not set in
+    lists.
+    """
     translated_from: _builtins.str
     """The language that was spoken, BCP 47, if the text is an English rendering of it by the engine, not a transcription.
     Otherwise empty.
@@ -176,11 +181,12 @@ class Transcript(_message.Message):
         degraded: _builtins.bool = ...,
         wanted_engine: _builtins.str = ...,
         degraded_final: _builtins.bool = ...,
+        degraded_reason: _builtins.str = ...,
         translated_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "duration", b"duration", "expire_time", b"expire_time", "speech_duration", b"speech_duration", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "degraded", b"degraded", "degraded_final", b"degraded_final", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "reused", b"reused", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "translated_from", b"translated_from", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "usage", b"usage", "wanted_engine", b"wanted_engine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "confidence", b"confidence", "create_time", b"create_time", "degraded", b"degraded", "degraded_final", b"degraded_final", "degraded_reason", b"degraded_reason", "duration", b"duration", "engine", b"engine", "expire_time", b"expire_time", "language", b"language", "language_confidence", b"language_confidence", "name", b"name", "overruled_language", b"overruled_language", "recording", b"recording", "reused", b"reused", "segments", b"segments", "speakers", b"speakers", "speech_duration", b"speech_duration", "translated_from", b"translated_from", "unreliable", b"unreliable", "unreliable_reason", b"unreliable_reason", "usage", b"usage", "wanted_engine", b"wanted_engine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/common/v1/usage.proto\x12\x13trunkline.common.v1\x1a\x1egoogle/protobuf/duration.proto\"\x82\x01\n\x0b\x45ngineUsage\x12\x31\n\x0e\x61udio_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x13\n\x0b\x63ost_micros\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftrunkline/common/v1/usage.proto\x12\x13trunkline.common.v1\x1a\x1egoogle/protobuf/duration.proto\"\xad\x01\n\x0b\x45ngineUsage\x12\x31\n\x0e\x61udio_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x13\n\x0b\x63ost_micros\x18\x04 \x01(\x03\x12\x0e\n\x06\x63\x61\x63hed\x18\x32 \x01(\x08\x12\x19\n\x11reused_similarity\x18\x33 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trunkline.common.v1.usage_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENGINEUSAGE']._serialized_start=89
-  _globals['_ENGINEUSAGE']._serialized_end=219
+  _globals['_ENGINEUSAGE']._serialized_end=262
 # @@protoc_insertion_point(module_scope)

@@ -27,12 +27,20 @@ class EngineUsage(_message.Message):
     INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    REUSED_SIMILARITY_FIELD_NUMBER: _builtins.int
     input_tokens: _builtins.int
     """How many tokens the engine read."""
     output_tokens: _builtins.int
     """How many tokens the engine wrote."""
     cost_micros: _builtins.int
     """The cost in millionths of a US dollar. 0 if the engine isn't billed."""
+    cached: _builtins.bool
+    """Whether the answer was kept from an earlier, identical or similar request of the same tenant. Then it costs nothing."""
+    reused_similarity: _builtins.float
+    """How similar the conversation that the answer was made for is, from 0.9 to 1. 0 if the answer was made for the same
+    words. Only robocalls get the answer of a similar conversation.
+    """
     @_builtins.property
     def audio_duration(self) -> _duration_pb2.Duration:
         """How much audio the engine listened to, as its provider counts it."""
@@ -44,10 +52,12 @@ class EngineUsage(_message.Message):
         input_tokens: _builtins.int = ...,
         output_tokens: _builtins.int = ...,
         cost_micros: _builtins.int = ...,
+        cached: _builtins.bool = ...,
+        reused_similarity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_duration", b"audio_duration", "cached", b"cached", "cost_micros", b"cost_micros", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reused_similarity", b"reused_similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

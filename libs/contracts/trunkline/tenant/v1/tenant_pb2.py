@@ -27,9 +27,10 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from trunkline.common.v1 import analysis_settings_pb2 as trunkline_dot_common_dot_v1_dot_analysis__settings__pb2
 from trunkline.common.v1 import speech_pb2 as trunkline_dot_common_dot_v1_dot_speech__pb2
+from trunkline.tenant.v1 import cost_pb2 as trunkline_dot_tenant_dot_v1_dot_cost__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/tenant.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+trunkline/common/v1/analysis_settings.proto\x1a trunkline/common/v1/speech.proto\"\xfe\x04\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x02\xbaH\x04r\x02\x18x\x12;\n\x05state\x18\x03 \x01(\x0e\x32 .trunkline.tenant.v1.TenantStateB\n\xbaH\x07\x82\x01\x04\x10\x01 \x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x31\n\tretention\x18\x07 \x01(\x0b\x32\x1e.trunkline.tenant.v1.Retention\x12\x35\n\x0b\x64\x65lete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\npurge_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x04plan\x18\x14 \x01(\x0e\x32\x19.trunkline.tenant.v1.PlanB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x06quotas\x18\x15 \x01(\x0b\x32\x1b.trunkline.tenant.v1.QuotasB\x04\xe2\x41\x01\x03\x12<\n\x0fspeech_settings\x18< \x01(\x0b\x32#.trunkline.common.v1.SpeechSettings\x12@\n\x11\x61nalysis_settings\x18\x64 \x01(\x0b\x32%.trunkline.common.v1.AnalysisSettings\"v\n\x06Quotas\x12\x16\n\x0ereceipts_bytes\x18\x01 \x01(\x03\x12\x18\n\x10recordings_bytes\x18\x02 \x01(\x03\x12\x18\n\x10rejections_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07sources\x18\x04 \x01(\x03\x12\x0f\n\x07replays\x18\x05 \x01(\x03\"\x9e\x01\n\tRetention\x12 \n\x0b\x65vents_days\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12$\n\x0frecordings_days\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12%\n\x10transcripts_days\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12\"\n\ranalyses_days\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00*O\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\x0e\n\nPLAN_TRIAL\x10\x01\x12\x11\n\rPLAN_STANDARD\x10\x02\x12\x0e\n\nPLAN_LARGE\x10\x03*z\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x12\x18\n\x14TENANT_STATE_DELETED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trunkline/tenant/v1/tenant.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+trunkline/common/v1/analysis_settings.proto\x1a trunkline/common/v1/speech.proto\x1a\x1etrunkline/tenant/v1/cost.proto\"\xab\x05\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xe2\x41\x01\x02\xbaH\x04r\x02\x18x\x12;\n\x05state\x18\x03 \x01(\x0e\x32 .trunkline.tenant.v1.TenantStateB\n\xbaH\x07\x82\x01\x04\x10\x01 \x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x31\n\tretention\x18\x07 \x01(\x0b\x32\x1e.trunkline.tenant.v1.Retention\x12\x35\n\x0b\x64\x65lete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\npurge_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x31\n\x04plan\x18\x14 \x01(\x0e\x32\x19.trunkline.tenant.v1.PlanB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x06quotas\x18\x15 \x01(\x0b\x32\x1b.trunkline.tenant.v1.QuotasB\x04\xe2\x41\x01\x03\x12<\n\x0fspeech_settings\x18< \x01(\x0b\x32#.trunkline.common.v1.SpeechSettings\x12@\n\x11\x61nalysis_settings\x18\x64 \x01(\x0b\x32%.trunkline.common.v1.AnalysisSettings\x12+\n\x06\x62udget\x18x \x01(\x0b\x32\x1b.trunkline.tenant.v1.Budget\"v\n\x06Quotas\x12\x16\n\x0ereceipts_bytes\x18\x01 \x01(\x03\x12\x18\n\x10recordings_bytes\x18\x02 \x01(\x03\x12\x18\n\x10rejections_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07sources\x18\x04 \x01(\x03\x12\x0f\n\x07replays\x18\x05 \x01(\x03\"\x9e\x01\n\tRetention\x12 \n\x0b\x65vents_days\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12$\n\x0frecordings_days\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12%\n\x10transcripts_days\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00\x12\"\n\ranalyses_days\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00*O\n\x04Plan\x12\x14\n\x10PLAN_UNSPECIFIED\x10\x00\x12\x0e\n\nPLAN_TRIAL\x10\x01\x12\x11\n\rPLAN_STANDARD\x10\x02\x12\x0e\n\nPLAN_LARGE\x10\x03*z\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02\x12\x18\n\x14TENANT_STATE_DELETED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,14 +63,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETENTION'].fields_by_name['transcripts_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
   _globals['_RETENTION'].fields_by_name['analyses_days']._loaded_options = None
   _globals['_RETENTION'].fields_by_name['analyses_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
-  _globals['_PLAN']._serialized_start=1153
-  _globals['_PLAN']._serialized_end=1232
-  _globals['_TENANTSTATE']._serialized_start=1234
-  _globals['_TENANTSTATE']._serialized_end=1356
-  _globals['_TENANT']._serialized_start=232
-  _globals['_TENANT']._serialized_end=870
-  _globals['_QUOTAS']._serialized_start=872
-  _globals['_QUOTAS']._serialized_end=990
-  _globals['_RETENTION']._serialized_start=993
-  _globals['_RETENTION']._serialized_end=1151
+  _globals['_PLAN']._serialized_start=1230
+  _globals['_PLAN']._serialized_end=1309
+  _globals['_TENANTSTATE']._serialized_start=1311
+  _globals['_TENANTSTATE']._serialized_end=1433
+  _globals['_TENANT']._serialized_start=264
+  _globals['_TENANT']._serialized_end=947
+  _globals['_QUOTAS']._serialized_start=949
+  _globals['_QUOTAS']._serialized_end=1067
+  _globals['_RETENTION']._serialized_start=1070
+  _globals['_RETENTION']._serialized_end=1228
 # @@protoc_insertion_point(module_scope)

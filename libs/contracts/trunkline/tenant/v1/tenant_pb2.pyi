@@ -9,6 +9,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trunkline.common.v1 import analysis_settings_pb2 as _analysis_settings_pb2
 from trunkline.common.v1 import speech_pb2 as _speech_pb2
+from trunkline.tenant.v1 import cost_pb2 as _cost_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -95,6 +96,7 @@ class Tenant(_message.Message):
     QUOTAS_FIELD_NUMBER: _builtins.int
     SPEECH_SETTINGS_FIELD_NUMBER: _builtins.int
     ANALYSIS_SETTINGS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, `tenants/{tenant}`. Set by the server."""
     display_name: _builtins.str
@@ -139,6 +141,10 @@ class Tenant(_message.Message):
     def analysis_settings(self) -> _analysis_settings_pb2.AnalysisSettings:
         """How the tenant's conversations are analysed."""
 
+    @_builtins.property
+    def budget(self) -> _cost_pb2.Budget:
+        """The most that the tenant's analyses and transcripts are to cost."""
+
     def __init__(
         self,
         *,
@@ -155,10 +161,11 @@ class Tenant(_message.Message):
         quotas: Global___Quotas | None = ...,
         speech_settings: _speech_pb2.SpeechSettings | None = ...,
         analysis_settings: _analysis_settings_pb2.AnalysisSettings | None = ...,
+        budget: _cost_pb2.Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis_settings", b"analysis_settings", "create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "speech_settings", b"speech_settings", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["analysis_settings", b"analysis_settings", "budget", b"budget", "create_time", b"create_time", "delete_time", b"delete_time", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "speech_settings", b"speech_settings", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_settings", b"analysis_settings", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "plan", b"plan", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "speech_settings", b"speech_settings", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["analysis_settings", b"analysis_settings", "budget", b"budget", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "plan", b"plan", "purge_time", b"purge_time", "quotas", b"quotas", "retention", b"retention", "speech_settings", b"speech_settings", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,9 +143,9 @@ class UpdateTenantRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to update: display_name, state, retention, plan, speech_settings, analysis_settings, or one field
-        of the last two or of retention, such as `retention.recordings_days`. If empty, all fields that are set;
-        retention, speech_settings, and analysis_settings are then replaced as a whole.
+        """The fields to update: display_name, state, retention, plan, speech_settings, analysis_settings, budget, or one
+        field of the last three or of retention, such as `retention.recordings_days`. If empty, all fields that are set;
+        retention, speech_settings, analysis_settings, and budget are then replaced as a whole.
         """
 
     def __init__(

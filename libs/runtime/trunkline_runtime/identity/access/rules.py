@@ -11,6 +11,7 @@ from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 GATEWAY = frozenset({"gateway"})
 AUDIO = frozenset({"audio"})
+AI = frozenset({"ai"})
 EDGE = frozenset({"edge"})
 ANY_SERVICE = frozenset({"*"})
 OPEN_PREFIXES = ("/grpc.health.v1.", "/grpc.reflection.")

@@ -1,6 +1,7 @@
 """Who may call the tenant service."""
 
 from trunkline_runtime.identity.access.rules import (
+    AI,
     ANY_SERVICE,
     AUDIO,
     GATEWAY,
@@ -55,5 +56,10 @@ RULES = package(
     LeadService={
         "GetLead": read("name"),
         "ListLeads": read("parent", scans=True),
+    },
+    CostService={
+        "GetCosts": read("name", services=GATEWAY | AUDIO | AI),
+        "ListCosts": operate(scans=True),
+        "RecordCharges": internal("parent", services=AUDIO | AI),
     },
 )

@@ -1,33 +1,44 @@
-"""The local engine: rules over readable tables and VADER; no network, no model to load."""
+"""The local engine: rules over readable tables and VADER, and a small model that weighs them and the words; no network."""
 
 import asyncio
 from typing import Self
 
-from trunkline_ai.engines.base import AnalysisResult, Context, LanguageCapabilities, SpeakerRole, Transcript
+from trunkline_ai.engines.base import (
+    AnalysisResult,
+    Context,
+    Entity,
+    LanguageCapabilities,
+    SpeakerRole,
+    Transcript,
+)
 from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.local.actions import LISTEN, action_items
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.findings import rules
 from trunkline_ai.engines.local.findings.fence import without_words_to_machines
-from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict
+from trunkline_ai.engines.local.intent import SPAM, IntentRules, IntentVerdict, chosen
 from trunkline_ai.engines.local.lead import LeadRules
+from trunkline_ai.engines.local.learned.features import found_by_rules
+from trunkline_ai.engines.local.learned.model import Model
 from trunkline_ai.engines.local.sentiment import SentimentRules
 from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
 from trunkline_ai.engines.local.topics import TopicRules
 
-VERSION = "1.3.0"
-"""Raised with every change of a rule or a table that can change an answer."""
+VERSION = "2.0.0"
+"""Raised with every change of a rule, a table or the weights that can change an answer."""
 
 
 class LocalEngine:
     """Analyses in a worker thread; its tables are read-only, so calls may run side by side. Always ready."""
 
-    capabilities = LanguageCapabilities(languages=frozenset({"en"}))
+    capabilities = LanguageCapabilities(languages=frozenset({"en"}), inside=True)
     problem = ""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Model | None = None) -> None:
+        """`model`: other weights than those of the package."""
+        self._model = model or Model.load()
         self._intents = IntentRules()
         self._sentiment = SentimentRules()
         self._signals = Signals()
@@ -55,22 +66,28 @@ class LocalEngine:
         """The same in the calling thread."""
         transcript = without_words_to_machines(transcript.beginning(self.capabilities.most_characters))
         conversation = Conversation.of(transcript, context.language)
-        verdict = self._intents.decide(conversation, context)
+        unanalysed = self._intents.readable(conversation, context)
         written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
-        if written and not verdict.unreliable:
+        if written and not (unanalysed and unanalysed.unreliable):
             return self._of_the_business(transcript, conversation, context)
-        if verdict.unreliable or verdict.intent is Intent.NO_CONVERSATION:
+        if unanalysed is not None:
+            return self._unanalysed(conversation, context, unanalysed)
+        entities = find_entities(transcript)
+        likely = self._model.probabilities(
+            conversation, self.found(transcript, conversation, context, entities)
+        )
+        verdict = chosen(likely["intent"], context)
+        if verdict.intent is Intent.NO_CONVERSATION:
             return self._unanalysed(conversation, context, verdict)
         intent = verdict.intent
         spam = intent in SPAM
-        entities = find_entities(transcript)
         topics = self._topics.find(conversation.everything)
-        mood = self._sentiment.judge(transcript, conversation, intent)
+        mood = self._sentiment.judge(likely["sentiment"], intent)
         urgency = self._signals.urgency(conversation, intent)
-        lead = self._lead.judge(conversation, intent, urgency, entities)
+        lead = self._lead.judge(conversation, intent, urgency, entities, likely["lead"])
         return AnalysisResult(
             intent=intent,
-            intent_confidence=verdict.confidence,
+            intent_confidence=round(verdict.confidence, 3),
             spam=spam,
             spam_score=_spam_score(verdict),
             sentiment=mood.label,
@@ -94,6 +111,22 @@ class LocalEngine:
                 entities,
                 agreed=self._signals.agrees_a_time(conversation),
             ),
+        )
+
+    def found(
+        self,
+        transcript: Transcript,
+        conversation: Conversation,
+        context: Context,
+        entities: tuple[Entity, ...],
+    ) -> list[float]:
+        """What the rules found, as the model reads it."""
+        return found_by_rules(
+            self._intents.scores(conversation, context),
+            conversation,
+            self._signals,
+            self._sentiment.found(transcript, conversation),
+            entities,
         )
 
     def _of_the_business(
@@ -151,8 +184,5 @@ class LocalEngine:
 
 
 def _spam_score(verdict: IntentVerdict) -> float:
-    """The verdict's side of the gap between the best spam intent and the best other one, 0 to 1."""
-    best_spam = max(score for intent, score in verdict.scores.items() if intent in SPAM)
-    best_other = max(score for intent, score in verdict.scores.items() if intent not in SPAM)
-    share = best_spam / (best_spam + max(best_other, 0.0)) if best_spam > 0 else 0.0
-    return round(max(0.5, share) if verdict.intent in SPAM else min(0.49, share), 3)
+    """How likely spam is, 0 to 1, rounded on the verdict's side of a half."""
+    return round(max(0.5, verdict.spam) if verdict.intent in SPAM else min(0.499, verdict.spam), 3)

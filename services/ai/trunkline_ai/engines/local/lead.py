@@ -8,7 +8,7 @@ from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.signals import Signals
 
-_LEVELS = ((70, LeadLevel.HIGH), (40, LeadLevel.MEDIUM), (15, LeadLevel.LOW))
+_RANGES = {LeadLevel.LOW: (15, 39), LeadLevel.MEDIUM: (40, 69), LeadLevel.HIGH: (70, 100)}
 _BASE: Mapping[Intent, tuple[int, str]] = {
     Intent.EMERGENCY_SERVICE: (80, "needs help now"),
     Intent.QUOTE_REQUEST: (45, "asks for a price"),
@@ -17,8 +17,13 @@ _BASE: Mapping[Intent, tuple[int, str]] = {
     Intent.VOICEMAIL: (20, "left a message"),
 }
 _CHANGE_OF_APPOINTMENT = (20, "has an appointment already")
-_CAPS: Mapping[Intent, int] = {Intent.INFORMATION: 39, Intent.VOICEMAIL: 69}
-_CHANGE_CAP = 39
+_POSSIBLE: Mapping[Intent, tuple[LeadLevel, ...]] = {
+    Intent.EMERGENCY_SERVICE: (LeadLevel.HIGH,),
+    Intent.QUOTE_REQUEST: (LeadLevel.LOW, LeadLevel.MEDIUM, LeadLevel.HIGH),
+    Intent.APPOINTMENT: (LeadLevel.LOW, LeadLevel.MEDIUM, LeadLevel.HIGH),
+    Intent.INFORMATION: (LeadLevel.LOW,),
+    Intent.VOICEMAIL: (LeadLevel.LOW, LeadLevel.MEDIUM),
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,17 @@ class LeadRules:
         self._signals = signals
 
     def judge(
-        self, conversation: Conversation, intent: Intent, urgency: int, entities: Iterable[Entity]
+        self,
+        conversation: Conversation,
+        intent: Intent,
+        urgency: int,
+        entities: Iterable[Entity],
+        likely: Mapping[str, float],
     ) -> LeadVerdict:
-        """The lead's worth; intents that promise no business score 0."""
+        """The lead's worth; intents that promise no business score 0. `likely`: how likely each level is by the words.
+
+        The words choose among the levels that the intent can have; points that miss the level are brought to its edge.
+        """
         if intent not in _BASE:
             return LeadVerdict(LeadLevel.NONE, 0, (f"{intent.value.replace('_', ' ')}: no new business",))
         changes = intent is Intent.APPOINTMENT and self._signals.says("change", conversation)
@@ -47,10 +60,12 @@ class LeadRules:
         if not changes:
             points += self._readiness(conversation, intent, urgency)
         points += _specificity(entities)
-        cap = _CHANGE_CAP if changes else _CAPS.get(intent, 100)
-        floor = _LEVELS[0][0] if intent is Intent.EMERGENCY_SERVICE else 0
-        score = max(floor, min(cap, sum(value for value, _ in points)))
-        level = next((level for least, level in _LEVELS if score >= least), LeadLevel.NONE)
+        level = max(_POSSIBLE[intent], key=lambda one: likely[one])
+        least, most = _RANGES[level]
+        told = sum(value for value, _ in points)
+        score = min(most, max(least, told))
+        if score != told:
+            points.append((score - told, f"in all it sounds like a {level.value} one"))
         return LeadVerdict(level, score, tuple(f"{reason}: {value:+d}" for value, reason in points))
 
     def _readiness(self, conversation: Conversation, intent: Intent, urgency: int) -> list[tuple[int, str]]:

@@ -12,14 +12,14 @@ from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.text import sentences, straightened
 
-_NEGATIVE_FROM = -0.33
-_POSITIVE_FROM = 0.38
-_FEELING_WEIGHT = 0.30
-_LEANING: Mapping[Intent, float] = {
-    Intent.COMPLAINT: -0.55,
-    Intent.EMERGENCY_SERVICE: -0.2,
+_RANGES: Mapping[Sentiment, tuple[float, float]] = {
+    Sentiment.NEGATIVE: (-1.0, -0.33),
+    Sentiment.NEUTRAL: (-0.32, 0.32),
+    Sentiment.POSITIVE: (0.33, 1.0),
 }
-"""What the intent itself says about the mood, before a word of feeling is spoken."""
+"""What each mood scores."""
+_WORDS_WEIGHT = 0.8
+_FEELING_WEIGHT = 0.3
 _UNFELT = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION,
 })  # fmt: skip
@@ -44,24 +44,34 @@ class SentimentRules:
         for valences in tables["valence"].values():
             self._vader.lexicon.update(valences)
 
-    def judge(self, transcript: Transcript, conversation: Conversation, intent: Intent) -> SentimentVerdict:
-        """The mood of the whole conversation."""
+    def found(self, transcript: Transcript, conversation: Conversation) -> list[float]:
+        """Points of joy, of anger and of distress, the most joyful and the angriest sentence, and their mean."""
+        said = conversation.customer
+        return [
+            *(self._feelings.score(label, said) for label in ("positive", "negative", "distress")),
+            *self._words(transcript),
+        ]
+
+    @staticmethod
+    def judge(likely: Mapping[str, float], intent: Intent) -> SentimentVerdict:
+        """The mood of the whole conversation, from how likely each is."""
+        label = Sentiment(max(likely, key=lambda one: likely[one]))
         if intent in _UNFELT:
             return SentimentVerdict(Sentiment.NEUTRAL, 0.0)
-        said = conversation.customer
-        feeling = self._feelings.score("positive", said) - self._feelings.score("negative", said)
-        if intent is Intent.EMERGENCY_SERVICE:
-            feeling -= self._feelings.score("distress", said)
-        raw = 0.8 * self._words(transcript) + _FEELING_WEIGHT * feeling + _LEANING.get(intent, 0.0)
-        score = round(math.tanh(raw), 3)
-        if score <= _NEGATIVE_FROM:
-            return SentimentVerdict(Sentiment.NEGATIVE, score)
-        if score >= _POSITIVE_FROM:
-            return SentimentVerdict(Sentiment.POSITIVE, score)
-        return SentimentVerdict(Sentiment.NEUTRAL, score)
+        if intent is Intent.COMPLAINT:
+            label = Sentiment.NEGATIVE
+        score = likely[Sentiment.POSITIVE] - likely[Sentiment.NEGATIVE]
+        least, most = _RANGES[label]
+        return SentimentVerdict(label, round(min(most, max(least, score)), 3))
 
-    def _words(self, transcript: Transcript) -> float:
-        """The strongest joy plus the strongest anger of single sentences, each -1 to 1."""
+    def felt(self, transcript: Transcript, conversation: Conversation) -> SentimentVerdict:
+        """The mood of a part of a conversation, by the rules alone: the model knows whole conversations only."""
+        joy, anger, _distress, best, worst, _mean = self.found(transcript, conversation)
+        score = round(math.tanh(_WORDS_WEIGHT * (best + worst) + _FEELING_WEIGHT * (joy - anger)), 3)
+        label = next(label for label, (least, most) in _RANGES.items() if least <= round(score, 2) <= most)
+        return SentimentVerdict(label, score)
+
+    def _words(self, transcript: Transcript) -> tuple[float, float, float]:
         compounds = [
             float(self._vader.polarity_scores(sentence)["compound"])
             for turn in transcript.turns
@@ -69,5 +79,5 @@ class SentimentRules:
             for sentence in sentences(straightened(turn.text))
         ]
         if not compounds:
-            return 0.0
-        return max(0.0, *compounds) + min(0.0, *compounds)
+            return 0.0, 0.0, 0.0
+        return max(0.0, *compounds), min(0.0, *compounds), sum(compounds) / len(compounds)

@@ -9,6 +9,8 @@ _UNHURRIED = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION, Intent.OTHER,
     Intent.EMPLOYMENT,
 })  # fmt: skip
+_READINESS = ("asks_price", "commits", "accepts", "offer", "hedges", "change", "wants_work")
+_HURRY = ("now", "soon", "dated", "none")
 _LONGEST_ACCEPTANCE = 24
 """Words: beyond this a customer's turn tells something, it does not accept an offer."""
 
@@ -34,6 +36,13 @@ class Signals:
         if self._urgency.score("soon", said):
             return 2
         return 1 if self._urgency.score("dated", said) else 0
+
+    def values(self, conversation: Conversation) -> list[float]:
+        """Every signal as 0 or 1, in the order of the table: the customer's readiness and hurry, a time agreed."""
+        said = conversation.customer
+        lead = [float(self.says(signal, conversation)) for signal in _READINESS]
+        hurry = [float(self._urgency.score(signal, said) > 0) for signal in _HURRY]
+        return [*lead, *hurry, float(self.agrees_a_time(conversation))]
 
     def says(self, signal: str, conversation: Conversation) -> bool:
         """Whether the customer gives a signal of the lead table."""

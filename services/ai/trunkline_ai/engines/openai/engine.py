@@ -15,7 +15,7 @@ from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, 
 from trunkline_ai.engines.openai.failures import engine_error
 from trunkline_ai.engines.openai.settings import OBJECT, SCHEMA, OpenAiSettings
 from trunkline_ai.engines.openai.stream import Answer, read_events, read_whole
-from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, priced
+from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, priced, typical_price
 
 if TYPE_CHECKING:
     import httpx
@@ -34,14 +34,24 @@ class OpenAiEngine:
     def __init__(self, settings: OpenAiSettings) -> None:
         self._settings = settings
         self.name = f"openai/{settings.model}"[:64]
-        self.capabilities = LanguageCapabilities(most_characters=settings.most_characters)
-        self._asker = RemoteAsker(self.name, settings.requests_at_once, settings.patience_seconds)
+        self.capabilities = LanguageCapabilities(
+            most_characters=settings.most_characters,
+            inside=settings.inside,
+            queues=True,
+            price_micros=typical_price(settings.input_price_micros, settings.output_price_micros),
+        )
+        self._asker = RemoteAsker(self.name, settings)
         self._client: httpx.AsyncClient | None = None
 
     @property
     def problem(self) -> str:
         """Why the endpoint refuses every request; empty as far as is known."""
         return self._asker.problem
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its price is known to be 0."""
+        return self._settings.input_price_micros == self._settings.output_price_micros == 0
 
     async def __aenter__(self) -> Self:
         """Make the HTTP client."""
@@ -70,7 +80,7 @@ class OpenAiEngine:
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """Answer a prompt. Raises EngineError."""
         body = self._body(prompt, schema)
-        return await self._asker.ask(lambda: self._once(body))
+        return await self._asker.ask(prompt, lambda: self._once(body))
 
     async def _once(self, body: bytes) -> Completion:
         """Ask once. An answer is given up when its time is over or nothing comes: what was paid for it is not known."""

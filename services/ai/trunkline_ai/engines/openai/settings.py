@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from trunkline_runtime import forms
 from trunkline_runtime.settings import setting
 
+from trunkline_ai.engines.limits import RemoteLimits
+
 SCHEMA = "schema"
 """The answer keeps to the schema: OpenAI, vLLM, llama.cpp, and Ollama do this."""
 OBJECT = "object"
@@ -26,7 +28,7 @@ def _key(text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAiSettings:
+class OpenAiSettings(RemoteLimits):
     """Which endpoint is asked, for which model, and how much at once."""
 
     url: str = setting(
@@ -41,6 +43,12 @@ class OpenAiSettings:
         form=forms.Form("a key without spaces, or empty", _key),
     )
     model: str = setting("gpt-4.1-mini", "the model", form=forms.Form("a model's name", _model))
+    inside: bool = setting(
+        False,
+        "whether the endpoint is inside your own network: then conversations of tenants with the policy private are "
+        "sent to it",
+        form=forms.SWITCH,
+    )
     answer_form: str = setting(
         SCHEMA,
         "how the endpoint is held to JSON: to the schema, to any object, or, with text, not at all",
@@ -56,14 +64,12 @@ class OpenAiSettings:
         20.0, "how long to wait for the first piece of an answer, and for each next one", least=0.1, most=600
     )
     request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
-    requests_at_once: int = setting(16, "the most requests at once; further ones wait", least=1, most=1_000)
-    patience_seconds: float = setting(
-        20.0, "how long a request is repeated that the endpoint can't take now", least=0, most=600
-    )
     input_price_micros: int = setting(
-        0,
-        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
-        least=0,
+        -1,
+        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=1_000_000_000,
     )
-    output_price_micros: int = setting(0, "the same, of a million output tokens", least=0, most=1_000_000_000)
+    output_price_micros: int = setting(
+        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
+    )

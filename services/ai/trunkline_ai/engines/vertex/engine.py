@@ -23,6 +23,7 @@ from trunkline_ai.engines.remote import (
     RemoteAsker,
     priced,
     told,
+    typical_price,
 )
 from trunkline_ai.engines.vertex.settings import VertexSettings
 
@@ -52,8 +53,12 @@ class VertexEngine:
     def __init__(self, settings: VertexSettings) -> None:
         self._settings = settings
         self.name = f"vertex/{settings.model}"[:64]
-        self.capabilities = LanguageCapabilities(most_characters=settings.most_characters)
-        self._asker = RemoteAsker(self.name, settings.requests_at_once, settings.patience_seconds)
+        self.capabilities = LanguageCapabilities(
+            most_characters=settings.most_characters,
+            queues=True,
+            price_micros=typical_price(settings.input_price_micros, settings.output_price_micros),
+        )
+        self._asker = RemoteAsker(self.name, settings)
         self._client: Any = None  # a PredictionServiceAsyncClient, once its library is loaded
         self._warming: asyncio.Task[None] | None = None
         self._unready = "the client is being made"
@@ -62,6 +67,11 @@ class VertexEngine:
     def problem(self) -> str:
         """Why it cannot answer."""
         return self._unready or self._asker.problem
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its price is known to be 0."""
+        return self._settings.input_price_micros == self._settings.output_price_micros == 0
 
     async def __aenter__(self) -> Self:
         """Begin to load the client library; returns at once."""
@@ -85,7 +95,7 @@ class VertexEngine:
         """Answer a prompt. Raises EngineError."""
         await self._ready()
         request = self._request(prompt, schema)
-        return await self._asker.ask(lambda: self._once(request))
+        return await self._asker.ask(prompt, lambda: self._once(request))
 
     async def _ready(self) -> None:
         """Wait for the client; where it could not be made, try once more: the credentials may be there by now."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from trunkline_runtime import forms
 from trunkline_runtime.settings import setting
 
+from trunkline_ai.engines.limits import RemoteLimits
+
 
 @dataclass(frozen=True, kw_only=True)
-class VertexSettings:
+class VertexSettings(RemoteLimits):
     """Which model is asked, and how much at once. Credentials are those of the environment (ADC)."""
 
     project: str = setting(
@@ -49,18 +51,14 @@ class VertexSettings:
         20.0, "how long to wait for the first piece of an answer, and for each next one", least=0.1, most=600
     )
     request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
-    requests_at_once: int = setting(16, "the most requests at once; further ones wait", least=1, most=1_000)
-    patience_seconds: float = setting(
-        20.0, "how long a request is repeated that Google can't take now", least=0, most=600
-    )
     input_price_micros: int = setting(
-        300_000,
-        "the price of a million input tokens, in millionths of a US dollar, for the usage of analyses",
-        least=0,
+        -1,
+        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=1_000_000_000,
     )
     output_price_micros: int = setting(
-        2_500_000, "the same, of a million output tokens", least=0, most=1_000_000_000
+        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
     )
 
     @property

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import grpc.aio
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
@@ -75,6 +75,12 @@ class GoogleEngine:
         self._client: Any = None  # a SpeechAsyncClient, once its library is loaded
         self._problem = "the client is being made"
         self.name = f"google/v2 {settings.model}"[:64]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its prices are known to be 0."""
+        settings = self._settings
+        return settings.price_micros_per_minute == settings.dynamic_price_micros_per_minute == 0
 
     @property
     def problem(self) -> str:
@@ -165,7 +171,11 @@ class GoogleEngine:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(recording, audio, window)) for window in packed]
         except* EngineError as failures:
-            raise failures.exceptions[0] from None
+            error = cast(EngineError, failures.exceptions[0])
+            error.usage = usage_of(
+                [task.result() for task in tasks if _has_result(task)], self._settings.price_micros_per_minute
+            )
+            raise error from None
         return [task.result() for task in tasks]
 
     async def _one(self, recording: EngineInput, audio: PreparedAudio, window: Window) -> HeardWindow:
@@ -297,8 +307,6 @@ def sound_of(audio: PreparedAudio, window: Window) -> bytes:
 
 def told(result: EngineResult, heard: list[HeardWindow], micros_per_minute: int) -> EngineResult:
     """Return a result with what was heard in its windows, and its price."""
-    billed = sum(window.billed_seconds for window in heard)
-    usage = EngineUsage(billed, cost_micros=round(billed / 60 * micros_per_minute))
     spoken = Counter[str]()
     for window in heard:
         if window.said:
@@ -311,5 +319,16 @@ def told(result: EngineResult, heard: list[HeardWindow], micros_per_minute: int)
         segments=joined(answers.segments(heard)),
         language=result.language or detected,
         unreliable="low_confidence" if doubtful else "",
-        usage=usage,
+        usage=usage_of(heard, micros_per_minute),
     )
+
+
+def usage_of(heard: Sequence[HeardWindow], micros_per_minute: int) -> EngineUsage:
+    """Return what windows cost; a price below 0 is not known."""
+    billed = sum(window.billed_seconds for window in heard)
+    cost = round(billed / 60 * max(0, micros_per_minute))
+    return EngineUsage(billed, cost_micros=cost, unpriced=bool(heard) and micros_per_minute < 0)
+
+
+def _has_result(task: asyncio.Task[HeardWindow]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -7,10 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from trunkline_audio.workers.fairness import FairLanes
-
-BURST_SECONDS = 5.0
-"""Of how many seconds unused requests may come at once."""
+from trunkline_runtime.engines.fairness import FairLanes
+from trunkline_runtime.engines.rates import Rate
 
 
 class RequestQuota:
@@ -29,11 +27,8 @@ class RequestQuota:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fair = FairLanes(at_once)
-        self._interval = 60.0 / per_minute
-        self._now = now
+        self._rate = Rate(per_minute, now)
         self._sleep = sleep
-        self._next = now()
-        """When the next try is due."""
 
     @asynccontextmanager
     async def turn(self, tenant: str, recording: str, priority: int = 0) -> AsyncIterator[None]:
@@ -43,8 +38,6 @@ class RequestQuota:
 
     async def due(self) -> None:
         """Wait until another try may be sent."""
-        now = self._now()
-        due = max(self._next, now - BURST_SECONDS)
-        self._next = due + self._interval
-        if due > now:
-            await self._sleep(due - now)
+        seconds = self._rate.take()
+        if seconds > 0:
+            await self._sleep(seconds)

@@ -86,15 +86,15 @@ class GoogleSettings:
         30.0, "how long a request is repeated that Google can't take now", least=0, most=600
     )
     price_micros_per_minute: int = setting(
-        16_000,
-        "the price of a minute, in millionths of a US dollar, for the usage of transcripts",
-        least=0,
+        -1,
+        "the price of a minute, in millionths of a US dollar; -1: as in the file of prices",
+        least=-1,
         most=10_000_000,
     )
     dynamic_price_micros_per_minute: int = setting(
-        3_000,
+        -1,
         "the same, for what is transcribed within 24 hours",
-        least=0,
+        least=-1,
         most=10_000_000,
     )
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from trunkline_runtime.digests import digest, letters
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
+from trunkline_runtime.engines.fairness import FairLanes
 from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
 
@@ -34,7 +35,6 @@ from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify
-from trunkline_audio.workers.fairness import FairLanes
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
 log = logs.get_logger(__name__)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.findings import MoodPart, Side, SideMood
-from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.findings.speech import Sentence, Speech
 from trunkline_ai.engines.local.sentiment import SentimentRules, SentimentVerdict
@@ -13,7 +12,7 @@ _PARTS = 3
 
 
 class MoodRules:
-    """Judges parts as the whole is judged, but for the lean that the intent gives."""
+    """Judges parts by the rules that the whole's model weighs."""
 
     def __init__(self, sentiment: SentimentRules) -> None:
         self._sentiment = sentiment
@@ -60,4 +59,4 @@ class MoodRules:
 
     def _judge(self, turns: tuple[Turn, ...]) -> SentimentVerdict:
         transcript = Transcript(turns)
-        return self._sentiment.judge(transcript, Conversation.of(transcript), Intent.OTHER)
+        return self._sentiment.felt(transcript, Conversation.of(transcript))

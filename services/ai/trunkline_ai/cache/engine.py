@@ -1,0 +1,84 @@
+"""A model whose answers are kept: the same question of the same tenant is paid for once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+from trunkline_runtime.engines.base import EngineUsage
+
+from trunkline_ai.cache.keys import Question, question_of
+from trunkline_ai.cache.tiers import AnswerCache
+from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, LanguageCapabilities, Prompt
+from trunkline_ai.prompts.schemas import problem_of
+
+
+class CachedEngine:
+    """Asks a model what the cache has no answer to. Askers of one question at a time share one answer.
+
+    An answer that is given again has `usage.cached`, and costs nothing. A prompt without a tenant is always asked.
+    """
+
+    def __init__(self, model: CompletingEngine, cache: AnswerCache) -> None:
+        self._model = model
+        self._cache = cache
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model.name
+
+    @property
+    def problem(self) -> str:
+        """The model's."""
+        return self._model.problem
+
+    @property
+    def capabilities(self) -> LanguageCapabilities:
+        """The model's."""
+        return self._model.capabilities
+
+    async def __aenter__(self) -> Self:
+        """Begin to warm the model up."""
+        await self._model.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """End the model."""
+        await self._model.__aexit__(*raised)
+
+    async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
+        """Answer a prompt. Raises EngineError."""
+        if not self._cache.enabled or not prompt.tenant_id:
+            return await self._model.complete(prompt, schema)
+        question = question_of(prompt, schema, self._model.name)
+        completion = self._cache.remembered(question)
+        if completion is None:
+            if question.key in self._cache.flights:
+                self._cache.joined()
+            completion = await self._cache.flights.run(
+                question.key, lambda: self._asked(question, prompt, schema)
+            )
+        self._cache.served(question)
+        return self._cache.billed(question, completion)
+
+    async def _asked(self, question: Question, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
+        found = await self._cache.found(question)
+        if found is not None:
+            return found
+        completion = await self._model.complete(prompt, schema)
+        self._cache.bill(question, completion.usage)
+        if _is_whole(completion, schema):
+            self._cache.keep(question, completion)
+        return replace(completion, usage=EngineUsage(cached=True))
+
+
+def _is_whole(completion: Completion, schema: Mapping[str, Any]) -> bool:
+    if completion.finish is not Finish.DONE:
+        return False
+    try:
+        return not problem_of(json.loads(completion.text), schema)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,1 @@
+"""Costs: charges of engines, counted by tenant."""

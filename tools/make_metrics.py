@@ -1,0 +1,93 @@
+"""Writes docs/metrics.md from the metrics that the code declares, and from the promises that they show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tools.metric_declarations import ROOT, Declaration, declared
+
+PAGE = ROOT / "docs" / "metrics.md"
+_HEAD = """# Metrics
+
+Each process serves its metrics in Prometheus' format at `/metrics` of its metrics address: 9090 (gateway), 9091
+(tenant), 9092 (audio), 9093 (ai), and 9094 (worker), on loopback by default. `make settings` generates this page from
+the code.
+
+- Durations are in seconds. A counter's name ends in `_total`. A histogram has the series `_bucket`, `_sum`, and
+  `_count`.
+- Labels have few values. A metric with the label `tenant` or `source` shows the busiest ones of each process by name;
+  all others share the value `other`.
+- Where the table says *each shows all*, each process shows the state of the shared store. Take `max` of such a metric,
+  and `sum` of all others.
+"""
+# What each process shows of a store that all of them share.
+_SHARED = {
+    "trunkline_jobs_waiting",
+    "trunkline_jobs_oldest_seconds",
+    "trunkline_dead_letters",
+    "trunkline_audio_waiting_seconds",
+    "trunkline_tenants_to_purge",
+    "trunkline_tenants_over_quota",
+}
+PLACES = {
+    "every process": ("libs/",),
+    "gateway": ("services/gateway/",),
+    "worker": ("services/gateway/trunkline_gateway/pipeline/",),
+    "tenant": ("services/tenant/",),
+    "audio": ("services/audio/",),
+    "AI": ("services/ai/",),
+    "the control plane of Envoys": ("cli/",),
+}
+
+
+def place_of(metric: Declaration) -> str:
+    """Return which process shows a metric: the one of the longest folder that it is declared in."""
+    module = str(metric.module)
+    found = [
+        (len(folder), place)
+        for place, folders in PLACES.items()
+        for folder in folders
+        if module.startswith(folder)
+    ]
+    return max(found)[1]
+
+
+def page() -> str:
+    """Return docs/metrics.md."""
+    parts = [_HEAD]
+    for place in PLACES:
+        rows = [
+            f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {_told(one)} |"
+            for one in declared()
+            if place_of(one) == place
+        ]
+        if rows:
+            head = "| metric | kind | labels | meaning |\n|---|---|---|---|"
+            parts.append("\n".join([f"## {place[0].upper()}{place[1:]}\n", head, *rows, ""]))
+    return "\n".join(parts)
+
+
+def _told(metric: Declaration) -> str:
+    doc = metric.doc.rstrip(".").replace("|", "\\|")
+    return f"{doc}; *each shows all*" if metric.name in _SHARED else doc
+
+
+FILES = {PAGE: page}
+
+
+def main(check: bool) -> int:
+    """Write, or compare with what is committed."""
+    stale: list[Path] = [
+        path for path, made in FILES.items() if not path.exists() or path.read_text() != made()
+    ]
+    for path in stale:
+        if check:
+            print(f"{path.relative_to(ROOT)} is not what the code says: run `make settings`", file=sys.stderr)
+        else:
+            path.write_text(FILES[path]())
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv))
