@@ -1,4 +1,4 @@
-"""The local engine: rules over readable tables and VADER, and a small model that weighs them and the words; no network."""
+"""The local engine: rules over readable tables and VADER, and a model that weighs them and the words; no network."""
 
 import asyncio
 from typing import Self

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
@@ -18,6 +19,7 @@ _RANGES: Mapping[Sentiment, tuple[float, float]] = {
     Sentiment.POSITIVE: (0.33, 1.0),
 }
 """What each mood scores."""
+_SENTENCES = 512
 _WORDS_WEIGHT = 0.8
 _FEELING_WEIGHT = 0.3
 _UNFELT = frozenset({
@@ -43,6 +45,9 @@ class SentimentRules:
         self._vader = SentimentIntensityAnalyzer()
         for valences in tables["valence"].values():
             self._vader.lexicon.update(valences)
+        self._compound = lru_cache(_SENTENCES)(
+            self._valence
+        )  # parts of a conversation are judged after the whole
 
     def found(self, transcript: Transcript, conversation: Conversation) -> list[float]:
         """Points of joy, of anger and of distress, the most joyful and the angriest sentence, and their mean."""
@@ -73,7 +78,7 @@ class SentimentRules:
 
     def _words(self, transcript: Transcript) -> tuple[float, float, float]:
         compounds = [
-            float(self._vader.polarity_scores(sentence)["compound"])
+            self._compound(sentence)
             for turn in transcript.turns
             if turn.role is not SpeakerRole.AGENT
             for sentence in sentences(straightened(turn.text))
@@ -81,3 +86,6 @@ class SentimentRules:
         if not compounds:
             return 0.0, 0.0, 0.0
         return max(0.0, *compounds), min(0.0, *compounds), sum(compounds) / len(compounds)
+
+    def _valence(self, sentence: str) -> float:
+        return float(self._vader.polarity_scores(sentence)["compound"])
