@@ -144,6 +144,18 @@ FIELDS = {
 }
 
 
+def test_a_list_is_asked_whether_it_has_a_text() -> None:
+    fields = {**FIELDS, "labels": FieldType.LIST}
+    assert filters.parse('labels:"a \\"b:" AND labels:c:d AND caller_number=labels:x', fields) == [
+        Condition("labels", ":", 'a "b:'),
+        Condition("labels", ":", "c:d"),
+        Condition("caller_number", "=", "labels:x"),
+    ]
+    for wrong in ("labels = a", "labels:", "caller_number:a", "labels"):
+        with pytest.raises(InvalidArgument):
+            filters.parse(wrong, fields)
+
+
 def test_a_filter_is_understood() -> None:
     text = (
         "spam=false AND intent != quote_request AND lead_score>=70 AND confidence < 0.5 "

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from trunkline.ai.v1 import analysis_pb2
+from trunkline.common.v1 import purge_pb2
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
 from trunkline_ai.cache.settings import CacheSettings
@@ -140,6 +141,39 @@ async def a_filter_finds_those_of_a_call_and_a_time(world):
         assert [one.analysis_id for one in page] == found, filter_
     with pytest.raises(InvalidArgument):
         await world.analyses.page("acme", Place(5, "", ""), "spam = true")
+
+
+MARKED = {
+    "labels": [{"name": "asks price", "answer": "ANSWER_YES"}, {"name": "insured", "answer": "ANSWER_NO"}],
+    "keywords": [{"keyword": "roof"}, {"keyword": "roof"}, {"keyword": 'a "b'}],
+}
+
+
+@check
+async def a_filter_finds_those_with_a_label_and_a_keyword(world):
+    world.clock.set(NOW)
+
+    async def found(filter_, tenant="acme"):
+        page, _ = await world.analyses.page(tenant, Place(5, "", ""), filter_)
+        return [one.analysis_id for one in page]
+
+    await world.analyses.add(analysis("a1", degraded=True))
+    await world.analyses.add(analysis("a2", until=NOW + DAY, **MARKED))
+    await world.analyses.add(analysis("a3", tenant="other", **MARKED))
+    assert await found('labels:"asks price" AND keywords:roof') == ["a2"]
+    assert await found("labels:insured") == []
+    assert await found("keywords:roof", "other") == ["a3"]
+    await world.analyses.improve(analysis("a1", **MARKED))
+    assert await found('keywords:"a \\"b" AND engine = local') == ["a2", "a1"]
+    await world.analyses.delete("acme", "a1")
+    await world.admin.PurgeCalls(
+        purge_pb2.PurgeCallsRequest(parent="tenants/acme", calls=["tenants/acme/calls/c1"]), None
+    )
+    assert await world.rows() == {("analyses", "other"): 1, ("analysis_marks", "other"): 2 + 1}
+    await world.purge("other")
+    assert await world.rows() == {("deleted_tenants", "other"): 1}
+    with pytest.raises(InvalidArgument):
+        await found("labels = roof")
 
 
 @check

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import sqlalchemy as sa
 from trunkline.ai.v1 import admin_service_pb2_grpc
 from trunkline.common.v1 import purge_pb2
 from trunkline_runtime.api import resources
@@ -14,7 +15,7 @@ from trunkline_store.records.tombstones import bury
 
 from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.names import TENANT
-from trunkline_ai.schema import analyses, charges, deleted_tenants
+from trunkline_ai.schema import analyses, analysis_marks, charges, deleted_tenants
 
 _A_CALL = 1_000
 
@@ -37,6 +38,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         tenant = resources.parse(TENANT, request.name)["tenant"]
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
+        await delete_all(self._db, analysis_marks, analysis_marks.c.tenant_id == tenant)
         await delete_all(self._db, charges, charges.c.tenant_id == tenant)
         await self._cache.forget(tenant)
         removed = await delete_all(self._db, analyses, analyses.c.tenant_id == tenant, most=_A_CALL)
@@ -51,5 +53,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._stop(tenant, calls)
         await self._cache.forget(tenant, calls)
         theirs = (analyses.c.tenant_id == tenant) & analyses.c.call_id.in_(calls)
+        marks = analysis_marks.c
+        of_calls = marks.analysis_id.in_(sa.select(analyses.c.analysis_id).where(theirs))
+        await delete_all(self._db, analysis_marks, (marks.tenant_id == tenant) & of_calls)
         removed = await delete_all(self._db, analyses, theirs, most=_A_CALL)
         return purge_pb2.PurgeCallsResponse(removed_count=removed, more=removed >= _A_CALL)

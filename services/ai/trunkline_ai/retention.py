@@ -8,7 +8,7 @@ from trunkline_store.database import Database
 from trunkline_store.records.deletion import delete_all, owners
 from trunkline_store.records.expiry import overdue
 
-from trunkline_ai.schema import analyses
+from trunkline_ai.schema import analyses, analysis_marks
 
 log = logs.get_logger(__name__)
 
@@ -23,6 +23,7 @@ async def sweep(db: Database) -> None:
     async for tenant in owners(db, analyses):
         late = overdue(analyses, tenant, now)
         with set_aside("retention", tenant=tenant, of="analyses"):
+            await delete_all(db, analysis_marks, overdue(analysis_marks, tenant, now))
             removed += await delete_all(db, analyses, late)
     if removed:
         _expired.inc(removed)

@@ -38,3 +38,17 @@ analyses = sa.Table(
     sa.Index("analyses_by_call", "tenant_id", "call_id", "created_at", "analysis_id", info=index_options()),
     info=table_options(expire=("expire_at", 0)),
 )
+
+# What lists find analyses by: the tenant's labels that apply and its keywords that were said.
+analysis_marks = sa.Table(
+    "analysis_marks",
+    metadata,
+    sa.Column("tenant_id", Text(40), primary_key=True),
+    # `label:` or `keyword:` and the name.
+    sa.Column("mark", Text(80), primary_key=True),
+    sa.Column("analysis_id", Text(40), primary_key=True),
+    sa.Column("expire_at", UtcTimestamp, nullable=True),  # the analysis's
+    sa.Index("analysis_marks_by_analysis", "tenant_id", "analysis_id", info=index_options()),
+    sa.Index("analysis_marks_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
+    info=table_options(expire=("expire_at", 0)),
+)

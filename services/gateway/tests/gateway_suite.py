@@ -300,6 +300,12 @@ class Ai(analysis_service_pb2_grpc.AnalysisServiceServicer):
             lead_level=labels_pb2.LEAD_LEVEL_HIGH,
             lead_score=80,
             summary="A roof leaks.",
+            outcome=labels_pb2.CALL_OUTCOME_BOOKED,
+            labels=[
+                {"name": "financing", "answer": analysis_pb2.ANSWER_YES},
+                {"name": "insured", "answer": analysis_pb2.ANSWER_NO},
+            ],
+            keywords=[{"keyword": "roof"}, {"keyword": "leak"}, {"keyword": "roof"}],
             unreliable=bool(self.unreliable_reason),
             unreliable_reason=self.unreliable_reason,
             degraded=self.degraded > 0,

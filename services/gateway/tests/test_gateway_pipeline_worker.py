@@ -74,6 +74,8 @@ class TestTheWay:
         assert call.opening_words == "hello my roof leaks badly"
         assert call.intent == labels_pb2.INTENT_QUOTE_REQUEST
         assert (call.lead_score, call.speakers, call.summary) == (80, 2, "A roof leaks.")
+        assert call.outcome == labels_pb2.CALL_OUTCOME_BOOKED
+        assert (list(call.labels), list(call.keywords)) == (["financing"], ["leak", "roof"])
         assert call.recording_duration.ToMilliseconds() == 7930
         assert call.analyze_time.ToDatetime(NOW.tzinfo) == NOW
         assert (call.recording, call.transcript) == (

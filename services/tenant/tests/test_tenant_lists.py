@@ -16,6 +16,7 @@ CALLS = {
         "intent": labels_pb2.INTENT_QUOTE_REQUEST, "sentiment": labels_pb2.SENTIMENT_POSITIVE,
         "lead_level": labels_pb2.LEAD_LEVEL_HIGH, "lead_score": 90, "caller_number": "+12148654559",
         "kind": provider_pb2.CONVERSATION_KIND_CALL, "source": "tenants/acme/sources/s1",
+        "outcome": labels_pb2.CALL_OUTCOME_BOOKED,
     },
     "c": {
         "intent": labels_pb2.INTENT_COMPLAINT, "sentiment": labels_pb2.SENTIMENT_NEGATIVE, "lead_score": 10,
@@ -49,6 +50,7 @@ FILTERS = {
     "intent != quote_request": "ca",
     "sentiment = negative": "c",
     "lead_level = high": "b",
+    "outcome = booked": "b",
     "lead_score >= 10 AND lead_score < 90": "c",
     "kind = call": "b",
     "kind = CONVERSATION_KIND_TEXT_MESSAGE": "c",
@@ -150,6 +152,7 @@ async def test_a_token_belongs_to_its_question(filled, raised):
         ("intent = complaint", "calls_by_intent"),
         ("sentiment = negative", "calls_by_sentiment"),
         ("lead_level = high", "calls_by_lead_level"),
+        ("outcome = booked", "calls_by_outcome"),
         ("source = s1", "calls_by_source"),
         ("caller_number = 5551234", "calls_by_caller"),
         ("lead_score > 50", "calls_by_start"),

@@ -176,6 +176,9 @@ calls = sa.Table(
     sa.Column("events_sum", sa.BigInteger),
     # CallState; 0 of calls that an earlier release recorded.
     sa.Column("state", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    # CallOutcome; 0 of calls whose analysis does not tell it.
+    sa.Column("outcome", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Index("calls_by_outcome", "tenant_id", "outcome", "start_time", "call_id", info=index_options()),
     sa.Index("calls_by_update", "tenant_id", "update_time", "call_id", info=index_options()),
     sa.Index("calls_by_state", "tenant_id", "state", "start_time", "call_id", info=index_options()),
     sa.Index(

@@ -18,6 +18,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 COMPARISON = tuple(_COMPARE)
 EQUALITY = COMPARISON[:2]
+HAS = ":"
 Value = str | int | float | bool | datetime
 _MOST_CONDITIONS = 20
 _MOST_CHARACTERS = 2_000
@@ -37,6 +38,7 @@ class ValueKind(enum.Enum):
     BOOLEAN = "true or false"
     TIMESTAMP = "an RFC 3339 time with a zone, such as 2026-11-01T00:00:00Z"
     CHOICE = "one of"
+    LIST = "text that the list may hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class FieldType:
     NUMBER: ClassVar[FieldType]
     BOOLEAN: ClassVar[FieldType]
     TIMESTAMP: ClassVar[FieldType]
+    LIST: ClassVar[FieldType]
 
     @classmethod
     def choice(cls, *values: str) -> FieldType:
@@ -60,6 +63,8 @@ class FieldType:
     @property
     def operators(self) -> tuple[str, ...]:
         """The operators that make sense."""
+        if self.kind is ValueKind.LIST:
+            return (HAS,)
         return COMPARISON if self.kind in _ORDERED else EQUALITY
 
     @property
@@ -74,6 +79,7 @@ FieldType.INTEGER = FieldType(ValueKind.INTEGER)
 FieldType.NUMBER = FieldType(ValueKind.NUMBER)
 FieldType.BOOLEAN = FieldType(ValueKind.BOOLEAN)
 FieldType.TIMESTAMP = FieldType(ValueKind.TIMESTAMP)
+FieldType.LIST = FieldType(ValueKind.LIST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,12 @@ class Condition:
     value: Value
 
     def over(self, column: Any, value: Any) -> Any:
-        """Return the comparison of a column (anything with operators) with `value`, the column's own form of ours."""
+        """Return the comparison of a column (anything with operators) with `value`, the column's own form of ours.
+
+        Of a list, return what its `has` returns.
+        """
+        if self.op == HAS:
+            return column.has(value)
         return _COMPARE[self.op](column, value)
 
 
@@ -111,6 +122,7 @@ def parse(text: str, fields: Mapping[str, FieldType]) -> list[Condition]:
             if tokens[at].text != "AND" or not tokens[at].bare:
                 raise _bad(f"expected AND before {tokens[at].text!r}; only AND joins conditions")
             at += 1
+        tokens[at : at + 1] = _apart(tokens[at : at + 1], fields)
         conditions.append(_condition(tokens[at : at + 3], fields))
         at += 3
         if len(conditions) > _MOST_CONDITIONS:
@@ -136,6 +148,17 @@ def _tokens(text: str) -> list[_Token]:
     return tokens
 
 
+def _apart(tokens: list[_Token], fields: Mapping[str, FieldType]) -> list[_Token]:
+    """Return the tokens of `labels:x`, where a list is expected; a colon elsewhere is part of a word."""
+    if not tokens or not tokens[0].bare:
+        return tokens
+    name, colon, value = tokens[0].text.partition(HAS)
+    if not colon or name not in fields or fields[name].kind is not ValueKind.LIST:
+        return tokens
+    found = [_Token("value", name, True), _Token("op", HAS, True)]
+    return [*found, _Token("value", value, True)] if value else found
+
+
 def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Condition:
     if not tokens:
         raise _bad("ends with AND")
@@ -158,7 +181,7 @@ def _condition(tokens: list[_Token], fields: Mapping[str, FieldType]) -> Conditi
 def _value(name: str, kind: FieldType, text: str) -> Value:
     try:
         match kind.kind:
-            case ValueKind.STRING:
+            case ValueKind.STRING | ValueKind.LIST:
                 return text
             case ValueKind.INTEGER:
                 return _integer(text)

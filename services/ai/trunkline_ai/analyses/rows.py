@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from trunkline_store.records.expiry import is_over, lives
 from trunkline_store.records.keyset import Page, Place
 from trunkline_store.records.tombstones import buried
 
+from trunkline_ai.analyses import marks
 from trunkline_ai.names import analysis_name, call_name
 from trunkline_ai.schema import analyses, deleted_tenants
 
@@ -33,6 +34,8 @@ _FILTERS = {
     "call": by_id(analyses.c.call_id),
     "engine": Filter(FieldType.STRING, analyses.c.engine),
     "create_time": Filter(FieldType.TIMESTAMP, analyses.c.created_at),
+    "labels": Filter(FieldType.LIST, marks.LABELS),
+    "keywords": Filter(FieldType.LIST, marks.KEYWORDS),
 }
 _KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
@@ -102,11 +105,13 @@ class Analyses:
             if buried(conn, deleted_tenants, [analysis.tenant_id]):
                 raise NotFound(f"tenants/{analysis.tenant_id}")
             if insert_if_absent(conn, analyses, {**vars(analysis)}, key):
+                _mark(conn, analysis)
                 return analysis
             kept = _living(conn, analysis.tenant_id, analysis.analysis_id, now)
             if kept is None:  # it waits for its deletion: the new one takes its place
                 delete_keys(conn, analyses, [(analysis.tenant_id, analysis.analysis_id)])
                 conn.execute(analyses.insert(), {**vars(analysis)})
+                _mark(conn, analysis)
             return kept or analysis
 
         return await self._db.write(work)
@@ -120,6 +125,7 @@ class Analyses:
             row = conn.execute(sa.select(analyses).where(*same)).first()
             if row is not None and _stored(row).degraded:
                 conn.execute(sa.update(analyses).where(*same).values(**better))
+                _mark(conn, replace(analysis, expire_at=row.expire_at))
 
         await self._db.write(work)
 
@@ -128,7 +134,12 @@ class Analyses:
         statement = sa.delete(analyses).where(
             analyses.c.tenant_id == tenant, analyses.c.analysis_id == analysis
         )
-        return await self._db.write(lambda conn: conn.execute(statement).rowcount) == 1
+
+        def work(conn: Connection) -> bool:
+            marks.remove(conn, tenant, [analysis])
+            return conn.execute(statement).rowcount == 1
+
+        return await self._db.write(work)
 
     async def page(self, tenant: str, place: Place, filter_: str = "") -> tuple[list[StoredAnalysis], str]:
         """Analyses of a tenant, the latest first, and the next page's token. Raises InvalidArgument("filter")."""
@@ -137,6 +148,10 @@ class Analyses:
         query = sa.select(analyses).where(table.tenant_id == tenant, living, *conditions(filter_, _FILTERS))
         page = Page(query, [table.created_at, table.analysis_id], place, descending=True)
         return await self._db.scan(page.made(_stored), staleness=self._list_staleness)
+
+
+def _mark(conn: Connection, analysis: StoredAnalysis) -> None:
+    marks.put(conn, analysis.tenant_id, analysis.analysis_id, analysis.result, analysis.expire_at)
 
 
 def _living(conn: Connection, tenant: str, analysis: str, now: datetime) -> StoredAnalysis | None:

@@ -21,7 +21,7 @@ from trunkline_gateway.providers.scalars import timestamp
 _OPENING_MOST = 200
 _OF_ANALYSIS: tuple[str, ...] = (
     "opening_words", "unreliable", "unreliable_reason", "analysis", "spam", "sentiment", "intent", "lead_level",
-    "lead_score", "summary", "degraded", "analyze_time",
+    "lead_score", "summary", "degraded", "analyze_time", "outcome", "labels", "keywords",
 )  # fmt: skip
 _OF_TRANSCRIPT: tuple[str, ...] = (
     "recording", "transcript", "recording_duration", "speakers", "language", "warnings",
@@ -92,6 +92,9 @@ def results_request(
         summary=analysis.summary,
         degraded=analysis.degraded,
         analyze_time=analysis.create_time,
+        outcome=analysis.outcome,
+        labels=[one.name for one in analysis.labels if one.answer == analysis_pb2.ANSWER_YES],
+        keywords=sorted({one.keyword for one in analysis.keywords}),
     )
     stated = _OF_ANALYSIS
     if transcript is not None and not transcript.name:  # there was nothing to transcribe

@@ -49,7 +49,7 @@ _DEGRADED = "degraded"
 # analyse a language that the configured one does, so whether the call is reliable comes along.
 _OF_ANALYSIS = frozenset({
     "analysis", "spam", "sentiment", "intent", "lead_level", "lead_score", "summary", _DEGRADED, "analyze_time",
-    "unreliable", "unreliable_reason",
+    "unreliable", "unreliable_reason", "outcome", "labels", "keywords",
 })  # fmt: skip
 
 # How far the call has come: one field and what tells which of two stands.

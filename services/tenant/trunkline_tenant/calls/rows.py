@@ -39,6 +39,7 @@ def columns_of(tenant: str, said: Statement, first_event: datetime) -> dict[str,
         "intent": facts.intent,
         "lead_level": facts.lead_level,
         "lead_score": facts.lead_score,
+        "outcome": facts.outcome,
         "lead_id": ids.lead_id(tenant, number) if counts else None,
     }
 

@@ -38,6 +38,7 @@ FILTERS = {
     "intent": by_enum("intent", calls.c.intent, labels_pb2.Intent, "INTENT_"),
     "lead_level": by_enum("lead_level", calls.c.lead_level, labels_pb2.LeadLevel, "LEAD_LEVEL_"),
     "lead_score": Filter(FieldType.INTEGER, calls.c.lead_score),
+    "outcome": by_enum("outcome", calls.c.outcome, labels_pb2.CallOutcome, "CALL_OUTCOME_"),
     "kind": by_enum("kind", calls.c.kind, provider_pb2.ConversationKind, "CONVERSATION_KIND_"),
     "provider": by_enum("provider", calls.c.provider, provider_pb2.Provider, "PROVIDER_"),
     "source": by_id(calls.c.source_id),

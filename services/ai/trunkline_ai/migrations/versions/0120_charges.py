@@ -4,7 +4,7 @@ from alembic import op
 from trunkline_store.records.outbox import outbox_columns
 
 revision = "0120"
-down_revision = "0010"
+down_revision = "0110"
 
 
 def upgrade() -> None:

@@ -6,7 +6,7 @@ from trunkline_store.declare import index_options, table_options
 from trunkline_store.types import Bytes, Text, UtcTimestamp
 
 revision = "0120"
-down_revision = "0100"
+down_revision = "0110"
 
 _COUNTED = ("answers", "unpriced", "input_tokens", "output_tokens", "audio_us", "cost_micros")
 

@@ -1,7 +1,5 @@
 """The sentiment of each side, and of the customer in each third of the conversation."""
 
-from dataclasses import replace
-
 from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.findings import MoodPart, Side, SideMood
 from trunkline_ai.engines.local.conversation import Conversation
@@ -21,11 +19,9 @@ class MoodRules:
         """Of the sides that are told apart; the customer's is the conversation's."""
         turns = speech.script.transcript.turns
         moods: list[SideMood] = []
-        agent = tuple(
-            replace(turn, role=SpeakerRole.CUSTOMER) for turn in turns if turn.role is SpeakerRole.AGENT
-        )
+        agent = [one for one in speech.sentences if one.side is Side.AGENT]
         if agent:
-            mood = self._judge(agent)
+            mood = self._judge(speech, agent)
             moods.append(SideMood(Side.AGENT, mood.label, mood.score))
         if any(turn.role is SpeakerRole.CUSTOMER for turn in turns):
             moods.append(SideMood(Side.CUSTOMER, customer.label, customer.score))
@@ -46,17 +42,16 @@ class MoodRules:
 
     def _part(self, speech: Speech, part: list[Sentence]) -> MoodPart:
         span = speech.script.silent(part[0].start, part[-1].end)
-        text = speech.script.text
-        customer = tuple(
-            Turn(SpeakerRole.CUSTOMER, text[one.start : one.end])
-            for one in part
-            if one.side is not Side.AGENT
-        )
+        customer = [one for one in part if one.side is not Side.AGENT]
         if not customer:
             return MoodPart(span, None)
-        mood = self._judge(customer)
+        mood = self._judge(speech, customer)
         return MoodPart(span, mood.label, mood.score)
 
-    def _judge(self, turns: tuple[Turn, ...]) -> SentimentVerdict:
-        transcript = Transcript(turns)
-        return self._sentiment.felt(transcript, Conversation.of(transcript))
+    def _judge(self, speech: Speech, sentences: list[Sentence]) -> SentimentVerdict:
+        text, customer = speech.script.text, SpeakerRole.CUSTOMER
+        spoken = Transcript(tuple(Turn(customer, text[one.start : one.end]) for one in sentences))
+        # Its canonical form is known already.
+        return self._sentiment.felt(
+            spoken, Conversation(tuple(Turn(customer, one.said) for one in sentences))
+        )

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from trunkline_ai.engines.findings import Quote, Side
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.text import canonical, sentence_spans
 from trunkline_ai.engines.quotes import Script
+
+_EARLY = 30
+"""Sentences: what somebody wants is said early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ def first(sentences: Iterable[Sentence], table: cues.CueTable, label: str) -> Se
 
 
 def best(sentences: Iterable[Sentence], table: cues.CueTable, label: str) -> Sentence | None:
-    """The sentence whose cues of the label weigh most, the first of several; None without a cue."""
-    scored = [(table.score(label, one.said), one) for one in sentences]
+    """The early sentence whose cues of the label weigh most, the first of several; None without a cue."""
+    early = islice(sentences, _EARLY)
+    scored = [(table.score(label, one.said), one) for one in early]
     score, sentence = max(scored, key=lambda pair: pair[0], default=(0.0, None))
     return sentence if score > 0 else None
