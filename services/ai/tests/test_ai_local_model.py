@@ -28,7 +28,9 @@ def test_nothing_that_is_held_out_was_trained_on():
         for name in train.SETS
         for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     }
-    held = [json.loads(line)["text"] for line in (DATA / "apart-heldout.jsonl").read_text("utf-8").splitlines()]
+    held = [
+        json.loads(line)["text"] for line in (DATA / "apart-heldout.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [text for text in held if len(text.split()) > 8 and text in trained] == []
 
 

@@ -35,9 +35,13 @@ class IntentRules:
         self._agent = cues.CueTable.of(tables["agent"], macros)
         self._words = {Intent(name): frozenset(str(words).split()) for name, words in tables["words"].items()}
 
-    def readable(self, conversation: Conversation, context: Context) -> IntentVerdict | None:
-        """The verdict on silence and on words that cannot be relied on, with the reason; None where there is more."""
-        scores = self.scores(conversation, context)
+    def readable(
+        self, conversation: Conversation, context: Context, scores: Mapping[Intent, float]
+    ) -> IntentVerdict | None:
+        """The verdict on silence and on words that cannot be relied on, with the reason; None where there is more.
+
+        `scores`: as `scores` gives them.
+        """
         spam_like = max(scores[Intent.ROBOCALL], scores[Intent.SALES_PITCH])
         silent = conversation.content_words < 2 and not conversation.foreign
         if silent and max(scores[Intent.WRONG_NUMBER], spam_like) < 3.0:
