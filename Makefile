@@ -103,7 +103,7 @@ alone: setup ## Each service by itself: its own lock, started, asked for its hea
 images: setup ## An image for each service with docker, podman, or buildah; REPOSITORY=host/path/ TAG=version
 	@$(RUN) tools.images $(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(TAG),--tag "$(TAG)")
 
-tools: setup ## grpcurl, fake-gcs-server, and kube-score where Go is on the PATH, kept in .tools/
+tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), and Prometheus (by apt-get), kept in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too

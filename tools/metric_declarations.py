@@ -61,7 +61,7 @@ def _texts(node: ast.expr) -> list[tuple[str, str]]:
     if isinstance(node, ast.Constant):
         return [(side, str(node.value)) for side in ("server", "client")][:1]
     if isinstance(node, ast.JoinedStr):
-        text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         return [(side, text.format(side)) for side in ("server", "client")]
     return []
 
