@@ -1,8 +1,8 @@
 """How right the local engines are: precision, recall and F1 per label, and the words that recognition gets wrong.
 
-`python -m tools.eval` takes the transcripts of hands apart (trained on, held out) and the sample calls; `--data FILE`
-takes any file of one JSON object a line: id, text (turns marked `A:` agent, `C:` caller), spam (0|1), sentiment,
-intent, lead.
+`python -m tools.eval` takes the transcripts by authors apart (trained on, held out) and the sample calls.
+`--data FILE` takes any file of one JSON object a line: id, text (turns marked `A:` agent, `C:` caller), spam (0|1),
+sentiment, intent, lead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Real tools the tests use, from the Go module proxy into the ignored folder .tools/; without Go they are skipped."""
+"""Real tools the tests use, from the Go module proxy and from Debian, into the ignored folder .tools/.
+
+Where there is no Go, or no apt-get, the tests that need them are skipped.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tools.packages import ROOT
 
@@ -16,6 +20,8 @@ GO_TOOLS = {
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
     "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
 }
+# Programs of Debian packages, unpacked without installing them: nothing of the machine is changed.
+DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 # Large, and used by a bench only, which installs it by itself.
 BENCH_TOOLS = {"k6": "go.k6.io/k6@latest"}
 
@@ -25,7 +31,49 @@ def main() -> int:
     for name in GO_TOOLS:
         if install(name) is None:
             print(f"{name} is not installed: Go is not on the PATH; tests that need it are skipped")
+    for name in DEBIAN_TOOLS:
+        if install_from_debian(name) is None:
+            print(
+                f"{name} is not installed: apt-get cannot fetch its package; tests that need it are skipped"
+            )
     return 0
+
+
+def install_from_debian(name: str) -> Path | None:
+    """Return a program of a Debian package, the machine's own if it has it; None where there is no such package."""
+    tool = FOLDER / name
+    if tool.exists():
+        return tool
+    if (there := shutil.which(name)) is not None:
+        return Path(there)
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        return None
+    package = DEBIAN_TOOLS[name]
+    print(f"unpacking Debian's package {package}", flush=True)
+    with TemporaryDirectory() as folder:
+        if not _downloaded(package, Path(folder)):
+            return None
+        for file in Path(folder).glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", file, folder], check=True)
+        FOLDER.mkdir(exist_ok=True)
+        for other, of in DEBIAN_TOOLS.items():
+            if of == package:
+                shutil.copy(Path(folder) / "usr" / "bin" / other, FOLDER / other)
+    return tool
+
+
+def _downloaded(package: str, folder: Path) -> bool:
+    """Fetch a package's file; where its lists are missing or old, and this is root, they are fetched first."""
+    fetch = ["apt-get", "download", "-q", package]
+    # The user that apt fetches by may not write here.
+    folder.chmod(0o777)
+    for attempt in range(2):
+        if subprocess.run(fetch, cwd=folder, capture_output=True, check=False).returncode == 0:
+            return True
+        if attempt or os.geteuid() != 0:
+            break
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False)
+    return False
 
 
 def install(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the metrics that the code declares, and from the promises that they show."""
+"""Writes docs/metrics.md from the metrics that the code declares, and deploy/ from the rules over them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from tools.metric_declarations import ROOT, Declaration, declared
+from tools.watch import rules
+from tools.watch.alerts import ALERTS
 
 PAGE = ROOT / "docs" / "metrics.md"
 _HEAD = """# Metrics
@@ -21,6 +23,16 @@ the code.
 - Where the table says *each shows all*, each process shows the state of the shared store. Take `max` of such a metric,
   and `sum` of all others.
 """
+_ALERTS = """## Alerts
+
+[deploy/prometheus/trunkline.rules.yaml](../deploy/prometheus/trunkline.rules.yaml) has the rules, and
+[prometheus.yaml](../deploy/prometheus/prometheus.yaml) what Prometheus asks. A *page* calls somebody at once. A
+*ticket* can wait for the working day. The name of an alert leads to its runbook.
+
+The budget of the engines is the rule `trunkline:budget_usd:30d`: write your own figure into your copy of the rules.
+
+| alert | lasts | severity | meaning |
+|---|---|---|---|"""
 # What each process shows of a store that all of them share.
 _SHARED = {
     "trunkline_jobs_waiting",
@@ -31,26 +43,20 @@ _SHARED = {
     "trunkline_tenants_over_quota",
 }
 PLACES = {
-    "every process": ("libs/",),
-    "gateway": ("services/gateway/",),
-    "worker": ("services/gateway/trunkline_gateway/pipeline/",),
-    "tenant": ("services/tenant/",),
-    "audio": ("services/audio/",),
-    "AI": ("services/ai/",),
-    "the control plane of Envoys": ("cli/",),
+    "every process": "libs/",
+    "gateway": "services/gateway/",
+    "worker": "services/gateway/trunkline_gateway/pipeline/",
+    "tenant": "services/tenant/",
+    "audio": "services/audio/",
+    "AI": "services/ai/",
+    "the control plane of Envoys": "cli/",
 }
 
 
 def place_of(metric: Declaration) -> str:
     """Return which process shows a metric: the one of the longest folder that it is declared in."""
     module = str(metric.module)
-    found = [
-        (len(folder), place)
-        for place, folders in PLACES.items()
-        for folder in folders
-        if module.startswith(folder)
-    ]
-    return max(found)[1]
+    return max((len(folder), place) for place, folder in PLACES.items() if module.startswith(folder))[1]
 
 
 def page() -> str:
@@ -65,6 +71,11 @@ def page() -> str:
         if rows:
             head = "| metric | kind | labels | meaning |\n|---|---|---|---|"
             parts.append("\n".join([f"## {place[0].upper()}{place[1:]}\n", head, *rows, ""]))
+    alerts = [
+        f"| [{one.name}](runbooks/{one.runbook}.md) | {one.lasts} | {one.severity} | {one.summary} |"
+        for one in ALERTS
+    ]
+    parts.append("\n".join([_ALERTS, *alerts, ""]))
     return "\n".join(parts)
 
 
@@ -73,7 +84,7 @@ def _told(metric: Declaration) -> str:
     return f"{doc}; *each shows all*" if metric.name in _SHARED else doc
 
 
-FILES = {PAGE: page}
+FILES = {PAGE: page, **rules.FILES}
 
 
 def main(check: bool) -> int:
@@ -85,6 +96,7 @@ def main(check: bool) -> int:
         if check:
             print(f"{path.relative_to(ROOT)} is not what the code says: run `make settings`", file=sys.stderr)
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(FILES[path]())
     return 1 if stale and check else 0
 

@@ -67,7 +67,12 @@ def examples(engine: LocalEngine, sets: dict[str, float] = SETS, folder: Path = 
             for marked in (True, False):
                 transcript = transcript_of(row["text"] if marked else _MARK.sub("", row["text"]))
                 conversation = Conversation.of(transcript)
-                found = engine.found(transcript, conversation, Context(), find_entities(transcript))
+                found = engine.found(
+                    transcript,
+                    conversation,
+                    engine.scores(conversation, Context()),
+                    find_entities(transcript),
+                )
                 counts = weight * (1.0 if marked else UNMARKED_WEIGHT)
                 made.append(
                     Example(conversation, found, labels, counts, name in TUNED_ON, name == "apart-train", marked,

@@ -23,6 +23,7 @@ INTERNAL = {
     "/trunkline.tenant.v1.CallService/RecordCallState": "the pipeline only",
     "/trunkline.tenant.v1.CallService/ForgetRecording": "the audio service, whose recordings they are",
     "/trunkline.tenant.v1.CallService/ForgetTranscript": "the audio service, whose transcripts they are",
+    "/trunkline.tenant.v1.CostService/RecordCharges": "the services whose engines answer",
     "/trunkline.tenant.v1.CallService/EraseCall": "the gateway, which orchestrates deletions",
     "/trunkline.tenant.v1.SourceService/ResolveSource": "gives secrets: the gateway's identity only",
     "/trunkline.tenant.v1.SourceService/WatchSources": "gives secrets: the gateway's identity only",

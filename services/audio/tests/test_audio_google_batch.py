@@ -120,9 +120,10 @@ async def test_silence_is_not_handed_over(google, recording):
 
 async def test_what_google_may_do_at_night_is_cheaper(google, recording):
     google.answer = lambda _, seconds: answered(words(seconds), billed=60)
-    async with engine(google) as made:
+    prices = {"price_micros_per_minute": 16_000, "dynamic_price_micros_per_minute": 3_000}
+    async with engine(google, **prices) as made:
         assert (await ended(made, await made.submit(recording(LONG)))).usage.cost_micros == 16_000
-    async with engine(google, dynamic_batching=True) as made:
+    async with engine(google, dynamic_batching=True, **prices) as made:
         assert (await ended(made, await made.submit(recording(LONG)))).usage.cost_micros == 3_000
     assert [int(batch.processing_strategy) for batch in google.batches] == [0, 1]
 

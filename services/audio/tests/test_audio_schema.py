@@ -14,7 +14,7 @@ from tests.integration.spanner_emulator import made_by_revisions, spanner_url  #
 
 NEW = (
     "language_confidence", "overruled_language", "usage", "result_key", "lanes", "reused", "wanted_engine", "again_at",
-    "asked", "translated_from",
+    "asked", "translated_from", "degraded_reason",
 )  # fmt: skip
 # Their claims look for the tenants that have something due.
 QUEUES = ("jobs", "jobs_turns", "tasks", "tasks_turns")

@@ -137,8 +137,6 @@ transcripts = sa.Table(
     sa.Column("usage", Json, nullable=True),
     # The engine that was to answer, of a degraded transcript; empty of others.
     sa.Column("wanted_engine", Text(128), nullable=False, server_default=""),
-    # Why that engine could not; empty of others, and of those that were made before it was kept. Not in lists.
-    sa.Column("degraded_reason", Text(64), nullable=False, server_default=""),
     # Since when a degraded transcript waits to be made again, and what was asked for; NULL of those that stay.
     sa.Column("again_at", UtcTimestamp, nullable=True),
     sa.Column("asked", Json, nullable=True),
@@ -149,6 +147,8 @@ transcripts = sa.Table(
     sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
     # The language that was spoken, of a transcript that is an English rendering; empty of others.
     sa.Column("translated_from", Text(35), nullable=False, server_default=""),
+    # Why the wanted engine could not answer; empty of others, and of those made before it was kept. Not in lists.
+    sa.Column("degraded_reason", Text(64), nullable=False, server_default=""),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
         "transcripts_by_time",

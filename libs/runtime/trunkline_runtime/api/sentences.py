@@ -18,6 +18,7 @@ _PATTERNS = {
     _LANGUAGE: "must be a BCP 47 language tag such as en-US, or empty",
     "^([A-Z]{2})?$": "must be a region of two capital letters such as US, or empty",
     "^$|^[0-9a-f]{64}$": "must be a SHA-256 of 64 digits 0-9 and a-f, or empty",
+    "^(2[0-9]{3}-(0[1-9]|1[0-2]))?$": "must be a month such as 2026-11, or empty",
     "^[0-9]*$": "must be the cursor of a message of the stream, or empty",
     "^https?://": "must begin with http:// or https://",
     "^$|^https?://": "must begin with http:// or https://, or be empty",

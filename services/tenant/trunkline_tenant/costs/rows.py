@@ -32,8 +32,6 @@ def month_of(at: datetime) -> str:
 def end_of(month: str) -> datetime:
     """Return when a month ends."""
     year, number = int(month[:4]), int(month[5:])
-    if (year, number) == (9999, 12):
-        return datetime.max.replace(tzinfo=UTC)
     return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 

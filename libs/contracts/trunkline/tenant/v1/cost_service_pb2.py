@@ -29,7 +29,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from trunkline.tenant.v1 import cost_pb2 as trunkline_dot_tenant_dot_v1_dot_cost__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/cost_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1etrunkline/tenant/v1/cost.proto\"\x80\x01\n\x0fGetCostsRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe2\x41\x01\x02\xbaH#r!2\x1f^tenants/[a-z0-9-]{2,40}/costs$\x12\x33\n\x05month\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^([0-9]{4}-(0[1-9]|1[0-2]))?$\"z\n\x10ListCostsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x33\n\x05month\x18\x03 \x01(\tB$\xbaH!r\x1f\x32\x1d^([0-9]{4}-(0[1-9]|1[0-2]))?$\"W\n\x11ListCostsResponse\x12)\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x1a.trunkline.tenant.v1.Costs\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x14RecordChargesRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x39\n\x07\x63harges\x18\x02 \x03(\x0b\x32\x1b.trunkline.tenant.v1.ChargeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\x32\xc2\x02\n\x0b\x43ostService\x12p\n\x08GetCosts\x12$.trunkline.tenant.v1.GetCostsRequest\x1a\x1a.trunkline.tenant.v1.Costs\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=tenants/*/costs}\x12m\n\tListCosts\x12%.trunkline.tenant.v1.ListCostsRequest\x1a&.trunkline.tenant.v1.ListCostsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/costs\x12R\n\rRecordCharges\x12).trunkline.tenant.v1.RecordChargesRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/tenant/v1/cost_service.proto\x12\x13trunkline.tenant.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1etrunkline/tenant/v1/cost.proto\"\x81\x01\n\x0fGetCostsRequest\x12\x38\n\x04name\x18\x01 \x01(\tB*\xe2\x41\x01\x02\xbaH#r!2\x1f^tenants/[a-z0-9-]{2,40}/costs$\x12\x34\n\x05month\x18\x02 \x01(\tB%\xbaH\"r 2\x1e^(2[0-9]{3}-(0[1-9]|1[0-2]))?$\"{\n\x10ListCostsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x34\n\x05month\x18\x03 \x01(\tB%\xbaH\"r 2\x1e^(2[0-9]{3}-(0[1-9]|1[0-2]))?$\"W\n\x11ListCostsResponse\x12)\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x1a.trunkline.tenant.v1.Costs\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x14RecordChargesRequest\x12\x34\n\x06parent\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^tenants/[a-z0-9-]{2,40}$\x12\x39\n\x07\x63harges\x18\x02 \x03(\x0b\x32\x1b.trunkline.tenant.v1.ChargeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xc8\x01\x32\xc2\x02\n\x0b\x43ostService\x12p\n\x08GetCosts\x12$.trunkline.tenant.v1.GetCostsRequest\x1a\x1a.trunkline.tenant.v1.Costs\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{name=tenants/*/costs}\x12m\n\tListCosts\x12%.trunkline.tenant.v1.ListCostsRequest\x1a&.trunkline.tenant.v1.ListCostsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/costs\x12R\n\rRecordCharges\x12).trunkline.tenant.v1.RecordChargesRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOSTSREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETCOSTSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H#r!2\037^tenants/[a-z0-9-]{2,40}/costs$'
   _globals['_GETCOSTSREQUEST'].fields_by_name['month']._loaded_options = None
-  _globals['_GETCOSTSREQUEST'].fields_by_name['month']._serialized_options = b'\272H!r\0372\035^([0-9]{4}-(0[1-9]|1[0-2]))?$'
+  _globals['_GETCOSTSREQUEST'].fields_by_name['month']._serialized_options = b'\272H\"r 2\036^(2[0-9]{3}-(0[1-9]|1[0-2]))?$'
   _globals['_LISTCOSTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTCOSTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTCOSTSREQUEST'].fields_by_name['month']._loaded_options = None
-  _globals['_LISTCOSTSREQUEST'].fields_by_name['month']._serialized_options = b'\272H!r\0372\035^([0-9]{4}-(0[1-9]|1[0-2]))?$'
+  _globals['_LISTCOSTSREQUEST'].fields_by_name['month']._serialized_options = b'\272H\"r 2\036^(2[0-9]{3}-(0[1-9]|1[0-2]))?$'
   _globals['_RECORDCHARGESREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_RECORDCHARGESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\272H\035r\0332\031^tenants/[a-z0-9-]{2,40}$'
   _globals['_RECORDCHARGESREQUEST'].fields_by_name['charges']._loaded_options = None
@@ -53,13 +53,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COSTSERVICE'].methods_by_name['ListCosts']._loaded_options = None
   _globals['_COSTSERVICE'].methods_by_name['ListCosts']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/costs'
   _globals['_GETCOSTSREQUEST']._serialized_start=217
-  _globals['_GETCOSTSREQUEST']._serialized_end=345
-  _globals['_LISTCOSTSREQUEST']._serialized_start=347
-  _globals['_LISTCOSTSREQUEST']._serialized_end=469
-  _globals['_LISTCOSTSRESPONSE']._serialized_start=471
-  _globals['_LISTCOSTSRESPONSE']._serialized_end=558
-  _globals['_RECORDCHARGESREQUEST']._serialized_start=561
-  _globals['_RECORDCHARGESREQUEST']._serialized_end=696
-  _globals['_COSTSERVICE']._serialized_start=699
-  _globals['_COSTSERVICE']._serialized_end=1021
+  _globals['_GETCOSTSREQUEST']._serialized_end=346
+  _globals['_LISTCOSTSREQUEST']._serialized_start=348
+  _globals['_LISTCOSTSREQUEST']._serialized_end=471
+  _globals['_LISTCOSTSRESPONSE']._serialized_start=473
+  _globals['_LISTCOSTSRESPONSE']._serialized_end=560
+  _globals['_RECORDCHARGESREQUEST']._serialized_start=563
+  _globals['_RECORDCHARGESREQUEST']._serialized_end=698
+  _globals['_COSTSERVICE']._serialized_start=701
+  _globals['_COSTSERVICE']._serialized_end=1023
 # @@protoc_insertion_point(module_scope)

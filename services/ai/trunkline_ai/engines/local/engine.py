@@ -1,6 +1,7 @@
-"""The local engine: rules over readable tables and VADER, and a model that weighs them and the words; no network."""
+"""The local engine: rules over readable tables and VADER, and a small model that weighs them; no network."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Self
 
 from trunkline_ai.engines.base import (
@@ -66,7 +67,8 @@ class LocalEngine:
         """The same in the calling thread."""
         transcript = without_words_to_machines(transcript.beginning(self.capabilities.most_characters))
         conversation = Conversation.of(transcript, context.language)
-        unanalysed = self._intents.readable(conversation, context)
+        scores = self.scores(conversation, context)
+        unanalysed = self._intents.readable(conversation, context, scores)
         written = context.message and {turn.role for turn in transcript.turns} == {SpeakerRole.AGENT}
         if written and not (unanalysed and unanalysed.unreliable):
             return self._of_the_business(transcript, conversation, context)
@@ -74,7 +76,7 @@ class LocalEngine:
             return self._unanalysed(conversation, context, unanalysed)
         entities = find_entities(transcript)
         likely = self._model.probabilities(
-            conversation, self.found(transcript, conversation, context, entities)
+            conversation, self.found(transcript, conversation, scores, entities)
         )
         verdict = chosen(likely["intent"], context)
         if verdict.intent is Intent.NO_CONVERSATION:
@@ -113,16 +115,20 @@ class LocalEngine:
             ),
         )
 
+    def scores(self, conversation: Conversation, context: Context) -> dict[Intent, float]:
+        """Every intent's points by the rules."""
+        return self._intents.scores(conversation, context)
+
     def found(
         self,
         transcript: Transcript,
         conversation: Conversation,
-        context: Context,
+        scores: Mapping[Intent, float],
         entities: tuple[Entity, ...],
     ) -> list[float]:
-        """What the rules found, as the model reads it."""
+        """What the rules found, as the model reads it; `scores` are those of the intents."""
         return found_by_rules(
-            self._intents.scores(conversation, context),
+            scores,
             conversation,
             self._signals,
             self._sentiment.found(transcript, conversation),

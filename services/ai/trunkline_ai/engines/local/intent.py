@@ -35,12 +35,17 @@ class IntentRules:
         self._agent = cues.CueTable.of(tables["agent"], macros)
         self._words = {Intent(name): frozenset(str(words).split()) for name, words in tables["words"].items()}
 
-    def readable(self, conversation: Conversation, context: Context) -> IntentVerdict | None:
-        """The verdict on silence and on words that cannot be relied on, with the reason; None where there is more."""
-        if conversation.content_words < 2 and not conversation.foreign:
-            scores = self.scores(conversation, context)
-            if max(scores[one] for one in (Intent.WRONG_NUMBER, *SPAM)) < 3.0:
-                return IntentVerdict(Intent.NO_CONVERSATION, 0.9, 0.0, context.unreliable)
+    def readable(
+        self, conversation: Conversation, context: Context, scores: Mapping[Intent, float]
+    ) -> IntentVerdict | None:
+        """The verdict on silence and on words that cannot be relied on, with the reason; None where there is more.
+
+        `scores`: as `scores` gives them.
+        """
+        spam_like = max(scores[Intent.ROBOCALL], scores[Intent.SALES_PITCH])
+        silent = conversation.content_words < 2 and not conversation.foreign
+        if silent and max(scores[Intent.WRONG_NUMBER], spam_like) < 3.0:
+            return IntentVerdict(Intent.NO_CONVERSATION, 0.9, 0.0, context.unreliable)
         unreliable = context.unreliable or _why_unreadable(conversation)
         return IntentVerdict(Intent.OTHER, 0.5, 0.0, unreliable) if unreliable else None
 

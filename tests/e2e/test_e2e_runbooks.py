@@ -1,0 +1,24 @@
+"""The commands of every runbook work as they are written, against the running suite."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.e2e.documented import ROOT, Shell, commands
+
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+PORTS = {"gateway": 9090, "tenant": 9091, "audio": 9092, "ai": 9093, "worker": 9094}
+
+
+@pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
+def test_its_commands_find_what_they_look_for(world: World, tmp_path, runbook):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    script = "".join(block.text for block in commands(runbook))
+    for service, port in PORTS.items():
+        script = re.sub(rf"127\.0\.0\.1:{port}\b", world.suite.metrics[service], script)
+    assert Shell(tmp_path).run(script, {})
