@@ -202,6 +202,22 @@ async def test_a_deleted_analysis_is_gone(stub):
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (ask(text="x" * 100_001), grpc.StatusCode.INVALID_ARGUMENT),
+        (ask(settings={"labels": [{"name": "a"}, {"name": "a"}]}), grpc.StatusCode.INVALID_ARGUMENT),
+        (ask(settings={"labels": [{"name": 'a"'}]}), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            ask(settings={"labels": [{"name": "a", "examples": ["x" * 201]}]}),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (ask(settings={"questions": [{"id": "q", "text": "?"}]}), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            ask(settings={"questions": [{"id": "Q", "text": "?", "form": 1}]}),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
+        (ask(settings={"keywords": [{"name": "a"}]}), grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            ask(settings={"keywords": [{"name": f"a{n}", "phrases": ["x"]} for n in range(101)]}),
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
     ],
 )
 async def test_wrong_requests_are_refused(stub, request_of, code):

@@ -29,15 +29,15 @@ _NO_BUSINESS = frozenset({
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+"
 )
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w.-]{1,190}\w")
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}+@[\w.-]{1,190}\w")
 _LINK = re.compile(
-    r"https?:|www\.|\b[a-z0-9-]{1,63}\.(?:com|net|org|edu|gov|io|co|us|uk|de|info|biz|me|ly|app|xyz|site|online|shop|top|"
+    r"https?:|www\.|(?<![a-z0-9-])[a-z0-9-]{1,63}+\.(?:com|net|org|edu|gov|io|co|us|uk|de|info|biz|me|ly|app|xyz|site|online|shop|top|"
     r"link|click|example|test)\b",
     re.IGNORECASE,
 )
 _PHONE = re.compile(r"\+?\d[\d\s().-]{5,24}\d")
 _AMOUNT = re.compile(
-    r"[$€£]\s?(\d[\d,]{0,15}(?:\.\d{1,2})?)|(\d[\d,]{0,15}(?:\.\d{1,2})?)\s?(?:dollars?|bucks|usd|euros?|eur|pounds?)\b",
+    r"[$€£]\s?(\d[\d,]{0,15}(?:\.\d{1,2})?)|(?<![\d,])(\d[\d,]{0,15}+(?:\.\d{1,2})?)\s?(?:dollars?|bucks|usd|euros?|eur|pounds?)\b",
     re.IGNORECASE,
 )
 _FIGURES = re.compile(r"\d[\d,]*+(?:\.\d{1,2})?")

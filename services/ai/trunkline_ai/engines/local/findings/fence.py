@@ -14,24 +14,31 @@ from trunkline_ai.engines.local.text import sentence_spans
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 _TURNED = re.compile(r"[\u202d\u202e][^\u202c]*+\u202c?")
 _TO_A_MACHINE = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass)\s(?:\w+\s){0,3}?(?:previous|prior|above|earlier|preceding|your|all|other)"
+    r"\b(?=[a-z])(?:(?:ignore|disregard|forget|override|bypass)\s(?:\w+\s){0,3}?(?:previous|prior|above|earlier|preceding|your|all|other)"
     r"\s(?:\w+\s){0,2}?(?:instructions?|rules|prompts?|directions|guidelines|training|text|orders)"
-    r"|\b(?:system|developer|assistant|admin)\s?(?:prompt|message|note|override|instruction)s?\b|\bsystem\s?:"
-    r"|\bnew\s(?:instructions?|rules)\b|\bfunction_call\b|\b\w+\(\w+=|\bas\san?\s(?:ai|language\smodel)\b"
-    r"|\b(?:mark|label|classify|tag|score|rate|flag|record|log|list|treat|set|categori[sz]e|register|file)\s(?:\w+\s){0,3}?"
+    r"|(?:system|developer|assistant|admin)\s?(?:prompt|message|note|override|instruction)s?\b|system\s?:"
+    r"|new\s(?:instructions?|rules)\b|function_call\b|\w+\(\w+=|as\san?\s(?:ai|language\smodel)\b"
+    r"|(?:mark|label|classify|tag|score|rate|flag|record|log|list|treat|set|categori[sz]e|register|file)\s(?:\w+\s){0,3}?"
     r"(?:call|calls|caller|conversation|transcript|message|lead|intent|sentiment|spam|urgency|summary)\s(?:\w+\s){0,3}?(?:as|to|with|=)\b"
-    r"|\b(?:summary|lead|intent|spam|sentiment|urgency|score|action\sitems?)\s(?:field|score|label|level|value)\b"
-    r"|\bin(?:to)?\s(?:the|your)\ssummary\b|\bthe\ssummary\s(?:must|should|has|needs|is\sto|will)\b|\baction\sitems?\b"
-    r"|\b(?:this\sis|is)\snot\s(?:a\s)?spam\b|\bspam\s(?:check|filter|score)\b|\bsummar(?:y|ies)\swith\b"
-    r"|\bwhen\syou\ssummari[sz]e\b|\b(?:to|note|attention)\s(?:\w+\s){0,3}?(?:ai|bots?|automated\ssystems?|language\smodels?|transcribers?|analy[sz]ers?|assistants?|llms?)\b"
-    r"|\b(?:a\si|ai|llm|chatbot|transcription\ssoftware|call\sanaly\w++\ssystem|system\sthat\slistens|machine\sthat\sreads)\b[^.!?]{0,60}?\b(?:write|must|should|from\snow|set|mark|label|add|reads)\b"
-    r"|\bfrom\snow\son\b[^.!?]{0,30}?\b(?:write|answer|respond|label|output)\b|\b(?:you\sare|act\sas|pretend)\s(?:now\s|to\sbe\s)?(?:\w+\s){0,2}?(?:pirate|dan|assistant|bot|developer|model)\b"
-    r"|\b(?:ignora|olvida)\s(?:\w+\s){0,3}?(?:instrucciones|reglas)|\bignoriere\s(?:\w+\s){0,3}?(?:anweisungen|regeln)"
-    r"|\bignore[zr]?\s(?:\w+\s){0,3}?(?:instructions|consignes)|\b(?:clasifica|marca)\s(?:esta|la)\sllamada|\bzusammenfassung\b|\bresumen\b",
+    r"|(?:summary|lead|intent|spam|sentiment|urgency|score|action\sitems?)\s(?:field|score|label|level|value)\b"
+    r"|in(?:to)?\s(?:the|your)\ssummary\b|the\ssummary\s(?:must|should|has|needs|is\sto|will)\b|action\sitems?\b"
+    r"|(?:this\sis|is)\snot\s(?:a\s)?spam\b|spam\s(?:check|filter|score)\b|summar(?:y|ies)\swith\b"
+    r"|when\syou\ssummari[sz]e\b|(?:to|note|attention)\s(?:\w+\s){0,3}?(?:ai|bots?|automated\ssystems?|language\smodels?|transcribers?|analy[sz]ers?|assistants?|llms?)\b"
+    r"|(?:you\sare|act\sas|pretend)\s(?:now\s|to\sbe\s)?(?:\w+\s){0,2}?(?:pirate|dan|assistant|bot|developer|model)\b"
+    r"|(?:ignora|olvida)\s(?:\w+\s){0,3}?(?:instrucciones|reglas)|ignoriere\s(?:\w+\s){0,3}?(?:anweisungen|regeln)"
+    r"|ignore[zr]?\s(?:\w+\s){0,3}?(?:instructions|consignes)|(?:clasifica|marca)\s(?:esta|la)\sllamada|zusammenfassung\b|resumen\b)",
     re.IGNORECASE,
 )
+_NAMES_A_MACHINE = re.compile(
+    r"\b(?:(?:the|an|hey|dear|your)\sai|ai\s(?:system|model|assistant|agent)|llm|chatbot|transcription\ssoftware|call\sanalysis\ssystem|system\sthat\slistens|machine\sthat\sreads|"
+    r"from\snow\son)\b",
+    re.IGNORECASE,
+)
+_TELLS = re.compile(
+    r"\b(?:write|must|should|set|mark|label|add|reads|answer|respond|output)\b", re.IGNORECASE
+)
 _MARKUP = re.compile(
-    r"</?[a-z_]{2,20}>|<\|[a-z_]{2,20}\|>|\[/?[A-Z]{3,10}\]|\{\s*+\"|```|^\s*+(?:---|#{1,6}\s)|\bhttps?://|[A-Za-z0-9+/]{60,}={0,2}",
+    r"</?[a-z_]{2,20}>|<\|[a-z_]{2,20}\|>|\[/?[A-Z]{3,10}\]|\{\s*+\"|```|^[ \t]*+(?:---|#{1,6}\s)|\bhttps?://|(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{60,}+",
     re.MULTILINE,
 )
 
@@ -48,7 +55,8 @@ def _cleaned(turn: Turn) -> Turn:
     for start, end in sentence_spans(text):
         sentence = text[start:end]
         read = " ".join(_UNSEEN.sub("", sentence).split())
-        if _TO_A_MACHINE.search(read) or _MARKUP.search(sentence):
+        told = _NAMES_A_MACHINE.search(read) and _TELLS.search(read)
+        if told or _TO_A_MACHINE.search(read) or _MARKUP.search(sentence):
             blanks.append((start, end))
     if not blanks:
         return turn
