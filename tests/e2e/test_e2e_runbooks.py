@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+from trunkline_cli.suite import web
 
 from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
@@ -18,6 +19,8 @@ PORTS = {"gateway": 9090, "tenant": 9091, "audio": 9092, "ai": 9093, "worker": 9
 def test_its_commands_find_what_they_look_for(world: World, tmp_path, runbook):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    # A worker says that it is ready from its first answered claim on, which may wait for a job.
+    world.wait(lambda: web.get(f"{world.suite.metrics_url('worker')}/readyz").is_success, "the worker")
     script = "".join(block.text for block in commands(runbook))
     for service, port in PORTS.items():
         script = re.sub(rf"127\.0\.0\.1:{port}\b", world.suite.metrics[service], script)
