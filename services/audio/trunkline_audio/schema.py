@@ -147,7 +147,7 @@ transcripts = sa.Table(
     sa.Column("reused", Bool, nullable=False, server_default=sa.text("false")),
     # The language that was spoken, of a transcript that is an English rendering; empty of others.
     sa.Column("translated_from", Text(35), nullable=False, server_default=""),
-    # Why the wanted engine could not answer; empty of others, and of those that were made before it was kept. Not in lists.
+    # Why the wanted engine could not answer; empty of others, and of those made before it was kept. Not in lists.
     sa.Column("degraded_reason", Text(64), nullable=False, server_default=""),
     sa.Index("transcripts_by_expiry", "tenant_id", "expire_at", info=index_options(null_filtered=True)),
     sa.Index(
