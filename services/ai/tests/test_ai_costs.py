@@ -44,7 +44,7 @@ async def running(folder, it, costs, address, **more):
         drain_seconds=0.1,
         drain_notice_seconds=0.0,
         tenant_address=address,
-        engine="openai",
+        engines=("openai",),
         openai=settings(it, **{"model": "gpt-4.1-mini", "patience_seconds": 0.0, **more}),
     )
     async with build(config, pace=Pace(sleep=never)) as parts, parts.running() as serving:
