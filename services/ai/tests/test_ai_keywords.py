@@ -99,7 +99,7 @@ async def test_any_engines_analysis_has_the_keywords_with_places_and_times():
     for mention, said, seconds in ((quote, "quote", 20), (financing, "financing", 30)):
         where = mention.quote
         assert text[where.start_char : where.end_char] == where.text == mention.phrase == said
-        assert (where.start_time.seconds, where.end_time.seconds) == (seconds, seconds + 9)
+        assert (where.start_offset.seconds, where.end_offset.seconds) == (seconds, seconds + 9)
         assert mention.side == analysis_pb2.SIDE_CUSTOMER
 
 
@@ -110,7 +110,7 @@ async def test_the_time_of_a_word_is_its_own_where_words_have_times():
         one.start_offset.FromMilliseconds(500 * number + 100)
         one.end_offset.FromMilliseconds(500 * number + 400)
     (mention,) = (await analysed(request)).keywords
-    times = mention.quote.start_time.ToMilliseconds(), mention.quote.end_time.ToMilliseconds()
+    times = mention.quote.start_offset.ToMilliseconds(), mention.quote.end_offset.ToMilliseconds()
     assert times == (1600, 2400)
 
 
@@ -118,7 +118,7 @@ async def test_a_text_has_places_and_no_times():
     request = analysis_service_pb2.AnalyzeCallRequest(parent="tenants/acme", text=" a quote")
     request.settings.keywords.append(keyword("q", "quote"))
     (mention,) = (await analysed(request)).keywords
-    assert (mention.quote.start_char, mention.quote.HasField("start_time")) == (3, False)
+    assert (mention.quote.start_char, mention.quote.HasField("start_offset")) == (3, False)
 
 
 @pytest.mark.parametrize(

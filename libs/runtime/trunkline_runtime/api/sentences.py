@@ -26,6 +26,8 @@ _PATTERNS = {
     "^[A-Za-z0-9-]{0,64}$": "must be the name of a header, at most 64 letters, digits and -, or empty",
     "^[A-Za-z0-9_-]{0,32}$": "must be at most 32 letters, digits, _ and -",
     "^[A-Za-z0-9_.-]{1,64}$": "must be 1 to 64 letters, digits, _, . and -",
+    '^[^\\x00-\\x1f\\x7f"\\\\]+$': 'must have no control characters, no " and no \\\\',
+    "^[a-z][a-z0-9_]{0,39}$": "must be 1 to 40 of a-z, 0-9 and _, a letter first",
     "^[A-Za-z0-9_.:]*$": "must be the name of an engine, such as google: letters, digits, _, . and :",
 }
 

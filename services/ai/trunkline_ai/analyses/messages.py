@@ -104,8 +104,8 @@ def _part(part: MoodPart) -> analysis_pb2.SentimentPart:
     return analysis_pb2.SentimentPart(
         start_char=part.span.start,
         end_char=part.span.end,
-        start_time=_duration(part.span.start_seconds),
-        end_time=_duration(part.span.end_seconds),
+        start_offset=_duration(part.span.start_seconds),
+        end_offset=_duration(part.span.end_seconds),
         sentiment=_sentiment(part.sentiment) if part.sentiment else labels_pb2.SENTIMENT_UNSPECIFIED,
         score=part.score,
     )
@@ -118,8 +118,8 @@ def _quote(quote: Quote | None) -> analysis_pb2.Quote | None:
         text=quote.text,
         start_char=quote.start,
         end_char=quote.end,
-        start_time=_duration(quote.start_seconds),
-        end_time=_duration(quote.end_seconds),
+        start_offset=_duration(quote.start_seconds),
+        end_offset=_duration(quote.end_seconds),
     )
 
 

@@ -47,11 +47,12 @@ def _loaded(
     if value == LOCAL:
         return cast(LanguageEngine, engine)
     if hasattr(engine, "analyze"):
-        guarded = GuardedEngine(value, cast(LanguageEngine, engine), patience)
-        return guarded if account is None else ChargedEngine(guarded, account)
+        asked = cast(LanguageEngine, engine)
+        return GuardedEngine(value, asked if account is None else ChargedEngine(asked, account), patience)
     if hasattr(engine, "complete"):
-        model = GuardedModel(value, cast(CompletingEngine, engine), patience)
-        return _prompted(model if account is None else ChargedModel(model, account), cache)
+        model = cast(CompletingEngine, engine)
+        charged = model if account is None else ChargedModel(model, account)
+        return _prompted(GuardedModel(value, charged, patience), cache)
     told = f"{value!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 

@@ -358,8 +358,8 @@ class Quote(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     START_CHAR_FIELD_NUMBER: _builtins.int
     END_CHAR_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The words, at most 300 characters. Empty if they must not be stored, such as a card number."""
     start_char: _builtins.int
@@ -367,13 +367,13 @@ class Quote(_message.Message):
     end_char: _builtins.int
     """Where the words end."""
     @_builtins.property
-    def start_time(self) -> _duration_pb2.Duration:
+    def start_offset(self) -> _duration_pb2.Duration:
         """When the words begin, from the start of the recording: the start of the first word, or of the segment if the
         transcript has no words. Not set for a text, or if the transcript has no times.
         """
 
     @_builtins.property
-    def end_time(self) -> _duration_pb2.Duration:
+    def end_offset(self) -> _duration_pb2.Duration:
         """When the words end."""
 
     def __init__(
@@ -382,12 +382,12 @@ class Quote(_message.Message):
         text: _builtins.str = ...,
         start_char: _builtins.int = ...,
         end_char: _builtins.int = ...,
-        start_time: _duration_pb2.Duration | None = ...,
-        end_time: _duration_pb2.Duration | None = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_time", b"end_time", "start_char", b"start_char", "start_time", b"start_time", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_offset", b"end_offset", "start_char", b"start_char", "start_offset", b"start_offset", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -463,8 +463,8 @@ class SentimentPart(_message.Message):
 
     START_CHAR_FIELD_NUMBER: _builtins.int
     END_CHAR_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
+    START_OFFSET_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
     SENTIMENT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     start_char: _builtins.int
@@ -476,11 +476,11 @@ class SentimentPart(_message.Message):
     score: _builtins.float
     """The sentiment as a score, -1 to 1."""
     @_builtins.property
-    def start_time(self) -> _duration_pb2.Duration:
+    def start_offset(self) -> _duration_pb2.Duration:
         """When the part begins, from the start of the recording. Not set for a text, or if the transcript has no times."""
 
     @_builtins.property
-    def end_time(self) -> _duration_pb2.Duration:
+    def end_offset(self) -> _duration_pb2.Duration:
         """When the part ends."""
 
     def __init__(
@@ -488,14 +488,14 @@ class SentimentPart(_message.Message):
         *,
         start_char: _builtins.int = ...,
         end_char: _builtins.int = ...,
-        start_time: _duration_pb2.Duration | None = ...,
-        end_time: _duration_pb2.Duration | None = ...,
+        start_offset: _duration_pb2.Duration | None = ...,
+        end_offset: _duration_pb2.Duration | None = ...,
         sentiment: _labels_pb2.Sentiment.ValueType = ...,
         score: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_offset", b"end_offset", "start_offset", b"start_offset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_time", b"end_time", "score", b"score", "sentiment", b"sentiment", "start_char", b"start_char", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_char", b"end_char", "end_offset", b"end_offset", "score", b"score", "sentiment", b"sentiment", "start_char", b"start_char", "start_offset", b"start_offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
