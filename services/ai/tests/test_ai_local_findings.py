@@ -56,15 +56,15 @@ def test_a_voicemail_is_open_and_nobody_handled_it():
 
 def test_the_scorecard_quotes_the_agent():
     card = findings(BOOKED).scorecard
-    assert [mark.verdict for mark in (card.greeted, card.gave_name, card.asked_name, card.offered_time)] == [
+    assert [mark.verdict for mark in (card.greeted, card.gave_name, card.asked_name, card.time_offered)] == [
         Verdict.YES, Verdict.YES, Verdict.NO, Verdict.YES,
     ]  # fmt: skip
-    assert card.offered_time.quote.text == "We can come Tuesday at nine."
+    assert card.time_offered.quote.text == "We can come Tuesday at nine."
     asked = findings("A: Ace. Can I get your name please?\nC: David. I need a quote.").scorecard
     assert asked.asked_name.verdict is Verdict.YES
-    assert (asked.greeted.verdict, asked.offered_time.verdict) == (Verdict.NO, Verdict.NO)
+    assert (asked.greeted.verdict, asked.time_offered.verdict) == (Verdict.NO, Verdict.NO)
     hours = findings("A: Ace.\nC: When are you open?\nA: We're open Monday at nine.").scorecard
-    assert hours.offered_time.verdict is Verdict.NO
+    assert hours.time_offered.verdict is Verdict.NO
 
 
 def test_voices_that_are_not_told_apart_have_no_scorecard():

@@ -193,7 +193,7 @@ FOUND = {
         "greeted": {"answer": "yes", "quote": "How can I help you?"},
         "gave_name": {"answer": "yes", "quote": "my name is david miller"},
         "asked_name": {"answer": "no", "quote": ""},
-        "offered_time": {"answer": "yes", "quote": "we'll come at 8"},
+        "time_offered": {"answer": "yes", "quote": "we'll come at 8"},
     },
     "compliance": [
         {"type": "recording_consent", "quote": "this call is recorded"},
@@ -208,7 +208,7 @@ async def test_findings_stand_as_far_as_somebody_said_their_quotes():
     assert found.outcome is Outcome.BOOKED
     assert (card.greeted.verdict, card.greeted.quote.text) == (Verdict.YES, "How can I help you?")
     assert card.gave_name.verdict is Verdict.UNKNOWN, "the customer said it"
-    assert (card.asked_name.verdict, card.offered_time.verdict) == (Verdict.NO, Verdict.UNKNOWN)
+    assert (card.asked_name.verdict, card.time_offered.verdict) == (Verdict.NO, Verdict.UNKNOWN)
     assert [flag.quote.text for flag in found.compliance] == ["call me"]
     assert [(mood.side, mood.sentiment) for mood in found.speaker_sentiments] == [
         (Side.AGENT, Sentiment.POSITIVE), (Side.CUSTOMER, Sentiment.NEGATIVE),

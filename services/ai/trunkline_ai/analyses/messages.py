@@ -92,7 +92,7 @@ def _scorecard(card: Scorecard) -> analysis_pb2.AgentScorecard:
         greeted=_item(card.greeted),
         gave_name=_item(card.gave_name),
         asked_name=_item(card.asked_name),
-        offered_time=_item(card.offered_time),
+        time_offered=_item(card.time_offered),
     )
 
 

@@ -103,7 +103,7 @@ class Scorecard:
     greeted: Mark = field(default=Mark())
     gave_name: Mark = field(default=Mark())
     asked_name: Mark = field(default=Mark())
-    offered_time: Mark = field(default=Mark())
+    time_offered: Mark = field(default=Mark())
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ SCHEMA: Mapping[str, Any] = record(
     lead_score=integer(0, 100),
     lead_reasons=array(record(text=TEXT, points=integer(-100, 100), quote=TEXT)),
     outcome=one_of(*Outcome),
-    scorecard=record(greeted=_MARK, gave_name=_MARK, asked_name=_MARK, offered_time=_MARK),
+    scorecard=record(greeted=_MARK, gave_name=_MARK, asked_name=_MARK, time_offered=_MARK),
     compliance=array(record(type=one_of(Compliance.RECORDING_CONSENT, Compliance.OPT_OUT), quote=TEXT)),
     summary=TEXT,
     topics=array(TEXT),

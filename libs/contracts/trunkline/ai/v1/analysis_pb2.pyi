@@ -510,7 +510,7 @@ class AgentScorecard(_message.Message):
     GREETED_FIELD_NUMBER: _builtins.int
     GAVE_NAME_FIELD_NUMBER: _builtins.int
     ASKED_NAME_FIELD_NUMBER: _builtins.int
-    OFFERED_TIME_FIELD_NUMBER: _builtins.int
+    TIME_OFFERED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def greeted(self) -> Global___ScorecardItem:
         """Whether the agent greeted the customer."""
@@ -524,7 +524,7 @@ class AgentScorecard(_message.Message):
         """Whether the agent asked for the customer's name."""
 
     @_builtins.property
-    def offered_time(self) -> Global___ScorecardItem:
+    def time_offered(self) -> Global___ScorecardItem:
         """Whether the agent offered a time or a visit."""
 
     def __init__(
@@ -533,11 +533,11 @@ class AgentScorecard(_message.Message):
         greeted: Global___ScorecardItem | None = ...,
         gave_name: Global___ScorecardItem | None = ...,
         asked_name: Global___ScorecardItem | None = ...,
-        offered_time: Global___ScorecardItem | None = ...,
+        time_offered: Global___ScorecardItem | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "offered_time", b"offered_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "time_offered", b"time_offered"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "offered_time", b"offered_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_name", b"asked_name", "gave_name", b"gave_name", "greeted", b"greeted", "time_offered", b"time_offered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

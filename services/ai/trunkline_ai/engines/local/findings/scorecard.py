@@ -26,7 +26,7 @@ class ScorecardRules:
             greeted=_mark(speech, first(opening, self._cues, "greeted")),
             gave_name=_mark(speech, self._introduction(opening, entities)),
             asked_name=_mark(speech, self._without(told, "asked_name", "no_name")),
-            offered_time=_mark(speech, self._without(told, "offered_time", "hours")),
+            time_offered=_mark(speech, self._without(told, "time_offered", "hours")),
         )
 
     def _introduction(self, opening: list[Sentence], entities: tuple[Entity, ...]) -> Sentence | None:
