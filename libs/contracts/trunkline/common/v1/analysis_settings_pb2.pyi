@@ -220,7 +220,7 @@ class TrackedKeyword(_message.Message):
     """Whose words are looked at."""
     @_builtins.property
     def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The phrases: whole words, in any case and with any punctuation between them."""
+        """The phrases: whole words, in any case and with any punctuation between them. Without phrases, it is never found."""
 
     def __init__(
         self,
