@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+trunkline/common/v1/analysis_settings.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xcb\x06\n\x10\x41nalysisSettings\x12=\n\x06policy\x18\x01 \x01(\x0e\x32#.trunkline.common.v1.AnalysisPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xb4\x02\n\x06labels\x18\x14 \x03(\x0b\x32\".trunkline.common.v1.AnalysisLabelB\xff\x01\xbaH\xfb\x01\x92\x01\x02\x10\x1e\xba\x01R\n\rlabels.unique\x12\x1bmust have names that differ\x1a$this.map(label, label.name).unique()\xba\x01\x9d\x01\n\x0clabels.total\x12)must have at most 10000 characters in all\x1a\x62this.map(label, label.name + label.description + label.examples.join(\'\')).join(\'\').size() <= 10000\x12\x9c\x01\n\tquestions\x18\x15 \x03(\x0b\x32%.trunkline.common.v1.AnalysisQuestionBb\xbaH_\x92\x01\x02\x10\x14\xba\x01W\n\x10questions.unique\x12\x19must have ids that differ\x1a(this.map(question, question.id).unique()\x12\xa1\x02\n\x08keywords\x18\x16 \x03(\x0b\x32#.trunkline.common.v1.TrackedKeywordB\xe9\x01\xbaH\xe5\x01\x92\x01\x02\x10\x64\xba\x01X\n\x0fkeywords.unique\x12\x1bmust have names that differ\x1a(this.map(keyword, keyword.name).unique()\xba\x01\x81\x01\n\x0ekeywords.total\x12)must have at most 20000 characters in all\x1a\x44this.map(keyword, keyword.phrases.join(\'\')).join(\'\').size() <= 20000\"\x84\x01\n\rAnalysisLabel\x12/\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12#\n\x08\x65xamples\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xc8\x01\"\x92\x01\n\x10\x41nalysisQuestion\x12)\n\x02id\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,39}$\x12\x18\n\x04text\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x39\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x1f.trunkline.common.v1.AnswerFormB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\x9e\x01\n\x0eTrackedKeyword\x12/\n\x04name\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12!\n\x07phrases\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x38\n\x04side\x18\x03 \x01(\x0e\x32 .trunkline.common.v1.KeywordSideB\x08\xbaH\x05\x82\x01\x02\x10\x01*W\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_FORM_YES_NO\x10\x01\x12\x14\n\x10\x41NSWER_FORM_TEXT\x10\x02*^\n\x0bKeywordSide\x12\x1c\n\x18KEYWORD_SIDE_UNSPECIFIED\x10\x00\x12\x16\n\x12KEYWORD_SIDE_AGENT\x10\x01\x12\x19\n\x15KEYWORD_SIDE_CUSTOMER\x10\x02*\xa4\x01\n\x0e\x41nalysisPolicy\x12\x1f\n\x1b\x41NALYSIS_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NALYSIS_POLICY_QUALITY\x10\x01\x12\x1c\n\x18\x41NALYSIS_POLICY_BALANCED\x10\x02\x12\x19\n\x15\x41NALYSIS_POLICY_CHEAP\x10\x03\x12\x1b\n\x17\x41NALYSIS_POLICY_PRIVATE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+trunkline/common/v1/analysis_settings.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xcb\x06\n\x10\x41nalysisSettings\x12=\n\x06policy\x18\x01 \x01(\x0e\x32#.trunkline.common.v1.AnalysisPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xb4\x02\n\x06labels\x18\x14 \x03(\x0b\x32\".trunkline.common.v1.AnalysisLabelB\xff\x01\xbaH\xfb\x01\x92\x01\x02\x10\x1e\xba\x01R\n\rlabels.unique\x12\x1bmust have names that differ\x1a$this.map(label, label.name).unique()\xba\x01\x9d\x01\n\x0clabels.total\x12)must have at most 10000 characters in all\x1a\x62this.map(label, label.name + label.description + label.examples.join(\'\')).join(\'\').size() <= 10000\x12\x9c\x01\n\tquestions\x18\x15 \x03(\x0b\x32%.trunkline.common.v1.AnalysisQuestionBb\xbaH_\x92\x01\x02\x10\x14\xba\x01W\n\x10questions.unique\x12\x19must have ids that differ\x1a(this.map(question, question.id).unique()\x12\xa1\x02\n\x08keywords\x18\x16 \x03(\x0b\x32#.trunkline.common.v1.TrackedKeywordB\xe9\x01\xbaH\xe5\x01\x92\x01\x02\x10\x64\xba\x01X\n\x0fkeywords.unique\x12\x1bmust have names that differ\x1a(this.map(keyword, keyword.name).unique()\xba\x01\x81\x01\n\x0ekeywords.total\x12)must have at most 20000 characters in all\x1a\x44this.map(keyword, keyword.phrases.join(\'\')).join(\'\').size() <= 20000\"\x88\x01\n\rAnalysisLabel\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12#\n\x08\x65xamples\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xc8\x01\"\x9e\x01\n\x10\x41nalysisQuestion\x12-\n\x02id\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,39}$\x12\x1c\n\x04text\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12=\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x1f.trunkline.common.v1.AnswerFormB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xa2\x01\n\x0eTrackedKeyword\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12!\n\x07phrases\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x38\n\x04side\x18\x03 \x01(\x0e\x32 .trunkline.common.v1.KeywordSideB\x08\xbaH\x05\x82\x01\x02\x10\x01*W\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_FORM_YES_NO\x10\x01\x12\x14\n\x10\x41NSWER_FORM_TEXT\x10\x02*^\n\x0bKeywordSide\x12\x1c\n\x18KEYWORD_SIDE_UNSPECIFIED\x10\x00\x12\x16\n\x12KEYWORD_SIDE_AGENT\x10\x01\x12\x19\n\x15KEYWORD_SIDE_CUSTOMER\x10\x02*\xa4\x01\n\x0e\x41nalysisPolicy\x12\x1f\n\x1b\x41NALYSIS_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NALYSIS_POLICY_QUALITY\x10\x01\x12\x1c\n\x18\x41NALYSIS_POLICY_BALANCED\x10\x02\x12\x19\n\x15\x41NALYSIS_POLICY_CHEAP\x10\x03\x12\x1b\n\x17\x41NALYSIS_POLICY_PRIVATE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,35 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSISSETTINGS'].fields_by_name['keywords']._loaded_options = None
   _globals['_ANALYSISSETTINGS'].fields_by_name['keywords']._serialized_options = b'\272H\345\001\222\001\002\020d\272\001X\n\017keywords.unique\022\033must have names that differ\032(this.map(keyword, keyword.name).unique()\272\001\201\001\n\016keywords.total\022)must have at most 20000 characters in all\032Dthis.map(keyword, keyword.phrases.join(\'\')).join(\'\').size() <= 20000'
   _globals['_ANALYSISLABEL'].fields_by_name['name']._loaded_options = None
-  _globals['_ANALYSISLABEL'].fields_by_name['name']._serialized_options = b'\272H\036r\034\020\001\030<2\026^[^\\x00-\\x1f\\x7f\"\\\\]+$'
+  _globals['_ANALYSISLABEL'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\036r\034\020\001\030<2\026^[^\\x00-\\x1f\\x7f\"\\\\]+$'
   _globals['_ANALYSISLABEL'].fields_by_name['description']._loaded_options = None
   _globals['_ANALYSISLABEL'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\364\003'
   _globals['_ANALYSISLABEL'].fields_by_name['examples']._loaded_options = None
   _globals['_ANALYSISLABEL'].fields_by_name['examples']._serialized_options = b'\272H\016\222\001\013\020\024\"\007r\005\020\001\030\310\001'
   _globals['_ANALYSISQUESTION'].fields_by_name['id']._loaded_options = None
-  _globals['_ANALYSISQUESTION'].fields_by_name['id']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9_]{0,39}$'
+  _globals['_ANALYSISQUESTION'].fields_by_name['id']._serialized_options = b'\342A\001\002\272H\032r\0302\026^[a-z][a-z0-9_]{0,39}$'
   _globals['_ANALYSISQUESTION'].fields_by_name['text']._loaded_options = None
-  _globals['_ANALYSISQUESTION'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_ANALYSISQUESTION'].fields_by_name['text']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\254\002'
   _globals['_ANALYSISQUESTION'].fields_by_name['form']._loaded_options = None
-  _globals['_ANALYSISQUESTION'].fields_by_name['form']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_ANALYSISQUESTION'].fields_by_name['form']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
   _globals['_TRACKEDKEYWORD'].fields_by_name['name']._loaded_options = None
-  _globals['_TRACKEDKEYWORD'].fields_by_name['name']._serialized_options = b'\272H\036r\034\020\001\030<2\026^[^\\x00-\\x1f\\x7f\"\\\\]+$'
+  _globals['_TRACKEDKEYWORD'].fields_by_name['name']._serialized_options = b'\342A\001\002\272H\036r\034\020\001\030<2\026^[^\\x00-\\x1f\\x7f\"\\\\]+$'
   _globals['_TRACKEDKEYWORD'].fields_by_name['phrases']._loaded_options = None
   _globals['_TRACKEDKEYWORD'].fields_by_name['phrases']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
   _globals['_TRACKEDKEYWORD'].fields_by_name['side']._loaded_options = None
   _globals['_TRACKEDKEYWORD'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_ANSWERFORM']._serialized_start=1388
-  _globals['_ANSWERFORM']._serialized_end=1475
-  _globals['_KEYWORDSIDE']._serialized_start=1477
-  _globals['_KEYWORDSIDE']._serialized_end=1571
-  _globals['_ANALYSISPOLICY']._serialized_start=1574
-  _globals['_ANALYSISPOLICY']._serialized_end=1738
-  _globals['_ANALYSISSETTINGS']._serialized_start=98
-  _globals['_ANALYSISSETTINGS']._serialized_end=941
-  _globals['_ANALYSISLABEL']._serialized_start=944
-  _globals['_ANALYSISLABEL']._serialized_end=1076
-  _globals['_ANALYSISQUESTION']._serialized_start=1079
-  _globals['_ANALYSISQUESTION']._serialized_end=1225
-  _globals['_TRACKEDKEYWORD']._serialized_start=1228
-  _globals['_TRACKEDKEYWORD']._serialized_end=1386
+  _globals['_ANSWERFORM']._serialized_start=1441
+  _globals['_ANSWERFORM']._serialized_end=1528
+  _globals['_KEYWORDSIDE']._serialized_start=1530
+  _globals['_KEYWORDSIDE']._serialized_end=1624
+  _globals['_ANALYSISPOLICY']._serialized_start=1627
+  _globals['_ANALYSISPOLICY']._serialized_end=1791
+  _globals['_ANALYSISSETTINGS']._serialized_start=131
+  _globals['_ANALYSISSETTINGS']._serialized_end=974
+  _globals['_ANALYSISLABEL']._serialized_start=977
+  _globals['_ANALYSISLABEL']._serialized_end=1113
+  _globals['_ANALYSISQUESTION']._serialized_start=1116
+  _globals['_ANALYSISQUESTION']._serialized_end=1274
+  _globals['_TRACKEDKEYWORD']._serialized_start=1277
+  _globals['_TRACKEDKEYWORD']._serialized_end=1439
 # @@protoc_insertion_point(module_scope)
