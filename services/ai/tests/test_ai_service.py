@@ -213,7 +213,7 @@ async def test_a_deleted_analysis_is_gone(stub):
             ask(settings={"questions": [{"id": "Q", "text": "?", "form": 1}]}),
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
-        (ask(settings={"keywords": [{"name": "a"}]}), grpc.StatusCode.INVALID_ARGUMENT),
+        (ask(settings={"keywords": [{"phrases": ["x"]}]}), grpc.StatusCode.INVALID_ARGUMENT),
         (
             ask(settings={"keywords": [{"name": f"a{n}", "phrases": ["x"]} for n in range(101)]}),
             grpc.StatusCode.INVALID_ARGUMENT,
