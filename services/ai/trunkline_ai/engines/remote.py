@@ -85,7 +85,7 @@ class RemoteAsker:
                 completion: Completion = await retrying(self._policy, sleep=self._sleep)(tried)
             except EngineError as error:
                 if error.reason == NOT_READY and not self.problem:
-                    self.problem = told(str(error))
+                    self.problem = unquoted(told(str(error)), prompt.data)
                     log.error("language_engine_refused", engine=self._engine, problem=self.problem)
                 raise
         self.problem = ""
@@ -101,6 +101,15 @@ def expected_tokens(prompt: Prompt) -> int:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, EngineError) and error.transient and error.reason != NOT_READY
+
+
+def unquoted(text: str, data: str) -> str:
+    """Return a provider's text up to where it repeats three words of what it was asked about: logs hold none."""
+    words = text.split()
+    for at in range(len(words) - 2):
+        if " ".join(words[at : at + 3]) in data:
+            return " ".join([*words[:at], "..."])
+    return text
 
 
 def told(text: str) -> str:
