@@ -142,10 +142,10 @@ async def test_what_an_answer_depends_on_makes_another_question():
             await engine.complete(one, SCHEMA)
         other = {**SCHEMA, "properties": {"summary": {"type": "string"}}}
         await engine.complete(prompt(), other)
-        assert engine._model.asked == len(asked) + 1
-        engine._model.name = "model/2"
+        assert engine.engine.asked == len(asked) + 1
+        engine.engine.name = "model/2"
         await engine.complete(prompt(), SCHEMA)
-        assert engine._model.asked == len(asked) + 2
+        assert engine.engine.asked == len(asked) + 2
 
 
 async def test_spaces_and_spellings_of_a_letter_make_none():
@@ -267,15 +267,15 @@ async def test_a_deleted_tenants_and_an_erased_calls_answers_go_and_stay_away(ca
         await summary(engine, "other words", call="call-3")
         await summary(engine, tenant="globex")
         await engine.cache.forget("acme", calls)
-        asked = engine._model.asked
+        asked = engine.engine.asked
         await summary(engine, tenant="globex")
         await summary(engine, "other words", call="call-3")
-        assert engine._model.asked == asked + (calls is None)
+        assert engine.engine.asked == asked + (calls is None)
         erased = (calls or ["call-1"])[0]
-        asked = engine._model.asked
+        asked = engine.engine.asked
         await summary(engine, call=erased)
         await summary(engine, call=erased)
-        assert engine._model.asked == asked + 2, "nothing more is kept for it"
+        assert engine.engine.asked == asked + 2, "nothing more is kept for it"
 
 
 async def test_an_answer_that_comes_after_the_erasure_is_not_kept():
@@ -306,7 +306,7 @@ async def test_replicas_share_answers_in_redis_and_keep_what_they_found(redis):
         await settled(one.cache)
         found = await other.complete(prompt(call="call-2"), SCHEMA)
         assert json.loads(found.text)["summary"] == "answer 1"
-        assert (found.usage, other._model.asked) == (EngineUsage(cached=True), 0)
+        assert (found.usage, other.engine.asked) == (EngineUsage(cached=True), 0)
         process.kill()
         process.wait()
         assert await summary(other) == "answer 1"
@@ -321,7 +321,7 @@ async def test_what_is_in_redis_ends_when_its_hours_are_over(redis):
         assert await summary(other) == "answer 1"
         clock.now += 2 * 3600
         assert await summary(other) == "answer 1", "its own first one"
-        assert other._model.asked == 1
+        assert other.engine.asked == 1
 
 
 async def test_nothing_that_was_said_can_be_read_in_redis(redis):
@@ -359,7 +359,7 @@ async def test_a_value_that_this_service_did_not_write_for_this_question_is_a_mi
         secret = "another" if damage == "other_key" else "s3cret"
         async with cached(redis=redis[0], secret=secret) as other:
             assert await summary(other) == "answer 1"
-            assert other._model.asked == 1
+            assert other.engine.asked == 1
     assert counted("trunkline_ai_cache_broken_total") == broken + 1
 
 
@@ -412,9 +412,9 @@ async def test_without_redis_every_question_is_answered_and_its_return_is_seen(t
                 while True:  # the breaker tries again by itself
                     await summary(engine, "words", call="call-2")
                     await settled(engine.cache)
-                    asked = engine._model.asked
+                    asked = engine.engine.asked
                     await summary(engine, "words", call="call-2")
-                    if engine._model.asked == asked:
+                    if engine.engine.asked == asked:
                         break
                     await asyncio.sleep(0.2)
             await engine.cache.sweep()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from ai_engines_conformance import CALL, ask
@@ -190,6 +191,15 @@ async def test_a_wrong_key_is_the_engines_problem_until_it_is_mended():
         assert len(it.asked) == 1, "a wrong key is not tried again and again"
         await engine.complete(PROMPT, SCHEMA)
         assert engine.problem == ""
+
+
+async def test_what_a_provider_repeats_of_the_conversation_is_not_in_the_problem():
+    async with endpoint() as it, OpenAiEngine(settings(it)) as engine:
+        said = replace(PROMPT, data='{"turns": [{"speaker": "customer", "text": "my word is blue heron"}]}')
+        it.script = [refusal(401, "invalid_api_key", "No key for: my word is blue heron")]
+        with pytest.raises(EngineError):
+            await engine.complete(said, SCHEMA)
+        assert engine.problem == "the endpoint answered 401: No key for: ..."
 
 
 async def test_an_analysis_goes_all_the_way():

@@ -1,7 +1,4 @@
-"""Numbers that must not be kept, wherever they were read out: found by the suite, whatever engine analyses it.
-
-A model may not even see them: they are taken out of what it is told.
-"""
+"""Numbers that must not be kept, wherever they were read out: found by the suite, whatever engine analyses it."""
 
 from __future__ import annotations
 

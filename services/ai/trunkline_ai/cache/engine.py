@@ -5,55 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from trunkline_runtime.engines.base import EngineUsage
 
 from trunkline_ai.cache.keys import Question, question_of
 from trunkline_ai.cache.tiers import AnswerCache
-from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, LanguageCapabilities, Prompt
+from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, Prompt
+from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts.schemas import problem_of
 
 
-class CachedEngine:
+class CachedEngine(Wrapped[CompletingEngine]):
     """Asks a model what the cache has no answer to. Askers of one question at a time share one answer.
 
     An answer that is given again has `usage.cached`, and costs nothing. A prompt without a tenant is always asked.
     """
 
     def __init__(self, model: CompletingEngine, cache: AnswerCache) -> None:
-        self._model = model
+        super().__init__(model)
         self._cache = cache
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self._model.name
-
-    @property
-    def problem(self) -> str:
-        """The model's."""
-        return self._model.problem
-
-    @property
-    def capabilities(self) -> LanguageCapabilities:
-        """The model's."""
-        return self._model.capabilities
-
-    async def __aenter__(self) -> Self:
-        """Begin to warm the model up."""
-        await self._model.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        """End the model."""
-        await self._model.__aexit__(*raised)
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """Answer a prompt. Raises EngineError."""
         if not self._cache.enabled or not prompt.tenant_id:
-            return await self._model.complete(prompt, schema)
-        question = question_of(prompt, schema, self._model.name)
+            return await self.engine.complete(prompt, schema)
+        question = question_of(prompt, schema, self.engine.name)
         completion = self._cache.remembered(question)
         if completion is None:
             if question.key in self._cache.flights:
@@ -68,7 +45,7 @@ class CachedEngine:
         found = await self._cache.found(question)
         if found is not None:
             return found
-        completion = await self._model.complete(prompt, schema)
+        completion = await self.engine.complete(prompt, schema)
         self._cache.bill(question, completion.usage)
         if _is_whole(completion, schema):
             self._cache.keep(question, completion)

@@ -7,7 +7,7 @@ answers costs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any
 
 from trunkline_runtime.engines.account import Account
 
@@ -16,45 +16,19 @@ from trunkline_ai.engines.base import (
     CompletingEngine,
     Completion,
     Context,
-    LanguageCapabilities,
     LanguageEngine,
     Prompt,
     Transcript,
 )
+from trunkline_ai.engines.wrapped import E, Wrapped
 
-E = TypeVar("E", bound=CompletingEngine | LanguageEngine)
 
-
-class _Charged(Generic[E]):
-    """What both kinds have in common: all of the engine's own, but for its answers."""
+class _Charged(Wrapped[E]):
+    """What both kinds have in common."""
 
     def __init__(self, engine: E, account: Account) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._account = account
-
-    @property
-    def name(self) -> str:
-        """The engine's."""
-        return self._engine.name
-
-    @property
-    def problem(self) -> str:
-        """The engine's."""
-        return self._engine.problem
-
-    @property
-    def capabilities(self) -> LanguageCapabilities:
-        """The engine's."""
-        return self._engine.capabilities
-
-    async def __aenter__(self) -> Self:
-        """Begin to warm the engine up."""
-        await self._engine.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        """End the engine."""
-        await self._engine.__aexit__(*raised)
 
 
 class ChargedModel(_Charged[CompletingEngine]):
@@ -62,8 +36,8 @@ class ChargedModel(_Charged[CompletingEngine]):
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """As the model. Raises EngineError: BUDGET_SPENT."""
-        await self._account.check(prompt.tenant_id, self._engine)
-        completion = await self._engine.complete(prompt, schema)
+        await self._account.check(prompt.tenant_id, self.engine)
+        completion = await self.engine.complete(prompt, schema)
         await self._account.charge(prompt.tenant_id, completion.engine, completion.usage)
         return completion
 
@@ -73,7 +47,7 @@ class ChargedEngine(_Charged[LanguageEngine]):
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """As the engine. Raises EngineError: BUDGET_SPENT."""
-        await self._account.check(context.tenant_id, self._engine)
-        result = await self._engine.analyze(transcript, context)
+        await self._account.check(context.tenant_id, self.engine)
+        result = await self.engine.analyze(transcript, context)
         await self._account.charge(context.tenant_id, result.engine, result.usage)
         return result

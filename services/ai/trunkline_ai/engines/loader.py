@@ -47,12 +47,12 @@ def _loaded(
     if value == LOCAL:
         return cast(LanguageEngine, engine)
     if hasattr(engine, "analyze"):
-        asked = cast(LanguageEngine, engine)
-        return GuardedEngine(value, asked if account is None else ChargedEngine(asked, account), patience)
+        guarded = GuardedEngine(value, cast(LanguageEngine, engine), patience)
+        return guarded if account is None else ChargedEngine(guarded, account)
     if hasattr(engine, "complete"):
-        model = cast(CompletingEngine, engine)
-        charged = model if account is None else ChargedModel(model, account)
-        return _prompted(GuardedModel(value, charged, patience), cache)
+        # A spent budget says nothing of the engine: its breaker is inside.
+        model = GuardedModel(value, cast(CompletingEngine, engine), patience)
+        return _prompted(model if account is None else ChargedModel(model, account), cache)
     told = f"{value!r} does not make an engine: there is neither analyze nor complete"
     raise ConfigError(f"{_VARIABLE}: {told}")
 

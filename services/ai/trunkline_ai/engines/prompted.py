@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Self
+from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
 
@@ -13,47 +13,20 @@ from trunkline_ai.engines.base import (
     Completion,
     Context,
     Finish,
-    LanguageCapabilities,
     Transcript,
 )
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
+from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts import analyse_call
 from trunkline_ai.prompts.schemas import problem_of
 
 
-class PromptedEngine:
+class PromptedEngine(Wrapped[CompletingEngine]):
     """Asks a model with the prompts of this service, and holds its answers to their schemas.
 
     What needs no model is not paid for: a conversation in which nobody spoke, or in a language that the model does not
     analyse.
     """
-
-    def __init__(self, model: CompletingEngine) -> None:
-        self._model = model
-
-    @property
-    def name(self) -> str:
-        """The model's."""
-        return self._model.name
-
-    @property
-    def problem(self) -> str:
-        """The model's."""
-        return self._model.problem
-
-    @property
-    def capabilities(self) -> LanguageCapabilities:
-        """The model's."""
-        return self._model.capabilities
-
-    async def __aenter__(self) -> Self:
-        """Begin to warm the model up."""
-        await self._model.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        """End the model."""
-        await self._model.__aexit__(*raised)
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """Analyse a conversation. Raises EngineError."""
@@ -69,7 +42,7 @@ class PromptedEngine:
             )
         prompt = analyse_call.prompt_of(transcript, context)
         schema = analyse_call.schema_of(context)
-        completion = await self._model.complete(prompt, schema)
+        completion = await self.engine.complete(prompt, schema)
         answer = _answer(completion, schema)
         return analyse_call.result_of(answer, completion, transcript, context)
 

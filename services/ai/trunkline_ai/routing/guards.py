@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, TypeVar
 
 from trunkline_runtime.breakers import Breakers, CircuitOpen
 from trunkline_runtime.engines.base import EngineError
@@ -18,15 +18,14 @@ from trunkline_ai.engines.base import (
     CompletingEngine,
     Completion,
     Context,
-    LanguageCapabilities,
     LanguageEngine,
     Prompt,
     Transcript,
 )
+from trunkline_ai.engines.wrapped import E, Wrapped
 
 LEFT_ALONE = "ENGINE_LEFT_ALONE"
 TIMEOUT = "ENGINE_TIMEOUT"
-E = TypeVar("E", bound=CompletingEngine | LanguageEngine)
 T = TypeVar("T")
 
 
@@ -45,39 +44,15 @@ class Patience:
     """How long an answer may take of an engine that has no queue; one with a queue watches its own requests."""
 
 
-class _Guarded(Generic[E]):
-    """What both kinds have in common: all of the engine's own, but for its answers."""
+class _Guarded(Wrapped[E]):
+    """What both kinds have in common."""
 
     def __init__(self, name: str, engine: E, patience: Patience) -> None:
         """`name` is the engine's in the setting, and the breaker's in the metrics."""
-        self._engine = engine
+        super().__init__(engine)
         self._called = name
         self._seconds = None if engine.capabilities.queues else patience.answer_seconds
         self._breakers = Breakers(patience.failures, patience.rest_seconds, (name,), outage=is_outage)
-
-    @property
-    def name(self) -> str:
-        """The engine's."""
-        return self._engine.name
-
-    @property
-    def problem(self) -> str:
-        """The engine's."""
-        return self._engine.problem
-
-    @property
-    def capabilities(self) -> LanguageCapabilities:
-        """The engine's."""
-        return self._engine.capabilities
-
-    async def __aenter__(self) -> Self:
-        """Begin to warm the engine up."""
-        await self._engine.__aenter__()
-        return self
-
-    async def __aexit__(self, *raised: Any) -> None:
-        """End the engine."""
-        await self._engine.__aexit__(*raised)
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         async def timed() -> T:
@@ -98,7 +73,7 @@ class GuardedModel(_Guarded[CompletingEngine]):
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """As the model. Raises EngineError: LEFT_ALONE while the breaker is open."""
-        return await self._asked(lambda: self._engine.complete(prompt, schema))
+        return await self._asked(lambda: self.engine.complete(prompt, schema))
 
 
 class GuardedEngine(_Guarded[LanguageEngine]):
@@ -106,4 +81,4 @@ class GuardedEngine(_Guarded[LanguageEngine]):
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """As the engine. Raises EngineError: LEFT_ALONE while the breaker is open."""
-        return await self._asked(lambda: self._engine.analyze(transcript, context))
+        return await self._asked(lambda: self.engine.analyze(transcript, context))
