@@ -1,8 +1,9 @@
 """Bench `phrases`: how many names Whisper hears that it is told of, and that it is not told of.
 
-`hotword_recall` is the share of the names of tools/phrase_scenarios.py that the text holds as they are written, told
-of a list that also has names which nobody says; `hotword_recall_without` is the same without the list. The word error
-rates are of the same sentences. `hotword_invented_words` counts words over sounds that are no speech, with the list.
+`hotword_recall` is the share of the names of tools/samples/phrase_scenarios.py that the text holds as they are written,
+told of a list that also has names which nobody says; `hotword_recall_without` is the same without the list. The word
+error rates are of the same sentences. `hotword_invented_words` counts words over sounds that are no speech, with the
+list.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from tools.bench import Target, report
 from tools.bench.audio.engine import CORES, SOUND_HZ
 from tools.packages import ROOT
-from tools.phrase_scenarios import PHRASES, SENTENCES
-from tools.sounds import SOUNDS
+from tools.samples.phrase_scenarios import PHRASES, SENTENCES
+from tools.samples.sounds import SOUNDS
 
 FOLDER = ROOT / "tests" / "data" / "phrases"
 TARGETS = {

@@ -30,7 +30,7 @@ from trunkline_runtime.engines.base import EngineError
 
 from tests.standins.instant_audio import InstantEngine
 from tests.standins.submitting_audio import MinuteEngine
-from tools.sounds import LINE_HZ, read
+from tools.samples.sounds import LINE_HZ, read
 
 SAMPLE = Path(__file__).parents[3] / "tests" / "data" / "calls" / "wrong-number.wav"
 SAMPLE_SECONDS = 13.7

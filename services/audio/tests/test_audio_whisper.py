@@ -24,8 +24,8 @@ from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from tools.phrase_scenarios import PHRASES, SENTENCES
-from tools.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
+from tools.samples.phrase_scenarios import PHRASES, SENTENCES
+from tools.samples.sounds import LINE_HZ, SOUNDS, WIDE_HZ, read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -2,7 +2,7 @@
 
 | keys | measured on | takes about, two cores |
 |---|---|---|
-| engine | the service's own parts over tests/data/calls and tools/sounds.py | 2 minutes |
+| engine | the service's own parts over tests/data/calls and tools/samples/sounds.py | 2 minutes |
 | language_accuracy | the same parts, over sentences that Pico reads, and `espeak-ng` if it is on the PATH | 1 minute |
 | vad_hour_s, decode600_s | speech detection and decoding by themselves | 1 minute |
 | overhead_ratio | the service as a process, beside faster-whisper without it | 1 minute |

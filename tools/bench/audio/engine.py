@@ -1,8 +1,8 @@
 """The engine beside its parts: how fast a call is transcribed, how many words are wrong or invented.
 
 Uses the service's own parts (sandboxed decoding, speech detection, the engine's process) over tests/data/calls
-and tools/sounds.py. `rtf_per_core` is processor seconds of recognition a second of call, `rss_mb` the most memory
-that the engine's process held, `warm_s` the time from its start to the first answer.
+and tools/samples/sounds.py. `rtf_per_core` is processor seconds of recognition a second of call, `rss_mb` the most
+memory that the engine's process held, `warm_s` the time from its start to the first answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from tools.bench import Target
 from tools.packages import ROOT
-from tools.sounds import SOUNDS
+from tools.samples.sounds import SOUNDS
 
 CALLS = ROOT / "tests" / "data" / "calls"
 TARGETS = {

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tools.bench.audio.engine import Bench, settings
-from tools.make_calls import LINE_HZ, encode, mu_law, telephone
-from tools.voices import WIDE_HZ, speak
+from tools.samples.make_calls import LINE_HZ, encode, mu_law, telephone
+from tools.samples.voices import WIDE_HZ, speak
 
 SENTENCES = {
     "en": (

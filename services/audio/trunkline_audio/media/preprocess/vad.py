@@ -23,7 +23,8 @@ Scores = NDArray[np.float32]
 class VoiceActivity:
     """Silero's sequence model: 32 ms frames, about one second of CPU for 18 minutes of audio.
 
-    The file is made by tools/make_speech_detector.py: Silero's weights, and all frames of a block in one product.
+    The file is made by tools/samples/make_speech_detector.py: Silero's weights, and all frames of a block in one
+    product.
 
     Holds no state between calls; one instance is not to be used by two threads at once.
     """

@@ -20,15 +20,15 @@ import soxr
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from tools.call_scenarios import SCENARIOS, Scenario
-from tools.language_scenarios import LANGUAGES
-from tools.sounds import NOISES, level
-from tools.voices import SPEECH_DB, WIDE_HZ, missing, speak
+from tools.samples.call_scenarios import SCENARIOS, Scenario
+from tools.samples.language_scenarios import LANGUAGES
+from tools.samples.sounds import NOISES, level
+from tools.samples.voices import SPEECH_DB, WIDE_HZ, missing, speak
 
 Samples = NDArray[np.float64]
 Entry = dict[str, Any]  # of an index
 
-HOME = Path(__file__).resolve().parent.parent / "tests" / "data"
+HOME = Path(__file__).resolve().parents[2] / "tests" / "data"
 LINE_HZ = 8_000
 HISS_DB = -58.0  # RMS of the line's hiss, dBFS
 LEAD_S = 0.6  # before the first turn and after the last

@@ -28,7 +28,7 @@ class Scenario:
     tone_after: int = -1  # number of the line that an answering machine ends with its beep
     mix_of: str = ""  # a mono mix of that scenario instead of new speech
     interrupts: tuple[int, ...] = ()  # numbers of the lines that begin before the line before them has ended
-    noise: str = ""  # a kind of noise, by its name in tools/sounds.py
+    noise: str = ""  # a kind of noise, by its name in tools/samples/sounds.py
     noise_db: float = 0.0  # how far it lies below the speech, both as they are before the telephone
     agent_language: str = ""  # where the agent does not speak the customer's
 

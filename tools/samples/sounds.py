@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float64]
 
-CALLS = Path(__file__).resolve().parent.parent / "tests" / "data" / "calls" / "wide"
+CALLS = Path(__file__).resolve().parents[2] / "tests" / "data" / "calls" / "wide"
 WIDE_HZ = 16_000  # everything is made at this rate
 LINE_HZ = 8_000
 SECONDS = 30

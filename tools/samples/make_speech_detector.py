@@ -1,6 +1,6 @@
 """Writes the speech detector that the audio service ships: Silero's model, computed by matrix products.
 
-    uv run --no-project --with onnx python tools/make_speech_detector.py
+    uv run --no-project --with onnx python tools/samples/make_speech_detector.py
 
 Silero's model (tests/data/models) has convolutions over four steps of time. onnxruntime runs those frame by frame.
 Here, each is one product of the steps of all frames with the same weights, so the same sums are made in less than half
@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "data" / "models" / "silero_vad_16k_sequence.onnx"
 TARGET = ROOT / "services" / "audio" / "trunkline_audio" / "models" / "silero_vad_16k_products.onnx"
 OPSET = 16

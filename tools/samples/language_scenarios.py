@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.call_scenarios import Scenario, labels
+from tools.samples.call_scenarios import Scenario, labels
 
 UNREAD = labels(0, "neutral", "other", "none", unreliable=True)
 

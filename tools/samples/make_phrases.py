@@ -1,6 +1,6 @@
-"""Regenerates tests/data/phrases: the sentences of tools/phrase_scenarios.py as telephone recordings.
+"""Regenerates tests/data/phrases: the sentences of tools/samples/phrase_scenarios.py as telephone recordings.
 
-A developer's tool, as tools/make_calls.py is. Wants flite on the PATH.
+A developer's tool, as tools/samples/make_calls.py is. Wants flite on the PATH.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import zlib
 
 import numpy as np
 
-from tools.make_calls import HOME, LEAD_S, LINE_HZ, encode, mu_law, telephone
-from tools.phrase_scenarios import SENTENCES
-from tools.voices import WIDE_HZ, speak
+from tools.samples.make_calls import HOME, LEAD_S, LINE_HZ, encode, mu_law, telephone
+from tools.samples.phrase_scenarios import SENTENCES
+from tools.samples.voices import WIDE_HZ, speak
 
 
 def main() -> None:
