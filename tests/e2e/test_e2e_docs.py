@@ -94,7 +94,8 @@ def test_no_document_with_commands_is_left_out():
     found = {document.name for document in DOCUMENTS if commands(document)}
     # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py.
     documents = {
-        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md", "security.md", "edge.md",
+        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md",
+        "engines-language.md", "security.md", "edge.md",
     }  # fmt: skip
     assert found == {"README.md", *documents}
 
@@ -199,6 +200,13 @@ def test_choosing_a_speech_engine(world, shell):
     )
     assert "the settings are correct" in said
     assert "large-v3" in said
+
+
+def test_choosing_a_language_engine(world, shell):
+    said = shell.run(
+        script("docs/engines-language.md"), {"TRUNKLINE_AI_TENANT_ADDRESS": world.suite.grpc["tenant"]}
+    )
+    assert "the settings are correct" in said
 
 
 def test_one_server(world, shell):

@@ -238,14 +238,14 @@ def sources_by(envoy: Envoy, world: World) -> int:
     return len(told.sources)
 
 
-def serials(envoy: Envoy) -> set[str]:
+def serials(envoy: Envoy) -> set[int]:
     """The certificates that Envoy uses, as it tells."""
     told = envoy.admin("/certs").json()["certificates"]
-    return {chain["serial_number"] for one in told for chain in one["cert_chain"]}
+    return {int(chain["serial_number"], 16) for one in told for chain in one["cert_chain"]}
 
 
-def serial_of(file: Path) -> str:
-    return f"{x509.load_pem_x509_certificate(file.read_bytes()).serial_number:x}"
+def serial_of(file: Path) -> int:
+    return x509.load_pem_x509_certificate(file.read_bytes()).serial_number
 
 
 @pytest.mark.timeout(240)

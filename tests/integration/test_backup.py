@@ -73,6 +73,12 @@ def bury(layout, service, tenant):
     execute(layout.databases[service], "INSERT INTO deleted_tenants VALUES (?, 1)", tenant)
 
 
+def keep_tenant(layout, tenant, *, state, delete_time):
+    columns = "tenant_id, display_name, state, retention, delete_time, version, create_time, update_time"
+    statement = f"INSERT INTO tenants ({columns}) VALUES (?, '', ?, x'', ?, 1, 1, 1)"
+    execute(layout.databases["tenant"], statement, tenant, state, delete_time)
+
+
 def ids(layout):
     return execute(layout.databases["audio"], "SELECT tenant_id, recording_id FROM recordings ORDER BY 2")
 
@@ -225,10 +231,7 @@ def test_a_tenant_deleted_after_the_backup_does_not_come_back(layout, tmp_path, 
     asyncio.run(keep_recording(layout, "gone", "r2"))
     make_backup(layout, tmp_path / "b")
     if service == "tenant":
-        execute(
-            layout.databases["tenant"],
-            "INSERT INTO tenants VALUES ('gone', '', 3, x'', 1, NULL, 1, 1, 1, 0, NULL)",
-        )
+        keep_tenant(layout, "gone", state=3, delete_time=1)
     else:
         bury(layout, service, "gone")
     restored = restore(layout, tmp_path / "b")
@@ -435,11 +438,7 @@ def erased(layout, *, lost):
 @pytest.mark.parametrize("lost", [False, True])
 def test_what_was_deleted_on_request_after_the_backup_stays_deleted(layout, tmp_path, lost):
     """A recording at once, before its bytes come back; a call by a task that the gateway begins with."""
-    execute(
-        layout.databases["tenant"],
-        "INSERT INTO tenants VALUES ('acme', '', 1, x'', 1, NULL, 1, 1, 1, 0, NULL)",
-    )
-    execute(layout.databases["tenant"], "UPDATE tenants SET delete_time = NULL")
+    keep_tenant(layout, "acme", state=1, delete_time=None)
     asyncio.run(keep_recording(layout, "acme", "r2", call="c2"))
     asyncio.run(keep_recording(layout, "acme", "r3"))
     make_backup(layout, tmp_path / "b")

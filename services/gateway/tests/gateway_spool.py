@@ -19,7 +19,7 @@ from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-CONFIRM_SECONDS = 0.15  # the spool gets four times that, which a slow disk may need
+CONFIRM_SECONDS = 0.5  # the spool gets four times that, which a slow disk may need
 
 
 def receipt(number, body=b'{"id": 1}'):

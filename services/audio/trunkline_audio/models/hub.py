@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,8 +45,14 @@ def obtain(repository: str, revision: str | None, into: Path) -> Revision:
     try:
         # Half a second to import, and a service that only looks models up does without.
         from huggingface_hub import HfApi  # noqa: PLC0415
+        from huggingface_hub.utils import disable_progress_bars, tqdm  # noqa: PLC0415
     except ImportError:
         raise SourceFailed("huggingface_hub is not installed in this Python") from None
+    # A bar takes a lock between processes and starts a thread, also when it shows nothing. A Ctrl-C in the middle of
+    # that leaves the lock taken, and the process never ends.
+    disable_progress_bars()
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
     # Its warnings tell of attempts; how they end is told here.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     api = HfApi(library_name="trunkline")

@@ -141,6 +141,9 @@ class Admission:
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
         self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
+            if batch.after > batch.cursor:
+                # The last that came were admitted ahead of others: the cursor passes them, and none stays noted.
+                await self._write((), self._backlog, batch)
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
             return False
@@ -330,7 +333,7 @@ class Admission:
         admitted, seconds = await self._db.write(
             lambda conn: self._timed(conn, decisions, backlog, batch), background=True
         )
-        if not self._db.features.shared:  # elsewhere nobody waits for it to end
+        if decisions and not self._db.features.shared:  # elsewhere nobody waits for it to end
             self._batches.took(len(decisions), seconds)
         return admitted
 
