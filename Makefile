@@ -70,8 +70,8 @@ envoy: setup ## Write Envoy's configuration, build/envoy.json and those of k8s/,
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto
 
-eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
-	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
+eval: setup ## How right engines are; DATA=file.jsonl for your own, ENGINE="local openai" names and compares engines
+	@$(RUN) tools.eval $(if $(DATA),--data $(DATA)) $(ENGINE:%=--engine %)
 
 train: setup ## Train the local language engine's model from tests/data/analysis; the same data gives the same file
 	@$(RUN) tools.train
