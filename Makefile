@@ -111,7 +111,7 @@ cluster-test: setup ## The manifests against a real Kubernetes control plane; bu
 	@$(RUN) tools.cluster.build
 	@$(RUN) pytest -m cluster tests/cluster
 
-tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), and Prometheus (by apt-get), kept in .tools/
+tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), Prometheus (by apt-get), and llama.cpp, kept in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too
