@@ -70,8 +70,8 @@ envoy: setup ## Write Envoy's configuration, build/envoy.json and those of k8s/,
 proto: setup ## Generate libs/contracts from protos/
 	$(RUN) tools.make_proto
 
-eval: setup ## Precision, recall and F1 of the local engines; DATA=file.jsonl for your own
-	@$(RUN) tools.eval $(if $(DATA),--data $(DATA))
+eval: setup ## How right engines are; DATA=file.jsonl for your own, ENGINE="local openai" names and compares engines
+	@$(RUN) tools.eval $(if $(DATA),--data $(DATA)) $(ENGINE:%=--engine %)
 
 train: setup ## Train the local language engine's model from tests/data/analysis; the same data gives the same file
 	@$(RUN) tools.train
@@ -111,7 +111,7 @@ cluster-test: setup ## The manifests against a real Kubernetes control plane; bu
 	@$(RUN) tools.cluster.build
 	@$(RUN) pytest -m cluster tests/cluster
 
-tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), and Prometheus (by apt-get), kept in .tools/
+tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), Prometheus (by apt-get), and llama.cpp, kept in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too

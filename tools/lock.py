@@ -32,6 +32,7 @@ def main() -> int:
     compile_lock([REQUIREMENTS / "constraints.in", REQUIREMENTS / "dev.in", *projects], constraints)
     held = ("-c", str(constraints.relative_to(ROOT)))
     compile_lock([REQUIREMENTS / "dev.in", *projects], REQUIREMENTS / "dev.txt", *held)
+    compile_lock([REQUIREMENTS / "llama.in"], REQUIREMENTS / "llama.txt", "--no-deps", "--generate-hashes")
     for package in packages():
         own = [folder / "pyproject.toml" for folder in (*package.siblings, package.folder)]
         compile_lock(own, package.lock, *held)

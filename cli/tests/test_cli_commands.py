@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
+from trunkline_cli.costs import months
 
 from tests.forked import forked
 
@@ -100,6 +102,7 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_processor(tmp_path):
         "send",
         "replay",
         "tail",
+        "costs",
     )
     assert [name for name in names if f"\n  {name} " not in said.stdout] == []
     assert min(times) < 0.3
@@ -111,6 +114,8 @@ def test_help_takes_less_than_three_tenths_of_a_second_of_processor(tmp_path):
         (("nothing",), "No such command 'nothing'"),
         (("restore",), "Missing argument"),
         (("tail", "--tenant", "acme"), "no key: set TRUNKLINE_CLI_KEY"),
+        (("costs",), "TRUNKLINE_CLI_KEY_FILE to an operator's token, or run"),
+        (("costs", "--month", "2026-13"), "'2026-13' is not a month such as 20"),
         (("replay", "--tenant", "acme"), "nobody can be asked here: give --yes or --dry-run"),
         (("send",), "run `trunkline up` here, or give --hook and --secret-file"),
         (("send", "--hook", "http://127.0.0.1:1/hooks/x"), "give both"),
@@ -304,3 +309,80 @@ def test_ca_names_what_is_wrong(tmp_path: Path) -> None:
     wrong = run(tmp_path, "ca", "tls")
     assert wrong.returncode == 1
     assert "are no authority" in wrong.stderr
+
+
+def costing(month, micros, engines=(), **more):
+    usage = {
+        "costMicros": str(micros),
+        "inputTokens": "1400",
+        "outputTokens": "100",
+        "audioDuration": "90.500s",
+    }
+    made = {"name": "tenants/acme/costs", "month": month, "usage": usage, "answerCount": "1200", "engines": [
+        {"service": service, "engine": engine, "usage": usage, "answerCount": "7", "unpricedCount": "2"}
+        for service, engine in engines
+    ]}  # fmt: skip
+    return {**made, **more}
+
+
+def rows(said: str) -> list[list[str]]:
+    return [line.split() for line in said.splitlines()]
+
+
+def test_a_tenants_costs_are_shown_by_month_kind_and_engine(tmp_path, gateway):
+    budget = {
+        "budget": {"monthlyMicros": "50000000"},
+        "budgetState": "BUDGET_STATE_NEAR",
+        "budgetPercent": 84,
+    }
+    engines = (("ai", "vertex/gemini-2.5-flash"), ("audio", "google/v2 chirp_3"))
+    gateway.answers = {
+        "/v1/tenants/acme/costs": [
+            costing("2025-12", 1_234_567_890, engines, **budget),
+            {"name": "tenants/acme/costs", "month": "2026-01"},
+        ]
+    }
+    env = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url}
+    said = run(tmp_path, "costs", "--tenant", "acme", "--month", "2026-01", "--months", "2", **env)
+    assert said.returncode == 0, said.stderr
+    assert [asked for _, asked in gateway.asked] == [
+        {"month": month, "key": "Bearer k"} for month in ("2025-12", "2026-01")
+    ]
+    header, *told, state = rows(said.stdout)
+    assert header[:3] == ["month", "kind", "engine"]
+    numbers = ["7", "2", "90", "1,400", "100", "1,234.5679"]
+    assert told == [
+        ["2025-12", "analyses", "vertex/gemini-2.5-flash", *numbers],
+        ["2025-12", "transcripts", "google/v2", "chirp_3", *numbers],
+        ["all", "1,200", "0", "90", "1,400", "100", "1,234.5679"],
+    ]
+    assert " ".join(state) == "2025-12: 84% of the budget of 50.0000 US dollars (near)"
+
+
+def test_all_tenants_costs_are_shown_with_their_budgets(tmp_path, gateway):
+    budget = {"budget": {"monthlyMicros": "50000000"}, "budgetState": "BUDGET_STATE_WITHIN"}
+    gateway.answers = {
+        "/v1/costs": [
+            {"costs": [costing("2026-11", 500)], "nextPageToken": "more"},
+            {"costs": [costing("2026-11", 70, name="tenants/beta/costs", **budget)]},
+        ]
+    }
+    env = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url}
+    said = run(tmp_path, "costs", "--month", "2026-11", **env)
+    assert said.returncode == 0, said.stderr
+    assert [(row[0], row[1], row[-1]) for row in rows(said.stdout)[1:]] == [
+        ("2026-11", "acme", "0.0005"), ("2026-11", "beta", "0%"), ("all", "2,400", "0.0006")
+    ]  # fmt: skip
+    assert [asked.get("pageToken") for _, asked in gateway.asked] == [None, "more"]
+
+
+def test_costs_as_json_are_the_apis_own_and_none_are_said_in_words(tmp_path, gateway):
+    answer = costing("2026-11", 70)
+    gateway.answers = {"/v1/tenants/acme/costs": [answer]}
+    env = {"TRUNKLINE_CLI_KEY": "k", "TRUNKLINE_CLI_URL": gateway.url, "TRUNKLINE_CLI_TENANT": "acme"}
+    said = run(tmp_path, "costs", "--json", **env)
+    assert json.loads(said.stdout) == answer
+    gateway.answers = {"/v1/tenants/acme/costs": [{"name": "tenants/acme/costs", "month": "2026-11"}]}
+    said = run(tmp_path, "costs", "--month", "2026-11", **env)
+    assert (said.returncode, said.stdout) == (0, "nothing was paid for or measured in 2026-11\n")
+    assert months("", 3, datetime(2026, 1, 31, tzinfo=UTC)) == ["2025-11", "2025-12", "2026-01"]

@@ -45,6 +45,8 @@ def facts() -> dict[str, Any] | None:
 def access(tenant: str, url: str | None) -> Access:
     """Find the gateway and a key: by the settings of the command, else those of `trunkline up` in this folder.
 
+    Without a tenant, the key is an operator's.
+
     Raises Misuse where there is no key.
     """
     url = url or os.environ.get("TRUNKLINE_CLI_URL")
@@ -61,8 +63,9 @@ def access(tenant: str, url: str | None) -> Access:
         own = [t["api_key"] for t in told["tenants"] if t["name"] == f"tenants/{tenant}"]
         key = own[0] if own else told["operator_token"]
     if not key:
+        wanted = f"an API key of {tenant}" if tenant else "an operator's token"
         raise Misuse(
-            f"no key: set TRUNKLINE_CLI_KEY or TRUNKLINE_CLI_KEY_FILE to an API key of {tenant}, "
+            f"no key: set TRUNKLINE_CLI_KEY or TRUNKLINE_CLI_KEY_FILE to {wanted}, "
             "or run `trunkline up` in this folder"
         )
     return Access(url or (told["http"] if told else DEFAULT_URL), key)

@@ -264,6 +264,37 @@ def tail(
             print(f"to continue: --since {told.cursor}", file=sys.stderr)
 
 
+@app.command()
+def costs(
+    tenant: Annotated[
+        str | None, typer.Option(help="the tenant's id; else all tenants", envvar="TRUNKLINE_CLI_TENANT")
+    ] = None,
+    month: Annotated[str, typer.Option(help="the month (UTC), such as 2026-11; else the current one")] = "",
+    count: Annotated[
+        int, typer.Option("--months", min=1, max=60, help="how many months, up to that one")
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print each month's costs as a line of JSON")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Show what engines cost a tenant, by kind and engine, or, to an operator, what each tenant costs."""
+    from trunkline_cli import costs as told  # noqa: PLC0415
+    from trunkline_cli.api import Api, access  # noqa: PLC0415
+    from trunkline_cli.tail import as_json as written  # noqa: PLC0415
+
+    wanted = told.months(month, count)
+    api = Api(access(tenant or "", url))
+    found = list(told.of_tenant(api, tenant, wanted) if tenant else told.of_all(api, wanted))
+    if as_json:
+        for one in found:
+            print(written(one))
+    elif any("answerCount" in one for one in found):
+        told.show(found, tenant)
+    else:
+        print(f"nothing was paid for or measured in {' to '.join(dict.fromkeys((wanted[0], wanted[-1])))}")
+
+
 def main() -> NoReturn:
     """Run the command that the arguments name, and end the process with its exit code."""
     try:

@@ -17,9 +17,12 @@ MEANT = {
         "container-image-pull-policy": "images are built on the one node, and come from no registry",
         "deployment-strategy": "SQLite: the next process starts when the one before has let go of the file",
         "horizontalpodautoscaler-replicas": "SQLite: one process has the file; one node needs no second worker",
+        "networkpolicy-targets-pod": "neither overlay brings a Redis; its policy holds for one of your own",
     },
     "overlays/gke": {
-        "networkpolicy-targets-pod": "the migrations' Jobs are applied by themselves, from k8s/migrations",
+        "networkpolicy-targets-pod": (
+            "the migrations' Jobs are applied by themselves, from k8s/migrations; Redis is as in local"
+        ),
     },
     "components/prometheus-adapter": {},
 }

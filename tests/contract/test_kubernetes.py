@@ -220,17 +220,22 @@ def test_the_grace_fits_the_drain(name, process):
     assert spec["terminationGracePeriodSeconds"] >= waits + drain + 5
 
 
+REDIS = ("redis", 6379)
+
+
 def called() -> dict[str, set[str]]:
-    """Who calls whom, as docs/architecture.md says."""
+    """Who calls whom, as docs/architecture.md says; `redis` among them."""
     text = (ROOT / "docs" / "architecture.md").read_text().partition("| from | calls by gRPC")[2]
     names = {"gateway `serve`": "gateway", "gateway `work`": "worker", "Envoy": ENVOY}
     found = {}
     for row in text.splitlines()[2:]:
         if not row.startswith("|"):
             break
-        who, calls, _ = (cell.strip() for cell in row.strip("|").split("|"))
+        who, calls, shared, _ = (cell.strip() for cell in row.strip("|").split("|"))
         callees = [cell.strip() for cell in calls.split(",") if cell.strip()]
-        found[names.get(who, who)] = {names.get(callee, callee) for callee in callees}
+        found[names.get(who, who)] = {names.get(callee, callee) for callee in callees} | (
+            {"redis"} if shared else set()
+        )
     return found
 
 
@@ -250,6 +255,7 @@ def test_network_policies_are_the_arrows_of_the_architecture(name):
     assert set(arrows) == set(WORKLOADS)
     http = ("gateway", int(str(setting(objects, "gateway", "http_address")).rpartition(":")[2]))
     ports = {p: int(str(setting(objects, p, "grpc_address")).rpartition(":")[2]) for p in PROCESSES}
+    ports |= dict([REDIS])
     for process in WORKLOADS:
         spec = one(objects, "NetworkPolicy", process)["spec"]
         assert spec["policyTypes"] == ["Ingress", "Egress"]
@@ -268,7 +274,14 @@ def test_network_policies_are_the_arrows_of_the_architecture(name):
             for peer in PROCESSES
             if f"TRUNKLINE_{process.upper()}_{peer.upper()}_ADDRESS" in environment(objects, process)
         }
-        assert named - {process} == arrows[process] | ({"tenant"} if process != "tenant" else set())
+        arrows_by_grpc = arrows[process] - {"redis"}
+        assert named - {process} == arrows_by_grpc | ({"tenant"} if process != "tenant" else set())
+        redises = [s.name for s in declared(PROCESSES[process], process) if s.name.endswith("_REDIS")]
+        assert len(redises) == ("redis" in arrows[process]), "who has the setting may call it"
+    redis = one(objects, "NetworkPolicy", "redis")["spec"]
+    assert redis["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "redis"}
+    assert (redis["policyTypes"], redis.get("egress", [])) == (["Ingress", "Egress"], [])
+    assert peers(redis["ingress"], "from") == {(who, REDIS[1]) for who in arrows if "redis" in arrows[who]}
     assert one(objects, "NetworkPolicy", "deny-by-default")["spec"] == {
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],

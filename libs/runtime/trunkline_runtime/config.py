@@ -38,7 +38,7 @@ SUITE_WIDE = {
     "TRUNKLINE_CLI_URL": "where the command `trunkline` finds the gateway, such as https://hooks.example.com",
     "TRUNKLINE_CLI_KEY": "the API key or operator's token that the command shows",
     "TRUNKLINE_CLI_KEY_FILE": "the file of that key",
-    "TRUNKLINE_CLI_TENANT": "the tenant of `trunkline tail`, `replay`, and `send`",
+    "TRUNKLINE_CLI_TENANT": "the tenant of `trunkline tail`, `replay`, `send`, and `costs`",
 }
 """Names of no one service, with their meaning."""
 

@@ -8,6 +8,7 @@ import json
 import time
 from dataclasses import replace
 
+import grpc
 import pytest
 import zstandard
 from ai_engines_conformance import CALL, MODEL_CHECKS, ask, said
@@ -15,17 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
+from trunkline.ai.v1 import analysis_service_pb2, analysis_service_pb2_grpc
+from trunkline_ai.app import build
 from trunkline_ai.cache.answers import MOST_BYTES, Answer, BrokenAnswer
 from trunkline_ai.cache.engine import CachedEngine
 from trunkline_ai.cache.keys import question_of
 from trunkline_ai.cache.memory import MOST_CALLS
 from trunkline_ai.cache.settings import CacheSettings
 from trunkline_ai.cache.tiers import AnswerCache
+from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, SpeakerRole
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.engines.messages import usage_message
+from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.testing import KEY_FOLDER
 
 from tests.redises import free_port, redis_server, started
 from tests.standins.completing_ai import least
@@ -290,6 +296,27 @@ async def test_an_answer_that_comes_after_the_erasure_is_not_kept():
         assert await summary(engine, call="call-2") == "answer 2"
 
 
+@pytest.mark.parametrize("first", ["call-1", "call-2"])
+async def test_what_served_a_call_is_dropped_and_kept_again_when_it_is_asked_again(first):
+    async with cached(similar=True) as engine:
+        await summary(engine)
+        await summary(engine, call="call-2")
+        await summary(engine, "other words", call="call-3")
+        await engine.cache.drop("acme", first)
+        assert await summary(engine, "other words", call="call-3") == "answer 2"
+        assert [await summary(engine, call=first) for _ in range(2)] == ["answer 3", "answer 3"]
+
+
+async def test_a_script_is_dropped_with_its_call():
+    model = Model(intent="robocall", spam_score=0.9)
+    async with cached(model, similar=True) as engine:
+        for asked in (1, 2):
+            await engine.complete(prompt(ROBOCALL), SCHEMA)
+            assert model.asked == asked
+            await engine.cache.drop("acme", "call-1")
+            assert len(engine.cache._scripts) == 0
+
+
 # Redis
 
 
@@ -384,6 +411,57 @@ async def test_erasures_reach_redis_and_the_memory_of_other_replicas(redis, call
         assert await summary(other, tenant="globex") == "answer 1"
 
 
+async def test_what_is_dropped_goes_in_redis_and_in_other_replicas_and_may_come_again(redis):
+    model = Model(intent="robocall", spam_score=0.9)
+    async with (
+        cached(redis=redis[0], similar=True) as one,
+        cached(model, redis=redis[0], similar=True) as other,
+        Redis.from_url(redis[0]) as client,
+    ):
+        await other.complete(prompt(ROBOCALL), SCHEMA)
+        await summary(other, "other words", call="call-2")
+        await settled(other.cache)
+        await one.cache.drop("acme", "call-1")
+        assert len(await client.keys("*:answer:*")) == 1
+        await other.cache.sweep()
+        for _ in range(2):
+            await other.complete(prompt(ROBOCALL), SCHEMA)
+            assert model.asked == 3, "asked anew, and kept"
+        assert await summary(other, "other words", call="call-2") == "answer 2"
+        await settled(other.cache)
+        assert len(await client.keys("*:answer:*")) == 2
+
+
+@pytest.mark.parametrize("way", ["forget", "drop"])
+async def test_what_served_a_call_while_redis_could_not_hear_of_it_goes_there_too(tmp_path, way):
+    port = free_port()
+    process = started(port, tmp_path)
+    try:
+        async with (
+            cached(redis=f"redis://127.0.0.1:{port}/0") as engine,
+            Redis.from_url(f"redis://127.0.0.1:{port}/0") as client,
+        ):
+            await summary(engine)
+            await settled(engine.cache)
+            await client.delete(*await client.keys("*:call:*"))  # as if it had not heard of call-1
+            if way == "forget":
+                await engine.cache.forget("acme", ["call-1"])
+            else:
+                await engine.cache.drop("acme", "call-1")
+            assert await client.keys("trunkline:ai:*:*") == []
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def test_what_is_being_written_when_its_call_is_dropped_goes_too(redis):
+    async with cached(redis=redis[0]) as engine, Redis.from_url(redis[0]) as client:
+        await summary(engine)
+        await engine.cache.drop("acme", "call-1")
+        await settled(engine.cache)
+        assert await client.keys("trunkline:ai:*:*") == []
+
+
 async def test_a_replica_that_did_not_hear_of_an_erasure_puts_nothing_back(redis):
     async with (
         cached(redis=redis[0]) as one,
@@ -438,6 +516,37 @@ async def test_a_redis_that_hangs_delays_no_more_than_a_moment():
                 await summary(engine, f"words {number}")
         await settled(engine.cache)
     server.close()
+
+
+async def test_a_deleted_analysis_takes_the_models_answer_with_it(redis, tmp_path):
+    config = AiConfig(
+        grpc_address="127.0.0.1:0", metrics_address="", store_url=f"sqlite:///{tmp_path}/ai.db", keys=KEY_FOLDER,
+        drain_seconds=0.1, drain_notice_seconds=0.0, engines=("tests.standins.completing_ai:create",),
+        cache=CacheSettings(redis=redis[0]),
+    )  # fmt: skip
+    metadata = (("authorization", f"Bearer {TokenSigner(KEY_FOLDER, 'gateway').service_token()}"),)
+
+    async def analysed(stub, call):
+        request = analysis_service_pb2.AnalyzeCallRequest(
+            parent="tenants/acme", call=f"tenants/acme/calls/{call}", text="my basement floods"
+        )
+        return await stub.AnalyzeCall(request, metadata=metadata)
+
+    async with build(config) as parts, parts.running() as serving, Redis.from_url(redis[0]) as client:
+        await serving.health.wait_serving()
+        async with grpc.aio.insecure_channel(serving.address) as channel:
+            stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+            made = [await analysed(stub, call) for call in ("call-1", "call-2", "call-3")]
+            assert [one.usage.cached for one in made] == [False, True, True]
+            await settled(parts.cache)
+            assert await client.keys("*:answer:*") != []
+            for one in made[1:]:
+                await stub.DeleteAnalysis(
+                    analysis_service_pb2.DeleteAnalysisRequest(name=one.name), metadata=metadata
+                )
+            assert await client.keys("*:answer:*") == []
+            again = [await analysed(stub, call) for call in ("call-2", "call-3")]
+            assert [one.usage.cached for one in again] == [False, True]
 
 
 # Robocalls

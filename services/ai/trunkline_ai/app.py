@@ -111,7 +111,7 @@ async def build(
         stack.push_async_callback(analyser.close)
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
-            AnalysisServicer(analyses, analyser),
+            AnalysisServicer(analyses, analyser, cache),
             "trunkline.ai.v1.AnalysisService",
         )
         server.add(

@@ -13,15 +13,17 @@ from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
 from trunkline_ai.analyses.dialogue import dialogue_of
 from trunkline_ai.analyses.rows import Analyses
+from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.names import ANALYSIS, CALL, TENANT
 
 
 class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     """Makes and shows analyses."""
 
-    def __init__(self, analyses: Analyses, analyser: Analyser) -> None:
+    def __init__(self, analyses: Analyses, analyser: Analyser, cache: AnswerCache) -> None:
         self._analyses = analyses
         self._analyser = analyser
+        self._cache = cache
 
     async def AnalyzeCall(
         self, request: analysis_service_pb2.AnalyzeCallRequest, context: Any
@@ -65,8 +67,13 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     async def DeleteAnalysis(
         self, request: analysis_service_pb2.DeleteAnalysisRequest, context: Any
     ) -> Empty:
-        """Gone afterwards; NOT_FOUND when it was not there."""
+        """Gone afterwards, with the models' answers that served its call; NOT_FOUND when it was not there."""
         ids = resources.parse(ANALYSIS, request.name)
-        if not await self._analyses.delete(ids["tenant"], ids["analysis"]):
+        found = await self._analyses.get(ids["tenant"], ids["analysis"])
+        if found is None:
+            raise NotFound(request.name)
+        # Before the row: whoever repeats a request that failed finds it.
+        await self._cache.drop(found.tenant_id, found.call_id)
+        if not await self._analyses.delete(found.tenant_id, found.analysis_id):
             raise NotFound(request.name)
         return Empty()

@@ -71,8 +71,8 @@ class MemoryAnswers:
         """Let go of one."""
         self._entries.pop(key, None)
 
-    def forget(self, tenant: str, calls: Collection[str] | None) -> None:
-        """Let go of what served these calls of a tenant, or of all that is the tenant's."""
+    def forget(self, tenant: str, calls: Collection[str] | None) -> list[bytes]:
+        """Let go of what served these calls of a tenant, or of all that is the tenant's; the keys of it."""
         erased = None if calls is None else set(calls)
         gone = [
             key
@@ -81,6 +81,7 @@ class MemoryAnswers:
         ]
         for key in gone:
             self.drop(key)
+        return gone
 
     def expire(self) -> None:
         """Let go of what is over."""

@@ -4,7 +4,7 @@
 |---|---|
 | `trunkline:ai:TENANT:answer:KEY` | an answer, sealed for this very key |
 | `trunkline:ai:TENANT:call:CALL` | the keys of the answers that served a call |
-| `trunkline:ai:erased` | tenants, calls, and answers that were erased, by the time of it: other replicas look there |
+| `trunkline:ai:erased` | tenants, calls, and answers that were erased or dropped, by time: other replicas look there |
 
 The names of keys hold digests of tenants and calls; the marks of erasures hold their ids.
 """
@@ -98,14 +98,14 @@ class SharedAnswers:
         async def ask() -> None:
             client = self._redis()
             async with client.pipeline(transaction=False) as pipe:
-                pipe.zscore(_ERASED, mark(tenant))
-                pipe.zscore(_ERASED, mark(tenant, call))
-                if any(await pipe.execute()):
-                    return
-            async with client.pipeline(transaction=False) as pipe:
                 pipe.set(name, sealed, ex=int(left))
                 self._noted(pipe, tenant, key, call)
-                await pipe.execute()
+                # Looked at behind it: an erasure that begins later finds what was written.
+                pipe.zscore(_ERASED, mark(tenant))
+                pipe.zscore(_ERASED, mark(tenant, call))
+                if any((await pipe.execute())[-2:]):
+                    await client.unlink(name, _call(tenant, call))
+                    return
             _written.inc(len(sealed))
 
         await self._asked(ask, None)
@@ -120,11 +120,18 @@ class SharedAnswers:
 
         await self._asked(ask, None)
 
-    async def forget(self, tenant: str, calls: Collection[str] | None) -> list[bytes] | None:
+    async def forget(
+        self,
+        tenant: str,
+        calls: Collection[str] | None,
+        known: Collection[bytes] = (),
+        *,
+        for_good: bool = True,
+    ) -> list[bytes] | None:
         """Let go of what served these calls of a tenant, or of all that is the tenant's; None if it may be there yet.
 
-        Returns the keys of what served the calls. The marks come first: what a replica is about to keep is not kept,
-        and its memory lets go at its next look.
+        Returns the keys of what served the calls; the caller knows some of them. The marks come first: what a replica
+        is about to keep is not kept, unless it isn't `for_good`, and its memory lets go at its next look.
         """
 
         async def ask() -> list[bytes]:
@@ -133,14 +140,15 @@ class SharedAnswers:
                 await self._mark(client, [mark(tenant)])
                 await self._unlink_all(client, tenant)
                 return []
-            await self._mark(client, [mark(tenant, call) for call in calls])
-            found: list[bytes] = []
+            await self._mark(client, [mark(tenant, call, for_good=for_good) for call in calls])
+            found = set(known)
             for call in calls:
-                keys = list(await client.smembers(_call(tenant, call)))
-                await self._mark(client, [mark_of_key(key) for key in keys])
-                await client.unlink(_call(tenant, call), *(_answer(tenant, key) for key in keys))
-                found += keys
-            return found
+                found.update(await client.smembers(_call(tenant, call)))
+            await self._mark(client, [mark_of_key(key) for key in found])
+            names = [*(_call(tenant, call) for call in calls), *(_answer(tenant, key) for key in found)]
+            if names:
+                await client.unlink(*names)
+            return list(found)
 
         return await self._asked(ask, None)
 
@@ -225,9 +233,14 @@ def _call(tenant: str, call: str) -> str:
     return f"{_PREFIX}:{_named(tenant)}:call:{_named(tenant, call)}"
 
 
-def mark(tenant: str, call: str | None = None) -> str:
-    """Return the mark of an erasure of a call, or of all that is the tenant's. Marks have ids and no words."""
-    return tenant if call is None else f"{tenant}/{call}"
+def mark(tenant: str, call: str | None = None, *, for_good: bool = True) -> str:
+    """Return the mark of an erasure of a call, or of all that is the tenant's. Marks have ids and no words.
+
+    One that is not `for_good` is of a call whose answers were dropped, and which may be asked about again.
+    """
+    if call is None:
+        return tenant
+    return f"{tenant}/{call}" if for_good else f"~{tenant}/{call}"
 
 
 def mark_of_key(key: bytes) -> str:
@@ -240,7 +253,7 @@ def key_of_mark(text: str) -> bytes | None:
     return bytes.fromhex(text[1:]) if text.startswith("=") else None
 
 
-def erasure_of_mark(text: str) -> tuple[str, list[str] | None]:
-    """Return the tenant of a mark, and its call in a list; None for all that is the tenant's."""
-    tenant, slash, call = text.partition("/")
-    return tenant, [call] if slash else None
+def erasure_of_mark(text: str) -> tuple[str, list[str] | None, bool]:
+    """Return the tenant of a mark, its call in a list or None for all that is the tenant's, and if it is for good."""
+    tenant, slash, call = text.removeprefix("~").partition("/")
+    return tenant, [call] if slash else None, not text.startswith("~")

@@ -62,7 +62,7 @@ class AnswerCache:
         self._bills: LRUCache[bytes, EngineUsage] = LRUCache(_MOST_BILLS)
         self._erased: TTLCache[str, bool] = TTLCache(_MOST_ERASED, max(seconds, 1.0), clock)
         self._seen: TTLCache[tuple[str, float], bool] = TTLCache(_MOST_ERASED, 2 * _LOOK_BACK_SECONDS, clock)
-        self._owed: list[tuple[str, list[str] | None]] = []
+        self._owed: list[tuple[str, list[str] | None, bool, set[bytes]]] = []
         self._looked_at = clock()
         self._beside: set[asyncio.Task[None]] = set()
 
@@ -136,17 +136,28 @@ class AnswerCache:
         return Completion(completion.engine, completion.text, completion.finish, usage)
 
     async def forget(self, tenant: str, calls: Collection[str] | None = None) -> None:
-        """Let go of the answers that served these calls of a tenant, or of all that are the tenant's.
+        """Let go for good of the answers that served these calls of a tenant, or of all that are the tenant's.
 
         What Redis could not be told is told at a later sweep.
         """
-        self._forget_here(tenant, calls)
+        await self._let_go(tenant, calls, for_good=True)
+
+    async def drop(self, tenant: str, call: str) -> None:
+        """Do the same for one call, which may be asked about again."""
+        await self._let_go(tenant, [call], for_good=False)
+
+    async def _let_go(
+        self, tenant: str, calls: Collection[str] | None, *, for_good: bool, known: Collection[bytes] = ()
+    ) -> None:
+        keys = {*known, *self._let_go_here(tenant, calls, for_good=for_good)}
         if self._shared is None:
             return
-        keys = await self._shared.forget(tenant, calls)
-        if keys is None:
-            self._owed.append((tenant, None if calls is None else list(calls)))
-        for key in keys or ():  # what served the call in another replica first
+        if self._beside:  # what is being written of these answers
+            await asyncio.wait(tuple(self._beside))
+        found = await self._shared.forget(tenant, calls, keys, for_good=for_good)
+        if found is None:
+            self._owed.append((tenant, None if calls is None else list(calls), for_good, keys))
+        for key in found or ():  # what served the call in another replica first
             self._memory.drop(key)
 
     async def sweep(self) -> None:
@@ -157,8 +168,8 @@ class AnswerCache:
         if self._shared is None:
             return
         owed, self._owed = self._owed, []
-        for tenant, calls in owed:
-            await self.forget(tenant, calls)
+        for tenant, calls, for_good, keys in owed:
+            await self._let_go(tenant, calls, for_good=for_good, known=keys)
         now = self._clock()
         for told, at in await self._shared.erased(self._looked_at - _LOOK_BACK_SECONDS):
             if (told, at) in self._seen:
@@ -167,17 +178,20 @@ class AnswerCache:
             if (key := key_of_mark(told)) is not None:
                 self._memory.drop(key)
             else:
-                self._forget_here(*erasure_of_mark(told))
+                tenant, calls, for_good = erasure_of_mark(told)
+                self._let_go_here(tenant, calls, for_good=for_good)
         self._looked_at = now
 
-    def _forget_here(self, tenant: str, calls: Collection[str] | None) -> None:
-        marks = [mark(tenant)] if calls is None else [mark(tenant, call) for call in calls]
-        if all(one in self._erased for one in marks):
-            return
-        self._erased.update(dict.fromkeys(marks, True))
-        self._memory.forget(tenant, calls)
+    def _let_go_here(self, tenant: str, calls: Collection[str] | None, *, for_good: bool) -> list[bytes]:
+        """Let go in this process; the keys that it knew."""
+        if for_good:
+            marks = [mark(tenant)] if calls is None else [mark(tenant, call) for call in calls]
+            if all(one in self._erased for one in marks):
+                return []
+            self._erased.update(dict.fromkeys(marks, True))
         if self._scripts is not None:
             self._scripts.forget(tenant, calls)
+        return self._memory.forget(tenant, calls)
 
     def _is_erased(self, question: Question) -> bool:
         """Tell whether nothing is to be kept for a question any more. Neither tenants nor calls come back."""

@@ -88,7 +88,7 @@ class AnalysisServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAnalysis(self, request, context):
-        """Deletes an analysis.
+        """Deletes an analysis, and the answers of models that are kept of its call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class AnalysisServiceStub:
     ListAnalyses: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.ListAnalysesRequest, _analysis_service_pb2.ListAnalysesResponse]
     """Lists a tenant's analyses, the latest first."""
     DeleteAnalysis: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.DeleteAnalysisRequest, _empty_pb2.Empty]
-    """Deletes an analysis."""
+    """Deletes an analysis, and the answers of models that are kept of its call."""
 
 @_typing.type_check_only
 class AnalysisServiceAsyncStub(AnalysisServiceStub):
@@ -64,7 +64,7 @@ class AnalysisServiceAsyncStub(AnalysisServiceStub):
     ListAnalyses: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.ListAnalysesRequest, _analysis_service_pb2.ListAnalysesResponse]  # type: ignore[assignment]
     """Lists a tenant's analyses, the latest first."""
     DeleteAnalysis: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.DeleteAnalysisRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an analysis."""
+    """Deletes an analysis, and the answers of models that are kept of its call."""
 
 class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and returns analyses."""
@@ -103,6 +103,6 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analysis_service_pb2.DeleteAnalysisRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an analysis."""
+        """Deletes an analysis, and the answers of models that are kept of its call."""
 
 def add_AnalysisServiceServicer_to_server(servicer: AnalysisServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
