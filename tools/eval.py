@@ -23,6 +23,7 @@ from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.local.engine import LocalEngine
 
+from tools import eval_pii
 from tools.packages import ROOT
 
 DATA = ROOT / "tests" / "data" / "analysis"
@@ -245,6 +246,8 @@ def main() -> int:
         print(
             f"{name:<22} {figures[name]:>6.3f} {target:>7.2f}{'' if figures[name] >= target else '  missed'}"
         )
+    if not options.data:
+        figures.update(eval_pii.figures())
     if not options.data and not options.no_words:
         figures.update(_word_errors_or_why_not())
     OUT.parent.mkdir(parents=True, exist_ok=True)
