@@ -95,7 +95,7 @@ def test_no_document_with_commands_is_left_out():
     # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py.
     documents = {
         "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md",
-        "engines-language.md", "security.md", "edge.md",
+        "engines-language.md", "security.md", "edge.md", "privacy.md",
     }  # fmt: skip
     assert found == {"README.md", *documents}
 
@@ -207,6 +207,18 @@ def test_choosing_a_language_engine(world, shell):
         script("docs/engines-language.md"), {"TRUNKLINE_AI_TENANT_ADDRESS": world.suite.grpc["tenant"]}
     )
     assert "the settings are correct" in said
+
+
+def test_privacy(world, shell):
+    said = shell.run(here(world, script("docs/privacy.md")), {})
+    shown, at = [], 0
+    while at < len(said.rstrip()):
+        tenant, at = json.JSONDecoder().raw_decode(said, at)
+        shown.append(tenant.get("analysisSettings", {}).get("redaction", {}))
+    off, hidden, default = shown
+    assert (off["remote"], off["stored"]) == ("REMOTE_REDACTION_OFF", False)
+    assert (hidden["stored"], hidden["kinds"]) == (True, ["PII_KIND_CARD", "PII_KIND_SSN"])
+    assert default == {}
 
 
 def test_one_server(world, shell):

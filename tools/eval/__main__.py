@@ -21,6 +21,7 @@ from trunkline_ai.config import LOCAL
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
 
+from tools.eval import pii
 from tools.eval.asking import asked, made
 from tools.eval.data import DATA, DataError, Item, read
 from tools.eval.figures import TARGETS, Agreement, agreements
@@ -66,8 +67,10 @@ def main() -> int:
         show(found, agreed, mistakes=options.mistakes)
     for name, results in found.items():
         figures = figures_by_name(results)
-        if not (options.engine or options.data or options.no_words or options.json):
-            figures.update(word_errors_or_why_not())
+        if not (options.engine or options.data or options.json):
+            figures.update(pii.figures())
+            if not options.no_words:
+                figures.update(word_errors_or_why_not())
         OUT.mkdir(parents=True, exist_ok=True)
         out = OUT / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.json"
         out.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")

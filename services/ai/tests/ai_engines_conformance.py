@@ -19,6 +19,7 @@ from trunkline_ai.engines.loader import local_engine
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
 from trunkline_ai.prompts.schemas import TEXT, array, integer, problem_of, record
+from trunkline_ai.redaction.engine import RedactedEngine
 from trunkline_runtime.engines.base import EngineUsage
 
 from tests.standins.completing_ai import LeastEngine
@@ -28,12 +29,18 @@ CHECKS: dict[str, Any] = {}
 ENROLLED: dict[str, Any] = {
     "local": local_engine,
     "completing": lambda: PromptedEngine(LeastEngine()),
+    "redacted": lambda: PromptedEngine(RedactedEngine(LeastEngine())),
     "instant": InstantEngine,
     "openai": openai_engine,
     "vertex": vertex_engine,
 }
 """Name -> what makes the engine: every name of the setting, and the stand-ins."""
-MODELS: dict[str, Any] = {"completing": LeastEngine, "openai": openai_model, "vertex": vertex_model}
+MODELS: dict[str, Any] = {
+    "completing": LeastEngine,
+    "openai": openai_model,
+    "redacted": lambda: RedactedEngine(LeastEngine()),
+    "vertex": vertex_model,
+}
 """Name -> what makes the CompletingEngine below it; MODEL_CHECKS are for these."""
 EXCLUSIONS = {
     ("instant", "nothing_is_paid_for_silence_which_is_no_conversation"): "it looks at nothing",

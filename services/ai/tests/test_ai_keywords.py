@@ -5,7 +5,7 @@ from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 from trunkline_ai.analyses.additions import analysis_of
-from trunkline_ai.analyses.compliance import is_card, numbers_read_out
+from trunkline_ai.analyses.compliance import numbers_read_out
 from trunkline_ai.analyses.dialogue import dialogue_of
 from trunkline_ai.analyses.keywords import mentions_of
 from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
@@ -140,12 +140,6 @@ def test_numbers_that_were_read_out_are_flagged_without_their_figures(turns, kin
     flags = numbers_read_out(script(*turns))
     assert [flag.type for flag in flags] == kinds
     assert all(flag.quote.text == "" and flag.quote.end > flag.quote.start for flag in flags)
-
-
-def test_a_card_number_keeps_luhns_check():
-    assert is_card("5555555555554444")
-    assert not is_card("5555555555554445")
-    assert not is_card("0000000000000000")
 
 
 def test_a_quote_is_found_in_any_case_and_within_one_turn():

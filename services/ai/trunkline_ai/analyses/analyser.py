@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
@@ -19,7 +20,11 @@ from trunkline_store.records.expiry import expiry
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
+from trunkline_ai.config import LOCAL
+from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
+from trunkline_ai.redaction.policy import hidden_kinds
+from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.router import Router
 
 _ANSWER_SECONDS = 0.5
@@ -123,7 +128,7 @@ class Analyser:
                 call_id=task.call_id,
                 generation=task.generation,
                 engine=result.engine,
-                result=result_of(analysis_of(result, conversation)),
+                result=result_of(await _shown(result, conversation)),
                 created_at=self._clock.now(),
                 expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             )
@@ -133,6 +138,15 @@ class Analyser:
                 return kept
         await self._analyses.improve(better)
         return await self._analyses.get(task.tenant_id, identity) or better
+
+
+async def _shown(result: AnalysisResult, conversation: Dialogue) -> analysis_pb2.Analysis:
+    """Return the message that is stored: without personal data where the tenant wants that."""
+    message = analysis_of(result, conversation)
+    local = result.engine.startswith(f"{LOCAL}/")
+    if kinds := hidden_kinds(conversation.context.settings, local=local):
+        await asyncio.to_thread(redact_message, message, conversation.transcript, kinds)
+    return message
 
 
 def _patience() -> float | None:

@@ -25,7 +25,8 @@ LEAST_WORDS, MOST_WORDS = 20, 400
 MOST_SCRIPTS = 2_000
 MOST_OF_A_FAMILY = 100
 _SHINGLE = 3
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]++(?:_\d++)?+")
+"""A placeholder of personal data, such as `[PHONE_1]`, is one word, and a number."""
 # What differs in these is another fact, such as the number to call back: such a text is not the same script.
 _NUMBERS = frozenset({
     "zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",

@@ -16,6 +16,7 @@ from trunkline_runtime.engines.base import Engine, EngineUsage
 
 from trunkline_ai.engines.findings import Findings
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
+from trunkline_ai.redaction.policy import ALL, PiiKind
 
 
 class SpeakerRole(StrEnum):
@@ -188,6 +189,8 @@ class Prompt:
     """The call that it belongs to: what is kept of it goes with the call. Never sent."""
     generation: int = 0
     """A kept answer is one to the same generation. Never sent."""
+    redacted: frozenset[PiiKind] = ALL
+    """What of the conversation a model outside of the suite gets placeholders for."""
 
 
 class Finish(StrEnum):

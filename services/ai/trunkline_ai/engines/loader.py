@@ -83,8 +83,10 @@ def _vertex(config: AiConfig) -> CompletingEngine:
 def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEngine:
     from trunkline_ai.cache.engine import CachedEngine  # noqa: PLC0415 - only models need prompts
     from trunkline_ai.engines.prompted import PromptedEngine  # noqa: PLC0415 - as above
+    from trunkline_ai.redaction.engine import RedactedEngine  # noqa: PLC0415 - as above
 
-    return PromptedEngine(model if cache is None else CachedEngine(model, cache))
+    # What is kept is redacted: the cache is behind the placeholders.
+    return PromptedEngine(RedactedEngine(model if cache is None else CachedEngine(model, cache)))
 
 
 NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {

@@ -17,6 +17,7 @@ from trunkline_ai.prompts.checks import Check
 from trunkline_ai.prompts.fence import fenced
 from trunkline_ai.prompts.findings import findings_of
 from trunkline_ai.prompts.schemas import TEXT, array, integer, number, one_of, record
+from trunkline_ai.redaction.policy import remote_kinds
 
 NAME = "analyse_call.v2"
 _VERDICT = one_of(Verdict.YES, Verdict.NO, Verdict.UNKNOWN)
@@ -89,6 +90,7 @@ def prompt_of(transcript: Transcript, context: Context) -> Prompt:
         priority=context.priority,
         call_id=context.call_id,
         generation=context.generation,
+        redacted=remote_kinds(context.settings),
     )
 
 

@@ -45,7 +45,7 @@ def obtain(repository: str, revision: str | None, into: Path) -> Revision:
     try:
         # Half a second to import, and a service that only looks models up does without.
         from huggingface_hub import HfApi  # noqa: PLC0415
-        from huggingface_hub.utils import disable_progress_bars, tqdm  # noqa: PLC0415
+        from huggingface_hub.utils.tqdm import disable_progress_bars, tqdm  # noqa: PLC0415
     except ImportError:
         raise SourceFailed("huggingface_hub is not installed in this Python") from None
     # A bar takes a lock between processes and starts a thread, also when it shows nothing. A Ctrl-C in the middle of

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+trunkline/common/v1/analysis_settings.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xcb\x06\n\x10\x41nalysisSettings\x12=\n\x06policy\x18\x01 \x01(\x0e\x32#.trunkline.common.v1.AnalysisPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\xb4\x02\n\x06labels\x18\x14 \x03(\x0b\x32\".trunkline.common.v1.AnalysisLabelB\xff\x01\xbaH\xfb\x01\x92\x01\x02\x10\x1e\xba\x01R\n\rlabels.unique\x12\x1bmust have names that differ\x1a$this.map(label, label.name).unique()\xba\x01\x9d\x01\n\x0clabels.total\x12)must have at most 10000 characters in all\x1a\x62this.map(label, label.name + label.description + label.examples.join(\'\')).join(\'\').size() <= 10000\x12\x9c\x01\n\tquestions\x18\x15 \x03(\x0b\x32%.trunkline.common.v1.AnalysisQuestionBb\xbaH_\x92\x01\x02\x10\x14\xba\x01W\n\x10questions.unique\x12\x19must have ids that differ\x1a(this.map(question, question.id).unique()\x12\xa1\x02\n\x08keywords\x18\x16 \x03(\x0b\x32#.trunkline.common.v1.TrackedKeywordB\xe9\x01\xbaH\xe5\x01\x92\x01\x02\x10\x64\xba\x01X\n\x0fkeywords.unique\x12\x1bmust have names that differ\x1a(this.map(keyword, keyword.name).unique()\xba\x01\x81\x01\n\x0ekeywords.total\x12)must have at most 20000 characters in all\x1a\x44this.map(keyword, keyword.phrases.join(\'\')).join(\'\').size() <= 20000\"\x88\x01\n\rAnalysisLabel\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12#\n\x08\x65xamples\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xc8\x01\"\x9e\x01\n\x10\x41nalysisQuestion\x12-\n\x02id\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,39}$\x12\x1c\n\x04text\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12=\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x1f.trunkline.common.v1.AnswerFormB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xa2\x01\n\x0eTrackedKeyword\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12!\n\x07phrases\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x38\n\x04side\x18\x03 \x01(\x0e\x32 .trunkline.common.v1.KeywordSideB\x08\xbaH\x05\x82\x01\x02\x10\x01*W\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_FORM_YES_NO\x10\x01\x12\x14\n\x10\x41NSWER_FORM_TEXT\x10\x02*^\n\x0bKeywordSide\x12\x1c\n\x18KEYWORD_SIDE_UNSPECIFIED\x10\x00\x12\x16\n\x12KEYWORD_SIDE_AGENT\x10\x01\x12\x19\n\x15KEYWORD_SIDE_CUSTOMER\x10\x02*\xa4\x01\n\x0e\x41nalysisPolicy\x12\x1f\n\x1b\x41NALYSIS_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NALYSIS_POLICY_QUALITY\x10\x01\x12\x1c\n\x18\x41NALYSIS_POLICY_BALANCED\x10\x02\x12\x19\n\x15\x41NALYSIS_POLICY_CHEAP\x10\x03\x12\x1b\n\x17\x41NALYSIS_POLICY_PRIVATE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+trunkline/common/v1/analysis_settings.proto\x12\x13trunkline.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xfe\x06\n\x10\x41nalysisSettings\x12=\n\x06policy\x18\x01 \x01(\x0e\x32#.trunkline.common.v1.AnalysisPolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\tredaction\x18\n \x01(\x0b\x32\x1e.trunkline.common.v1.Redaction\x12\xb4\x02\n\x06labels\x18\x14 \x03(\x0b\x32\".trunkline.common.v1.AnalysisLabelB\xff\x01\xbaH\xfb\x01\x92\x01\x02\x10\x1e\xba\x01R\n\rlabels.unique\x12\x1bmust have names that differ\x1a$this.map(label, label.name).unique()\xba\x01\x9d\x01\n\x0clabels.total\x12)must have at most 10000 characters in all\x1a\x62this.map(label, label.name + label.description + label.examples.join(\'\')).join(\'\').size() <= 10000\x12\x9c\x01\n\tquestions\x18\x15 \x03(\x0b\x32%.trunkline.common.v1.AnalysisQuestionBb\xbaH_\x92\x01\x02\x10\x14\xba\x01W\n\x10questions.unique\x12\x19must have ids that differ\x1a(this.map(question, question.id).unique()\x12\xa1\x02\n\x08keywords\x18\x16 \x03(\x0b\x32#.trunkline.common.v1.TrackedKeywordB\xe9\x01\xbaH\xe5\x01\x92\x01\x02\x10\x64\xba\x01X\n\x0fkeywords.unique\x12\x1bmust have names that differ\x1a(this.map(keyword, keyword.name).unique()\xba\x01\x81\x01\n\x0ekeywords.total\x12)must have at most 20000 characters in all\x1a\x44this.map(keyword, keyword.phrases.join(\'\')).join(\'\').size() <= 20000\"\x88\x01\n\rAnalysisLabel\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12\x1d\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12#\n\x08\x65xamples\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01\x18\xc8\x01\"\x9e\x01\n\x10\x41nalysisQuestion\x12-\n\x02id\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,39}$\x12\x1c\n\x04text\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12=\n\x04\x66orm\x18\x03 \x01(\x0e\x32\x1f.trunkline.common.v1.AnswerFormB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\"\xa2\x01\n\x0eTrackedKeyword\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x10\x01\x18<2\x16^[^\\x00-\\x1f\\x7f\"\\\\]+$\x12!\n\x07phrases\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x38\n\x04side\x18\x03 \x01(\x0e\x32 .trunkline.common.v1.KeywordSideB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xb8\x01\n\tRedaction\x12>\n\x06remote\x18\x01 \x01(\x0e\x32$.trunkline.common.v1.RemoteRedactionB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12@\n\x05kinds\x18\x02 \x03(\x0e\x32\x1c.trunkline.common.v1.PiiKindB\x13\xbaH\x10\x92\x01\r\x10\x14\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x19\n\x11keep_placeholders\x18\x03 \x01(\x08\x12\x0e\n\x06stored\x18\x04 \x01(\x08*W\n\nAnswerForm\x12\x1b\n\x17\x41NSWER_FORM_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41NSWER_FORM_YES_NO\x10\x01\x12\x14\n\x10\x41NSWER_FORM_TEXT\x10\x02*^\n\x0bKeywordSide\x12\x1c\n\x18KEYWORD_SIDE_UNSPECIFIED\x10\x00\x12\x16\n\x12KEYWORD_SIDE_AGENT\x10\x01\x12\x19\n\x15KEYWORD_SIDE_CUSTOMER\x10\x02*f\n\x0fRemoteRedaction\x12 \n\x1cREMOTE_REDACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13REMOTE_REDACTION_ON\x10\x01\x12\x18\n\x14REMOTE_REDACTION_OFF\x10\x02*\xb2\x01\n\x07PiiKind\x12\x18\n\x14PII_KIND_UNSPECIFIED\x10\x00\x12\x11\n\rPII_KIND_CARD\x10\x01\x12\x10\n\x0cPII_KIND_SSN\x10\x02\x12\x12\n\x0ePII_KIND_EMAIL\x10\x03\x12\x12\n\x0ePII_KIND_PHONE\x10\x04\x12\x17\n\x13PII_KIND_BIRTH_DATE\x10\x05\x12\x14\n\x10PII_KIND_ADDRESS\x10\x06\x12\x11\n\rPII_KIND_NAME\x10\x07*\xa4\x01\n\x0e\x41nalysisPolicy\x12\x1f\n\x1b\x41NALYSIS_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41NALYSIS_POLICY_QUALITY\x10\x01\x12\x1c\n\x18\x41NALYSIS_POLICY_BALANCED\x10\x02\x12\x19\n\x15\x41NALYSIS_POLICY_CHEAP\x10\x03\x12\x1b\n\x17\x41NALYSIS_POLICY_PRIVATE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,18 +59,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACKEDKEYWORD'].fields_by_name['phrases']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
   _globals['_TRACKEDKEYWORD'].fields_by_name['side']._loaded_options = None
   _globals['_TRACKEDKEYWORD'].fields_by_name['side']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_ANSWERFORM']._serialized_start=1441
-  _globals['_ANSWERFORM']._serialized_end=1528
-  _globals['_KEYWORDSIDE']._serialized_start=1530
-  _globals['_KEYWORDSIDE']._serialized_end=1624
-  _globals['_ANALYSISPOLICY']._serialized_start=1627
-  _globals['_ANALYSISPOLICY']._serialized_end=1791
+  _globals['_REDACTION'].fields_by_name['remote']._loaded_options = None
+  _globals['_REDACTION'].fields_by_name['remote']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_REDACTION'].fields_by_name['kinds']._loaded_options = None
+  _globals['_REDACTION'].fields_by_name['kinds']._serialized_options = b'\272H\020\222\001\r\020\024\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_ANSWERFORM']._serialized_start=1679
+  _globals['_ANSWERFORM']._serialized_end=1766
+  _globals['_KEYWORDSIDE']._serialized_start=1768
+  _globals['_KEYWORDSIDE']._serialized_end=1862
+  _globals['_REMOTEREDACTION']._serialized_start=1864
+  _globals['_REMOTEREDACTION']._serialized_end=1966
+  _globals['_PIIKIND']._serialized_start=1969
+  _globals['_PIIKIND']._serialized_end=2147
+  _globals['_ANALYSISPOLICY']._serialized_start=2150
+  _globals['_ANALYSISPOLICY']._serialized_end=2314
   _globals['_ANALYSISSETTINGS']._serialized_start=131
-  _globals['_ANALYSISSETTINGS']._serialized_end=974
-  _globals['_ANALYSISLABEL']._serialized_start=977
-  _globals['_ANALYSISLABEL']._serialized_end=1113
-  _globals['_ANALYSISQUESTION']._serialized_start=1116
-  _globals['_ANALYSISQUESTION']._serialized_end=1274
-  _globals['_TRACKEDKEYWORD']._serialized_start=1277
-  _globals['_TRACKEDKEYWORD']._serialized_end=1439
+  _globals['_ANALYSISSETTINGS']._serialized_end=1025
+  _globals['_ANALYSISLABEL']._serialized_start=1028
+  _globals['_ANALYSISLABEL']._serialized_end=1164
+  _globals['_ANALYSISQUESTION']._serialized_start=1167
+  _globals['_ANALYSISQUESTION']._serialized_end=1325
+  _globals['_TRACKEDKEYWORD']._serialized_start=1328
+  _globals['_TRACKEDKEYWORD']._serialized_end=1490
+  _globals['_REDACTION']._serialized_start=1493
+  _globals['_REDACTION']._serialized_end=1677
 # @@protoc_insertion_point(module_scope)

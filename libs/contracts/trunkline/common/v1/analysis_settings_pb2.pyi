@@ -67,6 +67,74 @@ KEYWORD_SIDE_CUSTOMER: KeywordSide.ValueType  # 2
 """The customer's."""
 Global___KeywordSide: _TypeAlias = KeywordSide  # noqa: Y015
 
+class _RemoteRedaction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemoteRedactionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RemoteRedaction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMOTE_REDACTION_UNSPECIFIED: _RemoteRedaction.ValueType  # 0
+    """Personal data is replaced."""
+    REMOTE_REDACTION_ON: _RemoteRedaction.ValueType  # 1
+    """Personal data is replaced."""
+    REMOTE_REDACTION_OFF: _RemoteRedaction.ValueType  # 2
+    """The conversation is sent as it is."""
+
+class RemoteRedaction(_RemoteRedaction, metaclass=_RemoteRedactionEnumTypeWrapper):
+    """Whether engines outside of the suite see personal data."""
+
+REMOTE_REDACTION_UNSPECIFIED: RemoteRedaction.ValueType  # 0
+"""Personal data is replaced."""
+REMOTE_REDACTION_ON: RemoteRedaction.ValueType  # 1
+"""Personal data is replaced."""
+REMOTE_REDACTION_OFF: RemoteRedaction.ValueType  # 2
+"""The conversation is sent as it is."""
+Global___RemoteRedaction: _TypeAlias = RemoteRedaction  # noqa: Y015
+
+class _PiiKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PiiKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PiiKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PII_KIND_UNSPECIFIED: _PiiKind.ValueType  # 0
+    """Not a kind."""
+    PII_KIND_CARD: _PiiKind.ValueType  # 1
+    """The number of a payment card."""
+    PII_KIND_SSN: _PiiKind.ValueType  # 2
+    """A social security number of the United States."""
+    PII_KIND_EMAIL: _PiiKind.ValueType  # 3
+    """An email address."""
+    PII_KIND_PHONE: _PiiKind.ValueType  # 4
+    """A telephone number."""
+    PII_KIND_BIRTH_DATE: _PiiKind.ValueType  # 5
+    """A date of birth."""
+    PII_KIND_ADDRESS: _PiiKind.ValueType  # 6
+    """A street address."""
+    PII_KIND_NAME: _PiiKind.ValueType  # 7
+    """The name of a person."""
+
+class PiiKind(_PiiKind, metaclass=_PiiKindEnumTypeWrapper):
+    """A kind of personal data."""
+
+PII_KIND_UNSPECIFIED: PiiKind.ValueType  # 0
+"""Not a kind."""
+PII_KIND_CARD: PiiKind.ValueType  # 1
+"""The number of a payment card."""
+PII_KIND_SSN: PiiKind.ValueType  # 2
+"""A social security number of the United States."""
+PII_KIND_EMAIL: PiiKind.ValueType  # 3
+"""An email address."""
+PII_KIND_PHONE: PiiKind.ValueType  # 4
+"""A telephone number."""
+PII_KIND_BIRTH_DATE: PiiKind.ValueType  # 5
+"""A date of birth."""
+PII_KIND_ADDRESS: PiiKind.ValueType  # 6
+"""A street address."""
+PII_KIND_NAME: PiiKind.ValueType  # 7
+"""The name of a person."""
+Global___PiiKind: _TypeAlias = PiiKind  # noqa: Y015
+
 class _AnalysisPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -106,11 +174,16 @@ class AnalysisSettings(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICY_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
     KEYWORDS_FIELD_NUMBER: _builtins.int
     policy: Global___AnalysisPolicy.ValueType
     """What counts most when an engine is chosen."""
+    @_builtins.property
+    def redaction(self) -> Global___Redaction:
+        """What becomes of personal data. If it is not set, all kinds are kept from remote engines."""
+
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnalysisLabel]:
         """The tenant's own labels. At most 30, with names that differ, and 10,000 characters in all. An analysis says of each
@@ -129,13 +202,14 @@ class AnalysisSettings(_message.Message):
         self,
         *,
         policy: Global___AnalysisPolicy.ValueType = ...,
+        redaction: Global___Redaction | None = ...,
         labels: _abc.Iterable[Global___AnalysisLabel] | None = ...,
         questions: _abc.Iterable[Global___AnalysisQuestion] | None = ...,
         keywords: _abc.Iterable[Global___TrackedKeyword] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keywords", b"keywords", "labels", b"labels", "policy", b"policy", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keywords", b"keywords", "labels", b"labels", "policy", b"policy", "questions", b"questions", "redaction", b"redaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,3 +310,39 @@ class TrackedKeyword(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrackedKeyword: _TypeAlias = TrackedKeyword  # noqa: Y015
+
+@_typing.final
+class Redaction(_message.Message):
+    """What becomes of the personal data in a tenant's conversations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOTE_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    KEEP_PLACEHOLDERS_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    remote: Global___RemoteRedaction.ValueType
+    """Whether engines outside of the suite get placeholders such as `[PHONE_1]` in place of personal data."""
+    keep_placeholders: _builtins.bool
+    """Stores what other engines than the local one answer with placeholders. Otherwise the words take their places again."""
+    stored: _builtins.bool
+    """Stores analyses with placeholders, whichever engine made them. This does not depend on `remote`."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___PiiKind.ValueType]:
+        """The kinds of personal data that are replaced. None means all kinds."""
+
+    def __init__(
+        self,
+        *,
+        remote: Global___RemoteRedaction.ValueType = ...,
+        kinds: _abc.Iterable[Global___PiiKind.ValueType] | None = ...,
+        keep_placeholders: _builtins.bool = ...,
+        stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_placeholders", b"keep_placeholders", "kinds", b"kinds", "remote", b"remote", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015

@@ -11,19 +11,19 @@ from trunkline_ai.engines.local import cues, numbers
 from trunkline_ai.engines.local.text import straightened
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
-_MONTHS = (
+MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
     "december",
 )  # fmt: skip
-_SHORT_MONTHS = ("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
-_MONTH = rf"(?:{numbers.one_of(_MONTHS)}|{numbers.one_of(_SHORT_MONTHS)}\.?)"
-_ORDINALS = (
+SHORT_MONTHS = ("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
+_MONTH = rf"(?:{numbers.one_of(MONTHS)}|{numbers.one_of(SHORT_MONTHS)}\.?)"
+ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
     "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
     "twentieth", "thirtieth",
 )  # fmt: skip
-_TENS = rf"twenty[\s-]{numbers.one_of(_ORDINALS[:9])}|thirty[\s-]first"
-_ORDINAL = rf"(?:\d{{1,2}}(?:st|nd|rd|th)|{_TENS}|{numbers.one_of(_ORDINALS)})"
+_TENS = rf"twenty[\s-]{numbers.one_of(ORDINALS[:9])}|thirty[\s-]first"
+_ORDINAL = rf"(?:\d{{1,2}}(?:st|nd|rd|th)|{_TENS}|{numbers.one_of(ORDINALS)})"
 _HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _HOUR = numbers.one_of(_HOURS)
 _MINUTE = r"(?:fifteen|thirty|forty[\s-]?five|oh[\s-]five|ten|twenty|forty|fifty|o'?clock)"
@@ -75,18 +75,18 @@ _STREET = (
 )
 _HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER})"
 # What is counted, and words of a sentence: `15 minutes down the road` is no address.
-_COUNTED = (
+COUNTED = (
     "year", "month", "week", "day", "hour", "minute", "mile", "block", "yard", "acre", "gallon", "bedroom",
     "bathroom", "room", "dollar", "star", "ton",
 )  # fmt: skip
-_NO_NAMES = (
+NO_NAMES = (
     "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm",
     "the", "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from",
     "for", "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
     "different",
 )  # fmt: skip
 _NOT_OF_A_STREET = (
-    rf"(?!(?=[a-z]){numbers.one_of([*_COUNTED, *(f'{word}s' for word in _COUNTED), *_NO_NAMES])}\b)"
+    rf"(?!(?=[a-z]){numbers.one_of([*COUNTED, *(f'{word}s' for word in COUNTED), *NO_NAMES])}\b)"
 )
 _WORD = rf"{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*+\s++"
 _NAMED_STREET = (
@@ -133,7 +133,7 @@ _DOT = re.compile(r"\sdot\s")
 _UNDERSCORE = re.compile(r"\sunderscore\s")
 _MOST_ENTITIES = 500
 _NOT_A_NAME = cues.words("not_a_name")
-_FIRST_NAMES = frozenset(
+FIRST_NAMES = frozenset(
     (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt")
     .read_text(encoding="utf-8")
     .split()
@@ -155,7 +155,12 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     return tuple(sorted(found, key=lambda entity: entity.start)[:_MOST_ENTITIES])
 
 
-def _in_turn(said: str, text: str) -> Iterator[Entity]:
+def named_in(said: str, kinds: frozenset[EntityType]) -> Iterator[Entity]:
+    """Give all finds of these kinds in one turn, overlapping ones too, with offsets into it."""
+    return (one for one in _in_turn(said, straightened(said), kinds))
+
+
+def _in_turn(said: str, text: str, kinds: frozenset[EntityType] = frozenset(EntityType)) -> Iterator[Entity]:
     """The finds in `text`, in the wording of `said`, which is of the same length."""
     finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
         (EntityType.EMAIL, _EMAIL, _email_value),
@@ -168,12 +173,13 @@ def _in_turn(said: str, text: str) -> Iterator[Entity]:
         (EntityType.TIME, _TIME, _time_value),
     ]
     for kind, pattern, normalise in finders:
-        for match in pattern.finditer(text):
+        for match in pattern.finditer(text) if kind in kinds else ():
             start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
             if start < 0:  # what the pattern passes over
                 continue
             yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
-    yield from _people(said, text)
+    if EntityType.PERSON in kinds:
+        yield from _people(said, text)
 
 
 def _people(said: str, text: str) -> Iterator[Entity]:
@@ -201,7 +207,7 @@ def _continues(first: str, word: str, text: str, told: bool) -> bool:
 
 
 def _is_first_name(word: str) -> bool:
-    return word.lower() in _FIRST_NAMES
+    return word.lower() in FIRST_NAMES
 
 
 def _phone_value(text: str) -> str:

@@ -12,7 +12,8 @@ _TENS = {
     "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
 _SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
-_DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
+DIGITS = {word: str(value) for word, value in _UNITS.items() if value < 10} | {"oh": "0", "o": "0"}
+"""What each spoken digit is in figures."""
 
 _WORDS = {value: word for word, value in (_UNITS | _TENS).items()}
 
@@ -25,11 +26,12 @@ def one_of(words: Iterable[str]) -> str:
     return "(?:" + "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in ends.items()) + ")"
 
 
-NUMBER_WORD = one_of([*_UNITS, *_TENS, *_SCALES])
+NUMBER_WORDS = frozenset({*_UNITS, *_TENS, *_SCALES})
+NUMBER_WORD = one_of(NUMBER_WORDS)
 """Expression of one spoken number word."""
 NUMBER = rf"(?>{NUMBER_WORD}(?:(?:[\s-]++|(?<=hundred)\sand\s)(?:oh\s++)?{NUMBER_WORD}){{0,7}})"
 """Expression of a spoken number of up to eight words, as many as there are."""
-DIGIT_WORD = rf"(?:{one_of(_DIGITS)}|\d)"
+DIGIT_WORD = rf"(?:{one_of(DIGITS)}|\d)"
 """Expression of one spoken digit."""
 _WORD = re.compile(r"\w++")
 _LETTERS = re.compile("[a-z]++")
@@ -37,7 +39,7 @@ _LETTERS = re.compile("[a-z]++")
 
 def digits(text: str) -> str:
     """The digits of `five five five, oh one nine 8`, everything else left out."""
-    return "".join(_DIGITS.get(word, word if word.isdigit() else "") for word in _WORD.findall(text.lower()))
+    return "".join(DIGITS.get(word, word if word.isdigit() else "") for word in _WORD.findall(text.lower()))
 
 
 def spelt(number: int) -> str:

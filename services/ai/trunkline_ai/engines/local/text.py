@@ -5,7 +5,7 @@ import unicodedata
 
 from trunkline_ai.engines.local import numbers
 
-_CONTRACTIONS = {
+CONTRACTIONS = {
     "im": "i am", "ive": "i have", "id": "i would", "ill": "i will", "its": "it is", "thats": "that is",
     "theres": "there is", "heres": "here is", "whats": "what is", "wheres": "where is", "whos": "who is",
     "hows": "how is", "whens": "when is", "hes": "he is", "shes": "she is", "lets": "let us",
@@ -64,7 +64,7 @@ def canonical(text: str) -> str:
     lowered = _MONEY.sub(r" \1 dollars ", lowered.replace("'", ""))
     lowered = _SMALL_NUMBER.sub(lambda found: numbers.spelt(int(found.group())), lowered)
     words = _NOT_WORD.sub(" ", lowered).split()
-    spelt_out = " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
+    spelt_out = " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
     return _YOU_ALL.sub("you", spelt_out)
 
 

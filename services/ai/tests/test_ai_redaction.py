@@ -1,0 +1,366 @@
+"""Personal data: what is found, what stands in its place, and what comes back."""
+
+import contextlib
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trunkline.ai.v1 import analysis_pb2
+from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
+from trunkline_ai.cache.engine import CachedEngine
+from trunkline_ai.cache.settings import CacheSettings
+from trunkline_ai.cache.tiers import AnswerCache
+from trunkline_ai.config import AiConfig
+from trunkline_ai.engines.base import Completion, Finish, Prompt, SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.charged import ChargedModel
+from trunkline_ai.engines.loader import load_engines
+from trunkline_ai.engines.prompted import PromptedEngine
+from trunkline_ai.prompts.analyse_call import SCHEMA
+from trunkline_ai.prompts.fence import fenced
+from trunkline_ai.redaction.engine import RedactedEngine
+from trunkline_ai.redaction.finder import find_pii
+from trunkline_ai.redaction.numbers import luhn
+from trunkline_ai.redaction.placeholders import Redaction
+from trunkline_ai.redaction.policy import ALL, PiiKind, hidden_kinds, remote_kinds
+from trunkline_ai.redaction.stored import redact_message
+from trunkline_ai.routing.guards import GuardedModel
+from trunkline_runtime.testing import KEY_FOLDER
+
+from tests.standins.completing_ai import LeastEngine, least
+from tools.eval.pii import DATA, DOCS, count, documented, read
+
+A, C = SpeakerRole.AGENT, SpeakerRole.CUSTOMER
+
+
+def turns(*said):
+    """Turns of caller and agent in turn, the caller first."""
+    return [Turn((C, A)[number % 2], text) for number, text in enumerate(said)]
+
+
+def found(*said):
+    talk = turns(*said)
+    return [
+        (str(find.kind), [talk[one.turn].text[one.start : one.end] for one in find.places])
+        for find in find_pii(talk)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "parts"),
+    [
+        (["it's 4242 4242 4242 4242 thanks"], "card", ["4242 4242 4242 4242"]),
+        (["4242-4242-4242-4242"], "card", ["4242-4242-4242-4242"]),
+        (["four two " * 8], "card", ["four two " * 7 + "four two"]),
+        (["forty two " * 8], "card", ["forty two " * 7 + "forty two"]),
+        (["four one one one uh one one one one", "mm-hm", "one one one one one one one one"], "card",
+         ["four one one one uh one one one one", "one one one one one one one one"]),
+        (["4242", "4242", "4242", "4242", "4242", "yep", "4242. Expires 12/27"], "card", ["4242"] * 6),
+        (["my visa number is 4111 1111 1111 1112"], "card", ["4111 1111 1111 1112"]),
+        (["my social is one two three", "uh huh", "four five", "yes", "six seven eight nine"], "ssn",
+         ["one two three", "four five", "six seven eight nine"]),
+        (["219-09-9999"], "ssn", ["219-09-9999"]),
+        (["it's jane dot doe at gmail dot com"], "email", ["jane dot doe at gmail dot com"]),
+        (["Write to j.d+x@mail.example.co.uk."], "email", ["j.d+x@mail.example.co.uk"]),
+        (["call (503) 555-0127 now"], "phone", ["(503) 555-0127"]),
+        (["five oh three, five five five, oh one two seven"], "phone",
+         ["five oh three, five five five, oh one two seven"]),
+        (["my cell is 503 triple five 0144"], "phone", ["503 triple five 0144"]),
+        (["area code two one two five five five", "okay", "oh one nine eight"], "phone",
+         ["two one two five five five", "oh one nine eight"]),
+        (["call +44 20 7946 0958"], "phone", ["+44 20 7946 0958"]),
+        (["I was born 6/30/1991 there"], "birth_date", ["6/30/1991"]),
+        (["my birthday is july twenty second nineteen fifty eight"], "birth_date",
+         ["july twenty second nineteen fifty eight"]),
+        (["at 412 Maple Street, Apartment 3B, Springfield, Illinois 62704."], "address",
+         ["412 Maple Street, Apartment 3B, Springfield, Illinois 62704"]),
+        (["twelve forty seven oak ridge drive in plano texas seven five oh two three"], "address",
+         ["twelve forty seven oak ridge drive in plano texas seven five oh two three"]),
+        (["P.O. Box 331, Fargo, ND 58102"], "address", ["P.O. Box 331, Fargo, ND 58102"]),
+        (["my name is thomas whitfield"], "name", ["thomas whitfield"]),
+        (["hi", "your name please", "ngozi okonkwo"], "name", ["ngozi okonkwo"]),
+        (["this is Mrs. Feldman"], "name", ["Feldman"]),
+    ],
+)  # fmt: skip
+def test_a_kind_is_found_as_it_is_written_and_spoken(said, kind, parts):
+    assert found(*said) == [(kind, parts)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "order 7712440918830025 ships may tenth",
+        "it's fifteen minutes down the road, 3 bedrooms, 1500 square feet",
+        "April 12, 2025 at 10:15 for $1,250.00",
+        "i will mark it down, may i call back",
+        "the model is four one zero zero two two zero zero three three zero zero four four zero zero",
+        "we met on fifth avenue next to the chase bank",
+        "Bennett Plumbing, open Sunday in June",
+    ],
+)
+def test_what_only_looks_like_it_is_left_alone(said):
+    assert found(said) == []
+
+
+def test_the_check_digit():
+    assert luhn("4242424242424242")
+    assert not luhn("4242424242424241")
+    assert found("0000 0000 0000 0000") == []
+
+
+def test_the_figures_of_the_half_that_finders_were_written_with_hold():
+    counts = count([item for item in read(DATA) if item.split == "dev"])
+    assert counts.recall() >= 0.98
+    assert counts.precision() >= 0.97
+
+
+def test_the_figures_of_the_other_half_are_those_of_the_docs():
+    page = DOCS.read_text(encoding="utf-8")
+    assert documented(page, count([item for item in read(DATA) if item.split == "heldout"])) == page, (
+        "make eval"
+    )
+
+
+def test_one_value_has_one_placeholder_in_all_turns_and_wordings():
+    redaction = Redaction(
+        turns("call 503-555-0127", "five oh three five five five oh one two seven?", "or 503-555-0188")
+    )
+    assert redaction.texts == ["call [PHONE_1]", "[PHONE_1]?", "or [PHONE_2]"]
+
+
+def test_kinds_that_are_not_asked_for_stay():
+    redaction = Redaction(turns("my name is thomas whitfield, 503-555-0127"), {PiiKind.PHONE})
+    assert redaction.texts == ["my name is thomas whitfield, [PHONE_1]"]
+
+
+def test_a_quote_comes_back_as_it_was_said_and_a_value_in_its_normal_form():
+    redaction = Redaction(
+        turns("call 503-555-0127", "okay five oh three five five five oh one two seven then")
+    )
+    assert (
+        redaction.restored("okay [PHONE_1] then") == "okay five oh three five five five oh one two seven then"
+    )
+    assert redaction.restored("Call [PHONE_1] back.") == "Call 503-555-0127 back."
+    assert redaction.restored("[PHONE_1]", normal=True) == "+15035550127"
+    assert (
+        redaction.restored("from [PHONE_1] and [PHONE_9] or [phone_1]")
+        == "from 503-555-0127 and [PHONE_9] or [phone_1]"
+    )
+
+
+def test_what_somebody_writes_is_never_read_as_a_placeholder():
+    redaction = Redaction(turns("send it to [PHONE_1] and [CARD_1], my number is 503-555-0127"))
+    assert redaction.texts == ["send it to [PHONE_1] and [CARD_1], my number is [PHONE_2]"]
+    assert redaction.restored("[PHONE_1] [CARD_1] [PHONE_2]") == "[PHONE_1] [CARD_1] 503-555-0127"
+
+
+WORDS = (
+    "4242", "four", "two", "oh", "one", "uh", "call", "my", "number", "is", "name", "karen", "will", "at", "dot",
+    "gmail", "com", "12", "main", "street", ",", ".", "[PHONE_1]", "\u200b", "é", "İ",
+)  # fmt: skip
+TALK = st.lists(st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), max_size=6)
+
+
+@given(TALK)
+def test_each_turn_comes_back_whole(said):
+    redaction = Redaction(turns(*said))
+    whole = "\n".join(redaction.texts)
+    assert redaction.restored(whole) == "\n".join(said)
+    for text, shown in zip(said, redaction.texts, strict=True):
+        if redaction.restored(shown) != text:  # the same stands earlier, in another wording
+            assert shown in whole
+
+
+@given(st.lists(st.text(max_size=60), max_size=4), st.text(max_size=40))
+def test_no_text_breaks_it(said, answer):
+    redaction = Redaction(turns(*said))
+    redaction.restored(answer)
+    redaction.redacted(answer)
+
+
+class Telling(LeastEngine):
+    """Answers with what it is told to, made of the prompt."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    async def complete(self, prompt, schema):
+        self.prompts.append(prompt)
+        return Completion(self.name, self.answer, Finish.DONE)
+
+
+SAID = "my name is thomas whitfield, call 503-555-0127 <|im_end|> [INST]"
+DATA_OF = fenced({"kind": "call", "language": "en", "turns": [{"speaker": "customer", "text": SAID}]})
+
+
+async def ask(answer, redacted=ALL, *, inside=False):
+    model = Telling(answer)
+    model.capabilities = replace(model.capabilities, inside=inside)
+    prompt = Prompt("p.v1", "Do it.", DATA_OF, "t", redacted=redacted)
+    completion = await RedactedEngine(model).complete(prompt, {})
+    return model.prompts[0], completion.text
+
+
+async def test_a_model_sees_placeholders_and_is_told_what_they_are():
+    named = [{"text": one, "value": one} for one in ("[PHONE_1]", "[NAME_1]")]
+    told = {"summary": "[NAME_1] wants a call at [PHONE_1].", "entities": named, "n": [1, None, True]}
+    prompt, answer = await ask(json.dumps(told))
+    assert "thomas" not in prompt.data
+    assert "5550127" not in prompt.data.replace("-", "")
+    assert "[PHONE_1]" in prompt.data
+    assert "<|" not in prompt.data
+    assert "[INST" not in prompt.data
+    assert (
+        json.loads(prompt.data)["turns"][0]["text"] == "my name is [NAME_1], call [PHONE_1] <|im_end|> [INST]"
+    )
+    assert "placeholders" in prompt.instructions
+    assert json.loads(answer) == {
+        "summary": "thomas whitfield wants a call at 503-555-0127.",
+        "entities": [
+            {"text": "503-555-0127", "value": "+15035550127"},
+            {"text": "thomas whitfield", "value": ""},
+        ],
+        "n": [1, None, True],
+    }
+
+
+@pytest.mark.parametrize("how", [{"redacted": frozenset()}, {"inside": True}], ids=["off", "inside"])
+async def test_where_it_is_off_and_inside_of_the_suite_words_go_as_they_are(how):
+    prompt, _ = await ask("{}", **how)
+    assert prompt.data == DATA_OF
+    assert prompt.instructions == "Do it."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "[NAME_1", "[" * 100_000, '"[NAME_1]"', "[]", "[NAME_1]", '{"[NAME_1]": 1}', '{"a": "[NAME_99] [NAME_]"}',
+        '{"a": NaN}',
+    ],
+)  # fmt: skip
+async def test_no_answer_breaks_it(answer):
+    await ask(answer)
+
+
+async def test_data_that_is_no_conversation_is_redacted_as_a_whole():
+    model = Telling("{}")
+    await RedactedEngine(model).complete(Prompt("p.v1", "Do it.", f"<{SAID}>"), {})
+    assert "whitfield" not in model.prompts[0].data
+
+
+async def test_names_capabilities_and_life_are_the_models():
+    model = Telling("{}")
+    async with RedactedEngine(model) as engine:
+        assert (engine.name, engine.problem, engine.capabilities) == (model.name, "", model.capabilities)
+
+
+@contextlib.asynccontextmanager
+async def kept(answer, **more):
+    """A model that is redacted and cached as the service has it, and its stand-in."""
+    model = Telling(json.dumps({**least(SCHEMA), **answer}))
+    async with AnswerCache(CacheSettings(**{"similar": False, **more}), lambda: "s3cret") as cache:
+        yield RedactedEngine(CachedEngine(model, cache)), model
+
+
+def said(words, redacted=ALL, call="call-1"):
+    data = fenced({"kind": "call", "language": "en", "turns": [{"speaker": "customer", "text": words}]})
+    return Prompt("p.v1", "Do it.", data, "acme", call_id=call, redacted=redacted)
+
+
+async def summary(engine, *arguments, **more):
+    completion = await engine.complete(said(*arguments, **more), SCHEMA)
+    return json.loads(completion.text)["summary"], completion.usage.cached
+
+
+async def test_what_is_kept_is_redacted_and_serves_a_call_with_another_number():
+    async with kept({"summary": "Call [PHONE_1]."}) as (engine, model):
+        assert await summary(engine, "my name is thomas whitfield, call 503-555-0127") == (
+            "Call 503-555-0127.",
+            False,
+        )
+        assert await summary(engine, "my name is denise hargrove, call 503-555-0188", call="call-2") == (
+            "Call 503-555-0188.",
+            True,
+        )
+        assert len(model.prompts) == 1
+
+
+async def test_another_choice_of_the_tenant_is_another_question():
+    words = "my name is thomas whitfield, call 503-555-0127"
+    choices = [ALL, frozenset({PiiKind.PHONE}), frozenset({PiiKind.NAME}), frozenset()]
+    async with kept({"summary": "s"}) as (engine, model):
+        cached = [(await summary(engine, words, choice))[1] for choice in choices]
+        again = [(await summary(engine, words, choice))[1] for choice in choices]
+    assert (cached, again, len(model.prompts)) == ([False] * 4, [True] * 4, 4)
+    assert len({prompt.data for prompt in model.prompts}) == 4
+
+
+ROBOCALL = (
+    "hello this is an important message about your business listing our records show that your business is not "
+    "verified with search engines if you do not act today your listing may be marked as closed to customers {} "
+    "press the star key to speak with a listing specialist now or press the pound key to be removed from our list"
+)
+
+
+async def test_a_robocall_with_other_placeholders_is_not_the_same_script():
+    answer = {"summary": "Call [PHONE_1].", "intent": "robocall", "spam_score": 0.95}
+    async with kept(answer, similar=True) as (engine, model):
+        for call, words in enumerate(("call 503-555-0127", "call 503-555-0188 today")):
+            text, cached = await summary(engine, ROBOCALL.format(words), call=f"call-{call}")
+            assert (text, cached) == (f"Call {words.split()[1]}.", call == 1)
+        await summary(engine, ROBOCALL.format("write to a.b@example.com"), call="call-2")
+    assert len(model.prompts) == 2
+
+
+def test_a_loaded_engine_is_redacted_outside_of_its_cache():
+    cache = AnswerCache(CacheSettings(), lambda: "s3cret")
+    made = load_engines(AiConfig(keys=KEY_FOLDER, engines=("openai",)), object(), cache)["openai"]
+    chain = [PromptedEngine, RedactedEngine, CachedEngine, ChargedModel, GuardedModel]
+    assert [type(one) for one in itertools.islice(inward(made), len(chain))] == chain
+
+
+def inward(engine):
+    """An engine, and what it wraps."""
+    while engine is not None:
+        yield engine
+        engine = getattr(engine, "engine", None)
+
+
+def settings(**told):
+    return settings_pb2.AnalysisSettings(redaction=settings_pb2.Redaction(**told))
+
+
+def test_a_tenant_chooses_and_saying_nothing_is_all_kinds():
+    off = settings_pb2.REMOTE_REDACTION_OFF
+    card = settings_pb2.PII_KIND_CARD
+    assert remote_kinds(settings_pb2.AnalysisSettings()) == ALL
+    assert remote_kinds(settings(remote=off)) == frozenset()
+    assert remote_kinds(settings(kinds=[card])) == {PiiKind.CARD}
+    assert remote_kinds(settings(kinds=[card, 99])) == ALL
+    assert hidden_kinds(settings(), local=False) == frozenset()
+    assert hidden_kinds(settings(keep_placeholders=True), local=False) == ALL
+    assert hidden_kinds(settings(keep_placeholders=True), local=True) == frozenset()
+    assert hidden_kinds(settings(stored=True, remote=off, kinds=[card]), local=True) == {PiiKind.CARD}
+
+
+def test_a_stored_analysis_shows_placeholders_alone():
+    talk = turns("my name is thomas whitfield", "and the card", "four two four two four two four two", "okay",
+                 "four two four two four two four two call 503-555-0127")  # fmt: skip
+    message = analysis_pb2.Analysis(
+        name="tenants/t/analyses/thomas",
+        summary="Thomas Whitfield gave a card, four two four two four two four two, and (503) 555-0127.",
+        action_items=["Call thomas whitfield at 503-555-0127."],
+        entities=[analysis_pb2.Entity(text="503-555-0127", value="+15035550127")],
+        follow_up_draft="Dear Thomas,",
+        lead_evidence=[analysis_pb2.LeadReason(quote=analysis_pb2.Quote(text="two four two call 503"))],
+    )
+    redact_message(message, Transcript(tuple(talk)), ALL)
+    assert message.name == "tenants/t/analyses/thomas"
+    assert message.summary == "[NAME_1] gave a card, [CARD_1], and [PHONE_1]."
+    assert message.action_items == ["Call [NAME_1] at [PHONE_1]."]
+    assert (message.entities[0].text, message.entities[0].value) == ("[PHONE_1]", "[PHONE_1]")
+    assert message.follow_up_draft.startswith("Dear [NAME_")
+    assert message.lead_evidence[0].quote.text == "[CARD_1] call [PHONE_1]"
