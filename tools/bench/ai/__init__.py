@@ -161,8 +161,7 @@ class Service:
         self.suite = Suite(folder, free_ports=True, env={**QUIET_LOGS, **settings})
         self.process = self.suite.spawn("ai")
         self.suite.wait_ready("ai")
-        token = TokenSigner(self.suite.folder / "keys", "gateway").service_token()
-        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._signer = TokenSigner(self.suite.folder / "keys", "gateway")
         self._channel = grpc.aio.insecure_channel(self.suite.grpc["ai"])
         self._stub = analysis_service_pb2_grpc.AnalysisServiceStub(self._channel)
 
@@ -171,9 +170,9 @@ class Service:
         request = analysis_service_pb2.AnalyzeCallRequest(
             parent="tenants/acme", call=f"tenants/acme/calls/{call}", text=text
         )
-        made: analysis_pb2.Analysis = await self._stub.AnalyzeCall(
-            request, metadata=self._metadata, timeout=120
-        )
+        # A run may last longer than a token.
+        metadata = (("authorization", f"Bearer {self._signer.service_token()}"),)
+        made: analysis_pb2.Analysis = await self._stub.AnalyzeCall(request, metadata=metadata, timeout=120)
         return made
 
     async def close(self) -> None:
