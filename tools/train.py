@@ -38,6 +38,8 @@ UNMARKED_WEIGHT = 0.5
 """Each transcript counts once more without the marks of its speakers, so much less."""
 RIDGE = {"intent": 0.3, "sentiment": 0.5, "lead": 0.5}
 FOLDS = 5
+COMMON = 60
+"""Examples: a word of more is counted by columns, one of fewer by pairs."""
 LABELS: dict[str, list[str]] = {"intent": list(Intent), "sentiment": list(Sentiment), "lead": list(LeadLevel)}
 _MARK = re.compile(r"(?:^|(?<=\s))[AC]:(?=\s|$)")
 Floats = NDArray[np.float64]
@@ -91,10 +93,7 @@ def trained(chosen: Sequence[Example], sharpness: dict[str, float]) -> dict[str,
     mean, spread = apart.mean(0), apart.std(0) + 1e-6
     blank = Model(vocabulary, idf, mean, spread, {})
     size = len(vocabulary)
-    rows = np.zeros((len(chosen), size))
-    for number, example in enumerate(chosen):
-        places, values = blank.sparse(example.conversation)
-        rows[number, places] = values
+    rows = [blank.sparse(example.conversation) for example in chosen]
     rules = np.array(
         [
             np.zeros(len(mean)) if example.tuned_on else blank.standard(np.array(example.found))
@@ -105,7 +104,7 @@ def trained(chosen: Sequence[Example], sharpness: dict[str, float]) -> dict[str,
         "vocabulary": np.frombuffer("\n".join(vocabulary).encode(), dtype=np.uint8),
         "idf": idf.astype(np.float32), "mean": mean.astype(np.float32), "spread": spread.astype(np.float32),
     }  # fmt: skip
-    words_alike = rows @ rows.T
+    words_alike = _alike(rows, size)
     rules_alike = rules @ rules.T
     for head, labels in LABELS.items():
         used = np.array([number for number, example in enumerate(chosen) if head in example.labels])
@@ -119,11 +118,34 @@ def trained(chosen: Sequence[Example], sharpness: dict[str, float]) -> dict[str,
         wanted = np.array([[1.0 if one == label else 0.0 for label in labels] for one in given])
         bias = (weight[:, None] * wanted).sum(0) / weight.sum()
         dual = np.linalg.solve(alike + RIDGE[head] * np.diag(1.0 / weight), wanted - bias)
-        weights = np.concatenate([rows[used].T @ dual, share**2 * (rules[used].T @ dual)])
+        of_words = np.zeros((size, len(labels)))
+        for number, each in zip(used, dual, strict=True):
+            places, values = rows[number]
+            of_words[places] += values[:, None] * each
+        weights = np.concatenate([of_words, share**2 * (rules[used].T @ dual)])
         arrays[f"{head}_labels"] = np.frombuffer("\n".join(labels).encode(), dtype=np.uint8)
         arrays[f"{head}_weights"] = weights.astype(np.float16)
         arrays[f"{head}_bias"] = np.array([*bias, sharpness[head]], dtype=np.float32)
     return arrays
+
+
+def _alike(rows: Sequence[tuple[NDArray[np.int64], Floats]], size: int) -> Floats:
+    """How alike each two examples are by their words: most words are in few examples, so few pairs are looked at."""
+    holders: list[list[tuple[int, float]]] = [[] for _ in range(size)]
+    for number, (places, values) in enumerate(rows):
+        for place, value in zip(places.tolist(), values.tolist(), strict=True):
+            holders[place].append((number, value))
+    common = [held for held in holders if len(held) > COMMON]
+    dense = np.zeros((len(rows), len(common)))
+    for place, held in enumerate(common):
+        dense[[number for number, _ in held], place] = [value for _, value in held]
+    alike = dense @ dense.T
+    for held in holders:
+        if 0 < len(held) <= COMMON:
+            numbers = np.array([number for number, _ in held])
+            values = np.array([value for _, value in held])
+            alike[np.ix_(numbers, numbers)] += np.outer(values, values)
+    return alike
 
 
 def written(arrays: dict[str, NDArray[np.generic]]) -> bytes:

@@ -17,7 +17,7 @@ ENGINE = LocalEngine()
 def test_the_held_out_half_is_judged_as_well_as_we_say():
     items = read(DATA / "apart-heldout.jsonl")
     figures = figures_of(items, answers(ENGINE, items))
-    floors = {"spam_f1": 0.93, "intent_accuracy": 0.80, "sentiment_accuracy": 0.85, "lead_accuracy": 0.82}
+    floors = {"spam_f1": 0.95, "intent_accuracy": 0.84, "sentiment_accuracy": 0.88, "lead_accuracy": 0.86}
     assert {name: figures[name] for name in floors if figures[name] < floors[name]} == {}
 
 

@@ -27,7 +27,7 @@ from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
 from trunkline_ai.engines.local.topics import TopicRules
 
-VERSION = "2.0.0"
+VERSION = "2.1.0"
 """Raised with every change of a rule, a table or the weights that can change an answer."""
 
 

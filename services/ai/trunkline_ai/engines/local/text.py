@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from trunkline_ai.engines.local import numbers
 
@@ -45,6 +46,8 @@ _UNBROKEN = re.compile(r"\S++")
 _YOU_ALL = re.compile(r"\byou (?:guys|all|folks)\b")
 _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
+_TURNS_KEPT = 128
+"""Turns: one analysis cuts each several times."""
 
 
 def straightened(text: str) -> str:
@@ -73,7 +76,8 @@ def sentences(text: str) -> list[str]:
     return [" ".join(text[start:end].split()) for start, end in sentence_spans(text)]
 
 
-def sentence_spans(text: str) -> list[tuple[int, int]]:
+@lru_cache(_TURNS_KEPT)
+def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
     """Where the sentences of a turn begin and end."""
     spans: list[tuple[int, int]] = []
     begun = 0
@@ -84,4 +88,4 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
         chunk = len(words) if len(words) <= 2 * _UNPUNCTUATED_CHUNK else _UNPUNCTUATED_CHUNK
         for start in range(0, len(words), chunk or 1):
             spans.append((words[start][0], words[start : start + chunk][-1][1]))
-    return spans
+    return tuple(spans)
