@@ -226,6 +226,36 @@ def test_histograms_name_traces_that_were_exported_and_logs_do_too(traced):
     assert receipt in [line.get("trace_id") for line in lines if line["event"] == "event_done"]
 
 
+PROMISES = {
+    "acknowledge latency": ("gateway", "trunkline_receive_seconds_bucket{"),
+    "spool depth": ("gateway", "trunkline_spool_rows "),
+    "backlog by class": ("gateway", 'trunkline_jobs_waiting{class="realtime"}'),
+    "age of the oldest job by class": ("gateway", 'trunkline_jobs_oldest_seconds{class="realtime"}'),
+    "dead letters": ("gateway", "trunkline_dead_letters "),
+    "stage durations": ("worker", 'trunkline_stage_seconds_sum{outcome="ok",stage="analyse"}'),
+    "stage outcomes": ("worker", 'trunkline_stage_seconds_count{outcome="ok",stage="fetch_recording"}'),
+    "breaker states": ("worker", 'trunkline_breaker_state{service="audio"}'),
+    "cache hit rates": ("ai", "trunkline_ai_cache_lookups_total{"),
+    "engine cost": ("ai", "trunkline_engine_cost_micros_total{"),
+    "refusals by reason": ("gateway", 'trunkline_receipts_total{answer="bad_signature",provider="callrail"}'),
+    "webhooks by source": ("gateway", "trunkline_source_webhooks_total{source="),
+    "silence per source": ("gateway", "trunkline_source_last_webhook_seconds{source="),
+}
+
+
+def test_every_promise_has_its_metric(traced):
+    world, _ = traced
+    world.finished(world.tenants[0], world.post(recorded(world)).json()["receiptId"])
+    assert world.post(recorded(world), signature="AAAA").status_code == 401
+    pages = {name: web.get(f"{world.suite.metrics_url(name)}/metrics").text for name in PORTS}
+    lacking = [
+        f"{promise}: {series}"
+        for promise, (process, series) in PROMISES.items()
+        if not any(line.startswith(series) for line in pages[process].splitlines())
+    ]
+    assert lacking == []
+
+
 def write_silence(path: Any, *, seconds: int) -> None:
     import wave
 

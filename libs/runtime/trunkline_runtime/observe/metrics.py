@@ -30,7 +30,7 @@ M = TypeVar("M", bound=MetricWrapperBase)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _made: dict[str, MetricWrapperBase] = {}
 # The moment at which each counter was made would be a series more of each, which nobody asks for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def counter(name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
