@@ -18,6 +18,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.rpc.operations import owner_of
 
@@ -73,6 +74,7 @@ class Worker:
     def __init__(self, operations, **more):
         self.operations = operations
         self.asked = []
+        self.traces = []
         self.failures = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -89,6 +91,7 @@ class Worker:
 
     async def work(self, work):
         self.asked.append(work)
+        self.traces.append(tracing.trace_id())
         self.entered.set()
         try:
             await self.gate.wait()
@@ -289,6 +292,22 @@ async def test_what_may_pass_is_waited_for_and_told(operations, clock):
         done = await ended(operations, made)
     assert done.state is OperationState.SUCCEEDED
     assert not metadata_of(done).progress.HasField("problem")
+
+
+async def test_each_attempt_is_in_the_trace_that_the_operation_was_started_in(operations, clock):
+    token = tracing.enter(tracing.TraceContext("c" * 32, "d" * 16, "01"))
+    made = await start(operations)
+    tracing.leave(token)
+    async with Worker(operations) as worker:
+        worker.failures = [Unavailable("no model", retry_after=5.0)]
+
+        async def waits():
+            return (await operations.get("acme", made.operation_id)).problem is not None
+
+        await until(waits)
+        clock.advance(6)
+        await ended(operations, made)
+    assert worker.traces == ["c" * 32] * 2
 
 
 async def test_waiting_ends_when_patience_does(operations, clock):

@@ -19,7 +19,7 @@ from trunkline_runtime.config import CommonConfig, ConfigError
 from trunkline_runtime.errors import Aborted, InvalidArgument, ResourceExhausted, from_rpc_error
 from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.observe import logs, metrics, tracing
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.health import Health
@@ -183,7 +183,7 @@ async def test_log_lines_of_a_handler_carry_who_and_what(suite: Any) -> None:
     bound: list[dict[str, Any]] = []
 
     async def note(_request: Any, _context: Any) -> Any:
-        bound.append(logs.bound())
+        bound.append(logs.bound() | {"trace_id": tracing.trace_id()})
         return call_pb2.Call()
 
     suite.handlers["One"] = note
@@ -191,7 +191,7 @@ async def test_log_lines_of_a_handler_carry_who_and_what(suite: Any) -> None:
     assert bound == [
         {
             "request_id": "r1",
-            "trace": "a" * 32,
+            "trace_id": "a" * 32,
             "method": f"/{SERVICE}/One",
             "caller": "service:gateway",
             "tenant": "acme",

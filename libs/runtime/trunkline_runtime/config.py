@@ -135,6 +135,16 @@ class CommonConfig:
         "the endpoint for traces, such as http://127.0.0.1:4317; if empty, there are no traces",
         form=forms.MAYBE_WEB,
     )
+    otlp_ratio: float = setting(
+        1.0, "the share of the traces beginning in this process that are exported", least=0, most=1
+    )
+    otlp_traces_per_second: int = setting(
+        20,
+        "the most traces that begin in this process within a second and are exported, of webhooks, of API requests, "
+        "and of replays each",
+        least=1,
+        most=1_000_000,
+    )
     drain_seconds: float = setting(
         8.0, "how long requests in flight can take to end after SIGTERM", least=0, most=3600
     )

@@ -38,6 +38,14 @@ def _process() -> str:
     return os.urandom(10).hex()
 
 
-def receipt_id() -> str:
-    """Return a new receipt's id, 32 hexadecimal digits: 80 random bits of this process and a count."""
-    return f"{_process()}{next(_COUNT):012x}"
+SAMPLED = "8000"
+"""Where a receipt's trace is exported, these digits of its id come before the last eight, and 0000 otherwise."""
+_SAMPLED = int(SAMPLED, 16) << 32
+
+
+def receipt_id(sampled: bool = False) -> str:
+    """Return a new receipt's id, 32 hexadecimal digits: 80 random bits of this process and a count.
+
+    It is the id of the receipt's trace too, and says whether that is exported (traces.py).
+    """
+    return f"{_process()}{next(_COUNT) | _SAMPLED if sampled else next(_COUNT):012x}"

@@ -102,6 +102,8 @@ events = sa.Table(
     sa.Column(
         "fetch_generation", sa.Integer, nullable=True
     ),  # replays that had its recording fetched again; NULL: 0
+    # Of the replay that set it going last, in the form of a receipt's id; NULL: its first receipt's id is its trace's.
+    sa.Column("trace_id", Text(32), nullable=True),
     sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
     sa.Index("events_by_call", "tenant_id", "call", "received_at", "event_id", info=index_options()),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.

@@ -24,6 +24,7 @@ from trunkline_runtime.errors import (
     ResourceExhausted,
     to_status,
 )
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.process.pace import first_of
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.rpc.operations import operation_name
@@ -39,6 +40,8 @@ from trunkline_jobs.operations.waiters import Waiters
 from trunkline_jobs.queue import Queue
 
 MOST_RUNNING = 1_000
+TRACE = "traceparent"
+"""In the checkpoint of an operation's job: where in a trace it was started."""
 LOOK_SECONDS = 0.5
 _KEY = ["tenant_id", "operation_id"]
 _ID_LETTERS = 26
@@ -133,6 +136,7 @@ class Operations:
         started one by another request, ResourceExhausted when too many of the tenant run.
         """
         now = self.db.clock.now()
+        place = tracing.current()
         made = Operation(
             tenant_id=tenant,
             operation_id=self._new_id(tenant, kind, request_id),
@@ -171,7 +175,13 @@ class Operations:
                 )
             insert_if_absent(conn, self._table, {**vars(made), "state": made.state.value}, _KEY)
             job = NewJob(
-                made.operation_id, tenant, kind, made.operation_id, stage=kind, queue_class=queue_class
+                made.operation_id,
+                tenant,
+                kind,
+                made.operation_id,
+                stage=kind,
+                queue_class=queue_class,
+                checkpoint={TRACE: place.traceparent} if place is not None else None,
             )
             self.queue.enqueue_many(conn, [job])
             return made

@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import trunkline_work as work
 from google.protobuf.message import DecodeError, Message
@@ -27,7 +27,7 @@ from trunkline_runtime.errors import (
     to_status,
 )
 from trunkline_runtime.errors.coded import domain_error
-from trunkline_runtime.observe import logs
+from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.process.pace import MACHINE, Pace
 
@@ -35,7 +35,7 @@ from trunkline_jobs.leases import Ended
 from trunkline_jobs.local import LOOK_SECONDS, LocalJobs, Subjects, lease_of
 from trunkline_jobs.model import Job, LeaseLost, QueueClass
 from trunkline_jobs.operations.model import Operation, OperationState
-from trunkline_jobs.operations.rows import Operations
+from trunkline_jobs.operations.rows import TRACE, Operations
 
 log = logs.get_logger(__name__)
 
@@ -147,6 +147,11 @@ class OperationRunner:
         await self._worker.close()
 
 
+class _Begun(NamedTuple):
+    operation: Operation
+    traceparent: str | None
+
+
 class _OperationRows(Subjects):
     """Operations as what jobs are about: written with every change of their jobs, which end with them."""
 
@@ -155,12 +160,12 @@ class _OperationRows(Subjects):
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    def begun(self, conn: Connection, job: Job) -> Operation | None:
+    def begun(self, conn: Connection, job: Job) -> _Begun | None:
         operation = self._operations.read(conn, job.tenant_id, job.job_id)
         if operation is None or operation.done:
             return None
         self._operations.began(conn, job.tenant_id, job.job_id, job.attempts)
-        return operation
+        return _Begun(operation, job.checkpoint.get(TRACE))
 
     def given_up(self, conn: Connection, ended: Ended) -> None:
         gone = Unavailable("the service stopped during the last attempt", reason="GIVEN_UP")
@@ -232,7 +237,9 @@ class _Handlers:
 
     async def handle(self, attempt: work.Attempt) -> Message:
         """Make one attempt; whoever loses the lease meanwhile writes nothing."""
-        job, operation = attempt.leased, attempt.leased.payload
+        job, (operation, traceparent) = attempt.leased, attempt.leased.payload
+        place = tracing.incoming(traceparent) or tracing.new_trace()
+        tracing.enter(place)  # for what follows of a failure, too
         logs.bind(tenant=job.tenant, operation=operation.name)
         kind = self._kinds[job.kind]
         request = kind.request()
@@ -255,7 +262,9 @@ class _Handlers:
                 attempt.leased = replace(attempt.leased, attempts=1)
             self._operations.stirred(job.tenant, job.job_id)
 
-        return await kind.work(Work(job.tenant, operation.name, request, job.attempts, stated))
+        name = f"operation.{job.kind}"
+        with tracing.resumed_span(name, place, tenant=job.tenant, attempt=job.attempts):
+            return await kind.work(Work(job.tenant, operation.name, request, job.attempts, stated))
 
     async def follow_up(self, attempt: work.Attempt, cause: Exception) -> work.FollowUp | None:
         """Say what follows from a failure."""

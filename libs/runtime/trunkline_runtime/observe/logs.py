@@ -12,7 +12,7 @@ from typing import Any, Self, TextIO, cast
 
 import structlog
 
-from trunkline_runtime.observe import metrics, redact
+from trunkline_runtime.observe import metrics, redact, tracing
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _QUIET = ("grpc", "asyncio", "hypercorn", "httpx", "httpcore", "sqlalchemy.engine", "alembic")
@@ -136,6 +136,8 @@ def _add_context(_logger: Any, _method: str, event: Event) -> Event:
     if context:
         for key, value in context.items():
             event.setdefault(key, value)
+    if trace_id := tracing.trace_id():
+        event.setdefault("trace_id", trace_id)
     return event
 
 

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    make_wsgi_app,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 from trunkline_runtime.addresses import split
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=MetricWrapperBase)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _made: dict[str, MetricWrapperBase] = {}
+# The moment at which each counter was made would be a series more of each, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def counter(name: str, doc: str, labels: Sequence[str] = ()) -> Counter:
@@ -65,11 +75,11 @@ class RpcMetrics:
         """Count a call that begins; `method` must be one that exists, so that labels stay bounded."""
         self._of(method)[1].inc()
 
-    def ended(self, method: str, code: str, seconds: float) -> None:
-        """Count a call that ended."""
+    def ended(self, method: str, code: str, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count a call that ended; `exemplar` is tracing.exemplar() of it."""
         seconds_of, in_flight = self._of(method)
         in_flight.dec()
-        seconds_of.observe(seconds)
+        seconds_of.observe(seconds, exemplar)
         key = (method, code)
         if key not in self._ended:
             self._ended[key] = self._calls.labels(method, code)
@@ -88,6 +98,7 @@ Ready = Callable[[], tuple[bool, str]]
 class MetricsEndpoint:
     """Serves `/metrics` and, in full, `/readyz` from a thread of its own: what operators see and strangers do not.
 
+    Metrics are in OpenMetrics for whoever accepts that, with exemplars: ids of traces that were exported.
     `address`: `host:port`; empty or port 0: none. `ready` says whether the process serves, and why not.
     """
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.sampling import Sampling
 
-_KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+_KINDS = {
+    "server": SpanKind.SERVER,
+    "client": SpanKind.CLIENT,
+    "consumer": SpanKind.CONSUMER,
+    "internal": SpanKind.INTERNAL,
+}
 
 # A collector that is not there must not hold the process at its end.
 _EXPORT_SECONDS = 2
@@ -40,27 +50,49 @@ class OtelSpan:
 class OtelExporter:
     """Makes spans and sends them in batches from a thread of its own."""
 
-    def __init__(self, service: str, endpoint: str, *, exporter: SpanExporter | None = None) -> None:
-        self._provider = TracerProvider(resource=Resource.create({"service.name": f"trunkline-{service}"}))
+    def __init__(
+        self,
+        service: str,
+        endpoint: str,
+        sampling: Sampling | None = None,
+        *,
+        exporter: SpanExporter | None = None,
+    ) -> None:
+        self._sampling = sampling or Sampling()
+        self._provider = TracerProvider(
+            # What is not sampled is no span at all: tracing.py asks for none.
+            sampler=ALWAYS_ON,
+            resource=Resource.create({"service.name": f"trunkline-{service}"}),
+            id_generator=_Ids(),
+            shutdown_on_exit=False,
+        )
         self._provider.add_span_processor(
             BatchSpanProcessor(
                 exporter
                 or OTLPSpanExporter(
-                    endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=5
+                    endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=_EXPORT_SECONDS
                 )
             )
         )
         self._tracer = self._provider.get_tracer("trunkline")
 
+    def samples(self, edge: str) -> bool:
+        """Say whether a trace that begins at this edge is exported."""
+        return self._sampling.takes(edge)
+
     @contextmanager
     def span(
-        self, name: str, kind: str, parent: tracing.TraceContext | None, attributes: Mapping[str, Any]
+        self,
+        name: str,
+        kind: str,
+        parent: tracing.TraceContext | None,
+        attributes: Mapping[str, Any],
+        *,
+        itself: tracing.TraceContext | None = None,
+        linked: tracing.TraceContext | None = None,
     ) -> Iterator[OtelSpan]:
-        """Open a span under the parent and make it the place in the trace."""
-        context = (
-            trace.set_span_in_context(NonRecordingSpan(_to_otel(parent))) if parent is not None else None
-        )
-        span = self._tracer.start_span(name, context=context, kind=_KINDS[kind], attributes=dict(attributes))
+        """Open a span and make it the place in the trace."""
+        span = self._start(name, kind, parent, attributes, itself, linked)
         opened = OtelSpan(span)
         token = tracing.enter(_from_otel(span.get_span_context()))
         try:
@@ -72,9 +104,68 @@ class OtelExporter:
             tracing.leave(token)
             span.end()
 
+    def record(
+        self,
+        name: str,
+        kind: str,
+        parent: tracing.TraceContext | None,
+        attributes: Mapping[str, Any],
+        times: tuple[int, int],
+        *,
+        itself: tracing.TraceContext | None = None,
+        linked: tracing.TraceContext | None = None,
+    ) -> None:
+        """Record a span that has ended."""
+        began, ended = times
+        self._start(name, kind, parent, attributes, itself, linked, began).end(ended)
+
     def shutdown(self) -> None:
         """Send what is left, then stop."""
         self._provider.shutdown()
+
+    def _start(
+        self,
+        name: str,
+        kind: str,
+        parent: tracing.TraceContext | None,
+        attributes: Mapping[str, Any],
+        itself: tracing.TraceContext | None,
+        linked: tracing.TraceContext | None,
+        began: int | None = None,
+    ) -> trace.Span:
+        context = Context()
+        if parent is not None:
+            context = trace.set_span_in_context(NonRecordingSpan(_to_otel(parent)), context)
+        token = _decided.set(itself)
+        try:
+            return self._tracer.start_span(
+                name,
+                context=context,
+                kind=_KINDS[kind],
+                attributes=dict(attributes),
+                links=[Link(_to_otel(linked))] if linked is not None else (),
+                start_time=began,
+            )
+        finally:
+            _decided.reset(token)
+
+
+_decided: ContextVar[tracing.TraceContext | None] = ContextVar("trunkline_span_ids", default=None)
+
+
+class _Ids(RandomIdGenerator):
+    """Gives a span the ids that were decided before it is made, and random ones to all others."""
+
+    def generate_trace_id(self) -> int:
+        decided = _decided.get()
+        return int(decided.trace_id, 16) if decided is not None else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        decided = _decided.get()
+        return int(decided.span_id, 16) if decided is not None else super().generate_span_id()
+
+    def is_trace_id_random(self) -> bool:
+        return False
 
 
 def _to_otel(place: tracing.TraceContext) -> SpanContext:

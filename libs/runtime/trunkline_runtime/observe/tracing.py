@@ -1,6 +1,10 @@
 """Traces: the W3C context goes through every call; spans are exported only where an OTLP endpoint is set.
 
-Without an exporter (exporting.py) a call costs two short strings.
+A trace begins at an edge: with a webhook, a request from outside, or a replay. There it is decided whether it is
+exported (it is sampled), and everything further down goes by that. What began at no edge, such as a claim, is exported
+nowhere. What a sender says of a trace of its own is linked, and never joined (docs/decisions/0106-traces.md).
+
+Without an exporter (exporting.py), and in a trace that is not sampled, a call costs two short strings.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -32,6 +37,11 @@ class TraceContext:
         """The W3C header."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
+    @property
+    def sampled(self) -> bool:
+        """Whether its spans are exported."""
+        return self.flags[-1] in "13579bdf"
+
 
 class Span(Protocol):
     """What an exporting span lets its owner do."""
@@ -44,10 +54,38 @@ class Span(Protocol):
 
 
 class Exporter(Protocol):
-    """What the module `otel` implements."""
+    """What the module `otel` implements. A span with a `parent` is in its trace.
 
-    def span(self, name: str, kind: str, parent: TraceContext | None, attributes: Mapping[str, Any]) -> Any:
+    One without begins a trace: with the ids of `itself`, or random ones. `linked` is a place in another trace.
+    """
+
+    def samples(self, edge: str) -> bool:
+        """Say whether a trace that begins at this edge is exported."""
+
+    def span(
+        self,
+        name: str,
+        kind: str,
+        parent: TraceContext | None,
+        attributes: Mapping[str, Any],
+        *,
+        itself: TraceContext | None = None,
+        linked: TraceContext | None = None,
+    ) -> Any:
         """Open a span: a context manager that gives a Span."""
+
+    def record(
+        self,
+        name: str,
+        kind: str,
+        parent: TraceContext | None,
+        attributes: Mapping[str, Any],
+        times: tuple[int, int],
+        *,
+        itself: TraceContext | None = None,
+        linked: TraceContext | None = None,
+    ) -> None:
+        """Record a span that has ended: `times` are its beginning and end, in nanoseconds of Unix time."""
 
     def shutdown(self) -> None:
         """Send what is left."""
@@ -100,8 +138,8 @@ def incoming(traceparent: str | None) -> TraceContext | None:
 
 
 def new_trace() -> TraceContext:
-    """Return the place at the beginning of a new trace; sampled, so that who exports further down does so."""
-    return TraceContext(f"{_random.getrandbits(128) or 1:032x}", new_span_id(), "01")
+    """Return the place at the beginning of a new trace that is not exported: its id is for logs."""
+    return TraceContext(f"{_random.getrandbits(128) or 1:032x}", new_span_id(), "00")
 
 
 def new_span_id() -> str:
@@ -109,33 +147,100 @@ def new_span_id() -> str:
     return f"{_random.getrandbits(64) or 1:016x}"
 
 
+def samples(edge: str) -> bool:
+    """Say whether the trace that begins now, at an edge of this name, is exported."""
+    return bool(_exporter) and _exporter[0].samples(edge)
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return what a histogram's observation says of this task's trace; None when that is not exported."""
+    place = _current.get()
+    return {"trace_id": place.trace_id} if place is not None and place.sampled else None
+
+
+def edge_span(method: str, traceparent: str | None, edge: str) -> AbstractContextManager[Span | None]:
+    """Open the first span of a trace: that of a request from outside. Its sender's own trace is linked, at most."""
+    if not samples(edge):
+        return _At(new_trace())
+    return _opened(
+        _exporter[0].span(method.lstrip("/"), "server", None, _rpc(method), linked=incoming(traceparent))
+    )
+
+
 def server_span(method: str, traceparent: str | None) -> AbstractContextManager[Span | None]:
-    """Open the span of a call that is served, in the caller's trace or a new one."""
-    parent = incoming(traceparent)
-    if not _exporter:
-        enter(parent or new_trace())
-        return _NO_SPAN
-    return _open(method.lstrip("/"), "server", parent, _rpc(method))
+    """Open the span of a call that is served for a service of the suite, in that one's trace."""
+    place = incoming(traceparent) or new_trace()
+    if not _exporter or not place.sampled:
+        return _At(place)
+    return _opened(_exporter[0].span(method.lstrip("/"), "server", place, _rpc(method)))
 
 
 def client_span(method: str) -> AbstractContextManager[Span | None]:
     """Open the span of a call that is made."""
-    if not _exporter:
+    place = _current.get()
+    if not _exporter or place is None or not place.sampled:
         return _NO_SPAN
-    return _open(method.lstrip("/"), "client", _current.get(), _rpc(method))
+    return _opened(_exporter[0].span(method.lstrip("/"), "client", place, _rpc(method)))
 
 
 def span(name: str, **attributes: Any) -> AbstractContextManager[Span | None]:
     """Open a span of our own work, such as `with span("stage.transcribe", attempt=2):`; no content."""
-    if not _exporter:
+    place = _current.get()
+    if not _exporter or place is None or not place.sampled:
         return _NO_SPAN
-    return _open(name, "internal", _current.get(), attributes)
+    return _opened(_exporter[0].span(name, "internal", place, attributes))
 
 
-def _open(
-    name: str, kind: str, parent: TraceContext | None, attributes: Mapping[str, Any]
+def resumed_span(
+    name: str, place: TraceContext, repeats: TraceContext | None = None, **attributes: Any
 ) -> AbstractContextManager[Span | None]:
-    opened: AbstractContextManager[Span | None] = _exporter[0].span(name, kind, parent, attributes)
+    """Open the span of work that waited in a queue; `place` is where in the trace it was put there.
+
+    Of work that is done again, `repeats` is a place in the trace of the first time: the span is linked to that, and
+    begins the trace of `place`.
+    """
+    if not _exporter or not place.sampled:
+        return _At(place)
+    if repeats is None:
+        return _opened(_exporter[0].span(name, "consumer", place, attributes))
+    first = TraceContext(place.trace_id, new_span_id(), place.flags)
+    return _opened(_exporter[0].span(name, "consumer", None, attributes, itself=first, linked=repeats))
+
+
+def record(
+    name: str,
+    kind: str,
+    times: tuple[int, int],
+    attributes: Mapping[str, Any],
+    *,
+    parent: TraceContext | None = None,
+    itself: TraceContext | None = None,
+    linked: TraceContext | None = None,
+) -> None:
+    """Record a span that has ended, where anything is exported. See Exporter.record."""
+    if _exporter:
+        _exporter[0].record(name, kind, parent, attributes, times, itself=itself, linked=linked)
+
+
+class _At:
+    """Being at a place in a trace, without a span."""
+
+    __slots__ = ("_place", "_token")
+
+    def __init__(self, place: TraceContext) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._token = enter(self._place)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self._token)
+
+
+def _opened(span: Any) -> AbstractContextManager[Span | None]:
+    opened: AbstractContextManager[Span | None] = span
     return opened
 
 

@@ -19,6 +19,8 @@ from trunkline_runtime.rpc.channels import Channels, unconfined
 # A revoked key has to stop within 5 s everywhere, also where the answer was on its way for a moment.
 KNOWN_SECONDS = 4.0
 REFUSED_SECONDS = 5.0
+KEY_PREFIX = "tl_"
+"""What API keys and operators' tokens begin with. Tokens of the suite's services begin otherwise."""
 _ASK_SECONDS = 3.0
 _MOST_REMEMBERED = 10_000
 # The tenant service says these only to whoever holds the key's true secret.

@@ -129,7 +129,8 @@ class UnaryUnary(_Outgoing):
                 self._failed(failed)
             raise failed
         finally:
-            self._metrics.ended(self._method, code.name, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self._metrics.ended(self._method, code.name, took, tracing.exemplar())
 
 
 class StreamUnary(_Outgoing, grpc.aio.StreamUnaryClientInterceptor):

@@ -1,6 +1,6 @@
 """The one server interceptor: what happens around every call, in order, for all four kinds of handler.
 
-request id and log context -> trace -> metrics -> errors -> identity and access -> the message -> validation -> the
+request id and log context -> metrics -> identity -> trace -> errors -> access -> the message -> validation -> the
 handler. One interceptor runs all of it: each further one costs every call a layer of coroutines.
 
 A stream of requests is confined by its first message, which is read before its handler begins: the tenant that it
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -34,12 +34,13 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.errors.wire import to_status, to_trailers
 from trunkline_runtime.identity.access import OPEN_PREFIXES, Rule
-from trunkline_runtime.identity.callers import Caller, set_caller
+from trunkline_runtime.identity.callers import ANONYMOUS, Caller, set_caller
 from trunkline_runtime.limits import MOST_REQUEST_BYTES
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine
 from trunkline_runtime.rpc import guard
+from trunkline_runtime.rpc.authenticator import KEY_PREFIX
 from trunkline_runtime.rpc.call import Rpc, set_rpc
 from trunkline_runtime.rpc.crowds import Crowds
 from trunkline_runtime.rpc.refusals import Refusals
@@ -151,18 +152,20 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     async def _serve(self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any) -> Any:
         set_rpc(rpc)
         began = time.perf_counter()
-        code = grpc.StatusCode.OK
+        code = grpc.StatusCode.CANCELLED
+        exemplar = None
         self._metrics.began(rpc.method)
         try:
-            with tracing.server_span(rpc.method, rpc.traceparent) as span:
-                logs.bind(request_id=rpc.request_id, trace=tracing.trace_id(), method=rpc.method)
+            logs.bind(request_id=rpc.request_id, method=rpc.method)
+            refused = await self._identified(rpc)
+            with _span(rpc) as span:
+                exemplar = tracing.exemplar()
                 try:
+                    if refused is not None:
+                        raise refused
                     answer = await self._handle(rpc, rule, handler, behaviour)
                     code = _code_set(rpc.context)
                     return answer
-                except asyncio.CancelledError:
-                    code = grpc.StatusCode.CANCELLED
-                    raise
                 except grpc.aio.AbortError:
                     code = _code_set(rpc.context)
                     raise
@@ -173,11 +176,18 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
                         # The error becomes a status here, so that nothing above sees an exception to record.
                         span.failed(code.name)
         finally:
-            self._metrics.ended(rpc.method, code.name, time.perf_counter() - began)
+            self._metrics.ended(rpc.method, code.name, time.perf_counter() - began, exemplar)
+
+    async def _identified(self, rpc: Rpc) -> Exception | None:
+        """Find out who calls: whose trace goes on depends on it. Returns why that is not known, to be answered."""
+        if rpc.authorization:
+            try:
+                rpc.caller = await self._identify(rpc.authorization)
+            except Exception as error:
+                return error
+        return None
 
     async def _handle(self, rpc: Rpc, rule: Rule | None, handler: Handler, behaviour: Any) -> Any:
-        if rpc.authorization:
-            rpc.caller = await self._identify(rpc.authorization)
         set_caller(rpc.caller)
         if self._peers:
             guard.admit_peer(_names_of_peer(rpc.context), rpc.caller, rpc.method)
@@ -237,6 +247,19 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(cause, TimeoutError):
             return DeadlineExceeded("the request took too long")
         return Internal(str(cause))
+
+
+def _span(rpc: Rpc) -> AbstractContextManager[Any]:
+    """Return the span of a call: in its caller's trace only where that is a service's, or is shown by one.
+
+    Who holds a key is outside: it could join anybody's trace, and have all of its calls exported. Of a caller that is
+    not known nothing is exported.
+    """
+    if rpc.caller is ANONYMOUS:
+        return tracing.server_span(rpc.method, None)
+    if rpc.authorization.partition(" ")[2].lstrip().startswith(KEY_PREFIX):
+        return tracing.edge_span(rpc.method, rpc.traceparent, "rpc")
+    return tracing.server_span(rpc.method, rpc.traceparent)
 
 
 def _behaviour(handler: Handler) -> Any:

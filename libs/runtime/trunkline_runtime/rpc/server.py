@@ -33,6 +33,7 @@ from trunkline_runtime.process import garbage
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.rpc import operations
 from trunkline_runtime.rpc.authenticator import (
+    KEY_PREFIX,
     Authenticator,
     CachingAuthenticator,
     TenantServiceAuthenticator,
@@ -127,7 +128,12 @@ class Server:
         began = time.perf_counter()
         async with self._stack:
             self._stack.push_async_callback(self._channels.close)
-            self._stack.callback(exporting.configure(self._service, self._config.otlp_endpoint))
+            config = self._config
+            self._stack.callback(
+                exporting.configure(
+                    self._service, config.otlp_endpoint, config.otlp_ratio, config.otlp_traces_per_second
+                )
+            )
             metrics = MetricsEndpoint(
                 self._config.metrics_address,
                 env_name(self._service, "metrics_address"),
@@ -256,7 +262,7 @@ class Server:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("the authorization must be: Bearer <token>", reason="CREDENTIALS_MALFORMED")
-        if token.startswith("tl_"):
+        if token.startswith(KEY_PREFIX):
             return await self._authenticator.authenticate(token)
         return self._signer.verify(token)
 

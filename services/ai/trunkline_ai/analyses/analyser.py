@@ -12,6 +12,7 @@ from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.metrics import histogram
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
@@ -120,7 +121,7 @@ class Analyser:
                 return found
             better = replace(found, result={**found.result, "final": True})
         else:
-            SECONDS.labels(result.engine).observe(time.perf_counter() - began)
+            SECONDS.labels(result.engine).observe(time.perf_counter() - began, tracing.exemplar())
             result.usage.count(result.engine)
             better = StoredAnalysis(
                 tenant_id=task.tenant_id,

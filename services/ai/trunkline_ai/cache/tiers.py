@@ -33,6 +33,14 @@ _lookups = counter(
     "asker's answer that was under way), or miss (the model)",
     ["result"],
 )
+for _result in (
+    "memory",
+    "redis",
+    "similar",
+    "joined",
+    "miss",
+):  # a rate is 0 before the first question, not unknown
+    _lookups.labels(_result)
 _saved = counter(
     "trunkline_ai_cache_saved_micros_total",
     "What answers that were given again cost the first time, in millionths of a US dollar",

@@ -13,7 +13,7 @@ from trunkline_runtime.engines.account import BUDGET_SPENT, Account
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound, ResourceExhausted
 from trunkline_runtime.flights import Flights
-from trunkline_runtime.observe import logs, metrics
+from trunkline_runtime.observe import logs, metrics, tracing
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
@@ -373,7 +373,7 @@ class Transcriber:
         heard = answer.result
         took = (self._clock.now() - begun).total_seconds()
         seconds = stored.duration_us / 1e6
-        _seconds.labels(heard.engine).observe(took)
+        _seconds.labels(heard.engine).observe(took, tracing.exemplar())
         _sound.labels(heard.engine).inc(seconds)
         if stored.unreliable_reason:
             _unreliable.labels(heard.engine, stored.unreliable_reason).inc()

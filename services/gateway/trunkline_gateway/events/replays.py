@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass, Tasks
 from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Database, insert_if_absent
 from trunkline_store.records.keyset import behind
@@ -89,16 +90,17 @@ def revive(
 ) -> bool:
     """Make an event's job claimable: a dead one where it stopped, with `force` also a done one, from the start.
 
-    With `fetch_again` its recording is another one from now on: that which its provider has by then.
+    With `fetch_again` its recording is another one from now on: that which its provider has by then. A trace begins.
     """
     stage = FIRST_STAGE if force else None
     if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
     changed(conn, tenant, event_id, queue.now(conn))
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    values: dict[str, Any] = {"trace_id": ids.receipt_id(tracing.samples("replays"))}
     if fetch_again:
-        mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
-        again = sa.func.coalesce(events.c.fetch_generation, 0) + 1
-        conn.execute(events.update().where(mine).values(fetch_generation=again))
+        values["fetch_generation"] = sa.func.coalesce(events.c.fetch_generation, 0) + 1
+    conn.execute(events.update().where(mine).values(values))
     return True
 
 

@@ -16,11 +16,12 @@ from typing import Protocol, Self
 
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
-from trunkline_gateway import ids
+from trunkline_gateway import ids, traces
 from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
@@ -56,6 +57,9 @@ _GOLDEN = 0.618
 # an admission for each webhook of a flood would be in the way of everybody else's. Its senders wait half of it.
 _NEAR_CEILING = 0.5
 _LOT_SECONDS = 0.1
+
+HOOKS = "hooks"
+"""The edge at which webhooks' traces begin."""
 
 RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = histogram(
@@ -170,7 +174,7 @@ class Receiver:
         """Take one webhook and answer it."""
         started = time.perf_counter()
         try:
-            receipt_id = await self._take(scope, receive)
+            receipt = await self._take(scope, receive)
         except ClientGone:
             return
         except Refusal as no:
@@ -178,8 +182,12 @@ class Receiver:
             refusal = no.with_traceback(None)
         else:
             self._admit_soon()
-            await accepted(scope, send, receipt_id)
-            SECONDS.observe(time.perf_counter() - started)
+            await accepted(scope, send, receipt.receipt_id)
+            took = time.perf_counter() - started
+            if traces.is_sampled(receipt.receipt_id):
+                SECONDS.observe(took, traces.received(receipt, took, scope["headers"]))
+            else:
+                SECONDS.observe(took)
             return
         RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -191,8 +199,8 @@ class Receiver:
             send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
         )
 
-    async def _take(self, scope: Scope, receive: Receive) -> str:
-        """Find the source, verify, commit; return the receipt's id. Raises Refusal."""
+    async def _take(self, scope: Scope, receive: Receive) -> NewReceipt:
+        """Find the source, verify, commit; return the receipt. Raises Refusal."""
         match = _PATH.fullmatch(scope["path"])
         if match is None:
             raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
@@ -234,7 +242,7 @@ class Receiver:
 
         if source.receipts_quota:
             self._hold_to_quota(source, len(delivery.body), adapter.resends)
-        receipt_id = ids.receipt_id()
+        receipt_id = ids.receipt_id(tracing.samples(HOOKS))
         content_type = headers.get("content-type", "")[:128]
         row = NewReceipt(
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
@@ -246,7 +254,7 @@ class Receiver:
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         self._traffic.note(source.tenant_id, source_id)
-        return receipt_id
+        return row
 
     def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:
         """Return how what could not be verified is answered; what is wrongly signed is kept."""
@@ -335,14 +343,14 @@ class Receiver:
             target += "?" + scope["query_string"].decode("latin-1")
         return Delivery(body, headers, self._public_url + target, self._now(), target)
 
-    async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> str:
+    async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> NewReceipt:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
         url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
         weight = weight_of(url, headers, delivery.body)
         if not self._unverified.enter(weight):
             message = "the source cannot be looked up; try again"
             raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
-        receipt_id = ids.receipt_id()
+        receipt_id = ids.receipt_id(tracing.samples(HOOKS))
         row = NewReceipt(
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
@@ -354,7 +362,7 @@ class Receiver:
         finally:
             self._unverified.entered(receipt_id, weight, kept=kept)
         RECEIPTS.labels("unknown", "unverified").inc()
-        return receipt_id
+        return row
 
     async def _commit(self, row: NewReceipt, source: Source | None) -> None:
         try:

@@ -24,6 +24,7 @@ from trunkline_runtime.process.periodic import SET_ASIDE, every
 from trunkline_store import Database, Pressure
 from trunkline_store.errors import StoreError
 
+from trunkline_gateway import traces
 from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds
 from trunkline_gateway.hooks.encodings import HEADER, OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
@@ -282,6 +283,7 @@ class Admission:
         else:
             self._count(admitted)
             self._looked_at(decisions, batch.rows)
+            _trace(decisions, batch.rows)
             return
         half = len(decisions) // 2
         if half:
@@ -351,3 +353,9 @@ class Admission:
         if len(taken) < len(decisions):  # another admission was faster: the next read starts behind it
             decisions = [d for d in decisions if d.seq in taken]
         return self._outcomes.write(conn, decisions, batch.rows)
+
+
+def _trace(decisions: Sequence[Decision], rows: Sequence[Receipt]) -> None:
+    for decision, row in zip(decisions, rows, strict=False):
+        if decision.event is not None and traces.is_sampled(row.receipt_id):
+            traces.admitted(row, decision.tenant_id, decision.event["event_id"])

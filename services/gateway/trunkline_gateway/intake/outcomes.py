@@ -51,7 +51,7 @@ class Outcomes:
         self._tasks = tasks
         self._keep = keep
         self._clock = clock
-        later = ("updated_at", "fetch_generation")  # not a decision's to say
+        later = ("updated_at", "fetch_generation", "trace_id")  # not a decision's to say
         told = [column.name for column in events.columns if column.name not in later]
         self._insert_events = BulkInsert(events, [*told, "updated_at"], if_absent=["tenant_id", "event_id"])
         self._event_row = itemgetter(*told)

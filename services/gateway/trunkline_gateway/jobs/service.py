@@ -20,6 +20,7 @@ from trunkline_store import Database
 from trunkline_store.hot import Hot, Row
 from trunkline_work import Advanced, Dead, Done, Outcome, Passed, Retry, Wait
 
+from trunkline_gateway import traces
 from trunkline_gateway.events.call_deletion import ERASED
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
@@ -41,7 +42,7 @@ _PRIORITIES = {
 }
 
 _ABOUT = Hot(
-    sa.select(events, receipts.c.body, receipts.c.content_type)
+    sa.select(events, receipts.c.body, receipts.c.content_type, receipts.c.receipt_id)
     .join(receipts, receipts.c.seq == events.c.first_seq)
     .where(
         events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
@@ -319,6 +320,8 @@ def _tell_event(conn: sa.Connection, job: Ended, *, finished: bool) -> None:
 
 
 def _job(job: Job, row: Row) -> pb.Job:
+    received, replayed = traces.place_of(row["receipt_id"]), row["trace_id"]
+    place = traces.place_of(replayed) if replayed else received
     message = pb.Job(
         job_id=job.job_id,
         lease_token=job.lease_token,
@@ -336,6 +339,8 @@ def _job(job: Job, row: Row) -> pb.Job:
         content_type=row["content_type"],
         group_key=job.group_key or "",
         priority=_PRIORITIES[QueueClass(job.queue_class)],
+        traceparent=place.traceparent,
+        replayed_traceparent=received.traceparent if replayed else "",
     )
     for field, when in (
         (message.lease_expire_time, job.lease_until),

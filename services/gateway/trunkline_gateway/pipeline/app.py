@@ -104,7 +104,10 @@ async def serve(config: WorkerConfig) -> None:
     It needs nothing to be up: it waits for the gateway, and jobs wait for the other services.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(exporting.configure("worker", config.otlp_endpoint))
+        traces = exporting.configure(
+            "worker", config.otlp_endpoint, config.otlp_ratio, config.otlp_traces_per_second
+        )
+        stack.callback(traces)
         stop: asyncio.Event = stack.enter_context(stop_requested())
         parts = await stack.enter_async_context(build(config))
         setting = env_name("worker", "metrics_address")

@@ -67,10 +67,16 @@ class EventWork:
 
     async def handle(self, run: Run) -> str:
         """Run the stages; return the recorded call's name."""
-        tracing.enter(tracing.new_trace())
+        # A gateway of the version before tells of no trace.
+        place = tracing.incoming(run.job.traceparent) or tracing.new_trace()
+        tracing.enter(place)  # for what follows of a failure, too
         bind(tenant=run.tenant, event_id=run.event_id)
-        call = await self._process(run)
-        log.info("event_done", call=call, generation=run.job.generation)
+        repeats = tracing.incoming(run.job.replayed_traceparent)
+        with tracing.resumed_span(
+            "event.process", place, repeats, tenant=run.tenant, event=run.event_id, attempt=run.attempt
+        ):
+            call = await self._process(run)
+            log.info("event_done", call=call, generation=run.job.generation)
         return call
 
     async def follow_up(self, run: Run, error: Exception) -> FollowUp:

@@ -190,4 +190,4 @@ class _At:
         finally:
             self._timer.cancel()
             seconds = asyncio.get_running_loop().time() - self._started
-            STAGE_SECONDS.labels(self._stage, outcome).observe(seconds)
+            STAGE_SECONDS.labels(self._stage, outcome).observe(seconds, tracing.exemplar())

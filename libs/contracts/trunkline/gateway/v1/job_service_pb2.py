@@ -30,7 +30,7 @@ from trunkline.common.v1 import priority_pb2 as trunkline_dot_common_dot_v1_dot_
 from trunkline.common.v1 import provider_pb2 as trunkline_dot_common_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/gateway/v1/job_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/priority.proto\x1a\"trunkline/common/v1/provider.proto\"\xdb\x04\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x03\x12\x35\n\x11lease_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12/\n\x08provider\x18\x06 \x01(\x0e\x32\x1d.trunkline.common.v1.Provider\x12\x12\n\nevent_type\x18\x07 \x01(\t\x12\x30\n\x0creceive_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\t \x01(\t\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\x12\x12\n\ngeneration\x18\x0b \x01(\x05\x12=\n\ncheckpoint\x18\x0c \x03(\x0b\x32).trunkline.gateway.v1.Job.CheckpointEntry\x12\x11\n\x04\x62ody\x18\r \x01(\x0c\x42\x03\x80\x01\x01\x12\x14\n\x0c\x63ontent_type\x18\x0e \x01(\t\x12\x11\n\tgroup_key\x18\x0f \x01(\t\x12\x34\n\x10stage_start_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.Priority\x12\x18\n\x10\x66\x65tch_generation\x18\x32 \x01(\x05\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdb\x01\n\x10\x43laimJobsRequest\x12\x1d\n\x06worker\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12<\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\xc8\x01\x01\x12\x35\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08<2\x00\x12\x19\n\x05slots\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"<\n\x11\x43laimJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.trunkline.gateway.v1.Job\"E\n\x05Lease\x12\x17\n\x06job_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x13\n\x0blease_token\x18\x02 \x01(\x03\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"\x8c\x01\n\x12RenewLeasesRequest\x12\x38\n\x06leases\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.LeaseB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12<\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\xc8\x01\x01\"]\n\x13RenewLeasesResponse\x12\x14\n\x0clost_job_ids\x18\x01 \x03(\t\x12\x30\n\x0blost_leases\x18\x02 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Lease\"\x8f\x05\n\tJobReport\x12\x32\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.trunkline.gateway.v1.LeaseB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x05stage\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18(\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\ncheckpoint\x18\x04 \x03(\x0b\x32/.trunkline.gateway.v1.JobReport.CheckpointEntry\x12\x33\n\x07\x61\x64vance\x18\x05 \x01(\x0b\x32 .trunkline.gateway.v1.JobAdvanceH\x00\x12-\n\x04\x64one\x18\x06 \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobDoneH\x00\x12/\n\x05retry\x18\x07 \x01(\x0b\x32\x1e.trunkline.gateway.v1.JobRetryH\x00\x12-\n\x04wait\x18\x08 \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobWaitH\x00\x12-\n\x04\x64\x65\x61\x64\x18\t \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobDeadH\x00\x12!\n\x08warnings\x18\x0f \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x32\"\x05r\x03\x18\xac\x02\x12\x38\n\x06passed\x18\x14 \x03(\x0b\x32\x1e.trunkline.gateway.v1.StageRunB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12,\n\x08\x65nd_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x07outcome\x12\x05\xbaH\x02\x08\x01\"\x92\x01\n\x08StageRun\x12\x18\n\x05stage\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(\x12\x36\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"+\n\nJobAdvance\x12\x1d\n\nnext_stage\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(\"\x17\n\x07JobDone\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\"U\n\x08JobRetry\x12\x30\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05\x65rror\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"i\n\x07JobWait\x12\x30\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x12\n\nbackground\x18\x03 \x01(\x08\"$\n\x07JobDead\x12\x19\n\x05\x65rror\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\"l\n\x11ReportJobsRequest\x12\x19\n\x06worker\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12<\n\x07reports\x18\x02 \x03(\x0b\x32\x1f.trunkline.gateway.v1.JobReportB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"\\\n\x12ReportJobsResponse\x12\x14\n\x0clost_job_ids\x18\x01 \x03(\t\x12\x30\n\x0blost_leases\x18\x02 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Lease\"1\n\x14ReleaseLeasesRequest\x12\x19\n\x06worker\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\")\n\x15ReleaseLeasesResponse\x12\x10\n\x08released\x18\x01 \x01(\x05\x32\x99\x03\n\nJobService\x12\\\n\tClaimJobs\x12&.trunkline.gateway.v1.ClaimJobsRequest\x1a\'.trunkline.gateway.v1.ClaimJobsResponse\x12\x62\n\x0bRenewLeases\x12(.trunkline.gateway.v1.RenewLeasesRequest\x1a).trunkline.gateway.v1.RenewLeasesResponse\x12_\n\nReportJobs\x12\'.trunkline.gateway.v1.ReportJobsRequest\x1a(.trunkline.gateway.v1.ReportJobsResponse\x12h\n\rReleaseLeases\x12*.trunkline.gateway.v1.ReleaseLeasesRequest\x1a+.trunkline.gateway.v1.ReleaseLeasesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&trunkline/gateway/v1/job_service.proto\x12\x14trunkline.gateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"trunkline/common/v1/priority.proto\x1a\"trunkline/common/v1/provider.proto\"\x8e\x05\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\x03\x12\x35\n\x11lease_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x12/\n\x08provider\x18\x06 \x01(\x0e\x32\x1d.trunkline.common.v1.Provider\x12\x12\n\nevent_type\x18\x07 \x01(\t\x12\x30\n\x0creceive_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stage\x18\t \x01(\t\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\x12\x12\n\ngeneration\x18\x0b \x01(\x05\x12=\n\ncheckpoint\x18\x0c \x03(\x0b\x32).trunkline.gateway.v1.Job.CheckpointEntry\x12\x11\n\x04\x62ody\x18\r \x01(\x0c\x42\x03\x80\x01\x01\x12\x14\n\x0c\x63ontent_type\x18\x0e \x01(\t\x12\x11\n\tgroup_key\x18\x0f \x01(\t\x12\x34\n\x10stage_start_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08priority\x18P \x01(\x0e\x32\x1d.trunkline.common.v1.Priority\x12\x18\n\x10\x66\x65tch_generation\x18\x32 \x01(\x05\x12\x13\n\x0btraceparent\x18j \x01(\t\x12\x1c\n\x14replayed_traceparent\x18k \x01(\t\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdb\x01\n\x10\x43laimJobsRequest\x12\x1d\n\x06worker\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18\x64\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12<\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\xc8\x01\x01\x12\x35\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08<2\x00\x12\x19\n\x05slots\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"<\n\x11\x43laimJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.trunkline.gateway.v1.Job\"E\n\x05Lease\x12\x17\n\x06job_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x13\n\x0blease_token\x18\x02 \x01(\x03\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"\x8c\x01\n\x12RenewLeasesRequest\x12\x38\n\x06leases\x18\x01 \x03(\x0b\x32\x1b.trunkline.gateway.v1.LeaseB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12<\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\xc8\x01\x01\"]\n\x13RenewLeasesResponse\x12\x14\n\x0clost_job_ids\x18\x01 \x03(\t\x12\x30\n\x0blost_leases\x18\x02 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Lease\"\x8f\x05\n\tJobReport\x12\x32\n\x05lease\x18\x01 \x01(\x0b\x32\x1b.trunkline.gateway.v1.LeaseB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x05stage\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18(\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\ncheckpoint\x18\x04 \x03(\x0b\x32/.trunkline.gateway.v1.JobReport.CheckpointEntry\x12\x33\n\x07\x61\x64vance\x18\x05 \x01(\x0b\x32 .trunkline.gateway.v1.JobAdvanceH\x00\x12-\n\x04\x64one\x18\x06 \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobDoneH\x00\x12/\n\x05retry\x18\x07 \x01(\x0b\x32\x1e.trunkline.gateway.v1.JobRetryH\x00\x12-\n\x04wait\x18\x08 \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobWaitH\x00\x12-\n\x04\x64\x65\x61\x64\x18\t \x01(\x0b\x32\x1d.trunkline.gateway.v1.JobDeadH\x00\x12!\n\x08warnings\x18\x0f \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x32\"\x05r\x03\x18\xac\x02\x12\x38\n\x06passed\x18\x14 \x03(\x0b\x32\x1e.trunkline.gateway.v1.StageRunB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12,\n\x08\x65nd_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0f\x43heckpointEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x10\n\x07outcome\x12\x05\xbaH\x02\x08\x01\"\x92\x01\n\x08StageRun\x12\x18\n\x05stage\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(\x12\x36\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x34\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"+\n\nJobAdvance\x12\x1d\n\nnext_stage\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(\"\x17\n\x07JobDone\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\"U\n\x08JobRetry\x12\x30\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05\x65rror\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"i\n\x07JobWait\x12\x30\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x12\n\nbackground\x18\x03 \x01(\x08\"$\n\x07JobDead\x12\x19\n\x05\x65rror\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\"l\n\x11ReportJobsRequest\x12\x19\n\x06worker\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12<\n\x07reports\x18\x02 \x03(\x0b\x32\x1f.trunkline.gateway.v1.JobReportB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"\\\n\x12ReportJobsResponse\x12\x14\n\x0clost_job_ids\x18\x01 \x03(\t\x12\x30\n\x0blost_leases\x18\x02 \x03(\x0b\x32\x1b.trunkline.gateway.v1.Lease\"1\n\x14ReleaseLeasesRequest\x12\x19\n\x06worker\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\")\n\x15ReleaseLeasesResponse\x12\x10\n\x08released\x18\x01 \x01(\x05\x32\x99\x03\n\nJobService\x12\\\n\tClaimJobs\x12&.trunkline.gateway.v1.ClaimJobsRequest\x1a\'.trunkline.gateway.v1.ClaimJobsResponse\x12\x62\n\x0bRenewLeases\x12(.trunkline.gateway.v1.RenewLeasesRequest\x1a).trunkline.gateway.v1.RenewLeasesResponse\x12_\n\nReportJobs\x12\'.trunkline.gateway.v1.ReportJobsRequest\x1a(.trunkline.gateway.v1.ReportJobsResponse\x12h\n\rReleaseLeases\x12*.trunkline.gateway.v1.ReleaseLeasesRequest\x1a+.trunkline.gateway.v1.ReleaseLeasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -94,43 +94,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASELEASESREQUEST'].fields_by_name['worker']._loaded_options = None
   _globals['_RELEASELEASESREQUEST'].fields_by_name['worker']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_JOB']._serialized_start=264
-  _globals['_JOB']._serialized_end=867
-  _globals['_JOB_CHECKPOINTENTRY']._serialized_start=818
-  _globals['_JOB_CHECKPOINTENTRY']._serialized_end=867
-  _globals['_CLAIMJOBSREQUEST']._serialized_start=870
-  _globals['_CLAIMJOBSREQUEST']._serialized_end=1089
-  _globals['_CLAIMJOBSRESPONSE']._serialized_start=1091
-  _globals['_CLAIMJOBSRESPONSE']._serialized_end=1151
-  _globals['_LEASE']._serialized_start=1153
-  _globals['_LEASE']._serialized_end=1222
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1225
-  _globals['_RENEWLEASESREQUEST']._serialized_end=1365
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=1367
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=1460
-  _globals['_JOBREPORT']._serialized_start=1463
-  _globals['_JOBREPORT']._serialized_end=2118
-  _globals['_JOBREPORT_CHECKPOINTENTRY']._serialized_start=818
-  _globals['_JOBREPORT_CHECKPOINTENTRY']._serialized_end=867
-  _globals['_STAGERUN']._serialized_start=2121
-  _globals['_STAGERUN']._serialized_end=2267
-  _globals['_JOBADVANCE']._serialized_start=2269
-  _globals['_JOBADVANCE']._serialized_end=2312
-  _globals['_JOBDONE']._serialized_start=2314
-  _globals['_JOBDONE']._serialized_end=2337
-  _globals['_JOBRETRY']._serialized_start=2339
-  _globals['_JOBRETRY']._serialized_end=2424
-  _globals['_JOBWAIT']._serialized_start=2426
-  _globals['_JOBWAIT']._serialized_end=2531
-  _globals['_JOBDEAD']._serialized_start=2533
-  _globals['_JOBDEAD']._serialized_end=2569
-  _globals['_REPORTJOBSREQUEST']._serialized_start=2571
-  _globals['_REPORTJOBSREQUEST']._serialized_end=2679
-  _globals['_REPORTJOBSRESPONSE']._serialized_start=2681
-  _globals['_REPORTJOBSRESPONSE']._serialized_end=2773
-  _globals['_RELEASELEASESREQUEST']._serialized_start=2775
-  _globals['_RELEASELEASESREQUEST']._serialized_end=2824
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=2826
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=2867
-  _globals['_JOBSERVICE']._serialized_start=2870
-  _globals['_JOBSERVICE']._serialized_end=3279
+  _globals['_JOB']._serialized_end=918
+  _globals['_JOB_CHECKPOINTENTRY']._serialized_start=869
+  _globals['_JOB_CHECKPOINTENTRY']._serialized_end=918
+  _globals['_CLAIMJOBSREQUEST']._serialized_start=921
+  _globals['_CLAIMJOBSREQUEST']._serialized_end=1140
+  _globals['_CLAIMJOBSRESPONSE']._serialized_start=1142
+  _globals['_CLAIMJOBSRESPONSE']._serialized_end=1202
+  _globals['_LEASE']._serialized_start=1204
+  _globals['_LEASE']._serialized_end=1273
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1276
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1416
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=1418
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=1511
+  _globals['_JOBREPORT']._serialized_start=1514
+  _globals['_JOBREPORT']._serialized_end=2169
+  _globals['_JOBREPORT_CHECKPOINTENTRY']._serialized_start=869
+  _globals['_JOBREPORT_CHECKPOINTENTRY']._serialized_end=918
+  _globals['_STAGERUN']._serialized_start=2172
+  _globals['_STAGERUN']._serialized_end=2318
+  _globals['_JOBADVANCE']._serialized_start=2320
+  _globals['_JOBADVANCE']._serialized_end=2363
+  _globals['_JOBDONE']._serialized_start=2365
+  _globals['_JOBDONE']._serialized_end=2388
+  _globals['_JOBRETRY']._serialized_start=2390
+  _globals['_JOBRETRY']._serialized_end=2475
+  _globals['_JOBWAIT']._serialized_start=2477
+  _globals['_JOBWAIT']._serialized_end=2582
+  _globals['_JOBDEAD']._serialized_start=2584
+  _globals['_JOBDEAD']._serialized_end=2620
+  _globals['_REPORTJOBSREQUEST']._serialized_start=2622
+  _globals['_REPORTJOBSREQUEST']._serialized_end=2730
+  _globals['_REPORTJOBSRESPONSE']._serialized_start=2732
+  _globals['_REPORTJOBSRESPONSE']._serialized_end=2824
+  _globals['_RELEASELEASESREQUEST']._serialized_start=2826
+  _globals['_RELEASELEASESREQUEST']._serialized_end=2875
+  _globals['_RELEASELEASESRESPONSE']._serialized_start=2877
+  _globals['_RELEASELEASESRESPONSE']._serialized_end=2918
+  _globals['_JOBSERVICE']._serialized_start=2921
+  _globals['_JOBSERVICE']._serialized_end=3330
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,8 @@ class Job(_message.Message):
     STAGE_START_TIME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     FETCH_GENERATION_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    REPLAYED_TRACEPARENT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id."""
     lease_token: _builtins.int
@@ -94,6 +96,10 @@ class Job(_message.Message):
     """The job's class, which its work in other services has too."""
     fetch_generation: _builtins.int
     """How many replays asked for the recording to be fetched again."""
+    traceparent: _builtins.str
+    """The place in the trace of the event's webhook or of its last replay, as W3C Trace Context writes it."""
+    replayed_traceparent: _builtins.str
+    """If the event was replayed, the place in the trace of its webhook. The trace of the replay is linked to it."""
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the lease expires."""
@@ -131,10 +137,12 @@ class Job(_message.Message):
         stage_start_time: _timestamp_pb2.Timestamp | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
         fetch_generation: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
+        replayed_traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "receive_time", b"receive_time", "stage_start_time", b"stage_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "checkpoint", b"checkpoint", "content_type", b"content_type", "event", b"event", "event_type", b"event_type", "fetch_generation", b"fetch_generation", "generation", b"generation", "group_key", b"group_key", "job_id", b"job_id", "lease_expire_time", b"lease_expire_time", "lease_token", b"lease_token", "priority", b"priority", "provider", b"provider", "receive_time", b"receive_time", "source", b"source", "stage", b"stage", "stage_start_time", b"stage_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "body", b"body", "checkpoint", b"checkpoint", "content_type", b"content_type", "event", b"event", "event_type", b"event_type", "fetch_generation", b"fetch_generation", "generation", b"generation", "group_key", b"group_key", "job_id", b"job_id", "lease_expire_time", b"lease_expire_time", "lease_token", b"lease_token", "priority", b"priority", "provider", b"provider", "receive_time", b"receive_time", "replayed_traceparent", b"replayed_traceparent", "source", b"source", "stage", b"stage", "stage_start_time", b"stage_start_time", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,17 +101,18 @@ class MediaApi:
         tenant, recording = found.group(1), found.group(2) or ""
         rpc = READ if recording else UPLOAD
         asked = MediaRequest(scope, headers, receive, send, request_id, tenant, recording)
-        trace = headers.get(b"traceparent")
+        trace, exemplar = headers.get(b"traceparent"), None
         try:
-            with tracing.server_span(rpc, trace.decode("latin-1") if trace else None):
-                logs.bind(request_id=request_id, trace=tracing.trace_id(), method=rpc)
+            with tracing.edge_span(rpc, trace.decode("latin-1") if trace else None, "api"):
+                exemplar = tracing.exemplar()
+                logs.bind(request_id=request_id, method=rpc)
                 status, body, more = await self._answer(asked, rpc)
         except Gone:
             return
         except Exception as error:
             status, body, more = self._problems.answer(error, asked.caller)
         self._answered.labels(rpc, str(status)).inc()
-        self._took.labels(rpc).observe(time.perf_counter() - began)
+        self._took.labels(rpc).observe(time.perf_counter() - began, exemplar)
         if body is not None:
             answer = [*more, (b"x-request-id", request_id.encode())]
             if status not in (204, 304):

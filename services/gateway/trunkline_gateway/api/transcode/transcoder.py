@@ -116,7 +116,7 @@ class Transcoder:
         began = time.perf_counter()
         headers = headers_of(scope)
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
-        rpc = "none"
+        rpc, exemplar = "none", None
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
             await self._send(send, request_id, 200, make(), (JSON,))
@@ -125,8 +125,9 @@ class Transcoder:
             binding, values = self._route(scope)
             rpc = binding.rpc
             trace = headers.get(b"traceparent")
-            with tracing.server_span(rpc, trace.decode("latin-1") if trace else None) as span:
-                logs.bind(request_id=request_id, trace=tracing.trace_id(), method=rpc)
+            with tracing.edge_span(rpc, trace.decode("latin-1") if trace else None, "api") as span:
+                exemplar = tracing.exemplar()
+                logs.bind(request_id=request_id, method=rpc)
                 asked = Asked(binding, values, scope, headers, receive, send, request_id)
                 status, body, more = await self._answer(asked)
                 if span is not None and status >= 400:
@@ -136,7 +137,7 @@ class Transcoder:
         except Exception as error:
             status, body, more = self._problems.answer(error, ANONYMOUS)
         self._answered.labels(rpc, str(status)).inc()
-        self._took.labels(rpc).observe(time.perf_counter() - began)
+        self._took.labels(rpc).observe(time.perf_counter() - began, exemplar)
         if body is not None:
             await self._send(send, request_id, status, body, more)
 
