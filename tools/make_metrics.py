@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tools.metric_declarations import ROOT, Declaration, declared
-from tools.watch import rules
+from tools.watch import grafana, rules
 from tools.watch.alerts import ALERTS
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -84,7 +84,7 @@ def _told(metric: Declaration) -> str:
     return f"{doc}; *each shows all*" if metric.name in _SHARED else doc
 
 
-FILES = {PAGE: page, **rules.FILES}
+FILES = {PAGE: page, **rules.FILES, **grafana.FILES}
 
 
 def main(check: bool) -> int:

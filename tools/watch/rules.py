@@ -34,7 +34,7 @@ def rules() -> str:
         }
         for one in ALERTS
     ]
-    return _yaml(
+    return commented(
         {
             "groups": [
                 {"name": "trunkline-recorded", "interval": "15s", "rules": recorded},
@@ -51,7 +51,7 @@ def scraping(
     targets = [
         {"targets": [address], "labels": {"service": service}} for service, address in addresses.items()
     ]
-    return _yaml(
+    return commented(
         {
             "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"},
             "rule_files": [files],
@@ -60,7 +60,8 @@ def scraping(
     )
 
 
-def _yaml(value: Any) -> str:
+def commented(value: Any) -> str:
+    """Return the YAML of a generated file."""
     written: str = yaml.safe_dump(value, sort_keys=False, width=110)
     return _NOTE + written
 
