@@ -33,13 +33,8 @@ _lookups = counter(
     "asker's answer that was under way), or miss (the model)",
     ["result"],
 )
-for _result in (
-    "memory",
-    "redis",
-    "similar",
-    "joined",
-    "miss",
-):  # a rate is 0 before the first question, not unknown
+# Without a question, a rate is 0 and not unknown.
+for _result in ("memory", "redis", "similar", "joined", "miss"):
     _lookups.labels(_result)
 _saved = counter(
     "trunkline_ai_cache_saved_micros_total",
