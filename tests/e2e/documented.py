@@ -34,7 +34,7 @@ exec "$@"
 # What changes the machine: that it is called is all that is looked at.
 _FOREIGN = (
     "systemctl", "journalctl", "chown", "git", "apt-get", "systemd-sysusers", "systemd-tmpfiles", "docker-install",
-    "uv",
+    "uv", "docker", "id",
 )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ def test_from_an_empty_server_to_the_first_webhook_and_back_from_a_backup(server
     tenants += 'curl -H "$OPERATOR" http://127.0.0.1:8080/v1/tenants/my-shop\n'
     assert "My shop" in server.run(tenants)
     server.run(section("Upgrades"))
-    server.run(section("Envoy instead of Caddy"))
+    server.run(section("Envoy instead of Caddy") + section("Docker Compose"))
     assert "TRUNKLINE_GATEWAY_API_LIMITS=edge\n" in (server.root / "etc/trunkline/trunkline.env").read_text()
     assert (server.root / "etc/trunkline/edge/envoy.json").stat().st_size > 1000
     # The tenant service starts with what the unit and its drop-in say.

@@ -110,7 +110,7 @@ def test_the_secret_keys(world, tmp_path):
 
 def test_the_signing_keys(world, tmp_path):
     block = next(b for b in commands(ROOT / "docs/production.md") if "--rotate gateway" in b.text)
-    script = block.text.replace("/etc/trunkline/secrets", str(world.suite.folder))
+    script = block.text.replace("/var/lib/trunkline", str(world.suite.folder))
     kept = world.suite.folder / "keys" / "gateway.key"
     old = kept.read_text()
     Shell(tmp_path).run(script.replace("/opt/trunkline/venv/bin/python", sys.executable), {})
