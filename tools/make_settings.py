@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, and the names that every service knows, from the services' config classes."""
+"""Writes docs/settings.md, deploy/trunkline.env, and the names that every service knows, from the config classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_runtime.config import SUITE_WIDE, CommonConfig, declared, describe
 from trunkline_tenant.config import TenantConfig
+
+from tools.deployment import environment
 
 ROOT = Path(__file__).parent.parent
 CONFIGS: dict[str, type[CommonConfig]] = {
@@ -68,6 +70,7 @@ def names() -> str:
 
 FILES = {
     ROOT / "docs" / "settings.md": page,
+    ROOT / "deploy" / "trunkline.env": lambda: environment(CONFIGS, SUITE_WIDE),
     ROOT / "libs" / "runtime" / "trunkline_runtime" / "known_settings.py": names,
 }
 

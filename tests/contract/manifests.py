@@ -32,6 +32,11 @@ WORKLOADS = (*PROCESSES, ENVOY)
 Object = dict[str, Any]
 
 
+def variables_of(process: str) -> set[str]:
+    """The variables that a process takes, with those that name a secret's file."""
+    return set().union(*(one.names for one in declared(PROCESSES[process], process)))
+
+
 @cache
 def built(folder: str) -> list[Object]:
     """The objects of a folder under k8s/."""

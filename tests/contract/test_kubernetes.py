@@ -11,7 +11,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from trunkline_runtime.config import declared, load
+from trunkline_runtime.config import load
 from trunkline_runtime.identity import keys
 from trunkline_runtime.identity.authority import Authority
 
@@ -27,6 +27,7 @@ from tests.contract.manifests import (
     overlay,
     pod,
     setting,
+    variables_of,
     workload,
 )
 from tools.packages import ROOT
@@ -132,8 +133,7 @@ def test_every_variable_is_a_setting_that_the_service_takes(name, process, tmp_p
             "cpu"
         ]
     load(PROCESSES[process], process, env)
-    known = {s.name for s in declared(PROCESSES[process], process)}
-    assert {variable.removesuffix("_FILE") for variable in given} <= known
+    assert given.keys() <= variables_of(process)
 
 
 @pytest.mark.parametrize(("name", "process"), ALL)

@@ -32,7 +32,10 @@ while [[ "$1" == -* ]]; do [[ "$1" == -u ]] && shift; shift; done
 exec "$@"
 """
 # What changes the machine: that it is called is all that is looked at.
-_FOREIGN = ("systemctl", "journalctl", "useradd", "chown", "git", "install")
+_FOREIGN = (
+    "systemctl", "journalctl", "chown", "git", "apt-get", "systemd-sysusers", "systemd-tmpfiles", "docker-install",
+    "uv", "docker", "id",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,10 @@ def test_every_fence_says_what_it_holds_so_that_no_command_hides(document):
 
 def test_no_document_with_commands_is_left_out():
     found = {document.name for document in DOCUMENTS if commands(document)}
-    # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py.
+    # Those of security.md are run against a suite with mutual TLS: test_e2e_mtls.py. Of production.md:
+    # test_e2e_production.py.
     documents = {
-        "getting-started.md", "api.md", "operations.md", "one-server.md", "engines-speech.md",
+        "getting-started.md", "api.md", "operations.md", "production.md", "engines-speech.md",
         "engines-language.md", "security.md", "edge.md", "privacy.md",
     }  # fmt: skip
     assert found == {"README.md", *documents}
@@ -219,29 +220,3 @@ def test_privacy(world, shell):
     assert (off["remote"], off["stored"]) == ("REMOTE_REDACTION_OFF", False)
     assert (hidden["stored"], hidden["kinds"]) == (True, ["PII_KIND_CARD", "PII_KIND_SSN"])
     assert default == {}
-
-
-def test_one_server(world, shell):
-    state = shell.folder / "state"
-    state.mkdir()
-    (state / "var").mkdir()
-    (state / "var" / "secrets.key").write_text("old\n")
-    settings = next(b.text for b in blocks(ROOT / "docs/one-server.md") if b.text.startswith("TRUNKLINE_"))
-    text = script("docs/one-server.md")
-    env = shell.folder / "trunkline.env"
-    tenant = "TRUNKLINE_TENANT_SECRET_KEYS_FILE"
-    env.write_text(settings.replace("/srv/trunkline", str(state)))
-    assert tenant in settings
-    # The key of an earlier server is in the way of a first start.
-    (state / "var" / "secrets.key").unlink()
-    before, check, rotating = text.partition("sudo sh -c ")
-    first, rest = rotating.split("\n", 1)
-    moved = before + check + first + "\n" + f"echo other >{state}/var/secrets.key\n" + rest
-    moved = moved.replace("/etc/trunkline.env", str(env)).replace("/srv/trunkline", str(state))
-    moved = moved.replace("cd /opt/trunkline\n", "").replace("/opt/trunkline", str(ROOT))
-    moved = re.sub(r"(?m)^sudo \.venv.*trunkline backup.*$", "", moved).replace(" -C " + str(ROOT), "")
-    said = shell.run(here(world, moved), {})
-    assert "the settings are correct" in said
-    called = shell.log.read_text()
-    for name in ("tenant", "audio", "ai", "gateway", "worker"):
-        assert f"trunkline-{name}" in called

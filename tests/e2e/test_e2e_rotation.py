@@ -1,4 +1,4 @@
-"""The rotations of docs/one-server.md, by their own commands: each takes effect, and nothing is lost meanwhile."""
+"""The rotations of docs/production.md, by their own commands: each takes effect, and nothing is lost meanwhile."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def rotate(world: World, folder: Path, name: str) -> None:
     """
     text = "".join(
         block.text
-        for block in commands(ROOT / "docs/one-server.md")
-        if f"var/{name}" in block.text and "restart" in block.text
+        for block in commands(ROOT / "docs/production.md")
+        if f"secrets/{name}" in block.text and "restart" in block.text
     )
-    text = text.replace("/srv/trunkline/var", str(world.suite.folder))
+    text = text.replace("/etc/trunkline/secrets", str(world.suite.folder))
     text = text.replace("127.0.0.1:9091", world.suite.metrics["tenant"])
     shell = Shell(folder)
     pieces = re.split(rf"(?m)^{_RESTART}(.*)\n", text)
@@ -109,11 +109,11 @@ def test_the_secret_keys(world, tmp_path):
 
 
 def test_the_signing_keys(world, tmp_path):
-    block = next(b for b in commands(ROOT / "docs/one-server.md") if "--rotate gateway" in b.text)
-    script = block.text.replace("/srv/trunkline/var", str(world.suite.folder))
+    block = next(b for b in commands(ROOT / "docs/production.md") if "--rotate gateway" in b.text)
+    script = block.text.replace("/var/lib/trunkline", str(world.suite.folder))
     kept = world.suite.folder / "keys" / "gateway.key"
     old = kept.read_text()
-    Shell(tmp_path).run(script.replace("/opt/trunkline/.venv/bin/python", sys.executable), {})
+    Shell(tmp_path).run(script.replace("/opt/trunkline/venv/bin/python", sys.executable), {})
     assert kept.read_text() != old
     works(world)
     world.suite.stop("gateway", "worker")  # what comes back signs with the new key alone

@@ -106,7 +106,9 @@ def request(call="call-1", *, redacted=True, keep=False, stored=False, **more):
 
 
 def signed():
-    return (("authorization", f"Bearer {TokenSigner(KEY_FOLDER, 'gateway').service_token(None)}"),)
+    """What the gateway sends, in a trace that is exported."""
+    token = TokenSigner(KEY_FOLDER, "gateway").service_token(None)
+    return (("authorization", f"Bearer {token}"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"))
 
 
 async def asked(stub, message):

@@ -29,7 +29,7 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 from trunkline_runtime.observe import disks, exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
-from trunkline_runtime.process import garbage
+from trunkline_runtime.process import garbage, supervisor
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.rpc import operations
 from trunkline_runtime.rpc.authenticator import (
@@ -160,6 +160,7 @@ class Server:
             # What is open stays open until stop(); before this line a failure has closed it again.
             self._stack = self._stack.pop_all()
         garbage.settle()
+        supervisor.started()
         log.info("started", address=self.address, seconds=round(time.perf_counter() - began, 3))
 
     @asynccontextmanager
@@ -187,6 +188,7 @@ class Server:
         began = time.perf_counter()
         server, self._server = self._server, None
         async with self._stack:
+            supervisor.stopping()
             await self.health.drain()
             self.stopping.set()
             log.info("draining", grace_seconds=grace)

@@ -16,7 +16,7 @@ from trunkline_runtime.config import env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import exporting, logs
 from trunkline_runtime.observe.metrics import MetricsEndpoint
-from trunkline_runtime.process import garbage
+from trunkline_runtime.process import garbage, supervisor
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.signals import stop_requested
 from trunkline_runtime.rpc.channels import Channels
@@ -116,6 +116,7 @@ async def serve(config: WorkerConfig) -> None:
         setting = env_name("worker", "grpc_address")
         await stack.enter_async_context(serving_health(parts.health, config.grpc_address, setting))
         garbage.settle()
+        supervisor.started()
         log.info(
             "started",
             worker=parts.name,

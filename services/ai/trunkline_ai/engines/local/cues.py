@@ -9,8 +9,8 @@ from importlib import resources
 
 _DATA = resources.files("trunkline_ai.engines.local") / "data"
 _WORD = re.compile(r"\w+")
-_PIECE = re.compile(r"\\.|\[[^]]*\]|\(\?(?:[:=!>]|<[=!])|\{\d*,?\d*\}|.", re.DOTALL)
-_REPEATS = re.compile(r"[?*+]|\{\d*,?\d*\}")
+_PIECE = re.compile(r"\\.|\[[^]]*+\]|\(\?(?:[:=!>]|<[=!])|\{\d*+,?+\d*+\}|.", re.DOTALL)
+_REPEATS = re.compile(r"[?*+]|\{\d*+,?+\d*+\}")
 Places = Mapping[str, list[int]]
 """Where each word of a text begins."""
 
