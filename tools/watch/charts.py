@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from tools.watch.dashboards import WIDE, Dashboard, Panel
 
@@ -122,12 +123,12 @@ def _chart(panel: Panel, lines: Sequence[Line], width: float, height: float, beg
         return "".join([*out, _text(width / 2, height / 2, "no data", _PALE, size=13, anchor="middle")])
     ordered = sorted(lines, key=lambda line: -sum(value for _, value in line[1]))
     legend, rows = _legend(ordered, width)
-    left, top, right, base = 66.0, 36.0, width - 14, height - 34 - 16.0 * rows
+    left, top, right, base = 74.0, 36.0, width - 14, height - 34 - 16.0 * rows
     stacks = (
         _stacked(ordered) if panel.kind == "stacked" else [(name, points, ()) for name, points in ordered]
     )
     most = max((value for _, points, _ in stacks for _, value in points), default=0.0)
-    minutes = panel.unit == "s" and most >= 120
+    minutes = panel.unit == "s" and most >= 100
     ticks = [60 * tick for tick in _ticks(most / 60)] if minutes else _ticks(most)
     across, up = (right - left) / (end - begin), (base - top) / ticks[-1]
     for tick in ticks:
@@ -141,17 +142,31 @@ def _chart(panel: Panel, lines: Sequence[Line], width: float, height: float, beg
     # The last of a stack is its top: it is drawn first, and those below it over it.
     for number, (_, points, below) in reversed(list(enumerate(stacks))):
         colour = _COLOURS[number % len(_COLOURS)]
-        way = " ".join(f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in points)
         back = " ".join(
             f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in reversed(below)
         )
+        for run in [points] if back else _runs(points):
+            way = " ".join(f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in run)
+            out.append(
+                f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.8" '
+                'stroke-linejoin="round"/>'
+            )
         if back:
             out.append(f'<polygon points="{way} {back}" fill="{colour}" fill-opacity="0.35"/>')
-        out.append(
-            f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-linejoin="round"/>'
-        )
     out.append(f'<g transform="translate(0,{base + 34:.1f})">{legend}</g>')
     return "".join(out)
+
+
+def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """A line in parts, without those times for which it has no values."""
+    step = min((later[0] - one[0] for one, later in pairwise(points)), default=0.0)
+    runs: list[list[tuple[float, float]]] = []
+    for point in points:
+        if runs and point[0] - runs[-1][-1][0] <= 1.5 * step:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    return runs
 
 
 def _stacked(
