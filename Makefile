@@ -27,7 +27,7 @@ $(VENV)/.ready: $(INPUTS)
 	@$(BIN)/uv pip install --quiet --no-deps $(patsubst %/pyproject.toml,-e ./%,$(filter %.toml,$(INPUTS)))
 	@touch $@
 
-.PHONY: help setup demo up test e2e lint settings envoy proto eval train bench chaos simulate backup restore lock alone images cluster-test tools clean
+.PHONY: help setup demo up watch pictures test e2e lint settings envoy proto eval train bench chaos simulate backup restore lock alone images cluster-test tools clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -39,6 +39,12 @@ demo: setup ## Every sample call from webhook to analysis, through the real proc
 
 up: setup ## Serve until Ctrl-C; URLs and keys are printed and in var/dev.json; STORE=spanner; MTLS=1
 	@$(BIN)/trunkline up $(if $(STORE),--store $(STORE)) $(if $(MTLS),--mtls)
+
+watch: setup tools ## As `make up`, with a Prometheus beside it that has the rules, and Grafana where it is installed
+	@$(RUN) tools.watch
+
+pictures: setup tools ## Draw docs/dashboards/, from a suite under minutes of webhooks and the answers of its Prometheus
+	@$(RUN) tools.watch.pictures
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
@@ -58,7 +64,7 @@ lint: setup ## ruff, mypy, import direction, buf lint and breaking, generated co
 	$(RUN) tools.make_settings --check
 	$(RUN) tools.make_metrics --check
 
-settings: setup ## Write docs/settings.md and deploy/trunkline.env from the config classes, docs/metrics.md from the metrics
+settings: setup ## Write docs/settings.md, docs/metrics.md, and what deploy/ has of them: settings, rules, dashboards
 	$(RUN) tools.make_settings
 	$(RUN) tools.make_metrics
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tools.metric_declarations import ROOT, Declaration, declared
 from tools.watch import grafana, rules
 from tools.watch.alerts import ALERTS
+from tools.watch.dashboards import DASHBOARDS
 
 PAGE = ROOT / "docs" / "metrics.md"
 _HEAD = """# Metrics
@@ -33,6 +34,19 @@ The budget of the engines is the rule `trunkline:budget_usd:30d`: write your own
 
 | alert | lasts | severity | meaning |
 |---|---|---|---|"""
+_DASHBOARDS = """## Dashboards
+
+`make watch` serves the suite as `make up` does, with a Prometheus beside it that has the rules. It prints the URL of
+the Prometheus, `http://127.0.0.1:9095`, and keeps its data in `var/watch/`. `WATCH_PROMETHEUS=host:port` chooses
+another address. If the program `grafana` is on the PATH, `make watch` also runs Grafana with the dashboards on port
+3000, or on `WATCH_GRAFANA_PORT`. Ctrl-C stops everything.
+
+[deploy/grafana](../deploy/grafana) has the dashboards, and in `provisioning/` what tells a Grafana of your own where
+they are: copy the JSON files to `/var/lib/grafana/dashboards/trunkline`, and set the `url` of the Prometheus.
+
+The pictures show a suite under two and a half minutes of webhooks. `make pictures` draws them anew, from what a real
+Prometheus answers.
+"""
 # What each process shows of a store that all of them share.
 _SHARED = {
     "trunkline_jobs_waiting",
@@ -76,6 +90,10 @@ def page() -> str:
         for one in ALERTS
     ]
     parts.append("\n".join([_ALERTS, *alerts, ""]))
+    parts.append(_DASHBOARDS)
+    for shown in DASHBOARDS:
+        head = f"### {shown.title.split(': ')[1].capitalize()}"
+        parts.append(f"{head}\n\n{shown.tells}\n\n![{shown.title}](dashboards/{shown.name}.svg)\n")
     return "\n".join(parts)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 from tools.watch.dashboards import WIDE, Dashboard, Panel
 
@@ -15,6 +17,9 @@ _COLUMN, _ROW, _GAP, _HEAD = 52, 30, 8, 64
 _COLOURS = ("#2f6fde", "#e8833a", "#2e9e6b", "#c2417c", "#7a5cd0", "#b58900", "#1b9aaa", "#8a8f98")
 _INK, _PALE, _GRID, _GOOD, _BAD = "#1f2430", "#6b7280", "#e5e7eb", "#1f8a5b", "#c8322b"
 _MOST_NAMED = 8
+_MOST_ROWS = 3
+_PACKAGE = re.compile(r"/[\w.]+\.(?=\w+/)")
+"""Of an RPC's method."""
 _LETTER = 5.9
 """About how wide a letter of the legend is, in pixels."""
 
@@ -118,11 +123,13 @@ def _chart(panel: Panel, lines: Sequence[Line], width: float, height: float, beg
         return "".join([*out, _text(width / 2, height / 2, "no data", _PALE, size=13, anchor="middle")])
     ordered = sorted(lines, key=lambda line: -sum(value for _, value in line[1]))
     legend, rows = _legend(ordered, width)
-    left, top, right, base = 66.0, 36.0, width - 14, height - 34 - 16.0 * rows
+    left, top, right, base = 74.0, 36.0, width - 14, height - 34 - 16.0 * rows
     stacks = (
         _stacked(ordered) if panel.kind == "stacked" else [(name, points, ()) for name, points in ordered]
     )
-    ticks = _ticks(max((value for _, points, _ in stacks for _, value in points), default=0.0))
+    most = max((value for _, points, _ in stacks for _, value in points), default=0.0)
+    minutes = panel.unit == "s" and most >= 100
+    ticks = [60 * tick for tick in _ticks(most / 60)] if minutes else _ticks(most)
     across, up = (right - left) / (end - begin), (base - top) / ticks[-1]
     for tick in ticks:
         y = base - tick * up
@@ -130,22 +137,36 @@ def _chart(panel: Panel, lines: Sequence[Line], width: float, height: float, beg
         out.append(_text(left - 6, y + 4, said(tick, panel.unit), _PALE, anchor="end"))
     for part in range(5):
         seconds = (end - begin) * part / 4
-        anchor = "end" if part == 4 else "middle"
+        anchor = {0: "start", 4: "end"}.get(part, "middle")
         out.append(_text(left + seconds * across, base + 15, _clock(seconds), _PALE, anchor=anchor))
     # The last of a stack is its top: it is drawn first, and those below it over it.
     for number, (_, points, below) in reversed(list(enumerate(stacks))):
         colour = _COLOURS[number % len(_COLOURS)]
-        way = " ".join(f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in points)
         back = " ".join(
             f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in reversed(below)
         )
+        for run in [points] if back else _runs(points):
+            way = " ".join(f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in run)
+            out.append(
+                f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.8" '
+                'stroke-linejoin="round"/>'
+            )
         if back:
             out.append(f'<polygon points="{way} {back}" fill="{colour}" fill-opacity="0.35"/>')
-        out.append(
-            f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.8" stroke-linejoin="round"/>'
-        )
     out.append(f'<g transform="translate(0,{base + 34:.1f})">{legend}</g>')
     return "".join(out)
+
+
+def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
+    """A line in parts, without those times for which it has no values."""
+    step = min((later[0] - one[0] for one, later in pairwise(points)), default=0.0)
+    runs: list[list[tuple[float, float]]] = []
+    for point in points:
+        if runs and point[0] - runs[-1][-1][0] <= 1.5 * step:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    return runs
 
 
 def _stacked(
@@ -166,13 +187,15 @@ def _stacked(
 def _legend(lines: Sequence[Line], width: float) -> tuple[str, int]:
     """The names in rows, and how many rows they take."""
     out, x, row = [], 14.0, 0
-    named = [(name, _COLOURS[n % len(_COLOURS)]) for n, (name, _) in enumerate(lines[:_MOST_NAMED])]
-    if len(lines) > _MOST_NAMED:
-        named.append((f"and {len(lines) - _MOST_NAMED} more", _GRID))
-    for name, colour in named:
-        text = name if len(name) <= 44 else name[:20] + "…" + name[-23:]
+    for number, (name, _) in enumerate(lines):
+        text, colour = _PACKAGE.sub("", name), _COLOURS[number % len(_COLOURS)]
+        text = text if len(text) <= 44 else text[:20] + "…" + text[-23:]
         takes = 22 + len(text) * _LETTER + 6
-        if x > 14.0 and x + takes > width - 8:
+        fits = x == 14.0 or x + takes <= width - 8
+        if number == _MOST_NAMED or (not fits and row + 1 == _MOST_ROWS):
+            out.append(_text(x + 4, row * 16 + 2, f"+ {len(lines) - number}", _PALE))
+            break
+        if not fits:
             x, row = 14.0, row + 1
         out.append(f'<rect x="{x:.1f}" y="{row * 16 - 4}" width="12" height="4" rx="2" fill="{colour}"/>')
         out.append(_text(x + 17, row * 16 + 2, text, _PALE))

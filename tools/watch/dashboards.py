@@ -86,6 +86,7 @@ def _stat(
 
 
 _COST = "trunkline_tenant_month_cost_micros"
+_LOCAL = "the local engine's answers aren't kept, since they cost nothing"
 _NOT_YET = "has no series until it happens"
 
 OVERVIEW = Dashboard(
@@ -310,7 +311,7 @@ ENGINES = Dashboard(
             "Answers from the cache",
             "The part of questions to models that needed no model.",
             f'sum(rate(trunkline_ai_cache_lookups_total{{result!="miss"}}[{RATE}])) '
-            f"/ sum(rate(trunkline_ai_cache_lookups_total[{RATE}]))",
+            f"/ sum(rate(trunkline_ai_cache_lookups_total[{RATE}])) or vector(0)",
             "percentunit",
         ),
         _lines(
@@ -359,7 +360,7 @@ ENGINES = Dashboard(
         _lines(
             "Questions to models, by who answered",
             "miss: the model had to be asked.",
-            Query(_rate("trunkline_ai_cache_lookups_total", "result"), "{{result}}"),
+            Query(_rate("trunkline_ai_cache_lookups_total", "result"), "{{result}}", _LOCAL),
             unit="ops",
             kind="stacked",
         ),
@@ -377,7 +378,11 @@ ENGINES = Dashboard(
         _lines(
             "Answers that another engine gave",
             "By the engine that was passed over, and why.",
-            Query(_rate("trunkline_engine_passed_over_total", "engine", "reason"), "{{engine}}: {{reason}}"),
+            Query(
+                _rate("trunkline_engine_passed_over_total", "engine", "reason"),
+                "{{engine}}: {{reason}}",
+                _NOT_YET,
+            ),
             Query(f"{_rate('trunkline_engine_passed_over_total')} or vector(0)", "all"),
             unit="ops",
         ),
@@ -482,7 +487,11 @@ TENANTS = Dashboard(
         _lines(
             "Requests against limits",
             "By kind of limit and verdict.",
-            Query(_rate("trunkline_rates_total", "kind", "verdict"), "{{kind}}: {{verdict}}"),
+            Query(
+                _rate("trunkline_rates_total", "kind", "verdict"),
+                "{{kind}}: {{verdict}}",
+                "counts where a limit is set",
+            ),
             unit="reqps",
         ),
         _lines(
@@ -496,8 +505,12 @@ TENANTS = Dashboard(
             "Wrong signatures by provider",
             "A secret may have been changed on one side.",
             Query(
-                f'sum by (provider) (rate(trunkline_receipts_total{{answer="bad_signature"}}[{RATE}])) or vector(0)',
+                f'sum by (provider) (rate(trunkline_receipts_total{{answer="bad_signature"}}[{RATE}])) > 0',
                 "{{provider}}",
+                "all signatures are right",
+            ),
+            Query(
+                f'sum(rate(trunkline_receipts_total{{answer="bad_signature"}}[{RATE}])) or vector(0)', "all"
             ),
             unit="reqps",
         ),

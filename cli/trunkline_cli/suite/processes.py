@@ -108,7 +108,7 @@ class Suite:
 
     def _address(self, name: str, kind: str, port: int) -> str:
         given = self.env.get(key := f"TRUNKLINE_{PORTS[name][0]}_{kind}_ADDRESS") or os.environ.get(key)
-        return given or f"127.0.0.1:{_free_port() if self.free_ports else port}"
+        return given or f"127.0.0.1:{free_port() if self.free_ports else port}"
 
     @property
     def http_url(self) -> str:
@@ -245,7 +245,7 @@ def _secret_file(path: Path, make: Callable[[], str]) -> str:
     return path.read_text().strip()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on, below those that the kernel gives to outgoing connections.
 
     One of those could be taken while its process is being started again, even by a client that connects to itself.
