@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -77,6 +78,10 @@ def test_every_internal_method_is_refused_before_its_service_is_reached(tmp_path
     [
         ("{", "Expecting"), ("[]", "object"), ('{"port": 1}', "no such field"), ('{"listen": "x"}', "host:port"),
         ('{"endpoints": {"tenant": []}}', "exactly"), ('{"connections": "many"}', "number"), ('{"ca": 5}', "path"),
+        ('{"listen": 8443}', "listen must be host:port in quot"), ('{"connections": 0}', "number from 1"),
+        ('{"connections": 1.5}', "whole number"), ('{"head_seconds": 0}', "number from 0.1"),
+        ('{"policy_seconds": NaN}', "number"), ('{"trusted_hops": true}', "whole number from 0"),
+        ("[" * 100_000, "deeply"), (json.dumps({"endpoints": dict.fromkeys(layout.standard_endpoints(), 5)}), "list"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -86,6 +91,15 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, message: 
         layout.read(file)
 
 
+def test_every_number_of_a_file_has_a_least_value(tmp_path: Path) -> None:
+    file = tmp_path / "edge.json"
+    for field in dataclasses.fields(layout.Edge):
+        if isinstance(field.default, (int, float)):
+            file.write_text(json.dumps({field.name: -1}))
+            with pytest.raises(Misuse, match=f"{field.name} must be .* number from"):
+                layout.read(file)
+
+
 def test_a_file_describes_the_edge(tmp_path: Path) -> None:
     told = {"listen": "127.0.0.1:0", "endpoints": layout.standard_endpoints("10.0.0.1"), "head_seconds": 2}
     file = tmp_path / "edge.json"
@@ -93,6 +107,20 @@ def test_a_file_describes_the_edge(tmp_path: Path) -> None:
     edge = layout.read(file)
     assert (edge.listen, edge.head_seconds, edge.endpoints["ai"]) == ("127.0.0.1:0", 2, ("10.0.0.1:50053",))
     assert layout.read(None).endpoints == layout.standard_endpoints()
+
+
+def test_a_certificate_that_ended_is_made_anew(tmp_path: Path) -> None:
+    edge = layout.Edge(certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key")
+    commands.certify(edge, days=0)
+    before = edge.certificate.read_bytes()
+    commands.certify(edge)
+    after = edge.certificate.read_bytes()
+    assert after != before
+    commands.certify(edge)
+    assert edge.certificate.read_bytes() == after
+    edge.certificate.write_text("of somebody else's")
+    commands.certify(edge)
+    assert edge.certificate.read_text() == "of somebody else's"
 
 
 def test_a_certificate_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
