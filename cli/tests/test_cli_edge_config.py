@@ -13,6 +13,7 @@ from trunkline_cli.edge import bootstrap, commands, layout, routes
 from trunkline_cli.edge.listeners import LOGGED
 from trunkline_cli.screen import Misuse
 from trunkline_runtime.identity import access
+from trunkline_runtime.limits import COUNTED_ROUTES
 
 from tests.envoys import needed
 
@@ -62,6 +63,17 @@ def test_a_webhook_asks_nobody_and_everything_else_is_asked_about(tmp_path: Path
         assert asked == (route.name in ("api", "watch", "media", "grpc"))
         assert bool(settings.disabled) is not asked
         assert route.route.retry_policy is not None or route.name == "ready"
+
+
+def test_what_is_counted_is_what_limits_can_be_told_of_and_the_narrowest_first(tmp_path: Path) -> None:
+    host = routes.route_configuration(edge_of(tmp_path)).virtual_hosts[0]
+    limits = [route.route.rate_limits for route in host.routes if route.route and route.route.rate_limits]
+    counted = {limit.actions[0].generic_key.descriptor_value for three in limits for limit in three}
+    assert counted == set(COUNTED_ROUTES)
+    for three in limits:
+        last = [limit.actions[-1] for limit in three]
+        assert last[0].remote_address is not None
+        assert [action.metadata.descriptor_key for action in last[1:]] == ["user", "plan"]
 
 
 def test_every_internal_method_is_refused_before_its_service_is_reached(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ _ADDRESSES = ("listen", "admin", "status")
 _LEAST: Mapping[str, tuple[float, bool]] = {
     "trusted_hops": (0, True),
     "connections": (1, True),
+    "heap_bytes": (67_108_864, True),
+    "asked_per_second": (4, True),
     "hook_bytes": (1, True),
     "api_bytes": (1, True),
     "head_seconds": (0.1, False),
@@ -49,6 +51,10 @@ class Edge:
     trusted_hops: int = 0
     """Proxies before the edge whose X-Forwarded-For is believed."""
     connections: int = 4_096
+    heap_bytes: int = 805_306_368
+    """What Envoy may hold; near it, requests that hold much end, and at last new ones are answered 503."""
+    asked_per_second: int = 200
+    """Requests a second that the tenant service is asked about, of one address a quarter. More are refused unasked."""
     hook_bytes: int = 1_048_576
     """As TRUNKLINE_GATEWAY_MAX_BODY_BYTES."""
     api_bytes: int = 1_048_576
