@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from trunkline_cli.edge import bootstrap, commands, layout, routes
 from trunkline_cli.edge.listeners import LOGGED
 from trunkline_cli.screen import Misuse
 from trunkline_runtime.identity import access
+from trunkline_runtime.limits import COUNTED_ROUTES
 
 from tests.envoys import needed
 
@@ -63,6 +65,17 @@ def test_a_webhook_asks_nobody_and_everything_else_is_asked_about(tmp_path: Path
         assert route.route.retry_policy is not None or route.name == "ready"
 
 
+def test_what_is_counted_is_what_limits_can_be_told_of_and_the_narrowest_first(tmp_path: Path) -> None:
+    host = routes.route_configuration(edge_of(tmp_path)).virtual_hosts[0]
+    limits = [route.route.rate_limits for route in host.routes if route.route and route.route.rate_limits]
+    counted = {limit.actions[0].generic_key.descriptor_value for three in limits for limit in three}
+    assert counted == set(COUNTED_ROUTES)
+    for three in limits:
+        last = [limit.actions[-1] for limit in three]
+        assert last[0].remote_address is not None
+        assert [action.metadata.descriptor_key for action in last[1:]] == ["user", "plan"]
+
+
 def test_every_internal_method_is_refused_before_its_service_is_reached(tmp_path: Path) -> None:
     host = routes.route_configuration(edge_of(tmp_path)).virtual_hosts[0]
     names = [route.match.path for route in host.routes if route.name == "internal"]
@@ -77,6 +90,10 @@ def test_every_internal_method_is_refused_before_its_service_is_reached(tmp_path
     [
         ("{", "Expecting"), ("[]", "object"), ('{"port": 1}', "no such field"), ('{"listen": "x"}', "host:port"),
         ('{"endpoints": {"tenant": []}}', "exactly"), ('{"connections": "many"}', "number"), ('{"ca": 5}', "path"),
+        ('{"listen": 8443}', "listen must be host:port in quot"), ('{"connections": 0}', "number from 1"),
+        ('{"connections": 1.5}', "whole number"), ('{"head_seconds": 0}', "number from 0.1"),
+        ('{"policy_seconds": NaN}', "number"), ('{"trusted_hops": true}', "whole number from 0"),
+        ("[" * 100_000, "deeply"), (json.dumps({"endpoints": dict.fromkeys(layout.standard_endpoints(), 5)}), "list"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -86,6 +103,15 @@ def test_a_wrong_file_is_told_what_is_wrong(tmp_path: Path, text: str, message: 
         layout.read(file)
 
 
+def test_every_number_of_a_file_has_a_least_value(tmp_path: Path) -> None:
+    file = tmp_path / "edge.json"
+    for field in dataclasses.fields(layout.Edge):
+        if isinstance(field.default, (int, float)):
+            file.write_text(json.dumps({field.name: -1}))
+            with pytest.raises(Misuse, match=f"{field.name} must be .* number from"):
+                layout.read(file)
+
+
 def test_a_file_describes_the_edge(tmp_path: Path) -> None:
     told = {"listen": "127.0.0.1:0", "endpoints": layout.standard_endpoints("10.0.0.1"), "head_seconds": 2}
     file = tmp_path / "edge.json"
@@ -93,6 +119,20 @@ def test_a_file_describes_the_edge(tmp_path: Path) -> None:
     edge = layout.read(file)
     assert (edge.listen, edge.head_seconds, edge.endpoints["ai"]) == ("127.0.0.1:0", 2, ("10.0.0.1:50053",))
     assert layout.read(None).endpoints == layout.standard_endpoints()
+
+
+def test_a_certificate_that_ended_is_made_anew(tmp_path: Path) -> None:
+    edge = layout.Edge(certificate=tmp_path / "tls.crt", key=tmp_path / "tls.key")
+    commands.certify(edge, days=0)
+    before = edge.certificate.read_bytes()
+    commands.certify(edge)
+    after = edge.certificate.read_bytes()
+    assert after != before
+    commands.certify(edge)
+    assert edge.certificate.read_bytes() == after
+    edge.certificate.write_text("of somebody else's")
+    commands.certify(edge)
+    assert edge.certificate.read_text() == "of somebody else's"
 
 
 def test_a_certificate_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

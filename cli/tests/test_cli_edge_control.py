@@ -229,7 +229,7 @@ async def test_a_file_is_followed_and_damage_changes_nothing(tmp_path: Path) -> 
     edges = endpoints.watched(file, sleep=lambda _: asyncio.sleep(0.01))
     assert (await anext(edges)).connections == 1
     coming = asyncio.ensure_future(anext(edges))
-    for text in ("{", '{"port": 1}'):
+    for text in ("{", '{"port": 1}', "[" * 100_000, '{"listen": 8443}', '{"endpoints": {"ai": 5}}'):
         file.write_text(text)
         await asyncio.sleep(0.1)
         assert not coming.done()
@@ -238,12 +238,50 @@ async def test_a_file_is_followed_and_damage_changes_nothing(tmp_path: Path) -> 
     await edges.aclose()
 
 
+async def test_an_edge_that_nothing_can_be_made_of_changes_nothing(plane: Any) -> None:
+    made, _, edge = plane
+    before, moved = made.snapshot, moved_to(edge, "127.0.0.1:7")
+
+    async def edges() -> AsyncIterator[layout.Edge]:
+        yield moved_to(edge, "127.0.0.1:x")
+        assert made.snapshot is before
+        yield moved
+
+    await made.follow(edges(), edge)
+    assert made.snapshot == snapshot(moved)
+
+
 def piece(name: str, service: str, port: str, number: int, *hosts: tuple[str, bool]) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
         "ports": [{"name": port, "port": number}],
         "endpoints": [{"addresses": [host], "conditions": {"ready": ready}} for host, ready in hosts],
     }
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "[" * 100_000, "[]", '{"items": 5}', '{"items": [{"metadata": {"name": "t"}, "ports": 5}], "metadata": {}}',
+        '{"items": [{"metadata": null}]}',
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_damaged_is_asked_for_again(tmp_path: Path, damaged: str) -> None:
+    answers = [damaged, '{"metadata": {"resourceVersion": "7"}, "items": []}']
+    client = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, text=answers.pop(0))),
+        base_url="http://api",
+    )
+    async with client:
+        edges = endpoints.of_kubernetes(layout.Edge(), "trunkline", client, sleep=lambda _: asyncio.sleep(0))
+        assert (await anext(edges)).endpoints["tenant"] == ()
+        await edges.aclose()
+    assert answers == []
+
+
+def test_outside_of_a_pod_the_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(commands.Misuse, match=r"nowhere/ca\.crt: No such file.*pod"):
+        endpoints.cluster_client(tmp_path / "nowhere")
 
 
 async def test_endpoint_slices_are_listed_watched_and_listed_again_after_a_failure(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_every_variable_is_a_setting_that_the_service_takes(name, process, tmp_p
         "TRUNKLINE_TENANT_SECRET_KEYS": "W2Tqf1YfKxjLJ4ceVgmwWSZIlwoj8Sm8vZ0bb6gRB2A=",
         "TRUNKLINE_TENANT_OPERATOR_TOKEN": "tl_op_" + "x" * 32,
         "TRUNKLINE_TENANT_EDGE_TOKEN": "tl_edge_" + "x" * 32,
+        "TRUNKLINE_TENANT_RATES_REDIS": "redis://10.127.0.3:6379/0",
     }
     env = {}
     for variable, value in given.items():
@@ -288,6 +289,31 @@ def test_network_policies_are_the_arrows_of_the_architecture(name):
     }
 
 
+def test_on_gke_every_pod_may_ask_for_names_wherever_they_are_answered():
+    spec = one(overlay("gke"), "NetworkPolicy", "names-cloud")["spec"]
+    (chosen,) = spec["podSelector"]["matchLabels"].items()
+    pods = [workload(overlay("gke"), process)["spec"]["template"] for process in WORKLOADS]
+    pods += [o["spec"]["template"] for o in built("migrations") if o["kind"] == "Job"]
+    assert all(chosen in one_pod["metadata"]["labels"].items() for one_pod in pods)
+    (rule,) = spec["egress"]
+    assert {(port["protocol"], port["port"]) for port in rule["ports"]} == {("UDP", 53), ("TCP", 53)}
+    blocks = {peer["ipBlock"]["cidr"] for peer in rule["to"] if "ipBlock" in peer}
+    assert blocks == {"169.254.169.254/32", "169.254.20.10/32"}
+    assert [peer["podSelector"] for peer in rule["to"] if "podSelector" in peer] == [
+        {"matchLabels": {"k8s-app": "node-local-dns"}}
+    ]
+
+
+def test_replicas_of_the_tenant_service_count_together():
+    objects = overlay("gke")
+    assert one(objects, "HorizontalPodAutoscaler", "tenant")["spec"]["minReplicas"] > 1
+    file = Path(environment(objects, "tenant")["TRUNKLINE_TENANT_RATES_REDIS_FILE"])
+    secrets = one(objects, "SecretProviderClass", "tenant-secrets")["spec"]["parameters"]["secrets"]
+    assert file.name in {secret["path"] for secret in yaml.safe_load(secrets)}
+    rules = one(objects, "NetworkPolicy", "tenant-cloud")["spec"]["egress"]
+    assert 6379 in {port["port"] for rule in rules for port in rule["ports"]}
+
+
 def test_the_edge_keeps_its_spool():
     for name in OVERLAYS:
         spec = workload(overlay(name), "gateway")["spec"]
@@ -355,11 +381,8 @@ def test_the_document_s_commands_make_the_secrets_that_the_pods_mount(tmp_path):
     section = text.partition("## Secrets")[2].partition("\n## ")[0]
     script = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
     assert script.count("kubectl") == 4
-    env = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "KUBECONFIG": os.devnull,
-    }
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    env = {**os.environ, "KUBECONFIG": os.devnull}
     subprocess.run(["bash", "-euc", script], check=True, cwd=tmp_path, env=env)
     secrets = [one for one in yaml.safe_load_all((tmp_path / "keys/secrets.yaml").read_text()) if one]
     made = {secret["metadata"]["name"]: set(secret["data"]) for secret in secrets}

@@ -81,12 +81,18 @@ def test_the_version_is_the_one_that_is_tested():
         assert container(overlay(name), ENVOY)["image"] == f"envoyproxy/envoy:v{pinned}"
 
 
+def test_its_memory_is_more_than_it_takes():
+    limit = container(overlay("gke"), ENVOY)["resources"]["limits"]["memory"]
+    for folder in FOLDERS:
+        assert layout.read(folder / "edge.json").heap_bytes <= 0.75 * (int(limit.removesuffix("Gi")) << 30)
+
+
 def test_threads_are_the_processors_that_it_may_use():
     own = container(overlay("gke"), ENVOY)
     assert own["args"][own["args"].index("--concurrency") + 1] == own["resources"]["limits"]["cpu"]
 
 
-def test_its_certificate_carries_requests_and_speaks_for_no_service():
+def test_its_certificate_carries_requests_and_speaks_for_itself():
     spec = one(overlay("gke"), "Certificate", ENVOY)["spec"]
     assert (spec["dnsNames"], spec["usages"]) == (["edge.trunkline.internal"], ["client auth"])
     volume = next(v for v in pod(overlay("gke"), ENVOY)["volumes"] if v["name"] == "tls")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_cli.edge import bootstrap, commands, layout
@@ -221,6 +222,18 @@ def test_grpcurl_reaches_each_service_over_tls(edge: Edge, grpcurl: Callable[...
     assert "ResourceExhausted" in grpcurl(
         "-d", parent, address, "trunkline.tenant.v1.SourceService/ListSources"
     )
+
+
+def test_over_grpc_a_limit_is_told_in_a_sentence(edge: Edge) -> None:
+    edge.limits({**FREE, "throttle": 0})
+    trusted = grpc.ssl_channel_credentials(edge.envoy.ca.read_bytes())
+    with grpc.secure_channel(edge.envoy.address, trusted) as channel:
+        ask = channel.unary_unary("/trunkline.tenant.v1.SourceService/ListSources")
+        for token in (edge.tenant.api_key, "tl_nobody_guess"):
+            with pytest.raises(grpc.RpcError) as raised:
+                ask(b"", metadata=[("authorization", f"Bearer {token}")], timeout=20)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert raised.value.details() == "the limit is 0 requests an hour; try again later"
 
 
 def test_a_browser_speaks_grpc_web(edge: Edge) -> None:

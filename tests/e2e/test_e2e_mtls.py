@@ -43,16 +43,20 @@ SETTINGS = {
     # Longer than a worker's claim waits for a job.
     **{f"TRUNKLINE_{name.upper()}_MAX_CONNECTION_AGE_GRACE_SECONDS": "60" for name in SERVICES},
     "TRUNKLINE_TENANT_EDGE_TOKEN": TOKEN,
+    "TRUNKLINE_GATEWAY_API_LIMITS": "edge",
     "TRUNKLINE_WORKER_BREAKER_SECONDS": "0.5",
     "TRUNKLINE_WORKER_DEGRADED_RETRY_SECONDS": "0.5",
 }
+RATES = "rates.json"
 HEALTH = health_pb2.HealthCheckRequest()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A suite of its own, with certificates."""
-    suite = Suite(tmp_path_factory.mktemp("mtls"), free_ports=True, launch=launch, env=SETTINGS, mtls=True)
+    folder = tmp_path_factory.mktemp("mtls")
+    settings = {**SETTINGS, "TRUNKLINE_TENANT_RATES_FILE": str(folder / RATES)}
+    suite = Suite(folder, free_ports=True, launch=launch, env=settings, mtls=True)
     with Recordings() as recordings:
         try:
             suite.start()
@@ -238,6 +242,21 @@ def sources_by(envoy: Envoy, world: World) -> int:
     return len(told.sources)
 
 
+def limits_hold(envoy: Envoy, world: World) -> None:
+    """Check that the tenant service answers Envoy itself: who calls, and whether a limit holds."""
+    rates = world.suite.folder / RATES
+    with envoy.client(headers={"authorization": f"Bearer {world.tenants[0].api_key}"}) as client:
+        answer = client.get("/v1/tenants/acme/sources")
+        assert (answer.status_code, answer.headers.get("ratelimit-limit")) == (200, "1000")
+        rates.write_text('{"throttle": 0}')
+        world.wait(lambda: client.get("/v1/tenants/acme/sources").status_code == 429, "the throttle")
+        rates.unlink()
+        world.wait(lambda: client.get("/v1/tenants/acme/sources").status_code == 200, "the throttle's end")
+    told = envoy.stats(".*(ext_authz|ratelimit)")
+    assert sum(count for name, count in told.items() if name.endswith("ext_authz.edge.ok")) >= 3
+    assert {n: c for n, c in told.items() if c and n.endswith((".error", ".failure_mode_allowed"))} == {}
+
+
 def serials(envoy: Envoy) -> set[int]:
     """The certificates that Envoy uses, as it tells."""
     told = envoy.admin("/certs").json()["certificates"]
@@ -257,6 +276,7 @@ def test_envoy_proves_itself_to_every_service_and_takes_new_certificates_while_i
         for cluster in layout.CLUSTERS:
             envoy.healthy(cluster)
         assert sources_by(envoy, world) == len(world.tenants[0].sources)
+        limits_hold(envoy, world)
         issued = Authority(world.suite.tls).issue("edge")
         other = layout.Edge(certificate=tmp_path / "new.crt", key=tmp_path / "new.key")
         certify(other)

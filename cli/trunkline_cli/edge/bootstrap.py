@@ -20,10 +20,19 @@ from envoy_data_plane.envoy.config.core.v3 import (
     Http2ProtocolOptions,
     Node,
 )
-from envoy_data_plane.envoy.config.overload.v3 import OverloadManager, ResourceMonitor
+from envoy_data_plane.envoy.config.overload.v3 import (
+    BufferFactoryConfig,
+    OverloadAction,
+    OverloadManager,
+    ResourceMonitor,
+    ScaledTrigger,
+    ThresholdTrigger,
+    Trigger,
+)
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections.v3 import (
     DownstreamConnectionsConfig,
 )
+from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap.v3 import FixedHeapConfig
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions,
     HttpProtocolOptionsExplicitHttpConfig,
@@ -38,6 +47,7 @@ from trunkline_cli.edge.listeners import listener
 from trunkline_cli.screen import Misuse
 
 CONTROL_PLANE = "control-plane"
+_HEAP = "envoy.resource_monitors.fixed_heap"
 
 
 def static(edge: Edge) -> Bootstrap:
@@ -90,16 +100,35 @@ def _with(made: Bootstrap, edge: Edge, resources: BootstrapStaticResources) -> B
 def _bootstrap(edge: Edge) -> Bootstrap:
     if not is_loopback(edge.admin):
         raise Misuse(f"Envoy's admin address must be on loopback; it is {edge.admin}")
-    bound = DownstreamConnectionsConfig(max_active_downstream_connections=edge.connections)
     return Bootstrap(
         node=Node(id="edge", cluster="trunkline-edge"),
         admin=Admin(address=socket_address(edge.admin)),
-        overload_manager=OverloadManager(
-            resource_monitors=[
-                ResourceMonitor(
-                    name="envoy.resource_monitors.global_downstream_max_connections",
-                    typed_config=Any.pack(bound),
-                )
-            ]
-        ),
+        overload_manager=_overload(edge),
+    )
+
+
+def _overload(edge: Edge) -> OverloadManager:
+    """Return the bounds of connections and of memory, and what is given up when memory gets short."""
+    connections = DownstreamConnectionsConfig(max_active_downstream_connections=edge.connections)
+    heap = FixedHeapConfig(max_heap_size_bytes=edge.heap_bytes)
+    short = Trigger(name=_HEAP, threshold=ThresholdTrigger(value=0.8))
+    # Begins with the largest, and comes to smaller ones as there is less left.
+    shorter = Trigger(name=_HEAP, scaled=ScaledTrigger(scaling_threshold=0.85, saturation_threshold=0.95))
+    gone = Trigger(name=_HEAP, threshold=ThresholdTrigger(value=0.95))
+    return OverloadManager(
+        refresh_interval=timedelta(milliseconds=100),
+        resource_monitors=[
+            ResourceMonitor(
+                name="envoy.resource_monitors.global_downstream_max_connections",
+                typed_config=Any.pack(connections),
+            ),
+            ResourceMonitor(name=_HEAP, typed_config=Any.pack(heap)),
+        ],
+        # Streams that hold 64 KiB or more are known by what they hold.
+        buffer_factory_config=BufferFactoryConfig(minimum_account_to_track_power_of_two=16),
+        actions=[
+            OverloadAction(name="envoy.overload_actions.shrink_heap", triggers=[short]),
+            OverloadAction(name="envoy.overload_actions.reset_high_memory_stream", triggers=[shorter]),
+            OverloadAction(name="envoy.overload_actions.stop_accepting_requests", triggers=[gone]),
+        ],
     )

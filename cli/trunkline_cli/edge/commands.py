@@ -31,19 +31,27 @@ def config(file: Path | None, out: Path, control_plane: str | None, *, self_sign
     print(f"{out} listens on {edge.listen}. Envoy needs {TOKEN_VARIABLE} in its environment.")
 
 
-def certify(edge: Edge) -> None:
-    """Make a certificate for this machine, for development, unless there is one. Raises OSError."""
+def certify(edge: Edge, *, days: float = _DAYS) -> None:
+    """Make a certificate for this machine, for development, unless there is one. Raises OSError.
+
+    One that was made here and has ended is replaced; one of somebody else's never is.
+    """
     from cryptography import x509  # noqa: PLC0415 -- only a first start needs it
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
     from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
-    if edge.certificate.exists() and edge.key.exists():
-        return
-    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     now = datetime.datetime.now(datetime.UTC)
+    if edge.certificate.exists() and edge.key.exists():
+        try:
+            made = x509.load_pem_x509_certificate(edge.certificate.read_bytes())
+        except ValueError:
+            return  # Envoy says what is wrong with it
+        if made.not_valid_after_utc > now or not made.subject == made.issuer == name:
+            return
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -51,7 +59,7 @@ def certify(edge: Edge) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=_DAYS))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -109,13 +117,7 @@ async def _serve(file: Path | None, address: str, namespace: str | None) -> None
         stack.push_async_callback(server.stop, 1)
         print(f"the control plane serves {address}", flush=True)
 
-        async def follow() -> None:
-            before = edge
-            async for changed in edges:
-                plane.publish(snapshot(changed, (before, plane.snapshot)))
-                before = changed
-
-        following = asyncio.create_task(follow())
+        following = asyncio.create_task(plane.follow(edges, edge))
         stack.callback(following.cancel)
         with stop_requested() as requested:
             stopping = asyncio.create_task(requested.wait())

@@ -109,6 +109,17 @@ class ControlPlane:
         for stream in self._streams:
             stream.wake()
 
+    async def follow(self, edges: AsyncIterator[Edge], before: Edge) -> None:
+        """Serve each edge from now on; `before` is what is served. One that nothing can be made of changes nothing."""
+        async for changed in edges:
+            try:
+                made = snapshot(changed, (before, self.snapshot))
+            except Exception as error:  # whatever Envoy's types say of a value
+                log.exception("edge_unreadable", error=str(error)[:500])
+                continue
+            self.publish(made)
+            before = changed
+
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve all discovery services."""
         for service, (what, kind) in _SERVICES.items():

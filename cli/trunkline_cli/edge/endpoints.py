@@ -13,6 +13,7 @@ import httpx
 from trunkline_runtime.observe.logs import get_logger
 
 from trunkline_cli.edge.layout import GATEWAY_HTTP, Edge, parsed, read
+from trunkline_cli.screen import Misuse
 
 log = get_logger(__name__)
 
@@ -31,6 +32,8 @@ PORTS = {
     "ai": ("ai", "grpc"),
 }
 Slice = Mapping[str, Any]
+# What comes of an answer that is not as the API says.
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 async def watched(file: Path, *, sleep: Sleep = asyncio.sleep) -> AsyncIterator[Edge]:
@@ -82,7 +85,7 @@ async def of_kubernetes(
                     if changed != edge:
                         edge = changed
                         yield edge
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, OSError, *_DAMAGED) as error:
             log.warning("endpoints_unknown", kind=type(error).__name__)
             await sleep(_REST_SECONDS)
 
@@ -106,10 +109,16 @@ def endpoints_of(slices: Mapping[str, Slice]) -> dict[str, tuple[str, ...]]:
 def cluster_client(
     account: Path = ACCOUNT, server: str = "https://kubernetes.default.svc"
 ) -> httpx.AsyncClient:
-    """Return a client of the API server that the pod's own account gives. Raises OSError outside of a pod."""
+    """Return a client of the API server that the pod's own account gives. Raises Misuse outside of a pod."""
     import ssl  # noqa: PLC0415 -- only a pod needs it
 
-    context = ssl.create_default_context(cafile=str(account / "ca.crt"))
+    authority = account / "ca.crt"
+    try:
+        context = ssl.create_default_context(cafile=str(authority))
+    except OSError as error:
+        raise Misuse(
+            f"cannot read {authority}: {error.strerror}; --kubernetes runs in a pod with a service account"
+        ) from None
 
     async def authorize(request: httpx.Request) -> None:
         # Read for every request: the token is rotated.

@@ -23,6 +23,20 @@ CLUSTERS = (GATEWAY_HTTP, "gateway", "tenant", "audio", "ai", POLICY)
 """The clusters by name: HTTP of the gateway, gRPC of each service, and the tenant service once more for policy."""
 
 _PATHS = ("certificate", "key", "ca", "client_certificate", "client_key", "secrets")
+_ADDRESSES = ("listen", "admin", "status")
+# The least of each number, and whether it is a whole one. With less, nothing would pass.
+_LEAST: Mapping[str, tuple[float, bool]] = {
+    "trusted_hops": (0, True),
+    "connections": (1, True),
+    "heap_bytes": (67_108_864, True),
+    "asked_per_second": (4, True),
+    "hook_bytes": (1, True),
+    "api_bytes": (1, True),
+    "head_seconds": (0.1, False),
+    "quiet_seconds": (0.1, False),
+    "policy_seconds": (0.01, False),
+}
+_MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +51,10 @@ class Edge:
     trusted_hops: int = 0
     """Proxies before the edge whose X-Forwarded-For is believed."""
     connections: int = 4_096
+    heap_bytes: int = 805_306_368
+    """What Envoy may hold; near it, requests that hold much end, and at last new ones are answered 503."""
+    asked_per_second: int = 200
+    """Requests a second that the tenant service is asked about, of one address a quarter. More are refused unasked."""
     hook_bytes: int = 1_048_576
     """As TRUNKLINE_GATEWAY_MAX_BODY_BYTES."""
     api_bytes: int = 1_048_576
@@ -84,7 +102,10 @@ def read(file: Path | None) -> Edge:
 
 def parsed(text: str) -> Edge:
     """Return the edge that a JSON text describes. Raises ValueError."""
-    told = json.loads(text)
+    try:
+        told = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     if not isinstance(told, dict):
         raise ValueError("must be an object")
     kinds = {one.name: one for one in dataclasses.fields(Edge)}
@@ -102,7 +123,7 @@ def endpoints_of(told: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(told, dict) or set(told) != wanted:
         raise ValueError(f"endpoints must have exactly {', '.join(sorted(wanted))}")
     for addresses in told.values():
-        if isinstance(addresses, str) or not all(isinstance(one, str) for one in addresses):
+        if not isinstance(addresses, (list, tuple)) or not all(isinstance(one, str) for one in addresses):
             raise ValueError("the endpoints of a cluster must be a list of host:port")
         for address in addresses:
             forms.split(address)
@@ -110,13 +131,19 @@ def endpoints_of(told: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in ("listen", "admin", "status"):
-        forms.split(value)
+    if name in _ADDRESSES:
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be host:port in quotation marks, such as 0.0.0.0:8443")
+        if value or name != "status":
+            forms.split(value)
         return value
     if name in _PATHS:
         if not isinstance(value, str) or not re.fullmatch(r"[^\0]{1,4096}", value):
             raise ValueError(f"{name} must be the path of a file")
         return Path(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e9:
-        raise ValueError(f"{name} must be a number from 0 to 1,000,000,000")
+    least, whole = _LEAST[name]
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= _MOST:
+        number = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} must be {number} from {least} to {_MOST:,}")
     return value

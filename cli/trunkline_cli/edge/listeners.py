@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, ExtensionFilter
 from envoy_data_plane.envoy.config.core.v3 import (
     ApiVersion,
+    DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
     HeaderValue,
@@ -16,17 +17,21 @@ from envoy_data_plane.envoy.config.core.v3 import (
 )
 from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
 from envoy_data_plane.envoy.config.ratelimit.v3 import RateLimitServiceConfig
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.stream.v3 import StdoutAccessLog
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import ExtAuthz
 from envoy_data_plane.envoy.extensions.filters.http.grpc_web.v3 import GrpcWeb
+from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.filters.http.ratelimit.v3 import RateLimit
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
     HttpConnectionManagerServerHeaderTransformation,
     HttpFilter,
+    LocalReplyConfig,
     Rds,
+    ResponseMapper,
 )
 from envoy_data_plane.envoy.type.matcher.v3 import ListStringMatcher, StringMatcher
 from envoy_data_plane.envoy.type.v3 import HttpStatus, StatusCode
@@ -71,10 +76,14 @@ def listener(edge: Edge, *, discovered: bool = False) -> Listener:
         merge_slashes=False,
         preserve_external_request_id=True,
         common_http_protocol_options=HttpProtocolOptions(
-            idle_timeout=timedelta(seconds=60), max_headers_count=100, max_requests_per_connection=100_000
+            # A connection without a request; nothing bounds how many one address has.
+            idle_timeout=timedelta(seconds=10),
+            max_headers_count=100,
+            max_requests_per_connection=100_000,
         ),
         http2_protocol_options=Http2ProtocolOptions(
-            max_concurrent_streams=100,
+            # Each may hold a body of `hook_bytes`.
+            max_concurrent_streams=32,
             initial_stream_window_size=262_144,
             initial_connection_window_size=1_048_576,
         ),
@@ -83,6 +92,7 @@ def listener(edge: Edge, *, discovered: bool = False) -> Listener:
         stream_idle_timeout=timedelta(seconds=60),
         delayed_close_timeout=timedelta(seconds=1),
         drain_timeout=timedelta(seconds=5),
+        local_reply_config=_flooded(),
         access_log=[_access_log()],
         http_filters=_filters(edge),
     )
@@ -111,6 +121,33 @@ def _access_log() -> AccessLog:
     return AccessLog(name="envoy.access_loggers.stdout", typed_config=Any.pack(log))
 
 
+def _flooded() -> LocalReplyConfig:
+    """Give the refusal of a flood the body that errors have; over gRPC a sentence does."""
+    rule = 'response.code_details == "local_rate_limited" && '
+    json_body = rule + 'request.url_path.startsWith("/v1/")'
+    sentence = rule + '!request.url_path.startsWith("/v1/")'
+    text = "too many requests at once; try again in a second"
+    return LocalReplyConfig(
+        mappers=[
+            ResponseMapper(
+                filter=_where(json_body),
+                body=DataSource(inline_string=routes.error_body(429, "RESOURCE_EXHAUSTED", text)),
+                body_format_override=SubstitutionFormatString(
+                    text_format_source=DataSource(inline_string="%LOCAL_REPLY_BODY%"),
+                    content_type="application/json",
+                ),
+            ),
+            ResponseMapper(filter=_where(sentence), body=DataSource(inline_string=text)),
+        ]
+    )
+
+
+def _where(expression: str) -> AccessLogFilter:
+    chosen = Any.pack(ExpressionFilter(expression=expression))
+    extension = ExtensionFilter(name="envoy.access_loggers.extension_filters.cel", typed_config=chosen)
+    return AccessLogFilter(extension_filter=extension)
+
+
 def _filters(edge: Edge) -> list[HttpFilter]:
     """Return the filters in their order: who asks, whether it may, and only then its body."""
     seen = [StringMatcher(exact="authorization"), StringMatcher(exact="content-type")]
@@ -134,6 +171,8 @@ def _filters(edge: Edge) -> list[HttpFilter]:
     )
     return [
         HttpFilter(name="envoy.filters.http.grpc_web", typed_config=Any.pack(GrpcWeb())),
+        # It does nothing but where a route says so.
+        HttpFilter(name=routes.FLOOD, typed_config=Any.pack(LocalRateLimit(stat_prefix=NAME))),
         HttpFilter(name=routes.AUTHZ, typed_config=Any.pack(authz)),
         HttpFilter(name=routes.RATE, typed_config=Any.pack(limit)),
         HttpFilter(name=routes.BUFFER, typed_config=Any.pack(Buffer(max_request_bytes=edge.api_bytes))),

@@ -10,9 +10,15 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource
+from envoy_data_plane.envoy.config.core.v3 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    RuntimeFractionalPercent,
+)
 from envoy_data_plane.envoy.config.route.v3 import (
     DirectResponseAction,
+    HeaderMatcher,
     RateLimit,
     RateLimitAction,
     RateLimitActionGenericKey,
@@ -28,30 +34,46 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteMatch,
     VirtualHost,
 )
+from envoy_data_plane.envoy.extensions.common.ratelimit.v3 import (
+    LocalRateLimitDescriptor,
+    RateLimitDescriptorEntry,
+)
 from envoy_data_plane.envoy.extensions.filters.http.buffer.v3 import Buffer, BufferPerRoute
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz.v3 import CheckSettings, ExtAuthzPerRoute
+from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit.v3 import LocalRateLimit
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
 from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher
 from envoy_data_plane.envoy.type.metadata.v3 import MetadataKey, MetadataKeyPathSegment
+from envoy_data_plane.envoy.type.v3 import (
+    FractionalPercent,
+    FractionalPercentDenominatorType,
+    HttpStatus,
+    StatusCode,
+    TokenBucket,
+)
 from envoy_data_plane.google.protobuf import Any
 from trunkline_runtime.identity import access
 
 from trunkline_cli.edge.layout import GATEWAY_HTTP, Edge
 
 NAME = "edge"
-AUTHZ, RATE, BUFFER = (
+FLOOD, AUTHZ, RATE, BUFFER = (
+    "envoy.filters.http.local_ratelimit",
     "envoy.filters.http.ext_authz",
     "envoy.filters.http.ratelimit",
     "envoy.filters.http.buffer",
 )
 # Recordings' bytes, which are passed on as they come.
-MEDIA = r"/v1/tenants/[a-z0-9-]+/recordings(/[a-z0-9-]+:download|:upload)"
+MEDIA = r"/v1/tenants/[a-z0-9-]+/recordings(/[a-z0-9-]+(:|%3[Aa])download|(:|%3[Aa])upload)"
 # Answers that come piece by piece, and may be silent for as long as they last.
 WATCHES = r"/v1/[^?]*:watch"
+# The addresses that are counted each by itself: the last ones that asked.
+_MOST_ADDRESSES = 10_000
 _STREAM_SECONDS = 660  # past the longest stream of the gateway's
+_REFLECTION = "grpc.reflection."
 _PACKAGES = {f"trunkline.{name}.v1": name for name in ("gateway", "tenant", "audio", "ai")}
 # What is not of one service's package, and the gateway serves for all.
-_COMMON = ("google.longrunning.Operations", "grpc.reflection.", "grpc.health.v1.Health")
+_COMMON = ("google.longrunning.Operations", _REFLECTION)
 # Nothing was processed, so that any request may be sent again.
 _UNSENT = "connect-failure,refused-stream,reset-before-request"
 
@@ -61,7 +83,7 @@ def route_configuration(edge: Edge) -> RouteConfiguration:
     host = VirtualHost(
         name="all",
         domains=["*"],
-        routes=[*_hooks(edge), *_probes(), *_api(edge), *_internal(), *_grpc(), _nowhere()],
+        routes=[*_hooks(edge), *_probes(), *_api(edge), *_internal(), _unshown(), *_grpc(edge), _nowhere()],
         # What only proxies of our own would say.
         request_headers_to_remove=["x-envoy-original-path", "x-envoy-decorator-operation"],
         include_request_attempt_count=False,
@@ -124,19 +146,22 @@ def _api(edge: Edge) -> list[Route]:
             name="media",
             match=RouteMatch(safe_regex=RegexMatcher(regex=MEDIA)),
             route=media,
-            typed_per_filter_config={**_asked("media"), BUFFER: Any.pack(BufferPerRoute(disabled=True))},
+            typed_per_filter_config={
+                **_asked(edge, "media"),
+                BUFFER: Any.pack(BufferPerRoute(disabled=True)),
+            },
         ),
         Route(
             name="watch",
             match=RouteMatch(safe_regex=RegexMatcher(regex=WATCHES)),
             route=watch,
-            typed_per_filter_config={**_asked("api"), **_body(edge.api_bytes)},
+            typed_per_filter_config={**_asked(edge, "api"), **_body(edge.api_bytes)},
         ),
         Route(
             name="api",
             match=RouteMatch(prefix="/v1/"),
             route=api,
-            typed_per_filter_config={**_asked("api"), **_body(edge.api_bytes)},
+            typed_per_filter_config={**_asked(edge, "api"), **_body(edge.api_bytes)},
         ),
     ]
 
@@ -148,7 +173,14 @@ def _internal() -> list[Route]:
     return [_direct("internal", RouteMatch(path=name), 403, "PERMISSION_DENIED", text) for name in methods]
 
 
-def _grpc() -> list[Route]:
+def _unshown() -> Route:
+    """Refuse to show the services' methods to strangers."""
+    shown = HeaderMatcher(name="authorization", present_match=True, invert_match=True)
+    match = RouteMatch(prefix=f"/{_REFLECTION}", headers=[shown])
+    return _direct("unshown", match, 401, "UNAUTHENTICATED", "reflection needs credentials at the edge")
+
+
+def _grpc(edge: Edge) -> list[Route]:
     prefixes = [(f"/{package}.", cluster) for package, cluster in _PACKAGES.items()]
     prefixes += [(f"/{name}", "gateway") for name in _COMMON]
     return [
@@ -167,7 +199,7 @@ def _grpc() -> list[Route]:
                 retry_policy=_retries(_UNSENT),
                 rate_limits=_rate_limits("grpc"),
             ),
-            typed_per_filter_config={**_asked("grpc"), BUFFER: Any.pack(BufferPerRoute(disabled=True))},
+            typed_per_filter_config={**_asked(edge, "grpc"), BUFFER: Any.pack(BufferPerRoute(disabled=True))},
         )
         for prefix, cluster in prefixes
     ]
@@ -178,13 +210,18 @@ def _nowhere() -> Route:
 
 
 def _direct(name: str, match: RouteMatch, status: int, code: str, text: str) -> Route:
-    body = json.dumps({"error": {"code": status, "message": text, "status": code, "details": []}})
+    body = error_body(status, code, text)
     return Route(
         name=name,
         match=match,
         direct_response=DirectResponseAction(status=status, body=DataSource(inline_string=body)),
         typed_per_filter_config=_unasked(),
     )
+
+
+def error_body(status: int, code: str, text: str) -> str:
+    """Return an error of Envoy's own, as the gateway's errors are."""
+    return json.dumps({"error": {"code": status, "message": text, "status": code, "details": []}})
 
 
 def _retries(
@@ -210,11 +247,14 @@ def _retries(
 
 
 def _rate_limits(route: str) -> list[RateLimit]:
-    """Return the three descriptors of a request: one whose facts are not known is not asked about."""
+    """Return the three descriptors of a request, the narrowest first: one whose facts are not known is not asked about.
+
+    The first that is over refuses, and nothing is taken from those after it.
+    """
     return [
         _descriptor(route, _fact("limited"), RateLimitAction(remote_address=RateLimitActionRemoteAddress())),
-        _descriptor(route, _fact("tenant"), _fact("plan")),
         _descriptor(route, _fact("tenant"), _fact("user")),
+        _descriptor(route, _fact("tenant"), _fact("plan")),
     ]
 
 
@@ -233,9 +273,35 @@ def _fact(name: str) -> RateLimitAction:
     )
 
 
-def _asked(route: str) -> dict[str, Any]:
+def _asked(edge: Edge, route: str) -> dict[str, Any]:
     settings = CheckSettings(context_extensions={"route": route})
-    return {AUTHZ: Any.pack(ExtAuthzPerRoute(check_settings=settings))}
+    return {AUTHZ: Any.pack(ExtAuthzPerRoute(check_settings=settings)), FLOOD: Any.pack(_flood(edge))}
+
+
+def _flood(edge: Edge) -> LocalRateLimit:
+    """Return how much Envoy asks about at all: more would only make the tenant service too late to refuse anything."""
+    whole = FractionalPercent(numerator=100, denominator=FractionalPercentDenominatorType.HUNDRED)
+    address = RateLimitDescriptorEntry(key="remote_address")  # without a value: each by itself
+    now = HeaderValue(key="retry-after", value="1")
+    return LocalRateLimit(
+        stat_prefix=NAME,
+        status=HttpStatus(code=StatusCode.TooManyRequests),
+        token_bucket=_bucket(edge.asked_per_second),
+        descriptors=[
+            LocalRateLimitDescriptor(entries=[address], token_bucket=_bucket(edge.asked_per_second // 4))
+        ],
+        rate_limits=[RateLimit(actions=[RateLimitAction(remote_address=RateLimitActionRemoteAddress())])],
+        max_dynamic_descriptors=_MOST_ADDRESSES,
+        filter_enabled=RuntimeFractionalPercent(default_value=whole),
+        filter_enforced=RuntimeFractionalPercent(default_value=whole),
+        response_headers_to_add=[HeaderValueOption(header=now)],
+        rate_limited_as_resource_exhausted=True,
+    )
+
+
+def _bucket(per_second: int) -> TokenBucket:
+    # No more at once either: the tenant service answers so many in time.
+    return TokenBucket(max_tokens=per_second, tokens_per_fill=per_second, fill_interval=timedelta(seconds=1))
 
 
 def _unasked() -> dict[str, Any]:

@@ -175,6 +175,11 @@ async def test_a_stream_of_reflection_that_is_silent_ends(start_suite: Any) -> N
         call = channel.stream_stream(_DESCRIBE)(timeout=30)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call.read()
+        assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=30)
+        assert await watch.read()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await watch.read()
     assert from_rpc_error(raised.value).reason == "STREAM_TOO_LONG"
 
 
@@ -187,6 +192,8 @@ async def test_watches_of_one_address_leave_the_calls_of_others(suite: Any) -> N
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await watch(b"", timeout=10).read()
         assert from_rpc_error(raised.value).reason == "CALLS_AT_ONCE"
+        # A probe from the same address, such as that of a proxy, is answered.
+        assert await channel.unary_unary(_CHECK)(b"", timeout=10)
 
         watches.pop().cancel()
         for _ in range(50):

@@ -20,6 +20,7 @@ from trunkline_runtime.errors import PermissionDenied, from_rpc_error
 from trunkline_runtime.identity.authority import Authority
 from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 from trunkline_runtime.identity.certificates import CertificateFolder
+from trunkline_runtime.identity.peers import PEERS
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.tls import Tls
@@ -96,6 +97,13 @@ async def test_a_stolen_token_is_worth_nothing_without_its_certificate(suite: An
     line = next(line for line in logged if line["event"] == "peer_refused")
     assert line["certificate"] == "audio.trunkline.internal"
     assert line["caller"] == "service:gateway"
+
+
+def test_envoy_speaks_for_itself_when_it_asks_and_a_person_for_nobody() -> None:
+    own, other = (Caller(CallerKind.SERVICE, name) for name in ("edge", "gateway"))
+    assert PEERS["edge"].may_show(own)
+    assert not PEERS["edge"].may_show(other)
+    assert not PEERS["operator"].may_show(own)
 
 
 @pytest.mark.parametrize("holder", ["edge", "operator"])

@@ -95,7 +95,7 @@ async def test_addresses_users_and_tenants_are_counted_and_operators_are_not() -
     gateway = Gateway(tenant)
     assert (await gateway.ask(USER, route="media"))[b"ratelimit-limit"] == b"50"
     assert tenant.asked == [
-        ("address", "192.0.2.1", "media"), ("tenant", "acme", "media"), ("user", "acme/u1", "media"),
+        ("address", "192.0.2.1", "media"), ("user", "acme/u1", "media"), ("tenant", "acme", "media"),
     ]  # fmt: skip
     tenant.asked.clear()
     assert await gateway.ask(OPERATOR) == {}

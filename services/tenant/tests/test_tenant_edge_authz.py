@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
 from envoy_data_plane.envoy.config.core.v3 import Address, SocketAddress
 from envoy_data_plane.envoy.service.auth.v3 import (
@@ -102,6 +103,11 @@ async def test_guesses_are_counted_against_their_address(edge):
         (await edge.check(f"Bearer tl_{number}_guess")).denied_response.status.code for number in range(5)
     ]
     assert codes == [401, 401, 401, 429, 429]
+    over = (await edge.check("Bearer tl_9_guess", kind="application/grpc")).denied_response
+    assert over.body == "the limit is 3 requests an hour; try again later"
+    told = {option.header.key: option.header.value for option in over.headers}
+    assert told["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    assert int(told["retry-after"]) >= 1
     assert (await edge.check()).status.code == 0
 
 

@@ -125,6 +125,21 @@ async def test_each_descriptor_has_its_status_and_one_that_is_over_refuses(edge)
     assert [status.code for status in answer.statuses] == [OVER, OK, OK]
 
 
+async def test_what_one_limit_refuses_takes_nothing_of_those_after_it(edge):
+    asked = [descriptor(route="api", remote_address="192.0.2.1"), descriptor(route="api", tenant="acme")]
+    answers = [await edge.envoy.ask(*asked) for _ in range(9)]
+    assert [answer.overall_code for answer in answers] == [OK] * 3 + [OVER] * 6
+    elsewhere = await edge.envoy.ask(descriptor(route="api", tenant="acme"))
+    assert elsewhere.statuses[0].limit_remaining == 1
+
+
+async def test_over_grpc_a_refusal_is_a_sentence(edge):
+    for _ in range(4):
+        refused = await edge.envoy.ask(descriptor(route="grpc", remote_address="192.0.2.1"))
+    assert refused.raw_body == b"the limit is 3 requests an hour; try again later"
+    assert "content-type" not in {header.key for header in refused.response_headers_to_add}
+
+
 async def test_the_plan_sets_a_tenants_limit_whether_envoy_names_it_or_not(edge):
     request = tenant_service_pb2.UpdateTenantRequest(
         tenant=tenant_pb2.Tenant(name="tenants/acme", plan=tenant_pb2.PLAN_LARGE),
@@ -239,7 +254,16 @@ def test_the_file_of_limits_keeps_its_word_when_it_is_damaged(tmp_path):
         Measure(1, 2, 7, 0.5),
         Measure(1, 2, 7),
     )
-    for damaged in ("{", "[]", '{"tenant": -1}', '{"tenant": true}', '{"tenants": 1}', '{"routes": 5}'):
+    assert told('{"throttle": 0.5, "routes": {"api": {"throttle": 0.5}}}') == (
+        Measure(1, 2, 3, 0.25),
+        Measure(1, 2, 3, 0.5),
+    )
+    assert told('{"throttle": 0, "routes": {"api": {"throttle": 0.1}}}')[0].throttle == 0
+    assert told('{"tenant": 7, "routes": {"api": {"throttle": 0.5}}}')[0] == Measure(1, 2, 7, 0.5)
+    for damaged in (
+        "[" * 100_000, '{"routes": {"apis": {"throttle": 0}}}',
+        "{", "[]", '{"tenant": -1}', '{"tenant": true}', '{"tenants": 1}', '{"routes": 5}',
+    ):  # fmt: skip
         assert told(damaged)[0] == Measure(1, 2, 7, 0.5)
     file.unlink()
     now[0] += 2

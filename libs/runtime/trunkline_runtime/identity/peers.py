@@ -43,7 +43,9 @@ PEERS: Mapping[str, Peer] = {
         Peer("tenant", "tenant", carries=False),
         Peer("audio", "audio", carries=False),
         Peer("ai", "ai", carries=False),
-        Peer("edge", None, carries=True),  # the proxy in front
+        Peer(
+            "edge", "edge", carries=True
+        ),  # the proxy in front, with a token of its own for what it asks itself
         Peer("operator", None, carries=True),  # somebody with grpcurl
     )
 }

@@ -9,7 +9,8 @@ from typing import Any
 from trunkline_runtime.errors import ResourceExhausted
 from trunkline_runtime.identity.callers import Caller
 
-# Of health and reflection: probes and the watches of clients that balance, also of several pods behind one address.
+# Of health and reflection, of calls and of streams each: probes, and the watches of clients that balance, also of
+# several pods behind one address.
 _MOST_OF_ADDRESS = 64
 
 
@@ -39,10 +40,14 @@ class Crowds:
                 self._of_tenants -= 1
 
     @contextmanager
-    def of_address(self, context: Any) -> Iterator[None]:
-        """Count a request that anybody may make while the block runs. Raises ResourceExhausted."""
+    def of_address(self, context: Any, *, lasts: bool) -> Iterator[None]:
+        """Count a request that anybody may make while the block runs. Raises ResourceExhausted.
+
+        Streams, which last, are counted by themselves: behind a proxy's address, they leave room for its probes.
+        """
         address = str(context.peer()).rpartition(":")[0]
-        with self._counted(address, "an address", self._most_of_address):
+        owner = f"{address} streams" if lasts else address
+        with self._counted(owner, "an address", self._most_of_address):
             yield
 
     @contextmanager

@@ -129,16 +129,17 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _bound(self, method: str, handler: Handler) -> Handler:
         """Wrap a method that anybody may call: what a stranger sends is small, and a message, or is refused."""
         behaviour = _behaviour(handler)
+        lasts = handler.response_streaming
 
         async def one(request: Any, context: Any) -> Any:
             rpc = Rpc(method, context)
             try:
-                with self._crowds.of_address(context):
-                    if handler.request_streaming:
-                        async with asyncio.timeout(self._open_seconds):
-                            return await _send(behaviour(_few(request), context), context)
-                    answer = behaviour(await _message(rpc), context)
-                    return await (_send(answer, context) if handler.response_streaming else answer)
+                with self._crowds.of_address(context, lasts=lasts):
+                    if not lasts:
+                        return await behaviour(await _message(rpc), context)
+                    async with asyncio.timeout(self._open_seconds):
+                        given = _few(request) if handler.request_streaming else await _message(rpc)
+                        return await _send(behaviour(given, context), context)
             except TimeoutError:
                 late = DeadlineExceeded("open another stream to go on", reason="STREAM_TOO_LONG")
                 await self._refuse(rpc, late)

@@ -171,5 +171,6 @@ def _of_caller(caller: Caller, route: str) -> list[_Key]:
         return []
     keys: list[_Key] = [(messages.RATE_KIND_TENANT, caller.tenant, route)]
     if caller.kind is CallerKind.USER and caller.subject:
-        keys.append((messages.RATE_KIND_USER, f"{caller.tenant}/{caller.subject}"[:200], route))
+        # First: a user over its own limit takes nothing of its tenant's.
+        keys.insert(0, (messages.RATE_KIND_USER, f"{caller.tenant}/{caller.subject}"[:200], route))
     return keys

@@ -32,6 +32,11 @@ def headers_of(count: Count) -> Headers:
     return headers if count.granted else [*headers, ("retry-after", reset)]
 
 
+def sentence_of(count: Count) -> str:
+    """Return what a caller is told in words when a limit refuses it."""
+    return f"the limit is {count.limit} requests an hour; try again later"
+
+
 def over_limit(count: Count) -> bytes:
     """Return the body of a refusal for a limit."""
     retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{count.reset_seconds:.3f}s"}
@@ -39,7 +44,7 @@ def over_limit(count: Count) -> bytes:
         429,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "RATE_LIMIT",
-        f"the limit is {count.limit} requests an hour; try again later",
+        sentence_of(count),
         retry,
     )
 

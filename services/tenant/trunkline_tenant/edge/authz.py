@@ -16,7 +16,7 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.rpc.authenticator import Authenticator
 
-from trunkline_tenant.edge.answers import Headers, add_unary, error_body, headers_of, over_limit
+from trunkline_tenant.edge.answers import Headers, add_unary, error_body, headers_of, over_limit, sentence_of
 from trunkline_tenant.edge.rates import ADDRESS, Rates
 from trunkline_tenant.keys.service import EDGE_PREFIX, PREFIX
 
@@ -81,13 +81,18 @@ class Authorization:
     async def _refused(self, request: CheckRequest, kind: str, refused: Unauthenticated) -> CheckResponse:
         """Refuse credentials. Envoy does not count what is refused here, so that guesses are counted here."""
         address, route = _sender(request)
+        is_grpc = kind.startswith("application/grpc")
         count = await self._rates.take(ADDRESS, address, route) if address else None
         if count is not None and not count.granted:
-            headers = [_JSON, *headers_of(count)]
-            return _denied(429, grpc.StatusCode.RESOURCE_EXHAUSTED, headers, over_limit(count))
+            over = grpc.StatusCode.RESOURCE_EXHAUSTED
+            if is_grpc:
+                # Of 429, Envoy itself would make UNAVAILABLE.
+                status = ("grpc-status", str(over.value[0]))
+                return _denied(429, over, [status, *headers_of(count)], sentence_of(count).encode())
+            return _denied(429, over, [_JSON, *headers_of(count)], over_limit(count))
         challenge = ("www-authenticate", 'Bearer realm="trunkline", error="invalid_token"')
         code = grpc.StatusCode.UNAUTHENTICATED
-        if kind.startswith("application/grpc"):
+        if is_grpc:
             return _denied(401, code, [challenge], refused.message.encode())
         body = error_body(401, code, refused.reason, refused.message)
         return _denied(401, code, [_JSON, challenge], body)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from trunkline_tenant.edge.answers import Headers, add_unary, headers_of, over_limit, tightest_of
+from trunkline_tenant.edge.answers import Headers, add_unary, headers_of, over_limit, sentence_of, tightest_of
 from trunkline_tenant.edge.rates import ADDRESS, TENANT, USER, Rates, plan_of
 from trunkline_tenant.edge.windows import Count
 
@@ -31,14 +31,17 @@ class RateLimitService:
         self._rates = rates
 
     async def ShouldRateLimit(self, request: RateLimitRequest, context: object) -> RateLimitResponse:
-        """Count a request against the limits of its descriptors; all of them are counted, also when one is over."""
+        """Count a request against the limits of its descriptors, one after another, up to the first that is over."""
         from envoy_data_plane.envoy.service.ratelimit import v3  # noqa: PLC0415 -- only whom Envoy asks pays 0.5 s
 
-        counts = [
-            await self._take(d.entries, _hits(d, request)) for d in request.descriptors[:_MOST_DESCRIPTORS]
-        ]
+        counts: list[Count | None] = []
+        over = False
+        for one in request.descriptors[:_MOST_DESCRIPTORS]:
+            # What is refused takes nothing of the limits after it.
+            count = None if over else await self._take(one.entries, _hits(one, request))
+            over = over or (count is not None and not count.granted)
+            counts.append(count)
         code = v3.RateLimitResponseCode
-        over = any(count is not None and not count.granted for count in counts)
         answer = v3.RateLimitResponse(
             overall_code=code.OVER_LIMIT if over else code.OK,
             statuses=[self._status(v3, count) for count in counts],
@@ -47,8 +50,11 @@ class RateLimitService:
         if tightest is not None:
             answer.response_headers_to_add = _values(headers_of(tightest))
             if over:
-                answer.raw_body = over_limit(tightest)
-                answer.response_headers_to_add += _values([("content-type", "application/json")])
+                if _is_grpc(request):
+                    answer.raw_body = sentence_of(tightest).encode()
+                else:
+                    answer.raw_body = over_limit(tightest)
+                    answer.response_headers_to_add += _values([("content-type", "application/json")])
         return answer
 
     async def _take(self, entries: Sequence[Any], hits: int) -> Count | None:
@@ -88,6 +94,13 @@ def _values(headers: Headers) -> list[Any]:
     from envoy_data_plane.envoy.config.core import v3  # noqa: PLC0415 -- as above
 
     return [v3.HeaderValue(key=name, value=value) for name, value in headers]
+
+
+def _is_grpc(request: RateLimitRequest) -> bool:
+    """Tell whether Envoy makes a gRPC status of the answer, whose message its body is."""
+    return any(
+        (entry.key, entry.value) == ("route", "grpc") for one in request.descriptors for entry in one.entries
+    )
 
 
 def _hits(descriptor: Any, request: Any) -> int:

@@ -5,7 +5,7 @@ A file of JSON changes them while the service runs, for all routes or for one:
     {"tenant": 20000, "throttle": 0.5, "routes": {"api": {"address": 200, "throttle": 0.1}}}
 
 `address`, `user` and `tenant` are requests an hour, 0 for no limit. `throttle` is the emergency brake: every limit is
-multiplied by it, and 0 refuses everything that has a limit, or would have one.
+multiplied by it, a route's by both, and 0 refuses everything that has a limit, or would have one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from cachetools import TTLCache
 from trunkline.tenant.v1 import tenant_pb2
+from trunkline_runtime.limits import COUNTED_ROUTES
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Database
@@ -66,6 +67,8 @@ class Measure:
         wrong = [name for name, value in numbers.items() if not _is_amount(value, whole=name != "throttle")]
         if wrong or (unknown := set(told) - set(numbers) - {"routes"}):
             raise ValueError(f"not a limit: {', '.join(wrong or sorted(unknown))}")
+        if "throttle" in numbers:
+            numbers["throttle"] *= self.throttle
         return replace(self, **numbers)
 
     def of(self, kind: str, plan: int) -> int | None:
@@ -108,10 +111,14 @@ class Measures:
             self._seen = seen
             told = json.loads(file.read_text(encoding="utf-8"))
             usual = self._usual.but(told)
-            routes = {str(name): usual.but(one) for name, one in told.get("routes", {}).items()}
+            routes = {name: usual.but(one) for name, one in told.get("routes", {}).items()}
+            if unknown := sorted(set(routes) - set(COUNTED_ROUTES)):
+                raise ValueError(
+                    f"there is no route {', '.join(unknown)}; there are {', '.join(COUNTED_ROUTES)}"
+                )
         except FileNotFoundError:
             usual, routes, self._seen = self._usual, {}, ()
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             # What was told before stays: a slip of the pen must not lift a brake.
             log.error("rates_unreadable", path=str(file), error=str(error))
             return
