@@ -109,7 +109,27 @@ async def test_a_server_that_sends_comments_odd_events_and_pieces_of_letters_is_
     async with endpoint() as it:
         it.script = [Scripted([body[i : i + 7] for i in range(0, len(body), 7)])]
         made = await completed(it)
-        assert (json.loads(made.text), made.usage.input_tokens) == ({"titles": ["a", "é"]}, 0)
+        assert json.loads(made.text) == {"titles": ["a", "é"]}
+
+
+async def test_what_cannot_be_true_of_a_count_is_not_charged():
+    told = {"choices": [], "usage": {"prompt_tokens": 2**40, "completion_tokens": 2**31 - 1}}
+    async with endpoint() as it:
+        it.script = [Scripted([f"data: {json.dumps(told)}\n\n", *events(GOOD, usage=False)])]
+        usage = (await completed(it, most_output_tokens=99)).usage
+        sent = int(it.heads[0]["content-length"])
+        assert (usage.input_tokens, usage.output_tokens) == (sent, 99)
+
+
+@pytest.mark.parametrize(("price", "unpriced"), [(1_000_000, True), (0, False)])
+async def test_what_is_not_counted_is_guessed_and_charged_as_a_guess(price, unpriced):
+    async with endpoint() as it:
+        it.script = [Scripted(events(GOOD, usage=False))]
+        usage = (await completed(it, input_price_micros=price, output_price_micros=price)).usage
+        sent = int(it.heads[0]["content-length"])
+        assert (usage.input_tokens, usage.output_tokens) == (sent // 4, -(-len(GOOD.encode()) // 4))
+        assert usage.cost_micros == (usage.input_tokens + usage.output_tokens) * price // 1_000_000
+        assert usage.unpriced == unpriced
 
 
 @pytest.mark.parametrize(

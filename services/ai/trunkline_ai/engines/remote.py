@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.engines.fairness import FairLanes
@@ -89,7 +90,7 @@ class RemoteAsker:
                     log.error("language_engine_refused", engine=self._engine, problem=self.problem)
                 raise
         self.problem = ""
-        if used := completion.usage.input_tokens + completion.usage.output_tokens:
+        if used := completion.usage.input_tokens + completion.usage.output_tokens:  # as usage_of bounds them
             self._rates.correct(tenant, used - expected)
         return completion
 
@@ -117,16 +118,41 @@ def told(text: str) -> str:
     return " ".join(text[: 4 * _MOST_TOLD].split())[:_MOST_TOLD]
 
 
-def priced(input_tokens: int, output_tokens: int, input_micros: int, output_micros: int) -> EngineUsage:
-    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar.
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a provider says that an answer took, in tokens; 0 where it says nothing."""
 
-    A price below 0 is not known.
+    read: int = 0
+    wrote: int = 0
+
+
+def usage_of(
+    limits: RemoteLimits, counted: Counted, sent: int, answer: str, thinking: int = 0
+) -> EngineUsage:
+    """Return what an answer took and costs. A provider is believed as far as what it counts can be true.
+
+    A token that is read is one of the `sent` bytes at least, and no more are written than are asked for, of which
+    `thinking` go before the answer. What it does not count is guessed by length; then what it costs is not known.
     """
-    cost = (input_tokens * max(0, input_micros) + output_tokens * max(0, output_micros)) / 1_000_000
-    unpriced = min(input_micros, output_micros) < 0
-    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost), unpriced=unpriced)
+    guessed = not counted.read or (bool(answer) and not counted.wrote)
+    read = min(counted.read or sent // _LETTERS_A_TOKEN, sent)
+    guess = -(-len(answer.encode("utf-8", "replace")) // _LETTERS_A_TOKEN)
+    wrote = min(counted.wrote or guess, limits.most_output_tokens + thinking)
+    prices = (limits.input_price_micros, limits.output_price_micros)
+    return EngineUsage(
+        input_tokens=read,
+        output_tokens=wrote,
+        cost_micros=_cost(limits, read, wrote),
+        unpriced=min(prices) < 0 or (guessed and max(prices) > 0),
+    )
 
 
-def typical_price(input_micros: int, output_micros: int) -> int:
+def typical_price(limits: RemoteLimits) -> int:
     """Return what a usual analysis costs, in millionths of a US dollar: by it, engines are told cheap and dear."""
-    return priced(1_500, _ANSWER_TOKENS, input_micros, output_micros).cost_micros
+    return _cost(limits, 1_500, _ANSWER_TOKENS)
+
+
+def _cost(limits: RemoteLimits, read: int, wrote: int) -> int:
+    """Prices are of a million tokens; one below 0 is not known, and counts as 0."""
+    cost = read * max(0, limits.input_price_micros) + wrote * max(0, limits.output_price_micros)
+    return round(cost / 1_000_000)

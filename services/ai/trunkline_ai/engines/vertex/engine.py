@@ -20,10 +20,11 @@ from trunkline_ai.engines.remote import (
     TIMEOUT,
     TOO_LONG,
     UNREACHABLE,
+    Counted,
     RemoteAsker,
-    priced,
     told,
     typical_price,
+    usage_of,
 )
 from trunkline_ai.engines.vertex.settings import VertexSettings
 
@@ -42,6 +43,8 @@ _FINISHES = {
 _OF_THE_LENGTH = ("token count", "exceeds the maximum number of tokens", "input is too long")
 _MOST_CHARACTERS = 1_000_000
 """Of an answer."""
+_MOST_THINKING = 32_768
+"""Tokens of a model that thinks as much as it likes."""
 
 
 class VertexEngine:
@@ -56,7 +59,7 @@ class VertexEngine:
         self.capabilities = LanguageCapabilities(
             most_characters=settings.most_characters,
             queues=True,
-            price_micros=typical_price(settings.input_price_micros, settings.output_price_micros),
+            price_micros=typical_price(settings),
         )
         self._asker = RemoteAsker(self.name, settings)
         self._client: Any = None  # a PredictionServiceAsyncClient, once its library is loaded
@@ -147,7 +150,7 @@ class VertexEngine:
                     request=request, retry=None, timeout=settings.request_seconds
                 )
                 try:
-                    return await self._read(aiter(call))
+                    text, finish, counted = await self._read(aiter(call))
                 finally:
                     call.cancel()  # of one that has ended, nothing
         except TimeoutError:
@@ -157,8 +160,11 @@ class VertexEngine:
             raise
         except Exception as error:
             raise engine_error(error) from None
+        sent = type(request).pb(request).ByteSize()
+        thinking = settings.thinking_tokens if settings.thinking_tokens >= 0 else _MOST_THINKING
+        return Completion(self.name, text, finish, usage_of(settings, counted, sent, text, thinking))
 
-    async def _read(self, chunks: AsyncIterator[Any]) -> Completion:
+    async def _read(self, chunks: AsyncIterator[Any]) -> tuple[str, Finish, Counted]:
         """Read a stream to its end. Raises EngineError and what the client raises."""
         pieces: list[str] = []
         finish: Finish | None = None
@@ -189,8 +195,7 @@ class VertexEngine:
                 raise EngineError(UNREACHABLE, "Google's answer does not end", transient=True)
         if finish is None:
             raise EngineError(UNREACHABLE, "Google broke off in the middle of an answer", transient=True)
-        used = priced(read, wrote, self._settings.input_price_micros, self._settings.output_price_micros)
-        return Completion(self.name, "".join(pieces), finish, used)
+        return "".join(pieces), finish, Counted(max(0, read), max(0, wrote))
 
 
 def engine_error(error: Exception) -> EngineError:
