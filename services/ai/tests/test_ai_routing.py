@@ -76,9 +76,9 @@ class Set:
         self.inside = Engine("inside", price_micros=10, inside=True)
         self.router = Router({"dear": self.dear, "inside": self.inside, "local": LOCAL}, **more)
 
-    async def answer(self, transcript=None, policy=QUALITY, standing="", **facts):
+    async def answer(self, transcript=None, policy=QUALITY, standing="", refused=None, **facts):
         return await self.router.answer(
-            transcript or said(EMERGENCY), context(policy, **facts), standing=standing
+            transcript or said(EMERGENCY), context(policy, **facts), standing=standing, refused=refused or {}
         )
 
     async def engine(self, transcript=None, policy=QUALITY, **facts):
@@ -166,6 +166,19 @@ async def test_what_is_too_long_for_one_engine_goes_to_the_next_and_is_final():
     engines.inside.error = down()
     answer = await engines.answer()
     assert (answer.result.engine, answer.result.final) == (LOCAL.name, False), "inside may answer yet"
+
+
+async def test_an_engine_that_refused_for_good_is_not_asked_again_for_a_better_answer():
+    engines = Set()
+    engines.dear.error, engines.inside.error = refusal("ANSWER_MALFORMED"), down()
+    made = await engines.answer()
+    assert (made.result.engine, made.final) == (LOCAL.name, False)
+    again = await engines.answer(standing=LOCAL.name, refused=made.refused)
+    assert (again.result, again.final, again.refused) == (None, False, made.refused)
+    engines.inside.error = None
+    better = await engines.answer(standing=LOCAL.name, refused=made.refused)
+    assert (better.result.engine, better.result.degraded_reason) == ("inside/1", "ANSWER_MALFORMED")
+    assert (better.final, engines.dear.asked, engines.inside.asked) == (True, 1, 3)
 
 
 async def test_a_local_answer_is_no_longer_degraded_once_local_is_the_route():

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors import Internal, TrunklineError, Unavailable
@@ -18,9 +19,9 @@ from trunkline_store.records.expiry import expiry
 
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
-from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
+from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result_of
 from trunkline_ai.names import analysis_id, call_name
-from trunkline_ai.routing.router import Router
+from trunkline_ai.routing.router import Answer, Router
 
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""
@@ -107,13 +108,16 @@ class Analyser:
         conversation = task.conversation
         began = time.perf_counter()
         answer = await self._router.answer(
-            conversation.transcript, conversation.context, standing=found.engine if found else ""
+            conversation.transcript,
+            conversation.context,
+            standing=found.engine if found else "",
+            refused=found.refused if found else {},
         )
         if (result := answer.result) is None:
             assert found is not None
-            if not answer.final:
+            if not answer.final and answer.refused == found.refused:
                 return found
-            better = replace(found, result={**found.result, "final": True})
+            better = replace(found, result={**found.result, **_kept_of(answer), "final": answer.final})
         else:
             SECONDS.labels(result.engine).observe(time.perf_counter() - began)
             result.usage.count(result.engine)
@@ -123,7 +127,7 @@ class Analyser:
                 call_id=task.call_id,
                 generation=task.generation,
                 engine=result.engine,
-                result=result_of(analysis_of(result, conversation)),
+                result=result_of(analysis_of(result, conversation)) | _kept_of(answer),
                 created_at=self._clock.now(),
                 expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             )
@@ -133,6 +137,11 @@ class Analyser:
                 return kept
         await self._analyses.improve(better)
         return await self._analyses.get(task.tenant_id, identity) or better
+
+
+def _kept_of(answer: Answer) -> dict[str, Any]:
+    """What is kept of an answer beside what it says."""
+    return {REFUSED: dict(answer.refused)} if answer.refused else {}
 
 
 def _patience() -> float | None:
