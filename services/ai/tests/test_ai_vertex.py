@@ -142,7 +142,7 @@ async def test_a_refused_set_up_is_the_engines_problem_until_it_is_mended(it):
         it.script = [Refused(Code.PERMISSION_DENIED, "API not enabled")]
         with pytest.raises(EngineError):
             await engine.complete(PROMPT, SCHEMA)
-        assert "API not enabled" in engine.problem
+        assert engine.problem == "Google answered PERMISSION_DENIED"
         await engine.complete(PROMPT, SCHEMA)
         assert engine.problem == ""
 

@@ -35,7 +35,6 @@ BLOCKED = CONTENT_BLOCKED
 _ATTEMPTS = 10
 _LETTERS_A_TOKEN = 4
 _ANSWER_TOKENS = 400
-_MOST_TOLD = 300
 
 
 class RemoteAsker:
@@ -62,7 +61,7 @@ class RemoteAsker:
         self._sleep = sleep
 
     async def ask(self, prompt: Prompt, once: Callable[[], Awaitable[Completion]]) -> Completion:
-        """Return what `once` returns; it raises EngineError. Raises its last one.
+        """Return what `once` returns; it raises EngineError, with a message without content. Raises its last one.
 
         The caller's deadline has no part in it: an answer that comes late is kept for the next try.
         """
@@ -86,7 +85,7 @@ class RemoteAsker:
                 completion: Completion = await retrying(self._policy, sleep=self._sleep)(tried)
             except EngineError as error:
                 if error.reason == NOT_READY and not self.problem:
-                    self.problem = unquoted(told(str(error)), prompt.data)
+                    self.problem = str(error)  # no words of a provider's: they may repeat what it was asked
                     log.error("language_engine_refused", engine=self._engine, problem=self.problem)
                 raise
         self.problem = ""
@@ -102,20 +101,6 @@ def expected_tokens(prompt: Prompt) -> int:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, EngineError) and error.transient and error.reason != NOT_READY
-
-
-def unquoted(text: str, data: str) -> str:
-    """Return a provider's text up to where it repeats three words of what it was asked about: logs hold none."""
-    words = text.split()
-    for at in range(len(words) - 2):
-        if " ".join(words[at : at + 3]) in data:
-            return " ".join([*words[:at], "..."])
-    return text
-
-
-def told(text: str) -> str:
-    """Return what a provider says as one line of bounded length."""
-    return " ".join(text[: 4 * _MOST_TOLD].split())[:_MOST_TOLD]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,8 @@ class Answer:
         """Take one event of the stream. Raises EngineError."""
         if not isinstance(event, dict):
             raise _malformed("an event is no object")
-        if error := event.get("error"):
-            message = error.get("message", "") if isinstance(error, dict) else error
-            raise EngineError(UNREACHABLE, f"the endpoint broke off: {message}"[:300], transient=True)
+        if event.get("error"):
+            raise EngineError(UNREACHABLE, "the endpoint broke off with an error", transient=True)
         if isinstance(usage := event.get("usage"), dict):
             self.counted = Counted(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
         choices = event.get("choices")
