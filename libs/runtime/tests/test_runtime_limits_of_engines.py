@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from trunkline_runtime.engines.fairness import FairLanes
 from trunkline_runtime.engines.hedging import Hedge
-from trunkline_runtime.engines.rates import BURST_SECONDS, Rate, Rates
+from trunkline_runtime.engines.rates import BURST_SECONDS, MOST_CORRECTED_SECONDS, Rate, Rates
 
 
 class Clock:
@@ -38,6 +38,15 @@ def test_a_large_request_goes_and_the_next_one_waits_for_it():
     assert rate.rests
     assert rate.take(600) == 0
     assert rate.wait() == pytest.approx(60 - BURST_SECONDS)
+
+
+def test_a_count_that_is_wrong_holds_the_next_one_back_for_a_minute_at_most():
+    clock = Clock()
+    rates = Rates(tokens=100_000, now=clock)
+    rates.take("acme", 500)
+    for _ in range(3):
+        rates.correct("acme", 2**40)
+    assert rates.wait("globex") == MOST_CORRECTED_SECONDS
 
 
 async def test_a_tenants_limit_is_its_own_and_the_engines_is_everybodys():

@@ -178,7 +178,7 @@ async def test_a_cache_that_is_turned_off_asks_each_time(off):
         (Finish.BLOCKED, ""),
         (Finish.DONE, "not JSON"),
         (Finish.DONE, "[" * 100_000),
-        (Finish.DONE, json.dumps({**least(SCHEMA), "lead_score": 101})),
+        (Finish.DONE, json.dumps({**least(SCHEMA), "lead_score": "101"})),
         (Finish.DONE, json.dumps({**least(SCHEMA), "summary": "x" * (MOST_BYTES + 1)})),
     ],
 )

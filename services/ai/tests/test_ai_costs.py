@@ -85,14 +85,18 @@ async def test_a_stored_answer_adds_nothing_and_a_higher_generation_does(suite):
 
 async def test_an_answer_that_is_of_no_use_is_charged_too(suite):
     suite.it.script = [Scripted(events("this is no JSON"))]
-    made = await suite.analyse()
-    assert (made.degraded, made.degraded_reason) == (True, "ANSWER_MALFORMED")
-    await suite.tell()
-    assert suite.costs.costs == [96]
-    made = await suite.analyse()
-    assert not made.degraded, "made again, and charged again"
+    assert not (await suite.analyse()).degraded, "made again, and charged again"
     await suite.tell()
     assert suite.costs.costs == [96, 96]
+
+
+async def test_answers_of_no_use_are_paid_for_three_times_and_then_the_local_one_is_final(suite):
+    suite.it.script = [Scripted(events("this is no JSON")) for _ in range(9)]
+    made = await suite.analyse()
+    assert (made.degraded, made.degraded_reason, made.final) == (True, "ANSWER_MALFORMED", True)
+    assert await suite.analyse() == made
+    await suite.tell()
+    assert suite.costs.costs == [96] * 3
 
 
 async def test_no_answer_costs_nothing(suite):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 
 import pytest
 from ai_engines_conformance import CALL, ask
@@ -109,7 +108,27 @@ async def test_a_server_that_sends_comments_odd_events_and_pieces_of_letters_is_
     async with endpoint() as it:
         it.script = [Scripted([body[i : i + 7] for i in range(0, len(body), 7)])]
         made = await completed(it)
-        assert (json.loads(made.text), made.usage.input_tokens) == ({"titles": ["a", "é"]}, 0)
+        assert json.loads(made.text) == {"titles": ["a", "é"]}
+
+
+async def test_what_cannot_be_true_of_a_count_is_not_charged():
+    told = {"choices": [], "usage": {"prompt_tokens": 2**40, "completion_tokens": 2**31 - 1}}
+    async with endpoint() as it:
+        it.script = [Scripted([f"data: {json.dumps(told)}\n\n", *events(GOOD, usage=False)])]
+        usage = (await completed(it, most_output_tokens=99)).usage
+        sent = int(it.heads[0]["content-length"])
+        assert (usage.input_tokens, usage.output_tokens) == (sent, 99)
+
+
+@pytest.mark.parametrize(("price", "unpriced"), [(1_000_000, True), (0, False)])
+async def test_what_is_not_counted_is_guessed_and_charged_as_a_guess(price, unpriced):
+    async with endpoint() as it:
+        it.script = [Scripted(events(GOOD, usage=False))]
+        usage = (await completed(it, input_price_micros=price, output_price_micros=price)).usage
+        sent = int(it.heads[0]["content-length"])
+        assert (usage.input_tokens, usage.output_tokens) == (sent // 4, -(-len(GOOD.encode()) // 4))
+        assert usage.cost_micros == (usage.input_tokens + usage.output_tokens) * price // 1_000_000
+        assert usage.unpriced == unpriced
 
 
 @pytest.mark.parametrize(
@@ -118,6 +137,13 @@ async def test_a_server_that_sends_comments_odd_events_and_pieces_of_letters_is_
         (refusal(401, "invalid_api_key", "Incorrect API key"), "ENGINE_NOT_READY", True),
         (refusal(404, "model_not_found", "no model m-1"), "ENGINE_NOT_READY", True),
         (refusal(429, "insufficient_quota", "check your plan"), "ENGINE_NOT_READY", True),
+        (refusal(402, "", "no balance"), "ENGINE_NOT_READY", True),
+        (refusal(403, "model_not_found", "no access to m-1"), "ENGINE_NOT_READY", True),
+        (refusal(403, "", "insufficient_quota: blocked by the firewall"), "ENGINE_REFUSED", False),
+        (refusal(400, "invalid_request_error", "enum value 'insufficient_quota' is reserved"), "ENGINE_REFUSED", False),
+        (refusal(400, "insufficient_quota", "echo"), "ENGINE_REFUSED", False),
+        (refusal(400, "bad", "label 'content_filter' is odd"), "ENGINE_REFUSED", False),
+        (refusal(400, "", "maximum context length is 8192"), "CONVERSATION_TOO_LONG", False),
         (refusal(429, "rate_limit_exceeded", retry_after="7"), "ENGINE_QUOTA", True),
         (refusal(503), "ENGINE_UNREACHABLE", True),
         (refusal(400, "content_filter", "flagged"), "CONTENT_BLOCKED", False),
@@ -133,7 +159,7 @@ async def test_a_server_that_sends_comments_odd_events_and_pieces_of_letters_is_
         (Scripted(["data: ", *["x" * 100_000] * 12]), "ENGINE_UNREACHABLE", True),
         (Scripted(["[]"], kind="application/json"), "ENGINE_UNREACHABLE", True),
     ],
-)
+)  # fmt: skip
 async def test_a_refusal_says_whether_asking_again_helps(answer, reason, transient):
     async with endpoint() as it:
         it.script = [answer]
@@ -187,19 +213,26 @@ async def test_a_wrong_key_is_the_engines_problem_until_it_is_mended():
         it.script = [refusal(401, "invalid_api_key", "Incorrect API key")]
         with pytest.raises(EngineError):
             await engine.complete(PROMPT, SCHEMA)
-        assert engine.problem == "the endpoint answered 401: Incorrect API key"
+        assert engine.problem == "the endpoint answered 401: invalid_api_key"
         assert len(it.asked) == 1, "a wrong key is not tried again and again"
         await engine.complete(PROMPT, SCHEMA)
         assert engine.problem == ""
 
 
-async def test_what_a_provider_repeats_of_the_conversation_is_not_in_the_problem():
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (refusal(401, "invalid_api_key", "No key for: blue heron"), ": invalid_api_key"),
+        (refusal(401, "blue heron", "blue\nheron"), ""),
+        (Scripted(['{"error": "blue heron"}'], 401, kind="application/json"), ""),
+    ],
+)
+async def test_what_a_provider_repeats_of_the_conversation_is_not_in_the_problem(answer, problem):
     async with endpoint() as it, OpenAiEngine(settings(it)) as engine:
-        said = replace(PROMPT, data='{"turns": [{"speaker": "customer", "text": "my word is blue heron"}]}')
-        it.script = [refusal(401, "invalid_api_key", "No key for: my word is blue heron")]
-        with pytest.raises(EngineError):
-            await engine.complete(said, SCHEMA)
-        assert engine.problem == "the endpoint answered 401: No key for: ..."
+        it.script = [answer]
+        with pytest.raises(EngineError) as told:
+            await engine.complete(PROMPT, SCHEMA)
+        assert engine.problem == str(told.value) == f"the endpoint answered 401{problem}"
 
 
 async def test_an_analysis_goes_all_the_way():

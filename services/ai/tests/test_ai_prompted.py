@@ -11,7 +11,10 @@ from trunkline_ai.engines.base import AnalysisResult, Completion, Context, Finis
 from trunkline_ai.engines.findings import Findings, Outcome, Side, Verdict
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.prompted import PromptedEngine
+from trunkline_ai.engines.quotes import Script
 from trunkline_ai.prompts import analyse_call
+from trunkline_ai.prompts.checks import Check
+from trunkline_ai.prompts.findings import findings_of
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 
 from tests.standins.completing_ai import LeastEngine, least
@@ -101,16 +104,15 @@ async def test_what_is_said_stays_inside_its_turn_and_out_of_the_instructions():
     [
         ("", Finish.BLOCKED, "CONTENT_BLOCKED", False),
         (TEXT[:40], Finish.CUT, "ANSWER_CUT", False),
-        (TEXT[:40], Finish.DONE, "ANSWER_MALFORMED", True),
-        ("[" * 100_000, Finish.DONE, "ANSWER_MALFORMED", True),
-        ("[]", Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "intent": "unheard of"}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "spam_score": float("nan")}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "lead_score": 101}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "urgency": True}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "summary": "\ud800"}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "topics": ["a", 1]}), Finish.DONE, "ANSWER_MALFORMED", True),
-        (json.dumps({**GOOD, "entities": [{"type": "person", "text": "x"}]}), Finish.DONE, "ANSWER_MALFORMED", True),
+        (TEXT[:40], Finish.DONE, "ANSWER_MALFORMED", False),
+        ("[" * 100_000, Finish.DONE, "ANSWER_MALFORMED", False),
+        ("[]", Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "intent": "unheard of"}), Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "spam_score": float("nan")}), Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "urgency": True}), Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "summary": "\ud800"}), Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "topics": ["a", 1]}), Finish.DONE, "ANSWER_MALFORMED", False),
+        (json.dumps({**GOOD, "entities": [{"type": "person", "text": "x"}]}), Finish.DONE, "ANSWER_MALFORMED", False),
     ],
 )  # fmt: skip
 async def test_a_bad_answer_says_whether_another_may_be_better_and_is_counted(
@@ -124,7 +126,40 @@ async def test_a_bad_answer_says_whether_another_may_be_better_and_is_counted(
         await ask(PromptedEngine(Writing(text, finish)))
     assert (told.value.reason, told.value.transient) == (reason, transient)
     assert "unheard of" not in str(told.value)
-    assert counted() == before + 3
+    assert counted() == before + (9 if reason == "ANSWER_MALFORMED" else 3)
+
+
+async def test_a_malformed_answer_is_asked_for_again():
+    class Second(Writing):
+        async def complete(self, prompt, schema):
+            made = await super().complete(prompt, schema)
+            return made if len(self.prompts) > 1 else replace(made, text="Sorry, no.")
+
+    assert (await ask(PromptedEngine(Second()))).intent is Intent.QUOTE_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ('"lead_score": 101', '"lead_score": 100'),
+        ('"lead_score": -5', '"lead_score": 0'),
+        ('"lead_score": 1' + "0" * 4_000, '"lead_score": 100'),
+        ('"lead_score": 80.0', '"lead_score": 80'),
+        ('"spam_score": 7', '"spam_score": 1'),
+        ('"sentiment_score": -1e999', '"sentiment_score": -1'),
+    ],
+)
+async def test_a_number_beyond_its_range_is_the_end_of_it(given, kept):
+    results = []
+    for told in (given, kept):
+        name = told.partition(":")[0]
+        whole = json.dumps(GOOD)
+        was = f"{name}: {json.dumps(GOOD[json.loads(name)])}"
+        assert was in whole
+        model = Writing(whole.replace(was, told))
+        results.append(await ask(PromptedEngine(model)))
+        assert len(model.prompts) == 1
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +252,28 @@ async def test_findings_stand_as_far_as_somebody_said_their_quotes():
     assert [part.sentiment for part in found.sentiment_parts] == [None, Sentiment.NEGATIVE, None]
     spans = [text[part.span.start : part.span.end] for part in found.sentiment_parts]
     assert spans == [turn.text for turn in CALL.transcript.turns]
+
+
+@pytest.mark.parametrize("quote", ["call me", "nobody said it"])
+def test_an_answer_of_a_hundred_thousand_flags_is_looked_up_for_some(quote):
+    class Counting(Check):
+        looked_up = 0
+
+        def quote(self, said):
+            self.looked_up += 1
+            return super().quote(said)
+
+    script = Script(CALL.transcript)
+    check = Counting(script, CALL.context, "")
+    answer = {**GOOD, "compliance": [{"type": "opt_out", "quote": quote}] * 100_000}
+    found = findings_of(answer, (), script, CALL.context, check, spam=False)
+    assert len(found.compliance) == (quote == "call me")
+    assert check.looked_up < 50
+
+
+async def test_a_quote_of_a_whole_book_is_none():
+    found = await told(compliance=[{"type": "opt_out", "quote": "call me " * 100_000}])
+    assert found.findings.compliance == ()
 
 
 async def test_a_message_has_no_scorecard():

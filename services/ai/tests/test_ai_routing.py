@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_ai.engines.base import (
     Completion,
@@ -76,9 +77,9 @@ class Set:
         self.inside = Engine("inside", price_micros=10, inside=True)
         self.router = Router({"dear": self.dear, "inside": self.inside, "local": LOCAL}, **more)
 
-    async def answer(self, transcript=None, policy=QUALITY, standing="", **facts):
+    async def answer(self, transcript=None, policy=QUALITY, standing="", refused=None, **facts):
         return await self.router.answer(
-            transcript or said(EMERGENCY), context(policy, **facts), standing=standing
+            transcript or said(EMERGENCY), context(policy, **facts), standing=standing, refused=refused or {}
         )
 
     async def engine(self, transcript=None, policy=QUALITY, **facts):
@@ -168,6 +169,19 @@ async def test_what_is_too_long_for_one_engine_goes_to_the_next_and_is_final():
     assert (answer.result.engine, answer.result.final) == (LOCAL.name, False), "inside may answer yet"
 
 
+async def test_an_engine_that_refused_for_good_is_not_asked_again_for_a_better_answer():
+    engines = Set()
+    engines.dear.error, engines.inside.error = refusal("ANSWER_MALFORMED"), down()
+    made = await engines.answer()
+    assert (made.result.engine, made.final) == (LOCAL.name, False)
+    again = await engines.answer(standing=LOCAL.name, refused=made.refused)
+    assert (again.result, again.final, again.refused) == (None, False, made.refused)
+    engines.inside.error = None
+    better = await engines.answer(standing=LOCAL.name, refused=made.refused)
+    assert (better.result.engine, better.result.degraded_reason) == ("inside/1", "ANSWER_MALFORMED")
+    assert (better.final, engines.dear.asked, engines.inside.asked) == (True, 1, 3)
+
+
 async def test_a_local_answer_is_no_longer_degraded_once_local_is_the_route():
     engines = Set()
     answer = await engines.answer(policy=BALANCED, standing=LOCAL.name)
@@ -200,6 +214,46 @@ async def test_an_engine_that_fails_is_left_alone_and_then_tried_again():
     engine.error = None
     await asyncio.sleep(0.1)
     assert (await made.analyze(said(EMERGENCY), context())).engine == "any/1"
+
+
+async def reasons_of(made, *tenants):
+    found = []
+    for tenant in tenants:
+        try:
+            await made.analyze(said(EMERGENCY), replace(context(), tenant_id=tenant))
+            found.append("")
+        except EngineError as error:
+            found.append(error.reason)
+    return found
+
+
+async def test_what_fails_for_one_tenant_alone_leaves_the_engine_to_the_others():
+    class Choosy(Engine):
+        async def analyze(self, transcript, context):
+            self.error = down() if context.tenant_id == "evil" else None
+            return await super().analyze(transcript, context)
+
+    made = GuardedEngine("any", Choosy("any"), Patience(failures=3))
+    assert await reasons_of(made, *["evil"] * 4) == ["DOWN"] * 3 + ["ENGINE_LEFT_ALONE"]
+    assert await reasons_of(made, *["acme", "globex", "evil"]) == ["", "", "ENGINE_LEFT_ALONE"]
+
+
+async def test_failures_of_two_tenants_leave_the_engine_alone_for_all():
+    made = GuardedEngine("any", Engine("any", error=down()), Patience(failures=3))
+    seen = await reasons_of(made, *["acme"] * 4, "globex", "initech")
+    assert seen == ["DOWN"] * 3 + ["ENGINE_LEFT_ALONE", "DOWN", "ENGINE_LEFT_ALONE"]
+    state = REGISTRY.get_sample_value("trunkline_breaker_state", {"service": "any"})
+    assert state == 2
+
+
+async def test_a_spent_budget_says_nothing_of_an_engine():
+    engine = Engine("any", error=down())
+    made = GuardedEngine("any", engine, Patience(failures=2))
+    assert await reasons_of(made, "acme") == ["DOWN"]
+    engine.error = EngineError("BUDGET_SPENT", "spent", transient=False)
+    assert await reasons_of(made, "acme") == ["BUDGET_SPENT"]
+    engine.error = down()
+    assert await reasons_of(made, "acme", "acme") == ["DOWN", "ENGINE_LEFT_ALONE"]
 
 
 async def test_refusals_of_content_leave_nobody_alone():

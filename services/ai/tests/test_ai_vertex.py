@@ -68,6 +68,12 @@ async def test_thoughts_are_no_part_of_the_answer(it):
     assert (await completed(it)).text == GOOD
 
 
+async def test_what_cannot_be_true_of_a_count_is_not_charged(it):
+    it.script = [answer(GOOD, read=2**31 - 1, wrote=2**30, thought=2**30 - 1)]
+    usage = (await completed(it, most_output_tokens=99, thinking_tokens=50)).usage
+    assert (usage.input_tokens, usage.output_tokens) == (it.asked[0]._pb.ByteSize(), 149)
+
+
 async def test_half_a_character_is_replaced_before_it_is_sent(it):
     await completed(it, Prompt("any.v1", "x", "a\ud800b"))
     assert it.asked[0].contents[0].parts[0].text == "a?b"
@@ -136,7 +142,7 @@ async def test_a_refused_set_up_is_the_engines_problem_until_it_is_mended(it):
         it.script = [Refused(Code.PERMISSION_DENIED, "API not enabled")]
         with pytest.raises(EngineError):
             await engine.complete(PROMPT, SCHEMA)
-        assert "API not enabled" in engine.problem
+        assert engine.problem == "Google answered PERMISSION_DENIED"
         await engine.complete(PROMPT, SCHEMA)
         assert engine.problem == ""
 

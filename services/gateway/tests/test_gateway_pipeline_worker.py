@@ -419,6 +419,24 @@ class TestFailures:
         assert results == [True, True, False]
         assert len(asked(suite, "FetchRecording")) == 1, "what was made is not made again"
 
+    async def test_a_degraded_answer_that_nobody_makes_better_is_done_in_the_end(self, suite: Suite) -> None:
+        suite.ai.degraded = 99
+        suite.jobs.again = True
+        async with suite.worker(degraded_retry_seconds=2.0, recording_wait_seconds=0.0):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1")[-1] == "done"
+        assert suite.tenant.calls[NAME].state != call_pb2.CALL_STATE_FAILED
+
+    async def test_what_is_recorded_is_no_dead_letter_when_a_later_look_fails(self, suite: Suite) -> None:
+        suite.ai.degraded = 99
+        suite.jobs.again = True
+        suite.script.failures["AnalyzeCall"] = [None, InvalidArgument("text", "is odd")]
+        async with suite.worker(degraded_retry_seconds=2.0):
+            await suite.jobs.add(job(body=BODY))
+            await suite.jobs.finished("e1")
+        assert suite.jobs.outcomes("e1")[-1] == "done"
+
     async def test_a_degraded_transcript_is_recorded_and_looked_for_again(self, suite: Suite) -> None:
         suite.audio.degraded = 2
         suite.jobs.again = True

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 BURST_SECONDS = 5.0
 """Of how many seconds what was not used may come at once."""
+MOST_CORRECTED_SECONDS = 60.0
+"""How far ahead a correction may move what is next: others count the tokens."""
 _MOST_TENANTS = 1_000
 
 
@@ -35,6 +37,12 @@ class Rate:
         due = max(self._next, now - BURST_SECONDS)
         self._next = due + amount * self._interval
         return max(0.0, due - now)
+
+    def correct(self, amount: float) -> None:
+        """Take so much more than was thought. The next one waits a minute for it at most: a count may be wrong."""
+        now = self._now()
+        due = max(self._next, now - BURST_SECONDS)
+        self._next = min(due + amount * self._interval, max(due, now + MOST_CORRECTED_SECONDS))
 
 
 class Rates:
@@ -78,9 +86,17 @@ class Rates:
 
     def correct(self, tenant: str, tokens: int) -> None:
         """Take so many more tokens than was thought, or less, if negative."""
-        self._taken(tenant, 0, tokens)
+        for _, of_tokens in self._pairs(tenant):
+            of_tokens.correct(tokens)
 
     def _taken(self, tenant: str, requests: int, tokens: int) -> float:
+        return max(
+            rate.take(amount)
+            for pair in self._pairs(tenant)
+            for rate, amount in zip(pair, (requests, tokens), strict=True)
+        )
+
+    def _pairs(self, tenant: str) -> list[tuple[Rate, Rate]]:
         pairs: list[tuple[Rate, Rate]] = [self._engine]
         if any(self._of_tenant):
             if tenant not in self._tenants:
@@ -90,9 +106,7 @@ class Rates:
                     Rate(self._of_tenant[1], self._now),
                 )
             pairs.append(self._tenants[tenant])
-        return max(
-            rate.take(amount) for pair in pairs for rate, amount in zip(pair, (requests, tokens), strict=True)
-        )
+        return pairs
 
     def _forget(self) -> None:
         """Keep nothing of tenants that used nothing of late, once there are many."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from trunkline.ai.v1 import analysis_pb2
 from trunkline_runtime.engines.base import EngineError
@@ -20,13 +21,13 @@ from trunkline_store.records.expiry import expiry
 
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
-from trunkline_ai.analyses.rows import Analyses, StoredAnalysis, result_of
+from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result_of
 from trunkline_ai.config import LOCAL
 from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
 from trunkline_ai.redaction.policy import hidden_kinds
 from trunkline_ai.redaction.stored import redact_message
-from trunkline_ai.routing.router import Router
+from trunkline_ai.routing.router import Answer, Router
 
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""
@@ -113,13 +114,16 @@ class Analyser:
         conversation = task.conversation
         began = time.perf_counter()
         answer = await self._router.answer(
-            conversation.transcript, conversation.context, standing=found.engine if found else ""
+            conversation.transcript,
+            conversation.context,
+            standing=found.engine if found else "",
+            refused=found.refused if found else {},
         )
         if (result := answer.result) is None:
             assert found is not None
-            if not answer.final:
+            if not answer.final and answer.refused == found.refused:
                 return found
-            better = replace(found, result={**found.result, "final": True})
+            better = replace(found, result={**found.result, **_kept_of(answer), "final": answer.final})
         else:
             SECONDS.labels(result.engine).observe(time.perf_counter() - began, tracing.exemplar())
             result.usage.count(result.engine)
@@ -129,7 +133,7 @@ class Analyser:
                 call_id=task.call_id,
                 generation=task.generation,
                 engine=result.engine,
-                result=result_of(await _shown(result, conversation)),
+                result=result_of(await _shown(result, conversation)) | _kept_of(answer),
                 created_at=self._clock.now(),
                 expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             )
@@ -148,6 +152,11 @@ async def _shown(result: AnalysisResult, conversation: Dialogue) -> analysis_pb2
     if kinds := hidden_kinds(conversation.context.settings, local=local):
         await asyncio.to_thread(redact_message, message, conversation.transcript, kinds)
     return message
+
+
+def _kept_of(answer: Answer) -> dict[str, Any]:
+    """What is kept of an answer beside what it says."""
+    return {REFUSED: dict(answer.refused)} if answer.refused else {}
 
 
 def _patience() -> float | None:

@@ -37,6 +37,8 @@ _FILTERS = {
     "labels": Filter(FieldType.LIST, marks.LABELS),
     "keywords": Filter(FieldType.LIST, marks.KEYWORDS),
 }
+REFUSED = "refused_by"
+"""In a stored result, beside the message's fields."""
 _KEPT_IN_COLUMNS = ("name", "call", "engine", "create_time", "expire_time")
 
 
@@ -62,6 +64,11 @@ class StoredAnalysis:
     def stands(self) -> bool:
         """Whether asking again would not make it better."""
         return not self.degraded or bool(self.result.get("final", False))
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The reasons of the engines that refused the conversation for good, by name; they are not asked again."""
+        return dict(self.result.get(REFUSED, {}))
 
     def to_proto(self) -> analysis_pb2.Analysis:
         """The resource."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
@@ -13,12 +15,23 @@ from trunkline_ai.engines.base import (
     Completion,
     Context,
     Finish,
+    Prompt,
     Transcript,
 )
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import problem_of
+from trunkline_ai.prompts.schemas import problem_of, within
+
+_MOST_MALFORMED = 2
+"""Answers of no use to one question after which it is asked again: each was paid for."""
+
+
+class _Malformed(EngineError):
+    """An answer that cannot be read. After some, the same question is given up for good."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__("ANSWER_MALFORMED", told, transient=False)
 
 
 class PromptedEngine(Wrapped[CompletingEngine]):
@@ -42,6 +55,14 @@ class PromptedEngine(Wrapped[CompletingEngine]):
             )
         prompt = analyse_call.prompt_of(transcript, context)
         schema = analyse_call.schema_of(context)
+        for _ in range(_MOST_MALFORMED):
+            with contextlib.suppress(_Malformed):
+                return await self._once(prompt, schema, transcript, context)
+        return await self._once(prompt, schema, transcript, context)
+
+    async def _once(
+        self, prompt: Prompt, schema: Mapping[str, Any], transcript: Transcript, context: Context
+    ) -> AnalysisResult:
         completion = await self.engine.complete(prompt, schema)
         answer = _answer(completion, schema)
         return analyse_call.result_of(answer, completion, transcript, context)
@@ -81,7 +102,8 @@ def _read(completion: Completion, schema: Any) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(completion.text)
     except (ValueError, RecursionError):
-        raise EngineError("ANSWER_MALFORMED", "the answer is not JSON", transient=True) from None
+        raise _Malformed("the answer is not JSON") from None
     if problem := problem_of(value, schema):
-        raise EngineError("ANSWER_MALFORMED", problem, transient=True)
-    return value
+        raise _Malformed(problem)
+    held: dict[str, Any] = within(value, schema)
+    return held

@@ -65,6 +65,21 @@ class Script:
         turns = enumerate(zip(self.transcript.turns, self.starts, strict=True))
         return [word for number, (turn, start) in turns for word in words_of(turn.text, start, number)]
 
+    @cached_property
+    def _line(self) -> tuple[str, list[int]]:
+        """All words, a space on both sides of each, and a line's end between turns; and where each word begins."""
+        pieces: list[str] = []
+        starts: list[int] = []
+        at, turn = 0, 0
+        for word in self.words:
+            if word.turn != turn:
+                pieces.append(" \n")
+                at, turn = at + 2, word.turn
+            pieces.append(f" {word.text}")
+            starts.append(at)
+            at += len(word.text) + 1
+        return "".join(pieces) + " ", starts
+
     def turn_at(self, offset: int) -> int:
         """The number of the turn that an offset is in."""
         return max(0, bisect_right(self.starts, offset) - 1)
@@ -93,24 +108,12 @@ class Script:
     def _by_words(self, wanted: list[str]) -> Quote | None:
         if not wanted:
             return None
-        # Knuth, Morris and Pratt: a model may quote a text that repeats itself.
-        back = [0] * len(wanted)
-        matched = 0
-        for at in range(1, len(wanted)):
-            while matched and wanted[at] != wanted[matched]:
-                matched = back[matched - 1]
-            matched += wanted[at] == wanted[matched]
-            back[at] = matched
-        matched, turn = 0, -1
-        for at, word in enumerate(self.words):
-            if word.turn != turn:
-                matched, turn = 0, word.turn
-            while matched and word.text != wanted[matched]:
-                matched = back[matched - 1]
-            matched += word.text == wanted[matched]
-            if matched == len(wanted):
-                return self.quote(self.words[at - matched + 1].start, word.end)
-        return None
+        line, starts = self._line
+        at = line.find(f" {' '.join(wanted)} ")
+        if at < 0:
+            return None
+        first = bisect_right(starts, at) - 1
+        return self.quote(self.words[first].start, self.words[first + len(wanted) - 1].end)
 
     def _times(self, start: int, end: int) -> tuple[float | None, float | None]:
         began = self._moment(start, ends=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.engines.fairness import FairLanes
@@ -34,7 +35,6 @@ BLOCKED = CONTENT_BLOCKED
 _ATTEMPTS = 10
 _LETTERS_A_TOKEN = 4
 _ANSWER_TOKENS = 400
-_MOST_TOLD = 300
 
 
 class RemoteAsker:
@@ -61,7 +61,7 @@ class RemoteAsker:
         self._sleep = sleep
 
     async def ask(self, prompt: Prompt, once: Callable[[], Awaitable[Completion]]) -> Completion:
-        """Return what `once` returns; it raises EngineError. Raises its last one.
+        """Return what `once` returns; it raises EngineError, with a message without content. Raises its last one.
 
         The caller's deadline has no part in it: an answer that comes late is kept for the next try.
         """
@@ -85,11 +85,11 @@ class RemoteAsker:
                 completion: Completion = await retrying(self._policy, sleep=self._sleep)(tried)
             except EngineError as error:
                 if error.reason == NOT_READY and not self.problem:
-                    self.problem = unquoted(told(str(error)), prompt.data)
+                    self.problem = str(error)  # no words of a provider's: they may repeat what it was asked
                     log.error("language_engine_refused", engine=self._engine, problem=self.problem)
                 raise
         self.problem = ""
-        if used := completion.usage.input_tokens + completion.usage.output_tokens:
+        if used := completion.usage.input_tokens + completion.usage.output_tokens:  # as usage_of bounds them
             self._rates.correct(tenant, used - expected)
         return completion
 
@@ -103,30 +103,41 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, EngineError) and error.transient and error.reason != NOT_READY
 
 
-def unquoted(text: str, data: str) -> str:
-    """Return a provider's text up to where it repeats three words of what it was asked about: logs hold none."""
-    words = text.split()
-    for at in range(len(words) - 2):
-        if " ".join(words[at : at + 3]) in data:
-            return " ".join([*words[:at], "..."])
-    return text
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a provider says that an answer took, in tokens; 0 where it says nothing."""
+
+    read: int = 0
+    wrote: int = 0
 
 
-def told(text: str) -> str:
-    """Return what a provider says as one line of bounded length."""
-    return " ".join(text[: 4 * _MOST_TOLD].split())[:_MOST_TOLD]
+def usage_of(
+    limits: RemoteLimits, counted: Counted, sent: int, answer: str, thinking: int = 0
+) -> EngineUsage:
+    """Return what an answer took and costs. A provider is believed as far as what it counts can be true.
 
-
-def priced(input_tokens: int, output_tokens: int, input_micros: int, output_micros: int) -> EngineUsage:
-    """Return the usage of so many tokens, at prices of a million tokens each, in millionths of a US dollar.
-
-    A price below 0 is not known.
+    A token that is read is one of the `sent` bytes at least, and no more are written than are asked for, of which
+    `thinking` go before the answer. What it does not count is guessed by length; then what it costs is not known.
     """
-    cost = (input_tokens * max(0, input_micros) + output_tokens * max(0, output_micros)) / 1_000_000
-    unpriced = min(input_micros, output_micros) < 0
-    return EngineUsage(0.0, input_tokens, output_tokens, cost_micros=round(cost), unpriced=unpriced)
+    guessed = not counted.read or (bool(answer) and not counted.wrote)
+    read = min(counted.read or sent // _LETTERS_A_TOKEN, sent)
+    guess = -(-len(answer.encode("utf-8", "replace")) // _LETTERS_A_TOKEN)
+    wrote = min(counted.wrote or guess, limits.most_output_tokens + thinking)
+    prices = (limits.input_price_micros, limits.output_price_micros)
+    return EngineUsage(
+        input_tokens=read,
+        output_tokens=wrote,
+        cost_micros=_cost(limits, read, wrote),
+        unpriced=min(prices) < 0 or (guessed and max(prices) > 0),
+    )
 
 
-def typical_price(input_micros: int, output_micros: int) -> int:
+def typical_price(limits: RemoteLimits) -> int:
     """Return what a usual analysis costs, in millionths of a US dollar: by it, engines are told cheap and dear."""
-    return priced(1_500, _ANSWER_TOKENS, input_micros, output_micros).cost_micros
+    return _cost(limits, 1_500, _ANSWER_TOKENS)
+
+
+def _cost(limits: RemoteLimits, read: int, wrote: int) -> int:
+    """Prices are of a million tokens; one below 0 is not known, and counts as 0."""
+    cost = read * max(0, limits.input_price_micros) + wrote * max(0, limits.output_price_micros)
+    return round(cost / 1_000_000)

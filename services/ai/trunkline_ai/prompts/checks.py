@@ -18,6 +18,7 @@ from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.text import sentence_spans
 from trunkline_ai.engines.quotes import Script, words_of
 
+_MOST_QUOTE = 2_000
 _MOST_TEXT = 1_000
 _MOST_ITEM = 300
 _MOST_REASONS = 20
@@ -60,8 +61,8 @@ class Check:
         self._instructions = instructions
 
     def quote(self, said: str) -> Quote | None:
-        """The quote where somebody said this, None where nobody did."""
-        return self._script.find(said)
+        """The quote where somebody said this, None where nobody did, and for more than anybody would quote."""
+        return self._script.find(said) if len(said) <= _MOST_QUOTE else None
 
     def reasons(self, given: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
         """The reasons whose quotes were said."""

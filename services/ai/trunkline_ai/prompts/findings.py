@@ -30,6 +30,7 @@ from trunkline_ai.prompts.checks import Check
 _FELT = 0.33
 """From which score on, up or down, a third counts as positive or negative."""
 _MOST_ANSWER = 500
+_MOST_FLAGS = 20
 _THIRDS = ("first", "middle", "last")
 
 
@@ -113,9 +114,9 @@ def _mark(given: Mapping[str, str], script: Script, check: Check) -> Mark:
 
 def _flags(given: Sequence[Mapping[str, str]], check: Check) -> Iterator[Flag]:
     seen: set[Compliance] = set()
-    for one in given:
-        kind, quote = Compliance(one["type"]), check.quote(one["quote"])
-        if quote is not None and kind not in seen:
+    for one in given[:_MOST_FLAGS]:
+        kind = Compliance(one["type"])
+        if kind not in seen and (quote := check.quote(one["quote"])) is not None:
             seen.add(kind)
             yield Flag(kind, quote)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from trunkline_runtime.breakers import Breakers, CircuitOpen
+from trunkline_runtime.engines.account import BUDGET_SPENT
 from trunkline_runtime.engines.base import EngineError
 
 from trunkline_ai.engines.base import (
@@ -22,16 +22,12 @@ from trunkline_ai.engines.base import (
     Prompt,
     Transcript,
 )
+from trunkline_ai.engines.remote import TIMEOUT
 from trunkline_ai.engines.wrapped import E, Wrapped
+from trunkline_ai.routing.breaker import TenantBreaker
 
 LEFT_ALONE = "ENGINE_LEFT_ALONE"
-TIMEOUT = "ENGINE_TIMEOUT"
 T = TypeVar("T")
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an engine itself cannot be had; a refusal for good says nothing of other conversations."""
-    return isinstance(error, TimeoutError) or (isinstance(error, EngineError) and error.transient)
 
 
 @dataclass(frozen=True)
@@ -52,20 +48,26 @@ class _Guarded(Wrapped[E]):
         super().__init__(engine)
         self._called = name
         self._seconds = None if engine.capabilities.queues else patience.answer_seconds
-        self._breakers = Breakers(patience.failures, patience.rest_seconds, (name,), outage=is_outage)
+        self._breaker = TenantBreaker(name, patience.failures, patience.rest_seconds)
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
-        async def timed() -> T:
-            async with asyncio.timeout(self._seconds):
-                return await ask()
-
-        try:
-            return await self._breakers.call(self._called, timed)
-        except CircuitOpen as is_open:
+    async def _asked(self, tenant: str, ask: Callable[[], Awaitable[T]]) -> T:
+        if rest := self._breaker.rest(tenant):
             told = f"{self._called} is not asked for a while after consecutive failures"
-            raise EngineError(LEFT_ALONE, told, transient=True, retry_after=is_open.retry_after) from None
+            raise EngineError(LEFT_ALONE, told, transient=True, retry_after=max(0.05, rest))
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await ask()
         except TimeoutError:
+            self._breaker.failed(tenant)
             raise EngineError(TIMEOUT, f"{self._called} did not answer in time", transient=True) from None
+        except EngineError as error:
+            if error.transient:
+                self._breaker.failed(tenant)
+            elif error.reason != BUDGET_SPENT:  # for which the engine was not asked
+                self._breaker.answered(tenant)
+            raise
+        self._breaker.answered(tenant)
+        return answer
 
 
 class GuardedModel(_Guarded[CompletingEngine]):
@@ -73,7 +75,7 @@ class GuardedModel(_Guarded[CompletingEngine]):
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """As the model. Raises EngineError: LEFT_ALONE while the breaker is open."""
-        return await self._asked(lambda: self.engine.complete(prompt, schema))
+        return await self._asked(prompt.tenant_id, lambda: self.engine.complete(prompt, schema))
 
 
 class GuardedEngine(_Guarded[LanguageEngine]):
@@ -81,4 +83,4 @@ class GuardedEngine(_Guarded[LanguageEngine]):
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """As the engine. Raises EngineError: LEFT_ALONE while the breaker is open."""
-        return await self._asked(lambda: self.engine.analyze(transcript, context))
+        return await self._asked(context.tenant_id, lambda: self.engine.analyze(transcript, context))

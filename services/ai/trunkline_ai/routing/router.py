@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from types import MappingProxyType
 
 from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.engines.base import EngineError, passed_over
@@ -37,6 +38,8 @@ class Answer:
 
     result: AnalysisResult | None
     final: bool
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """The reasons of the engines that refuse this conversation for good, by their names in the setting."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,19 @@ class Router:
         self._complex_from = complex_from
         self._lanes = FairLanes(at_once)
 
-    async def answer(self, transcript: Transcript, context: Context, *, standing: str = "") -> Answer:
+    async def answer(
+        self,
+        transcript: Transcript,
+        context: Context,
+        *,
+        standing: str = "",
+        refused: Mapping[str, str] = MappingProxyType({}),
+    ) -> Answer:
         """Have a conversation analysed: degraded, if it isn't the route's first engine that answers.
 
-        With `standing`, the name of the engine whose degraded answer is kept already, only better ones are asked. An
-        engine that refuses the content for good ends the route: no other engine gets it, except `local`.
-        Raises EngineError.
+        With `standing`, the name of the engine whose degraded answer is kept already, only better ones are asked, and
+        of those none that `refused` it for good then. An engine that blocks the content ends the route: no other
+        engine gets it, except `local`. Raises EngineError.
         """
         policy = _POLICIES.get(context.settings.policy, self._policy)
         route = await self._route(policy, transcript, context)
@@ -89,11 +99,14 @@ class Router:
         errors: dict[str, EngineError] = {}
         for name in route.names:
             engine = self._engines[name]
-            refused = any(error.reason == CONTENT_BLOCKED for error in errors.values())
-            final = bool(errors) and (refused or not any(error.transient for error in errors.values()))
+            blocked = any(error.reason == CONTENT_BLOCKED for error in errors.values())
+            final = bool(errors) and (blocked or not any(error.transient for error in errors.values()))
             if standing and errors and (name == LOCAL or engine.name == standing):
-                return Answer(None, final)
-            if refused and name != LOCAL:
+                return Answer(None, final, _for_good(errors))
+            if blocked and name != LOCAL:
+                continue
+            if name in refused and name != LOCAL:
+                errors[name] = EngineError(refused[name], "it refused this before", transient=False)
                 continue
             own = route.own if name == LOCAL else None
             try:
@@ -108,7 +121,8 @@ class Router:
             for passed, why in errors.items():
                 passed_over.labels(passed, why.reason).inc()
             reason = next(iter(errors.values())).reason if errors else ""
-            return Answer(replace(result, degraded=bool(errors), degraded_reason=reason, final=final), final)
+            made = replace(result, degraded=bool(errors), degraded_reason=reason, final=final)
+            return Answer(made, final, _for_good(errors))
         raise next((error for error in errors.values() if error.transient), next(iter(errors.values())))
 
     async def _route(self, policy: str, transcript: Transcript, context: Context) -> Route:
@@ -140,6 +154,10 @@ class Router:
             return await engine.analyze(transcript, context)
         async with self._lanes.lane(context.tenant_id, priority=context.priority):
             return await engine.analyze(transcript, context)
+
+
+def _for_good(errors: Mapping[str, EngineError]) -> dict[str, str]:
+    return {name: error.reason for name, error in errors.items() if not error.transient and error.of_content}
 
 
 def _up_to_local(names: Iterable[str]) -> tuple[str, ...]:

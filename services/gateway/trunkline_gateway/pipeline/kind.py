@@ -12,13 +12,14 @@ from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.logs import bind, get_logger
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.observe.top import Top
-from trunkline_work import Attempt, Dead, FollowUp, Kind, LeasedJob, Observer, Wait
+from trunkline_work import Attempt, Dead, FollowUp, Kind, LeasedJob, Observer, Retry, Wait
 from trunkline_work.kinds import Tell
 
 from trunkline_gateway.pipeline.config import WorkerConfig
 from trunkline_gateway.pipeline.job_source import KIND
-from trunkline_gateway.pipeline.policy import describe, follow_up, is_expected
+from trunkline_gateway.pipeline.policy import MEDIA, Degraded, describe, follow_up, is_expected
 from trunkline_gateway.pipeline.run import Run
+from trunkline_gateway.providers.base import RECORD
 
 log = get_logger(__name__)
 
@@ -66,7 +67,7 @@ class EventWork:
         )
 
     async def handle(self, run: Run) -> str:
-        """Run the stages; return the recorded call's name."""
+        """Run the stages; return the recorded call's name. What is recorded and can't be made better is done too."""
         # A gateway of the version before tells of no trace.
         place = tracing.incoming(run.job.traceparent) or tracing.new_trace()
         tracing.enter(place)  # for what follows of a failure, too
@@ -75,19 +76,19 @@ class EventWork:
         with tracing.resumed_span(
             "event.process", place, repeats, tenant=run.tenant, event=run.event_id, attempt=run.attempt
         ):
-            call = await self._process(run)
+            try:
+                call = await self._process(run)
+            except Exception as error:
+                if not _is_recorded(run, error) or not isinstance(follows := self._follows(run, error), Dead):
+                    raise
+                call = run.made.get(RECORD) or run.known[RECORD]
+                log.warning("event_stays_degraded", call=call, stage=run.stage, reason=follows.reason)
             log.info("event_done", call=call, generation=run.job.generation)
         return call
 
     async def follow_up(self, run: Run, error: Exception) -> FollowUp:
         """Say what follows from a stage's failure; of a dead letter its call is told first."""
-        what = follow_up(
-            run.stage,
-            error,
-            attempt=run.attempt,
-            waited_seconds=run.waited_seconds,
-            give_up_after=self._config.recording_wait_seconds,
-        )
+        what: FollowUp = self._follows(run, error)
         if isinstance(what, Dead):
             what = await self._told_dead(run, what)
         outcome = type(what).__name__.lower()
@@ -97,6 +98,15 @@ class EventWork:
             level = log.warning if isinstance(what, Dead) else log.info
             level("stage_failed", stage=run.stage, outcome=outcome, reason=what.reason, attempt=run.attempt)
         return what
+
+    def _follows(self, run: Run, error: Exception) -> Wait | Retry | Dead:
+        return follow_up(
+            run.stage,
+            error,
+            attempt=run.attempt,
+            waited_seconds=run.waited_seconds,
+            give_up_after=self._config.recording_wait_seconds,
+        )
 
     async def _told_dead(self, run: Run, dead: Dead) -> Dead | Wait:
         """Have the call say that it failed, before the event does; where nobody can be told now, that is waited for."""
@@ -110,6 +120,14 @@ class EventWork:
                 )
             log.warning("call_not_told", stage=run.stage, reason=describe(error))
         return dead
+
+
+def _is_recorded(run: Run, error: Exception) -> bool:
+    """Say whether the event's call holds all that the stages found, by this run or by an earlier one.
+
+    A file that is still to be fetched is not among it.
+    """
+    return isinstance(error, Degraded) or (RECORD in run.known and MEDIA not in (run.stage, run.job.stage))
 
 
 class WorkerMetrics(Observer):

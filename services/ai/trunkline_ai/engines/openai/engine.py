@@ -15,7 +15,7 @@ from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, 
 from trunkline_ai.engines.openai.failures import engine_error
 from trunkline_ai.engines.openai.settings import OBJECT, SCHEMA, OpenAiSettings
 from trunkline_ai.engines.openai.stream import Answer, read_events, read_whole
-from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, priced, typical_price
+from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, typical_price, usage_of
 
 if TYPE_CHECKING:
     import httpx
@@ -38,7 +38,7 @@ class OpenAiEngine:
             most_characters=settings.most_characters,
             inside=settings.inside,
             queues=True,
-            price_micros=typical_price(settings.input_price_micros, settings.output_price_micros),
+            price_micros=typical_price(settings),
         )
         self._asker = RemoteAsker(self.name, settings)
         self._client: httpx.AsyncClient | None = None
@@ -98,12 +98,7 @@ class OpenAiEngine:
         except TimeoutError:
             seconds = self._settings.request_seconds
             raise EngineError(TIMEOUT, f"the answer took more than {seconds:g} s", transient=True) from None
-        usage = priced(
-            answer.input_tokens,
-            answer.output_tokens,
-            self._settings.input_price_micros,
-            self._settings.output_price_micros,
-        )
+        usage = usage_of(self._settings, answer.counted, len(body), answer.text)
         return Completion(self.name, _bare(answer.text), answer.finish or Finish.DONE, usage)
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from trunkline_runtime.engines.base import EngineError
 
 from trunkline_ai.engines.base import Finish
-from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE
+from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, Counted
 
 _MOST_CHARACTERS = 1_000_000
 """Of an answer: the provider counts tokens, and a broken one counts nothing."""
@@ -23,12 +23,11 @@ _END = "[DONE]"
 
 
 class Answer:
-    """What has come of an answer. A provider that counts no tokens leaves them 0."""
+    """What has come of an answer."""
 
     def __init__(self) -> None:
         self.finish: Finish | None = None
-        self.model = ""
-        self.input_tokens = self.output_tokens = 0
+        self.counted = Counted()
         self._pieces: list[str] = []
         self._length = 0
 
@@ -41,13 +40,10 @@ class Answer:
         """Take one event of the stream. Raises EngineError."""
         if not isinstance(event, dict):
             raise _malformed("an event is no object")
-        if error := event.get("error"):
-            message = error.get("message", "") if isinstance(error, dict) else error
-            raise EngineError(UNREACHABLE, f"the endpoint broke off: {message}"[:300], transient=True)
-        self.model = _text(event.get("model")) or self.model
+        if event.get("error"):
+            raise EngineError(UNREACHABLE, "the endpoint broke off with an error", transient=True)
         if isinstance(usage := event.get("usage"), dict):
-            self.input_tokens = _count(usage.get("prompt_tokens"))
-            self.output_tokens = _count(usage.get("completion_tokens"))
+            self.counted = Counted(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
         choices = event.get("choices")
         for choice in choices[:1] if isinstance(choices, list) else ():
             self._add_choice(choice if isinstance(choice, dict) else {})
@@ -126,4 +122,4 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -20,10 +20,10 @@ from trunkline_ai.engines.remote import (
     TIMEOUT,
     TOO_LONG,
     UNREACHABLE,
+    Counted,
     RemoteAsker,
-    priced,
-    told,
     typical_price,
+    usage_of,
 )
 from trunkline_ai.engines.vertex.settings import VertexSettings
 
@@ -40,8 +40,16 @@ _FINISHES = {
     "MODEL_ARMOR": Finish.BLOCKED,
 }
 _OF_THE_LENGTH = ("token count", "exceeds the maximum number of tokens", "input is too long")
+_KNOWN = frozenset({
+    "SERVICE_DISABLED", "BILLING_DISABLED", "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "CONSUMER_INVALID",
+    "CONSUMER_SUSPENDED", "USER_PROJECT_DENIED", "IAM_PERMISSION_DENIED", "ACCESS_TOKEN_EXPIRED",
+    "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "RATE_LIMIT_EXCEEDED", "RESOURCE_QUOTA_EXCEEDED", "SECURITY_POLICY_VIOLATED",
+})  # fmt: skip
+"""Reasons that may be logged."""
 _MOST_CHARACTERS = 1_000_000
 """Of an answer."""
+_MOST_THINKING = 32_768
+"""Tokens of a model that thinks as much as it likes."""
 
 
 class VertexEngine:
@@ -56,7 +64,7 @@ class VertexEngine:
         self.capabilities = LanguageCapabilities(
             most_characters=settings.most_characters,
             queues=True,
-            price_micros=typical_price(settings.input_price_micros, settings.output_price_micros),
+            price_micros=typical_price(settings),
         )
         self._asker = RemoteAsker(self.name, settings)
         self._client: Any = None  # a PredictionServiceAsyncClient, once its library is loaded
@@ -111,7 +119,7 @@ class VertexEngine:
             found = await asyncio.to_thread(_found, self._settings)
             self._client = _make_client(self._settings, found)
         except Exception as error:  # nobody awaits this task
-            problem = told(f"the client cannot be made: {error}")
+            problem = _line(f"the client cannot be made: {error}")
             if problem != self._unready:
                 log.error("language_engine_not_usable", engine=self.name, problem=problem)
             self._unready = problem
@@ -147,7 +155,7 @@ class VertexEngine:
                     request=request, retry=None, timeout=settings.request_seconds
                 )
                 try:
-                    return await self._read(aiter(call))
+                    text, finish, counted = await self._read(aiter(call))
                 finally:
                     call.cancel()  # of one that has ended, nothing
         except TimeoutError:
@@ -157,8 +165,11 @@ class VertexEngine:
             raise
         except Exception as error:
             raise engine_error(error) from None
+        sent = type(request).pb(request).ByteSize()
+        thinking = settings.thinking_tokens if settings.thinking_tokens >= 0 else _MOST_THINKING
+        return Completion(self.name, text, finish, usage_of(settings, counted, sent, text, thinking))
 
-    async def _read(self, chunks: AsyncIterator[Any]) -> Completion:
+    async def _read(self, chunks: AsyncIterator[Any]) -> tuple[str, Finish, Counted]:
         """Read a stream to its end. Raises EngineError and what the client raises."""
         pieces: list[str] = []
         finish: Finish | None = None
@@ -189,30 +200,39 @@ class VertexEngine:
                 raise EngineError(UNREACHABLE, "Google's answer does not end", transient=True)
         if finish is None:
             raise EngineError(UNREACHABLE, "Google broke off in the middle of an answer", transient=True)
-        used = priced(read, wrote, self._settings.input_price_micros, self._settings.output_price_micros)
-        return Completion(self.name, "".join(pieces), finish, used)
+        return "".join(pieces), finish, Counted(max(0, read), max(0, wrote))
 
 
 def engine_error(error: Exception) -> EngineError:
-    """Return what the service raises for an error of the client library; for the reasons see engines/remote.py."""
-    message = told(str(error))
+    """Return what the service raises for an error of the client library; for the reasons see engines/remote.py.
+
+    Google's message may repeat what it was sent: nobody is told it.
+    """
+    message = str(error).casefold()
     code = code_of(error)
-    if is_of_the_set_up(error):
-        return EngineError(NOT_READY, f"Google refuses: {message}", transient=True)
+    if code is None and is_of_the_set_up(error):  # of the credentials: nothing was sent yet
+        return EngineError(NOT_READY, _line(f"Google refuses: {error}"), transient=True)
     if code is None:
-        return EngineError(UNREACHABLE, f"{type(error).__name__}: {message}", transient=True)
-    text = f"Google answered {code.name}: {message}"
+        return EngineError(UNREACHABLE, type(error).__name__, transient=True)
+    reason = getattr(error, "reason", None)
+    text = f"Google answered {code.name}" + (f": {reason}" if reason in _KNOWN else "")
+    if is_of_the_set_up(error):
+        return EngineError(NOT_READY, text, transient=True)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return EngineError(QUOTA, text, transient=True, retry_after=pause_of(error) or None)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return EngineError(TIMEOUT, text, transient=True)
     if is_passing(error):
         return EngineError(UNREACHABLE, text, transient=True, retry_after=pause_of(error) or None)
-    if any(word in message.casefold() for word in _OF_THE_LENGTH):
+    if any(word in message for word in _OF_THE_LENGTH):
         return EngineError(TOO_LONG, "the conversation is longer than the model reads", transient=False)
-    if "blocked" in message.casefold() or "safety" in message.casefold():
+    if "blocked" in message or "safety" in message:
         return EngineError(BLOCKED, "Google refuses this content", transient=False)
     return EngineError(REFUSED, text, transient=False, of_content=False)
+
+
+def _line(text: str) -> str:
+    return " ".join(text[:1_200].split())[:300]
 
 
 def _sendable(text: str) -> str:

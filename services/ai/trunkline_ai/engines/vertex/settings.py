@@ -44,22 +44,6 @@ class VertexSettings(RemoteLimits):
     most_output_tokens: int = setting(
         2_000, "the most tokens of an answer; one that is cut there is not used", least=16, most=65_536
     )
-    most_characters: int = setting(
-        100_000, "how much of a conversation is sent, in characters", least=100, most=1_000_000
-    )
-    first_token_seconds: float = setting(
-        20.0, "how long to wait for the first piece of an answer, and for each next one", least=0.1, most=600
-    )
-    request_seconds: float = setting(60.0, "how long an answer can take as a whole", least=0.1, most=3_600)
-    input_price_micros: int = setting(
-        -1,
-        "the price of a million input tokens, in millionths of a US dollar; -1: as in the file of prices",
-        least=-1,
-        most=1_000_000_000,
-    )
-    output_price_micros: int = setting(
-        -1, "the same, of a million output tokens", least=-1, most=1_000_000_000
-    )
 
     @property
     def host(self) -> str:
