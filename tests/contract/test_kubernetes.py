@@ -277,7 +277,7 @@ def test_network_policies_are_the_arrows_of_the_architecture(name):
         }
         arrows_by_grpc = arrows[process] - {"redis"}
         assert named - {process} == arrows_by_grpc | ({"tenant"} if process != "tenant" else set())
-        redises = [s.name for s in declared(PROCESSES[process], process) if s.name.endswith("_REDIS")]
+        redises = [name for name in variables_of(process) if name.endswith("_REDIS")]
         assert len(redises) == ("redis" in arrows[process]), "who has the setting may call it"
     redis = one(objects, "NetworkPolicy", "redis")["spec"]
     assert redis["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "redis"}
