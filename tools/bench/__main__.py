@@ -8,7 +8,7 @@ import sys
 
 NAMES = (
     "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
-    "phrases", "edge", "ai",
+    "phrases", "edge", "ai", "watch",
 )  # fmt: skip
 
 
