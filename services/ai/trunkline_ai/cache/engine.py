@@ -19,6 +19,8 @@ from trunkline_ai.prompts.schemas import problem_of
 class CachedEngine(Wrapped[CompletingEngine]):
     """Asks a model what the cache has no answer to. Askers of one question at a time share one answer.
 
+    The last asker that is cancelled, since its call or its tenant is erased, takes back what the model was to be asked.
+
     An answer that is given again has `usage.cached`, and costs nothing. A prompt without a tenant is always asked.
     """
 
@@ -36,7 +38,7 @@ class CachedEngine(Wrapped[CompletingEngine]):
             if question.key in self._cache.flights:
                 self._cache.joined()
             completion = await self._cache.flights.run(
-                question.key, lambda: self._asked(question, prompt, schema)
+                question.key, lambda: self._asked(question, prompt, schema), stops=True
             )
         self._cache.served(question)
         return self._cache.billed(question, completion)
