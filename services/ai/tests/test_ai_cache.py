@@ -24,6 +24,7 @@ from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, SpeakerRole
 from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts import analyse_call
+from trunkline_runtime.digests import letters
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.engines.messages import usage_message
 
@@ -335,6 +336,8 @@ async def test_nothing_that_was_said_can_be_read_in_redis(redis):
         assert len(held) == 2
         assert not any(b"zebra" in name + value or b"basement" in name + value for name, value in held)
         assert max(len(value) for _, value in held) < 1_000, "it is compressed"
+        key = question_of(prompt(), SCHEMA, "model/1", "").key
+        assert not any(key in value or letters(key, 52).encode() in name for name, value in held)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "moved", "other_key", "plain"])
@@ -360,7 +363,8 @@ async def test_a_value_that_this_service_did_not_write_for_this_question_is_a_mi
         async with cached(redis=redis[0], secret=secret) as other:
             assert await summary(other) == "answer 1"
             assert other.engine.asked == 1
-    assert counted("trunkline_ai_cache_broken_total") == broken + 1
+    # With another key, it has another name.
+    assert counted("trunkline_ai_cache_broken_total") == broken + (damage != "other_key")
 
 
 @pytest.mark.parametrize("calls", [None, ["call-1"], ["call-2"]], ids=["tenant", "first", "second"])
@@ -494,6 +498,26 @@ async def test_a_script_goes_with_its_call_and_its_tenant(calls):
         assert not (await engine.complete(prompt(misheard(1), call="call-2"), SCHEMA)).usage.cached
 
 
+async def test_scripts_are_within_the_memory_too():
+    def script(number):
+        return f"{ROBOCALL} " + " ".join(f"{word}{number}x" for word in ROBOCALL.split())
+
+    async with cached(Model(intent="robocall", spam_score=0.9), similar=True, memory_bytes=80_000) as engine:
+        for number in range(100):
+            await engine.complete(prompt(script(number)), SCHEMA)
+            assert 0 < counted("trunkline_ai_cache_memory_bytes") <= 80_000
+        assert 0 < engine.cache._scripts.size <= 10_000
+        assert len(engine.cache._scripts) > 1
+
+
+async def test_without_memory_no_script_is_kept_in_it(redis):
+    async with cached(
+        Model(intent="robocall", spam_score=0.9), similar=True, memory_bytes=0, redis=redis[0]
+    ) as engine:
+        await engine.complete(prompt(ROBOCALL), SCHEMA)
+        assert not (await engine.complete(prompt(misheard(1)), SCHEMA)).usage.cached
+
+
 async def test_a_script_ends_when_its_hours_are_over():
     clock = Clock()
     async with cached(Model(intent="robocall", spam_score=0.9), clock, similar=True) as engine:
@@ -532,7 +556,13 @@ def test_what_unpacks_to_more_than_an_answer_is_refused():
 @given(st.text())
 def test_any_data_is_a_question(data):
     one = replace(prompt(), data=data)
-    assert question_of(one, SCHEMA, "model/1") == question_of(one, SCHEMA, "model/1")
+    asked = (one, SCHEMA, "model/1", "s3cret")
+    assert question_of(*asked) == question_of(*asked)
+
+
+def test_without_the_secret_nobody_can_tell_what_was_asked():
+    keys = {question_of(prompt(), SCHEMA, "model/1", secret).key for secret in ("", "s3cret", "another")}
+    assert len(keys) == 3
 
 
 class _OfATenant:

@@ -9,7 +9,7 @@ from typing import Any
 
 from trunkline_runtime.engines.base import EngineUsage
 
-from trunkline_ai.cache.keys import Question, question_of
+from trunkline_ai.cache.keys import Question
 from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, Prompt
 from trunkline_ai.engines.wrapped import Wrapped
@@ -32,7 +32,7 @@ class CachedEngine(Wrapped[CompletingEngine]):
         """Answer a prompt. Raises EngineError."""
         if not self._cache.enabled or not prompt.tenant_id:
             return await self.engine.complete(prompt, schema)
-        question = question_of(prompt, schema, self.engine.name)
+        question = self._cache.question(prompt, schema, self.engine.name)
         completion = self._cache.remembered(question)
         if completion is None:
             if question.key in self._cache.flights:
