@@ -9,6 +9,11 @@ from trunkline.ai.v1 import analysis_service_pb2_grpc
 from trunkline.tenant.v1 import cost_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
+from trunkline_ai.engines.base import Prompt
+from trunkline_ai.engines.charged import ChargedModel
+from trunkline_ai.engines.openai.engine import OpenAiEngine
+from trunkline_ai.prompts.schemas import TEXT, record
+from trunkline_runtime.engines.account import Account
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
 
@@ -134,6 +139,35 @@ async def test_once_a_budget_is_spent_the_local_engine_answers_for_good(suite):
     assert (made.degraded, made.degraded_reason, made.final) == (True, "BUDGET_SPENT", True)
     assert suite.it.asked == []
     assert await suite.tell() == 0
+
+
+async def test_a_budget_that_is_spent_while_requests_wait_stops_those():
+    class Spent:
+        spent = False
+
+        async def is_spent(self, _tenant):
+            return self.spent
+
+    async def keep(_tenant, _id, _message):
+        budgets.spent = True
+
+    budgets = Spent()
+    account = Account(budgets)
+    account.keep = keep
+    async with endpoint() as it:
+        more = {
+            "model": "gpt-4.1-mini",
+            "requests_at_once": 1,
+            "input_price_micros": 9,
+            "output_price_micros": 9,
+        }
+        async with OpenAiEngine(settings(it, **more)) as model:
+            charged = ChargedModel(model, account)
+            prompts = [Prompt("any.v1", "Answer.", f'{{"n": {n}}}', "acme") for n in range(5)]
+            asking = (charged.complete(prompt, record(title=TEXT)) for prompt in prompts)
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert len(it.asked) == 1
+    assert [getattr(one, "reason", "") for one in answers] == ["", *["BUDGET_SPENT"] * 4]
 
 
 async def test_a_budget_that_only_reports_stops_nothing(suite):

@@ -201,3 +201,19 @@ async def test_the_analysis_of_a_call_that_is_erased_ends(tmp_path):
         assert engine.stopped == 1
         engine.gate.set()
         assert (await held[1]).engine == engine.name
+
+
+async def test_the_analyses_of_a_tenant_that_is_deleted_end_and_none_begins(tmp_path):
+    engine = Held()
+    async with service(config(tmp_path, "local"), engine=engine) as channel:
+        held = [asyncio.create_task(analysis(channel, 1, tenant=tenant)) for tenant in ("acme", "globex")]
+        async with asyncio.timeout(10):
+            while engine.asked < 2:
+                await asyncio.sleep(0.01)
+        purge = purge_pb2.PurgeTenantRequest(name="tenants/acme")
+        await admin_service_pb2_grpc.AdminServiceStub(channel).PurgeTenant(purge, metadata=signed())
+        assert (await refused(held[0])).code() is grpc.StatusCode.UNAVAILABLE
+        assert (await refused(analysis(channel, 2))).code() is grpc.StatusCode.NOT_FOUND
+        assert (engine.asked, engine.stopped) == (2, 1)
+        engine.gate.set()
+        assert (await held[1]).engine == engine.name

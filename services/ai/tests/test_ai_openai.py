@@ -1,6 +1,7 @@
 """The engine `openai`: what it sends, and what it makes of good, odd, slow, and refused answers."""
 
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -182,6 +183,40 @@ async def test_a_pause_beyond_the_patience_is_not_waited_for():
         it.script = [refusal(429, retry_after="600")]
         error = await failed(it, patience_seconds=5.0)
         assert (error.reason, error.retry_after, len(it.asked)) == ("ENGINE_QUOTA", 600, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pieces"),
+    [
+        ("text/event-stream", ["data: ", *["x"] * 10_500]),
+        ("text/event-stream", ["data: {}\n\n" * 6_000]),
+        ("text/event-stream", [":\n" * 11_000]),
+        ("text/event-stream", ["x" * 100_000] * 3),
+        ("application/json", ["x" * 100_000] * 3),
+    ],
+    ids=["letters", "events", "comments", "line", "body"],
+)
+async def test_an_answer_that_does_not_end_is_given_up(kind, pieces):
+    async with endpoint() as it:
+        it.script = [Scripted([*pieces, "x"], kind=kind, pauses=[0] * len(pieces) + [30])]
+        error = await failed(it, most_output_tokens=16, **AT_ONCE)
+        assert str(error) == "what the endpoint sent cannot be read: the answer does not end"
+
+
+async def test_what_is_packed_is_not_unpacked():
+    packed = gzip.compress(b" " * 10_000_000)
+    async with endpoint() as it:
+        it.script = [Scripted([packed], kind="application/json", headers={"content-encoding": "gzip"})]
+        assert (await failed(it, **AT_ONCE)).reason == "ENGINE_UNREACHABLE"
+
+
+async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere():
+    async with endpoint() as other, endpoint() as it:
+        for status in (301, 302, 307, 308):
+            it.script = [Scripted([b""], status, headers={"location": f"{other.url}/chat/completions"})]
+            error = await failed(it, key="sk-secret", **AT_ONCE)
+            assert (error.reason, error.transient) == ("ENGINE_REFUSED", False)
+        assert other.asked == []
 
 
 async def test_a_slow_first_token_and_a_stall_end_the_request():

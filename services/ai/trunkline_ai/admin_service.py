@@ -24,9 +24,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """Removes whole tenants and erased calls."""
 
     def __init__(
-        self, db: Database, cache: AnswerCache, stop: Callable[[str, Collection[str]], None]
+        self, db: Database, cache: AnswerCache, stop: Callable[[str, Collection[str] | None], None]
     ) -> None:
-        """`stop` ends the analyses of a tenant's calls that are being made."""
+        """`stop` ends the analyses of a tenant's calls that are being made, or of all of them."""
         self._cache = cache
         self._db = db
         self._stop = stop
@@ -34,10 +34,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def PurgeTenant(
         self, request: purge_pb2.PurgeTenantRequest, context: Any
     ) -> purge_pb2.PurgeTenantResponse:
-        """First the tombstone, so that nothing new comes; then the models' answers, and the rows."""
+        """First the tombstone, so that nothing new comes; then what is made now, the models' answers, and the rows."""
         tenant = resources.parse(TENANT, request.name)["tenant"]
         now = self._db.clock.now()
         await self._db.write(lambda conn: bury(conn, deleted_tenants, tenant, now))
+        self._stop(tenant, None)
         await delete_all(self._db, analysis_marks, analysis_marks.c.tenant_id == tenant)
         await delete_all(self._db, charges, charges.c.tenant_id == tenant)
         await self._cache.forget(tenant)

@@ -68,8 +68,8 @@ class Analyser:
     async def analyse(self, task: AnalysisTask) -> StoredAnalysis:
         """Create or get; a degraded analysis is made again as long as it is one and a better engine may answer yet.
 
-        Raises Unavailable when it isn't made within the deadline of the RPC, and when too many wait; EngineError when
-        no engine answers.
+        Raises NotFound for a deleted tenant; Unavailable when it isn't made within the deadline of the RPC, or when too
+        many wait; EngineError when no engine answers.
         """
         identity = analysis_id(
             call_name(task.tenant_id, task.call_id), task.conversation.digest, task.generation
@@ -90,10 +90,10 @@ class Analyser:
                 raise
             raise _come_back("the analysis was stopped", "ANALYSIS_STOPPED") from None
 
-    def stop(self, tenant: str, calls: Collection[str]) -> None:
-        """End the analyses of a tenant's calls that are being made."""
+    def stop(self, tenant: str, calls: Collection[str] | None = None) -> None:
+        """End the analyses of a tenant's calls that are being made, or of all of them."""
         for key in self._flights:
-            if key[0] == tenant and key[1] in calls:
+            if key[0] == tenant and (calls is None or key[1] in calls):
                 self._flights.stop(key)
 
     async def close(self) -> None:
@@ -108,7 +108,7 @@ class Analyser:
 
     async def _make(self, task: AnalysisTask, identity: str) -> StoredAnalysis:
         # It may have been made since the asker looked, by a flight that has landed.
-        found = await self._analyses.get(task.tenant_id, identity)
+        found = await self._analyses.to_make(task.tenant_id, identity)
         if found is not None and found.stands:
             return found
         conversation = task.conversation

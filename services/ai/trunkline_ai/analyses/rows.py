@@ -103,6 +103,17 @@ class Analyses:
         now = self._db.clock.now()
         return await self._db.peek(lambda conn: _living(conn, tenant, analysis, now))
 
+    async def to_make(self, tenant: str, analysis: str) -> StoredAnalysis | None:
+        """One that is about to be made, None when it is not there. Raises NotFound for a deleted tenant."""
+        now = self._db.clock.now()
+
+        def look(conn: Connection) -> StoredAnalysis | None:
+            if buried(conn, deleted_tenants, [tenant]):
+                raise NotFound(f"tenants/{tenant}")
+            return _living(conn, tenant, analysis, now)
+
+        return await self._db.peek(look)
+
     async def add(self, analysis: StoredAnalysis) -> StoredAnalysis:
         """Keep an analysis unless its id is there; the one that is kept. Raises NotFound for a deleted tenant."""
         key = ["tenant_id", "analysis_id"]

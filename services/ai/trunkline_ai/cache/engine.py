@@ -9,7 +9,7 @@ from typing import Any
 
 from trunkline_runtime.engines.base import EngineUsage
 
-from trunkline_ai.cache.keys import Question, question_of
+from trunkline_ai.cache.keys import Question
 from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, Prompt
 from trunkline_ai.engines.wrapped import Wrapped
@@ -18,6 +18,8 @@ from trunkline_ai.prompts.schemas import problem_of
 
 class CachedEngine(Wrapped[CompletingEngine]):
     """Asks a model what the cache has no answer to. Askers of one question at a time share one answer.
+
+    The last asker that is cancelled, since its call or its tenant is erased, takes back what the model was to be asked.
 
     An answer that is given again has `usage.cached`, and costs nothing. A prompt without a tenant is always asked.
     """
@@ -30,13 +32,13 @@ class CachedEngine(Wrapped[CompletingEngine]):
         """Answer a prompt. Raises EngineError."""
         if not self._cache.enabled or not prompt.tenant_id:
             return await self.engine.complete(prompt, schema)
-        question = question_of(prompt, schema, self.engine.name)
+        question = self._cache.question(prompt, schema, self.engine.name)
         completion = self._cache.remembered(question)
         if completion is None:
             if question.key in self._cache.flights:
                 self._cache.joined()
             completion = await self._cache.flights.run(
-                question.key, lambda: self._asked(question, prompt, schema)
+                question.key, lambda: self._asked(question, prompt, schema), stops=True
             )
         self._cache.served(question)
         return self._cache.billed(question, completion)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trunkline_runtime.digests import digest
+from trunkline_runtime.digests import digest, laid
 
 from trunkline_ai.engines.base import Prompt
 
@@ -24,15 +25,17 @@ class Question:
     call: str
     """The call that asks; empty for none. Not part of what is the same."""
     key: bytes
-    """Of everything that the answer depends on."""
+    """Of everything that the answer depends on, and of the service's secret."""
     family: bytes
     """Of everything but the words."""
     words: str
     """What was said in all turns."""
 
 
-def question_of(prompt: Prompt, schema: Mapping[str, Any], engine: str) -> Question:
+def question_of(prompt: Prompt, schema: Mapping[str, Any], engine: str, secret: str) -> Question:
     """Return what the cache knows of a prompt to the engine of that name.
+
+    Who reads the keys but doesn't know the `secret` can't tell whether words that he guesses were said.
 
     Spaces and the two spellings of an accented letter make no difference; case and punctuation do, since entities are
     quoted with them. A higher generation asks for a new answer, and is another question.
@@ -53,7 +56,7 @@ def question_of(prompt: Prompt, schema: Mapping[str, Any], engine: str) -> Quest
     return Question(
         prompt.tenant_id,
         prompt.call_id,
-        digest("question", *asked, _written(told)),
+        hmac.digest(digest("questions", secret), laid("question", *asked, _written(told)), "sha256"),
         digest("family", *asked, _written(beside)),
         words,
     )

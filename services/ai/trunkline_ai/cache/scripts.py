@@ -25,6 +25,8 @@ LEAST_WORDS, MOST_WORDS = 20, 400
 MOST_SCRIPTS = 2_000
 MOST_OF_A_FAMILY = 100
 _SHINGLE = 3
+_BESIDE = 1_000
+"""Bytes that a script takes beside its answer and its shingles."""
 _WORD = re.compile(r"[^\W_]++(?:_\d++)?+")
 """A placeholder of personal data, such as `[PHONE_1]`, is one word, and a number."""
 # What differs in these is another fact, such as the number to call back: such a text is not the same script.
@@ -73,11 +75,19 @@ class _Script:
     packed: bytes
     until: float
 
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return len(self.packed) + self.shingles.itemsize * len(self.shingles) + _BESIDE
+
 
 class Scripts:
-    """The scripts that this process heard, at most MOST_SCRIPTS. `clock` is of Unix seconds."""
+    """The scripts that this process heard, at most MOST_SCRIPTS, in `most_bytes`. `clock` is of Unix seconds."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(self, most_bytes: int, seconds: float, clock: Callable[[], float]) -> None:
+        self.size = 0
+        """How many bytes they take, about."""
+        self._most_bytes = most_bytes
         self._seconds = seconds
         self._clock = clock
         self._families: OrderedDict[bytes, list[_Script]] = OrderedDict()
@@ -103,14 +113,15 @@ class Scripts:
         """Keep the answer to a script; the family that was asked for longest ago makes room."""
         family = self._families.setdefault(text.family, [])
         if len(family) >= MOST_OF_A_FAMILY:
-            family.pop(0)
-            self._count -= 1
+            self._let_go([family.pop(0)])
         until = answer.made_at + self._seconds
-        family.append(_Script(tenant, call, array("I", sorted(text.shingles)), answer.packed(), until))
+        script = _Script(tenant, call, array("I", sorted(text.shingles)), answer.packed(), until)
+        family.append(script)
         self._families.move_to_end(text.family)
         self._count += 1
-        while self._count > MOST_SCRIPTS:
-            self._count -= len(self._families.popitem(last=False)[1])
+        self.size += script.size
+        while self._count > MOST_SCRIPTS or self.size > self._most_bytes:
+            self._let_go(self._families.popitem(last=False)[1])
 
     def forget(self, tenant: str, calls: Collection[str] | None) -> None:
         """Let go of the scripts of these calls of a tenant, or of all that are the tenant's."""
@@ -125,11 +136,15 @@ class Scripts:
     def _keep(self, stays: Callable[[_Script], bool]) -> None:
         for name in list(self._families):
             left = [one for one in self._families[name] if stays(one)]
-            self._count -= len(self._families[name]) - len(left)
+            self._let_go([one for one in self._families[name] if not stays(one)])
             if left:
                 self._families[name] = left
             else:
                 del self._families[name]
+
+    def _let_go(self, gone: list[_Script]) -> None:
+        self._count -= len(gone)
+        self.size -= sum(one.size for one in gone)
 
 
 def _jaccard(shingles: array[int], others: frozenset[int]) -> float:

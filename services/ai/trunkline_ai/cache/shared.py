@@ -6,7 +6,8 @@
 | `trunkline:ai:TENANT:call:CALL` | the keys of the answers that served a call |
 | `trunkline:ai:erased` | tenants, calls, and answers that were erased or dropped, by time: other replicas look there |
 
-The names of keys hold digests of tenants and calls; the marks of erasures hold their ids.
+The names of keys hold digests of tenants and calls; the marks of erasures hold their ids. The key of an answer derives
+from the words and from the service's secret (keys.py).
 """
 
 from __future__ import annotations

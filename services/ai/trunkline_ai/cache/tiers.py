@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self
 
 from cachetools import LRUCache, TTLCache
@@ -14,15 +14,17 @@ from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe.metrics import counter, gauge
 
 from trunkline_ai.cache.answers import MOST_BYTES, Answer
-from trunkline_ai.cache.keys import Question
+from trunkline_ai.cache.keys import Question, question_of
 from trunkline_ai.cache.memory import MemoryAnswers
 from trunkline_ai.cache.scripts import Scripts, is_script, text_of
 from trunkline_ai.cache.settings import CacheSettings
 from trunkline_ai.cache.shared import SharedAnswers, erasure_of_mark, key_of_mark, mark
-from trunkline_ai.engines.base import Completion
+from trunkline_ai.engines.base import Completion, Prompt
 
 SWEEP_SECONDS = 60.0
 """How often other replicas' erasures are looked for."""
+_SHARE_OF_SCRIPTS = 8
+"""Robocalls get one part of the memory in so many."""
 _MOST_BILLS = 10_000
 _MOST_ERASED = 100_000
 # Replicas' clocks differ, and a look may fail.
@@ -46,7 +48,8 @@ _bytes = gauge("trunkline_ai_cache_memory_bytes", "Memory that kept answers take
 class AnswerCache:
     """What the service's models share. An async context manager: leaving it ends what still asks.
 
-    `secret` is SharedAnswers'; `clock` is of Unix seconds.
+    `secret` is a text that all replicas of this service know, and nobody else: keys derive from it. `clock` is of Unix
+    seconds.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class AnswerCache:
         self.enabled = seconds > 0 and bool(settings.memory_bytes or settings.redis)
         self.flights: Flights[bytes, Completion] = Flights()
         self._clock = clock
-        self._memory = MemoryAnswers(settings.memory_bytes, seconds, clock)
-        self._scripts = Scripts(seconds, clock) if settings.similar else None
+        self._secret = secret
+        of_scripts = settings.memory_bytes // _SHARE_OF_SCRIPTS if settings.similar else 0
+        self._memory = MemoryAnswers(settings.memory_bytes - of_scripts, seconds, clock)
+        self._scripts = Scripts(of_scripts, seconds, clock) if of_scripts else None
         shared = self.enabled and settings.redis
         self._shared = (
             SharedAnswers(settings.redis, seconds, secret, clock) if shared and settings.redis else None
@@ -73,7 +78,7 @@ class AnswerCache:
         """Import the client of Redis, so that no request waits for it."""
         if self._shared is not None:
             await asyncio.to_thread(importlib.import_module, "redis.asyncio")
-        _bytes.set_function(lambda: self._memory.size)
+        _bytes.set_function(lambda: self._memory.size + (self._scripts.size if self._scripts else 0))
         return self
 
     async def __aexit__(self, *raised: Any) -> None:
@@ -84,6 +89,10 @@ class AnswerCache:
         if self._shared is not None:
             await self._shared.close()
         _bytes.set_function(lambda: 0.0)
+
+    def question(self, prompt: Prompt, schema: Mapping[str, Any], engine: str) -> Question:
+        """Return what the cache knows of a prompt to the engine of that name."""
+        return question_of(prompt, schema, engine, self._secret())
 
     def remembered(self, question: Question) -> Completion | None:
         """Return this process's own answer to the same question."""

@@ -6,7 +6,7 @@ the local one, implements LanguageEngine, the tasks themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
@@ -191,6 +191,8 @@ class Prompt:
     """A kept answer is one to the same generation. Never sent."""
     redacted: frozenset[PiiKind] = ALL
     """What of the conversation a model outside of the suite gets placeholders for."""
+    may_ask: Callable[[], Awaitable[None]] | None = field(default=None, compare=False)
+    """Awaited by an engine with a queue before each try, once it has its place: raises EngineError if it must not."""
 
 
 class Finish(StrEnum):

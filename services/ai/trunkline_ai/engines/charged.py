@@ -7,6 +7,7 @@ answers costs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trunkline_runtime.engines.account import Account
@@ -35,9 +36,13 @@ class ChargedModel(_Charged[CompletingEngine]):
     """A model whose answers are charged."""
 
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
-        """As the model. Raises EngineError: BUDGET_SPENT."""
-        await self._account.check(prompt.tenant_id, self.engine)
-        completion = await self.engine.complete(prompt, schema)
+        """As the model. Raises EngineError: BUDGET_SPENT, also where the budget is spent while the prompt waits."""
+
+        async def may_ask() -> None:
+            await self._account.check(prompt.tenant_id, self.engine)
+
+        await may_ask()
+        completion = await self.engine.complete(replace(prompt, may_ask=may_ask), schema)
         await self._account.charge(prompt.tenant_id, completion.engine, completion.usage)
         return completion
 

@@ -76,6 +76,8 @@ class RemoteAsker:
             if again:
                 await self._rates.again(tenant, expected)
             again = True
+            if prompt.may_ask is not None:
+                await prompt.may_ask()
             return await self._hedge.ask(once, lambda: place() if self._lanes.free(tenant) else None)
 
         async with AsyncExitStack() as held:

@@ -14,7 +14,7 @@ from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, Prompt
 from trunkline_ai.engines.openai.failures import engine_error
 from trunkline_ai.engines.openai.settings import OBJECT, SCHEMA, OpenAiSettings
-from trunkline_ai.engines.openai.stream import Answer, read_events, read_whole
+from trunkline_ai.engines.openai.stream import Answer, Room, read_events, read_whole
 from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, typical_price, usage_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10.0
 _MOST_ERROR_BYTES = 64 * 1024
-_MOST_WHOLE_BYTES = 4 * 1024 * 1024
+_MOST_ERROR_PIECES = 1_000
 
 
 class OpenAiEngine:
@@ -108,15 +108,21 @@ class OpenAiEngine:
         url = f"{self._settings.url.rstrip('/')}/chat/completions"
         async with self._client.stream("POST", url, content=body) as response:
             if response.status_code != 200:
-                told = await _bounded(response, _MOST_ERROR_BYTES)
+                told = await _beginning(response)
                 raise engine_error(response.status_code, told, response.headers)
             yield response
 
     async def _read(self, response: httpx.Response, answer: Answer) -> None:
+        room = Room(self._settings.most_output_tokens)
+        # Raw: what is packed, which nobody asked for, may unpack to a thousand times its size.
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            await read_events(response.aiter_bytes(), answer, self._settings.first_token_seconds)
-        else:
-            read_whole(await _bounded(response, _MOST_WHOLE_BYTES), answer)
+            await read_events(response.aiter_raw(), answer, self._settings.first_token_seconds, room)
+            return
+        body = bytearray()
+        async for piece in response.aiter_raw():
+            room.take(len(piece))
+            body += piece
+        read_whole(bytes(body), answer)
 
     def _body(self, prompt: Prompt, schema: Mapping[str, Any]) -> bytes:
         form = self._settings.answer_form
@@ -150,14 +156,16 @@ def _headers(key: str) -> dict[str, str]:
     return headers | ({"authorization": f"Bearer {key}"} if key else {})
 
 
-async def _bounded(response: httpx.Response, most: int) -> bytes:
-    """Return a body's first bytes; what comes after them is not read."""
+async def _beginning(response: httpx.Response) -> bytes:
+    """Return the first bytes of an error; what comes after them is not read."""
     body = bytearray()
-    async for piece in response.aiter_bytes():
+    pieces = 0
+    async for piece in response.aiter_raw():
         body += piece
-        if len(body) >= most:
+        pieces += 1
+        if len(body) >= _MOST_ERROR_BYTES or pieces >= _MOST_ERROR_PIECES:
             break
-    return bytes(body[:most])
+    return bytes(body[:_MOST_ERROR_BYTES])
 
 
 def _bare(text: str) -> str:

@@ -12,8 +12,6 @@ from trunkline_runtime.engines.base import EngineError
 from trunkline_ai.engines.base import Finish
 from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, Counted
 
-_MOST_CHARACTERS = 1_000_000
-"""Of an answer: the provider counts tokens, and a broken one counts nothing."""
 _FINISHES = {
     "stop": Finish.DONE,
     "length": Finish.CUT,
@@ -29,7 +27,6 @@ class Answer:
         self.finish: Finish | None = None
         self.counted = Counted()
         self._pieces: list[str] = []
-        self._length = 0
 
     @property
     def text(self) -> str:
@@ -55,48 +52,68 @@ class Answer:
         if delta.get("refusal"):
             self.finish = Finish.BLOCKED
         if piece := _text(delta.get("content")):
-            self._length += len(piece)
-            if self._length > _MOST_CHARACTERS:
-                raise _malformed("the answer does not end")
             self._pieces.append(piece)
         if (reason := choice.get("finish_reason")) and self.finish is not Finish.BLOCKED:
-            self.finish = _FINISHES.get(str(reason), Finish.DONE)
+            self.finish = _FINISHES.get(_text(reason), Finish.DONE)
 
 
-async def read_events(pieces: AsyncIterator[bytes], answer: Answer, idle_seconds: float) -> None:
+class Room:
+    """How much of the body of an answer is read: one of so many tokens has an end."""
+
+    def __init__(self, most_tokens: int) -> None:
+        """Each token may come in an event of its own."""
+        self._bytes = 256 * 1024 + 1024 * most_tokens
+        self._parts = 10_000 + 8 * most_tokens
+
+    def take(self, size: int, parts: int = 1) -> None:
+        """Read so many bytes more, in pieces and lines. Raises EngineError."""
+        self._bytes -= size
+        self._parts -= parts
+        if self._bytes < 0 or self._parts < 0:
+            raise _malformed("the answer does not end")
+
+
+async def read_events(pieces: AsyncIterator[bytes], answer: Answer, idle_seconds: float, room: Room) -> None:
     """Read a body into an answer until it is whole. Raises EngineError: TIMEOUT when nothing comes for so long."""
-    iterator = _lines(pieces)
+    iterator = _events(pieces, room)
     while True:
         try:
             async with asyncio.timeout(idle_seconds):
-                line = await anext(iterator)
+                data = await anext(iterator)
         except StopAsyncIteration:
             break
         except TimeoutError:
             raise EngineError(
                 TIMEOUT, f"nothing came from the endpoint for {idle_seconds:g} s", transient=True
             ) from None
-        field, _, data = line.partition(":")
-        if field != "data":
-            continue  # an empty line, a comment, another field
         if data.strip() == _END:
             break
-        answer.add(_parsed(data))
+        if data:
+            answer.add(_parsed(data))
     if answer.finish is None:
         raise EngineError(UNREACHABLE, "the endpoint broke off in the middle of an answer", transient=True)
 
 
-async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Give the lines of a body; one that does not end is refused."""
-    rest = b""
+async def _events(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[str]:
+    """Give the data of each event of a body, and "" for lines that hold none: something came."""
+    rest = bytearray()
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace").rstrip("\r")
-        if len(rest) > _MOST_CHARACTERS:
-            raise _malformed("a line does not end")
-    if rest:
-        yield rest.decode("utf-8", "replace")
+        *lines, tail = piece.split(b"\n")
+        room.take(len(piece), 1 + len(lines))
+        if not lines:
+            rest += tail
+            continue
+        lines[0] = bytes(rest) + lines[0]
+        rest = bytearray(tail)
+        found = [line for line in lines if line.startswith(b"data:")]
+        for line in found or [b""]:
+            yield _data(line)
+    if rest.startswith(b"data:"):
+        yield _data(bytes(rest))
+
+
+def _data(line: bytes) -> str:
+    return line.removeprefix(b"data:").decode("utf-8", "replace").rstrip("\r")
 
 
 def read_whole(body: bytes, answer: Answer) -> None:

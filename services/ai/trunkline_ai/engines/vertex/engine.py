@@ -47,7 +47,8 @@ _KNOWN = frozenset({
 })  # fmt: skip
 """Reasons that may be logged."""
 _MOST_CHARACTERS = 1_000_000
-"""Of an answer."""
+"""Of an answer, with its thoughts."""
+_MOST_CHUNKS = 40_000
 _MOST_THINKING = 32_768
 """Tokens of a model that thinks as much as it likes."""
 
@@ -173,7 +174,8 @@ class VertexEngine:
         """Read a stream to its end. Raises EngineError and what the client raises."""
         pieces: list[str] = []
         finish: Finish | None = None
-        read = wrote = length = 0
+        read = wrote = length = came = 0
+        most = _MOST_CHUNKS + self._settings.most_output_tokens  # each token may come in one of its own
         idle = self._settings.first_token_seconds
         while True:
             try:
@@ -191,12 +193,13 @@ class VertexEngine:
             if chunk.prompt_feedback.block_reason:
                 finish = Finish.BLOCKED
             for candidate in list(chunk.candidates)[:1]:
-                said = [part.text for part in candidate.content.parts if not part.thought]
-                pieces += said
-                length += sum(map(len, said))
+                parts = candidate.content.parts
+                pieces += [part.text for part in parts if not part.thought]
+                length += sum(len(part.text) for part in parts)
                 if candidate.finish_reason:
                     finish = _FINISHES.get(candidate.finish_reason.name, Finish.DONE)
-            if length > _MOST_CHARACTERS:
+            came += 1
+            if length > _MOST_CHARACTERS or came > most:
                 raise EngineError(UNREACHABLE, "Google's answer does not end", transient=True)
         if finish is None:
             raise EngineError(UNREACHABLE, "Google broke off in the middle of an answer", transient=True)
