@@ -80,6 +80,51 @@ def test_silence_is_no_conversation(turns):
 
 
 @pytest.mark.parametrize(
+    ("turns", "context", "summary"),
+    [
+        ((), {}, "Nobody spoke."),
+        (((CALLER, "  "),), {}, "Nobody spoke."),
+        (((AGENT, "Ace Plumbing, hello? Hello?"),), {}, "Only the business spoke."),
+        (((CALLER, "hello"),), {}, "Nothing was said beyond a greeting, or not to the business."),
+        (((CALLER, "hi"),), {"message": True}, "The message says nothing beyond a greeting."),
+    ],
+)
+def test_silence_is_told_as_it_was(turns, context, summary):
+    assert analyze(*turns, **context).summary == summary
+
+
+@pytest.mark.parametrize(
+    ("word", "intent"),
+    [
+        ("emergency", Intent.EMERGENCY_SERVICE),
+        ("Fire!", Intent.EMERGENCY_SERVICE),
+        ("911", Intent.EMERGENCY_SERVICE),
+        ("quote", Intent.QUOTE_REQUEST),
+        ("cancel", Intent.CANCEL),
+        ("STOP", Intent.CANCEL),
+        ("unsubscribe", Intent.OTHER),
+        ("help", Intent.OTHER),
+    ],
+)
+def test_one_word_is_a_conversation(word, intent):
+    for message in (True, False):
+        result = caller(word, message=message)
+        assert (result.intent, result.unreliable) == (intent, "")
+        assert word[:3] in result.summary.lower() + result.summary
+
+
+def test_voices_that_are_not_told_apart_are_a_conversation():
+    said = (
+        "Hi, thanks for calling Ace Plumbing, how can I help you? Yes, I have a leak in my kitchen. OK, we can come "
+        "at three. That works. My name is Dan. Great."
+    )
+    for text in (said, said.lower().replace(",", "").replace(".", "").replace("?", "")):
+        result = analyze((UNKNOWN, text))
+        assert result.intent is not Intent.NO_CONVERSATION
+        assert "leak in my kitchen" in result.summary
+
+
+@pytest.mark.parametrize(
     ("text", "context", "reason"),
     [
         ("hola necesito un plomero tengo una fuga de agua en la cocina", {}, "language_not_analysed"),

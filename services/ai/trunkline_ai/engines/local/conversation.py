@@ -59,6 +59,11 @@ class Conversation:
         """How many of the customer's words carry content beyond hello and yes."""
         return sum(word not in _EMPTY_WORDS for word in self.customer.split())
 
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """Those words."""
+        return frozenset(self.customer.split()) - _EMPTY_WORDS
+
     @property
     def foreign(self) -> str:
         """The language that was spoken, as a BCP 47 tag, where it is not English; empty for English."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 from trunkline_ai.engines.base import (
@@ -24,10 +25,10 @@ from trunkline_ai.engines.local.learned.features import found_by_rules
 from trunkline_ai.engines.local.learned.model import Model
 from trunkline_ai.engines.local.sentiment import SentimentRules
 from trunkline_ai.engines.local.signals import Signals
-from trunkline_ai.engines.local.summary import NOBODY, NOT_UNDERSTOOD, not_analysed, summarise
+from trunkline_ai.engines.local.summary import NOT_UNDERSTOOD, not_analysed, silence, summarise
 from trunkline_ai.engines.local.topics import TopicRules
 
-VERSION = "2.1.0"
+VERSION = "2.2.0"
 """Raised with every change of a rule, a table or the weights that can change an answer."""
 
 
@@ -65,7 +66,8 @@ class LocalEngine:
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""
-        transcript = without_words_to_machines(transcript.beginning(self.capabilities.most_characters))
+        said = transcript.beginning(self.capabilities.most_characters)
+        transcript = without_words_to_machines(said)
         conversation = Conversation.of(transcript, context.language)
         scores = self.scores(conversation, context)
         unanalysed = self._intents.readable(conversation, context, scores)
@@ -73,14 +75,14 @@ class LocalEngine:
         if written and not (unanalysed and unanalysed.unreliable):
             return self._of_the_business(transcript, conversation, context)
         if unanalysed is not None:
-            return self._unanalysed(conversation, context, unanalysed)
+            return self._unanalysed(said, transcript, conversation, context, unanalysed)
         entities = find_entities(transcript)
         likely = self._model.probabilities(
             conversation, self.found(transcript, conversation, scores, entities)
         )
-        verdict = chosen(likely["intent"], context)
+        verdict = chosen(likely["intent"], conversation, context)
         if verdict.intent is Intent.NO_CONVERSATION:
-            return self._unanalysed(conversation, context, verdict)
+            return self._unanalysed(said, transcript, conversation, context, verdict)
         intent = verdict.intent
         spam = intent in SPAM
         topics = self._topics.find(conversation.everything)
@@ -159,13 +161,26 @@ class LocalEngine:
         )
 
     def _unanalysed(
-        self, conversation: Conversation, context: Context, verdict: IntentVerdict
+        self,
+        said: Transcript,
+        read: Transcript,
+        conversation: Conversation,
+        context: Context,
+        verdict: IntentVerdict,
     ) -> AnalysisResult:
-        """An honest answer about words that are missing, in another language, or cannot be relied on."""
+        """An honest answer about words that are missing, in another language, or cannot be relied on.
+
+        `read` is what was analysed of what was `said`.
+        """
+        if verdict.intent is Intent.NO_CONVERSATION and read is not said and not verdict.unreliable:
+            # Words were left out because they seem meant for a machine; a person may judge otherwise.
+            verdict = replace(
+                verdict, intent=Intent.OTHER, confidence=0.5, unreliable=Unreliable.NOT_UNDERSTOOD.value
+            )
         language = conversation.foreign if verdict.unreliable == Unreliable.LANGUAGE_NOT_ANALYSED else ""
         silent = verdict.intent is Intent.NO_CONVERSATION
         if silent:
-            summary, reason = NOBODY, "nobody spoke"
+            summary, reason = silence(said, context), "there was no conversation"
         elif language:
             summary, reason = not_analysed(language, context), "the language is not analysed"
         else:
@@ -185,7 +200,7 @@ class LocalEngine:
             action_items=() if silent else (LISTEN,),
             unreliable=verdict.unreliable,
             engine=self.name,
-            findings=rules.unanalysed(context),
+            findings=self._findings.find_unanalysed(said, context),
         )
 
 

@@ -12,6 +12,10 @@ _GREETED_BY_MACHINE = 3.0
 _MESSAGE_LEFT = 6.0
 _WORD_WEIGHT = 0.45
 _MOST_WORDS = 4
+_STRAY_WORDS = 8
+"""The most words beyond hello that somebody says who does not speak to the business: to a dog, to a car's radio."""
+_FEW_WORDS = 2
+_EMERGENCIES = cues.words("emergencies")
 SPAM = frozenset({Intent.SALES_PITCH, Intent.ROBOCALL})
 
 
@@ -43,7 +47,7 @@ class IntentRules:
         `scores`: as `scores` gives them.
         """
         spam_like = max(scores[Intent.ROBOCALL], scores[Intent.SALES_PITCH])
-        silent = conversation.content_words < 2 and not conversation.foreign
+        silent = conversation.content_words == 0 and not conversation.foreign
         if silent and max(scores[Intent.WRONG_NUMBER], spam_like) < 3.0:
             return IntentVerdict(Intent.NO_CONVERSATION, 0.9, 0.0, context.unreliable)
         unreliable = context.unreliable or _why_unreadable(conversation)
@@ -81,12 +85,25 @@ def _why_unreadable(conversation: Conversation) -> str:
     return Unreliable.NOT_UNDERSTOOD.value if conversation.is_babble else ""
 
 
-def chosen(likely: Mapping[str, float], context: Context) -> IntentVerdict:
-    """The likeliest intent, of spam or not of it as the sums say; a message that a provider tells of is a voicemail."""
+def chosen(likely: Mapping[str, float], conversation: Conversation, context: Context) -> IntentVerdict:
+    """The likeliest intent, of spam or not of it as the sums say; a message that a provider tells of is a voicemail.
+
+    Whoever wrote a word, or said more than a few, spoke. Of a word or two that tell little, nothing is guessed.
+    """
     spam = sum(likely[intent] for intent in SPAM)
-    among = [intent for intent in Intent if (intent in SPAM) == (spam >= 0.5)]
+    spoke = context.message or conversation.content_words > _STRAY_WORDS
+    among = [
+        intent
+        for intent in Intent
+        if (intent in SPAM) == (spam >= 0.5) and not (spoke and intent is Intent.NO_CONVERSATION)
+    ]
     best = max(among, key=lambda intent: likely[intent])
     if context.voicemail and spam < 0.5:
         best = Intent.VOICEMAIL
         return IntentVerdict(best, 1.0 - spam, spam)
+    if conversation.content_words <= _FEW_WORDS and spam < 0.5:
+        if conversation.telling and conversation.telling <= _EMERGENCIES:
+            return IntentVerdict(Intent.EMERGENCY_SERVICE, 0.7, spam)
+        if best is not Intent.NO_CONVERSATION and likely[best] < 0.5:
+            best = Intent.OTHER
     return IntentVerdict(best, likely[best], spam)

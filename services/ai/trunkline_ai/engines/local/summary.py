@@ -11,6 +11,9 @@ _MOST_SENTENCES = 3
 _MOST_CHARACTERS = 400
 _STOP = cues.words("summary_stop")
 NOBODY = "Nobody spoke."
+ONLY_THE_BUSINESS = "Only the business spoke."
+NO_CONVERSATION = "Nothing was said beyond a greeting, or not to the business."
+NO_MATTER = "The message says nothing beyond a greeting."
 NOT_UNDERSTOOD = "The conversation could not be understood reliably."
 
 
@@ -26,6 +29,16 @@ def not_analysed(language: str, context: Context) -> str:
     """The summary of a conversation in another language (a BCP 47 tag) than English."""
     what = "message" if context.message else "call"
     return f"The {what} is in {name_of(language)} and was not analysed."
+
+
+def silence(transcript: Transcript, context: Context) -> str:
+    """The summary where there was no conversation."""
+    if not transcript.text.strip():
+        return NOBODY
+    if context.message:
+        return NO_MATTER
+    business_alone = all(turn.role is SpeakerRole.AGENT for turn in transcript.turns)
+    return ONLY_THE_BUSINESS if business_alone else NO_CONVERSATION
 
 
 def summarise(transcript: Transcript, entities: tuple[Entity, ...]) -> str:

@@ -49,7 +49,7 @@ class FindingRules:
             sentiment_parts=self._moods.parts(speech),
             follow_up_draft=follow_up(intent, outcome, topics, entities, context),
             scorecard=self._scorecard.judge(speech, context, entities),
-            compliance=compliance.flags(speech, self._compliance),
+            compliance=compliance.flags(speech, self._compliance, context),
             labels=labels.decided(context.settings.labels, speech),
             answers=labels.unanswered(context.settings.questions),
         )
@@ -58,15 +58,15 @@ class FindingRules:
         """Of a message that the business wrote: the tenant's labels and what the law asks for."""
         speech = Speech.of(Script(transcript))
         return Findings(
-            compliance=compliance.flags(speech, self._compliance),
+            compliance=compliance.flags(speech, self._compliance, context),
             labels=labels.decided(context.settings.labels, speech),
             answers=labels.unanswered(context.settings.questions),
         )
 
-
-def unanalysed(context: Context) -> Findings:
-    """The findings of a conversation that was not understood: none, and that is told."""
-    return Findings(
-        labels=labels.undecided(context.settings.labels),
-        answers=labels.unanswered(context.settings.questions),
-    )
+    def find_unanalysed(self, transcript: Transcript, context: Context) -> Findings:
+        """Of a conversation that was not understood: what the law asks for, and that the rest is not analysed."""
+        return Findings(
+            compliance=compliance.flags(Speech.of(Script(transcript)), self._compliance, context),
+            labels=labels.undecided(context.settings.labels),
+            answers=labels.unanswered(context.settings.questions),
+        )
