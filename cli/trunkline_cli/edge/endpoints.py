@@ -97,8 +97,7 @@ def endpoints_of(slices: Mapping[str, Slice]) -> dict[str, tuple[str, ...]]:
         service = one["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
         ports = {port.get("name"): port.get("port") for port in one.get("ports") or []}
         for cluster, (wanted, port_name) in PORTS.items():
-            # The chart may set a prefix before all names.
-            if service.removeprefix("trunkline-") != wanted or not ports.get(port_name):
+            if service != wanted or not ports.get(port_name):
                 continue
             for endpoint in one.get("endpoints") or []:
                 if endpoint.get("conditions", {}).get("ready", True):
