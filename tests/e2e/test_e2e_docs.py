@@ -122,7 +122,8 @@ def test_getting_started(world, shell):
 @pytest.mark.timeout(200)  # it has speech written, on a machine that may be busy
 def test_the_http_api(world, shell):
     tenant = world.tenants[0]
-    shell.run(here(world, script("docs/api.md")), {})
+    said = shell.run(here(world, script("docs/api.md")), {})
+    assert "50000000" in said
     assert (shell.folder / "part.mp3").stat().st_size == 1024
     assert (shell.folder / "whole.mp3").read_bytes() == (
         ROOT / "tests/data/calls/quote-request.mp3"
@@ -204,10 +205,14 @@ def test_choosing_a_speech_engine(world, shell):
 
 
 def test_choosing_a_language_engine(world, shell):
-    said = shell.run(
-        script("docs/engines-language.md"), {"TRUNKLINE_AI_TENANT_ADDRESS": world.suite.grpc["tenant"]}
-    )
+    text = here(world, script("docs/engines-language.md"))
+    said = shell.run(text, {"TRUNKLINE_AI_TENANT_ADDRESS": world.suite.grpc["tenant"]})
     assert "the settings are correct" in said
+    tenant, _ = json.JSONDecoder().raw_decode(said, said.index("{", said.index("the settings are correct")))
+    settings = tenant["analysisSettings"]
+    assert [one["name"] for one in settings["labels"]] == ["asks about financing"]
+    assert [one["id"] for one in settings["questions"]] == ["has_insurance"]
+    assert settings["keywords"][0]["phrases"] == ["Joe's Plumbing", "Drain Kings"]
 
 
 def test_privacy(world, shell):

@@ -63,6 +63,14 @@ def test_mentions_are_bounded():
     assert len(mentions_of([keyword("a", "a")], script(("customer", "a " * 1_000)))) == 200
 
 
+def test_a_keyword_that_is_said_often_hides_no_other():
+    said = script(("customer", "the " * 300 + "Drain Kings, the Drain Kings"))
+    found = mentions_of([keyword("common", "the"), keyword("rival", "Drain Kings")], said)
+    assert len(found) == 200
+    assert [one.keyword for one in found[-2:]] == ["rival", "rival"]
+    assert [one.quote.start for one in found] == sorted(one.quote.start for one in found)
+
+
 def test_phrases_that_begin_alike_are_looked_for_together():
     words = script(("customer", "a " * 50_000))
     sought = [keyword(f"k{n}", *(f"{'a ' * 40}{n}z{m}" for m in range(20))) for n in range(10)]

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import time
 
 import pytest
@@ -6,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_ai.engines.base import Context, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
+from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.engine import LocalEngine
+
+from tools.eval import DATA, transcript_of
 
 ENGINE = LocalEngine()
 AGENT, CALLER, UNKNOWN = SpeakerRole.AGENT, SpeakerRole.CUSTOMER, SpeakerRole.UNKNOWN
@@ -147,6 +151,53 @@ def test_what_cannot_be_relied_on_says_why_and_is_not_guessed(text, context, rea
     assert (result.sentiment, result.sentiment_score) == (Sentiment.NEUTRAL, 0.0)
     assert (result.lead_level, result.lead_score) == (LeadLevel.NONE, 0)
     assert result.action_items == ("Have a person listen to the recording",)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Guten Tag, meine Heizung ist kaputt, bitte rufen Sie mich an",
+        "Bonjour, je voudrais un devis pour refaire la toiture de ma maison s'il vous plait",
+        "Bom dia, quanto custa trocar o aquecedor da minha casa? Preciso com urgência.",
+        "Buongiorno, vorrei un preventivo per il bagno, la casa è allagata",
+        "Dzień dobry, chciałbym złożyć reklamację na usługę hydraulika",
+        "Xin chào, tôi cần sửa ống nước, nhà tôi bị ngập",
+        "Emergency po baha na po sa bahay namin paki tawagan ninyo kami",
+        "Wat kost een nieuwe ketel in een huis van honderd meter, we had een offerte",
+        "Hej, vi behöver en rörmokare, det läcker vatten i köket och vi vill ha hjälp idag",
+        "Hei, vi har vann i kjelleren og må ha hjelp så fort som mulig i dag",
+        "Merhaba, evimi su bastı, hemen bir tesisatçı gönderebilir misiniz",
+        "Selamat pagi, saya mau tanya berapa harga perbaikan pipa air di rumah",
+        "Bună ziua, aș dori o ofertă pentru acoperișul casei mele",
+        "Bonjou, mwen bezwen yon plonbye, kay mwen an plen dlo",
+        "Salaan, waxaan u baahanahay tuubiiste, guriga waa biyo buuxay",
+    ],
+)
+@pytest.mark.parametrize("tag", ["", "en-US"])
+def test_another_language_is_told_by_its_words(said, tag):
+    result = caller(said, language=tag)
+    assert (result.unreliable, result.lead_score) == ("language_not_analysed", 0)
+    assert "in another language than English" in result.summary
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Roof leak repair estimate 12 Oak Street Dan Miller 312 555 0199",
+        "Emergency plumber burst pipe basement flooding",
+        "Furnace broken no heat Cedar Lane Brightwater",
+        "Priya Raghunathan, Kowalczyk residence, sump pump dead, call asap",
+        "Hola, my water heater is broken, necesito help today please, can you come?",
+    ],
+)
+def test_few_plain_words_of_english_are_enough(said):
+    assert caller(said).unreliable == ""
+
+
+def test_no_english_transcript_is_taken_for_another_language():
+    for file in sorted(DATA.glob("*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            assert Conversation.of(transcript_of(json.loads(line)["text"])).foreign in ("", "es"), line
 
 
 @pytest.mark.parametrize("language", ["", "en", "en-GB", "EN_us", "und"])

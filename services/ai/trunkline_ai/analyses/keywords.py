@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from trunkline_ai.engines.findings import Mention, Side
 from trunkline_ai.engines.quotes import Script, Word, words_of
 
 _MOST_MENTIONS = 200
+"""In all: of more, a keyword that is said often leaves room for those that are said seldom."""
 _SIDES: Mapping[int, frozenset[Side]] = {
     settings_pb2.KEYWORD_SIDE_UNSPECIFIED: frozenset(Side),
     settings_pb2.KEYWORD_SIDE_AGENT: frozenset({Side.AGENT, Side.UNKNOWN}),
@@ -46,23 +48,36 @@ def mentions_of(keywords: Sequence[settings_pb2.TrackedKeyword], script: Script)
     tree = _tree(keywords)
     words = script.words
     found: list[Mention] = []
+    said: Counter[str] = Counter()
     free: dict[str, int] = {}  # from which word on a keyword may be mentioned again
     for at, word in enumerate(words):
         if word.text not in tree.next:
             continue
         side = script.side_at(word.start)
-        for end, one in reversed(list(_said(tree, words, at))):
+        for end, step, one in reversed(list(_said(tree, words, at))):
             if side in one.sides and free.get(one.keyword, 0) <= at:
                 free[one.keyword] = end + 1
-                quote = script.quote(word.start, words[end].end)
-                found.append(Mention(one.keyword, one.phrase, side, quote))
-        if len(found) >= _MOST_MENTIONS:
-            break
-    return tuple(found[:_MOST_MENTIONS])
+                said[one.keyword] += 1
+                found.append(Mention(one.keyword, one.phrase, side, script.quote(word.start, words[end].end)))
+            if said[one.keyword] >= _MOST_MENTIONS:
+                step.ends.remove(one)
+    return tuple(_fairly_bounded(found))
 
 
-def _said(tree: _Step, words: Sequence[Word], at: int) -> Iterator[tuple[int, _Phrase]]:
-    """The phrases that begin at a word, the shortest first, each with its last word."""
+def _fairly_bounded(found: list[Mention]) -> list[Mention]:
+    """At most so many, in order: each keyword's first, then each one's second, and so on."""
+    if len(found) <= _MOST_MENTIONS:
+        return found
+    said: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []
+    for place, one in enumerate(found):
+        turns.append((said[one.keyword], place))
+        said[one.keyword] += 1
+    return [found[place] for place in sorted(place for _, place in sorted(turns)[:_MOST_MENTIONS])]
+
+
+def _said(tree: _Step, words: Sequence[Word], at: int) -> Iterator[tuple[int, _Step, _Phrase]]:
+    """The phrases that begin at a word, the shortest first, each with its last word and that word's step."""
     step, turn = tree, words[at].turn
     for end in range(at, len(words)):
         following = step.next.get(words[end].text)
@@ -70,7 +85,7 @@ def _said(tree: _Step, words: Sequence[Word], at: int) -> Iterator[tuple[int, _P
             return
         step = following
         for one in step.ends:
-            yield end, one
+            yield end, step, one
 
 
 def _tree(keywords: Sequence[settings_pb2.TrackedKeyword]) -> _Step:

@@ -1,5 +1,6 @@
 """A transcript as the rules read it: canonical text by speaker, whether anybody really spoke, and in English."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,13 @@ _EMPTY_WORDS = cues.words("empty")
 _SPANISH = cues.words("spanish")
 _ENGLISH_AND_SPANISH = frozenset({"a", "no", "me", "he", "son", "the", "come", "once", "pan", "red", "real"})
 _FUNCTION_WORDS = cues.words("function")
+_OF_SEVERAL = cues.words("spanish_elsewhere")
+"""Of the Spanish words, those that are also Portuguese, Italian, or French."""
+_ENGLISH_ELSEWHERE = cues.words("english_elsewhere")
+_ENGLISH = (cues.words("english") | cues.of_tables()) - _ENGLISH_ELSEWHERE
+_LEAST_WORDS = 5
+_LEAST_ENGLISH = 0.2
+"""Of the words. The least in the labelled transcripts of five words or more is 0.25."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +75,34 @@ class Conversation:
     @property
     def foreign(self) -> str:
         """The language that was spoken, as a BCP 47 tag, where it is not English; empty for English."""
-        return self.told_foreign or ("es" if self.is_spanish else "")
+        if self.told_foreign:
+            return self.told_foreign
+        if self.is_spanish:
+            return "es"
+        return "und" if self.is_unlike_english else ""
 
     @cached_property
     def is_spanish(self) -> bool:
         """Most function words of the customer are Spanish."""
         words = [word for word in self.customer.split() if word not in _ENGLISH_AND_SPANISH]
-        return bool(words) and sum(word in _SPANISH for word in words) >= max(2, 0.25 * len(words))
+        spanish = [word for word in words if word in _SPANISH]
+        return len(spanish) >= max(2, 0.25 * len(words)) and not _OF_SEVERAL.issuperset(spanish)
+
+    @cached_property
+    def is_unlike_english(self) -> bool:
+        """Hardly a word of the customer is plain English."""
+        words = [word for word in self.customer.split() if not word.isdigit()]
+        if len(words) < _LEAST_WORDS:
+            return False
+        return _english(words) < _LEAST_ENGLISH * len(words)
 
     @cached_property
     def is_babble(self) -> bool:
         """Many function words and next to no content: what a recogniser makes of noise or another language."""
         words = self.customer.split()
         return len(words) >= 8 and sum(word not in _FUNCTION_WORDS for word in words) < 0.12 * len(words)
+
+
+def _english(words: Sequence[str]) -> float:
+    """How many words are plain English; those of other languages too count half."""
+    return sum(word in _ENGLISH for word in words) + 0.5 * sum(word in _ENGLISH_ELSEWHERE for word in words)

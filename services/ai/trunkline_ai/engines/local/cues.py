@@ -9,6 +9,7 @@ from importlib import resources
 
 _DATA = resources.files("trunkline_ai.engines.local") / "data"
 _WORD = re.compile(r"\w+")
+_PLAIN = re.compile(r"(?<![\w\\])[a-z]{4,}+(?!\w)")
 _PIECE = re.compile(r"\\.|\[[^]]*+\]|\(\?(?:[:=!>]|<[=!])|\{\d*+,?+\d*+\}|.", re.DOTALL)
 _REPEATS = re.compile(r"[?*+]|\{\d*+,?+\d*+\}")
 Places = Mapping[str, list[int]]
@@ -124,6 +125,13 @@ def load(name: str) -> dict[str, dict[str, dict[str, float]]]:
 def words(key: str) -> frozenset[str]:
     """A list of words of `words.toml`."""
     return frozenset(str(load("words.toml")["words"][key]).split())
+
+
+def of_tables() -> frozenset[str]:
+    """The plain words of the tables of topics and intents: what callers of businesses speak of."""
+    leaning = " ".join(str(words) for words in load("intents.toml")["words"].values())
+    topics = " ".join(str(expression) for expression in load("topics.toml")["topics"].values())
+    return frozenset(_PLAIN.findall(f"{leaning} {topics}"))
 
 
 def _cue(expression: str, weight: float, macros: Mapping[str, str]) -> Cue:
