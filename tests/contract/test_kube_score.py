@@ -14,7 +14,7 @@ from tools.install import FOLDER
 _BUILT = "the image is built on the one node, and comes from no registry"
 _ONE_FILE = "SQLite: the next process starts when the one before has let go of the file"
 _ONE_PROCESS = "SQLite: one process has the file"
-_NO_REDIS = "neither overlay brings a Redis; its policy holds for one of your own"
+_NO_REDIS = "the Redis is one of your own, or Memorystore on GKE; the policy holds for one in the namespace"
 _OF_OVERLAY = "the policy is in the overlay gke, which has to be applied once before the migrations"
 # What it finds in a folder, by its check and the object, and why that is meant.
 MEANT: dict[str, dict[tuple[str, str], str]] = {
