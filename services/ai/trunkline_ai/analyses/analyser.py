@@ -21,7 +21,7 @@ from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result_of
 from trunkline_ai.names import analysis_id, call_name
-from trunkline_ai.routing.router import Answer, Router
+from trunkline_ai.routing.router import Routed, Router
 
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""
@@ -139,7 +139,7 @@ class Analyser:
         return await self._analyses.get(task.tenant_id, identity) or better
 
 
-def _kept_of(answer: Answer) -> dict[str, Any]:
+def _kept_of(answer: Routed) -> dict[str, Any]:
     """What is kept of an answer beside what it says."""
     return {REFUSED: dict(answer.refused)} if answer.refused else {}
 
