@@ -25,7 +25,7 @@ from trunkline_cli.suite.keeping import (
     Restarts,
     rotate_logs,
 )
-from trunkline_cli.suite.processes import Suite, SuiteError
+from trunkline_cli.suite.processes import Suite, SuiteError, free_port
 
 from tools.bench.calls import INSTANT
 
@@ -258,3 +258,17 @@ def test_a_demo_says_which_addresses_another_suite_has(tmp_path, monkeypatch):
         monkeypatch.setenv("TRUNKLINE_TENANT_GRPC_ADDRESS", address)
         with pytest.raises(SuiteError, match=f"TRUNKLINE_TENANT_GRPC_ADDRESS={address}"):
             demo.run({}, lambda _text: None)
+
+
+def test_suites_that_start_side_by_side_get_ports_that_differ():
+    count = 2_000  # of 20,000: a hundred of them would be the same by chance
+    ask = f"from trunkline_cli.suite.processes import free_port as p; print(*(p() for _ in range({count})), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = set(map(int, other.stdout.readline().split()))
+        ours = {free_port() for _ in range(count)}
+        other.communicate("\n")
+    assert (len(theirs), len(ours)) == (count, count)
+    assert not theirs & ours

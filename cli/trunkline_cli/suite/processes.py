@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +41,7 @@ PORTS = {
 READY_SECONDS = 60.0
 # Nothing is ever written to it: it closes when this process ends, and the suite's processes end with it.
 LIFELINE, _HELD = os.pipe()
+_taken: set[int] = set()
 
 
 class Launched(Protocol):
@@ -249,12 +253,25 @@ def free_port() -> int:
     """A port that nobody listens on, below those that the kernel gives to outgoing connections.
 
     One of those could be taken while its process is being started again, even by a client that connects to itself.
+    Suites that start side by side get ports that differ: each is locked, as a byte of a file that they share, for as
+    long as this process lives.
     """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", port))
-            return port
+        with contextlib.suppress(OSError):
+            fcntl.lockf(_ports(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+            if port not in _taken:
+                _taken.add(port)
+                return port
+
+
+@functools.cache
+def _ports() -> int:
+    """The file whose bytes stand for ports; it is never closed, which would end the locks."""
+    path = Path(tempfile.gettempdir()) / f"trunkline-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _listens(address: str) -> bool:

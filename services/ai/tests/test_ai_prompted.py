@@ -272,8 +272,10 @@ def test_an_answer_of_a_hundred_thousand_flags_is_looked_up_for_some(quote):
 
 
 async def test_a_quote_of_a_whole_book_is_none():
-    found = await told(compliance=[{"type": "opt_out", "quote": "call me " * 100_000}])
-    assert found.findings.compliance == ()
+    flags = [{"type": "opt_out", "quote": "stop calling me " * times} for times in (900, 1)]
+    conversation = said((SpeakerRole.CUSTOMER, "Stop calling me! " * 1_000))
+    (flag,) = (await ask(answering(compliance=flags), conversation)).findings.compliance
+    assert flag.quote.text == "Stop calling me"
 
 
 async def test_a_message_has_no_scorecard():

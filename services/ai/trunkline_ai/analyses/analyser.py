@@ -27,7 +27,7 @@ from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
 from trunkline_ai.redaction.policy import hidden_kinds
 from trunkline_ai.redaction.stored import redact_message
-from trunkline_ai.routing.router import Answer, Router
+from trunkline_ai.routing.router import Routed, Router
 
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""
@@ -154,7 +154,7 @@ async def _shown(result: AnalysisResult, conversation: Dialogue) -> analysis_pb2
     return message
 
 
-def _kept_of(answer: Answer) -> dict[str, Any]:
+def _kept_of(answer: Routed) -> dict[str, Any]:
     """What is kept of an answer beside what it says."""
     return {REFUSED: dict(answer.refused)} if answer.refused else {}
 

@@ -33,7 +33,7 @@ _POLICIES = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class Routed:
     """The result, None if what stands already is the best there is; `final`: asking again is of no use."""
 
     result: AnalysisResult | None
@@ -85,7 +85,7 @@ class Router:
         *,
         standing: str = "",
         refused: Mapping[str, str] = MappingProxyType({}),
-    ) -> Answer:
+    ) -> Routed:
         """Have a conversation analysed: degraded, if it isn't the route's first engine that answers.
 
         With `standing`, the name of the engine whose degraded answer is kept already, only better ones are asked, and
@@ -102,7 +102,7 @@ class Router:
             blocked = any(error.reason == CONTENT_BLOCKED for error in errors.values())
             final = bool(errors) and (blocked or not any(error.transient for error in errors.values()))
             if standing and errors and (name == LOCAL or engine.name == standing):
-                return Answer(None, final, _for_good(errors))
+                return Routed(None, final, _for_good(errors))
             if blocked and name != LOCAL:
                 continue
             if name in refused and name != LOCAL:
@@ -122,7 +122,7 @@ class Router:
                 passed_over.labels(passed, why.reason).inc()
             reason = next(iter(errors.values())).reason if errors else ""
             made = replace(result, degraded=bool(errors), degraded_reason=reason, final=final)
-            return Answer(made, final, _for_good(errors))
+            return Routed(made, final, _for_good(errors))
         raise next((error for error in errors.values() if error.transient), next(iter(errors.values())))
 
     async def _route(self, policy: str, transcript: Transcript, context: Context) -> Route:

@@ -14,7 +14,7 @@ from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, Prompt
 from trunkline_ai.engines.openai.failures import engine_error
 from trunkline_ai.engines.openai.settings import OBJECT, SCHEMA, OpenAiSettings
-from trunkline_ai.engines.openai.stream import Answer, Room, read_events, read_whole
+from trunkline_ai.engines.openai.stream import Room, StreamedAnswer, read_events, read_whole
 from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, typical_price, usage_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class OpenAiEngine:
         """Ask once. An answer is given up when its time is over or nothing comes: what was paid for it is not known."""
         import httpx  # noqa: PLC0415 -- as above
 
-        answer = Answer()
+        answer = StreamedAnswer()
         try:
             async with asyncio.timeout(self._settings.request_seconds):
                 async with self._posted(body) as response:
@@ -112,7 +112,7 @@ class OpenAiEngine:
                 raise engine_error(response.status_code, told, response.headers)
             yield response
 
-    async def _read(self, response: httpx.Response, answer: Answer) -> None:
+    async def _read(self, response: httpx.Response, answer: StreamedAnswer) -> None:
         room = Room(self._settings.most_output_tokens)
         # Raw: what is packed, which nobody asked for, may unpack to a thousand times its size.
         if response.headers.get("content-type", "").startswith("text/event-stream"):

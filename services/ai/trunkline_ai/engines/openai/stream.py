@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,9 +19,10 @@ _FINISHES = {
     "content_filter": Finish.BLOCKED,
 }
 _END = "[DONE]"
+_A_BREATH = 200
 
 
-class Answer:
+class StreamedAnswer:
     """What has come of an answer."""
 
     def __init__(self) -> None:
@@ -73,7 +75,9 @@ class Room:
             raise _malformed("the answer does not end")
 
 
-async def read_events(pieces: AsyncIterator[bytes], answer: Answer, idle_seconds: float, room: Room) -> None:
+async def read_events(
+    pieces: AsyncIterator[bytes], answer: StreamedAnswer, idle_seconds: float, room: Room
+) -> None:
     """Read a body into an answer until it is whole. Raises EngineError: TIMEOUT when nothing comes for so long."""
     iterator = _events(pieces, room)
     while True:
@@ -97,9 +101,17 @@ async def read_events(pieces: AsyncIterator[bytes], answer: Answer, idle_seconds
 async def _events(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[str]:
     """Give the data of each event of a body, and "" for lines that hold none: something came."""
     rest = bytearray()
+    taken = itertools.count(1)
+
+    async def breath() -> None:
+        # What is here already is read without waiting: others are to have their turns.
+        if next(taken) % _A_BREATH == 0:
+            await asyncio.sleep(0)
+
     async for piece in pieces:
         *lines, tail = piece.split(b"\n")
         room.take(len(piece), 1 + len(lines))
+        await breath()
         if not lines:
             rest += tail
             continue
@@ -107,6 +119,7 @@ async def _events(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[str
         rest = bytearray(tail)
         found = [line for line in lines if line.startswith(b"data:")]
         for line in found or [b""]:
+            await breath()
             yield _data(line)
     if rest.startswith(b"data:"):
         yield _data(bytes(rest))
@@ -116,7 +129,7 @@ def _data(line: bytes) -> str:
     return line.removeprefix(b"data:").decode("utf-8", "replace").rstrip("\r")
 
 
-def read_whole(body: bytes, answer: Answer) -> None:
+def read_whole(body: bytes, answer: StreamedAnswer) -> None:
     """Read the body of an endpoint that does not stream. Raises EngineError."""
     answer.add(_parsed(body.decode("utf-8", "replace")))
     if answer.finish is None:
