@@ -59,6 +59,14 @@ def test_marks_that_nobody_sees_hide_no_keyword():
     assert len(mentions_of([keyword("f", "cash")], script(("customer", "ca\u200bsh and c\u00adash")))) == 2
 
 
+@pytest.mark.parametrize(
+    ("phrase", "said"), [("Jos\u00e9 Gas", "Jose\u0301 Gas"), ("Jose\u0301 Gas", "JOS\u00c9 gas")]
+)
+def test_a_keyword_is_found_however_its_accents_are_written(phrase, said):
+    (found,) = mentions_of([keyword("f", phrase)], script(("customer", f"I called {said}, twice")))
+    assert found.quote.text == said
+
+
 def test_mentions_are_bounded():
     assert len(mentions_of([keyword("a", "a")], script(("customer", "a " * 1_000)))) == 200
 
