@@ -156,6 +156,7 @@ async def test_a_text_has_places_and_no_times():
         ([("customer", "4111-1111-1111-1111, 12 27")], [Compliance.CARD_NUMBER]),
         ([("customer", "four one one one uh one one one one"), ("customer", "1111 1111")], [Compliance.CARD_NUMBER]),
         ([("customer", "3782 822463 10005")], [Compliance.CARD_NUMBER]),
+        ([("customer", "٤١١١ ١١١١ ١١١١ ١١١١")], [Compliance.CARD_NUMBER]),
         ([("customer", "4111 1111 1111 1112")], []),
         ([("customer", "call 312 555 0199 or 312 555 0188")], []),
         ([("customer", "078-05-1120")], [Compliance.SOCIAL_SECURITY_NUMBER]),
