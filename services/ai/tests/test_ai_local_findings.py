@@ -205,3 +205,18 @@ def test_what_the_law_asks_for_is_flagged_in_what_is_not_analysed():
     assert [flag.type for flag in findings("A: This call is recorded. Hello?").compliance] == [
         Compliance.RECORDING_CONSENT
     ]
+
+
+@pytest.mark.parametrize("said", ["Gas leak", "There is a gas leak in my basement", "My gas is leaking"])
+def test_a_gas_leak_is_not_of_water(said):
+    result = result_of(f"C: {said}", message=True)
+    assert result.topics[0] == "gas smell"
+    assert "about gas smell" in result.findings.follow_up_draft
+
+
+def test_the_summary_and_the_items_show_no_control_characters():
+    result = result_of(
+        "C: I \x00need\x07 a \x1bquote\x7f for a \u202aroof\u200e.\nA: I'll send\x07 it today."
+    )
+    assert result.summary == "I need a quote for a roof."
+    assert "Promised: I'll send it today." in result.action_items

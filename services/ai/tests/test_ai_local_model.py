@@ -43,6 +43,19 @@ def test_the_same_data_gives_the_same_file():
     assert digest() == digest()
 
 
+@pytest.mark.timeout(300)
+def test_the_weights_are_those_of_the_data():
+    """Fails where the data or a rule changed and the model was not trained again: `make train`."""
+    blank = np.zeros(0)
+    kept = np.load(train.OUT)
+    sharpness = {head: float(kept[f"{head}_bias"][-1]) for head in train.LABELS}
+    arrays = train.trained(train.examples(LocalEngine(Model([], blank, blank, blank, {}))), sharpness)
+    assert arrays.keys() == set(kept.files)
+    assert arrays["vocabulary"].tobytes() == kept["vocabulary"].tobytes()
+    for name, values in arrays.items():
+        np.testing.assert_allclose(values.astype(float), kept[name].astype(float), atol=1e-2, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("language", "said"),
     [

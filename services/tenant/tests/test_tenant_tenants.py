@@ -1,7 +1,9 @@
 """Tenants over gRPC: created once a request, changed by mask and etag, listed in pages."""
 
 import grpc
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from trunkline.common.v1 import analysis_settings_pb2
 from trunkline.tenant.v1 import source_service_pb2, tenant_pb2, tenant_service_pb2
 
 
@@ -157,3 +159,32 @@ async def test_a_change_of_plan_reaches_who_watches_sources(suite):
             assert message.upserted.source.name == source.name
             assert message.upserted.quotas.sources == 2_000
             break
+
+
+def named(*names, part="labels"):
+    settings = analysis_settings_pb2.AnalysisSettings(**{part: [{"name": name} for name in names]})
+    return update(f"analysis_settings.{part}", analysis_settings=settings)
+
+
+async def test_the_names_of_labels_are_kept_without_space_around_them_and_composed(suite):
+    tenant = await suite.operator.UpdateTenant(named(" asks twice ", "cafe\u0301"))
+    assert [one.name for one in tenant.analysis_settings.labels] == ["asks twice", "caf\u00e9"]
+
+
+@pytest.mark.parametrize("part", ["labels", "keywords"])
+@pytest.mark.parametrize(
+    ("names", "field", "told"),
+    [
+        ((" ",), "[0].name", "must have a character that can be seen"),
+        (("b", "a\u200b"), "[1].name", "must have no invisible characters"),
+        (("a\u00a0b",), "[0].name", "must have no invisible characters"),
+        (("a\u202eb",), "[0].name", "must have no invisible characters"),
+        (("\u3164",), "[0].name", "must have no invisible characters"),
+        (("\u0958" * 60,), "[0].name", "must be at most 60 characters"),
+        (("a", "a "), "", "must have names that differ"),
+    ],
+)
+async def test_names_that_look_alike_are_refused(suite, raised, part, names, field, told):
+    error = await raised(suite.operator.UpdateTenant(named(*names, part=part)))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.violations == ((f"tenant.analysis_settings.{part}{field}", told),)

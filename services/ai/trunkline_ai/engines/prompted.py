@@ -19,6 +19,7 @@ from trunkline_ai.engines.base import (
     Transcript,
 )
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
+from trunkline_ai.engines.tags import is_among
 from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts import analyse_call
 from trunkline_ai.prompts.schemas import problem_of, within
@@ -46,8 +47,7 @@ class PromptedEngine(Wrapped[CompletingEngine]):
         transcript = transcript.beginning(self.capabilities.most_characters)
         if not transcript.turns:
             return self._unasked(Intent.NO_CONVERSATION, "Nobody spoke.", context.unreliable)
-        languages = self.capabilities.languages
-        if context.language and languages is not None and context.language.split("-")[0] not in languages:
+        if not is_among(context.language, self.capabilities.languages):
             return self._unasked(
                 Intent.OTHER,
                 "The conversation's language was not analysed.",

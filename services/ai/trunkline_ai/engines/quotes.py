@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,13 +14,14 @@ from trunkline_ai.engines.findings import Quote, Side
 
 MOST_QUOTED = 300
 """Characters of a quote that are kept; its offsets are those of all of it."""
-_WORD = re.compile(r"(?:[^\W_]|['’\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff])+")
+_WORD = re.compile(r"(?:[^\W_]|['’\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff])+")
 _UNSEEN = re.compile(r"['’\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
 
 
 def folded(word: str) -> str:
-    """A word in the form that two spellings of it share: no case, no apostrophes, no marks that nobody sees."""
-    return _UNSEEN.sub("", word).casefold()
+    """A word in the form that its spellings share: composed, no case, no apostrophes, no marks that nobody sees."""
+    plain = _UNSEEN.sub("", word)
+    return (plain if plain.isascii() else unicodedata.normalize("NFC", plain)).casefold()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from trunkline_ai.engines.local import numbers
 from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.text import sentence_spans
 from trunkline_ai.engines.quotes import Script, words_of
+from trunkline_ai.engines.tags import may_be_english
 
 _MOST_QUOTE = 2_000
 _MOST_TEXT = 1_000
@@ -57,7 +58,7 @@ class Check:
 
     def __init__(self, script: Script, context: Context, instructions: str) -> None:
         self._script = script
-        self._english = context.language.split("-")[0].lower() in ("", "en", "und")
+        self._english = may_be_english(context.language)
         self._instructions = instructions
 
     def quote(self, said: str) -> Quote | None:

@@ -90,7 +90,8 @@ def _plain(said: str) -> str:
     if said.isascii():
         return said.lower()
     parts = unicodedata.normalize("NFKD", said.lower())
-    return "".join(part for part in parts if not unicodedata.combining(part)) or said
+    plain = "".join(part for part in parts if not unicodedata.combining(part)) or said
+    return "".join(str(unicodedata.decimal(one)) if one.isdecimal() else one for one in plain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trunkline_ai.engines.base import AnalysisResult, Context, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import Intent, Unreliable
+from trunkline_ai.engines.tags import may_be_english
 
 _MANY_WORDS = 600
 _MANY_TURNS = 40
@@ -13,7 +14,6 @@ _LENGTH_WEIGHT = 0.2
 _TURNS_WEIGHT = 0.1
 _SPEAKERS_WEIGHT = 0.1
 _DOUBT_WEIGHT = 0.6
-_ENGLISH = frozenset({"", "en", "eng", "und"})
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,4 @@ def complexity_of(transcript: Transcript, context: Context, own: AnalysisResult)
 
 def is_foreign(context: Context, own: AnalysisResult) -> bool:
     """Whether a conversation is in another language than English, by what is told, or by the local engine."""
-    told = primary_subtag(context.language) not in _ENGLISH
-    return told or own.unreliable == Unreliable.LANGUAGE_NOT_ANALYSED
-
-
-def primary_subtag(tag: str) -> str:
-    """Return the language of a BCP 47 tag: `es` of `es-MX`."""
-    return tag.replace("_", "-").partition("-")[0].lower()
+    return not may_be_english(context.language) or own.unreliable == Unreliable.LANGUAGE_NOT_ANALYSED

@@ -15,7 +15,8 @@ from trunkline_runtime.observe import logs, metrics
 from trunkline_ai.config import BALANCED, CHEAP, LOCAL, PRIVATE, QUALITY
 from trunkline_ai.engines.base import AnalysisResult, Context, LanguageEngine, Transcript
 from trunkline_ai.engines.labels import CONTENT_BLOCKED
-from trunkline_ai.routing.complexity import complexity_of, is_foreign, primary_subtag
+from trunkline_ai.engines.tags import is_among
+from trunkline_ai.routing.complexity import complexity_of, is_foreign
 
 log = logs.get_logger(__name__)
 
@@ -144,8 +145,7 @@ class Router:
         """Whether an engine analyses the conversation's language."""
         if name == LOCAL:
             return not is_foreign(context, own)
-        languages = self._engines[name].capabilities.languages
-        return languages is None or not context.language or primary_subtag(context.language) in languages
+        return is_among(context.language, self._engines[name].capabilities.languages)
 
     async def _asked(
         self, engine: LanguageEngine, transcript: Transcript, context: Context

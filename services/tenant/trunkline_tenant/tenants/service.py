@@ -21,6 +21,7 @@ from trunkline_tenant import masks, requests
 from trunkline_tenant.schema import tenants
 from trunkline_tenant.sources import changes
 from trunkline_tenant.tenants import deletion
+from trunkline_tenant.tenants.names import tidy_names
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
 
 _CREATE = "CreateTenant"
@@ -49,6 +50,7 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
         """Create a tenant, or show what the same request made before."""
         check_display_name(request.tenant.display_name)
         _check_state(request.tenant)
+        tidy_names(request.tenant.analysis_settings)
         row = await self._db.write(lambda conn: _create(conn, request, self._db.clock.now()))
         return shown(row)
 
@@ -80,6 +82,7 @@ class TenantService(tenant_service_pb2_grpc.TenantServiceServicer):
             check_display_name(request.tenant.display_name)
         if "state" in fields:
             _check_state(request.tenant)
+        tidy_names(request.tenant.analysis_settings)
         row = await self._db.write(lambda conn: _update(conn, request.tenant, fields, self._db.clock.now()))
         self._sources_changed()
         return shown(row)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from trunkline_ai.engines.base import Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import EntityType, Intent
-from trunkline_ai.engines.local.text import sentences, straightened
+from trunkline_ai.engines.local.text import sentences, shown, straightened
 
 LISTEN = "Have a person listen to the recording"
 """For a conversation that was not understood."""
@@ -65,7 +65,7 @@ def action_items(
             if _PROMISE.search(straightened(sentence))
         ]
         items += [
-            f"Promised: {sentence}"
+            f"Promised: {shown(sentence)}"
             for sentence in promised[:_MOST_PROMISES]
             if intent is not Intent.VOICEMAIL
         ]

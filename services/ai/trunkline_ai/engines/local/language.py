@@ -3,9 +3,8 @@
 from itertools import islice
 
 from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.tags import may_be_english, primary_subtag
 
-_ENGLISH = frozenset({"", "en", "eng", "und"})
-"""Primary subtags of what is read as English; where nobody knows the language, its words decide."""
 _LATIN_ENDS = "\u024f"
 _LETTERS_LOOKED_AT = 2_000
 _NAMES = {str(code): str(name) for code, name in cues.load("languages.toml")["names"].items()}
@@ -18,7 +17,7 @@ def foreign(tag: str, text: str) -> str:
     """
     if not text.strip():
         return ""
-    if _primary(tag) not in _ENGLISH:
+    if not may_be_english(tag):
         return tag
     letters = list(islice((character for character in text if character.isalpha()), _LETTERS_LOOKED_AT))
     return "und" if sum(letter > _LATIN_ENDS for letter in letters) > len(letters) / 2 else ""
@@ -26,8 +25,4 @@ def foreign(tag: str, text: str) -> str:
 
 def name_of(tag: str) -> str:
     """How a sentence names a language: `Spanish` for `es-US`, the tag itself for one that is seldom heard."""
-    return _NAMES.get(_primary(tag), f"the language {tag}")
-
-
-def _primary(tag: str) -> str:
-    return tag.replace("_", "-").partition("-")[0].lower()
+    return _NAMES.get(primary_subtag(tag), f"the language {tag}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trunkline_ai.engines.base import Context, Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.language import name_of
-from trunkline_ai.engines.local.text import canonical, sentences
+from trunkline_ai.engines.local.text import canonical, sentences, shown
 
 _MOST_SENTENCES = 3
 _MOST_CHARACTERS = 400
@@ -46,7 +46,7 @@ def summarise(transcript: Transcript, entities: tuple[Entity, ...]) -> str:
     spoken = [turn for turn in transcript.turns if turn.role is not SpeakerRole.AGENT] or list(
         transcript.turns
     )
-    lines = [sentence for turn in spoken for sentence in sentences(turn.text)]
+    lines = [shown(sentence) for turn in spoken for sentence in sentences(turn.text)]
     frequency: dict[str, int] = {}
     content = [frozenset(canonical(line).split()) - _STOP for line in lines]
     for words in content:

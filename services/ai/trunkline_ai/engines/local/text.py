@@ -26,6 +26,7 @@ CONTRACTIONS = {
 _FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
 _UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]++")
 """Marks of no width and of direction: no borders of words."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
 _WORDS_WITHOUT_APOSTROPHE = {
     "we're": "we are", "we'll": "we will", "we'd": "we would", "he'll": "he will", "she'll": "she will",
@@ -48,6 +49,11 @@ _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
 _TURNS_KEPT = 128
 """Turns: one analysis cuts each several times."""
+
+
+def shown(text: str) -> str:
+    """The text as it may stand among others: without control characters and marks of direction."""
+    return _CONTROL.sub("", text)
 
 
 def straightened(text: str) -> str:
