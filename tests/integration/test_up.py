@@ -263,7 +263,9 @@ def test_a_demo_says_which_addresses_another_suite_has(tmp_path, monkeypatch):
 def test_suites_that_start_side_by_side_get_ports_that_differ():
     count = 2_000  # of 20,000: a hundred of them would be the same by chance
     module = "trunkline_cli.suite.processes"
-    ask = f"from {module} import free_port; print(*(free_port() for _ in range({count})), flush=True); input()"
+    ask = (
+        f"from {module} import free_port; print(*(free_port() for _ in range({count})), flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
