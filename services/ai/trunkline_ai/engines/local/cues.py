@@ -10,7 +10,7 @@ from importlib import resources
 _DATA = resources.files("trunkline_ai.engines.local") / "data"
 _WORD = re.compile(r"\w+")
 _PLAIN = re.compile(r"(?<![\w\\])[a-z]{4,}+(?!\w)")
-_PIECE = re.compile(r"\\.|\[[^]]*+\]|\(\?(?:[:=!>]|<[=!])|\{\d*+,?+\d*+\}|.", re.DOTALL)
+_PIECE = re.compile(r"\\.|\[[^]]{0,80}+\]|\(\?(?:[:=!>]|<[=!])|\{\d*+,?+\d*+\}|.", re.DOTALL)
 _REPEATS = re.compile(r"[?*+]|\{\d*+,?+\d*+\}")
 Places = Mapping[str, list[int]]
 """Where each word of a text begins."""
