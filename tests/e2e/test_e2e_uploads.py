@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench.uploads import MB, figures
+from tools.bench.audio.uploads import MB, figures
 
 
 @pytest.mark.alone

@@ -8,7 +8,7 @@
 | overhead_ratio | the service as a process, beside faster-whisper without it | 1 minute |
 | short_beside_long_s | the service as a process, with an hour under way | 1 minute |
 | hour_min, hour_peak_mb | the service as a process, over an hour of mono sound | 5 to 10 minutes |
-| upload_peak_mb | bench `uploads`: an upload of 512 MB through the gateway and the audio service | 1 minute |
+| upload_peak_mb | an upload of 512 MB through the gateway and the audio service | 1 minute |
 
 The hour and the upload are measured only when they are named: `make bench audio KEYS=hour_min`. KEYS takes several
 names, or `all`.
@@ -19,8 +19,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from tools.bench import Target, report, uploads
-from tools.bench.audio import engine, hour, languages, preparation
+from tools.bench import Target, report
+from tools.bench.audio import engine, hour, languages, preparation, uploads
 
 GROUPS: dict[tuple[str, ...], Callable[[], dict[str, float]]] = {
     ("engine",): engine.figures,
