@@ -48,7 +48,9 @@ pictures: setup tools ## Draw docs/dashboards/, from a suite under minutes of we
 
 test: setup tools ## All tests: WORKERS=2 processes share the files, then what measures time runs by itself
 	@failed=0; \
-	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone and not cluster" || failed=1; \
+	rm -f .pytest_cache/v/cache/lastfailed; \
+	$(RUN) pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone and not cluster" \
+	|| $(RUN) tools.again || failed=1; \
 	$(RUN) pytest -m alone $$(grep -rl --include='test_*.py' 'pytest.mark.alone' $(TESTS)) || failed=1; \
 	exit $$failed
 

@@ -356,7 +356,7 @@ async def test_a_job_that_is_heavier_than_a_claim_may_be_goes_alone(queue):
 
 async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queue, stored, clock):
     await add(queue, new("killer"), new("other", tenant="b"))
-    tries = Tries(lambda stage: 3)
+    tries = Tries(lambda stage: 3, clock=lambda: 0.0)
     for attempt in range(1, 4):
         found = {job.job_id: job for job in await claim(queue, seconds=10, owner=f"w{attempt}", tries=tries)}
         assert found["killer"].attempts == attempt
@@ -381,7 +381,7 @@ async def test_a_job_whose_holders_die_with_it_is_buried_after_its_attempts(queu
 
 async def test_a_last_attempt_that_was_reported_is_not_taken_for_a_death(queue, clock):
     await add(queue, new("a"))
-    tries = Tries(lambda stage: 2)
+    tries = Tries(lambda stage: 2, clock=lambda: 0.0)
     for _ in range(2):
         (job,) = await claim(queue, tries=tries)
         await queue.run(queue.reschedule, job.lease, 1.0)
