@@ -8,7 +8,7 @@ import sys
 
 NAMES = (
     "ingest", "pipeline", "audio", "start", "scenarios", "isolation", "record", "recovery", "growth", "backup",
-    "phrases", "edge", "ai", "watch",
+    "phrases", "edge", "rollout", "ai", "watch",
 )  # fmt: skip
 
 
