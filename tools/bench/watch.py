@@ -1,7 +1,7 @@
 """What watching costs: webhooks a second while they are traced and scraped, and how much there is to scrape.
 
-The counters themselves are always on, so `observed_ratio` is what tracing takes (20 webhooks a second are exported, to a
-collector in this process), and a scrape of the gateway every SCRAPE_SECONDS: three times as often as the Prometheus
+The counters themselves are always on, so `observed_ratio` is what tracing takes (20 webhooks a second are exported, to
+a collector in this process), and a scrape of the gateway every SCRAPE_SECONDS: three times as often as the Prometheus
 of deploy/ asks. Both sides are measured in turns on suites of their own. Then a thousand tenants get a webhook each,
 and all five processes are scraped.
 """
