@@ -51,6 +51,7 @@ def _answers(accepted: int, refused: int, answer: str = "store_unavailable") -> 
 
 
 _AT_GATEWAY = {"instance": "g"}
+_COST = "trunkline_tenant_month_cost_micros"
 _LAST = 'trunkline_source_last_webhook_seconds{tenant="acme",source="s"}'
 _SENT = 'trunkline_source_webhooks_total{tenant="acme",source="s"}'
 CASES = {
@@ -134,11 +135,16 @@ CASES = {
         {"engine": "openai"},
     ),
     "TrunklineCostOverBudget": Case(
-        # Two dollars an hour for a month; one.
-        {'trunkline_engine_cost_micros_total{engine="e"}': "0+2000000x800"},
-        {'trunkline_engine_cost_micros_total{engine="e"}': "0+1000000x800"},
-        at="31d",
-        interval="1h",
+        # Two replicas tell the same: not quite the budget of 1,000 dollars, and a little more.
+        {f'{_COST}{{tenant="{t}",instance="{i}"}}': "500100000x30" for t in ("a", "rest") for i in "xy"},
+        {f'{_COST}{{tenant="{t}",instance="{i}"}}': "499900000x30" for t in ("a", "rest") for i in "xy"},
+    ),
+    "TrunklineEdgeAsksNobody": Case(
+        {"envoy_cluster_ratelimit_failure_mode_allowed": "0x10 1+1x30"},
+        {
+            "envoy_cluster_ratelimit_failure_mode_allowed": "3x30",
+            "envoy_http_ext_authz_failure_mode_allowed": "0x30",
+        },
     ),
     "TrunklineSourceSilent": Case(
         # A webhook every two minutes in the first four hours, and a week later none; or as many again.

@@ -11,7 +11,7 @@ TICKET = "ticket"
 """Somebody looks within the working day."""
 
 BUDGET_USD = 1000
-"""What the engines may cost in 30 days; an operator sets it in the rules' file of the deployment."""
+"""What the engines may cost in a calendar month; an operator sets it in the rules' file of the deployment."""
 OBJECTIVE = 0.999
 """The part of webhooks that the suite itself does not refuse."""
 BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
@@ -74,8 +74,11 @@ RECORDED = (
     Recorded("trunkline:receive_seconds:p95", _quantile("trunkline_receive_seconds", "5m")),
     Recorded("trunkline:analysis_seconds:p95", _quantile("trunkline_ai_analysis_seconds", "5m")),
     Recorded("trunkline:transcription_seconds:p95", _quantile("trunkline_audio_transcription_seconds", "5m")),
-    Recorded("trunkline:cost_usd:30d", "sum(increase(trunkline_engine_cost_micros_total[30d])) / 1e6"),
-    Recorded("trunkline:budget_usd:30d", f"vector({BUDGET_USD})"),
+    # Each replica of the tenant service tells the same costs.
+    Recorded(
+        "trunkline:month_cost_usd", "max(sum by (instance) (trunkline_tenant_month_cost_micros)) / 1e6"
+    ),
+    Recorded("trunkline:month_budget_usd", f"vector({BUDGET_USD})"),
 )
 
 ALERTS = (
@@ -201,10 +204,18 @@ ALERTS = (
     ),
     Alert(
         "TrunklineCostOverBudget",
-        "trunkline:cost_usd:30d > trunkline:budget_usd:30d",
+        "trunkline:month_cost_usd > trunkline:month_budget_usd",
         "15m",
         TICKET,
-        "The engines cost more in 30 days than the budget.",
+        "The engines have cost more this month than the budget.",
+    ),
+    Alert(
+        "TrunklineEdgeAsksNobody",
+        "(sum(rate(envoy_http_ext_authz_failure_mode_allowed[5m])) or vector(0)) "
+        "+ (sum(rate(envoy_cluster_ratelimit_failure_mode_allowed[5m])) or vector(0)) > 0",
+        "2m",
+        TICKET,
+        "The tenant service does not answer Envoy: requests pass without limits, and the services verify their keys.",
     ),
     Alert(
         "TrunklineSourceSilent",

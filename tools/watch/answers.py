@@ -13,7 +13,6 @@ _METRIC = re.compile(r"\btrunkline_[a-z0-9_]+")
 SILENT = {
     "trunkline_set_aside_total": "counts by the kind of work, once a row was set aside",
     "trunkline_spool_damaged_total": "counts by what was damaged, once something was",
-    "trunkline_engine_cost_micros_total": "counts by engine; the local engines cost nothing",
 }
 
 

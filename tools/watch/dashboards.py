@@ -304,9 +304,12 @@ ENGINES = Dashboard(
         _stat("Analysis (p95)", "Over five minutes.", "trunkline:analysis_seconds:p95", "s", 1),
         _stat("Transcription (p95)", "Over five minutes.", "trunkline:transcription_seconds:p95", "s", 5),
         _stat(
-            "Cost (30 days)", "What all engines cost.", "trunkline:cost_usd:30d or vector(0)", "currencyUSD"
+            "Cost this month",
+            "What all engines have cost.",
+            "trunkline:month_cost_usd or vector(0)",
+            "currencyUSD",
         ),
-        _stat("Budget (30 days)", "Set in the rules' file.", "trunkline:budget_usd:30d", "currencyUSD"),
+        _stat("Budget a month", "Set in the rules' file.", "trunkline:month_budget_usd", "currencyUSD"),
         _stat(
             "Answers from the cache",
             "The part of questions to models that needed no model.",
@@ -413,7 +416,7 @@ TENANTS = Dashboard(
         _stat(
             "Cost this month",
             "Of all tenants.",
-            f"max(sum by (instance) ({_COST})) / 1e6 or vector(0)",
+            "trunkline:month_cost_usd or vector(0)",
             "currencyUSD",
         ),
         _stat(
