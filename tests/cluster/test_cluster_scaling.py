@@ -18,10 +18,10 @@ from trunkline_runtime.observe.metrics import MetricsEndpoint, RpcMetrics
 
 from tests.cluster.conftest import NAMESPACE, applied, pods, removed, until, workloads
 from tests.cluster.metrics_api import MetricsApi, services_of
-from tests.cluster.plot import drawn
 from tests.contract.manifests import WORKLOADS, one, overlay
 from tools.cluster.run import free_port
 from tools.packages import ROOT
+from tools.watch.charts import scaling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 ANALYSE = "/trunkline.ai.v1.AnalysisService/AnalyzeCall"
@@ -158,7 +158,7 @@ def test_each_autoscaler_goes_up_and_down_within_its_bounds_and_behaviour(world)
     }
     assert len(claims) >= top["gateway"]
     if os.environ.get("PLOT"):
-        HISTORY.write_text(drawn(history, {p: spec["maxReplicas"] for p, spec in specs.items()}))
+        HISTORY.write_text(scaling(history, {p: spec["maxReplicas"] for p, spec in specs.items()}))
 
 
 def assert_no_faster(history, process, up):

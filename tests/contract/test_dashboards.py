@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
 
 import pytest
 
@@ -79,17 +78,23 @@ def test_a_value_is_said_with_its_unit(value, unit, text):
 def test_a_picture_has_every_title_and_a_chart_without_answers_says_so():
     answers = {panel.title: [] for panel in OVERVIEW.panels}
     answers["Webhooks by answer"] = [("accepted", [(0.0, 1.0), (10.0, 2.0)]), ("busy", [(10.0, 1.0)])]
-    picture = charts.drawn(OVERVIEW, answers, 0, 10)
+    picture = charts.dashboard(OVERVIEW, answers, 0, 10)
     assert [panel.title for panel in OVERVIEW.panels if panel.title not in picture] == []
-    assert picture.count("no data") == len(OVERVIEW.panels) - 1
+    assert picture.count(">no data<") == len(OVERVIEW.panels) - 1
     assert ">accepted<" in picture
+    assert picture == charts.dashboard(OVERVIEW, answers, 0, 10), "a picture changes with its answers only"
 
 
-def test_what_is_stacked_stands_on_what_is_below_it():
-    answers = {panel.title: [] for panel in OVERVIEW.panels}
-    lines = [("a", [(0.0, 4.0), (10.0, 4.0)]), ("b", [(0.0, 2.0), (10.0, 2.0)])]
-    picture = charts.drawn(OVERVIEW, {**answers, "Webhooks by answer": lines}, 0, 10)
-    heights = [
-        float(line.split(",")[1].split()[0]) for line in re.findall(r'polyline points="([^"]+)', picture)
-    ]
-    assert all(upper < lower for upper, lower in pairwise(heights)), "the top is drawn first"
+def test_a_line_breaks_where_values_are_missing():
+    line = ("a", [(0.0, 1.0), (1.0, 2.0), (5.0, 3.0), (6.0, 1.0)])
+    panel = next(one for one in OVERVIEW.panels if one.kind == "lines")
+    answers = {one.title: [line] if one is panel else [] for one in OVERVIEW.panels}
+    picture = charts.dashboard(OVERVIEW, answers, 0, 10)
+    (way,) = re.findall(r'<path d="([^"]+)" clip-path="[^"]+" style="fill: none; stroke: #2f6fde', picture)
+    assert [step.split()[0] for step in way.splitlines()] == ["M", "L", "M", "L"]
+
+
+def test_replicas_are_drawn_lane_by_lane():
+    history = [(0.0, {"ai": 1, "audio": 2}), (30.0, {"ai": 3, "audio": 2})]
+    picture = charts.scaling(history, {"ai": 8, "audio": 4})
+    assert [name for name in ("ai", "audio", "30 s") if f">{name}<" not in picture] == []

@@ -75,9 +75,7 @@ RECORDED = (
     Recorded("trunkline:analysis_seconds:p95", _quantile("trunkline_ai_analysis_seconds", "5m")),
     Recorded("trunkline:transcription_seconds:p95", _quantile("trunkline_audio_transcription_seconds", "5m")),
     # Each replica of the tenant service tells the same costs.
-    Recorded(
-        "trunkline:month_cost_usd", "max(sum by (instance) (trunkline_tenant_month_cost_micros)) / 1e6"
-    ),
+    Recorded("trunkline:month_cost_usd", "max(sum by (instance) (trunkline_tenant_month_cost_micros)) / 1e6"),
     Recorded("trunkline:month_budget_usd", f"vector({BUDGET_USD})"),
 )
 

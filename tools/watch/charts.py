@@ -1,54 +1,93 @@
-"""Draws a dashboard as SVG from what a Prometheus answered: cards on the grid that Grafana has them on."""
+"""Draws as SVG what a Prometheus answered: a dashboard's panels on Grafana's grid, and replicas over time."""
 
 from __future__ import annotations
 
+import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import pairwise
+
+from cycler import cycler
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Affine2D
 
 from tools.watch.dashboards import WIDE, Dashboard, Panel
 
 Line = tuple[str, Sequence[tuple[float, float]]]
 """A name for the legend; times and values."""
 
-_COLUMN, _ROW, _GAP, _HEAD = 52, 30, 8, 64
+_COLUMN, _ROW, _GAP, _HEAD = 52, 30, 8, 64  # pixels
 _COLOURS = ("#2f6fde", "#e8833a", "#2e9e6b", "#c2417c", "#7a5cd0", "#b58900", "#1b9aaa", "#8a8f98")
 _INK, _PALE, _GRID, _GOOD, _BAD = "#1f2430", "#6b7280", "#e5e7eb", "#1f8a5b", "#c8322b"
-_MOST_NAMED = 8
-_MOST_ROWS = 3
-_PACKAGE = re.compile(r"/[\w.]+\.(?=\w+/)")
-"""Of an RPC's method."""
-_LETTER = 5.9
-"""About how wide a letter of the legend is, in pixels."""
+_MOST_NAMED, _LONGEST_NAME = 8, 40
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "trunkline",  # the same answers give the same file
+    "font.size": 8,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.prop_cycle": cycler(color=_COLOURS),
+    "grid.color": _GRID,
+    "lines.linewidth": 1.5,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _PALE,
+    "ytick.labelcolor": _PALE,
+}
 
 
-def drawn(shown: Dashboard, answers: Mapping[str, Sequence[Line]], begin: float, end: float) -> str:
+def dashboard(shown: Dashboard, answers: Mapping[str, Sequence[Line]], begin: float, end: float) -> str:
     """Return the picture; `answers` by the panel's title, over the time from `begin` to `end` (Unix seconds)."""
-    cards, x, y, tallest = [], 0, 0, 0
+    places, x, y, tallest = [], 0, 0, 0
     for panel in shown.panels:
-        left, top = x * _COLUMN, _HEAD + y * _ROW
-        size = (panel.width * _COLUMN - _GAP, panel.height * _ROW - _GAP)
-        draw = _figure if panel.kind == "stat" else _chart
-        inner = draw(panel, answers[panel.title], *size, begin, end)
-        cards.append(f'<g transform="translate({left + _GAP},{top})">{inner}</g>')
+        places.append((x * _COLUMN + _GAP, _HEAD + y * _ROW))
         x, tallest = x + panel.width, max(tallest, panel.height)
         if x >= WIDE:
             x, y, tallest = 0, y + tallest, 0
-    width, height = WIDE * _COLUMN + _GAP, _HEAD + (y + tallest) * _ROW
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-            'font-family="Inter, Helvetica, Arial, sans-serif" font-size="11">',
-            f'<rect width="{width}" height="{height}" fill="#f3f4f6"/>',
-            _text(_GAP + 4, 28, shown.title, size=20, weight=600),
-            _text(_GAP + 4, 48, shown.tells, _PALE, size=13),
-            *cards,
-            "</svg>",
-            "",
-        ]
-    )
+    with style.context(_STYLE):
+        board = _Board(WIDE * _COLUMN + _GAP, _HEAD + (y + tallest) * _ROW)
+        board.text(_GAP + 4, 28, shown.title, size=15, weight="bold")
+        board.text(_GAP + 4, 48, shown.tells, size=9, color=_PALE)
+        for panel, (left, top) in zip(shown.panels, places, strict=True):
+            width, height = panel.width * _COLUMN - _GAP, panel.height * _ROW - _GAP
+            board.card(left, top, width, height)
+            board.text(left + 12, top + 21, panel.title, size=9, weight="bold")
+            lines = answers[panel.title]
+            if not any(points for _, points in lines):
+                board.text(left + 12, top + 56, "no data", size=12, color=_PALE)
+            elif panel.kind == "stat":
+                points = lines[0][1]
+                colour = _BAD if _is_bad(panel, points[-1][1]) else _GOOD
+                board.text(
+                    left + 12, top + 58, said(points[-1][1], panel.unit), size=19, weight="bold", color=colour
+                )
+                _spark(board.axes(left + 12, top + height - 36, width - 24, 28), points, colour)
+            else:
+                _chart(board.axes(left + 72, top + 36, width - 90, height - 108), panel, lines, begin, end)
+        return board.svg()
+
+
+def scaling(history: Sequence[tuple[float, Mapping[str, int]]], most: Mapping[str, int]) -> str:
+    """Return the picture of a run; `history` is seconds and replicas, `most` the bound of each service."""
+    with style.context(_STYLE):
+        board = _Board(760, 40 + 90 * len(most) + 20)
+        board.text(90, 22, "Replicas of each service, as its HorizontalPodAutoscaler set them", size=11)
+        seconds = [at for at, _ in history]
+        for lane, (name, bound) in enumerate(most.items()):
+            axes = board.axes(90, 44 + 90 * lane, 650, 66)
+            axes.step(seconds, [counts[name] for _, counts in history], where="post")
+            axes.axhline(bound, color=_PALE, linestyle="--", linewidth=0.8)
+            axes.set(xlim=(0, seconds[-1] or 1), ylim=(0, bound * 1.08), yticks=(0, bound))
+            axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=18)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:.0f} s"))
+            axes.tick_params(labelbottom=lane == len(most) - 1)
+        return board.svg()
 
 
 def said(value: float, unit: str) -> str:
@@ -73,144 +112,105 @@ def _short(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    colour: str = _INK,
-    *,
-    size: int = 11,
-    weight: int = 400,
-    anchor: str = "start",
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" font-size="{size}" font-weight="{weight}" '
-        f'text-anchor="{anchor}">{escape(text)}</text>'
-    )
+class _Board:
+    """A figure whose places are pixels from the upper left."""
 
+    def __init__(self, width: float, height: float) -> None:
+        self._width, self._height = width, height
+        self._figure = Figure(figsize=(width / 72, height / 72), facecolor="#f3f4f6")
 
-def _card(panel: Panel, width: float, height: float) -> str:
-    box = f'<rect width="{width}" height="{height}" rx="6" fill="#fff" stroke="{_GRID}"/>'
-    return box + _text(12, 21, panel.title, size=13, weight=600)
+    def text(self, x: float, y: float, text: str, **style: object) -> None:
+        self._figure.text(x / self._width, 1 - y / self._height, text.replace("$", r"\$"), **style)  # type: ignore[arg-type]
 
-
-def _figure(
-    panel: Panel, lines: Sequence[Line], width: float, height: float, begin: float, end: float
-) -> str:
-    out = [_card(panel, width, height)]
-    points = list(lines[0][1]) if lines else []
-    if not points:
-        return "".join([*out, _text(12, 62, "no data", _PALE, size=22)])
-    value, colour = points[-1][1], _GOOD
-    if panel.bad_from is not None:
-        bad = value <= panel.bad_from if panel.bad_below else value >= panel.bad_from
-        colour = _BAD if bad else _GOOD
-    out.append(_text(12, 58, said(value, panel.unit), colour, size=26, weight=600))
-    most = max(value for _, value in points) or 1.0
-    base, across, up = height - 8, (width - 24) / (end - begin), 26 / most
-    way = " ".join(f"{12 + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in points)
-    first, last = 12 + (points[0][0] - begin) * across, 12 + (points[-1][0] - begin) * across
-    out.append(
-        f'<polygon points="{first:.1f},{base} {way} {last:.1f},{base}" fill="{colour}" fill-opacity="0.1"/>'
-    )
-    out.append(f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-    return "".join(out)
-
-
-def _chart(panel: Panel, lines: Sequence[Line], width: float, height: float, begin: float, end: float) -> str:
-    out = [_card(panel, width, height)]
-    if not lines:
-        return "".join([*out, _text(width / 2, height / 2, "no data", _PALE, size=13, anchor="middle")])
-    ordered = sorted(lines, key=lambda line: -sum(value for _, value in line[1]))
-    legend, rows = _legend(ordered, width)
-    left, top, right, base = 74.0, 36.0, width - 14, height - 34 - 16.0 * rows
-    stacks = (
-        _stacked(ordered) if panel.kind == "stacked" else [(name, points, ()) for name, points in ordered]
-    )
-    most = max((value for _, points, _ in stacks for _, value in points), default=0.0)
-    minutes = panel.unit == "s" and most >= 100
-    ticks = [60 * tick for tick in _ticks(most / 60)] if minutes else _ticks(most)
-    across, up = (right - left) / (end - begin), (base - top) / ticks[-1]
-    for tick in ticks:
-        y = base - tick * up
-        out.append(f'<line x1="{left}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_GRID}"/>')
-        out.append(_text(left - 6, y + 4, said(tick, panel.unit), _PALE, anchor="end"))
-    for part in range(5):
-        seconds = (end - begin) * part / 4
-        anchor = {0: "start", 4: "end"}.get(part, "middle")
-        out.append(_text(left + seconds * across, base + 15, _clock(seconds), _PALE, anchor=anchor))
-    # The last of a stack is its top: it is drawn first, and those below it over it.
-    for number, (_, points, below) in reversed(list(enumerate(stacks))):
-        colour = _COLOURS[number % len(_COLOURS)]
-        back = " ".join(
-            f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in reversed(below)
+    def card(self, x: float, y: float, width: float, height: float) -> None:
+        box = FancyBboxPatch(
+            (x, self._height - y - height),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=6",
+            facecolor="white",
+            edgecolor=_GRID,
+            zorder=-1,  # below the charts
+            transform=Affine2D().scale(1 / 72) + self._figure.dpi_scale_trans,
         )
-        for run in [points] if back else _runs(points):
-            way = " ".join(f"{left + (at - begin) * across:.1f},{base - value * up:.1f}" for at, value in run)
-            out.append(
-                f'<polyline points="{way}" fill="none" stroke="{colour}" stroke-width="1.8" '
-                'stroke-linejoin="round"/>'
-            )
-        if back:
-            out.append(f'<polygon points="{way} {back}" fill="{colour}" fill-opacity="0.35"/>')
-    out.append(f'<g transform="translate(0,{base + 34:.1f})">{legend}</g>')
-    return "".join(out)
+        self._figure.add_artist(box)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        axes = self._figure.add_axes(
+            (x / self._width, 1 - (y + height) / self._height, width / self._width, height / self._height)
+        )
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        return axes
+
+    def svg(self) -> str:
+        into = io.StringIO()
+        self._figure.savefig(into, format="svg", metadata={"Date": None, "Creator": None})
+        return "\n".join(line.rstrip() for line in into.getvalue().splitlines()) + "\n"
 
 
-def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """A line in parts, without those times for which it has no values."""
+def _is_bad(panel: Panel, value: float) -> bool:
+    if panel.bad_from is None:
+        return False
+    return value <= panel.bad_from if panel.bad_below else value >= panel.bad_from
+
+
+def _spark(axes: Axes, points: Sequence[tuple[float, float]], colour: str) -> None:
+    times, values = zip(*points, strict=True)
+    axes.plot(times, values, color=colour, linewidth=1.2)
+    axes.fill_between(times, values, color=colour, alpha=0.1, linewidth=0)
+    axes.set(xlim=(times[0], times[-1] + 1e-9), ylim=(0, max(*values, 1e-9) * 1.05))
+    axes.set_axis_off()
+
+
+def _chart(axes: Axes, panel: Panel, lines: Sequence[Line], begin: float, end: float) -> None:
+    ordered = sorted(lines, key=lambda line: -sum(value for _, value in line[1]))
+    most = max(value for _, points in ordered for _, value in points)
+    part = 60 if panel.unit == "s" and most >= 100 else 1  # ticks at whole minutes
+    names = [_cut(name) for name, _ in ordered[:_MOST_NAMED]]
+    if len(ordered) > _MOST_NAMED:
+        names[-1] += f" (+ {len(ordered) - _MOST_NAMED})"
+    if panel.kind == "stacked":
+        times = sorted({at for _, points in ordered for at, _ in points})
+        values = [[dict(points).get(at, 0.0) / part for at in times] for _, points in ordered]
+        axes.stackplot([at - begin for at in times], values, labels=names, alpha=0.7, linewidth=0)
+    else:
+        for number, (_, points) in enumerate(ordered):
+            times, heights = _with_gaps(points)
+            named = {"label": names[number]} if number < len(names) else {}
+            axes.plot([at - begin for at in times], [height / part for height in heights], **named)  # type: ignore[arg-type]
+    axes.set(xlim=(0, end - begin), ylim=(0, None if most > 0 else 1))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: said(value * part, panel.unit).replace("$", r"\$"))
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 1.5, 3, 6, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02}"))
+    columns = max(1, min(4, 100 // (max(map(len, names)) + 5)))
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(-0.06, -0.1), ncols=columns, fontsize=7, frameon=False,
+        handlelength=1.2, labelcolor=_PALE, borderpad=0, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def _cut(name: str) -> str:
+    """A name that a legend has room for; of an RPC's method, the package goes."""
+    package, _, rest = name.rpartition("/")
+    if rest and "." in package:
+        name = f"{package.rpartition('.')[2]}/{rest}"
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME // 2] + "…" + name[1 - _LONGEST_NAME // 2 :]
+    return name.lstrip("_") or "all"
+
+
+def _with_gaps(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Times and values, with a value that is no number where some are missing: the line breaks there."""
     step = min((later[0] - one[0] for one, later in pairwise(points)), default=0.0)
-    runs: list[list[tuple[float, float]]] = []
-    for point in points:
-        if runs and point[0] - runs[-1][-1][0] <= 1.5 * step:
-            runs[-1].append(point)
-        else:
-            runs.append([point])
-    return runs
-
-
-def _stacked(
-    lines: Sequence[Line],
-) -> list[tuple[str, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]]:
-    """Each line on top of those before it, with what is below it; a time without a value counts as 0."""
-    times = sorted({at for _, points in lines for at, _ in points})
-    below = dict.fromkeys(times, 0.0)
-    stacks: list[tuple[str, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]] = []
-    for name, points in lines:
-        values = dict(points)
-        above = {at: below[at] + values.get(at, 0.0) for at in times}
-        stacks.append((name, tuple(above.items()), tuple(below.items())))
-        below = above
-    return stacks
-
-
-def _legend(lines: Sequence[Line], width: float) -> tuple[str, int]:
-    """The names in rows, and how many rows they take."""
-    out, x, row = [], 14.0, 0
-    for number, (name, _) in enumerate(lines):
-        text, colour = _PACKAGE.sub("", name), _COLOURS[number % len(_COLOURS)]
-        text = text if len(text) <= 44 else text[:20] + "…" + text[-23:]
-        takes = 22 + len(text) * _LETTER + 6
-        fits = x == 14.0 or x + takes <= width - 8
-        if number == _MOST_NAMED or (not fits and row + 1 == _MOST_ROWS):
-            out.append(_text(x + 4, row * 16 + 2, f"+ {len(lines) - number}", _PALE))
-            break
-        if not fits:
-            x, row = 14.0, row + 1
-        out.append(f'<rect x="{x:.1f}" y="{row * 16 - 4}" width="12" height="4" rx="2" fill="{colour}"/>')
-        out.append(_text(x + 17, row * 16 + 2, text, _PALE))
-        x += takes
-    return "".join(out), row + 1
-
-
-def _ticks(most: float) -> list[float]:
-    """Round values from 0 to at least `most`, three to six of them."""
-    if most <= 0:
-        return [0.0, 1.0]
-    step = 10.0 ** math.floor(math.log10(most / 4))
-    step *= next(times for times in (1, 2, 2.5, 5, 10) if step * times * 5 >= most)
-    return [step * number for number in range(math.ceil(most / step - 1e-9) + 1)]
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    times: list[float] = []
+    values: list[float] = []
+    for at, value in points:
+        if times and at - times[-1] > 1.5 * step:
+            times.append(times[-1] + step)
+            values.append(math.nan)
+        times.append(at)
+        values.append(value)
+    return times, values

@@ -21,7 +21,7 @@ from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 from tools.install import install_from_debian
 from tools.metric_declarations import ROOT
-from tools.watch.charts import Line, drawn
+from tools.watch.charts import Line, dashboard
 from tools.watch.dashboards import DASHBOARDS, Panel
 from tools.watch.prometheus import Prometheus
 
@@ -123,7 +123,7 @@ def main() -> int:
                 for shown in DASHBOARDS:
                     answers = {one.title: lines(prometheus, one, begin, end) for one in shown.panels}
                     path = PICTURES / f"{shown.name}.svg"
-                    path.write_text(drawn(shown, answers, begin, end))
+                    path.write_text(dashboard(shown, answers, begin, end))
                     print(f"wrote {path.relative_to(ROOT)}")
         finally:
             suite.stop()
