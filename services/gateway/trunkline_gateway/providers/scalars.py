@@ -28,6 +28,11 @@ def clean(value: str, most: int) -> str:
     return value.replace("\0", "").strip()[:most]
 
 
+def is_rounded(value: Any) -> bool:
+    """Tell whether a parsed value is a number that may not be the one that was written."""
+    return isinstance(value, float) and not (value.is_integer() and abs(value) < 2**53)
+
+
 def as_text(value: Any, name: str, most: int = TEXT_MOST) -> str:
     """Return a scalar as text. Raises `Malformed` for objects and lists."""
     if isinstance(value, str):
@@ -37,7 +42,7 @@ def as_text(value: Any, name: str, most: int = TEXT_MOST) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        return repr(value) if is_rounded(value) else str(int(value))
     raise Malformed(f"{name} must be text")
 
 
