@@ -240,7 +240,9 @@ class TestMapped:
     )
     def test_an_id_is_digit_for_digit_what_the_sender_wrote(self, written: str) -> None:
         adapter = adapter_for(GENERIC)
-        of = source(GENERIC, hmac=generic_options(dedup_path="id"), mapping=mapping("CALL", call_id="calls.0"))
+        of = source(
+            GENERIC, hmac=generic_options(dedup_path="id"), mapping=mapping("CALL", call_id="calls.0")
+        )
         identity = adapter.identify(of, "x", generic(f'{{"id": {written}, "calls": [{written}]}}'.encode()))
         assert (identity.dedup_fields, identity.call_aliases) == ((written,), (written,))
 
