@@ -23,6 +23,7 @@ from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.schema import metadata
+from trunkline_cli.suite.web import trusted
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, sent_part
 from trunkline_gateway.api.transcode.credentials import Shown
@@ -136,7 +137,12 @@ async def serving(tmp_path: Path, limits: EdgeLimits | None = None, **settings: 
             now=lambda: now[0],
         )
         async with echo.listening(app, limits) as http:
-            base = {"base_url": f"http://127.0.0.1:{http.port}", "trust_env": False, "timeout": 30}
+            base = {
+                "base_url": f"http://127.0.0.1:{http.port}",
+                "trust_env": False,
+                "timeout": 30,
+                "verify": trusted(),
+            }
             async with (
                 httpx.AsyncClient(headers={"authorization": "Bearer member"}, **base) as client,
                 httpx.AsyncClient(**base) as anybody,
