@@ -61,7 +61,7 @@ CASES = {
         _AT_GATEWAY,
     ),
     "TrunklineWebhookBudgetBurnsFast": Case(_answers(98, 2), _answers(9999, 1), at="90m"),
-    "TrunklineWebhookBudgetBurnsSlowly": Case(_answers(996, 4), _answers(9999, 1), at="4d", interval="5m"),
+    "TrunklineWebhookBudgetBurnsSlowly": Case(_answers(996, 4), _answers(9999, 1), at="4d", interval="15m"),
     "TrunklineWebhooksSlow": Case(
         _histogram("trunkline_receive_seconds", "6"), _histogram("trunkline_receive_seconds", "4")
     ),
@@ -136,10 +136,10 @@ CASES = {
     ),
     "TrunklineCostOverBudget": Case(
         # Two dollars an hour for a month; one.
-        {'trunkline_engine_cost_micros_total{engine="e"}': "0+2000000x800"},
-        {'trunkline_engine_cost_micros_total{engine="e"}': "0+1000000x800"},
+        {'trunkline_engine_cost_micros_total{engine="e"}': "0+6000000x300"},
+        {'trunkline_engine_cost_micros_total{engine="e"}': "0+3000000x300"},
         at="31d",
-        interval="1h",
+        interval="3h",
     ),
     "TrunklineSourceSilent": Case(
         # A webhook every two minutes in the first four hours, and a week later none; or as many again.
