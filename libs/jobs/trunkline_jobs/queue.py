@@ -111,6 +111,10 @@ class Queue:
         )
         return self._claims.claim(conn, asked)
 
+    def any_due(self, conn: Connection, classes: Sequence[int] = tuple(QueueClass)) -> bool:
+        """Say whether there is a job that a claim could look at: one that is due, and under no lease that lives."""
+        return self._claims.any_due(conn, classes, self.now(conn))
+
     def lease_by_id(self, conn: Connection, job_id: str, token: int) -> Lease:
         """Return the lease of a holder who does not name the tenant. Raises LeaseLost where there is none."""
         return self._leases.by_id(conn, job_id, token)

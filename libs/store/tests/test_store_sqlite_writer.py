@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, Pressure, StoreLocked, SystemClock
 from trunkline_store.sqlite import appender, writer
-from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.checkpoint import FEW_COMMITS, Checkpointer
 from trunkline_store.sqlite.connect import connect_writer
 from trunkline_store.sqlite.engine import open_url
 from trunkline_store.sqlite.transaction import Transaction
@@ -236,6 +236,19 @@ async def test_an_idle_store_folds_its_log_into_the_file(db):
     async with asyncio.timeout(30):
         while db._checkpointer.idle_at != db._writer.commits:
             await asyncio.sleep(0.01)
+
+
+def test_a_few_commits_are_copied_together_and_many_at_once(tmp_path):
+    path = tmp_path / "store.db"
+    with closing(connect_writer(path)) as raw:
+        begun = time.monotonic()
+        checkpointer = Checkpointer(path, raw, lambda: 0, lambda task: task())
+    checkpointer.idle_at = 100
+    long = begun + 60
+    assert not checkpointer.is_due(100, long)
+    assert not checkpointer.is_due(101, begun)
+    assert checkpointer.is_due(101, long)
+    assert checkpointer.is_due(100 + FEW_COMMITS, begun)
 
 
 async def test_a_second_open_of_the_same_file_is_refused(url, tmp_path):

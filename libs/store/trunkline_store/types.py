@@ -20,6 +20,9 @@ from trunkline_store.errors import InvalidValue
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+# Made once: json.dumps makes one for each value.
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+
 Processor = Callable[[Any], Any]
 
 
@@ -179,9 +182,7 @@ def to_json(value: Any) -> str | None:
     if not value and isinstance(value, (dict, list)):
         return "{}" if isinstance(value, dict) else "[]"
     try:
-        return checked_text(
-            json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-        )
+        return checked_text(_encoded(value))
     except (TypeError, ValueError) as exc:
         raise InvalidValue(f"not a JSON value: {exc}") from None
 

@@ -74,14 +74,14 @@ class Readers:
             core, raw = self._connection()
             self._here.unwanted = unwanted
             raw.execute("BEGIN")
-            core.begin()
+            if not core.in_transaction():  # as the writer's, it stays so
+                core.begin()
             self._here.inside = True
             try:
                 return fn(core)
             finally:
                 self._here.inside = False
                 self._here.unwanted = None  # the end of the snapshot is not to be stopped
-                core.rollback()
                 if raw.in_transaction:
                     raw.rollback()
         except StopIteration:

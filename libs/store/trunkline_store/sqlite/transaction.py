@@ -53,7 +53,8 @@ class Transaction:
             self._core = self._engine.connect()
         if not self._core.in_transaction():
             # Begins nothing in the file; but a Connection that is in no transaction answers a refused value
-            # with a rollback of its own, which would be everybody's.
+            # with a rollback of its own, which would be everybody's. It stays so: to begin and end it with each
+            # commit takes as long as a statement.
             self._core.begin()
         self._inside = True
         try:
@@ -64,8 +65,6 @@ class Transaction:
     def commit(self) -> None:
         """Make it durable; on an error nothing is kept and the error is the store's."""
         try:
-            if not self._core.closed:
-                self._core.commit()
             if self.raw.in_transaction:
                 self.raw.commit()
         except sqlite3.Error as exc:
