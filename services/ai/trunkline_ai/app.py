@@ -31,7 +31,7 @@ from trunkline_ai.retention import sweep
 from trunkline_ai.routing.router import Router
 from trunkline_ai.schema import charges, metadata
 
-_PAGE_BYTES = 8 * 1024 * 1024
+_PAGE_BYTES = 4 * 1024 * 1024
 """An analysis is read when it was made, or long after: what SQLite keeps of the others is seldom looked at."""
 
 

@@ -3,9 +3,10 @@
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from trunkline_ai.engines.local import numbers
 
@@ -56,11 +57,13 @@ _WORD = re.compile(r"\w++")
 _LINE_END = re.compile(r"\n")
 _LONGEST_WORD = 24
 _WORDS_KEPT = 4_096
+_LONGEST_SENTENCE = 200
+_SENTENCES_KEPT = 512
 _TURNS_KEPT = 128
 """Turns: one analysis cuts each several times."""
 
 
-Places = Mapping[str, list[int]]
+Places = Mapping[str, Sequence[int]]
 """Where each word of a text begins."""
 
 
@@ -75,32 +78,26 @@ class Spoken(str):
     @cached_property
     def places(self) -> Places:
         """Where each of its words begins."""
-        places: dict[str, list[int]] = {}
-        at = 0
-        for word in self.replace("\n", " ").split(" "):
-            if word in places:
-                places[word].append(at)
-            else:
-                places[word] = [at]
-            at += len(word) + 1
-        return places
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for word, at in zip(*self._words, strict=True):
+            places[word].append(at)
+        return _kept(places)
 
     @cached_property
     def pairs(self) -> Places:
-        """Where two words of a line begin of which one follows the other."""
-        pairs: dict[str, list[int]] = {}
-        at = 0
-        for line in self.split("\n"):
-            words = line.split(" ")
-            for first, second in pairwise(words):
-                pair = f"{first} {second}"
-                if pair in pairs:
-                    pairs[pair].append(at)
-                else:
-                    pairs[pair] = [at]
-                at += len(first) + 1
-            at += len(words[-1]) + 1
-        return pairs
+        """Where two words begin of which one follows the other, be it in the next line."""
+        words, starts = self._words
+        pairs: defaultdict[str, list[int]] = defaultdict(list)
+        for pair, at in zip(map(" ".join, pairwise(words)), starts, strict=False):
+            pairs[pair].append(at)
+        return _kept(pairs)
+
+    @cached_property
+    def _words(self) -> tuple[list[str], list[int]]:
+        """Its words, and where each begins."""
+        words = self.replace("\n", " ").split(" ")
+        ends = accumulate(len(word) + 1 for word in words)
+        return words, [0, *ends][:-1]
 
     def line_at(self, place: int) -> int:
         """The number of the line that a place is in."""
@@ -109,6 +106,11 @@ class Spoken(str):
     @cached_property
     def _line_starts(self) -> list[int]:
         return [0, *(found.end() for found in _LINE_END.finditer(self))]
+
+
+def _kept(places: Mapping[str, list[int]]) -> Places:
+    """In tuples, which the garbage collector doesn't look at: thousands of lists would make it look at everything."""
+    return {word: tuple(where) for word, where in places.items()}
 
 
 class Written(str):
@@ -146,6 +148,16 @@ def canonical(text: str) -> Spoken:
     Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
     `nine oclock`, `$2,000` is `2000 dollars`.
     """
+    return _of_sentence(text) if len(text) <= _LONGEST_SENTENCE else _canonical(text)
+
+
+@lru_cache(_SENTENCES_KEPT)
+def _of_sentence(text: str) -> Spoken:
+    """Most turns are one sentence, and each is read as both."""
+    return _canonical(text)
+
+
+def _canonical(text: str) -> Spoken:
     plain = straightened(text)
     if not plain.isascii():
         plain = unicodedata.normalize("NFC", _UNSEEN.sub("", plain))
