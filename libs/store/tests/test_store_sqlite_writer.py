@@ -276,6 +276,15 @@ async def test_acknowledged_means_fsynced(db):
     }
 
 
+async def test_the_memory_for_pages_is_as_it_is_told(url):
+    def pages(conn):
+        return conn.exec_driver_sql("PRAGMA cache_size").scalar_one()
+
+    async with await Database.open(url, METADATA, page_bytes=4 << 20) as db:
+        assert await db.write(pages) == -4096  # KiB
+        assert [await ask(pages) for ask in (db.read, db.scan, db.peek)] == [-1024] * 3
+
+
 async def test_small_parameter_limits_are_kept_to(db, monkeypatch):
     table = sa.Table("wide", sa.MetaData(), *[sa.Column(f"c{n}", sa.Integer) for n in range(60)])
     await db.write(table.metadata.create_all)
