@@ -59,7 +59,12 @@ def drive(conn: Connection, text: str, binds: Sequence[Any], take: Callable[[sql
 
 
 class RowForm:
-    """How rows of one table become the text and the parameters of a driver-level INSERT."""
+    """How rows of one table become the text and the parameters of a driver-level INSERT.
+
+    With a key, rows whose key is there are passed over. Which were not is told by RETURNING, or, at half of its cost,
+    by `mark`: a column whose value no row has but the one that is inserted. Then only the number of inserted rows is
+    looked at, and the marks where it is not that of all.
+    """
 
     def __init__(
         self,
@@ -67,48 +72,75 @@ class RowForm:
         columns: tuple[str, ...],
         dialect: Dialect,
         key: tuple[str, ...] | None = None,
+        mark: str | None = None,
     ) -> None:
         quote = dialect.identifier_preparer
-        names = ", ".join(quote.quote(name) for name in columns)
+        name, names = quote.format_table(table), ", ".join(map(quote.quote, columns))
         self.width = len(columns)
         self.rows_a_statement = max(1, PARAMETERS_A_STATEMENT // self.width)
-        self._returns = key is not None
-        self._head = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES "  # noqa: S608 - names of ours
+        self._head = f"INSERT INTO {name} ({names}) VALUES "  # noqa: S608 - names of ours
         self._row = f"({', '.join('?' * self.width)})"
-        self._tail = ""
+        self._tail = self._telling = ""
+        self._told_by: tuple[int, ...] = ()  # where the key and the mark stand in a row
         if key is not None:
-            listed = ", ".join(quote.quote(name) for name in key)
-            self._tail = f" ON CONFLICT ({listed}) DO NOTHING RETURNING {listed}"
-        self._texts: dict[int, str] = {}
+            listed = ", ".join(quote.quote(part) for part in key)
+            self._tail = f" ON CONFLICT ({listed}) DO NOTHING"
+            self._telling = f" RETURNING {listed}"
+        if key is not None and mark is not None:
+            marked = (*key, mark)
+            self._told_by = tuple(columns.index(part) for part in marked)
+            same = " AND ".join(f"t.{quote.quote(part)} = r.column{n}" for n, part in enumerate(marked, 1))
+            told = ", ".join(f"t.{quote.quote(part)}" for part in key)
+            self._marked = f"SELECT {told} FROM (VALUES ", f") AS r CROSS JOIN {name} AS t ON {same}"  # noqa: S608
+        self._texts: dict[tuple[int, bool], str] = {}
         self._converters = [
             (index, convert)
             for index, name in enumerate(columns)
             if (convert := _converter(table.columns[name], dialect)) is not None
         ]
 
-    def sql(self, rows: int) -> str:
+    def sql(self, rows: int, returns: bool = False) -> str:
         """Return the text for that many rows; the same one each time, so the driver finds it prepared."""
-        text = self._texts.get(rows)
+        text = self._texts.get((rows, returns))
         if text is None:
             if len(self._texts) >= 512:
                 self._texts.clear()
-            text = self._texts[rows] = self._head + ", ".join([self._row] * rows) + self._tail
+            text = (
+                self._head + ", ".join([self._row] * rows) + self._tail + (self._telling if returns else "")
+            )
+            self._texts[rows, returns] = text
         return text
 
-    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
-        """Insert the rows through a connection."""
+    def insert(
+        self, conn: Connection, rows: Sequence[tuple[Any, ...]], tell: bool = True
+    ) -> Iterable[Sequence[Any]]:
+        """Insert the rows through a connection; the keys inserted, where there is a key and they are to be told."""
+        tell = tell and bool(self._telling)
+        returns = tell and not self._told_by
         done: list[Sequence[Any]] = []
         start = 0
         while start < len(rows):
             lot = lot_of(min(len(rows) - start, self.rows_a_statement))
-            text, binds = self.sql(lot), self.flatten(rows[start : start + lot])
+            text, binds = self.sql(lot, returns), self.flatten(rows[start : start + lot])
             start += lot
-            if past_sqlalchemy(conn):
-                done += drive(conn, text, binds, sqlite3.Cursor.fetchall)
+            if returns:
+                done += _run(conn, text, binds, _all)
                 continue
-            found = conn.exec_driver_sql(text, tuple(binds))
-            done += found.all() if self._returns else ()
+            inserted = _run(conn, text, binds, _rowcount)
+            if tell:
+                done += self._told(conn, binds, inserted == lot)
         return done
+
+    def _told(self, conn: Connection, binds: list[Any], every: bool) -> Sequence[Sequence[Any]]:
+        """Return the keys of those rows of a statement that it inserted: of every one, or of those with their marks."""
+        *key, mark = (binds[place :: self.width] for place in self._told_by)
+        if every:
+            return list(zip(*key, strict=True))
+        begin, end = self._marked
+        values = ", ".join([f"({', '.join('?' * (len(key) + 1))})"] * len(mark))
+        asked = list(chain.from_iterable(zip(*key, mark, strict=True)))
+        found: Sequence[Sequence[Any]] = _run(conn, begin + values + end, asked, _all)
+        return found
 
     def flatten(self, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
         """Return the parameters of all rows, one after another, as the driver takes them."""
@@ -119,6 +151,20 @@ class RowForm:
                 continue  # it only looks at them
             flat[index :: self.width] = _converted(values, convert)
         return flat
+
+
+def _run(conn: Connection, text: str, binds: list[Any], take: Callable[[Any], Any]) -> Any:
+    if past_sqlalchemy(conn):
+        return drive(conn, text, binds, take)
+    return take(conn.exec_driver_sql(text, tuple(binds), execution_options={"preserve_rowcount": True}))
+
+
+def _all(done: Any) -> Any:
+    return done.fetchall()
+
+
+def _rowcount(done: Any) -> Any:
+    return done.rowcount
 
 
 def lot_of(rows: int) -> int:
