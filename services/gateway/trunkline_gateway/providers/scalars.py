@@ -47,7 +47,7 @@ def as_time(value: Any, name: str) -> datetime:
     try:
         if isinstance(value, str):
             text = value.strip()[:_TIME_MOST]
-            if _UNIX.fullmatch(text):
+            if text[4:5] != "-" and _UNIX.fullmatch(text):
                 moment = datetime.fromtimestamp(float(text), UTC)
             elif text[:1].isdigit():
                 moment = datetime.fromisoformat(text)
