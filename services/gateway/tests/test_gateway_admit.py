@@ -329,8 +329,8 @@ async def test_another_tenants_event_is_not_found(world):
     [
         # What comes in small numbers is looked at in small numbers, until it does not.
         ([Pressure.SOME] * 9, [32, 256]),
-        ([Pressure.CROWD] * 12, [16] * 10),
-        ([Pressure.SOME] + [Pressure.CROWD] * 12, [32] + [16] * 8),
+        ([Pressure.CROWD] * 12, [32] * 5),
+        ([Pressure.SOME] + [Pressure.CROWD] * 12, [32] * 5),
         ([Pressure.NONE] * 9, [32, 2_048]),
     ],
 )
