@@ -30,6 +30,7 @@ _INSERTED = (
     "lease_token", "generation", "checkpoint", "last_error", "history", "buried_at", "created_at", "updated_at",
 )  # fmt: skip
 """The columns of a new job's row that are not NULL for all of them."""
+_ALIKE = [name for name in _INSERTED if name not in (*KEY, "shard", "subject", "group_key")]
 
 _DATABASE_TIME: sa.Select[datetime] = sa.select(sa.func.current_timestamp(type_=UtcTimestamp))
 
@@ -53,7 +54,7 @@ class Queue:
         self._claims = Claims(table, shards, recursive_queries=db.features.recursive_queries)
         self._leases = Leases(table)
         self._tellings = Tellings(table)
-        self._bulk = BulkInsert(table, _INSERTED, if_absent=KEY)
+        self._bulk = BulkInsert(table, _INSERTED, if_absent=KEY, alike=_ALIKE)
 
     async def run(
         self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

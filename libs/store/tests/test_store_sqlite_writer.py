@@ -187,6 +187,7 @@ async def test_many_rows_to_a_commit_are_no_crowd_while_the_processor_has_time_t
     assert turns.writer.pressure is Pressure.SOME
     for _ in range(3):
         turns.submit("b", 0.005, background=True)
+        assert turns.turn() == [], "it needs no commit of its own while others come"
         turns.submit("f")
         assert turns.turn() == ["f", "b"]
     turns.used = 1.0

@@ -54,11 +54,14 @@ class BulkInsert:
         columns: Sequence[str] | None = None,
         if_absent: Sequence[str] | None = None,
         mark: str | None = None,
+        alike: Sequence[str] = (),
     ) -> None:
+        """`alike` names columns that mostly hold the same object in many rows: that is cheaper on SQLite."""
         self.table = table
         self.columns = tuple(columns) if columns is not None else tuple(c.name for c in table.columns)
         self.key = tuple(if_absent) if if_absent is not None else None
         self.mark = mark
+        self.alike = tuple(alike)
         self._forms: dict[str, _Form] = {}
 
     def run(self, conn: Connection, rows: Sequence[tuple[Any, ...]], *, tell: bool = True) -> set[Any]:
@@ -70,7 +73,7 @@ class BulkInsert:
         form = self._forms.get(conn.dialect.name)
         if form is None:
             made = statements_of(conn.dialect).RowForm
-            form = made(self.table, self.columns, conn.dialect, self.key, self.mark)
+            form = made(self.table, self.columns, conn.dialect, self.key, self.mark, self.alike)
             self._forms[conn.dialect.name] = form
         inserted: set[Any] = set()
         for start in range(0, len(rows), form.rows_a_statement):

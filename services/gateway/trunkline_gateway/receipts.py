@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 _FRESH_BYTES = 16 << 20
@@ -72,6 +73,5 @@ class Fresh:
 
     def forget(self, upto: int) -> None:
         """Drop those up to that number; on the thread that `stored` is called on."""
-        rows = self._rows
-        while rows and (seq := next(iter(rows))) <= upto:
-            self._bytes -= len(rows.pop(seq).body) + _FRESH_EACH
+        for seq in list(takewhile(lambda seq: seq <= upto, self._rows)):
+            self._bytes -= len(self._rows.pop(seq).body) + _FRESH_EACH

@@ -50,8 +50,9 @@ class RowForm:
         dialect: Dialect,
         key: tuple[str, ...] | None,
         mark: str | None = None,
+        alike: tuple[str, ...] = (),
     ) -> None:
-        """`mark` is not needed here."""
+        """`mark` and `alike` are not needed here."""
         quote = dialect.identifier_preparer
         name = quote.format_table(table)
         self._insert = _Statement(table, columns, dialect)

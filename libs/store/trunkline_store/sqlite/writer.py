@@ -4,8 +4,8 @@ A turn is one transaction: callbacks of the foreground for a bounded time, then 
 due, then every row that waits to be appended (those that came meanwhile too), then one fsynced commit, then one call
 to the event loop that resolves all of them. While the foreground crowds, the background lane gets BACKGROUND_WEIGHT
 of the writer's time; while it does not, the lane takes whatever the foreground leaves. The foreground crowds when
-commits carry many rows and there is no processor time to spare: many rows alone are also what a slow disk and a steady
-stream make, and then the background has the time that nobody uses.
+commits carry many rows and there is no processor time to spare. Many rows alone are also what a slow disk and a steady
+stream make: then the background's work is done beside the foreground's, in the same commits, and has none of its own.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Writer:
     def pressure(self) -> Pressure:
         """See Database. What waits at one moment says little: whoever asks right after a commit sees nothing."""
         since = self._clock() - self._last_foreground
-        if self._crowd > CROWD and since < CROWD_SECONDS and self._busy >= BUSY:
+        if self._busy >= BUSY and self._many(since):
             return Pressure.CROWD
         return Pressure.SOME if since < QUIET_SECONDS else Pressure.NONE
 
@@ -162,10 +162,17 @@ class Writer:
     def _has_work(self) -> bool:
         if self._foreground or self._between or any(self.appenders):
             return True
-        return bool(self._background) and self._background_due(self._clock())
+        return bool(self._background) and self._background_due(self._clock(), False)
 
-    def _background_due(self, now: float) -> bool:
-        return now >= self._background_from or self._closing or self.pressure is not Pressure.CROWD
+    def _many(self, since: float) -> bool:
+        """Say whether commits carry many rows, the last of them so many seconds ago."""
+        return self._crowd > CROWD and since < CROWD_SECONDS
+
+    def _background_due(self, now: float, beside: bool) -> bool:
+        """Say whether the background lane has its turn, in a commit of the foreground or in one of its own."""
+        if self._closing or not self._many(now - self._last_foreground):
+            return True
+        return now >= self._background_from if self._busy >= BUSY else beside
 
     def _sleep(self) -> None:
         # The order matters: idle is shown first and the queues looked at after, so that whoever queues
@@ -176,7 +183,9 @@ class Writer:
             return
         timeout = None
         if self._background:
-            timeout = max(0.0, min(self._background_from - self._clock(), CROWD_SECONDS))
+            timeout = CROWD_SECONDS
+            if self._busy >= BUSY:
+                timeout = max(0.0, min(self._background_from - self._clock(), CROWD_SECONDS))
         with contextlib.suppress(queue.Empty):
             self._tokens.get(timeout=timeout)
         self._idle = False
@@ -187,7 +196,7 @@ class Writer:
             self._run_calls(units)
             called = len(units)
             began = self._clock()
-            if self._background and self._background_due(began):
+            if self._background and self._background_due(began, bool(called) or any(self.appenders)):
                 self._run_background(units, began)
                 if self.pressure is Pressure.CROWD:
                     ended = self._clock()

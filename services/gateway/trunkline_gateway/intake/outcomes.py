@@ -56,10 +56,11 @@ class Outcomes:
         told = [column.name for column in events.columns if column.name not in later]
         key, columns = ("tenant_id", "event_id"), [*told, "updated_at"]
         # One that tells of no change has a first receipt that is no other event's.
-        self._insert_events = BulkInsert(events, columns, if_absent=key, mark="first_seq")
+        alike = ("call", "expire_at", "warnings", "revises", "content", "told_at", "updated_at")
+        self._insert_events = BulkInsert(events, columns, if_absent=key, mark="first_seq", alike=alike)
         self._insert_changes = BulkInsert(events, columns, if_absent=key)
         self._event_row = itemgetter(*told)
-        self._insert_links = BulkInsert(event_receipts)
+        self._insert_links = BulkInsert(event_receipts, alike=("repeated_bytes",))
 
     def write(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
         """Write what the decisions about these receipts are, in the open transaction."""
