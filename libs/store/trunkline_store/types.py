@@ -95,7 +95,7 @@ class Bytes(_StoreType):
 
     def to_driver(self, dialect: Dialect) -> Processor:
         """Return the check of a value on its way in."""
-        return _checked_bytes
+        return checked_bytes
 
 
 class Bool(_StoreType):
@@ -207,7 +207,8 @@ def _checked_time(value: Any) -> Any:
     return value
 
 
-def _checked_bytes(value: Any) -> Any:
+def checked_bytes(value: Any) -> Any:
+    """Return the bytes, whatever holds them."""
     if value is None or isinstance(value, bytes | bytearray | memoryview):
         return value
     raise InvalidValue(f"bytes expected, not {_told(value)}")

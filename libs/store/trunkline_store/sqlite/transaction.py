@@ -42,6 +42,11 @@ class Transaction:
         except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as exc:
             raise translate(exc) from exc
 
+    @property
+    def last_number(self) -> int:
+        """The number of the row that was inserted last; those of one statement follow each other."""
+        return self._cursor.lastrowid or 0
+
     def begin(self) -> None:
         """Open a transaction that may write at once, if none is open."""
         if not self.raw.in_transaction:
