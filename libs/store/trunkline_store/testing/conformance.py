@@ -396,7 +396,11 @@ async def a_bulk_insert_tells_by_a_mark_which_were_new(open_database: Factory) -
     facts = {"n": 1}
     rows: list[tuple[Any, ...]] = [("acme", f"{n:05}", "x", facts, n) for n in range(3_000)]
     again = [(*row[:4], row[4] + 5_000) for row in rows]
-    odd = [("acme", "00000", "y", {}, 9_000), ("acme", "a", "y", {}, 9_001), ("acme", "a", "z", None, 9_002)]
+    odd: list[tuple[Any, ...]] = [
+        ("acme", "00000", "y", {}, 9_000),
+        ("acme", "a", "y", {}, 9_001),
+        ("acme", "a", "z", None, 9_002),
+    ]
     stored = sa.select(THINGS.c.label, THINGS.c.facts).where(THINGS.c.thing_id == "a")
     async with open_database() as db:
         assert await db.write(lambda conn: bulk.run(conn, rows[::2])) == {
