@@ -537,6 +537,66 @@ async def test_of_many_with_the_same_token_one_asks_and_no_other_is_harmed_by_a_
     assert tasks[0].cancelled()
 
 
+class Guarded(Asked):
+    """Knows one token; any other waits to be told that nobody holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    async def authenticate(self, token: str) -> Caller:
+        if token == "tl_good":
+            return OPERATOR
+        self.count += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.ready.wait()
+        self.now -= 1
+        raise Unauthenticated("no", reason="CREDENTIALS_INVALID")
+
+
+async def test_guesses_are_asked_about_a_few_at_a_time_and_a_known_token_does_not_wait_for_them() -> None:
+    clock, asked = Clock(), Guarded()
+    authenticator = CachingAuthenticator(asked, clock=clock)
+    assert await authenticator.authenticate("tl_good") is OPERATOR
+    clock.now += 10
+    asked.ready.clear()
+    guesses = [asyncio.create_task(authenticator.authenticate(f"tl_{n}")) for n in range(1_000)]
+    while asked.count < 8:
+        await asyncio.sleep(0)
+    assert await asyncio.wait_for(authenticator.authenticate("tl_good"), 5) is OPERATOR
+    asked.ready.set()
+    told = await asyncio.gather(*guesses, return_exceptions=True)
+    assert (asked.most, asked.count) == (8, 200)
+    busy = [one for one in told if isinstance(one, Unavailable)]
+    assert {(one.reason, one.retry_after) for one in busy} == {("AUTHENTICATION_BUSY", 1.0)}
+    assert len(busy) == 800
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate("tl_later")
+
+
+async def test_a_token_that_is_no_longer_good_takes_turns_like_a_guess() -> None:
+    clock, asked = Clock(), Asked()
+    authenticator = CachingAuthenticator(asked, clock=clock)
+    await authenticator.authenticate("tl_a")
+    clock.now += 10
+    asked.answer = Unauthenticated("revoked", reason="KEY_REVOKED")
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate("tl_a")
+    clock.now += 10
+    asked.ready.clear()
+    waiting = [asyncio.create_task(authenticator.authenticate(f"tl_{n}")) for n in range(8)]
+    while asked.count < 10:
+        await asyncio.sleep(0)
+    again = asyncio.create_task(authenticator.authenticate("tl_a"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked.count == 10
+    asked.ready.set()
+    await asyncio.gather(*waiting, again, return_exceptions=True)
+    assert asked.count == 11
+
+
 class FakeApiKeys:
     """The tenant service's ApiKeyService, as far as it is asked here."""
 

@@ -149,6 +149,29 @@ async def test_a_client_that_leaves_while_a_message_is_on_its_way_is_no_failure(
     assert count("Many", "INTERNAL") == internal
 
 
+async def test_a_client_that_leaves_before_it_is_refused_is_no_failure(
+    suite: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = asyncio.Event()
+
+    async def refuse_late(_request: Any, _context: Any) -> Any:
+        began.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise Aborted("changed meanwhile", reason="ETAG_MISMATCH") from None
+
+    suite.handlers["One"] = refuse_late
+    before = count("One", "ABORTED")
+    waiting = asyncio.ensure_future(suite.call())
+    await began.wait()
+    waiting.cancel()
+    async with asyncio.timeout(5):
+        while count("One", "ABORTED") == before:
+            await asyncio.sleep(0.01)
+    assert [one for one in caplog.records if one.name.startswith("grpc")] == []
+
+
 def test_tenants_that_hold_what_they_may_leave_room_to_others() -> None:
     crowds = Crowds(4, 8)
     callers = {name: Caller(CallerKind.API_KEY, tenant=name) for name in ("one", "two", "three", "four")}

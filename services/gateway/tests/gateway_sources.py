@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from trunkline.common.v1 import provider_pb2
-from trunkline.tenant.v1 import source_pb2
-from trunkline_runtime.errors import NotFound, Unavailable
+from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline_runtime.errors import DeadlineExceeded, NotFound, Unavailable
 
 SECRET = "072e77e426f92738a72fe23c4d1953b4"
 
@@ -23,11 +23,15 @@ def resolved(source_id: str = "s-1", accepting: bool = True) -> source_pb2.Resol
 
 
 class Feed:
-    """Resolves what it holds; `down` makes it fail as an unreachable tenant service does."""
+    """Resolves what it holds.
+
+    `down` makes it fail as an unreachable tenant service does, and `late` as one that has too much to do.
+    """
 
     def __init__(self, *sources: source_pb2.ResolvedSource):
         self.sources = {s.source.name.rsplit("/", 1)[1]: s for s in sources}
         self.down = False
+        self.late = False
         self.asked = 0
 
     async def resolve(self, source_id: str) -> source_pb2.ResolvedSource:
@@ -35,6 +39,8 @@ class Feed:
         await asyncio.sleep(0)
         if self.down:
             raise Unavailable("no", reason="DOWN")
+        if self.late:
+            raise DeadlineExceeded("late")
         if source_id not in self.sources:
             raise NotFound(f"sources/{source_id}")
         return self.sources[source_id]
@@ -44,3 +50,20 @@ class Feed:
             raise Unavailable("no", reason="DOWN")
         return
         yield
+
+
+class WatchedFeed(Feed):
+    """A feed whose watch has told of all sources, and lasts until `lost` is set."""
+
+    def __init__(self, *sources: source_pb2.ResolvedSource):
+        super().__init__(*sources)
+        self.lost = asyncio.Event()
+
+    async def watch(self, after_revision: int):
+        if self.lost.is_set():
+            raise Unavailable("no", reason="DOWN")
+        for source in self.sources.values():
+            yield source_service_pb2.WatchSourcesResponse(upserted=source, revision=1)
+        yield source_service_pb2.WatchSourcesResponse(caught_up=True, revision=1)
+        await self.lost.wait()
+        raise Unavailable("no", reason="DOWN")

@@ -48,17 +48,20 @@ class Tenant:
 class Gateway:
     def __init__(self, tenant: Tenant) -> None:
         self.now = 0.0
+        self.authenticated = 0
         self.allowances = Allowances(tenant, clock=lambda: self.now)
 
     async def ask(
         self, caller: Caller | None = KEY, client: str = "192.0.2.1", route: str = "api"
     ) -> dict[bytes, Any]:
         async def authenticate(_header: bytes | None) -> Shown:
+            self.authenticated += 1
             if caller is None:
                 raise Unauthenticated("no", reason="CREDENTIALS_INVALID")
             return Shown(caller, "")
 
-        _, headers = await self.allowances.admit(authenticate, None, client, route)
+        header = str(caller).encode()
+        _, headers = await self.allowances.admit(authenticate, header, client, route)
         return dict(headers)
 
 
@@ -110,6 +113,29 @@ async def test_guesses_at_keys_are_counted_against_their_address() -> None:
         with pytest.raises(Unauthenticated):
             await gateway.ask(None)
     with pytest.raises(HttpProblem):
+        await gateway.ask(None)
+
+
+async def test_an_address_over_its_limit_is_refused_before_its_keys_are_looked_at() -> None:
+    tenant = Tenant(address=2)
+    gateway = Gateway(tenant)
+    assert await gateway.ask(OPERATOR) == {}
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await gateway.ask(None)
+    for _ in range(10):
+        with pytest.raises(HttpProblem):
+            await gateway.ask(None)
+    assert gateway.authenticated == 4, "the limit is asked for once more, after the credentials"
+    with pytest.raises(HttpProblem):
+        await gateway.ask(KEY)
+    assert gateway.authenticated == 4
+    assert await gateway.ask(OPERATOR) == {}, "an operator has no limits"
+    with pytest.raises(Unauthenticated):
+        await gateway.ask(None, client="127.0.0.1")
+    tenant.left["address"] = 1
+    gateway.now += 2
+    with pytest.raises(Unauthenticated):
         await gateway.ask(None)
 
 

@@ -13,6 +13,7 @@ from trunkline_gateway.edge.front import HttpServer
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
 from trunkline_gateway.hooks.answers import accepted
+from trunkline_gateway.hooks.answers import refused as refuse
 
 POST = b"POST /hook HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 LARGE = 8 << 20
@@ -282,3 +283,121 @@ def test_a_body_that_is_passed_on_may_take_long_but_not_be_slow():
     assert not any(told["enough", now] for now in range(0, int(limits.passed_seconds), 10))
     assert told["enough", int(limits.passed_seconds)] == "BODY_TOO_SLOW"
     assert told["slow", 20] == "BODY_TOO_SLOW"
+
+
+@contextlib.asynccontextmanager
+async def answering_when_told(**limits):
+    """A server whose answers each wait for a turn, and the turns."""
+    turns = asyncio.Semaphore(0)
+
+    async def held(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await turns.acquire()
+        await accepted(scope, send, "0" * 32)
+
+    server = HttpServer(held, "127.0.0.1:0", 1.0, EdgeLimits(**limits))
+    task = asyncio.create_task(server.run_until_stopped())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server, turns
+    finally:
+        for _ in range(2_000):
+            turns.release()
+        await server.stop(0, 0.5)
+        await task
+
+
+def body_bytes():
+    return REGISTRY.get_sample_value("trunkline_http_body_bytes")
+
+
+def posted(size, fields=b""):
+    return b"POST /hook HTTP/1.1\r\n%scontent-length: %d\r\n\r\n" % (fields, size) + b"a" * size
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_sent_ahead_is_read_only_as_fast_as_it_is_answered():
+    """Once, each answer let as much be read as came, until 100 requests waited."""
+    before = refused("too_many_ahead")
+    async with answering_when_told() as (server, turns), connected(server) as (reader, writer):
+        writer.write(posted(10_000) * 300)
+        await until(lambda: server.server_state.connections)
+        (connection,) = server.server_state.connections
+        most = 0
+        for _ in range(300):
+            turns.release()
+            await asyncio.wait_for(reader.readuntil(b'"}'), 5)
+            most = max(most, len(connection.pipeline))
+        assert 0 < most <= 30, "one read holds 256 KiB"
+        await until(lambda: connection.cycle.response_complete)
+    assert refused("too_many_ahead") == before
+
+
+@pytest.mark.parametrize(
+    ("ahead", "least"),
+    [(posted(10_000) * 10, 90_000), (posted(0) * 50, 80_000), (posted(0, b"x:\r\n" * 90) * 20, 200_000)],
+    ids=["bodies", "requests", "fields"],
+)
+async def test_complete_requests_that_wait_for_an_answer_are_counted_until_it_is_given(ahead, least):
+    async with answering_when_told() as (server, turns), connected(server) as (reader, writer):
+        before = body_bytes()
+        writer.write(posted(2))
+        await until(lambda: server.server_state.tasks)
+        writer.write(ahead)
+        await until(lambda: body_bytes() - before >= least)
+        for _ in range(1 + ahead.count(b"POST")):
+            turns.release()
+            await asyncio.wait_for(reader.readuntil(b'"}'), 5)
+        assert body_bytes() == before
+
+
+async def test_requests_that_wait_have_a_bound_over_all_connections():
+    limits = {"body_bytes_per_address": 400_000}
+    async with answering_when_told(**limits) as (server, _), contextlib.AsyncExitStack() as stack:
+        async with counted("TOO_MANY_BODIES_OF_ADDRESS"):
+            for _ in range(4):
+                _, writer = await stack.enter_async_context(connected(server))
+                writer.write(posted(2))
+                writer.write(posted(10_000) * 12)
+            ended = "too_many_bodies_of_address"
+            before = refused(ended)
+            await until(lambda: refused(ended) > before)
+        await until(lambda: body_bytes() <= limits["body_bytes_per_address"])
+        reader, writer = await stack.enter_async_context(connected(server))
+        writer.write(b"BAD\r\n\r\n")
+        assert await last_answer(reader) == (400, "MALFORMED"), "others are still served"
+
+
+async def test_an_answer_before_the_body_that_was_to_be_asked_for_ends_the_connection():
+    """What follows may be the body or the next request: once, the next webhook was read as the body."""
+
+    async def unread(scope, receive, send):
+        await refuse(send, 404, "NO_SUCH_SOURCE", "there is no such source")
+
+    server = HttpServer(unread, "127.0.0.1:0", 1.0, EdgeLimits())
+    task = asyncio.create_task(server.run_until_stopped())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    async with connected(server) as (reader, writer):
+        writer.write(b"POST /hook HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert await last_answer(reader) == (404, "NO_SUCH_SOURCE")
+    await server.stop(0, 0.5)
+    await task
+
+
+async def test_an_answer_after_the_body_that_was_asked_for_keeps_the_connection():
+    async with serving() as server, connected(server) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"POST /hook HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+            assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            writer.write(b"{}")
+            answer = await asyncio.wait_for(reader.readuntil(b'"}'), 5)
+            assert answer.startswith(b"HTTP/1.1 202")
+            assert b"connection: close" not in answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
-from gateway_sources import SECRET, Feed, resolved
+from gateway_sources import SECRET, Feed, WatchedFeed, resolved
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import unpack
@@ -51,11 +52,12 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9):
-        self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9, feed=None):
+        self.feed, self.inbox, self.kept, self.admitted = feed or Feed(*sources), Inbox(), Kept(), 0
+        self.sources = SourceMap(self.feed, None)
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
-            SourceMap(self.feed, None), self.inbox, self.kept,
+            self.sources, self.inbox, self.kept,
             Limits(
                 self.unverified, Buckets(rate, burst, lambda: 0.0),
                 Buckets(1.0, volume, lambda: 0.0), Buckets(50.0, 500.0, lambda: 0.0),
@@ -237,6 +239,51 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
     assert b"Bearer" not in row.headers
     world.unverified.looked_at([row.receipt_id for row in world.inbox.rows], [])
     assert (await world.post("/hooks/s-4/post_call"))[0] == 202, "the bound is on what still waits"
+
+
+@contextlib.asynccontextmanager
+async def followed():
+    """A world whose sources are followed."""
+    world = World(feed=WatchedFeed(resolved()))
+    following = asyncio.create_task(world.sources.follow(lambda _: asyncio.sleep(0)))
+    while not world.sources.is_followed:
+        await asyncio.sleep(0)
+    yield world
+    following.cancel()
+
+
+async def test_made_up_sources_cost_few_questions_while_all_sources_are_known_and_nothing_of_them_is_kept():
+    async with followed() as world:
+        answers = [await world.post(f"/hooks/made-up-{n}/post_call") for n in range(500)]
+        assert {status for status, _, _ in answers} == {404, 503}
+        assert 100 <= world.feed.asked < 400
+        refused = [headers for status, headers, _ in answers if status == 503]
+        assert {headers[b"retry-after"] for headers in refused} == {b"1"}
+        assert world.inbox.rows == []
+        assert (await world.post(headers=signed(b"{}")))[0] == 202, "known sources are served"
+
+
+async def test_a_look_up_that_comes_late_is_503_for_its_sender_and_rests_nobody_else():
+    async with followed() as world:
+        world.feed.late = True
+        assert (await world.post("/hooks/s-2/post_call"))[0] == 503
+        world.feed.late = False
+        new = resolved("s-3")
+        new.revision = 2
+        world.feed.sources["s-3"] = new
+        assert (await world.post("/hooks/s-3/post_call", headers=signed(b"{}")))[0] == 202
+        assert [row.verdict for row in world.inbox.rows] == [verdicts.VERIFIED]
+
+
+async def test_what_cannot_be_looked_up_is_kept_once_the_watch_is_lost_too():
+    async with followed() as world:
+        world.feed.down = True
+        assert (await world.post("/hooks/s-2/post_call"))[0] == 503
+        world.feed.lost.set()
+        while world.sources.is_followed:
+            await asyncio.sleep(0)
+        assert (await world.post("/hooks/s-2/post_call"))[0] == 202
+        assert [row.verdict for row in world.inbox.rows] == [verdicts.UNVERIFIED]
 
 
 @pytest.mark.parametrize("declared", [True, False])

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from buf.validate import validate_pb2
-from trunkline.tenant.v1 import source_service_pb2
+from trunkline.tenant.v1 import rate_service_pb2, source_service_pb2
+from trunkline_gateway.api.allowances import Allowances
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.app import build_transcoder, public_bindings
 from trunkline_gateway.api.transcode.bindings import router_of
@@ -131,13 +132,16 @@ def test_a_pattern_of_numbers_fits_all_of_them_and_no_other() -> None:
         assert [n for n in range(2_000) if pattern.fullmatch(str(n))] == list(range(most + 1))
 
 
+class Nobody:
+    """Addresses of services that aren't there, and an authenticator that may not be asked."""
+
+    tenant_address = audio_address = ai_address = "127.0.0.1:1"
+
+    async def authenticate(self, token: str) -> Any:
+        raise AssertionError(f"nobody asks who holds {token}")
+
+
 async def test_it_is_served_to_anybody_and_by_get_only() -> None:
-    class Nobody:
-        tenant_address = audio_address = ai_address = "127.0.0.1:1"
-
-        async def authenticate(self, token: str) -> Any:
-            raise AssertionError(f"nobody asks who holds {token}")
-
     signer = TokenSigner(KEY_FOLDER, "gateway")
     channels = Channels(signer)
     app = build_transcoder(channels, signer, Nobody(), Nobody(), own_address=lambda: "127.0.0.1:1")
@@ -149,3 +153,35 @@ async def test_it_is_served_to_anybody_and_by_get_only() -> None:
     assert answer.json() == json.loads(json.dumps(document(BINDINGS)))
     assert answer.headers["x-request-id"]
     assert (posted.status_code, posted.headers["allow"]) == (405, "GET")
+
+
+async def test_it_counts_against_its_address_and_a_client_that_has_it_is_told_so() -> None:
+    asked = []
+
+    async def take(request: rate_service_pb2.TakeRequestsRequest) -> rate_service_pb2.TakeRequestsResponse:
+        asked.append((request.kind, request.subject))
+        left = 3 - len(asked)
+        answer = rate_service_pb2.TakeRequestsResponse(
+            limit=2, granted=int(left > 0), remaining=max(0, left - 1)
+        )
+        answer.reset.FromSeconds(60)
+        return answer
+
+    signer = TokenSigner(KEY_FOLDER, "gateway")
+    channels = Channels(signer)
+    allowances = Allowances(take, clock=lambda: 1.0)
+    app = build_transcoder(
+        channels, signer, Nobody(), Nobody(), own_address=lambda: "127.0.0.1:1", allowances=allowances
+    )
+    transport = httpx.ASGITransport(app=app, client=("192.0.2.1", 9))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        first = await client.get("/v1/openapi.json")
+        again = await client.get("/v1/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+        over = await client.get("/v1/openapi.json")
+    await channels.close()
+    assert (first.status_code, first.headers["ratelimit-remaining"]) == (200, "1")
+    assert (again.status_code, again.content) == (304, b"")
+    assert "content-length" not in again.headers
+    assert again.headers["etag"] == first.headers["etag"]
+    assert (over.status_code, over.headers["retry-after"]) == (429, "60")
+    assert set(asked) == {(rate_service_pb2.RATE_KIND_ADDRESS, "192.0.2.1")}

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, tenant_pb2, tenant_service_pb2
 
@@ -131,3 +132,18 @@ async def test_a_program_with_a_key_may_not_ask_who_holds_one(suite, raised):
     request = api_key_service_pb2.AuthenticateRequest(token=key)
     for caller in (suite.key(key), suite.operator):
         assert (await raised(caller.Authenticate(request))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_plan_bounds_a_tenants_keys_and_a_revoked_one_makes_room(suite, raised):
+    tenant = tenant_pb2.Tenant(name="tenants/acme", plan=tenant_pb2.PLAN_TRIAL)
+    mask = FieldMask(paths=["plan"])
+    changed = await suite.operator.UpdateTenant(
+        tenant_service_pb2.UpdateTenantRequest(tenant=tenant, update_mask=mask)
+    )
+    assert changed.quotas.api_keys == 20
+    keys = [await suite.api_key() for _ in range(20)]
+    error = await raised(suite.api_key())
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "API_KEYS_QUOTA")
+    assert "20 API keys" in error.message
+    await suite.operator.DeleteApiKey(api_key_service_pb2.DeleteApiKeyRequest(name=keys[0].name))
+    assert (await suite.api_key()).key

@@ -225,7 +225,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         else:
             self._refusals.note(error, rpc.caller)
         status = to_status(error, request_id=rpc.request_id)
-        with suppress(grpc.aio.AbortError):
+        # InternalError: the caller went meanwhile.
+        with suppress(grpc.aio.AbortError, grpc.aio.InternalError):
             await rpc.context.abort(error.code, status.message, to_trailers(status))
         return error.code
 

@@ -6,6 +6,7 @@ be asked, nothing is refused: it could not say who calls, either, and a cached a
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ Authenticate = Callable[[bytes | None], Awaitable[Shown]]
 
 _Key = tuple[int, str, str]
 _MOST_KEPT = 10_000
+_MOST_OPERATORS = 100
 # What was taken in advance is used within so long, or lost.
 _KEPT_SECONDS = 60.0
 _ASK_SECONDS = 1.0
@@ -58,6 +60,8 @@ class Allowances:
         self._clock = clock
         self._held: LRUCache[_Key, _Held] = LRUCache(_MOST_KEPT)
         self._flights: Flights[_Key, None] = Flights()
+        # Hashes of the headers that operators showed: their address may be over its limit.
+        self._operators: LRUCache[bytes, None] = LRUCache(_MOST_OPERATORS)
 
     async def admit(
         self, authenticate: Authenticate, header: bytes | None, client: str, route: str
@@ -65,16 +69,38 @@ class Allowances:
         """Return who asks, and the headers that tell its limits; take the request from them.
 
         Raises what `authenticate` does, and HttpProblem 429. An operator has no limits, and this machine's own
-        addresses are nobody's.
+        addresses are nobody's. An address over its limit is refused before its credentials are looked at, unless
+        they were an operator's.
         """
+        of_address = _of_address(client, route)
+        for key in of_address:
+            held = self._held.get(key)
+            if (
+                held is not None
+                and held.refused
+                and self._clock() < held.until
+                and not self._is_operator(header)
+            ):
+                raise self._refusal(held)
         try:
             shown = await authenticate(header)
         except Unauthenticated:
-            await self._take_all(_of_address(client, route))
+            await self._take_all(of_address)
             raise
         if shown.caller.kind is CallerKind.OPERATOR:
+            self._operators[_hash(header)] = None
             return shown, ()
-        return shown, await self._take_all([*_of_address(client, route), *_of_caller(shown.caller, route)])
+        return shown, await self._take_all([*of_address, *_of_caller(shown.caller, route)])
+
+    async def admit_anybody(self, client: str, route: str) -> tuple[Header, ...]:
+        """Return the headers that tell an address's limit; take a request from it that needs no credentials.
+
+        Raises HttpProblem 429.
+        """
+        return await self._take_all(_of_address(client, route))
+
+    def _is_operator(self, header: bytes | None) -> bool:
+        return _hash(header) in self._operators
 
     async def _take_all(self, keys: list[_Key]) -> tuple[Header, ...]:
         taken = [held for key in keys if (held := await self._take(key)).limit is not None]
@@ -160,6 +186,10 @@ async def admitted(
         return await authenticate(header), ()
     client = scope.get("client") or ("", 0)
     return await allowances.admit(authenticate, header, str(client[0]), route)
+
+
+def _hash(header: bytes | None) -> bytes:
+    return hashlib.sha256(header or b"").digest()
 
 
 def _of_address(client: str, route: str) -> list[_Key]:

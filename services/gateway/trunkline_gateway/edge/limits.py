@@ -12,12 +12,19 @@ REFUSED = counter(
     "trunkline_http_refused_total", "HTTP requests and connections that were ended at the edge", ["reason"]
 )
 CONNECTIONS = gauge("trunkline_http_connections", "HTTP connections that are open")
-BODY_BYTES = gauge("trunkline_http_body_bytes", "Bytes of HTTP bodies that have not arrived completely")
+BODY_BYTES = gauge(
+    "trunkline_http_body_bytes",
+    "Bytes of HTTP bodies that have not arrived completely, and of requests that wait for earlier answers",
+)
 MOST_REFUSED = 256
 """Connections over the limit that are told so; further ones are dropped without a word."""
 
 FREE_BODY_BYTES = 16_384
-"""Of each body not counted, so that ordinary webhooks are taken however much else is on its way."""
+"""Of each connection not counted, so that ordinary webhooks are taken however much else is on its way."""
+
+REQUEST_BYTES = 2_048
+FIELD_BYTES = 128
+"""How much a request that waits for earlier answers, and each field of its head, count for beside their bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,8 @@ class EdgeLimits:
     passed_seconds: float = 3_600.0
     """For such a body to be whole."""
     body_bytes: int = 268_435_456
-    """Of all bodies together that have begun and not ended, but for the first FREE_BODY_BYTES of each."""
+    """Of all bodies together that have begun and not ended, and of all requests that wait for earlier answers on their
+    connection, but for the first FREE_BODY_BYTES of each connection."""
     body_bytes_per_address: int = 67_108_864
     connections: int = 4_096
     connections_per_address: int = 1_024
@@ -71,7 +79,7 @@ class Register:
         return ""
 
     def hold(self, host: str, change: int) -> str:
-        """Count bytes of a body that has not ended; return why they are too many, empty when they are not.
+        """Count bytes of bodies and waiting requests; return why they are too many, empty when they are not.
 
         What is counted is taken back with a negative `change`, also when it was too much.
         """

@@ -7,9 +7,15 @@ from typing import Any
 
 import httptools
 
-from trunkline_gateway.edge.limits import FREE_BODY_BYTES, REFUSED, Register
+from trunkline_gateway.edge.limits import FIELD_BYTES, FREE_BODY_BYTES, REFUSED, REQUEST_BYTES, Register
 from trunkline_gateway.edge.one_write import OneWrite
-from trunkline_gateway.edge.stock import ASGI3Application, HttpToolsProtocol, RequestResponseCycle, new_parser
+from trunkline_gateway.edge.stock import (
+    ASGI3Application,
+    HttpToolsProtocol,
+    OneReadAhead,
+    RequestResponseCycle,
+    new_parser,
+)
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
 from trunkline_gateway.hooks.answers import PASSED_ON, WHOLE, last_words
 
@@ -21,10 +27,10 @@ _SAID = {
     "TOO_MANY_PIECES": (400, "the body arrived in too many small chunks"),
     "MALFORMED": (400, "this is not an HTTP/1.1 request"),
     "TOO_MANY_AHEAD": (400, "more than {0.requests_ahead} requests were sent before their answers"),
-    "TOO_MANY_BODIES": (503, "there are too many incomplete requests; try again"),
+    "TOO_MANY_BODIES": (503, "there are too many incomplete or waiting requests; try again"),
     "TOO_MANY_BODIES_OF_ADDRESS": (
         503,
-        "there are too many incomplete requests from this address; try again",
+        "there are too many incomplete or waiting requests from this address; try again",
     ),
     "CODED": (501, "the only Transfer-Encoding that is taken is chunked"),
     "TUNNEL": (501, "the method CONNECT isn't supported"),
@@ -61,7 +67,8 @@ class EdgeProtocol(HttpToolsProtocol):
         # Bytes since the parser last gave something whole: a head that never ends grows here, as do trailers.
         self._unread = 0
         self._pieces = self._body_bytes = 0
-        self._held = 0  # of the body, as the register counts it
+        self._held = 0  # of bodies and waiting requests, as the register counts it
+        self._ahead = 0  # bytes of the read that brought the requests that wait
         self._passed_on: RequestResponseCycle | None = None  # the request whose body is
         self._again = b""  # a head that asked for another protocol, without that
 
@@ -74,6 +81,7 @@ class EdgeProtocol(HttpToolsProtocol):
             PASSED_ON: {"begin": self._pass_on},
         }
         super().connection_made(OneWrite(transport))  # type: ignore[arg-type]
+        self.flow = OneReadAhead(self.transport, self.pipeline)
         self._host = self.client[0] if self.client else ""
         reason = self._register.enter(self._host)
         if reason:
@@ -85,6 +93,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """Let a connection go."""
         self._over = True
         self._passed_on = None
+        self.pipeline.clear()
         self._hold(0)
         self._register.leave(self._host)
         self._extensions.clear()
@@ -111,7 +120,10 @@ class EdgeProtocol(HttpToolsProtocol):
             if not self._over:
                 self._refuse("MALFORMED")
         else:
-            if self._held or self._body_bytes > FREE_BODY_BYTES:
+            if self.pipeline:
+                self._ahead += len(data)
+                self._weigh()
+            elif self._held or self._body_bytes > FREE_BODY_BYTES:
                 self._weigh()
 
     def _stay(self, piece: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
@@ -133,11 +145,14 @@ class EdgeProtocol(HttpToolsProtocol):
                 return
 
     def _weigh(self) -> None:
-        """Count what is held of a body that has not ended."""
-        cycle = self.cycle
-        unfinished = cycle is not None and cycle.more_body and not cycle.response_complete
-        held = unfinished and cycle is not self._passed_on
-        reason = self._hold(max(0, self._body_bytes - FREE_BODY_BYTES) if held else 0)
+        """Count what is held of the requests that wait for earlier answers, or else of a body that has not ended."""
+        held = 0
+        if self.pipeline:
+            fields = sum(len(cycle.scope["headers"]) for cycle, _ in self.pipeline)
+            held = self._ahead + REQUEST_BYTES * len(self.pipeline) + FIELD_BYTES * fields
+        elif (cycle := self.cycle) is not None and cycle.more_body and not cycle.response_complete:
+            held = self._body_bytes if cycle is not self._passed_on else 0
+        reason = self._hold(max(0, held - FREE_BODY_BYTES))
         if reason:
             self._refuse(reason)
 
@@ -171,7 +186,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._stop("HEAD_TOO_LARGE")
         if len(self.headers) > self._limits.head_fields:
             self._stop("TOO_MANY_FIELDS")
-        if len(self.pipeline) >= self._limits.requests_ahead:
+        if self.pipeline and len(self.pipeline) >= self._limits.requests_ahead:
             self._stop("TOO_MANY_AHEAD")
         if self.parser.should_upgrade():
             self._again = self._head_as_usual()
@@ -216,6 +231,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
+        if cycle.waiting_for_100_continue:
+            app = _last_unless_read(cycle, app)
         super()._start_asgi_task(cycle, app)
 
     def _answer(self, answer: bytes) -> bool:
@@ -225,8 +242,9 @@ class EdgeProtocol(HttpToolsProtocol):
             return False
         if not cycle.keep_alive or cycle.default_headers or self.flow.write_paused:
             return False
+        if cycle.waiting_for_100_continue:
+            return False
         cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
         cycle.message_event.set()
         self._sent += len(answer)
         self.transport.write_whole(answer)
@@ -239,10 +257,13 @@ class EdgeProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+            if not self.pipeline:
+                self._ahead = 0
+                self._weigh()
+        self.flow.resume_reading()
 
     def look(self, now: float) -> None:
         """See how the connection does, and end it when it holds what others need."""
@@ -328,3 +349,20 @@ class EdgeProtocol(HttpToolsProtocol):
     def _count(reason: str) -> None:
         if reason not in ("IDLE", "OVER"):
             REFUSED.labels(reason.lower()).inc()
+
+
+def _last_unless_read(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """Return an application whose answer ends the connection if it comes before the sender was told to go on.
+
+    Such a sender sends its body or doesn't, so what follows on the connection may be the body or the next request.
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        async def last(message: Any) -> None:
+            if cycle.waiting_for_100_continue:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, last)
+
+    return answer

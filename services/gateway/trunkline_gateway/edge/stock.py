@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any, cast
 
 import httptools
 import uvicorn
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["ASGI3Application", "HttpToolsProtocol", "RequestResponseCycle", "StockServer", "new_parser"]
+__all__ = [
+    "ASGI3Application",
+    "HttpToolsProtocol",
+    "OneReadAhead",
+    "RequestResponseCycle",
+    "StockServer",
+    "new_parser",
+]
 
 
 # Uvicorn ticks every tenth of a second.
@@ -29,6 +38,20 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
+
+
+class OneReadAhead(FlowControl):
+    """Flow control that reads on only when no request waits: uvicorn reads on with every answer and every body."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        """Control `transport`, on which the requests in `waiting` came before earlier ones were answered."""
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless a request waits."""
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
 
 
 class StockServer(uvicorn.Server):

@@ -213,8 +213,10 @@ class Receiver:
         source = self._sources.get(source_id)
         if source is None:
             try:
-                source = await self._sources.resolve(source_id)
-            except TrunklineError:
+                source = await self._sources.look_up(source_id)
+            except TrunklineError as error:
+                if self._sources.is_followed:  # every source is known here: this one is a stranger's, or new
+                    raise _unknown(error.retry_after) from None
                 delivery = self._delivery(scope, headers, await self._read(headers, receive, self._max_body))
                 return await self._keep_unverified(source_id, event_type, delivery)
         if source is None or not source.accepting:
@@ -348,8 +350,7 @@ class Receiver:
         url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
         weight = weight_of(url, headers, delivery.body)
         if not self._unverified.enter(weight):
-            message = "the source cannot be looked up; try again"
-            raise Refusal(503, "SOURCE_UNKNOWN", message, retry_after=5)
+            raise _unknown()
         receipt_id = ids.receipt_id(tracing.samples(HOOKS))
         row = NewReceipt(
             receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
@@ -390,6 +391,11 @@ def _is_slow(adapter: Adapter, delivery: Delivery) -> bool:
 
 def _above(message: str, source: Source, wait: float) -> Refusal:
     return Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
+
+
+def _unknown(retry_after: float | None = None) -> Refusal:
+    message = "the source cannot be looked up; try again"
+    return Refusal(503, "SOURCE_UNKNOWN", message, retry_after=retry_after or 5)
 
 
 def _too_large(most: int) -> Refusal:

@@ -19,6 +19,7 @@ from trunkline_runtime.observe.metrics import gauge
 from trunkline_runtime.process.periodic import set_aside
 from trunkline_runtime.resilience import Pauses
 
+from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.providers.base import Secret, Source
 
@@ -32,6 +33,10 @@ _NEGATIVE_MOST = 10_000
 # So many are asked for side by side, and so many may wait for their turn: ids that strangers make up cost no more.
 _ASKED_AT_ONCE = 16
 _ASKED_MOST = 1_000
+# While the watch tells of every source, an id that it did not tell of is hardly ever a source's: so many of them are
+# asked about, a second and at once.
+_STRANGERS_PER_SECOND = 20.0
+_STRANGERS_BURST = 100.0
 # So long after the tenant service could not be reached nobody asks again: the next one would wait as long.
 _REST_SECONDS = 1.0
 # An answer that the watch has overtaken is asked for again, so many times in all.
@@ -103,6 +108,8 @@ class SourceMap:
         self._now = now
         self._missing: TTLCache[str, None] = TTLCache(_NEGATIVE_MOST, ttl=_NEGATIVE_SECONDS, timer=now)
         self._turns = asyncio.Semaphore(_ASKED_AT_ONCE)
+        self._strangers = Buckets(_STRANGERS_PER_SECOND, _STRANGERS_BURST, now)
+        self._is_followed = False
         self._rest_seconds = rest_seconds
         self._resting_until = -math.inf
         self._flights: Flights[str, Source | None] = Flights()
@@ -126,6 +133,23 @@ class SourceMap:
 
     def __len__(self) -> int:
         return len(self._sources)
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether the watch is connected and has told of every source: one that isn't known here is new, or none."""
+        return self._is_followed
+
+    async def look_up(self, source_id: str) -> Source | None:
+        """Return what `resolve` does, for a webhook: while the watch is connected, few made-up ids are asked about.
+
+        Raises TrunklineError as `resolve` does, and when too many ids are unknown.
+        """
+        if self._is_followed and source_id not in self._missing and source_id not in self._flights:
+            wait = self._strangers.take("")
+            if wait:
+                message = "too many unknown sources are asked for"
+                raise Unavailable(message, reason="SOURCES_CROWDED", retry_after=wait)
+        return await self.resolve(source_id)
 
     async def resolve(self, source_id: str) -> Source | None:
         """Return the source, or None when the tenant service says that there is none.
@@ -162,8 +186,10 @@ class SourceMap:
                 )
             try:
                 return await self._feed.resolve(source_id)
-            except (Unavailable, DeadlineExceeded):
-                self._resting_until = self._now() + self._rest_seconds
+            except (Unavailable, DeadlineExceeded) as error:
+                # Late while the watch is connected: it has too much to do, and is there for others.
+                if not (self._is_followed and isinstance(error, DeadlineExceeded)):
+                    self._resting_until = self._now() + self._rest_seconds
                 raise
 
     def _overtaken(self, source_id: str, resolved: source_pb2.ResolvedSource) -> bool:
@@ -203,6 +229,8 @@ class SourceMap:
                     self._apply(message)
             except TrunklineError as error:
                 log.warning("sources_watch_lost", reason=error.reason, retry_seconds=pauses.seconds)
+            finally:
+                self._is_followed = False
             await pauses.rest(sleep)
 
     def _apply(self, message: source_service_pb2.WatchSourcesResponse) -> None:
@@ -217,8 +245,10 @@ class SourceMap:
                 # Revisions count anew: the tenant service may have been restored to an earlier state.
                 self._revision = 0
                 self._resets += 1
+                self._is_followed = False
                 self._doubt_all()
             case "caught_up":
+                self._is_followed = True
                 for source_id in [
                     s for s in self._unconfirmed if self._resolved[s].revision <= self._revision
                 ]:

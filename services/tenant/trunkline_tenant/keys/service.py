@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from trunkline.tenant.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc, tenant_pb2
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import timestamp, utc
-from trunkline_runtime.errors import InvalidArgument, NotFound, Unauthenticated
+from trunkline_runtime.errors import InvalidArgument, NotFound, ResourceExhausted, Unauthenticated
 from trunkline_runtime.identity.callers import EDGE_CALLER, OPERATOR, Caller, CallerKind, Role
 from trunkline_store import Database
 from trunkline_store.records.expiry import is_over
@@ -23,6 +23,7 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant.schema import api_keys, tenants
 from trunkline_tenant.tenants import rows as tenant_rows
+from trunkline_tenant.tenants.plans import quotas_of
 
 PREFIX = "tl_"
 OPERATOR_PREFIX = "tl_op_"
@@ -168,7 +169,16 @@ def _expiry(wanted: api_key_pb2.ApiKey, now: datetime) -> datetime | None:
 
 
 def _insert(conn: Connection, row: Mapping[Any, Any]) -> None:
-    tenant_rows.load(conn, row["tenant_id"])
+    tenant = row["tenant_id"]
+    most = quotas_of(tenant_rows.load(conn, tenant)["plan"]).api_keys
+    mine = sa.select(sa.func.count()).select_from(api_keys)
+    mine = mine.where(api_keys.c.tenant_id == tenant, api_keys.c.revoke_time.is_(None))
+    if conn.execute(mine).scalar_one() >= most:
+        raise ResourceExhausted(
+            f"the plan allows {most} API keys; delete one, or ask the operator for a larger plan",
+            reason="API_KEYS_QUOTA",
+            subject=f"tenants/{tenant}",
+        )
     conn.execute(sa.insert(api_keys).values(**row))
 
 

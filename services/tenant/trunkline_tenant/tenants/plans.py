@@ -8,7 +8,12 @@ _MIB, _GIB = 1 << 20, 1 << 30
 
 PLANS = {
     tenant_pb2.PLAN_TRIAL: tenant_pb2.Quotas(
-        receipts_bytes=_GIB, recordings_bytes=5 * _GIB, rejections_bytes=32 * _MIB, sources=10, replays=2
+        receipts_bytes=_GIB,
+        recordings_bytes=5 * _GIB,
+        rejections_bytes=32 * _MIB,
+        sources=10,
+        replays=2,
+        api_keys=20,
     ),
     tenant_pb2.PLAN_STANDARD: tenant_pb2.Quotas(
         receipts_bytes=20 * _GIB,
@@ -16,6 +21,7 @@ PLANS = {
         rejections_bytes=256 * _MIB,
         sources=200,
         replays=10,
+        api_keys=200,
     ),
     tenant_pb2.PLAN_LARGE: tenant_pb2.Quotas(
         receipts_bytes=500 * _GIB,
@@ -23,6 +29,7 @@ PLANS = {
         rejections_bytes=_GIB,
         sources=2_000,
         replays=50,
+        api_keys=2_000,
     ),
 }
 

@@ -69,7 +69,7 @@ class ApiKeyServiceServicer:
     """
 
     def CreateApiKey(self, request, context):
-        """Creates a key. Only this response shows the key.
+        """Creates a key. Only this response shows the key. RESOURCE_EXHAUSTED if the tenant has as many as its plan allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class ApiKeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]
-    """Creates a key. Only this response shows the key."""
+    """Creates a key. Only this response shows the key. RESOURCE_EXHAUSTED if the tenant has as many as its plan allows."""
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]
     """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
@@ -54,7 +54,7 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
-    """Creates a key. Only this response shows the key."""
+    """Creates a key. Only this response shows the key. RESOURCE_EXHAUSTED if the tenant has as many as its plan allows."""
     GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """Returns a key's facts, without the key itself. NOT_FOUND if the key was revoked."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -75,7 +75,7 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
-        """Creates a key. Only this response shows the key."""
+        """Creates a key. Only this response shows the key. RESOURCE_EXHAUSTED if the tenant has as many as its plan allows."""
 
     @_abc_1.abstractmethod
     def GetApiKey(

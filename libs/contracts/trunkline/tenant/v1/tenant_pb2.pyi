@@ -182,6 +182,7 @@ class Quotas(_message.Message):
     REJECTIONS_BYTES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     REPLAYS_FIELD_NUMBER: _builtins.int
+    API_KEYS_FIELD_NUMBER: _builtins.int
     receipts_bytes: _builtins.int
     """Bytes of receipts with their headers. Above the limit, senders that resend get 429. Webhooks of other senders are
     kept in the background class, up to twice the limit. Beyond that, all senders get 429.
@@ -194,6 +195,8 @@ class Quotas(_message.Message):
     """Sources. Above the limit, CreateSource fails with RESOURCE_EXHAUSTED."""
     replays: _builtins.int
     """Bulk replays that run at once. Above the limit, ReplayEvents fails with RESOURCE_EXHAUSTED."""
+    api_keys: _builtins.int
+    """API keys that were not deleted. Above the limit, CreateApiKey fails with RESOURCE_EXHAUSTED."""
     def __init__(
         self,
         *,
@@ -202,10 +205,11 @@ class Quotas(_message.Message):
         rejections_bytes: _builtins.int = ...,
         sources: _builtins.int = ...,
         replays: _builtins.int = ...,
+        api_keys: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts_bytes", b"receipts_bytes", "recordings_bytes", b"recordings_bytes", "rejections_bytes", b"rejections_bytes", "replays", b"replays", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_keys", b"api_keys", "receipts_bytes", b"receipts_bytes", "recordings_bytes", b"recordings_bytes", "rejections_bytes", b"rejections_bytes", "replays", b"replays", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import grpc
@@ -33,7 +35,7 @@ from trunkline_gateway.api.transcode.intake import (
     raw_path,
     unless_gone,
 )
-from trunkline_gateway.api.transcode.problems import JSON, Problems, problem
+from trunkline_gateway.api.transcode.problems import JSON, HttpProblem, Problems, problem
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.shapes import Field
@@ -95,6 +97,7 @@ class Transcoder:
         self._rates = rates
         self._allowances = allowances
         self._documents = dict(documents or {})
+        self._tags: dict[str, bytes] = {}
         self._most_body_bytes = most_body_bytes
         self._call_seconds = call_seconds
         self._stream_seconds = stream_seconds
@@ -119,7 +122,8 @@ class Transcoder:
         rpc, exemplar = "none", None
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
-            await self._send(send, request_id, 200, make(), (JSON,))
+            status, body, more = await self._document(make, scope, headers)
+            await self._send(send, request_id, status, body, more)
             return
         try:
             binding, values = self._route(scope)
@@ -144,10 +148,31 @@ class Transcoder:
     async def _send(
         self, send: Send, request_id: str, status: int, body: bytes, more: tuple[Header, ...]
     ) -> None:
-        length, named = str(len(body)).encode(), request_id.encode()
-        headers = [*more, (b"content-length", length), (b"x-request-id", named)]
+        headers = [*more, (b"x-request-id", request_id.encode())]
+        if status != HTTPStatus.NOT_MODIFIED:
+            headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _document(
+        self, make: Callable[[], bytes], scope: Scope, headers: Mapping[bytes, bytes]
+    ) -> tuple[int, bytes, tuple[Header, ...]]:
+        """Return the answer to a request for a document: it is of its address, and not sent to a client that has it."""
+        client = scope.get("client") or ("", 0)
+        limits: tuple[Header, ...] = ()
+        if self._allowances is not None:
+            try:
+                limits = await self._allowances.admit_anybody(str(client[0]), "api")
+            except HttpProblem as over:
+                return self._problems.answer(over, ANONYMOUS)
+        body = make()
+        tag = self._tags.get(scope["path"])
+        if tag is None:
+            tag = self._tags[scope["path"]] = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
+        more = ((b"etag", tag), *limits)
+        if tag in headers.get(b"if-none-match", b""):
+            return HTTPStatus.NOT_MODIFIED, b"", more
+        return HTTPStatus.OK, body, (JSON, *more)
 
     def _route(self, scope: Scope) -> tuple[Binding, dict[str, str]]:
         found: Match[Binding] | Allowed | None
