@@ -17,7 +17,7 @@ from tools.install import install_from_debian
 from tools.watch.answers import unanswered
 from tools.watch.prometheus import Prometheus
 
-EVERY = 2
+EVERY = 1
 """Seconds between scrapes."""
 # Long enough that both waves of webhooks are in it.
 WINDOW = "2m"
