@@ -50,7 +50,7 @@ def job_in_another_transaction():
     """Admission commits the event, and then makes its job."""
     pending = []
 
-    def later(self, conn, jobs):
+    def later(self, conn, jobs, *, tell=True):
         pending.extend(jobs)
         return set()
 

@@ -174,6 +174,7 @@ class SimAppender(Appender):
             table.name, RowForm(table, self.columns, sqlite_dialect.dialect(paramstyle="qmark"))
         )
         self._db, self._life, self._world, self._max_rows = db, life, world, max_rows
+        self._stored = None
         self._rows = []
         self._waiting = 0
         self._running = False
@@ -181,6 +182,9 @@ class SimAppender(Appender):
     @property
     def waiting(self):
         return self._waiting
+
+    def tell(self, stored):
+        self._stored = stored
 
     def append(self, row, size=0, *, background=False):
         self._life.check()
@@ -199,9 +203,11 @@ class SimAppender(Appender):
         while self._rows:
             await asyncio.sleep(self._world.faults.append_io())
             batch, self._rows = self._rows, []
-            error = None
+            rows, error = [row for row, _ in batch], None
             try:
-                await self._db.transact(lambda conn: self._form.insert(conn, [row for row, _ in batch]))  # noqa: B023
+                last = await self._db.transact(lambda conn: self._insert(conn, rows))  # noqa: B023
+                if self._stored is not None:
+                    self._stored(last - len(rows) + 1, rows)
             except StoreUnavailable as unavailable:
                 error = unavailable
             self._waiting -= len(batch)
@@ -212,3 +218,7 @@ class SimAppender(Appender):
                     else:
                         future.set_exception(error)
         self._running = False
+
+    def _insert(self, conn, rows):
+        self._form.insert(conn, rows)
+        return conn.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()

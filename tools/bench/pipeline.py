@@ -4,7 +4,7 @@ Real processes, real gRPC, real recordings fetched and decoded; only what hears 
 `pipeline_*`: one call at a time, until a reader of the tenant service's store sees the analysis. `calls_per_s`: a
 backlog of calls, spread over tenants, through one worker of 256 slots, from the first webhook's receipt to the last
 recorded call (`calls_per_s_16`: of 16, its default); `cpu_ms_*`: the processor time of one of the former, by process
-(`bench` is this client with the providers' stand-in).
+(`bench` is this client with the providers' stand-in); `cpu_ms_steady_*`: the same of one of five calls a second.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ WIDE = {
     "TRUNKLINE_AI_ANALYSES_AT_ONCE": "256",
 }
 SINGLE = 60
+STEADY = 5.0  # calls a second
 BACKLOG = 1500
 TENANTS = 5
 CLAIMED = 3000
@@ -56,6 +57,19 @@ def one_at_a_time(bench: Bench, count: int) -> list[float]:
         took.append((bench.wait_recorded("single", [call_id], 30, pause=0.001) - began) * 1000)
         time.sleep(0.02)
     return took
+
+
+def steady(bench: Bench, count: int) -> dict[str, float]:
+    """Processor time that each process spends on one of STEADY calls a second, with what it does meanwhile."""
+    ids = [str(next(_ids)) for _ in range(count)]
+    hooks = [bench.call("single", call_id) for call_id in ids]
+    before, begun = processor_ms(bench), time.monotonic()
+    for place, hook in enumerate(hooks):
+        time.sleep(max(0.0, begun + place / STEADY - time.monotonic()))
+        bench.post(hook)
+    bench.wait_recorded("single", ids, 60, pause=0.5)
+    after = processor_ms(bench)
+    return {f"cpu_ms_steady_{name}": (after[name] - before[name]) / count for name in after}
 
 
 def backlog(bench: Bench, count: int) -> dict[str, float]:
@@ -138,6 +152,7 @@ def main() -> None:
         figures["pipeline_p50_ms"] = statistics.median(singles)
         figures["pipeline_p95_ms"] = percentile(singles, 0.95)
         print(f"one at a time: {figures['pipeline_p50_ms']:.0f} ms", file=sys.stderr, flush=True)
+        figures |= steady(bench, 100)
         figures["calls_per_s_16"] = backlog(bench, BACKLOG)["calls_per_s"]
         print(f"backlog, 16 slots: {figures['calls_per_s_16']:.0f}/s", file=sys.stderr, flush=True)
     with running(FOLDER, WIDE) as bench:

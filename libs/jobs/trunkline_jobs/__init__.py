@@ -7,7 +7,7 @@ from trunkline_jobs.leases import Ended
 from trunkline_jobs.local import LocalJobs, Subjects, apply_outcome
 from trunkline_jobs.model import Job, JobState, Lease, LeaseLost, NewJob, QueueClass, Ran
 from trunkline_jobs.queue import Queue
-from trunkline_jobs.table import create_v1, create_v2, jobs_table, turns_of
+from trunkline_jobs.table import create_v1, create_v2, create_v4, jobs_table, turns_of
 from trunkline_jobs.tasks import HOUSE, TaskKind, TaskRunner, Tasks
 from trunkline_jobs.untold import Untold
 
@@ -37,6 +37,7 @@ __all__ = [
     "create_v1",
     "create_v2",
     "create_v3",
+    "create_v4",
     "jobs_table",
     "turns_of",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -25,6 +24,13 @@ T = TypeVar("T")
 # What most jobs begin with: the same objects, which a bulk insert writes as text once.
 _EMPTY: dict[str, Any] = {}
 _NO_HISTORY: list[Any] = []
+_WAITING, _DEAD = JobState.WAITING.value, JobState.DEAD.value
+_INSERTED = (
+    *KEY, "queue_class", "shard", "kind", "subject", "group_key", "stage", "state", "visible_at", "attempts",
+    "lease_token", "generation", "checkpoint", "last_error", "history", "buried_at", "created_at", "updated_at",
+)  # fmt: skip
+"""The columns of a new job's row that are not NULL for all of them."""
+_ALIKE = [name for name in _INSERTED if name not in (*KEY, "shard", "subject", "group_key")]
 
 _DATABASE_TIME: sa.Select[datetime] = sa.select(sa.func.current_timestamp(type_=UtcTimestamp))
 
@@ -48,9 +54,7 @@ class Queue:
         self._claims = Claims(table, shards, recursive_queries=db.features.recursive_queries)
         self._leases = Leases(table)
         self._tellings = Tellings(table)
-        inserted = [column.name for column in table.columns if column.name not in TOLD]
-        self._bulk = BulkInsert(table, inserted, if_absent=KEY)
-        self._row = itemgetter(*self._bulk.columns)
+        self._bulk = BulkInsert(table, _INSERTED, if_absent=KEY, alike=_ALIKE)
 
     async def run(
         self, operation: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -58,13 +62,15 @@ class Queue:
         """Run one of the operations below in a transaction of its own; returns after the commit."""
         return await self._db.write(lambda conn: operation(conn, *args, **kwargs))
 
-    def enqueue_many(self, conn: Connection, jobs: Iterable[NewJob]) -> set[tuple[str, str]]:
-        """Add jobs by one statement; the keys (tenant, job id) that this call added.
+    def enqueue_many(
+        self, conn: Connection, jobs: Iterable[NewJob], *, tell: bool = True
+    ) -> set[tuple[str, str]]:
+        """Add jobs by one statement; the keys (tenant, job id) that this call added, where they are to be told.
 
         A job whose key is there, in whatever state, stays as it is.
         """
         now = self._clock.now()
-        return self._bulk.run(conn, [self._row(self._values(job, now)) for job in jobs])
+        return self._bulk.run(conn, [self._row(job, now) for job in jobs], tell=tell)
 
     def claim(
         self,
@@ -110,6 +116,10 @@ class Queue:
             kinds or {},
         )
         return self._claims.claim(conn, asked)
+
+    def any_due(self, conn: Connection, classes: Sequence[int] = tuple(QueueClass)) -> bool:
+        """Say whether there is a job that a claim could look at: one that is due, and under no lease that lives."""
+        return self._claims.any_due(conn, classes, self.now(conn))
 
     def lease_by_id(self, conn: Connection, job_id: str, token: int) -> Lease:
         """Return the lease of a holder who does not name the tenant. Raises LeaseLost where there is none."""
@@ -291,31 +301,29 @@ class Queue:
             return conn.execute(_DATABASE_TIME).scalar_one()
         return self._clock.now()
 
-    def _values(self, job: NewJob, now: datetime) -> dict[str, Any]:
+    def _row(self, job: NewJob, now: datetime) -> tuple[Any, ...]:
         """Return a job's row; `now`, not worth a question to the database, only says when to look first."""
         if not job.job_id or not job.tenant_id:
             raise StoreError("a job needs an id and a tenant")
-        return {
-            "tenant_id": job.tenant_id,
-            "job_id": job.job_id,
-            "queue_class": int(job.queue_class),
-            "shard": zlib.crc32(job.job_id.encode()) % self._shards,
-            "kind": job.kind,
-            "subject": job.subject,
-            "group_key": job.group_key,
-            "stage": job.stage,
-            "state": (JobState.WAITING if job.dead is None else JobState.DEAD).value,
-            "visible_at": (job.visible_at or now) if job.dead is None else None,
-            "attempts": 0,
-            "lease_owner": None,
-            "lease_token": 0,
-            "lease_until": None,
-            "stage_began_at": None,
-            "generation": job.generation,
-            "checkpoint": dict(job.checkpoint) if job.checkpoint else _EMPTY,
-            "last_error": job.dead,
-            "history": _NO_HISTORY,
-            "buried_at": now if job.dead is not None else None,
-            "created_at": now,
-            "updated_at": now,
-        }
+        dead = job.dead is not None
+        return (
+            job.tenant_id,
+            job.job_id,
+            int(job.queue_class),
+            zlib.crc32(job.job_id.encode()) % self._shards if self._shards > 1 else 0,
+            job.kind,
+            job.subject,
+            job.group_key,
+            job.stage,
+            _DEAD if dead else _WAITING,
+            None if dead else job.visible_at or now,
+            0,
+            0,
+            job.generation,
+            dict(job.checkpoint) if job.checkpoint else _EMPTY,
+            job.dead,
+            _NO_HISTORY,
+            now if dead else None,
+            now,
+            now,
+        )

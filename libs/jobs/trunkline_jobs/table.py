@@ -13,8 +13,10 @@ KEY = ("tenant_id", "job_id")
 """What a job's row is known by."""
 
 
-def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
+def jobs_table(metadata: sa.MetaData, name: str = "jobs", *, by_subject: bool = True) -> sa.Table:
     """Declare a queue's two tables in a service's metadata; the jobs, and `<name>_turns` beside them.
+
+    Without `by_subject` (create_v4) there is no index by subject: where nobody looks for one, or it is the job's id.
 
     A job that can be claimed, now or later, has `visible_at`: for a leased one it is the lease's end, so that
     an expired lease is found by the same index as a waiting job. Done and dead jobs have none: they leave
@@ -49,7 +51,8 @@ def jobs_table(metadata: sa.MetaData, name: str = "jobs") -> sa.Table:
         sqlite_where=table.c.lease_owner.is_not(None),
         info=index_options(null_filtered=True),
     )
-    sa.Index(f"{name}_subjects", table.c.tenant_id, table.c.subject, info=index_options())
+    if by_subject:
+        sa.Index(f"{name}_subjects", table.c.tenant_id, table.c.subject, info=index_options())
     sa.Index(
         f"{name}_dead",
         table.c.tenant_id,
@@ -121,6 +124,11 @@ def create_v2(op: Any, name: str = "jobs") -> None:
         op.add_column(name, column)
     table = jobs_table(sa.MetaData(), name)
     create_index(op, name, next(index for index in table.indexes if index.name == f"{name}_untold"))
+
+
+def create_v4(op: Any, name: str = "jobs") -> None:
+    """Drop the index by subject, from a service's Alembic revision (`op`), where the queue is declared without one."""
+    op.drop_index(f"{name}_subjects", name)
 
 
 def create_index(op: Any, table: str, index: sa.Index) -> None:

@@ -184,3 +184,18 @@ async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path):
 )
 def test_drivers_errors_are_told_as_the_stores(error, expected):
     assert type(translate(error)) is expected
+
+
+async def test_rows_are_told_with_their_numbers_once_they_are_durable(db, raw):
+    told, appender = {}, db.appender(ENTRIES)
+    appender.tell(lambda first, rows: told.update(enumerate((row[0] for row in rows), first)))
+    raw.faults = [driver_error(sqlite3.OperationalError, sqlite3.SQLITE_FULL, "SQLITE_FULL")]
+    rows = [appender.append((str(n), None, b"x")) for n in range(40)]
+    await asyncio.gather(db.write(add(**thing("beside"))), *rows)
+    assert raw.faults == [], "their commit failed, and they were written again"
+    outcomes = await asyncio.gather(
+        *[appender.append((name, None, b"x")) for name in ("a", "\0", "b")], return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), InvalidValue, type(None)]
+    stored = sa.select(ENTRIES.c.entry_id, ENTRIES.c.label)
+    assert told == dict(await db.read(lambda conn: [tuple(row) for row in conn.execute(stored)]))

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, Pressure, StoreLocked, SystemClock
 from trunkline_store.sqlite import appender, writer
-from trunkline_store.sqlite.checkpoint import Checkpointer
+from trunkline_store.sqlite.checkpoint import FEW_COMMITS, Checkpointer
 from trunkline_store.sqlite.connect import connect_writer
 from trunkline_store.sqlite.engine import open_url
 from trunkline_store.sqlite.transaction import Transaction
@@ -64,20 +64,11 @@ def test_a_commit_takes_few_rows_whole_and_of_many_about_half_in_few_sizes():
     assert (lots[63], lots[200], lots[4999]) == (48, 96, appender.ROWS_A_BATCH)
 
 
-async def test_the_foreground_crowds_while_commits_carry_many_rows_and_not_after(db):
+async def test_few_rows_to_a_commit_press_and_nobody_after_a_while(db):
     appender = db.appender(ENTRIES)
     for n in range(30):
         await appender.append((str(n), None, b""))
         assert db.pressure is Pressure.SOME
-
-    async def floods():
-        while True:
-            await appender.append(("flood", None, b"x" * 500))
-
-    async with saturated([floods() for _ in range(64)]):
-        async with asyncio.timeout(10):
-            while db.pressure is not Pressure.CROWD:
-                await asyncio.sleep(0.001)
     async with asyncio.timeout(10):
         while db.pressure is not Pressure.NONE:
             await asyncio.sleep(0.01)
@@ -117,14 +108,27 @@ async def test_appends_and_callbacks_both_go_on_while_both_crowd(db):
 
 
 class Turns:
-    """A writer over a real file whose turns are taken one by one, by a clock of the test's own."""
+    """A writer over a real file whose turns are taken one by one, by a clock of the test's own.
+
+    `used` is the part of a processor that the process uses.
+    """
 
     def __init__(self, path):
-        self.now = 100.0
+        self.now, self.used, self.spent, self._spent_at = 100.0, 1.0, 0.0, 100.0
         self.raw = connect_writer(path)
-        loop = asyncio.get_running_loop()
-        self.writer = writer.Writer(Transaction(self.raw), loop, max_calls=100, clock=lambda: self.now)
+        self.writer = writer.Writer(
+            Transaction(self.raw),
+            asyncio.get_running_loop(),
+            max_calls=100,
+            clock=lambda: self.now,
+            demand=self._spend,
+        )
         self.ran = []
+
+    def _spend(self):
+        self.spent += (self.now - self._spent_at) * self.used
+        self._spent_at = self.now
+        return self.spent
 
     def submit(self, name, seconds=0.0, *, background=False):
         def work(conn):
@@ -167,6 +171,28 @@ async def test_the_background_gets_a_fixed_share_of_the_writer_while_the_foregro
             turns.submit("b", 0.002, background=True)
     share = background / (turns.now - begun)
     assert share == pytest.approx(writer.BACKGROUND_WEIGHT, rel=0.2)
+
+
+async def test_many_rows_to_a_commit_are_no_crowd_while_the_processor_has_time_to_spare(turns):
+    def stream(seconds):
+        until = turns.now + seconds
+        while turns.now < until:
+            for _ in range(20):
+                turns.submit("f")
+            turns.now += 0.01
+            turns.turn()
+
+    turns.used = writer.BUSY / 2
+    stream(1.0)
+    assert turns.writer.pressure is Pressure.SOME
+    for _ in range(3):
+        turns.submit("b", 0.005, background=True)
+        assert turns.turn() == [], "it needs no commit of its own while others come"
+        turns.submit("f")
+        assert turns.turn() == ["f", "b"]
+    turns.used = 1.0
+    stream(1.0)
+    assert turns.writer.pressure is Pressure.CROWD
 
 
 async def test_the_background_has_the_writer_while_the_foreground_leaves_it(turns):
@@ -238,6 +264,19 @@ async def test_an_idle_store_folds_its_log_into_the_file(db):
             await asyncio.sleep(0.01)
 
 
+def test_a_few_commits_are_copied_together_and_many_at_once(tmp_path):
+    path = tmp_path / "store.db"
+    with closing(connect_writer(path)) as raw:
+        begun = time.monotonic()
+        checkpointer = Checkpointer(path, raw, lambda: 0, lambda task: task())
+    checkpointer.idle_at = 100
+    long = begun + 60
+    assert not checkpointer.is_due(100, long)
+    assert not checkpointer.is_due(101, begun)
+    assert checkpointer.is_due(101, long)
+    assert checkpointer.is_due(100 + FEW_COMMITS, begun)
+
+
 async def test_a_second_open_of_the_same_file_is_refused(url, tmp_path):
     async with await Database.open(url, METADATA) as first:
         with pytest.raises(StoreLocked, match=f"is open in process {os.getpid()}$"):
@@ -261,6 +300,15 @@ async def test_acknowledged_means_fsynced(db):
         "wal_autocheckpoint": 0,
         "foreign_keys": 1,
     }
+
+
+async def test_the_memory_for_pages_is_as_it_is_told(url):
+    def pages(conn):
+        return conn.exec_driver_sql("PRAGMA cache_size").scalar_one()
+
+    async with await Database.open(url, METADATA, page_bytes=4 << 20) as db:
+        assert await db.write(pages) == -4096  # KiB
+        assert [await ask(pages) for ask in (db.read, db.scan, db.peek)] == [-1024] * 3
 
 
 async def test_small_parameter_limits_are_kept_to(db, monkeypatch):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+
+Stored = Callable[[int, Sequence[tuple[Any, ...]]], None]
+"""Is told rows that are durable: the number of the first, which those of the others follow one by one."""
 
 
 class Appender(ABC):
@@ -29,6 +33,13 @@ class Appender(ABC):
         StoreBusy (the queue is full: nothing was written), StoreClosed, or InvalidValue for a row of the
         wrong width; the future raises InvalidValue or Conflict (this row only), or StoreUnavailable. If the
         awaiter is cancelled, the row may be committed all the same.
+        """
+
+    @abstractmethod
+    def tell(self, stored: Stored) -> None:
+        """Have rows told once they are durable, on the event loop, before those who await them.
+
+        An engine whose numbers are not in order (Features) tells nothing, nor does any of a row that was refused first.
         """
 
     @property

@@ -51,12 +51,14 @@ class Database(ABC):
         migrations: str | None = None,
         readers: int = 4,
         clock: Clock | None = None,
+        page_bytes: int = 32 << 20,
     ) -> Database:
         """Open `sqlite:///path` (created if missing) or `spanner+spanner:///projects/..`.
 
         `migrations` names the package that holds `versions/` ("trunkline_tenant.migrations"); SQLite is
         brought to its head under the lock; Spanner must be there already (`python -m trunkline_store.migrate`).
-        None: the metadata's missing tables are created, for tests and scratch files. Settings of Spanner's
+        None: the metadata's missing tables are created, for tests and scratch files. `page_bytes` is the most memory
+        for pages of the file that SQLite's writer keeps; each reader keeps a quarter of it. Settings of Spanner's
         pools stand in the URL's query: docs/engines.md. Raises StoreLocked (open elsewhere), SchemaMismatch
         (written by a newer version; on Spanner any other revision), StoreDamaged, StoreUnavailable,
         StoreUnsupported.
@@ -64,7 +66,12 @@ class Database(ABC):
         parsed = sa.make_url(url)
         engine = module_of(parsed.drivername, "engine")
         database: Database = await engine.open_url(
-            parsed, metadata, migrations=migrations, readers=readers, clock=clock or SystemClock()
+            parsed,
+            metadata,
+            migrations=migrations,
+            readers=readers,
+            clock=clock or SystemClock(),
+            page_bytes=page_bytes,
         )
         return database
 

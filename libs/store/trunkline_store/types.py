@@ -20,6 +20,9 @@ from trunkline_store.errors import InvalidValue
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+# Made once: json.dumps makes one for each value.
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+
 Processor = Callable[[Any], Any]
 
 
@@ -92,7 +95,7 @@ class Bytes(_StoreType):
 
     def to_driver(self, dialect: Dialect) -> Processor:
         """Return the check of a value on its way in."""
-        return _checked_bytes
+        return checked_bytes
 
 
 class Bool(_StoreType):
@@ -179,9 +182,7 @@ def to_json(value: Any) -> str | None:
     if not value and isinstance(value, (dict, list)):
         return "{}" if isinstance(value, dict) else "[]"
     try:
-        return checked_text(
-            json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-        )
+        return checked_text(_encoded(value))
     except (TypeError, ValueError) as exc:
         raise InvalidValue(f"not a JSON value: {exc}") from None
 
@@ -206,7 +207,8 @@ def _checked_time(value: Any) -> Any:
     return value
 
 
-def _checked_bytes(value: Any) -> Any:
+def checked_bytes(value: Any) -> Any:
+    """Return the bytes, whatever holds them."""
     if value is None or isinstance(value, bytes | bytearray | memoryview):
         return value
     raise InvalidValue(f"bytes expected, not {_told(value)}")

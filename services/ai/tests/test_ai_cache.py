@@ -259,6 +259,18 @@ async def test_memory_is_bounded():
         assert await summary(engine, "words 0") == "answer 101"
 
 
+async def test_the_calls_of_an_answer_are_within_the_memory_too():
+    async with cached(memory_bytes=20_000) as engine:
+        seen = []
+        for number in range(300):
+            await summary(engine, call=f"call-{number}")
+            seen.append(counted("trunkline_ai_cache_memory_bytes"))
+        assert 10_000 < max(seen) <= 20_000
+        assert engine.engine.asked < 10
+        await engine.cache.forget("acme", ["call-299"])
+        assert counted("trunkline_ai_cache_memory_bytes") == 0
+
+
 async def test_an_answer_that_served_too_many_calls_is_made_again():
     async with cached() as engine:
         for number in range(MOST_CALLS):

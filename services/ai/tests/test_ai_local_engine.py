@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 import time
 
 import pytest
@@ -461,3 +462,13 @@ def test_a_number_of_many_words_and_one_without_a_unit_are_told_apart():
         (EntityType.AMOUNT, "$1,250.50"),
         (EntityType.ADDRESS, "123 N. Main Street"),
     ]
+
+
+async def test_many_analyses_at_once_share_two_threads():
+    said = transcript_of("C: my basement floods")
+    before = {thread.ident for thread in threading.enumerate()}
+    async with LocalEngine() as engine:
+        made = await asyncio.gather(*[engine.analyze(said, Context(language="en")) for _ in range(40)])
+        began = [thread for thread in threading.enumerate() if thread.ident not in before]
+    assert {one.intent for one in made} == {Intent.EMERGENCY_SERVICE}
+    assert 1 <= len(began) <= 2

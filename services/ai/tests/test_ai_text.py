@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from trunkline_ai.engines.local import numbers
 from trunkline_ai.engines.local.text import canonical, sentences, straightened
 
@@ -33,3 +35,17 @@ def test_a_title_or_an_hour_does_not_end_a_sentence():
 
 def test_apostrophes_are_straightened_in_their_places():
     assert straightened("I’m ‘here’") == "I'm 'here'"
+
+
+ODD = [
+    "it's", "It’s", "$5", "$2,000.50", "$", "5", "9:30", "p.m.", "p.", "m.", "a", "U.S.A.", "you", "guys", "all,", "uh",
+    "1,000", "555-0158", "…", "¿Qué?", "e\u0301", "\u200b", "we're", "were", "x" * 40, "can`t",
+    "\x1c", "\xa0", "ʼtis", "_", "0",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(ODD), max_size=8))
+def test_words_have_the_same_form_alone_and_in_a_text_that_is_read_whole(said):
+    text = " ".join(said)
+    read_whole = canonical(f"{text} ; . q. z")  # initials apart are one word, so words are not read alone
+    assert f"{canonical(text)} q z".strip() == read_whole

@@ -31,6 +31,9 @@ from trunkline_ai.retention import sweep
 from trunkline_ai.routing.router import Router
 from trunkline_ai.schema import charges, metadata
 
+_PAGE_BYTES = 4 * 1024 * 1024
+"""An analysis is read when it was made, or long after: what SQLite keeps of the others is seldom looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class AiParts:
@@ -142,4 +145,5 @@ async def _open(config: AiConfig, clock: Clock | None) -> Database:
         migrations="trunkline_ai.migrations",
         readers=config.readers,
         clock=clock,
+        page_bytes=_PAGE_BYTES,
     )

@@ -10,7 +10,7 @@ from importlib import metadata
 
 import pytest
 from audio_provider import Answer, provider
-from trunkline_audio.media.addresses import AddressPolicy
+from trunkline_audio.media.addresses import KEPT_SECONDS, AddressPolicy, Resolver
 from trunkline_audio.media.fetch import Fetcher, FetchError, FetchFailure, FetchLimits
 
 LOOPBACK = AddressPolicy(["127.0.0.0/8"])
@@ -159,6 +159,25 @@ async def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch):
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         fetcher.close()
     assert {error.failure for error in ended} == {FetchFailure.UNREACHABLE}
+
+
+async def test_a_name_is_looked_up_again_after_some_seconds(monkeypatch):
+    now, asked = 0.0, []
+
+    def answers(host, port, **_more):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{len(asked)}", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    resolver = Resolver(1, clock=lambda: now)
+    try:
+        assert await resolver("host.test", 443) == await resolver("host.test", 443) == ["192.0.2.1"]
+        assert await resolver("other.test", 443) == ["192.0.2.2"]
+        now += KEPT_SECONDS
+        assert await resolver("host.test", 443) == ["192.0.2.3"]
+    finally:
+        resolver.close()
+    assert asked == ["host.test", "other.test", "host.test"]
 
 
 async def test_each_redirect_is_checked_again():

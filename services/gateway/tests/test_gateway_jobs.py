@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,6 +24,7 @@ from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_jobs import Tries
 from trunkline_runtime.errors import Aborted, Internal, NotFound, Unavailable
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import value_of
 from trunkline_store import Database, FakeClock
 
@@ -162,6 +164,57 @@ async def test_more_jobs_of_a_tenant_at_its_cap_wake_no_claim(world, monkeypatch
     for job in held:
         await world.report(job, done=pb.JobDone())
     assert {job.event.split("/")[1] for job in await asyncio.wait_for(waiting, 5)} == {"acme"}
+
+
+@pytest.fixture
+async def untimed(tmp_path):
+    """A world in which no claim looks for jobs that became due by time alone."""
+    url = await new_file(tmp_path)
+    pace = Pace(intervals={"jobs.look": 3600.0})
+    async with (
+        await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=FakeClock(NOW)) as db,
+        build(make_config(tmp_path), db=db, feed=Feed(resolved()), tell_call=nobody, pace=pace) as gateway,
+    ):
+        yield World(gateway, db.clock)
+
+
+async def test_a_job_that_comes_alone_costs_one_claim(untimed, monkeypatch):
+    seen, claim = Counter(), untimed.queue.claim
+
+    def counted(*arguments, **named):
+        seen["claims"] += 1
+        return claim(*arguments, **named)
+
+    monkeypatch.setattr(untimed.queue, "claim", counted)
+    for number in range(3):
+        await untimed.event(number)
+        (job,) = await asyncio.wait_for(untimed.claim(wait=20), 5)
+        waiting = asyncio.create_task(untimed.claim(wait=20))
+        await untimed.report(job, done=pb.JobDone())
+        await asyncio.sleep(0.1)
+        assert seen["claims"] == number + 1
+        waiting.cancel()
+
+
+async def test_a_job_that_waits_for_another_of_its_call_is_claimed_once_that_is_done(untimed):
+    await untimed.event(7, "pre_call")
+    (first,) = await untimed.claim(wait=20)
+    await untimed.event(7, "post_call")
+    waiting = asyncio.create_task(untimed.claim(wait=20))
+    await asyncio.sleep(0.1)
+    await untimed.report(first, done=pb.JobDone())
+    (second,) = await asyncio.wait_for(waiting, 5)
+    assert second.event_type == "post_call"
+
+
+async def test_a_job_that_is_to_be_tried_again_at_once_is_claimed_again(untimed):
+    await untimed.event(1)
+    (job,) = await untimed.claim(wait=20)
+    waiting = asyncio.create_task(untimed.claim(wait=20))
+    await asyncio.sleep(0.1)
+    await untimed.report(job, retry=pb.JobRetry(error="it failed"))
+    (again,) = await asyncio.wait_for(waiting, 5)
+    assert (again.job_id, again.attempts) == (job.job_id, 2)
 
 
 async def test_a_stop_answers_waiting_claims_at_once(world):

@@ -46,6 +46,7 @@ from trunkline_gateway.jobs.burials import TELL_SECONDS, Burials
 from trunkline_gateway.jobs.depth import LOOK_SECONDS, DepthGauges
 from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
+from trunkline_gateway.receipts import Fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ async def build(
             keep_bytes=config.keep_rejections_bytes,
             quotas_of=sources.quotas_of,
         )
-        appender = db.appender(schema.receipts, max_rows=config.max_queued)
+        appender, fresh = db.appender(schema.receipts, max_rows=config.max_queued), Fresh()
+        appender.tell(fresh.stored)
         admission = admission_of(
             config,
             db,
@@ -154,6 +156,7 @@ async def build(
             limits,
             jobs.jobs_ready,
             batch=batch,
+            fresh=fresh,
             pace=pace,
         )
         now = db.clock.now
@@ -244,11 +247,13 @@ def admission_of(
     jobs_ready: Callable[[AbstractSet[str]], None],
     *,
     batch: int = 0,
+    fresh: Fresh | None = None,
     pace: Pace = MACHINE,
 ) -> Admission:
     """Make an admission as the settings say; several over one store are as many processes.
 
-    `batch` is how many receipts are admitted at once, at most; 0 leaves it to what presses on the store.
+    `batch` is how many receipts are admitted at once, at most; 0 leaves it to what presses on the store. `fresh` is
+    told of receipts as they are committed.
     """
     return Admission(
         db,
@@ -262,6 +267,7 @@ def admission_of(
         base_url=config.public_url,
         jobs_ready=jobs_ready,
         batches=Batches.of(batch) if batch else None,
+        fresh=fresh,
         pace=pace,
     )
 

@@ -12,6 +12,8 @@ MOST_VALUES = 10_000
 MOST_DEPTH = 64
 _LIGHT_BYTES = 32 * 1024
 _LIGHT_VALUES = 500
+_SHORT_BYTES = 2 * 1024
+_SIGNS = (b",", b"&", b"%")
 
 
 class TooMuch(ValueError):
@@ -25,13 +27,17 @@ def is_long(body: bytes) -> bool:
 
 def is_heavy(body: bytes) -> bool:
     """Tell whether a body takes more than a millisecond or so to read: then a thread does it."""
-    return is_long(body) or body.count(b",") + body.count(b"&") + body.count(b"%") > _LIGHT_VALUES
+    if (
+        len(body) <= _SHORT_BYTES and body[:1] == b"{"
+    ):  # no form, whose fields cost more each than a document's values
+        return False
+    return is_long(body) or sum(body.count(sign) for sign in _SIGNS if sign in body) > _LIGHT_VALUES
 
 
 def check(value: Any, body: bytes) -> None:
     """Check a document against the bounds; `body` is what it was read from. Raises TooMuch."""
     few = len(body) <= MOST_VALUES or body.count(b",") <= MOST_VALUES  # every further member needs a comma
-    if few and body.count(b"{") + body.count(b"[") <= MOST_DEPTH:
+    if few and _holds(body, b"{", MOST_DEPTH // 2) and _holds(body, b"[", MOST_DEPTH // 2):
         return
     left = MOST_VALUES
     level = [value]
@@ -43,6 +49,16 @@ def check(value: Any, body: bytes) -> None:
         if not level:
             return
     raise TooMuch(f"must be nested at most {MOST_DEPTH} deep")
+
+
+def _holds(body: bytes, sign: bytes, most: int) -> bool:
+    """Tell whether a sign is there at most so often: sought, which takes a fifth of the time of counting few."""
+    at = -1
+    for _ in range(most + 1):
+        at = body.find(sign, at + 1)
+        if at < 0:
+            return True
+    return False
 
 
 def _inside(value: Any) -> Any:

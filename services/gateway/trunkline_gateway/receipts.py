@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+_FRESH_BYTES = 16 << 20
+_FRESH_EACH = 1_024  # about what Python's own objects of a receipt take
 
 
 class NewReceipt(NamedTuple):
@@ -39,3 +44,34 @@ class Receipt(NamedTuple):
     url: str
     headers: bytes
     body: bytes
+
+
+class Fresh:
+    """Receipts that were committed a moment ago, by their numbers: admission need not read them back.
+
+    A shortcut and never what decides: only so many bytes are kept, of those that came first, and a restart has none.
+    """
+
+    def __init__(self, most_bytes: int = _FRESH_BYTES) -> None:
+        """Keep at most so many bytes."""
+        self._most = most_bytes
+        self._rows: dict[int, Receipt] = {}  # in the order of their numbers, as they are committed
+        self._bytes = 0
+
+    def stored(self, first: int, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Take rows of `NewReceipt` that are durable, the first of which has that number, the next the next."""
+        for seq, row in enumerate(rows, first):
+            if self._bytes >= self._most:
+                return
+            receipt = Receipt(seq, *row)
+            self._rows[seq] = receipt
+            self._bytes += len(receipt.body) + _FRESH_EACH
+
+    def get(self, seq: int) -> Receipt | None:
+        """Return a receipt that is kept here. On any thread."""
+        return self._rows.get(seq)
+
+    def forget(self, upto: int) -> None:
+        """Drop those up to that number; on the thread that `stored` is called on."""
+        for seq in list(takewhile(lambda seq: seq <= upto, self._rows)):
+            self._bytes -= len(self._rows.pop(seq).body) + _FRESH_EACH

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +26,8 @@ class Claims:
     def __init__(self, table: sa.Table, shards: int, *, recursive_queries: bool) -> None:
         """See Features for what the engine can."""
         self._shards = shards
-        self._turns = Turns(table, Walk(table, recursive_queries=recursive_queries))
+        self._walk = Walk(table, recursive_queries=recursive_queries)
+        self._turns = Turns(table, self._walk)
         self._grants = Grants(table)
         c = table.c
         now: Any = sa.bindparam("now_", type_=c.lease_until.type)
@@ -44,6 +47,11 @@ class Claims:
                     place = Place(int(queue_class), shard, asked.now)
                     chosen += self._turns.choose(conn, place, asked, limit - len(chosen), left)
         return self._grants.take(conn, chosen, asked) if chosen else []
+
+    def any_due(self, conn: Connection, classes: Sequence[int], now: datetime) -> bool:
+        """See Queue.any_due."""
+        places = (Place(int(one), shard, now) for one in classes for shard in range(self._shards))
+        return any(self._walk.any_due(conn, place) for place in places)
 
     def _free(self, conn: Connection, asked: Asked) -> int:
         """Return how many jobs the owner may be given."""

@@ -62,6 +62,8 @@ class Turns:
         self, conn: Connection, place: Place, asked: Asked, limit: int, left: Allowance
     ) -> list[JobKey]:
         """Choose jobs, in turns; remember whose turn was the last."""
+        if not self._walk.any_due(conn, place):  # most classes are empty, and most claims look at all of them
+            return []
         last = self._walk.last_served(conn, place)
         common = limit - asked.room.reserve  # what is not reserved
         turns: list[_Turn] = []

@@ -69,6 +69,10 @@ class Walk:
         else:
             self._serve.run(conn, place.parameters(tenant_=served))
 
+    def any_due(self, conn: Connection, place: Place) -> bool:
+        """Say whether a job is due."""
+        return next(self.tenants(conn, place, ""), None) is not None
+
     def tenants(self, conn: Connection, place: Place, last: str) -> Iterator[str]:
         """Yield tenants with a job that is due: those after the last served, then round from the start."""
         for after, upto in ((last, _LAST), ("", last)):

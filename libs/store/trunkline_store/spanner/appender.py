@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from google.protobuf.struct_pb2 import ListValue, Value
 
-from trunkline_store.appender import Appender, row_columns
+from trunkline_store.appender import Appender, Stored, row_columns
 from trunkline_store.declare import KEY_BITS, derived_key, options_of, shards_of
 from trunkline_store.errors import Conflict, InvalidValue, StoreBusy, StoreUnavailable
 from trunkline_store.spanner.client import Client
@@ -123,6 +123,9 @@ class SpannerAppender(Appender):
     def waiting(self) -> int:
         """Rows not yet committed."""
         return self._rows
+
+    def tell(self, stored: Stored) -> None:
+        """Tell nothing: numbers are in no order; see Appender."""
 
     def append(
         self, row: tuple[Any, ...], size: int = 0, *, background: bool = False

@@ -83,9 +83,10 @@ class SpannerDatabase(Database):
         migrations: str | None,
         readers: int,
         clock: Clock,
+        page_bytes: int = 0,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> SpannerDatabase:
-        """Connect, warm the sessions, check the schema; nothing is migrated here.
+        """Connect, warm the sessions, check the schema; nothing is migrated here, and no pages are kept.
 
         A Spanner that owes an answer for `silence_seconds` is given up by a process that stops.
         """

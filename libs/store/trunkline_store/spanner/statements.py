@@ -44,8 +44,15 @@ class RowForm:
     rows_a_statement = ROWS_A_STATEMENT
 
     def __init__(
-        self, table: sa.Table, columns: tuple[str, ...], dialect: Dialect, key: tuple[str, ...] | None
+        self,
+        table: sa.Table,
+        columns: tuple[str, ...],
+        dialect: Dialect,
+        key: tuple[str, ...] | None,
+        mark: str | None = None,
+        alike: tuple[str, ...] = (),
     ) -> None:
+        """`mark` and `alike` are not needed here."""
         quote = dialect.identifier_preparer
         name = quote.format_table(table)
         self._insert = _Statement(table, columns, dialect)
@@ -64,8 +71,10 @@ class RowForm:
                 f"INNER JOIN@{{JOIN_METHOD=APPLY_JOIN}} {name} AS t ON {same}"
             )
 
-    def insert(self, conn: Connection, rows: Sequence[tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
-        """Insert the rows through a connection; the keys inserted, where it was asked for them."""
+    def insert(
+        self, conn: Connection, rows: Sequence[tuple[Any, ...]], tell: bool = True
+    ) -> Sequence[Sequence[Any]]:
+        """Insert the rows through a connection; the keys inserted, where there is a key."""
         if not rows:
             return []
         if self._there is None:

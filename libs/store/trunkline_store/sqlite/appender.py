@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from trunkline_store.appender import Appender, row_columns
+from trunkline_store.appender import Appender, Stored, row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy
 from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.units import Batch, Entry
@@ -61,6 +61,7 @@ class SqliteAppender(Appender):
         self._wake = writer.wake
         self._later = writer.later
         self._check_open = writer.check_open
+        self._stored: Stored | None = None
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._rows = 0
@@ -70,6 +71,10 @@ class SqliteAppender(Appender):
     def waiting(self) -> int:
         """Rows not yet committed."""
         return self._rows
+
+    def tell(self, stored: Stored) -> None:
+        """Have rows told once they are durable; see Appender."""
+        self._stored = stored
 
     def append(
         self, row: tuple[Any, ...], size: int = 0, *, background: bool = False
@@ -117,7 +122,7 @@ class SqliteAppender(Appender):
             size += entry.size
             if size > BYTES_A_BATCH:
                 break
-        return Batch(entries, self._form, self._rows_a_statement, self._released)
+        return Batch(entries, self._form, self._rows_a_statement, self._released, self._stored)
 
     def _released(self, rows: int, size: int) -> None:
         self._rows -= rows

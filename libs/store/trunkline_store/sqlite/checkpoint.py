@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from trunkline_store.sqlite.connect import PAGE_SIZE, connect_checkpointer
 
 INTERVAL_SECONDS = 0.1
+# Between two looks while few commits come: each look wakes a processor.
+LAZY_SECONDS = 0.5
+# Copying costs two fsyncs however little there is to copy: fewer commits than these wait for others, for so long.
+FEW_COMMITS = 16
+FEW_SECONDS = 1.0
 RESET_BYTES = 64 << 20
 _FRAME_BYTES = PAGE_SIZE + 24
 # How long a RESTART may hold the writer while readers leave the log; it comes again if that was too short.
@@ -47,6 +53,7 @@ class Checkpointer:
         self._copied = 0
         self.idle_at = -1
         """The count of commits up to which all is in the file."""
+        self._begun = time.monotonic()
 
     def start(self) -> None:
         """Start the thread."""
@@ -57,13 +64,23 @@ class Checkpointer:
         self._stopping.set()
         self._thread.join()
 
+    def is_due(self, commits: int, now: float) -> bool:
+        """Say whether what was committed is to be copied now; `now` is in the seconds of time.monotonic."""
+        new = commits - self.idle_at
+        return new >= FEW_COMMITS or (new > 0 and now - self._begun >= FEW_SECONDS)
+
     def _run(self) -> None:
         raw = connect_checkpointer(self._path)
+        pause, seen = INTERVAL_SECONDS, 0
         try:
-            while not self._stopping.wait(INTERVAL_SECONDS):
+            while not self._stopping.wait(pause):
                 commits = self._commits()
-                if commits != self.idle_at and self._passive(raw):
-                    self.idle_at = commits
+                is_busy = commits - seen >= FEW_COMMITS or self.wal_bytes > self._reset_bytes
+                pause, seen = INTERVAL_SECONDS if is_busy else LAZY_SECONDS, commits
+                if self.is_due(commits, now := time.monotonic()):
+                    self._begun = now
+                    if self._passive(raw):
+                        self.idle_at = commits
                 if self.wal_bytes > self._reset_bytes:
                     before = self._copied
                     self._passive(raw)

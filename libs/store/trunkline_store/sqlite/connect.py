@@ -20,6 +20,10 @@ from trunkline_store.sqlite.errors import translate
 PAGE_SIZE = 8192
 # What is left of the WAL file after a reset; it is written over from its start, not allocated again.
 WAL_KEPT_BYTES = 64 << 20
+PAGE_BYTES = 32 << 20
+"""Of pages that the connection that writes keeps, unless it is told otherwise."""
+_READERS_SHARE = 4
+"""A reader keeps one part of the pages that the writer keeps in so many."""
 _OLDEST = (3, 35, 0)  # RETURNING
 
 
@@ -34,7 +38,9 @@ def make_private(path: Path) -> None:
             os.chmod(f"{path}{suffix}", 0o600)
 
 
-def connect_writer(path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
+def connect_writer(
+    path: Path, kind: type[sqlite3.Connection] = sqlite3.Connection, *, page_bytes: int = PAGE_BYTES
+) -> sqlite3.Connection:
     """Open the connection that writes: WAL, every commit fsynced, checkpoints left to their own thread."""
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
@@ -47,7 +53,7 @@ def connect_writer(path: Path, kind: type[sqlite3.Connection] = sqlite3.Connecti
     raw.execute("PRAGMA wal_autocheckpoint=0")
     raw.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
     raw.execute("PRAGMA foreign_keys=ON")
-    raw.execute("PRAGMA cache_size=-32768")
+    raw.execute(f"PRAGMA cache_size={-page_bytes // 1024}")
     return raw
 
 
@@ -59,11 +65,11 @@ def connect_checkpointer(path: Path) -> sqlite3.Connection:
     return raw
 
 
-def connect_reader(path: Path) -> sqlite3.Connection:
+def connect_reader(path: Path, *, page_bytes: int = PAGE_BYTES) -> sqlite3.Connection:
     """Open a connection that cannot write."""
     raw = _connect(f"{path.absolute().as_uri()}?mode=ro")
     raw.execute("PRAGMA query_only=ON")
-    raw.execute("PRAGMA cache_size=-8192")
+    raw.execute(f"PRAGMA cache_size={-page_bytes // _READERS_SHARE // 1024}")
     return raw
 
 

@@ -20,7 +20,7 @@ from trunkline_store.errors import StoreUnavailable, StoreUnsupported
 from trunkline_store.features import Features
 from trunkline_store.sqlite.appender import SqliteAppender
 from trunkline_store.sqlite.checkpoint import RESET_BYTES, Checkpointer
-from trunkline_store.sqlite.connect import connect_writer, make_private
+from trunkline_store.sqlite.connect import PAGE_BYTES, connect_writer, make_private
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.lock import FileLock
 from trunkline_store.sqlite.readers import Readers
@@ -53,6 +53,7 @@ class SqliteDatabase(Database):
         *,
         readers: int,
         clock: Clock,
+        page_bytes: int = PAGE_BYTES,
         log_bytes: int = RESET_BYTES,
     ) -> None:
         """Take the file's lock and the connection that writes, whose schema is up to date; `start` does the rest."""
@@ -64,7 +65,7 @@ class SqliteDatabase(Database):
         self._parameters = min(raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), PARAMETERS_A_STATEMENT)
         self._tx = Transaction(raw)
         self._writer = Writer(self._tx, self._loop, max_calls=CALLS_THAT_WAIT)
-        self._readers = Readers(path, readers, max_waiting=CALLS_THAT_WAIT)
+        self._readers = Readers(path, readers, max_waiting=CALLS_THAT_WAIT, page_bytes=page_bytes)
         self._checkpointer = Checkpointer(
             path, raw, lambda: self._writer.commits, self._writer.between_turns, log_bytes
         )
@@ -80,12 +81,15 @@ class SqliteDatabase(Database):
         migrations: str | None,
         readers: int,
         clock: Clock,
+        page_bytes: int = PAGE_BYTES,
         log_bytes: int = RESET_BYTES,
     ) -> SqliteDatabase:
         """Lock, open, bring the schema up to date, start the threads; a log of `log_bytes` is reset."""
         path = _file_of(url)
-        lock, raw = await asyncio.to_thread(_open, path, metadata, migrations)
-        database = cls(path, lock, raw, readers=readers, clock=clock, log_bytes=log_bytes)
+        lock, raw = await asyncio.to_thread(_open, path, metadata, migrations, page_bytes)
+        database = cls(
+            path, lock, raw, readers=readers, clock=clock, page_bytes=page_bytes, log_bytes=log_bytes
+        )
         database.start()
         return database
 
@@ -163,7 +167,9 @@ def _file_of(url: URL) -> Path:
     return Path(url.database).absolute()
 
 
-def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[FileLock, sqlite3.Connection]:
+def _open(
+    path: Path, metadata: sa.MetaData, migrations: str | None, page_bytes: int
+) -> tuple[FileLock, sqlite3.Connection]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -171,7 +177,7 @@ def _open(path: Path, metadata: sa.MetaData, migrations: str | None) -> tuple[Fi
     lock = FileLock(path)
     try:
         make_private(path)
-        raw = connect_writer(path)
+        raw = connect_writer(path, page_bytes=page_bytes)
         try:
             prepare_schema(raw, metadata, migrations)
         except BaseException:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from trunkline_store.callbacks import forbid_transaction_control
 from trunkline_store.errors import StoreBusy, StoreClosed
-from trunkline_store.sqlite.connect import connect_reader, engine_over
+from trunkline_store.sqlite.connect import PAGE_BYTES, connect_reader, engine_over
 from trunkline_store.sqlite.errors import translate
 
 T = TypeVar("T")
@@ -26,8 +26,9 @@ _LOOK_INSTRUCTIONS = 500_000
 class Readers:
     """Up to `count` reads at once, and as many scans; of each, up to `max_waiting` further ones wait their turn."""
 
-    def __init__(self, path: Path, count: int, *, max_waiting: int) -> None:
+    def __init__(self, path: Path, count: int, *, max_waiting: int, page_bytes: int = PAGE_BYTES) -> None:
         self._path = path
+        self._page_bytes = page_bytes
         self._here = threading.local()
         self._opened: list[tuple[Connection, sqlite3.Connection]] = []
         self._engine = engine_over(self._connect)  # one, so that all share compiled statements
@@ -74,14 +75,14 @@ class Readers:
             core, raw = self._connection()
             self._here.unwanted = unwanted
             raw.execute("BEGIN")
-            core.begin()
+            if not core.in_transaction():  # as the writer's, it stays so
+                core.begin()
             self._here.inside = True
             try:
                 return fn(core)
             finally:
                 self._here.inside = False
                 self._here.unwanted = None  # the end of the snapshot is not to be stopped
-                core.rollback()
                 if raw.in_transaction:
                     raw.rollback()
         except StopIteration:
@@ -100,7 +101,7 @@ class Readers:
         return core, self._here.raw
 
     def _connect(self) -> sqlite3.Connection:
-        self._here.raw = raw = connect_reader(self._path)
+        self._here.raw = raw = connect_reader(self._path, page_bytes=self._page_bytes)
         # Not Connection.interrupt: it might hit the next read on this connection.
         raw.set_progress_handler(self._is_unwanted, _LOOK_INSTRUCTIONS)
         return raw

@@ -42,6 +42,11 @@ class Transaction:
         except (sqlite3.Error, UnicodeEncodeError, OverflowError, MemoryError) as exc:
             raise translate(exc) from exc
 
+    @property
+    def last_number(self) -> int:
+        """The number of the row that was inserted last; those of one statement follow each other."""
+        return self._cursor.lastrowid or 0
+
     def begin(self) -> None:
         """Open a transaction that may write at once, if none is open."""
         if not self.raw.in_transaction:
@@ -53,7 +58,8 @@ class Transaction:
             self._core = self._engine.connect()
         if not self._core.in_transaction():
             # Begins nothing in the file; but a Connection that is in no transaction answers a refused value
-            # with a rollback of its own, which would be everybody's.
+            # with a rollback of its own, which would be everybody's. It stays so: to begin and end it with each
+            # commit takes as long as a statement.
             self._core.begin()
         self._inside = True
         try:
@@ -64,8 +70,6 @@ class Transaction:
     def commit(self) -> None:
         """Make it durable; on an error nothing is kept and the error is the store's."""
         try:
-            if not self._core.closed:
-                self._core.commit()
             if self.raw.in_transaction:
                 self.raw.commit()
         except sqlite3.Error as exc:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
+from trunkline_store.appender import Stored
 from trunkline_store.errors import StoreError, StoreUnavailable
 from trunkline_store.sqlite.errors import translate
 from trunkline_store.sqlite.statements import RowForm
@@ -92,7 +93,7 @@ class Entry(NamedTuple):
 class Batch:
     """Rows of one table that are inserted together."""
 
-    __slots__ = ("_errors", "_form", "_released", "_rows_a_statement", "entries")
+    __slots__ = ("_errors", "_form", "_numbered", "_released", "_rows_a_statement", "_stored", "entries")
 
     def __init__(
         self,
@@ -100,11 +101,14 @@ class Batch:
         form: RowForm,
         rows_a_statement: int,
         released: Callable[[int, int], None],
+        stored: Stored | None = None,
     ) -> None:
         self.entries = entries
         self._form = form
         self._rows_a_statement = rows_a_statement
         self._released = released
+        self._stored = stored
+        self._numbered: list[tuple[int, list[Entry]]] = []  # what was inserted, with the number of the first
         self._errors: dict[int, BaseException] = {}
 
     @property
@@ -115,6 +119,7 @@ class Batch:
     def apply(self, tx: Transaction) -> None:
         """Insert all; rows that are refused are found one by one and do not harm the others."""
         self._errors.clear()
+        self._numbered.clear()
         for start in range(0, len(self.entries), self._rows_a_statement):
             part = self.entries[start : start + self._rows_a_statement]
             try:
@@ -134,6 +139,7 @@ class Batch:
         except (GroupLost, StoreError):
             tx.rollback()
         self._errors.clear()
+        self._numbered.clear()
         given_up: BaseException | None = None
         for index, entry in enumerate(self.entries):
             if given_up is None:
@@ -150,6 +156,7 @@ class Batch:
     def fail(self, error: BaseException) -> None:
         """Set the outcome of every row from outside."""
         self._errors = dict.fromkeys(range(len(self.entries)), error)
+        self._numbered.clear()
 
     def settle(self) -> None:
         """Tell the awaiters; on the event loop."""
@@ -165,10 +172,14 @@ class Batch:
             else:
                 future.set_result(None)
         self._released(len(self.entries), size)
+        if self._stored is not None:  # those who await them run later
+            for first, entries in self._numbered:
+                self._stored(first, [entry.row for entry in entries])
 
     def _insert(self, tx: Transaction, entries: list[Entry]) -> None:
         form = self._form
         tx.execute(form.sql(len(entries)), form.flatten([entry.row for entry in entries]))
+        self._numbered.append((tx.last_number - len(entries) + 1, entries))
 
     def _row_by_row(self, tx: Transaction, start: int, part: list[Entry]) -> None:
         tx.begin()

@@ -3,7 +3,9 @@
 A turn is one transaction: callbacks of the foreground for a bounded time, then work of the background lane where it is
 due, then every row that waits to be appended (those that came meanwhile too), then one fsynced commit, then one call
 to the event loop that resolves all of them. While the foreground crowds, the background lane gets BACKGROUND_WEIGHT
-of the writer's time; while it does not, the lane takes whatever the foreground leaves.
+of the writer's time; while it does not, the lane takes whatever the foreground leaves. The foreground crowds when
+commits carry many rows and there is no processor time to spare. Many rows alone are also what a slow disk and a steady
+stream make: then the background's work is done beside the foreground's, in the same commits, and has none of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from sqlalchemy.engine import Connection
 from trunkline_store.database import Pressure
 from trunkline_store.errors import StoreBusy, StoreClosed, StoreError, StoreUnavailable
 from trunkline_store.sqlite.appender import SqliteAppender
+from trunkline_store.sqlite.demand import demand_of
 from trunkline_store.sqlite.transaction import GroupLost, Transaction
 from trunkline_store.sqlite.units import Batch, Call
 
@@ -31,6 +34,10 @@ LANE_SECONDS = 0.004
 BACKGROUND_WEIGHT = 1 / 24
 # Rows and callbacks to a commit, smoothed over the last few, from which on the foreground crowds.
 CROWD = 8
+# The part of one processor that this thread and the event loop's ask for, from which on none is to spare: they share an
+# interpreter.
+BUSY = 0.8
+_MEASURED_SECONDS = 0.05
 # Without a commit for so long nobody is crowding any more, and for so long nobody is about to come.
 CROWD_SECONDS = 0.05
 QUIET_SECONDS = 1.0
@@ -50,8 +57,9 @@ class Writer:
         *,
         max_calls: int,
         clock: Callable[[], float] = time.monotonic,
+        demand: Callable[[], float] | None = None,
     ) -> None:
-        """`clock` returns seconds that only grow."""
+        """`clock` returns seconds that only grow, `demand` the processor's seconds that were asked for (demand.py)."""
         self._tx = tx
         self._loop = loop
         self._max_calls = max_calls
@@ -68,6 +76,10 @@ class Writer:
         self._background_from = 0.0
         self._crowd = 0.0
         self._last_foreground = clock() - QUIET_SECONDS
+        self._loops_thread = threading.get_native_id()
+        self._demand = demand
+        self._busy = 1.0
+        self._measured = self._last_foreground, 0.0
         self.commits = 0
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -84,7 +96,7 @@ class Writer:
     def pressure(self) -> Pressure:
         """See Database. What waits at one moment says little: whoever asks right after a commit sees nothing."""
         since = self._clock() - self._last_foreground
-        if self._crowd > CROWD and since < CROWD_SECONDS:
+        if self._busy >= BUSY and self._many(since):
             return Pressure.CROWD
         return Pressure.SOME if since < QUIET_SECONDS else Pressure.NONE
 
@@ -150,10 +162,17 @@ class Writer:
     def _has_work(self) -> bool:
         if self._foreground or self._between or any(self.appenders):
             return True
-        return bool(self._background) and self._background_due(self._clock())
+        return bool(self._background) and self._background_due(self._clock(), False)
 
-    def _background_due(self, now: float) -> bool:
-        return now >= self._background_from or self._closing or self.pressure is not Pressure.CROWD
+    def _many(self, since: float) -> bool:
+        """Say whether commits carry many rows, the last of them so many seconds ago."""
+        return self._crowd > CROWD and since < CROWD_SECONDS
+
+    def _background_due(self, now: float, beside: bool) -> bool:
+        """Say whether the background lane has its turn, in a commit of the foreground or in one of its own."""
+        if self._closing or not self._many(now - self._last_foreground):
+            return True
+        return now >= self._background_from if self._busy >= BUSY else beside
 
     def _sleep(self) -> None:
         # The order matters: idle is shown first and the queues looked at after, so that whoever queues
@@ -164,7 +183,9 @@ class Writer:
             return
         timeout = None
         if self._background:
-            timeout = max(0.0, min(self._background_from - self._clock(), CROWD_SECONDS))
+            timeout = CROWD_SECONDS
+            if self._busy >= BUSY:
+                timeout = max(0.0, min(self._background_from - self._clock(), CROWD_SECONDS))
         with contextlib.suppress(queue.Empty):
             self._tokens.get(timeout=timeout)
         self._idle = False
@@ -175,7 +196,7 @@ class Writer:
             self._run_calls(units)
             called = len(units)
             began = self._clock()
-            if self._background and self._background_due(began):
+            if self._background and self._background_due(began, bool(called) or any(self.appenders)):
                 self._run_background(units, began)
                 if self.pressure is Pressure.CROWD:
                     ended = self._clock()
@@ -189,8 +210,20 @@ class Writer:
         if served:  # before anybody is told, who may ask
             self._crowd += (served - self._crowd) / 8
             self._last_foreground = self._clock()
+            self._measure(self._last_foreground)
         if units:
             self._settle(units)
+
+    def _measure(self, now: float) -> None:
+        """See how much of a processor was asked for since the last look, unless that was long ago."""
+        at, before = self._measured
+        if now - at < _MEASURED_SECONDS:
+            return
+        if self._demand is None:
+            self._demand = demand_of(self._loops_thread, threading.get_native_id())
+        self._measured = now, self._demand()
+        if now - at < QUIET_SECONDS:
+            self._busy += ((self._measured[1] - before) / (now - at) - self._busy) / 2
 
     def _run_calls(self, units: list[Unit]) -> None:
         """Run callbacks of the foreground until their time is up."""

@@ -389,6 +389,28 @@ async def a_bulk_insert_tells_which_were_new(open_database: Factory) -> None:
 
 
 @check
+async def a_bulk_insert_tells_by_a_mark_which_were_new(open_database: Factory) -> None:
+    """As it does without one; of rows of one key the first is kept, and nothing is told to those who do not ask."""
+    columns = ["tenant_id", "thing_id", "label", "facts", "number"]
+    bulk = BulkInsert(THINGS, columns, if_absent=KEY, mark="number", alike=["label", "facts"])
+    facts = {"n": 1}
+    rows: list[tuple[Any, ...]] = [("acme", f"{n:05}", "x", facts, n) for n in range(3_000)]
+    again = [(*row[:4], row[4] + 5_000) for row in rows]
+    odd = [("acme", "00000", "y", {}, 9_000), ("acme", "a", "y", {}, 9_001), ("acme", "a", "z", None, 9_002)]
+    stored = sa.select(THINGS.c.label, THINGS.c.facts).where(THINGS.c.thing_id == "a")
+    async with open_database() as db:
+        assert await db.write(lambda conn: bulk.run(conn, rows[::2])) == {
+            ("acme", row[1]) for row in rows[::2]
+        }
+        assert await db.write(lambda conn: bulk.run(conn, again)) == {("acme", row[1]) for row in rows[1::2]}
+        assert await db.write(lambda conn: bulk.run(conn, odd)) == {("acme", "a")}
+        unasked = [("acme", "b", "x", facts, 9_003)]
+        assert await db.write(lambda conn: bulk.run(conn, unasked, tell=False)) == set()
+        assert await db.read(lambda conn: [tuple(row) for row in conn.execute(stored)]) == [("y", {})]
+        assert len(await db.read(ids)) == len(rows) + 2
+
+
+@check
 async def a_read_sees_one_moment(open_database: Factory) -> None:
     """A commit that comes between its statements stays unseen."""
     async with open_database() as db:

@@ -127,15 +127,17 @@ class Analyser:
         else:
             SECONDS.labels(result.engine).observe(time.perf_counter() - began, tracing.exemplar())
             result.usage.count(result.engine)
+            message = await _shown(result, conversation)
             better = StoredAnalysis(
                 tenant_id=task.tenant_id,
                 analysis_id=identity,
                 call_id=task.call_id,
                 generation=task.generation,
                 engine=result.engine,
-                result=result_of(await _shown(result, conversation)) | _kept_of(answer),
+                result=result_of(message) | _kept_of(answer),
                 created_at=self._clock.now(),
                 expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
+                message=message,
             )
         if found is None:
             kept = await self._analyses.add(better)

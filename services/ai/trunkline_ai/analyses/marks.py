@@ -9,12 +9,19 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from trunkline_store.hot import Hot
 
 from trunkline_ai.schema import analyses, analysis_marks
 
 _LABEL = "label:"
 _KEYWORD = "keyword:"
 _YES = "ANSWER_YES"
+_REMOVE = Hot(
+    sa.delete(analysis_marks).where(
+        analysis_marks.c.tenant_id == sa.bindparam("tenant"),
+        analysis_marks.c.analysis_id.in_(sa.bindparam("analyses", expanding=True)),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,7 @@ def put(
 
 def remove(conn: Connection, tenant: str, ids: Sequence[str]) -> None:
     """Delete the marks of analyses."""
-    marks = analysis_marks.c
-    conn.execute(sa.delete(analysis_marks).where(marks.tenant_id == tenant, marks.analysis_id.in_(ids)))
+    _REMOVE.run(conn, {"tenant": tenant, "analyses": list(ids)})
 
 
 def _of(result: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from google.protobuf.duration_pb2 import Duration
 from trunkline.ai.v1 import analysis_pb2
@@ -131,6 +132,7 @@ def _duration(seconds: float | None) -> Duration | None:
     return duration
 
 
+@cache
 def _side(side: Side) -> analysis_pb2.Side.ValueType:
     return (
         analysis_pb2.SIDE_UNSPECIFIED
@@ -139,9 +141,11 @@ def _side(side: Side) -> analysis_pb2.Side.ValueType:
     )
 
 
+@cache
 def _sentiment(sentiment: Sentiment) -> labels_pb2.Sentiment.ValueType:
     return labels_pb2.Sentiment.Value(f"SENTIMENT_{sentiment.name}")
 
 
+@cache
 def _answer(name: str) -> analysis_pb2.Answer.ValueType:
     return analysis_pb2.Answer.Value(f"ANSWER_{name}")

@@ -19,7 +19,7 @@ class CacheSettings:
         most=168,
     )
     memory_bytes: int = setting(
-        16 * 1024 * 1024,
+        8 * 1024 * 1024,
         "the most memory that answers take in each replica; 0 keeps none",
         least=0,
         most=2**32,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
+
+from cachetools import TTLCache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
+KEPT_SECONDS = 5.0
+_MOST_KEPT = 1_000
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Every public IPv6 address is in here; the rest is local, special or given to nobody (fec0::/10, 64:ff9b:1::/48).
 _IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -82,18 +87,26 @@ def _with_embedded(address: Address) -> list[Address]:
 class Resolver:
     """Resolves hosts as the system does, in threads of its own; it also turns forms such as 0x7f.1 into plain ones.
 
+    An answer is good for KEPT_SECONDS: a recording takes two requests to one host, and the next calls ask there too.
+
     A name whose servers do not answer holds a thread for half a minute, and anybody may own such names. The threads of
     the event loop are few, and read and write the bytes of all tenants.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._threads = ThreadPoolExecutor(at_once, "resolve")
+        self._known: TTLCache[tuple[str, int], list[str]] = TTLCache(_MOST_KEPT, KEPT_SECONDS, clock)
 
     async def __call__(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host. Raises OSError."""
+        known = self._known.get((host, port))
+        if known is not None:
+            return known
         asked = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        self._known[host, port] = addresses
+        return addresses
 
     def close(self) -> None:
         """Let the threads go, each once its name is answered."""

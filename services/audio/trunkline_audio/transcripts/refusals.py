@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from trunkline_runtime.engines.base import EngineError
 from trunkline_store.database import Database
+from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent
 from trunkline_store.records.deletion import delete_keys
-from trunkline_store.records.expiry import lives
+from trunkline_store.records.expiry import is_over
 
 from trunkline_audio.schema import refusals
 
@@ -20,6 +21,12 @@ MOST = 10_000
 """Of a tenant. Of further ones the engine is asked again."""
 _KEY = ["tenant_id", "refusal_id"]
 _MESSAGE_MOST = 500
+_KNOWN = Hot(
+    sa.select(refusals).where(
+        refusals.c.tenant_id == sa.bindparam("tenant"),
+        refusals.c.refusal_id.in_(sa.bindparam("ids", expanding=True)),
+    )
+)
 
 
 class Refusals:
@@ -31,20 +38,14 @@ class Refusals:
 
     async def known(self, tenant: str, ids: Mapping[str, str]) -> dict[str, EngineError]:
         """Return the refusals that are kept, under the names that `ids` gives them."""
-        c, now = refusals.c, self._db.clock.now()
-        query = sa.select(refusals).where(
-            c.tenant_id == tenant, c.refusal_id.in_(tuple(ids.values())), lives(c.expire_at, now)
-        )
-        found = await self._db.peek(lambda conn: {row.refusal_id: row for row in conn.execute(query)})
+        now = self._db.clock.now()
+        asked = {"tenant": tenant, "ids": list(ids.values())}
+        rows = await self._db.peek(lambda conn: _KNOWN.all(conn, asked))
+        found = {row["refusal_id"]: row for row in rows if not is_over(row["expire_at"], now)}
         return {
-            name: EngineError(
-                found[refusal].reason,
-                found[refusal].message,
-                transient=False,
-                of_content=found[refusal].of_content,
-            )
+            name: EngineError(row["reason"], row["message"], transient=False, of_content=row["of_content"])
             for name, refusal in ids.items()
-            if refusal in found
+            if (row := found.get(refusal)) is not None
         }
 
     async def keep(self, tenant: str, refusal: str, error: EngineError) -> None:

@@ -31,7 +31,7 @@ from trunkline_store import Database
 from trunkline_gateway.events.deletion import EVENTS_A_STEP, delete_events
 from trunkline_gateway.events.receipts import SET_ASIDE
 from trunkline_gateway.events.retention import delete_eventless
-from trunkline_gateway.schema import eventless_receipts, events, receipts
+from trunkline_gateway.schema import HAS_CALL, eventless_receipts, events, receipts
 
 log = get_logger(__name__)
 
@@ -173,7 +173,7 @@ class CallDeletions:
 
     async def _delete_events(self, tenant: str, names: Sequence[str]) -> int:
         """Delete the events of a call, their jobs and receipts, whether they have ended or not; how many rows."""
-        mine = (events.c.tenant_id == tenant) & events.c.call.in_(list(names))
+        mine = (events.c.tenant_id == tenant) & events.c.call.in_(list(names)) & HAS_CALL
         query = sa.select(events.c.event_id).where(mine).limit(EVENTS_A_STEP)
         named = (
             sa.select(events.c.provider_call_id)

@@ -13,7 +13,15 @@ from trunkline_store.records.expiry import lives
 
 from trunkline_gateway.events.receipts import told_message, told_receipts
 from trunkline_gateway.providers.public_urls import target_of
-from trunkline_gateway.schema import LISTED_OF_EVENTS, event_receipts, events, jobs, receipts, rejections
+from trunkline_gateway.schema import (
+    HAS_CALL,
+    LISTED_OF_EVENTS,
+    event_receipts,
+    events,
+    jobs,
+    receipts,
+    rejections,
+)
 
 _STATES = {
     "waiting": event_pb2.EVENT_STATE_WAITING,
@@ -98,7 +106,7 @@ def _of_event(condition: Condition, tenant: str) -> sa.ColumnElement[bool]:
         case "call":
             name = value if "/" in value else f"tenants/{tenant}/calls/{value}"
             same: sa.ColumnElement[bool] = condition.over(events.c.call, name)
-            return same
+            return same & HAS_CALL if condition.op == "=" else same
         case "provider_call_id":
             return (
                 events.c.provider_call_id == value

@@ -35,7 +35,7 @@ from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
 from trunkline_gateway.intake.outcomes import Admitted, Outcomes, weight
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
-from trunkline_gateway.receipts import Receipt
+from trunkline_gateway.receipts import Fresh, Receipt
 
 log = get_logger(__name__)
 
@@ -70,6 +70,7 @@ class Admission:
         keep_rejections: int,
         jobs_ready: Callable[[AbstractSet[str]], None],
         batches: Batches | None = None,
+        fresh: Fresh | None = None,
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
@@ -79,6 +80,7 @@ class Admission:
 
         `limits` are the receiver's too: new jobs of a tenant over its quota go behind those of the others, and what
         was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
+        `fresh` is told of receipts as this process commits them;
         `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
         post to.
 
@@ -93,7 +95,8 @@ class Admission:
         self._jobs_ready = jobs_ready
         self._unverified = limits.unverified
         self._batches = batches or Batches()
-        self._backlog = backlog_of(db)
+        self._fresh = fresh or Fresh()
+        self._backlog = backlog_of(db, self._fresh)
         self._undecided = Undecided()
         self._pace = pace
         self._retry_seconds = pace.interval("admission.retry", 2.0)
@@ -140,6 +143,7 @@ class Admission:
             batch = await self._db.peek(lambda conn: self._backlog.read(conn, most))
         else:
             batch = await self._db.read(lambda conn: self._backlog.read(conn, most))
+        self._fresh.forget(batch.cursor)
         self._last = most if batch.more else len(batch.rows)
         if not batch.rows:
             if batch.after > batch.cursor:
@@ -147,7 +151,7 @@ class Admission:
                 await self._write((), self._backlog, batch)
             LAG.set(0)
             self._unverified.looked_at(came_before, ())  # another process did
-            return False
+            return batch.more
         await self._admit(batch)
         LAG.set((datetime.now(UTC) - batch.rows[0].received_at).total_seconds())
         return batch.more

@@ -20,7 +20,7 @@ from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
 
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.receipts import Receipt
+from trunkline_gateway.receipts import Fresh, Receipt
 from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecided_receipts
 
 MOST_BYTES = 1 << 20
@@ -46,6 +46,7 @@ _BEHIND = Hot(
     .order_by(receipts.c.seq)
     .limit(sa.bindparam("limit_"))
 )
+_LAST = Hot(sa.select(sa.func.max(receipts.c.seq).label("seq")))
 _CHOSEN = Hot(
     sa.select(*_RECEIPT)
     .where(receipts.c.seq.in_(sa.bindparam("chosen_", expanding=True)))
@@ -129,9 +130,9 @@ class Backlog(Looked, Protocol):
         """Return up to `limit` of them; `more` says whether there are others."""
 
 
-def backlog_of(db: Database) -> Backlog:
-    """Return the backlog as the store's engine has it."""
-    return ByCursor() if db.features.numbers_in_order else ByShard()
+def backlog_of(db: Database, fresh: Fresh) -> Backlog:
+    """Return the backlog as the store's engine has it; `fresh` is what need not be read where numbers are in order."""
+    return ByCursor(fresh) if db.features.numbers_in_order else ByShard()
 
 
 class Turns:
@@ -146,7 +147,10 @@ class Turns:
 
     def add(self, source: str, seq: int, size: int) -> None:
         """Put a receipt behind the others of its source."""
-        self._waiting.setdefault(source, deque()).append(seq << _SIZE_BITS | min(size, _SIZE_MOST))
+        queue = self._waiting.get(source)
+        if queue is None:
+            queue = self._waiting[source] = deque()
+        queue.append(seq << _SIZE_BITS | min(size, _SIZE_MOST))
         self._count += 1
 
     def chosen(self, limit: int) -> list[int]:
@@ -203,7 +207,8 @@ class ByCursor:
     moved the cursor, or at the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fresh: Fresh | None = None) -> None:
+        self._fresh = fresh or Fresh()
         self._turns = Turns()
         self._stands: tuple[int, int] | None = None  # the cursor and its token when `_turns` was right
         self._offered: tuple[Batch, Sequence[int]] | None = None
@@ -214,15 +219,15 @@ class ByCursor:
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return receipts behind the cursor."""
         self._agree(conn)
-        self._look_ahead(conn, limit)
+        unseen = self._look_ahead(conn, limit)
         chosen = self._turns.chosen(limit)
-        rows = _chosen(conn, sorted(chosen))
+        rows = self._rows(conn, sorted(chosen))
         assert self._stands is not None  # since they agree
         cursor, held = self._stands
         first = self._turns.first_but(chosen)
         batch = Batch(
             rows,
-            more=len(self._turns) > len(chosen),
+            more=unseen or len(self._turns) > len(chosen),
             cursor=cursor,
             held=held,
             token=_token(),
@@ -260,18 +265,41 @@ class ByCursor:
             self._last_ahead = max(self._ahead, default=0)
         self._stands = stands
 
-    def _look_ahead(self, conn: sa.Connection, limit: int) -> None:
-        """Read what came since: a few while nothing waits, when the caller may hold the event loop."""
+    def _look_ahead(self, conn: sa.Connection, limit: int) -> bool:
+        """Look at what came since: a few while nothing waits, when the caller may hold the event loop.
+
+        Return whether there may be more that nobody looked at.
+        """
         few = limit <= _FEW and not len(self._turns)
         most = min(limit + 1 if few else _LOOK_AHEAD, _MOST_AHEAD - len(self._turns))
         if most <= 0:
-            return
-        for row in _BEHIND.all(conn, {"behind_": self._looked, "limit_": most}):
-            self._looked = row["seq"]
-            if row["seq"] in self._ahead:
-                self._ahead.discard(row["seq"])
-            else:
-                self._turns.add(_queue_of(row), row["seq"], row["size"])
+            return False
+        last = _LAST.all(conn, {})[0]["seq"] or 0
+        before = self._looked
+        for seq in range(before + 1, min(last, before + most) + 1):
+            row = self._fresh.get(seq)
+            if row is None:
+                break
+            self._see(_queue_of(row.source_id, row.verdict), seq, len(row.body) + len(row.headers))
+        if self._looked == before < last:
+            for found in _BEHIND.all(conn, {"behind_": before, "limit_": most}):
+                self._see(_queue_of(found["source_id"], found["verdict"]), found["seq"], found["size"])
+        return self._looked < last
+
+    def _see(self, queue: str, seq: int, size: int) -> None:
+        self._looked = seq
+        if seq in self._ahead:
+            self._ahead.discard(seq)
+        else:
+            self._turns.add(queue, seq, size)
+
+    def _rows(self, conn: sa.Connection, seqs: Sequence[int]) -> list[Receipt]:
+        """Return receipts by their numbers, which are in order; those that are not fresh are read."""
+        fresh = {seq: row for seq in seqs if (row := self._fresh.get(seq)) is not None}
+        if len(fresh) == len(seqs):
+            return list(fresh.values())
+        read = _chosen(conn, [seq for seq in seqs if seq not in fresh])
+        return sorted([*fresh.values(), *read]) if fresh else read
 
 
 class ByShard:
@@ -303,7 +331,7 @@ class ByShard:
         turns = Turns()
         for shard in random.sample(self._shards, len(self._shards)):
             for key in self._keys(conn, shard, limit + 1 - len(turns)):
-                turns.add(_queue_of(key), key["seq"], key["size"])
+                turns.add(_queue_of(key["source_id"], key["verdict"]), key["seq"], key["size"])
             if len(turns) > limit:
                 break
         chosen = turns.chosen(limit)
@@ -377,8 +405,8 @@ def _token() -> int:
     return secrets.randbits(62) + 1
 
 
-def _queue_of(row: Row) -> str:
-    return str(row["source_id"]) if row["verdict"] == verdicts.VERIFIED else ""
+def _queue_of(source_id: str, verdict: int) -> str:
+    return source_id if verdict == verdicts.VERIFIED else ""
 
 
 def _receipts(rows: list[Row]) -> list[Receipt]:

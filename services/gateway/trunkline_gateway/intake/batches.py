@@ -6,7 +6,7 @@ from typing import Self
 
 from trunkline_store import Pressure
 
-CROWDED = 16
+CROWDED = 32
 """So few that commits wait for some 2 ms. Often and little: a quiet source's webhook is in the next lot."""
 USUAL = 256
 ALONE = 2_048

@@ -51,11 +51,16 @@ class Outcomes:
         self._tasks = tasks
         self._keep = keep
         self._clock = clock
-        later = ("updated_at", "fetch_generation", "trace_id")  # not a decision's to say
+        # Not a decision's to say; and finished is none.
+        later = ("updated_at", "finished_at", "fetch_generation", "trace_id")
         told = [column.name for column in events.columns if column.name not in later]
-        self._insert_events = BulkInsert(events, [*told, "updated_at"], if_absent=["tenant_id", "event_id"])
+        key, columns = ("tenant_id", "event_id"), [*told, "updated_at"]
+        # One that tells of no change has a first receipt that is no other event's.
+        alike = ("call", "expire_at", "warnings", "revises", "content", "told_at", "updated_at")
+        self._insert_events = BulkInsert(events, columns, if_absent=key, mark="first_seq", alike=alike)
+        self._insert_changes = BulkInsert(events, columns, if_absent=key)
         self._event_row = itemgetter(*told)
-        self._insert_links = BulkInsert(event_receipts)
+        self._insert_links = BulkInsert(event_receipts, alike=("repeated_bytes",))
 
     def write(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
         """Write what the decisions about these receipts are, in the open transaction."""
@@ -91,10 +96,15 @@ class Outcomes:
         if opened:
             found |= {seq: found[seq]._replace(body=body) for seq, body in opened.items() if seq in found}
         told_of = [d.event for d in decisions if d.event]
-        new = self._insert_events.run(conn, [self._event_row(event) + now for event in told_of])
-        jobs = {d.job.job_id: d.job for d in decisions if d.job and (d.job.tenant_id, d.job.subject) in new}
-        self._queue.enqueue_many(conn, jobs.values())
-        links = [((d.event["tenant_id"], d.event["event_id"]), d.seq) for d in decisions if d.event]
+        plain = [self._event_row(event) + now for event in told_of if event["revises"] is None]
+        changes = [self._event_row(event) + now for event in told_of if event["revises"] is not None]
+        new = self._insert_events.run(conn, plain) | self._insert_changes.run(conn, changes)
+        links = [
+            ((event["tenant_id"], event["event_id"]), d.seq)
+            for d, event in zip(decisions, told_of, strict=True)
+        ]
+        jobs = [d.job for d, (key, _) in zip(decisions, links, strict=True) if d.job and key in new]
+        self._queue.enqueue_many(conn, jobs, tell=False)
         sizes = drop_repeated(conn, links, new, found)
         moved = [
             (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)

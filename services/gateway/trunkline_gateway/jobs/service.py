@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
@@ -33,6 +34,9 @@ _LOOK_SECONDS = 0.5
 _GATHER_SECONDS = 0.025
 # The bodies that one answer carries: with the largest that a source may send it is well below what a message may have.
 CLAIM_BYTES = 12 << 20
+# With so few bytes in an answer nothing was left out for its size: no body is as large as the rest.
+_LIGHT_BYTES = 1 << 20
+_WORKERS_KEPT = 1_000
 _GONE = {"message": "its receipt was deleted"}
 
 _PRIORITIES = {
@@ -88,6 +92,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._shares = shares
         # Tenants that a claim found to have all they may have in work, and nothing was given back since.
         self._capped: AbstractSet[str] = frozenset()
+        # How often something changed that a claim may find, beside the time; and what claims saw since. What other
+        # processes change is not known here: of a store that is shared nothing is remembered.
+        self._changes = 0
+        self._none_left = False
+        self._served: dict[str, int] = {}
         self._gathering: asyncio.TimerHandle | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -101,6 +110,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if tenants is None:
             self._capped = frozenset()
         if tenants is None or not tenants <= self._capped:
+            self._changes += 1
+            self._none_left = False
             self._ready.set()
 
     def _leases_ended(self) -> None:
@@ -126,29 +137,41 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Lease jobs, waiting up to `wait` for the first; a worker without a free slot waits for one too."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.wait.ToTimedelta().total_seconds()
+        in_vain = self._none_left or self._served.get(request.worker) == self._changes
         while not self._stopping:
             self._ready.clear()
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
-            caps = self._shares.caps()
-            jobs, capped, more = await self._db.write(lambda conn: self._claim(conn, request, caps))  # noqa: B023 - awaited right here
-            if jobs:
-                self._shares.gave((job.event.split("/")[1] for job in jobs), loop.time())
-                if len(jobs) == request.limit:
+            found = _NOTHING if in_vain and deadline > loop.time() else await self._look(request)
+            in_vain = False
+            if found.jobs:
+                self._shares.gave((job.event.split("/")[1] for job in found.jobs), loop.time())
+                if len(found.jobs) == request.limit:
                     self._ready.set()  # there may be more for the next worker
-                return pb.ClaimJobsResponse(jobs=jobs)
-            self._capped = capped
+                return pb.ClaimJobsResponse(jobs=found.jobs)
             left = deadline - loop.time()
             if left <= 0:
                 break
-            if more:  # in a transaction of its own: others write in between
+            if found.again:  # in a transaction of its own: others write in between
                 continue
             await wait_until(self._ready, min(left, self._look_seconds))
         return pb.ClaimJobsResponse()
 
-    def _claim(
-        self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]
-    ) -> tuple[list[pb.Job], set[str], bool]:
-        """Return the jobs, the tenants that were passed over for their cap, and whether to claim again at once.
+    async def _look(self, request: pb.ClaimJobsRequest) -> _Found:
+        """Claim once, and remember what that says of the claims to come."""
+        changes, caps = self._changes, self._shares.caps()
+        found = await self._db.write(lambda conn: self._claim(conn, request, caps))
+        if not found.jobs:
+            self._capped = found.capped
+        if not self._db.features.shared and changes == self._changes:
+            self._none_left = not found.any_left
+            if found.jobs and found.all_that_fit and len(found.jobs) < request.limit:
+                if len(self._served) >= _WORKERS_KEPT:
+                    self._served.clear()
+                self._served[request.worker] = changes
+        return found
+
+    def _claim(self, conn: sa.Connection, request: pb.ClaimJobsRequest, caps: Mapping[int, int]) -> _Found:
+        """Claim in one transaction.
 
         A claim that dead jobs filled is made again, in this transaction for as long as Tries allows, then in another.
         """
@@ -157,10 +180,12 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             capped: set[str] = set()
             buried = len(tries.given_up)
             jobs = self._lease(conn, request, caps, capped, tries)
-            if jobs or len(tries.given_up) == buried:
-                return jobs, capped, False
-            if tries.spent:
-                return [], capped, True
+            again = not jobs and len(tries.given_up) > buried
+            if again and not tries.spent:
+                continue
+            light = sum(len(job.body) for job in jobs) <= _LIGHT_BYTES
+            any_left = self._db.features.shared or self._queue.any_due(conn)
+            return _Found(jobs, capped, again, light and not tries.given_up, any_left)
 
     def _lease(
         self,
@@ -229,7 +254,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     ) -> pb.ReportJobsResponse:
         """Apply each report in a transaction of its own; the writer commits them together."""
         taken = await asyncio.gather(*(self._report(report) for report in request.reports))
-        self._leases_ended()
+        if not self._none_left or any(map(_may_be_due, request.reports)):
+            self._leases_ended()
         lost = [report.lease for report, is_taken in zip(request.reports, taken, strict=True) if not is_taken]
         return pb.ReportJobsResponse(lost_job_ids=[held.job_id for held in lost], lost_leases=lost)
 
@@ -256,8 +282,32 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Give back every lease of a worker that stops."""
         released = await self._db.write(lambda conn: self._queue.release(conn, request.worker))
         self._shares.leaves(request.worker)
+        self._served.pop(request.worker, None)
         self.jobs_ready()
         return pb.ReleaseLeasesResponse(released=released)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one look of a claim found."""
+
+    jobs: Sequence[pb.Job] = ()
+    capped: AbstractSet[str] = frozenset()
+    """The tenants that were passed over for their cap."""
+    again: bool = False
+    """Whether to claim again at once."""
+    all_that_fit: bool = False
+    """Whether another claim of the same worker would find nothing, for as long as nothing changes."""
+    any_left: bool = True
+    """Whether a job is due that was given to nobody."""
+
+
+_NOTHING = _Found()
+
+
+def _may_be_due(report: pb.JobReport) -> bool:
+    """Say whether a report may make its own job due at once."""
+    return report.WhichOneof("outcome") in ("retry", "wait")
 
 
 def _most_attempts(stage: str) -> int:

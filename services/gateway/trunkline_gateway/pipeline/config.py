@@ -42,7 +42,7 @@ class WorkerConfig(CommonConfig):
     )
     claim_wait_seconds: float = setting(20.0, "how long a claim waits for a job", least=0, most=60)
     checkpoint_after_seconds: float = setting(
-        0.2,
+        1.0,
         "the worker reports a stage that lasts longer than this to the gateway, so that the job resumes "
         "there after a crash",
         least=0,

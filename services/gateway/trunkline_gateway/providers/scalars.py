@@ -54,7 +54,7 @@ def as_time(value: Any, name: str) -> datetime:
     try:
         if isinstance(value, str):
             text = value.strip()[:_TIME_MOST]
-            if _UNIX.fullmatch(text):
+            if text[4:5] != "-" and _UNIX.fullmatch(text):
                 moment = _from_unix(float(text))
             elif text[:1].isdigit():
                 moment = datetime.fromisoformat(text)

@@ -62,10 +62,13 @@ def _parsed(text: str, region: str) -> PhoneNumber | None:
     """Return the number that a text most likely is: valid where it is at home, valid anywhere, possible at all."""
     digits = text.lstrip("+ (")
     abroad = digits[2:] if digits.startswith("00") else digits
-    readings = [found for found in (_read(text, region), _read(f"+{abroad}", region)) if found is not None]
-    for reading in readings:
-        if phonenumbers.is_valid_number(reading):
+    readings: list[PhoneNumber] = []
+    for written in dict.fromkeys((text, f"+{abroad}")):
+        reading = _read(written, region)
+        if reading is not None and phonenumbers.is_valid_number(reading):
             return reading
+        if reading is not None:
+            readings.append(reading)
     for reading in readings:
         if phonenumbers.is_possible_number_with_reason(reading) == ValidationResult.IS_POSSIBLE:
             return reading

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from trunkline_ai.engines.base import Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import EntityType, Intent
-from trunkline_ai.engines.local.text import sentences, shown, straightened
+from trunkline_ai.engines.local.cues import WordPatterns
+from trunkline_ai.engines.local.text import Written, sentences, shown, straightened
 
 LISTEN = "Have a person listen to the recording"
 """For a conversation that was not understood."""
@@ -17,6 +18,7 @@ _PROMISE = re.compile(
     r"(?:send|call|have|email|mail|check|look|process|refund|close|take|get|ask|let|put|book|schedule|text|fix)\b",
     re.IGNORECASE,
 )
+_PROMISES = WordPatterns(_PROMISE)
 _NEXT: Mapping[Intent, str] = {
     Intent.EMERGENCY_SERVICE: "Send help now{to_address}",
     Intent.QUOTE_REQUEST: "Send an estimate{about}",
@@ -62,7 +64,7 @@ def action_items(
             for turn in transcript.turns
             if turn.role is SpeakerRole.AGENT
             for sentence in sentences(turn.text)
-            if _PROMISE.search(straightened(sentence))
+            if _PROMISES.are_in(Written(straightened(sentence)))
         ]
         items += [
             f"Promised: {shown(sentence)}"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.base import SpeakerRole, Transcript
 from trunkline_ai.engines.local import cues, language
-from trunkline_ai.engines.local.text import canonical
+from trunkline_ai.engines.local.text import Spoken, canonical
 
 _EMPTY_WORDS = cues.words("empty")
 _SPANISH = cues.words("spanish")
@@ -21,11 +21,19 @@ _LEAST_ENGLISH = 0.2
 """Of the words. The least in the labelled transcripts of five words or more is 0.25."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A turn in canonical form."""
+
+    role: SpeakerRole
+    text: Spoken
+
+
 @dataclass(frozen=True)
 class Conversation:
     """Canonical turns; speech of an unknown speaker counts as the customer's and the business's."""
 
-    turns: tuple[Turn, ...]
+    turns: tuple[Line, ...]
     told_foreign: str = ""
     """The language that the transcript says was spoken, unless that is English."""
 
@@ -33,26 +41,26 @@ class Conversation:
     def of(cls, transcript: Transcript, tag: str = "") -> "Conversation":
         """Canonical text of each turn, empty ones left out; `tag` is the language that the transcript tells."""
         spoken = ((turn.role, canonical(turn.text)) for turn in transcript.turns)
-        turns = tuple(Turn(role, text) for role, text in spoken if text)
+        turns = tuple(Line(role, text) for role, text in spoken if text)
         return cls(turns, language.foreign(tag, transcript.text))
 
-    def _of(self, *roles: SpeakerRole) -> str:
-        return "\n".join(turn.text for turn in self.turns if turn.role in roles)
+    def _of(self, *roles: SpeakerRole) -> Spoken:
+        return Spoken("\n".join(turn.text for turn in self.turns if turn.role in roles))
 
     @cached_property
-    def customer(self) -> str:
+    def customer(self) -> Spoken:
         """What the customer said, a turn a line."""
         return self._of(SpeakerRole.CUSTOMER, SpeakerRole.UNKNOWN)
 
     @cached_property
-    def agent(self) -> str:
+    def agent(self) -> Spoken:
         """What the business said, a turn a line."""
         return self._of(SpeakerRole.AGENT, SpeakerRole.UNKNOWN)
 
     @cached_property
-    def everything(self) -> str:
+    def everything(self) -> Spoken:
         """All turns in order, one a line."""
-        return "\n".join(turn.text for turn in self.turns)
+        return self._of(*SpeakerRole)
 
     @cached_property
     def is_dialogue(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Self
 
@@ -32,8 +33,12 @@ VERSION = "2.2.0"
 """Raised with every change of a rule, a table or the weights that can change an answer."""
 
 
+_THREADS = 2
+"""Python runs one at a time: a second one only keeps a long conversation from holding up all others."""
+
+
 class LocalEngine:
-    """Analyses in a worker thread; its tables are read-only, so calls may run side by side. Always ready."""
+    """Analyses in threads of its own; its tables are read-only, so calls may run side by side. Always ready."""
 
     capabilities = LanguageCapabilities(languages=frozenset({"en"}), inside=True)
     problem = ""
@@ -47,6 +52,7 @@ class LocalEngine:
         self._lead = LeadRules(self._signals)
         self._topics = TopicRules()
         self._findings = rules.FindingRules(self._sentiment)
+        self._threads = ThreadPoolExecutor(_THREADS, "local-engine")
 
     @property
     def name(self) -> str:
@@ -55,14 +61,16 @@ class LocalEngine:
 
     async def analyze(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """Analyse off the event loop; never raises `EngineError`."""
-        return await asyncio.to_thread(self.analyze_now, transcript, context)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.analyze_now, transcript, context)
 
     async def __aenter__(self) -> Self:
         """Nothing warms up: the tables were read when it was made."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing is held."""
+        """End the threads; what waits for one is not analysed."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def analyze_now(self, transcript: Transcript, context: Context) -> AnalysisResult:
         """The same in the calling thread."""

@@ -1,14 +1,15 @@
 """Finding what was named: people, telephone numbers, times, amounts, addresses and e-mail addresses."""
 
 import re
-from collections.abc import Callable, Iterator
+import string
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib import resources
 
 from trunkline_ai.engines.base import Entity, Transcript
 from trunkline_ai.engines.labels import EntityType
 from trunkline_ai.engines.local import cues, numbers
-from trunkline_ai.engines.local.text import straightened
+from trunkline_ai.engines.local.text import Written, straightened
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 MONTHS = (
@@ -94,7 +95,7 @@ _NAMED_STREET = (
     rf"{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET}))\b"
 )
 _ADDRESS = re.compile(
-    rf"(?P<entity>\b{_HOUSE},?\s++{_NAMED_STREET})|\b{numbers.NUMBER}",  # as with amounts
+    rf"(?P<entity>\b{_HOUSE},?\s++{_NAMED_STREET})|\b{numbers.NUMBER}(?!\w)",  # as with amounts
     re.IGNORECASE,
 )
 _TOLD_ADDRESS = re.compile(
@@ -120,6 +121,7 @@ _INTRODUCED = re.compile(
     r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
     re.IGNORECASE | re.MULTILINE,
 )
+_BY_WORDS = cues.WordPatterns(_SPOKEN_PHONE, _ADDRESS, _TIME, _NAMED, _INTRODUCED)
 _LETTER = re.compile("[a-z]", re.IGNORECASE)
 _NO_DIGIT = re.compile(r"\D")
 _PLAIN_AMOUNT = re.compile(r"\d[\d,]*+(?:\.\d++)?")
@@ -131,6 +133,8 @@ _SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
 _AFTERNOON = re.compile(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)")
 _DOT = re.compile(r"\sdot\s")
 _UNDERSCORE = re.compile(r"\sunderscore\s")
+_DOMAINS = ("dot", ".com", ".net", ".org", ".edu", ".us", ".co")
+_BEFORE_ADDRESSES = ("address is", "m at", "live at", "re at", "house at", "place is")
 _MOST_ENTITIES = 500
 _NOT_A_NAME = cues.words("not_a_name")
 FIRST_NAMES = frozenset(
@@ -147,7 +151,7 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     for turn in transcript.turns:
         # A mark a character, so that a turn of many finds costs no more than its length.
         taken = bytearray(len(turn.text))
-        for one in _in_turn(turn.text, straightened(turn.text)):
+        for one in _in_turn(turn.text, Written(straightened(turn.text))):
             if not any(taken[one.start : one.end]):
                 taken[one.start : one.end] = b"\1" * (one.end - one.start)
                 found.append(replace(one, start=one.start + offset, end=one.end + offset))
@@ -157,46 +161,61 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
 
 def named_in(said: str, kinds: frozenset[EntityType]) -> Iterator[Entity]:
     """Give all finds of these kinds in one turn, overlapping ones too, with offsets into it."""
-    return (one for one in _in_turn(said, straightened(said), kinds))
+    return _in_turn(said, Written(straightened(said)), kinds)
 
 
-def _in_turn(said: str, text: str, kinds: frozenset[EntityType] = frozenset(EntityType)) -> Iterator[Entity]:
+def _in_turn(
+    said: str, text: Written, kinds: frozenset[EntityType] = frozenset(EntityType)
+) -> Iterator[Entity]:
     """The finds in `text`, in the wording of `said`, which is of the same length."""
-    finders: list[tuple[EntityType, re.Pattern[str], Callable[[str], str]]] = [
-        (EntityType.EMAIL, _EMAIL, _email_value),
-        (EntityType.EMAIL, _SPOKEN_EMAIL, _email_value),
-        (EntityType.PHONE_NUMBER, _PHONE, _phone_value),
-        (EntityType.PHONE_NUMBER, _SPOKEN_PHONE, _phone_value),
-        (EntityType.AMOUNT, _AMOUNT, _amount_value),
-        (EntityType.ADDRESS, _ADDRESS, str),
-        (EntityType.ADDRESS, _TOLD_ADDRESS, str),
-        (EntityType.TIME, _TIME, _time_value),
+    spoken_phones, addresses, times, named, introduced = _BY_WORDS.find(text)
+    finders: list[tuple[EntityType, Iterable[re.Match[str]], Callable[[str], str]]] = [
+        (EntityType.EMAIL, _found(_EMAIL, text, "@"), _email_value),
+        (EntityType.EMAIL, _found(_SPOKEN_EMAIL, text, *_DOMAINS), _email_value),
+        (EntityType.PHONE_NUMBER, _found(_PHONE, text, *string.digits), _phone_value),
+        (EntityType.PHONE_NUMBER, spoken_phones, _phone_value),
+        (EntityType.AMOUNT, _found(_AMOUNT, text, "$", "dollar", "buck"), _amount_value),
+        (EntityType.ADDRESS, addresses, str),
+        (EntityType.ADDRESS, _found(_TOLD_ADDRESS, text, *_BEFORE_ADDRESSES), str),
+        (EntityType.TIME, times, _time_value),
     ]
-    for kind, pattern, normalise in finders:
-        for match in pattern.finditer(text) if kind in kinds else ():
-            start, end = match.span("entity" if "entity" in pattern.groupindex else 0)
+    for kind, matches, normalise in finders:
+        for match in matches if kind in kinds else ():
+            start, end = match.span("entity" if "entity" in match.re.groupindex else 0)
             if start < 0:  # what the pattern passes over
                 continue
             yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
     if EntityType.PERSON in kinds:
-        yield from _people(said, text)
+        yield from _people(said, text, named, surely=True)
+        yield from _people(said, text, introduced, surely=False)
 
 
-def _people(said: str, text: str) -> Iterator[Entity]:
-    for pattern, named in ((_NAMED, True), (_INTRODUCED, False)):
-        for match in pattern.finditer(text):
-            told = named or bool(match.group("title"))
-            kept: list[str] = []
-            for word in match.group("entity").split():
-                believable = _continues(kept[0], word, text, told) if kept else told or _is_first_name(word)
-                if word.lower() in _NOT_A_NAME or not believable:
-                    break
-                kept.append(word)
-            if kept:
-                start = match.start("entity")
-                end = start + len(" ".join(kept))
-                name = said[start:end]
-                yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, end)
+def _found(pattern: re.Pattern[str], text: Written, *needed: str) -> Iterable[re.Match[str]]:
+    """What a pattern finds; it is not looked for in a text without one of these parts, which all of it holds."""
+    if text.isascii():
+        lowered = text.lowered
+        for part in needed:
+            if part in lowered:
+                break
+        else:
+            return ()
+    return pattern.finditer(text)
+
+
+def _people(said: str, text: str, matches: Iterable[re.Match[str]], *, surely: bool) -> Iterator[Entity]:
+    for match in matches:
+        told = surely or bool(match.group("title"))
+        kept: list[str] = []
+        for word in match.group("entity").split():
+            believable = _continues(kept[0], word, text, told) if kept else told or _is_first_name(word)
+            if word.lower() in _NOT_A_NAME or not believable:
+                break
+            kept.append(word)
+        if kept:
+            start = match.start("entity")
+            end = start + len(" ".join(kept))
+            name = said[start:end]
+            yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, end)
 
 
 def _continues(first: str, word: str, text: str, told: bool) -> bool:

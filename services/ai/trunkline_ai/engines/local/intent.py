@@ -33,11 +33,10 @@ class IntentRules:
     """Scores every intent by its cues; the shape of the conversation decides what cues cannot."""
 
     def __init__(self) -> None:
-        tables = cues.load("intents.toml")
-        macros = {name: str(value) for name, value in tables["macros"].items()}
-        self._caller = cues.CueTable.of(tables["caller"], macros)
-        self._agent = cues.CueTable.of(tables["agent"], macros)
-        self._words = {Intent(name): frozenset(str(words).split()) for name, words in tables["words"].items()}
+        self._caller = cues.table("intents.toml", "caller")
+        self._agent = cues.table("intents.toml", "agent")
+        words = cues.load("intents.toml")["words"]
+        self._words = {Intent(name): frozenset(str(of_intent).split()) for name, of_intent in words.items()}
 
     def readable(
         self, conversation: Conversation, context: Context, scores: Mapping[Intent, float]

@@ -21,6 +21,8 @@ def foreign(tag: str, text: str) -> str:
         return ""
     if not may_be_english(tag):
         return tag
+    if text.isascii():
+        return ""
     letters = list(islice((character for character in text if character.isalpha()), _LETTERS_LOOKED_AT))
     return "und" if sum(letter > _LATIN_ENDS for letter in letters) > len(letters) / 2 else ""
 

@@ -1,17 +1,16 @@
 """How the customer felt: VADER with telephone valences over the customer's turns, and expressions it cannot see."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
-
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from trunkline_ai.engines.base import SpeakerRole, Transcript
 from trunkline_ai.engines.labels import Intent, Sentiment
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
-from trunkline_ai.engines.local.text import sentences, straightened
+from trunkline_ai.engines.local.text import Spoken, sentences, straightened
+from trunkline_ai.engines.local.valence import Valences
 
 _RANGES: Mapping[Sentiment, tuple[float, float]] = {
     Sentiment.NEGATIVE: (-1.0, -0.33),
@@ -42,19 +41,18 @@ class SentimentRules:
     def __init__(self) -> None:
         tables = cues.load("sentiment.toml")
         self._feelings = cues.CueTable.of(tables["feelings"], {})
-        self._vader = SentimentIntensityAnalyzer()
-        for valences in tables["valence"].values():
-            self._vader.lexicon.update(valences)
-        self._compound = lru_cache(_SENTENCES)(
-            self._valence
-        )  # parts of a conversation are judged after the whole
+        valences = Valences(
+            {word: float(one) for of in tables["valence"].values() for word, one in of.items()}
+        )
+        # Parts of a conversation are judged after the whole.
+        self._compound = lru_cache(_SENTENCES)(valences.compound)
 
     def found(self, transcript: Transcript, conversation: Conversation) -> list[float]:
         """Points of joy, of anger and of distress, the most joyful and the angriest sentence, and their mean."""
         said = conversation.customer
         return [
             *(self._feelings.score(label, said) for label in ("positive", "negative", "distress")),
-            *self._words(transcript),
+            *self._words(turn.text for turn in transcript.turns if turn.role is not SpeakerRole.AGENT),
         ]
 
     @staticmethod
@@ -69,23 +67,19 @@ class SentimentRules:
         least, most = _RANGES[label]
         return SentimentVerdict(label, round(min(most, max(least, score)), 3))
 
-    def felt(self, transcript: Transcript, conversation: Conversation) -> SentimentVerdict:
-        """The mood of a part of a conversation, by the rules alone: the model knows whole conversations only."""
-        joy, anger, _distress, best, worst, _mean = self.found(transcript, conversation)
+    def felt(self, texts: Iterable[str], said: Spoken, lines: Set[int]) -> SentimentVerdict:
+        """The mood of a part of a conversation, by the rules alone: the model knows whole conversations only.
+
+        `texts` are as they were written, `lines` the numbers of the same ones in `said`.
+        """
+        joy, anger = (self._feelings.score(label, said, lines) for label in ("positive", "negative"))
+        best, worst, _mean = self._words(texts)
         score = round(math.tanh(_WORDS_WEIGHT * (best + worst) + _FEELING_WEIGHT * (joy - anger)), 3)
         label = next(label for label, (least, most) in _RANGES.items() if least <= round(score, 2) <= most)
         return SentimentVerdict(label, score)
 
-    def _words(self, transcript: Transcript) -> tuple[float, float, float]:
-        compounds = [
-            self._compound(sentence)
-            for turn in transcript.turns
-            if turn.role is not SpeakerRole.AGENT
-            for sentence in sentences(straightened(turn.text))
-        ]
+    def _words(self, texts: Iterable[str]) -> tuple[float, float, float]:
+        compounds = [self._compound(sentence) for text in texts for sentence in sentences(straightened(text))]
         if not compounds:
             return 0.0, 0.0, 0.0
         return max(0.0, *compounds), min(0.0, *compounds), sum(compounds) / len(compounds)
-
-    def _valence(self, sentence: str) -> float:
-        return float(self._vader.polarity_scores(sentence)["compound"])

@@ -19,10 +19,8 @@ class Signals:
     """Finds signals in a conversation; all are plain yes or no."""
 
     def __init__(self) -> None:
-        tables = cues.load("signals.toml")
-        macros = {name: str(value) for name, value in tables["macros"].items()}
-        self._urgency = cues.CueTable.of(tables["urgency"], macros)
-        self._lead = cues.CueTable.of(tables["lead"], macros)
+        self._urgency = cues.table("signals.toml", "urgency")
+        self._lead = cues.table("signals.toml", "lead")
 
     def urgency(self, conversation: Conversation, intent: Intent) -> int:
         """How soon something must happen, 0 (no hurry) to 3 (now)."""
@@ -50,16 +48,18 @@ class Signals:
 
     def agrees_a_time(self, conversation: Conversation) -> bool:
         """The business offers a time or a visit and the customer's next, short turn accepts it."""
+        offers, accepts, hedges = (
+            self._lead.lines(label, conversation.everything) for label in ("offer", "accepts", "hedges")
+        )
         offered = False
-        for turn in conversation.turns:
+        for number, turn in enumerate(conversation.turns):
             if turn.role is SpeakerRole.AGENT:
-                offered = self._lead.score("offer", turn.text) > 0
-            elif offered or turn.role is SpeakerRole.UNKNOWN:
-                short = len(turn.text.split()) <= _LONGEST_ACCEPTANCE
-                if (
-                    short
-                    and self._lead.score("accepts", turn.text)
-                    and not self._lead.score("hedges", turn.text)
-                ):
-                    return True
+                offered = offers.get(number, 0) > 0
+            elif (
+                (offered or turn.role is SpeakerRole.UNKNOWN)
+                and accepts.get(number)
+                and not hedges.get(number)
+                and len(turn.text.split()) <= _LONGEST_ACCEPTANCE
+            ):
+                return True
         return False

@@ -2,7 +2,11 @@
 
 import re
 import unicodedata
-from functools import lru_cache
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import accumulate, pairwise
 
 from trunkline_ai.engines.local import numbers
 
@@ -47,8 +51,85 @@ _UNBROKEN = re.compile(r"\S++")
 _YOU_ALL = re.compile(r"\byou (?:guys|all|folks)\b")
 _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
+_ACROSS = re.compile(r"\.\s[a-z]\.|\$\s")
+"""What is read together across a space: `p. m.` and `$ 5`."""
+_WORD = re.compile(r"\w++")
+_LINE_END = re.compile(r"\n")
+_LONGEST_WORD = 24
+_WORDS_KEPT = 4_096
+_LONGEST_SENTENCE = 200
+_SENTENCES_KEPT = 512
 _TURNS_KEPT = 128
 """Turns: one analysis cuts each several times."""
+
+
+Places = Mapping[str, Sequence[int]]
+"""Where each word of a text begins."""
+
+
+class Spoken(str):
+    """Text in canonical form: words with a space or a line's end between them."""
+
+    @cached_property
+    def begun(self) -> dict[object, Mapping[int, list[int] | None]]:
+        """Where cues may begin, by their table, which writes it down here."""
+        return {}
+
+    @cached_property
+    def places(self) -> Places:
+        """Where each of its words begins."""
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for word, at in zip(*self._words, strict=True):
+            places[word].append(at)
+        return _kept(places)
+
+    @cached_property
+    def pairs(self) -> Places:
+        """Where two words begin of which one follows the other, be it in the next line."""
+        words, starts = self._words
+        pairs: defaultdict[str, list[int]] = defaultdict(list)
+        for pair, at in zip(map(" ".join, pairwise(words)), starts, strict=False):
+            pairs[pair].append(at)
+        return _kept(pairs)
+
+    @cached_property
+    def _words(self) -> tuple[list[str], list[int]]:
+        """Its words, and where each begins."""
+        words = self.replace("\n", " ").split(" ")
+        ends = accumulate(len(word) + 1 for word in words)
+        return words, [0, *ends][:-1]
+
+    def line_at(self, place: int) -> int:
+        """The number of the line that a place is in."""
+        return bisect_right(self._line_starts, place) - 1
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(found.end() for found in _LINE_END.finditer(self))]
+
+
+def _kept(places: Mapping[str, list[int]]) -> Places:
+    """In tuples, which the garbage collector doesn't look at: thousands of lists would make it look at everything."""
+    return {word: tuple(where) for word, where in places.items()}
+
+
+class Written(str):
+    """Text as it was written, in straight apostrophes."""
+
+    @cached_property
+    def lowered(self) -> str:
+        """The same in lower case."""
+        return self.lower()
+
+    @cached_property
+    def places(self) -> Places | None:
+        """Where each of its words begins, in lower case; None where letters have more cases than these."""
+        if not self.isascii():
+            return None
+        places: dict[str, list[int]] = {}
+        for found in _WORD.finditer(self.lowered):
+            places.setdefault(found.group(), []).append(found.start())
+        return places
 
 
 def shown(text: str) -> str:
@@ -58,23 +139,50 @@ def shown(text: str) -> str:
 
 def straightened(text: str) -> str:
     """The text with straight apostrophes, each in its place: `I’m` as `I'm`."""
-    return text.translate(_APOSTROPHES)
+    return text.replace("`", "'") if text.isascii() else text.translate(_APOSTROPHES)
 
 
-def canonical(text: str) -> str:
+def canonical(text: str) -> Spoken:
     """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`.
 
     Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
     `nine oclock`, `$2,000` is `2000 dollars`.
     """
-    lowered = unicodedata.normalize("NFC", straightened(_UNSEEN.sub("", text))).lower()
+    return _of_sentence(text) if len(text) <= _LONGEST_SENTENCE else _canonical(text)
+
+
+@lru_cache(_SENTENCES_KEPT)
+def _of_sentence(text: str) -> Spoken:
+    """Most turns are one sentence, and each is read as both."""
+    return _canonical(text)
+
+
+def _canonical(text: str) -> Spoken:
+    plain = straightened(text)
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFC", _UNSEEN.sub("", plain))
+    lowered = plain.lower()
+    if _ACROSS.search(lowered):
+        spelt_out = _spelt_out(lowered)
+    else:
+        words = [_word(word) if len(word) <= _LONGEST_WORD else _spelt_out(word) for word in lowered.split()]
+        spelt_out = " ".join([word for word in words if word])
+    return Spoken(_YOU_ALL.sub("you", spelt_out))
+
+
+@lru_cache(_WORDS_KEPT)
+def _word(lowered: str) -> str:
+    """Most words of a conversation were said before."""
+    return _spelt_out(lowered)
+
+
+def _spelt_out(lowered: str) -> str:
     lowered = _TOLD_BY_APOSTROPHE.sub(lambda found: _WORDS_WITHOUT_APOSTROPHE[found.group()], lowered)
     lowered = _GROUPED_DIGITS.sub("", _DOTTED.sub(lambda found: found.group().replace(".", ""), lowered))
     lowered = _MONEY.sub(r" \1 dollars ", lowered.replace("'", ""))
     lowered = _SMALL_NUMBER.sub(lambda found: numbers.spelt(int(found.group())), lowered)
     words = _NOT_WORD.sub(" ", lowered).split()
-    spelt_out = " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
-    return _YOU_ALL.sub("you", spelt_out)
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _FILLERS)
 
 
 def sentences(text: str) -> list[str]:

@@ -1,8 +1,7 @@
 """What a conversation was about, from a readable table of trades and matters."""
 
-import re
-
 from trunkline_ai.engines.local import cues
+from trunkline_ai.engines.local.text import Spoken
 
 _MOST = 5
 
@@ -12,12 +11,11 @@ class TopicRules:
 
     def __init__(self) -> None:
         table = cues.load("topics.toml")["topics"]
-        self._patterns: list[tuple[str, re.Pattern[str]]] = [
-            (topic, cues.compile_cue(str(expression), {})) for topic, expression in table.items()
-        ]
+        self._cues = cues.CueTable.of(
+            {topic: {str(expression): 1.0} for topic, expression in table.items()}, {}
+        )
 
-    def find(self, text: str) -> tuple[str, ...]:
-        """At most five topics of canonical text, the most mentioned first."""
-        counted = ((topic, len(pattern.findall(text))) for topic, pattern in self._patterns)
-        said = [(topic, count) for topic, count in counted if count]
+    def find(self, text: Spoken) -> tuple[str, ...]:
+        """At most five topics of a text, the most mentioned first."""
+        said = [(topic, count) for topic, count in self._cues.counts(text).items() if count]
         return tuple(topic for topic, _ in sorted(said, key=lambda item: -item[1])[:_MOST])

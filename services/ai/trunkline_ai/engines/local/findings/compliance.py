@@ -12,8 +12,8 @@ _REPLIES = cues.words("opt_out_replies")
 def flags(speech: Speech, table: cues.CueTable, context: Context) -> tuple[Flag, ...]:
     """Each at its first place. Numbers that were read out are found elsewhere, for all engines."""
     found = {
-        Compliance.RECORDING_CONSENT: first(speech.by(Side.AGENT), table, "recording_consent"),
-        Compliance.OPT_OUT: _reply(speech, context) or first(speech.sentences, table, "opt_out"),
+        Compliance.RECORDING_CONSENT: first(speech, speech.by(Side.AGENT), table, "recording_consent"),
+        Compliance.OPT_OUT: _reply(speech, context) or first(speech, speech.sentences, table, "opt_out"),
     }
     return tuple(Flag(kind, speech.quote(one)) for kind, one in found.items() if one is not None)
 

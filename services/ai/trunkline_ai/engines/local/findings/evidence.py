@@ -31,11 +31,8 @@ class EvidenceRules:
     """Finds for each reason the sentence whose cue gave it."""
 
     def __init__(self) -> None:
-        signals, intents = cues.load("signals.toml"), cues.load("intents.toml")
-        macros = {name: str(value) for name, value in signals["macros"].items()}
-        self._signals = {name: cues.CueTable.of(signals[name], macros) for name in ("lead", "urgency")}
-        macros = {name: str(value) for name, value in intents["macros"].items()}
-        self._intents = cues.CueTable.of(intents["caller"], macros)
+        self._signals = {name: cues.table("signals.toml", name) for name in ("lead", "urgency")}
+        self._intents = cues.table("intents.toml", "caller")
 
     def quoted(
         self, reasons: Iterable[str], speech: Speech, intent: Intent, entities: tuple[Entity, ...]
@@ -61,12 +58,13 @@ class EvidenceRules:
         customer = speech.by(Side.CUSTOMER)
         found: Sentence | None = None
         if text == "is in a hurry":
-            hurried = (first(customer, self._signals["urgency"], label) for label in _HURRY)
+            hurried = (first(speech, customer, self._signals["urgency"], label) for label in _HURRY)
             found = next((one for one in hurried if one is not None), None)
         elif text in _SIGNALS:
             section, label = _SIGNALS[text]
             # A customer accepts after the offer, so late; the rest is told when it comes up.
             order = tuple(reversed(customer)) if label == "accepts" else customer
-            found = first(order, self._signals[section], label)
-        found = found or (best(customer, self._intents, intent.value) if text not in _SIGNALS else None)
+            found = first(speech, order, self._signals[section], label)
+        if found is None and text not in _SIGNALS:
+            found = best(speech, customer, self._intents, intent.value)
         return speech.quote(found) if found else None

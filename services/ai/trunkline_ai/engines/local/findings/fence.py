@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from trunkline_ai.engines.base import Transcript, Turn
-from trunkline_ai.engines.local.text import sentence_spans
+from trunkline_ai.engines.local.text import sentence_spans, straightened
 
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 _TURNED = re.compile(r"[\u202d\u202e][^\u202c]*+\u202c?")
@@ -24,7 +24,7 @@ _GIVEN = (
     r"(?:hot|high\w*|low|top|strong|spam|leads?|score|positive|negative|neutral|qualified|verified"
     r"|vip|legitimate|safe|approved|quote_\w+|booked|resolved|important|max\w*|hundred)"
 )
-_TO_A_MACHINE = re.compile(
+TO_A_MACHINE = re.compile(
     r"(?:\b(?=[a-z])(?:" + _FORGET + r"(?:instructions?|rules|prompts?|guidelines|training)"
     r"|(?:system|developer|admin)\s?(?:prompt|override|instruction)s?\b|(?:system|developer)\smessage\]|(?:system|developer|assistant)(?:\s(?:message|note))?\s?:"
     r"|function_call\b|\w+\(\w+=|as\san?\s(?:ai|language\smodel)\b"
@@ -50,7 +50,7 @@ _TO_A_MACHINE = re.compile(
     re.IGNORECASE,
 )
 """Blanks its sentence."""
-_NAMES_A_MACHINE = re.compile(
+NAMES_A_MACHINE = re.compile(
     r"\b(?:(?:the|an|hey|dear|your)\sai|ai\s(?:system|model|assistant|agent)|llm|transcription\ssoftware|call\sanalysis\ssystem|"
     r"system\sthat\slistens|machine\sthat\sreads|(?:thoughtful|automated|ai)\s(?:assistant|note\staker))\b",
     re.IGNORECASE,
@@ -58,7 +58,7 @@ _NAMES_A_MACHINE = re.compile(
 _TELLS = re.compile(
     r"\b(?:write|must|should|set|mark|label|add|reads|answer|respond|output)\b", re.IGNORECASE
 )
-_ALSO_SAID_TO_PEOPLE = re.compile(
+ALSO_SAID_TO_PEOPLE = re.compile(
     r"\b(?:" + _FORGET + r"(?:text|orders|directions)|new\sinstructions?\b"
     r"|(?:mark|label|classify|flag|rate|tag)\s(?:\w+\s){0,3}?(?:call|caller|conversation|transcript|message)\s(?:as|to|with)\b"
     r"|(?:summary|intent|spam|sentiment|urgency|score)\s(?:score|label|level|value|check|filter)\b|lead\s(?:score|label)\b"
@@ -66,6 +66,20 @@ _ALSO_SAID_TO_PEOPLE = re.compile(
     re.IGNORECASE,
 )
 """Blanks its clause."""
+_MARKS = ("(", "<", '"', ":", "]")
+_WORD = re.compile(r"\w++")
+_WORDS = frozenset({
+    "ignore", "disregard", "forget", "override", "bypass", "ignora", "olvida", "ignoriere", "ignorez", "ignorer",
+    "mark", "label", "classify", "tag", "score", "rate", "flag", "record", "log", "treat", "set", "categorise",
+    "categorize", "write", "answer", "respond", "reply", "output", "speak", "clasifica", "marca", "summarise",
+    "summarize", "note", "attention", "prompt", "prompts", "overrides", "instruction", "instructions", "function_call",
+    "ai", "language", "llm", "transcription", "analysis", "listens", "machine", "thoughtful", "automated", "pirate",
+    "dan", "field", "summary", "summaries", "zusammenfassung", "resumen", "intent", "spam", "sentiment", "urgency",
+    "item", "items",
+    *(f"{whose}{what}{end}" for whose in ("system", "developer", "admin")
+      for what in ("prompt", "override", "instruction") for end in ("", "s")),
+})  # fmt: skip
+"""One of these words, or of the marks, is in whatever the patterns above find."""
 _CLAUSE_END = re.compile(r"[,;:]\s+|\s[-–—]+\s")
 _MARKUP = re.compile(
     r"</?[A-Za-z_][^<>\n]{0,200}>"
@@ -75,6 +89,8 @@ _MARKUP = re.compile(
     re.MULTILINE,
 )
 """Blanks itself."""
+_MARKS_OF_MARKUP = ("<", "[", "```", "-", "#", "http")
+_LONG = 60
 _JSON = re.compile(r"\{\s*+\"")
 _OF_JSON = re.compile(r"\"\w{1,40}\"\s?:|[{}\[\]\"]")
 
@@ -99,18 +115,29 @@ def _cleaned(turn: Turn) -> Turn:
 
 def _blanks(text: str) -> Iterator[tuple[int, int]]:
     yield from (found.span() for found in _TURNED.finditer(text))
-    yield from (found.span() for found in _MARKUP.finditer(text))
+    if any(mark in text for mark in _MARKS_OF_MARKUP) or max(map(len, text.split()), default=0) >= _LONG:
+        yield from (found.span() for found in _MARKUP.finditer(text))
     if _JSON.search(text):
         yield from (found.span() for found in _OF_JSON.finditer(text))
+    if not may_be_to_a_machine(text):
+        return
     for start, end in sentence_spans(text):
         read = _read(text[start:end])
-        if _TO_A_MACHINE.search(read) or (_NAMES_A_MACHINE.search(read) and _TELLS.search(read)):
+        if TO_A_MACHINE.search(read) or (NAMES_A_MACHINE.search(read) and _TELLS.search(read)):
             yield start, end
-        elif _ALSO_SAID_TO_PEOPLE.search(read):
+        elif ALSO_SAID_TO_PEOPLE.search(read):
             ends = [found.end() for found in _CLAUSE_END.finditer(text, start, end)]
             for first, last in zip([start, *ends], [*ends, end], strict=True):
-                if _ALSO_SAID_TO_PEOPLE.search(_read(text[first:last])):
+                if ALSO_SAID_TO_PEOPLE.search(_read(text[first:last])):
                     yield first, last
+
+
+def may_be_to_a_machine(text: str) -> bool:
+    """Whether a text has a word or a mark that each sentence has that is left out or cut: nearly none has."""
+    plain = straightened(text)
+    if not plain.isascii() or any(mark in plain for mark in _MARKS):
+        return True
+    return not _WORDS.isdisjoint(_WORD.findall(plain.lower()))
 
 
 def _read(text: str) -> str:

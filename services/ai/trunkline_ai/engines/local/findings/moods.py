@@ -1,8 +1,7 @@
 """The sentiment of each side, and of the customer in each third of the conversation."""
 
-from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
+from trunkline_ai.engines.base import SpeakerRole
 from trunkline_ai.engines.findings import MoodPart, Side, SideMood
-from trunkline_ai.engines.local.conversation import Conversation
 from trunkline_ai.engines.local.findings.speech import Sentence, Speech
 from trunkline_ai.engines.local.sentiment import SentimentRules, SentimentVerdict
 
@@ -49,9 +48,7 @@ class MoodRules:
         return MoodPart(span, mood.label, mood.score)
 
     def _judge(self, speech: Speech, sentences: list[Sentence]) -> SentimentVerdict:
-        text, customer = speech.script.text, SpeakerRole.CUSTOMER
-        spoken = Transcript(tuple(Turn(customer, text[one.start : one.end]) for one in sentences))
-        # Its canonical form is known already.
+        text = speech.script.text
         return self._sentiment.felt(
-            spoken, Conversation(tuple(Turn(customer, one.said) for one in sentences))
+            [text[one.start : one.end] for one in sentences], speech.said, {one.number for one in sentences}
         )

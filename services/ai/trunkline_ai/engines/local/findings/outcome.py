@@ -4,7 +4,7 @@ from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.findings import Outcome, Side
 from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech
+from trunkline_ai.engines.local.findings.speech import Sentence, Speech, first
 
 _NOTHING = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION,
@@ -30,13 +30,13 @@ class OutcomeRules:
             return Outcome.UNKNOWN
         if intent is Intent.VOICEMAIL or not speech.by(Side.AGENT):
             return Outcome.UNRESOLVED
-        if intent in _VISITS and (agreed or self._says(speech.by(Side.AGENT), "books")):
+        if intent in _VISITS and (agreed or self._says(speech, speech.by(Side.AGENT), "books")):
             return Outcome.LOST if self._given_up(speech) else Outcome.BOOKED
-        if self._says(speech.by(Side.AGENT), "calls_back"):
+        if self._says(speech, speech.by(Side.AGENT), "calls_back"):
             return Outcome.CALLBACK_PROMISED
         if intent in _BUSINESS or intent is Intent.INFORMATION:
-            if self._says(speech.by(Side.CUSTOMER), "declines") or self._says(
-                speech.by(Side.AGENT), "refuses"
+            if self._says(speech, speech.by(Side.CUSTOMER), "declines") or self._says(
+                speech, speech.by(Side.AGENT), "refuses"
             ):
                 return Outcome.LOST
             if intent in _BUSINESS:
@@ -46,15 +46,15 @@ class OutcomeRules:
     def _settled(self, speech: Speech, intent: Intent) -> bool:
         """The business said that it is done, or the customer is content at the end."""
         customer = speech.by(Side.CUSTOMER)
-        if self._says(customer[-_LAST:], "open"):
+        if self._says(speech, customer[-_LAST:], "open"):
             return False
-        done = self._says(speech.by(Side.AGENT), "done")
-        content = self._says(customer[-_LAST:], "settles")
+        done = self._says(speech, speech.by(Side.AGENT), "done")
+        content = self._says(speech, customer[-_LAST:], "settles")
         return done if intent is Intent.COMPLAINT else done or content
 
     def _given_up(self, speech: Speech) -> bool:
         """The customer's last words decline."""
-        return self._says(speech.by(Side.CUSTOMER)[-2:], "declines")
+        return self._says(speech, speech.by(Side.CUSTOMER)[-2:], "declines")
 
-    def _says(self, sentences: tuple[Sentence, ...], label: str) -> bool:
-        return any(self._cues.score(label, one.said) > 0 for one in sentences)
+    def _says(self, speech: Speech, sentences: tuple[Sentence, ...], label: str) -> bool:
+        return first(speech, sentences, self._cues, label) is not None

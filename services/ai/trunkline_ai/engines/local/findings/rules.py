@@ -19,11 +19,9 @@ class FindingRules:
     """Reads what the labels leave out; its tables are read-only."""
 
     def __init__(self, sentiment: SentimentRules) -> None:
-        tables = cues.load("findings.toml")
-        macros = {name: str(value) for name, value in tables["macros"].items()}
-        self._outcome = OutcomeRules(cues.CueTable.of(tables["outcome"], macros))
-        self._scorecard = ScorecardRules(cues.CueTable.of(tables["scorecard"], macros))
-        self._compliance = cues.CueTable.of(tables["compliance"], macros)
+        self._outcome = OutcomeRules(cues.table("findings.toml", "outcome"))
+        self._scorecard = ScorecardRules(cues.table("findings.toml", "scorecard"))
+        self._compliance = cues.table("findings.toml", "compliance")
         self._evidence = EvidenceRules()
         self._moods = MoodRules(sentiment)
 

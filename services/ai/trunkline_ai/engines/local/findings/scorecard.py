@@ -23,26 +23,22 @@ class ScorecardRules:
             return Scorecard()
         opening = told[:_OPENING]
         return Scorecard(
-            greeted=_mark(speech, first(opening, self._cues, "greeted")),
-            gave_name=_mark(speech, self._introduction(opening, entities)),
-            asked_name=_mark(speech, self._without(told, "asked_name", "no_name")),
-            time_offered=_mark(speech, self._without(told, "time_offered", "hours")),
+            greeted=_mark(speech, first(speech, opening, self._cues, "greeted")),
+            gave_name=_mark(speech, self._introduction(speech, opening, entities)),
+            asked_name=_mark(speech, self._without(speech, told, "asked_name", "no_name")),
+            time_offered=_mark(speech, self._without(speech, told, "time_offered", "hours")),
         )
 
-    def _introduction(self, opening: list[Sentence], entities: tuple[Entity, ...]) -> Sentence | None:
+    def _introduction(
+        self, speech: Speech, opening: list[Sentence], entities: tuple[Entity, ...]
+    ) -> Sentence | None:
         names = [entity for entity in entities if entity.type is EntityType.PERSON]
-        return next(
-            (
-                one
-                for one in opening
-                if any(one.start <= name.start < one.end for name in names)
-                and self._cues.score("introduces", one.said) > 0
-            ),
-            None,
-        )
+        naming = (one for one in opening if any(one.start <= name.start < one.end for name in names))
+        return first(speech, naming, self._cues, "introduces")
 
-    def _without(self, told: list[Sentence], label: str, unless: str) -> Sentence | None:
-        return first((one for one in told if not self._cues.score(unless, one.said)), self._cues, label)
+    def _without(self, speech: Speech, told: list[Sentence], label: str, unless: str) -> Sentence | None:
+        barred = speech.scores(self._cues, unless)
+        return first(speech, (one for one in told if not barred.get(one.number)), self._cues, label)
 
 
 def _mark(speech: Speech, sentence: Sentence | None) -> Mark:
