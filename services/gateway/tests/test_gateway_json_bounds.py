@@ -42,13 +42,13 @@ def test_what_is_too_much_is_told_with_the_bound(body):
     with pytest.raises(InvalidArgument, match=bound):
         reader.parse_json(body)
     with pytest.raises(Malformed, match=bound):
-        payload.parse_json(body)
+        bodies.parse_json(body)
 
 
 def test_text_with_commas_and_braces_is_text():
     body = b'{"a": "' + b"[{,:" * 20_000 + b'"}'
     assert len(reader.parse_json(body)["a"]) == 80_000
-    assert len(payload.parse_json(body)["a"]) == 80_000
+    assert len(bodies.parse_json(body)["a"]) == 80_000
 
 
 @pytest.mark.parametrize(
