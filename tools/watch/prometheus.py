@@ -38,7 +38,7 @@ class Prometheus:
     folder: Path
     addresses: Mapping[str, str]
     address: str
-    seconds: int = 15
+    seconds: int = rules.SECONDS
     """Between scrapes, and between looks at the rules."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -50,8 +50,7 @@ class Prometheus:
     def __enter__(self) -> Prometheus:
         """Start it, with what it kept before. Raises PrometheusError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        every = f"interval: {self.seconds}s"
-        (self.folder / "trunkline.rules.yaml").write_text(rules.rules().replace("interval: 15s", every))
+        (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds))
         settings = self.folder / "prometheus.yaml"
         settings.write_text(rules.scraping(self.addresses, seconds=self.seconds))
         command: list[str | Path] = [
