@@ -18,8 +18,8 @@ from trunkline_cli.suite.processes import free_port
 
 from tests.e2e.conftest import World
 from tools.install import install_from_debian
-from tools.watch.answers import unanswered
 from tools.packages import ROOT
+from tools.watch.answers import unanswered
 from tools.watch.prometheus import Prometheus, PrometheusError
 
 EVERY = 2
@@ -79,7 +79,7 @@ def test_a_prometheus_answers_every_panel_recorded_rule_and_alert(
 
 def test_what_another_program_serves_is_not_taken_for_our_prometheus(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        address = "127.0.0.1:{}".format(other.getsockname()[1])
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(PrometheusError, match=f"in use.*\n.*{address}  .pid {os.getpid()}"):
             Prometheus(Path("/bin/false"), tmp_path, {}, address).__enter__()
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from tools.watch import rules
 
 READY_SECONDS = 30.0
 RETENTION = "45d"
-"""As deploy/systemd/prometheus.conf has it: a month can be seen as a whole."""
+"""As on one server (deploy/systemd): a month can be seen as a whole."""
 _STOP_SECONDS = 15
 
 
