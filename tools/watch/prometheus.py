@@ -83,7 +83,7 @@ class Prometheus:
         (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds))
         settings = self.folder / "prometheus.yaml"
         settings.write_text(rules.scraping(self.addresses, seconds=self.seconds))
-        command = [
+        command: list[str | Path] = [
             self.program, f"--config.file={settings}", f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}", f"--storage.tsdb.retention.time={RETENTION}",
             "--log.level=warn",
