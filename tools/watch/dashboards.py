@@ -97,7 +97,7 @@ OVERVIEW = Dashboard(
         _stat("Webhooks", "All that arrive, a second.", _rate("trunkline_receipts_total"), "reqps"),
         _stat(
             "Acknowledged (p95)",
-            "From the first byte of a webhook to its 202, over five minutes.",
+            "From a webhook's first byte to its 202, without waiting for its body; over five minutes.",
             "trunkline:receive_seconds:p95",
             "s",
             0.2,
@@ -122,20 +122,20 @@ OVERVIEW = Dashboard(
         _stat(
             "Processes that answer",
             "Of the five kinds: gateway, worker, tenant, audio, and ai.",
-            'count(up{job="trunkline"} == 1)',
+            'count(up{job="trunkline"} == 1) or vector(0)',
             bad_from=4,
             bad_below=True,
         ),
         _lines(
             "Webhooks by answer",
-            "accepted is 202; busy, store_unavailable, and source_unknown are the suite's own 503.",
+            "accepted is 202; busy, store_*, and source_unknown are the suite's own 503.",
             Query(_rate("trunkline_receipts_total", "answer"), "{{answer}}"),
             unit="reqps",
             kind="stacked",
         ),
         _lines(
             "Time to acknowledge",
-            "From the first byte of a webhook to its 202.",
+            "From a webhook's first byte to its 202, without waiting for its body.",
             *(
                 Query(_quantiles("trunkline_receive_seconds", part=part), f"p{part * 100:.0f}")
                 for part in (0.5, 0.95, 0.99)
@@ -178,8 +178,8 @@ OVERVIEW = Dashboard(
             "Free disk",
             "The part of each disk that is free.",
             Query(
-                "min by (service, keeps) (trunkline_disk_free_bytes / trunkline_disk_size_bytes)",
-                "{{service}}: {{keeps}}",
+                "min by (process, keeps) (trunkline_disk_free_bytes / trunkline_disk_size_bytes)",
+                "{{process}}: {{keeps}}",
             ),
             unit="percentunit",
         ),
@@ -215,7 +215,7 @@ PIPELINE = Dashboard(
         ),
         _stat(
             "Breakers open",
-            "Services that a worker leaves alone.",
+            "Services, engines, and the Redis of the cache that are left alone.",
             "count(max by (service) (trunkline_breaker_state) == 2) or vector(0)",
             bad_from=1,
         ),
@@ -266,10 +266,10 @@ PIPELINE = Dashboard(
         ),
         _lines(
             "RPCs that failed",
-            "By service and code, seen by the service.",
+            "By process and code, seen by the one that was asked.",
             Query(
-                f'sum by (service, code) (rate(trunkline_rpc_server_calls_total{{code!="OK"}}[{RATE}])) > 0',
-                "{{service}}: {{code}}",
+                f'sum by (process, code) (rate(trunkline_rpc_server_calls_total{{code!="OK"}}[{RATE}])) > 0',
+                "{{process}}: {{code}}",
                 "no RPC fails",
             ),
             Query(f'sum(rate(trunkline_rpc_server_calls_total{{code!="OK"}}[{RATE}])) or vector(0)', "all"),
@@ -277,7 +277,7 @@ PIPELINE = Dashboard(
         ),
         _lines(
             "Breakers",
-            "0 closed, 1 half open, 2 open.",
+            "0 closed, 1 half open, 2 open; by what is asked.",
             Query("max by (service) (trunkline_breaker_state)", "{{service}}"),
         ),
         _lines(
@@ -400,7 +400,7 @@ TENANTS = Dashboard(
         _stat(
             "Tenants shown",
             "Those with a series of their own.",
-            "count(count by (tenant) (trunkline_source_webhooks_total))",
+            'count(count by (tenant) (trunkline_source_webhooks_total{tenant!="other"})) or vector(0)',
         ),
         _stat(
             "Over quota",
@@ -457,7 +457,7 @@ TENANTS = Dashboard(
             "Seconds since the last accepted webhook: the ten longest.",
             Query(
                 "topk(10, time() - max by (tenant, source) "
-                f'(trunkline_source_last_webhook_seconds{{tenant=~"{TENANT}"}}))',
+                f'(trunkline_source_last_webhook_seconds{{tenant=~"{TENANT}"}} < Inf))',
                 "{{tenant}}: {{source}}",
             ),
             unit="s",
@@ -505,11 +505,12 @@ TENANTS = Dashboard(
             kind="stacked",
         ),
         _lines(
-            "Wrong signatures by provider",
+            "Wrong signatures by source",
             "A secret may have been changed on one side.",
             Query(
-                f'sum by (provider) (rate(trunkline_receipts_total{{answer="bad_signature"}}[{RATE}])) > 0',
-                "{{provider}}",
+                f"topk(10, sum by (tenant, source) "
+                f'(rate(trunkline_source_bad_signatures_total{{tenant=~"{TENANT}"}}[{RATE}]))) > 0',
+                "{{tenant}}: {{source}}",
                 "all signatures are right",
             ),
             Query(

@@ -371,6 +371,24 @@ def test_json_lines_carry_the_bound_facts_and_nothing_private(output: Any) -> No
     assert second["timestamp"].startswith("20")
 
 
+def test_a_line_has_no_characters_that_steer_a_terminal_and_none_is_lost_for_half_a_character(
+    output: Any,
+) -> None:
+    logs.configure("tenant", "json", "info")
+    said = "http://h/hooks/a?x=\x1b[31m\u2028\u0085\u009b31m\ud800 \u00e9"
+    logs.get_logger("x").info("seen", url=said)
+    text = output()
+    assert text.isascii()
+    assert text.count("\n") == 1
+    assert json.loads(text)["url"] == said
+
+
+def test_a_console_line_with_half_a_character_is_written(output: Any) -> None:
+    logs.configure("tenant", "console", "info")
+    logs.get_logger("x").info("half_\ud800")
+    assert "half_" in output()
+
+
 @pytest.mark.parametrize("fmt", ["json", "console"])
 def test_the_standard_librarys_records_go_the_same_way(output: Any, fmt: str) -> None:
     logs.configure("tenant", fmt, "info")

@@ -16,7 +16,7 @@ from trunkline_runtime.observe.metrics import gauge
 T = TypeVar("T")
 
 STATE = gauge("trunkline_breaker_state", "0 closed: asked; 1 half open; 2 open: left alone.", ["service"])
-_STATES = {"closed": 0, "half-opened": 1, "opened": 2}
+_STATES = {"closed": 0.0, "half-opened": 1.0, "opened": 2.0}
 
 
 class CircuitOpen(Exception):
@@ -56,6 +56,8 @@ class Breakers:
         self._seconds = seconds
         self._slow = slow
         self._now = now
+        self._shown: dict[str, tuple[float, float]] = {}
+        """What the gauge shows of each service, and until when if that is open."""
         self._factory = AsyncCircuitBreakerFactory(default_threshold=failures, default_ttl=seconds)
         self._factory.add_listener(self._changed)
         self._exclude: list[Any] = [asyncio.CancelledError, (Exception, lambda error: not outage(error))]
@@ -64,7 +66,7 @@ class Breakers:
             (Exception, lambda error: not (outage(error) or isinstance(error, DeadlineExceeded))),
         ]
         for service in services:
-            STATE.labels(service).set(0)
+            self._show(service, _STATES["closed"])
 
     async def call(self, service: str, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask a service. Raises `CircuitOpen` instead of asking one that is left alone."""
@@ -76,7 +78,17 @@ class Breakers:
         except OpenedState as opened:
             raise CircuitOpen(service, max(0.05, opened.opened_at + self._seconds - self._now())) from None
 
-    @staticmethod
-    def _changed(service: str, kind: str, event: Any) -> None:
+    def _changed(self, service: str, kind: str, event: Any) -> None:
         if kind == "state_changed":
-            STATE.labels(service).set(_STATES[event.state])
+            self._show(service, _STATES[event.state])
+
+    def _show(self, service: str, state: float) -> None:
+        is_new = service not in self._shown
+        self._shown[service] = state, self._now() + self._seconds
+        if is_new:
+            STATE.labels(service).set_function(lambda: self._state_of(service))
+
+    def _state_of(self, service: str) -> float:
+        """Return what the gauge shows: half open from the end of the rest on, also while nobody asks."""
+        state, until = self._shown[service]
+        return _STATES["half-opened"] if state == _STATES["opened"] and self._now() >= until else state

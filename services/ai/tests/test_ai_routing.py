@@ -19,6 +19,7 @@ from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.limits import RemoteLimits
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.remote import RemoteAsker, expected_tokens
+from trunkline_ai.routing.breaker import TenantBreaker
 from trunkline_ai.routing.complexity import complexity_of
 from trunkline_ai.routing.guards import GuardedEngine, Patience
 from trunkline_ai.routing.router import Router
@@ -244,6 +245,22 @@ async def test_failures_of_two_tenants_leave_the_engine_alone_for_all():
     assert seen == ["DOWN"] * 3 + ["ENGINE_LEFT_ALONE", "DOWN", "ENGINE_LEFT_ALONE"]
     state = REGISTRY.get_sample_value("trunkline_breaker_state", {"service": "any"})
     assert state == 2
+
+
+def test_once_the_rest_is_over_it_is_shown_half_open_also_while_nobody_asks():
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("trunkline_breaker_state", {"service": "rests"})
+
+    clock = [1_000.0]
+    breaker = TenantBreaker("rests", 1, 60.0, now=lambda: clock[0])
+    assert shown() == 0
+    breaker.failed("acme")
+    breaker.failed("globex")
+    assert shown() == 2
+    clock[0] += 61.0
+    assert shown() == 1
+    breaker.answered("acme")
+    assert shown() == 0
 
 
 async def test_a_spent_budget_says_nothing_of_an_engine():

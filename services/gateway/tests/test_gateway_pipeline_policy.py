@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from trunkline_gateway.pipeline.policy import (
     is_expected,
 )
 from trunkline_gateway.providers.base import Malformed
-from trunkline_runtime.breakers import Breakers, CircuitOpen
+from trunkline_runtime.breakers import STATE, Breakers, CircuitOpen
 from trunkline_runtime.errors import (
     TABLE,
     Aborted,
@@ -39,6 +40,7 @@ from trunkline_runtime.errors import (
     Unimplemented,
     Unknown,
 )
+from trunkline_runtime.testing import value_of
 
 DAY = 86_400.0
 
@@ -195,6 +197,14 @@ class TestBreakers:
         assert await self.ask(breakers, "ai", Unavailable("x")) is Unavailable
         assert await self.ask(breakers, "ai", Unavailable("x")) is CircuitOpen
         assert await self.ask(breakers, "tenant", Unavailable("x")) is Unavailable
+
+    async def test_once_the_rest_is_over_it_is_shown_half_open_also_while_nobody_asks(self) -> None:
+        clock = [time.time()]
+        breakers = Breakers(1, 60.0, ("redis",), now=lambda: clock[0])
+        await self.ask(breakers, "redis", Unavailable("x"))
+        assert value_of(STATE.labels("redis")) == 2
+        clock[0] += 61.0
+        assert value_of(STATE.labels("redis")) == 1
 
 
 def test_a_degraded_answer_is_made_better_in_the_background_ever_more_seldom():

@@ -260,3 +260,6 @@ def test_a_source_that_is_no_longer_waited_for_is_forgotten() -> None:
     assert value_of(REFUSED) == 1
     refusals.answered("tenants/acme/sources/c")
     assert value_of(REFUSED) == 0
+    refusals.refused("tenants/acme/sources/d")
+    seconds[0] = 8000.0
+    assert value_of(REFUSED) == 0, "nobody has asked for it any more"

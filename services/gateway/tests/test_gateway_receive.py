@@ -8,12 +8,14 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import structlog
 from gateway_sources import SECRET, Feed, resolved
+from prometheus_client import REGISTRY
 from trunkline.common.v1 import provider_pb2
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import unpack
@@ -51,14 +53,15 @@ class Kept:
 
 
 class World:
-    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9):
+    def __init__(self, *sources, rate=1e9, burst=1e9, most=1000, volume=1e9, futile=None):
         self.feed, self.inbox, self.kept, self.admitted = Feed(*sources), Inbox(), Kept(), 0
         self.unverified, self.looked = Unverified(2, 1 << 20), 0
         self.receiver = Receiver(
             SourceMap(self.feed, None), self.inbox, self.kept,
             Limits(
                 self.unverified, Buckets(rate, burst, lambda: 0.0),
-                Buckets(1.0, volume, lambda: 0.0), Buckets(50.0, 500.0, lambda: 0.0),
+                Buckets(1.0, volume, lambda: 0.0),
+                futile or Buckets(50.0, 500.0, lambda: 0.0),
             ),
             public_url="https://hooks.example.com/", max_body_bytes=most, admit_soon=self.admit,
             now=lambda: NOW, sleep=self.held,
@@ -166,14 +169,73 @@ async def test_a_sender_that_hangs_up_half_way_leaves_nothing():
     assert world.inbox.rows == world.kept.rows == []
 
 
+def counted(provider, answer):
+    labels = {"provider": provider, "answer": answer}
+    return REGISTRY.get_sample_value("trunkline_receipts_total", labels)
+
+
+def test_what_counts_against_the_budget_is_counted_from_0_on():
+    World(resolved())
+    for answer in ("accepted", "busy", "store_unavailable", "source_unknown", "internal"):
+        assert counted("standard_webhooks", answer) is not None, answer
+
+
+async def test_a_fault_of_the_gateway_itself_is_counted():
+    world = World(resolved())
+    world.inbox.error = RuntimeError("a bug")
+    before = counted("unknown", "internal")
+    with pytest.raises(RuntimeError):
+        await world.post(headers=signed(b"{}"))
+    assert counted("unknown", "internal") == before + 1
+
+
+async def test_what_waits_to_be_verified_is_no_fault_of_the_suite():
+    spent = Buckets(50.0, 500.0, lambda: 0.0)
+    spent.charge("acme", 10_000.0)
+    world = World(resolved(), most=1 << 20, futile=spent)
+    busy, before = counted("callrail", "busy"), counted("callrail", "verification_busy") or 0.0
+    status, headers, text = await world.post(chunks=(b" " * 1_000_000,), headers=signed(b"wrong"))
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+    assert json.loads(text)["error"]["details"][0]["reason"] == "VERIFICATION_BUSY"
+    assert (counted("callrail", "busy"), counted("callrail", "verification_busy")) == (busy, before + 1)
+
+
+async def test_the_time_that_a_sender_takes_for_its_body_is_its_own(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    world, body = World(resolved()), b"{}"
+    pieces = [body[:1], body[1:]]
+
+    async def receive():
+        clock[0] += 3.0
+        piece = pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    async def append(row, size=0):
+        clock[0] += 0.25
+
+    async def send(message):
+        pass
+
+    world.inbox.append = append
+    scope = {"type": "http", "path": "/hooks/s-1/post_call", "method": "POST", "headers": signed(body),
+             "query_string": b""}  # fmt: skip
+    before = REGISTRY.get_sample_value("trunkline_receive_seconds_sum")
+    await world.receiver(scope, receive, send)
+    assert REGISTRY.get_sample_value("trunkline_receive_seconds_sum") - before == pytest.approx(0.25)
+
+
 async def test_a_wrong_signature_is_401_and_kept():
     world = World(resolved())
+    of_source = ("trunkline_source_bad_signatures_total", {"tenant": "acme", "source": "s-1"})
+    before = REGISTRY.get_sample_value(*of_source) or 0.0
     with structlog.testing.capture_logs() as lines:
         status, _, text = await world.post(headers=signed(b"other"))
     assert (status, world.inbox.rows) == (401, [])
     assert [line["url"] for line in lines] == ["https://hooks.example.com/hooks/s-1/post_call"]
     assert world.kept.rows == [("s-1", "post_call", json.loads(text)["error"]["message"])]
     assert SECRET not in text.decode()
+    assert REGISTRY.get_sample_value(*of_source) == before + 1
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -66,6 +66,18 @@ async def test_changes_are_followed_and_a_lost_watch_goes_on_where_it_was():
     assert sources.get("s-2").tenant_id == "acme"
 
 
+async def test_who_counts_webhooks_is_told_of_sources_that_are_deleted_or_disabled():
+    disabled = resolved("s-2", revision=4)
+    disabled.accepting = False
+    gone = []
+    feed = Feed(
+        [Change(upserted=resolved("s-1"), revision=3), Change(upserted=resolved("s-2"), revision=3)],
+        [Change(upserted=disabled, revision=4), Change(deleted_source_id="s-1", revision=5)],
+    )
+    await follow(SourceMap(feed, None, gone=lambda tenant, source: gone.append((tenant, source))))
+    assert gone == [("acme", "s-2"), ("acme", "s-1")]
+
+
 async def test_a_late_answer_does_not_undo_a_newer_change():
     sources = SourceMap(Feed([Change(upserted=resolved("s-1", "new", 7), revision=7)]), None)
     await follow(sources)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import REGISTRY
 from trunkline_gateway.hooks.traffic import Traffic
 
@@ -40,3 +42,53 @@ def test_a_quiet_source_gives_its_series_to_a_busier_one():
         traffic.note("tr-d", "busy")
     assert count("tr-c", "quiet") is None
     assert last("tr-d", "busy") is not None
+
+
+def test_a_source_that_lost_its_series_to_a_busier_one_and_sends_on_is_not_silent():
+    clock = [1_000.0]
+    traffic = Traffic(most=1, now=lambda: clock[0])
+    traffic.note("tr-e", "steady")
+    for _ in range(60):
+        traffic.note("tr-f", "busy")
+    assert count("tr-e", "steady") is None
+    clock[0] = 5_000.0
+    traffic.note("tr-e", "steady")
+    assert last("tr-e", "steady") == 5_000.0
+
+
+def test_what_is_known_of_sources_without_series_is_bounded():
+    clock = [1_000.0]
+    traffic = Traffic(most=1, now=lambda: clock[0])
+    for number in range(6):
+        clock[0] += 1.0
+        for _ in range(60 * 3**number):
+            traffic.note("tr-g", f"s{number}")
+    known = [number for number in range(6) if last("tr-g", f"s{number}") is not None]
+    assert known == [4, 5], "one with a series, and one that had it before"
+    clock[0] += 7_201.0
+    for _ in range(60 * 3**6):
+        traffic.note("tr-g", "s6")
+    assert last("tr-g", "s4") is None
+
+
+def test_nobody_waits_for_a_source_that_is_gone():
+    traffic = Traffic(most=1)
+    traffic.note("tr-h", "deleted")
+    traffic.gone("tr-h", "deleted")
+    traffic.gone("tr-h", "never sent")
+    assert (count("tr-h", "deleted"), last("tr-h", "deleted")) == (None, math.inf)
+    assert last("tr-h", "never sent") is None
+    traffic.note("tr-h", "deleted")
+    assert last("tr-h", "deleted") < math.inf, "it was enabled again"
+
+
+def test_wrong_signatures_are_counted_by_source_up_to_a_bound():
+    def bad(tenant: str, source: str) -> float:
+        labels = {"tenant": tenant, "source": source}
+        return REGISTRY.get_sample_value("trunkline_source_bad_signatures_total", labels) or 0.0
+
+    others = bad("other", "other")
+    traffic = Traffic(most=1)
+    traffic.note_bad_signature("tr-i", "s1")
+    traffic.note_bad_signature("tr-i", "s2")
+    assert (bad("tr-i", "s1"), bad("tr-i", "s2"), bad("other", "other")) == (1.0, 0.0, others + 1)

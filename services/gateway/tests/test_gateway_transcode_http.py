@@ -25,6 +25,7 @@ from trunkline_runtime.identity import access
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 from trunkline_runtime.identity.tokens import TokenSigner
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.testing import KEY_FOLDER
 
 JSON = {"content-type": "application/json"}
@@ -108,6 +109,33 @@ async def test_who_shows_no_valid_key_is_401(
     assert answer.headers["www-authenticate"] == challenge
     assert answer.json()["error"]["details"][0]["reason"] == reason
     assert not backend.asked
+
+
+async def test_of_a_request_without_a_valid_key_nothing_is_exported(guarded: World) -> None:
+    class Recorder:
+        """An exporter that counts the spans of edges."""
+
+        def __init__(self) -> None:
+            self.edges: list[str] = []
+
+        def samples(self, edge: str) -> bool:
+            self.edges.append(edge)
+            return False
+
+        def shutdown(self) -> None:
+            pass
+
+    client, _ = guarded
+    recorder = Recorder()
+    end = tracing.export(recorder)  # type: ignore[arg-type]
+    try:
+        for key, status in (("tl_nobody", 401), ("tl_viewer", 200)):
+            headers = {"authorization": f"Bearer {key}", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
+            answer = await client.get("/v1/things/a", headers=headers)
+            assert (status == 401) == (answer.status_code == 401), answer.text
+            assert recorder.edges == ([] if status == 401 else ["api"])
+    finally:
+        end()
 
 
 async def test_two_authorizations_are_none(guarded: World) -> None:

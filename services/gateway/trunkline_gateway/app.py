@@ -33,6 +33,7 @@ from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
 from trunkline_gateway.hooks.source_feed import TenantFeed
 from trunkline_gateway.hooks.sources import SourceFeed, SourceMap
+from trunkline_gateway.hooks.traffic import Traffic
 from trunkline_gateway.intake.admission import Admission
 from trunkline_gateway.intake.batches import Batches
 from trunkline_gateway.intake.inbox import SpoolingInbox
@@ -111,9 +112,11 @@ async def build(
         signer = TokenSigner(config.keys, "gateway")
         channels = Channels.of(config, signer)
         stack.push_async_callback(channels.close)
+        traffic = Traffic()
         sources = SourceMap(
             feed or TenantFeed(channels, config.tenant_address),
             SourceCache(config.source_cache, signer.secret()),
+            gone=traffic.gone,
             now=pace.clock,
             rest_seconds=pace.interval("sources.rest", 1.0),
         )
@@ -125,7 +128,7 @@ async def build(
                 service="gateway",
                 signer=signer,
                 refused=NEVER_PASS,
-                meanwhile=lambda why: standing_by(config, sources, why),
+                meanwhile=lambda why: standing_by(config, sources, traffic, why),
             )
             stack.push_async_callback(db.close)
         tell = tell_call or telling(channels, config.tenant_address)
@@ -165,7 +168,15 @@ async def build(
             pace=pace,
         )
         receiver = Receiver.of(
-            config, sources, inbox, rejections, limits, admission.soon, now=now, sleep=pace.sleep
+            config,
+            sources,
+            inbox,
+            rejections,
+            limits,
+            admission.soon,
+            traffic=traffic,
+            now=now,
+            sleep=pace.sleep,
         )
         disks.show("spool", config.spool_folder())
         replays = Replays(db, queue, tasks, jobs.jobs_ready)

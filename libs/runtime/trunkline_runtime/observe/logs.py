@@ -73,7 +73,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+        structlog.processors.JSONRenderer(default=str)
         if fmt == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -116,6 +116,8 @@ class _Stream:
         """Write, or count a line that is lost."""
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError:  # half of a character, as JSON can say it
+            return self.write(text.encode("ascii", "backslashreplace").decode())
         except (OSError, ValueError):  # ValueError: it was closed
             _lost.inc()
             return len(text)

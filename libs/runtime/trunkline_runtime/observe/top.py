@@ -44,6 +44,13 @@ class Top(Generic[K]):
         self._shown.add(key)
         return True
 
+    def drop(self, key: K) -> None:
+        """Forget a key; one that is shown loses its series."""
+        self._counts.pop(key, None)
+        if key in self._shown:
+            self._shown.discard(key)
+            self._gone(key)
+
     def rank(self) -> None:
         """Halve what was counted, and let clearly busier keys take the place of quiet ones."""
         counts = {key: count / 2 for key, count in self._counts.items() if count >= 1.0 or key in self._shown}

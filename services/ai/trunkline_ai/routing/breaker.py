@@ -10,7 +10,7 @@ from cachetools import LRUCache
 from trunkline_runtime.breakers import STATE
 
 _MOST_TENANTS = 10_000
-_CLOSED, _HALF_OPEN, _OPEN = range(3)
+_CLOSED, _HALF_OPEN, _OPEN = 0.0, 1.0, 2.0
 
 
 @dataclass(slots=True)
@@ -36,8 +36,9 @@ class TenantBreaker:
         self._failures = failures
         self._seconds = seconds
         self._now = now
-        self._state = STATE.labels(name)
-        self._state.set(_CLOSED)
+        self._open_until: float | None = None
+        """None while it is closed."""
+        STATE.labels(name).set_function(self._state)
         self._everybodys = _Row()
         self._first = ""
         """The tenant of the first failure in everybody's row."""
@@ -49,8 +50,6 @@ class TenantBreaker:
         """Return for how many seconds the engine is left alone with a tenant's requests; 0: it may be asked."""
         row = self._rows.get(tenant)
         left = max(self._everybodys.until, row.until if row else 0.0) - self._now()
-        if left <= 0 and self._everybodys.failures >= self._failures:
-            self._state.set(_HALF_OPEN)
         return max(0.0, left)
 
     def failed(self, tenant: str) -> None:
@@ -65,10 +64,17 @@ class TenantBreaker:
             if counts and one.failures >= self._failures:
                 one.until = until
         if self._everybodys.failures >= self._failures:
-            self._state.set(_OPEN)
+            self._open_until = until
 
     def answered(self, tenant: str) -> None:
         """Take note that it answered one."""
         self._rows.pop(tenant, None)
         self._everybodys = _Row()
-        self._state.set(_CLOSED)
+        self._open_until = None
+
+    def _state(self) -> float:
+        """Return what the gauge shows: half open from the end of the rest on, also while nobody asks."""
+        until = self._open_until
+        if until is None:
+            return _CLOSED
+        return _OPEN if self._now() < until else _HALF_OPEN

@@ -11,6 +11,9 @@ from trunkline_runtime.observe.metrics import counter, gauge
 REFUSED = counter(
     "trunkline_http_refused_total", "HTTP requests and connections that were ended at the edge", ["reason"]
 )
+# What appears with its first count has no rate, and these are in the budget of errors.
+for _reason in ("too_many_connections", "too_many_bodies"):
+    REFUSED.labels(_reason)
 CONNECTIONS = gauge("trunkline_http_connections", "HTTP connections that are open")
 BODY_BYTES = gauge("trunkline_http_body_bytes", "Bytes of HTTP bodies that have not arrived completely")
 MOST_REFUSED = 256

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from trunkline_runtime.observe.metrics import Ready
+from trunkline_runtime.observe.metrics import Ready, counter
 
 from trunkline_gateway.api.readiness import InboxState
 from trunkline_gateway.edge.front import AsgiApp, Front, HttpServer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused
+from trunkline_gateway.hooks.receiver import RECEIPTS
 
 _RETRY_SECONDS = 3.0
 _LAST_SECONDS = 1.0
@@ -30,7 +31,20 @@ async def answering(
         takes = keeper is not None and keeper.can_take
         return takes, "\n".join([f"{'' if takes else 'not ready: '}{why()}", *told])
 
-    http = HttpServer(Front(hooks or _refuse, _refuse, ready), address, _LAST_SECONDS)
+    requests = counter(
+        "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
+    ).labels("none", "503")
+    webhooks = RECEIPTS.labels("unknown", "store_not_ready")
+
+    async def refuse_webhook(scope: Scope, receive: Receive, send: Send) -> None:
+        webhooks.inc()
+        await _refuse(scope, receive, send)
+
+    async def refuse_request(scope: Scope, receive: Receive, send: Send) -> None:
+        requests.inc()
+        await _refuse(scope, receive, send)
+
+    http = HttpServer(Front(hooks or refuse_webhook, refuse_request, ready), address, _LAST_SECONDS)
     serving = asyncio.create_task(http.run_until_stopped())
     try:
         yield ready

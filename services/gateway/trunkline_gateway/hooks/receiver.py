@@ -58,13 +58,17 @@ _GOLDEN = 0.618
 _NEAR_CEILING = 0.5
 _LOT_SECONDS = 0.1
 
+_UNKNOWN = "unknown"
+_INTERNAL = "internal"
+_OUR_FAULTS = ("busy", "store_unavailable", "source_unknown", _INTERNAL)
+
 HOOKS = "hooks"
 """The edge at which webhooks' traces begin."""
 
 RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
 SECONDS = histogram(
     "trunkline_receive_seconds",
-    "From the first byte of a webhook to its 202.",
+    "From the first byte of a webhook to its 202, without the time that its sender took for the body.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
 
@@ -121,6 +125,7 @@ class Receiver:
         public_url: str,
         max_body_bytes: int,
         admit_soon: Callable[[], None],
+        traffic: Traffic | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ):
@@ -131,7 +136,7 @@ class Receiver:
         self._lines = RejectionLog()
         self._aside = Aside()
         self._limits = limits
-        self._traffic = Traffic()
+        self._traffic = traffic or Traffic()
         self._unverified = limits.unverified
         self._public_url = public_url.rstrip("/")
         self._max_body = max_body_bytes
@@ -139,10 +144,12 @@ class Receiver:
         self._now = now
         self._sleep = sleep
         self._spread = 0.0
-        self._accepted = {
-            value: RECEIPTS.labels(provider_pb2.Provider.Name(value)[9:].lower(), "accepted")
-            for value in provider_pb2.Provider.values()
-        }
+        providers = {value: _provider_of(value) for value in provider_pb2.Provider.values()}
+        self._accepted = {value: RECEIPTS.labels(name, "accepted") for value, name in providers.items()}
+        # What appears with its first count has no rate: the first outage would be none.
+        for name in (*providers.values(), _UNKNOWN):
+            for answer in _OUR_FAULTS:
+                RECEIPTS.labels(name, answer)
 
     @classmethod
     def of(
@@ -154,6 +161,7 @@ class Receiver:
         limits: Limits,
         admit_soon: Callable[[], None],
         *,
+        traffic: Traffic | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> Self:
@@ -166,6 +174,7 @@ class Receiver:
             public_url=config.public_url,
             max_body_bytes=config.max_body_bytes,
             admit_soon=admit_soon,
+            traffic=traffic,
             now=now,
             sleep=sleep,
         )
@@ -174,20 +183,23 @@ class Receiver:
         """Take one webhook and answer it."""
         started = time.perf_counter()
         try:
-            receipt = await self._take(scope, receive)
+            receipt, waited = await self._take(scope, receive)
         except ClientGone:
             return
         except Refusal as no:
             no.__context__ = None  # it and the traceback hold the body
             refusal = no.with_traceback(None)
+        except Exception:
+            RECEIPTS.labels(_UNKNOWN, _INTERNAL).inc()
+            raise
         else:
             self._admit_soon()
             await accepted(scope, send, receipt.receipt_id)
             took = time.perf_counter() - started
             if traces.is_sampled(receipt.receipt_id):
-                SECONDS.observe(took, traces.received(receipt, took, scope["headers"]))
+                SECONDS.observe(took - waited, traces.received(receipt, took, scope["headers"]))
             else:
-                SECONDS.observe(took)
+                SECONDS.observe(took - waited)
             return
         RECEIPTS.labels(_provider(refusal.source), refusal.reason.lower()).inc()
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -199,8 +211,11 @@ class Receiver:
             send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
         )
 
-    async def _take(self, scope: Scope, receive: Receive) -> NewReceipt:
-        """Find the source, verify, commit; return the receipt. Raises Refusal."""
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[NewReceipt, float]:
+        """Find the source, verify, commit; return the receipt, and for how many seconds the sender kept us waiting.
+
+        Raises Refusal.
+        """
         match = _PATH.fullmatch(scope["path"])
         if match is None:
             raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
@@ -215,8 +230,9 @@ class Receiver:
             try:
                 source = await self._sources.resolve(source_id)
             except TrunklineError:
-                delivery = self._delivery(scope, headers, await self._read(headers, receive, self._max_body))
-                return await self._keep_unverified(source_id, event_type, delivery)
+                body, waited = await self._read(headers, receive, self._max_body)
+                delivery = self._delivery(scope, headers, body)
+                return await self._keep_unverified(source_id, event_type, delivery), waited
         if source is None or not source.accepting:
             if source is not None:
                 self._lines.note_disabled(source, event_type)
@@ -226,7 +242,8 @@ class Receiver:
         most = self._max_body
         if adapter.form_bytes and FORM in headers.get("content-type", "").lower():
             most = min(most, adapter.form_bytes)
-        delivery = self._delivery(scope, headers, await self._read(headers, receive, most))
+        body, waited = await self._read(headers, receive, most)
+        delivery = self._delivery(scope, headers, body)
         self._hold_to_rates(source)
         try:
             if encoded or _is_slow(adapter, delivery):
@@ -254,7 +271,7 @@ class Receiver:
         await self._commit(row, source)
         self._accepted[source.provider].inc()
         self._traffic.note(source.tenant_id, source_id)
-        return row
+        return row, waited
 
     def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:
         """Return how what could not be verified is answered; what is wrongly signed is kept."""
@@ -264,10 +281,12 @@ class Receiver:
             return Refusal(400, "BAD_ENCODING", str(error), source)
         if isinstance(error, Crowded):
             message = "too many large webhooks of this source wait to be verified; try again"
-            return Refusal(503, "BUSY", message, source, retry_after=1)
+            # Nobody has verified it: a stranger may send it too, so this is no fault of the suite.
+            return Refusal(503, "VERIFICATION_BUSY", message, source, retry_after=1)
         if isinstance(error, TooLarge):
             return Refusal(413, "BODY_TOO_LARGE", str(error), source)
         self._lines.note(source, event_type, delivery, str(error))
+        self._traffic.note_bad_signature(source.tenant_id, source.source_id)
         if wait := self._limits.ceiling.take("!" + source.source_id):
             return _above("this source exceeds its rate limit", source, wait)
         self._rejected.keep(source, event_type, delivery, str(error))
@@ -311,11 +330,15 @@ class Receiver:
             futile.charge(source.tenant_id, spent)
             raise
 
-    async def _read(self, headers: Mapping[str, str], receive: Receive, most: int) -> bytes:
-        """Return the raw body; refuse it as soon as it is known to have more than `most` bytes."""
+    async def _read(self, headers: Mapping[str, str], receive: Receive, most: int) -> tuple[bytes, float]:
+        """Return the raw body, and for how many seconds it was waited for.
+
+        Refuses it as soon as it is known to have more than `most` bytes.
+        """
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most)
+        began = time.perf_counter()
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -323,7 +346,7 @@ class Receiver:
         if not message.get("more_body"):
             if len(body) > most:
                 raise _too_large(most)
-            return body
+            return body, time.perf_counter() - began
         chunks = [body]
         size = len(body)
         while message.get("more_body"):
@@ -334,7 +357,7 @@ class Receiver:
             size += len(chunks[-1])
             if size > most:
                 raise _too_large(most)
-        return b"".join(chunks)
+        return b"".join(chunks), time.perf_counter() - began
 
     def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
         raw_path = scope.get("raw_path") or scope["path"].encode()
@@ -361,7 +384,7 @@ class Receiver:
             kept = True
         finally:
             self._unverified.entered(receipt_id, weight, kept=kept)
-        RECEIPTS.labels("unknown", "unverified").inc()
+        RECEIPTS.labels(_UNKNOWN, "unverified").inc()
         return row
 
     async def _commit(self, row: NewReceipt, source: Source | None) -> None:
@@ -397,4 +420,8 @@ def _too_large(most: int) -> Refusal:
 
 
 def _provider(source: Source | None) -> str:
-    return provider_pb2.Provider.Name(source.provider)[9:].lower() if source else "unknown"
+    return _provider_of(source.provider) if source else _UNKNOWN
+
+
+def _provider_of(value: provider_pb2.Provider.ValueType) -> str:
+    return provider_pb2.Provider.Name(value)[9:].lower()

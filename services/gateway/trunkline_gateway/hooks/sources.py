@@ -95,9 +95,11 @@ class SourceMap:
         cache: SourceCache | None,
         now: Callable[[], float] = time.monotonic,
         rest_seconds: float = _REST_SECONDS,
+        gone: Callable[[str, str], None] = lambda _tenant, _source: None,
     ):
         """Start with what the cache on disk holds, so that a restart without the tenant service serves.
 
+        `gone` is told the ids of a source, and of its tenant before it, that takes no more webhooks.
         `rest_seconds` is how long nobody is asked after nobody could be reached.
         """
         self._feed = feed
@@ -109,6 +111,7 @@ class SourceMap:
         self._missing: TTLCache[str, None] = TTLCache(_NEGATIVE_MOST, ttl=_NEGATIVE_SECONDS, timer=now)
         self._turns = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._rest_seconds = rest_seconds
+        self._gone = gone
         self._resting_until = -math.inf
         self._flights: Flights[str, Source | None] = Flights()
         # Known from before or from an answer, and not yet seen by the watch.
@@ -193,6 +196,8 @@ class SourceMap:
         self._quotas[source.tenant_id] = source.quotas
         self._missing.pop(source.source_id, None)
         self._dirty.set()
+        if not source.accepting:
+            self._gone(source.tenant_id, source.source_id)
         return source
 
     async def follow(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -238,7 +243,9 @@ class SourceMap:
     def _forget(self, source_id: str) -> None:
         self._unconfirmed.discard(source_id)
         self._resolved.pop(source_id, None)
-        self._sources.pop(source_id, None)
+        source = self._sources.pop(source_id, None)
+        if source is not None:
+            self._gone(source.tenant_id, source_id)
         self._dirty.set()
 
     async def persist(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:

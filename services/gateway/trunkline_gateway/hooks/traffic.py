@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +20,19 @@ WEBHOOKS = counter(
 )
 LAST = gauge(
     "trunkline_source_last_webhook_seconds",
-    "Unix time of the last webhook of the source that was accepted; not of other sources.",
+    "Unix time of the last webhook of the source that was accepted; not of other sources; "
+    "+Inf of a source that was deleted or disabled.",
     ["tenant", "source"],
 )
+BAD = counter(
+    "trunkline_source_bad_signatures_total",
+    "Webhooks with a wrong signature, by source; of sources beyond 200, tenant and source are other.",
+    ["tenant", "source"],
+)
+QUIET_SECONDS = 7200.0
+"""For so long it is known when a source last sent that no longer is among the busiest: the alert asks for it."""
+
+_Key = tuple[str, str]
 
 
 class Traffic:
@@ -30,23 +41,56 @@ class Traffic:
     def __init__(self, most: int = MOST_SOURCES, now: Callable[[], float] = time.time) -> None:
         """`now` gives the Unix time."""
         self._now = now
-        self._top: Top[tuple[str, str]] = Top(most, self._forget)
-        self._series: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._most = most
+        self._top: Top[_Key] = Top(most, self._displace)
+        self._series: dict[_Key, tuple[Any, Any]] = {}
+        # Sources that only LAST has a series of, and when that was set.
+        self._displaced: dict[_Key, float] = {}
         self._others = WEBHOOKS.labels("other", "other")
+        self._refused: Top[_Key] = Top(most, lambda key: BAD.remove(*key))
 
     def note(self, tenant: str, source: str) -> None:
         """Count an accepted webhook."""
         key = (tenant, source)
         if not self._top.takes(key):
             self._others.inc()
+            if key in self._displaced:
+                self._displaced[key] = now = self._now()
+                LAST.labels(*key).set(now)
             return
         series = self._series.get(key)
         if series is None:
+            self._displaced.pop(key, None)
             series = self._series[key] = WEBHOOKS.labels(*key), LAST.labels(*key)
         series[0].inc()
         series[1].set(self._now())
 
-    def _forget(self, key: tuple[str, str]) -> None:
-        if self._series.pop(key, None) is not None:
-            WEBHOOKS.remove(*key)
-            LAST.remove(*key)
+    def note_bad_signature(self, tenant: str, source: str) -> None:
+        """Count a webhook with a wrong signature."""
+        key = (tenant, source)
+        shown = key if self._refused.takes(key) else ("other", "other")
+        BAD.labels(*shown).inc()
+
+    def gone(self, tenant: str, source: str) -> None:
+        """Wait for no more webhooks of a source."""
+        key = (tenant, source)
+        self._top.drop(key)
+        self._refused.drop(key)
+        if key in self._displaced:
+            LAST.labels(*key).set(math.inf)
+
+    def _displace(self, key: _Key) -> None:
+        """Take the series of a source away, but for when it last sent: it may send on, and would look silent."""
+        if self._series.pop(key, None) is None:
+            return
+        WEBHOOKS.remove(*key)
+        now = self._now()
+        self._displaced[key] = now
+        for other in [other for other, at in self._displaced.items() if at < now - QUIET_SECONDS]:
+            self._remove(other)
+        if len(self._displaced) > self._most:
+            self._remove(min(self._displaced, key=self._displaced.__getitem__))
+
+    def _remove(self, key: _Key) -> None:
+        del self._displaced[key]
+        LAST.remove(*key)

@@ -19,6 +19,7 @@ from trunkline_gateway.edge.unready import answering
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.sources import SourceMap
+from trunkline_gateway.hooks.traffic import Traffic
 from trunkline_gateway.intake.keeper import GOES_TO, NOWHERE, SPOOL, Keeper
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.providers.base import Delivery, Source
@@ -31,7 +32,7 @@ _LOOK_SECONDS = 0.25
 
 @asynccontextmanager
 async def standing_by(
-    config: GatewayConfig, sources: SourceMap, why: Callable[[], str]
+    config: GatewayConfig, sources: SourceMap, traffic: Traffic, why: Callable[[], str]
 ) -> AsyncIterator[Ready]:
     """Answer at the HTTP address while the block lasts, and spool webhooks; /readyz tells operators `why`."""
     if not config.store_is_a_file:
@@ -42,7 +43,7 @@ async def standing_by(
     inbox = StandbyInbox(spool, config.confirm_seconds)
     # Nothing is looked at before the store is there: its own limits bound what is spooled until then.
     limits = Limits.of(config, asyncio.get_running_loop().time)
-    receiver = Receiver.of(config, sources, inbox, _Forgotten(), limits, lambda: None)
+    receiver = Receiver.of(config, sources, inbox, _Forgotten(), limits, lambda: None, traffic=traffic)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(spool.close)
         await inbox.care()

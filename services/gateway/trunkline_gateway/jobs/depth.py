@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trunkline_jobs import Depths, Queue, QueueClass
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_store import Database
@@ -18,6 +20,7 @@ OLDEST = gauge(
     ["class"],
 )
 DEAD_LETTERS = gauge("trunkline_dead_letters", "Events that are dead letters; at most 20,000 are looked at.")
+DEAD_LETTERS.set(math.nan)  # not known before the first look: with 0, a restart would look like many new ones
 
 
 class DepthGauges:

@@ -65,21 +65,26 @@ class RefusedSources:
         """`now` gives seconds that only grow."""
         self._now = now
         self._last: dict[str, float] = {}
+        # By time too: of a source that is gone nobody says anything any more.
+        REFUSED.set_function(self._count)
 
     def refused(self, source: str) -> None:
         """Say that a source's credential was refused."""
         if source not in self._last:
             log.warning("recordings_refused", source=source)
         self._last[source] = self._now()
-        self._count()
+        self._forget_stale()
 
     def answered(self, source: str) -> None:
         """Say that a source's credential was accepted."""
         if self._last.pop(source, None) is not None:
             log.info("recordings_accepted_again", source=source)
-            self._count()
 
-    def _count(self) -> None:
+    def _forget_stale(self) -> None:
         oldest = self._now() - _STALE_SECONDS
         self._last = {source: last for source, last in self._last.items() if last > oldest}
-        REFUSED.set(len(self._last))
+
+    def _count(self) -> float:
+        """Count, in the thread of the metrics, those that were refused lately."""
+        oldest = self._now() - _STALE_SECONDS
+        return sum(last > oldest for last in list(self._last.values()))

@@ -21,7 +21,7 @@ from trunkline_runtime.rpc.call import request_id_of
 
 from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.media.downloads import MediaDownloads
-from trunkline_gateway.api.media.requests import Answer, MediaRequest
+from trunkline_gateway.api.media.requests import MediaRequest
 from trunkline_gateway.api.media.uploads import MediaUploads
 from trunkline_gateway.api.transcode.intake import Gone, headers_of, rated
 from trunkline_gateway.api.transcode.problems import Problems, problem
@@ -103,10 +103,15 @@ class MediaApi:
         asked = MediaRequest(scope, headers, receive, send, request_id, tenant, recording)
         trace, exemplar = headers.get(b"traceparent"), None
         try:
+            logs.bind(request_id=request_id, method=rpc)
+            # First, so that of requests without a valid credential nothing is exported.
+            link = await self._admitted(asked, rpc)
             with tracing.edge_span(rpc, trace.decode("latin-1") if trace else None, "api"):
                 exemplar = tracing.exemplar()
-                logs.bind(request_id=request_id, method=rpc)
-                status, body, more = await self._answer(asked, rpc)
+                if asked.recording:
+                    status, body, more = await self._downloads.answer(asked, link)
+                else:
+                    status, body, more = await self._uploads.answer(asked)
         except Gone:
             return
         except Exception as error:
@@ -120,7 +125,8 @@ class MediaApi:
             await send({"type": "http.response.start", "status": status, "headers": answer})
             await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, asked: MediaRequest, rpc: str) -> Answer:
+    async def _admitted(self, asked: MediaRequest, rpc: str) -> Link | None:
+        """Find out by which right it is asked; return the link if it is that."""
         allowed = _METHODS["download" if asked.recording else "upload"]
         if asked.method not in allowed:
             said = ", ".join(allowed)
@@ -128,14 +134,11 @@ class MediaApi:
                 405, grpc.StatusCode.UNIMPLEMENTED, "NO_SUCH_METHOD", f"this path allows {said}",
                 (b"allow", said.encode()),
             )  # fmt: skip
-        if not asked.recording:
-            await self._admit(asked, rpc)
-            return await self._uploads.answer(asked)
-        token = asked.query("link").get("link")
-        if token is None:
-            await self._admit(asked, rpc)
-            return await self._downloads.answer(asked, None)
-        return await self._downloads.answer(asked, self._linked(asked, token))
+        token = asked.query("link").get("link") if asked.recording else None
+        if token is not None:
+            return self._linked(asked, token)
+        await self._admit(asked, rpc)
+        return None
 
     async def _admit(self, asked: MediaRequest, rpc: str) -> None:
         """Tell who asks, and whether they may. The audio service checks it again."""

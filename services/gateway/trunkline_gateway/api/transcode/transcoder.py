@@ -124,11 +124,15 @@ class Transcoder:
         try:
             binding, values = self._route(scope)
             rpc = binding.rpc
+            logs.bind(request_id=request_id, method=rpc)
+            asked = Asked(binding, values, scope, headers, receive, send, request_id)
+            # First, so that of requests without a valid credential nothing is exported.
+            asked.shown, asked.limits = await admitted(
+                self._allowances, self._authenticate, headers.get(b"authorization"), scope, "api"
+            )
             trace = headers.get(b"traceparent")
             with tracing.edge_span(rpc, trace.decode("latin-1") if trace else None, "api") as span:
                 exemplar = tracing.exemplar()
-                logs.bind(request_id=request_id, method=rpc)
-                asked = Asked(binding, values, scope, headers, receive, send, request_id)
                 status, body, more = await self._answer(asked)
                 if span is not None and status >= 400:
                     span.failed(str(status))
@@ -196,10 +200,6 @@ class Transcoder:
     async def _request(self, asked: Asked) -> Any:
         """Return the request of the RPC, once it is clear that its caller may make it."""
         binding, headers = asked.binding, asked.headers
-        header = headers.get(b"authorization")
-        asked.shown, asked.limits = await admitted(
-            self._allowances, self._authenticate, header, asked.scope, "api"
-        )
         caller = asked.shown.caller
         asked.rated = rated(self._rates, caller)
         rule = self._rules.get(asked.rpc)
