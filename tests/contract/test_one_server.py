@@ -24,6 +24,7 @@ from tools.deployment import values
 from tools.install import FOLDER
 from tools.make_settings import CONFIGS
 from tools.packages import ROOT
+from tools.watch import rules
 from tools.watch.prometheus import RETENTION
 
 DEPLOY = ROOT / "deploy"
@@ -198,6 +199,9 @@ def test_no_program_beside_the_suite_takes_one_of_its_ports():
     assert len({*own, *ports}) == len(own) + len(ports)
     # Nothing but the proxy is for others to reach.
     assert all(address.startswith("127.0.0.1:") for address in beside if address != edge["listen"])
+    # Prometheus asks and tells them there.
+    assert arguments("prometheus-node-exporter")["web.listen-address"] == rules.MACHINE
+    assert arguments("prometheus-alertmanager")["web.listen-address"] == rules.ALERTMANAGER
     asked = (DEPLOY / "grafana/provisioning/datasources/trunkline.yaml").read_text()
     assert f"http://{arguments('prometheus')['web.listen-address']}" in asked
 
