@@ -16,6 +16,7 @@ from typing import Any, Self
 import httpx
 import pytest
 from trunkline_cli.edge.layout import TOKEN_VARIABLE
+from trunkline_cli.suite import web
 
 ENVOY = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
 TOKEN = "tl_edge_" + "e" * 40
@@ -49,6 +50,7 @@ class Envoy:
             "--use-dynamic-base-id",
         ]
         command += ["--concurrency", "1", "-l", "warning", "--drain-time-s", "1"]
+        command += ["--file-flush-interval-msec", "50"]  # else its log is written each 10 s
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
@@ -74,7 +76,7 @@ class Envoy:
 
     def admin(self, path: str) -> httpx.Response:
         """Ask its admin address."""
-        return httpx.get(f"http://{self._admin.read_text()}{path}", trust_env=False, timeout=5)
+        return web.get(f"http://{self._admin.read_text()}{path}", trust_env=False, timeout=5)
 
     def stats(self, prefix: str) -> dict[str, int]:
         """Its counters whose names begin so."""

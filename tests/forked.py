@@ -27,8 +27,11 @@ _ROLES = {
     ("trunkline_gateway", "serve"): ("trunkline_gateway.servers",),
     ("trunkline_gateway", "work"): ("trunkline_gateway.pipeline.app",),
     ("trunkline_cli",): ("trunkline_cli.main", "httpx"),
+    ("trunkline_store.migrate",): ("trunkline_store.migrations", "trunkline_store.spanner.engine"),
+    ("tools.eval",): ("tools.eval.asking", "tools.eval.pii", "tools.eval.report", "tools.eval.words"),
 }
-# What a start imports when it comes to it.
+_COMMANDS = {"trunkline_cli", "trunkline_store.migrate", "tools.eval"}
+# What the start of a service imports when it comes to it.
 _LATER = (
     "alembic.command", "cryptography.x509", "jwt", "protovalidate", "pygments.lexers", "sqlalchemy.dialects.sqlite",
     "trunkline_store.sqlite.engine",
@@ -38,7 +41,7 @@ _LATER = (
 def imports(command: tuple[str, ...]) -> tuple[str, ...]:
     """What the process of a command imports."""
     roles = _ROLES.get(command, (f"{command[0]}.app",))
-    starts = command[0] != "trunkline_cli" and command[1:] != ("work",)
+    starts = command[0] not in _COMMANDS and command[1:] != ("work",)
     return (*roles, *_LATER) if starts else roles
 
 

@@ -52,6 +52,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     settings = body.get("analysisSettings")
     if isinstance(settings, dict):  # names of labels, questions, and keywords differ
         several = {name: value[:1] for name, value in settings.items() if isinstance(value, list)}
+        for one in (*several.get("labels", ()), *several.get("keywords", ())):
+            if isinstance(one, dict) and isinstance(one.get("name"), str):  # no pattern says what nobody sees
+                one["name"] = "".join(filter(str.isprintable, one["name"])).strip() or "x"
         body["analysisSettings"] = settings | several
     if body.get("fetchAgain"):
         body["force"] = True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from trunkline_cli.suite.processes import COMMANDS, Suite
 from trunkline_cli.suite.recordings import Recordings
 from trunkline_cli.suite.seed import api, seed_tenant
 
-from tests.forked import launch
+from tests.forked import forked, launch
 from tools.bench.calls import INSTANT, QUIET_LOGS, tone
 from tools.chaos.clients import Clients
 from tools.chaos.conversations import Conversation, Conversations
@@ -34,8 +33,8 @@ def wait(look, what, seconds=60.0):
 
 
 def command(folder, name, *arguments):
-    command = [sys.executable, "-m", "trunkline_cli", name, "--state", str(folder), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    given = [name, "--state", str(folder), *map(str, arguments)]
+    return forked("trunkline_cli").run(given, os.environ, folder)
 
 
 def acknowledged(conversations) -> list[Conversation]:

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent.parent
 GRPCURL = ROOT / ".tools" / "grpcurl"
 pytestmark = pytest.mark.timeout(300)  # Envoy and five processes start on what may be a busy machine
 FREE = {"address": 0, "user": 0, "tenant": 0}
+THROTTLED = {**FREE, "throttle": 0}
 
 
 @dataclass
@@ -45,9 +46,10 @@ class Edge:
     rates: Path
 
     def limits(self, told: dict[str, object]) -> None:
-        """Change the limits, and wait until they hold."""
-        self.rates.write_text(json.dumps(told))
-        time.sleep(1.2)
+        """See that limits hold: one that is changed does after a second."""
+        if json.loads(self.rates.read_text()) != told:
+            self.rates.write_text(json.dumps(told))
+            time.sleep(1.2)
 
     def webhook(self) -> webhooks.Webhook:
         """A new signed webhook."""
@@ -96,11 +98,14 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 
 @pytest.fixture(autouse=True)
-def unlimited(edge: Edge) -> Iterator[None]:
-    """Each test begins without limits."""
-    yield
-    if json.loads(edge.rates.read_text()) != FREE:
-        edge.limits(FREE)
+def unlimited(request: pytest.FixtureRequest, edge: Edge) -> None:
+    """Each test begins without limits, but for those that begin with the throttle."""
+    edge.limits(THROTTLED if "throttled" in request.fixturenames else FREE)
+
+
+@pytest.fixture
+def throttled() -> None:
+    """The API is stopped (see `unlimited`). Such tests stand side by side: each change of limits takes a second."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -176,16 +181,6 @@ def test_what_is_over_a_limit_is_429_and_a_webhook_never(edge: Edge, kind: str) 
             assert client.post(path, content=webhook.body, headers=webhook.headers).status_code == 202
 
 
-def test_the_emergency_throttle_stops_the_api_and_no_webhook(edge: Edge) -> None:
-    edge.limits({**FREE, "throttle": 0})
-    webhook = edge.webhook()
-    path = webhook.url.removeprefix(edge.world.suite.http_url)
-    with edge.envoy.client() as client:
-        headers = bearer(edge.tenant.api_key)
-        assert client.get("/v1/tenants/acme/sources", headers=headers).status_code == 429
-        assert client.post(path, content=webhook.body, headers=webhook.headers).status_code == 202
-
-
 @pytest.fixture
 def grpcurl(edge: Edge) -> Callable[..., str]:
     """grpcurl over TLS, against Envoy."""
@@ -218,22 +213,6 @@ def test_grpcurl_reaches_each_service_over_tls(edge: Edge, grpcurl: Callable[...
     assert "PermissionDenied" in grpcurl("-d", "{}", address, "trunkline.tenant.v1.TenantService/ListTenants")
     other = '{"parent": "tenants/globex"}'
     assert "NotFound" in grpcurl("-d", other, address, "trunkline.tenant.v1.SourceService/ListSources")
-    edge.limits({**FREE, "throttle": 0})
-    assert "ResourceExhausted" in grpcurl(
-        "-d", parent, address, "trunkline.tenant.v1.SourceService/ListSources"
-    )
-
-
-def test_over_grpc_a_limit_is_told_in_a_sentence(edge: Edge) -> None:
-    edge.limits({**FREE, "throttle": 0})
-    trusted = grpc.ssl_channel_credentials(edge.envoy.ca.read_bytes())
-    with grpc.secure_channel(edge.envoy.address, trusted) as channel:
-        ask = channel.unary_unary("/trunkline.tenant.v1.SourceService/ListSources")
-        for token in (edge.tenant.api_key, "tl_nobody_guess"):
-            with pytest.raises(grpc.RpcError) as raised:
-                ask(b"", metadata=[("authorization", f"Bearer {token}")], timeout=20)
-            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert raised.value.details() == "the limit is 0 requests an hour; try again later"
 
 
 def test_a_browser_speaks_grpc_web(edge: Edge) -> None:
@@ -369,8 +348,32 @@ def test_a_killed_replica_fails_no_webhook(edge: Edge, tmp_path: Path) -> None:
         replica.wait()
 
 
-def test_a_webhook_is_taken_while_the_policy_service_is_down(edge: Edge) -> None:
-    edge.limits({**FREE, "throttle": 0})
+def test_the_emergency_throttle_stops_the_api_and_no_webhook(edge: Edge, throttled: None) -> None:
+    webhook = edge.webhook()
+    path = webhook.url.removeprefix(edge.world.suite.http_url)
+    with edge.envoy.client() as client:
+        headers = bearer(edge.tenant.api_key)
+        assert client.get("/v1/tenants/acme/sources", headers=headers).status_code == 429
+        assert client.post(path, content=webhook.body, headers=webhook.headers).status_code == 202
+
+
+def test_grpcurl_shows_a_limit_over_tls(edge: Edge, grpcurl: Callable[..., str], throttled: None) -> None:
+    parent, method = '{"parent": "tenants/acme"}', "trunkline.tenant.v1.SourceService/ListSources"
+    assert "ResourceExhausted" in grpcurl("-d", parent, edge.envoy.address, method)
+
+
+def test_over_grpc_a_limit_is_told_in_a_sentence(edge: Edge, throttled: None) -> None:
+    trusted = grpc.ssl_channel_credentials(edge.envoy.ca.read_bytes())
+    with grpc.secure_channel(edge.envoy.address, trusted) as channel:
+        ask = channel.unary_unary("/trunkline.tenant.v1.SourceService/ListSources")
+        for token in (edge.tenant.api_key, "tl_nobody_guess"):
+            with pytest.raises(grpc.RpcError) as raised:
+                ask(b"", metadata=[("authorization", f"Bearer {token}")], timeout=20)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert raised.value.details() == "the limit is 0 requests an hour; try again later"
+
+
+def test_a_webhook_is_taken_while_the_policy_service_is_down(edge: Edge, throttled: None) -> None:
     webhook = edge.webhook()
     path = webhook.url.removeprefix(edge.world.suite.http_url)
     edge.world.suite.kill("tenant")

@@ -241,21 +241,24 @@ def test_recordings_wait_for_room(tmp_path: Path) -> None:
             "TRUNKLINE_AUDIO_SCRATCH_FOLDER": str(scratch.folder / "folder"),
         }
         with full_world(tmp_path, settings, megabytes=8) as world:
-            blobs = world.disk
-            turns = [(blobs, True), (scratch, True), (blobs, False), (scratch, False)]
-            for place, (disk, runs) in enumerate(turns):
-                if not runs:
-                    world.suite.stop("audio")
+            for place, disk in enumerate((world.disk, scratch)):
                 disk.fill()
-                if not runs:
-                    world.suite.start("audio")
-                name = _waits(world, _recording(tmp_path / f"{place}.wav", place))
-                if disk is blobs:
-                    assert "DISK_FULL" in _event(world, name)["lastError"]
+                waiting = []
+                for restarted in (False, True):
+                    if restarted:
+                        world.suite.stop("audio")
+                        world.suite.start("audio")
+                    waiting.append(
+                        _waits(
+                            world, _recording(tmp_path / f"{place}-{restarted}.wav", len(waiting) + 2 * place)
+                        )
+                    )
+                    if disk is world.disk:
+                        assert "DISK_FULL" in _event(world, waiting[-1])["lastError"]
+                        assert world.metric('trunkline_machine_faults_total{fault="disk_full"}', "audio") > 0
                 disk.clear()
-                world.wait(lambda: _event(world, name)["state"] == "EVENT_STATE_DONE", "its analysis")  # noqa: B023
-                if disk is blobs and runs:
-                    assert world.metric('trunkline_machine_faults_total{fault="disk_full"}', "audio") > 0
+                for name in waiting:
+                    world.wait(lambda: _event(world, name)["state"] == "EVENT_STATE_DONE", "its analysis")  # noqa: B023
 
 
 def _recording(file: Path, place: int) -> Path:

@@ -16,9 +16,10 @@ from tests.e2e.conftest import World
 TENANT = "described"
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 # The coverage phase asks for each bound of each field whatever this is.
-EXAMPLES = "50" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "3"
-TIMEOUT = 1_200 if EXAMPLES == "50" else 150
+EXAMPLES = "50" if THOROUGH else "3"
+TIMEOUT = 1_200 if THOROUGH else 150
 CONFIG = """
 [parameters]
 "path.tenantsId" = "{tenant}"
@@ -35,11 +36,21 @@ checks.negative_data_rejection.expected-statuses = [200, 400, 401, 403, 404, 405
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 409, 413, 414, 415, 431]
 """
+# What changes a resource has the fields of what makes it, and a method that is not there is like another one.
+LESS = """
+[phases.coverage]
+unexpected-methods = ["PUT", "TRACE"]
+
+[[operations]]
+include-operation-id = ["SourceService_UpdateSource", "TenantService_UpdateTenant"]
+phases.coverage.enabled = false
+"""
 
 
 def find(world: World, folder: Path, token: str, source: str, *more: str) -> None:
     """Let schemathesis loose on /v1 with a token, for a minute or so: nothing may be found."""
-    (folder / "schemathesis.toml").write_text(CONFIG.format(tenant=TENANT, source=source))
+    config = CONFIG if THOROUGH else CONFIG + LESS
+    (folder / "schemathesis.toml").write_text(config.format(tenant=TENANT, source=source))
     command = [
         str(SCHEMATHESIS), "--config-file", "schemathesis.toml", "run", f"{world.suite.http_url}/v1/openapi.json",
         "-H", f"Authorization: Bearer {token}", "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES,
@@ -72,7 +83,9 @@ def described(world: World) -> tuple[str, str]:
 def test_a_tenants_admin_finds_no_difference(
     world: World, described: tuple[str, str], tmp_path: Path
 ) -> None:
-    find(world, tmp_path, *described)
+    # What only operators may is refused whatever is in it.
+    theirs = () if THOROUGH else ("--exclude-operation-id", "TenantService_CreateTenant")
+    find(world, tmp_path, *described, *theirs)
 
 
 @pytest.mark.timeout(TIMEOUT)

@@ -22,7 +22,7 @@ from tools.packages import ROOT
 from tools.watch.answers import unanswered
 from tools.watch.prometheus import Prometheus, PrometheusError
 
-EVERY = 2
+EVERY = 1
 """Seconds between scrapes."""
 # Long enough that both waves of webhooks are in it.
 WINDOW = "2m"

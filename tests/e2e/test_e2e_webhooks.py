@@ -65,7 +65,11 @@ def test_a_recording_that_is_not_ready_is_waited_for(world, samples):
     tenant = world.tenants[0]
     call_id, webhook = recorded_call(world, samples["silence"])
     world.recordings.not_ready[call_id] = world.recordings.not_ready[f"CAL{call_id}"] = 1
-    event = world.finished(tenant, world.post(webhook).json()["receiptId"])
+    world.recordings.retry_after = 1  # of itself the worker looks again after 15 s
+    try:
+        event = world.finished(tenant, world.post(webhook).json()["receiptId"])
+    finally:
+        world.recordings.retry_after = None
     assert "wait" in {attempt["outcome"] for attempt in event["history"]}
     assert world.get(tenant, event["call"]).json()["intent"] == "INTENT_NO_CONVERSATION"
 

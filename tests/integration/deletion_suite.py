@@ -29,6 +29,7 @@ from trunkline.tenant.v1 import (
 )
 from trunkline_ai import app as ai_app
 from trunkline_ai.config import AiConfig
+from trunkline_ai.schema import metadata as ai_metadata
 from trunkline_audio.admin_service import AdminServicer as AudioAdmin
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
@@ -48,6 +49,9 @@ from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database
 from trunkline_tenant.app import build
 from trunkline_tenant.config import TenantConfig
+from trunkline_tenant.schema import metadata as tenant_metadata
+
+from tests.integration.migrated_file import migrated_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "services" / "gateway" / "tests"))
 import gateway_world
@@ -56,6 +60,7 @@ from gateway_sources import resolved
 OPERATOR = "tl_op_" + "o" * 40
 TENANT, OTHER = "doomed-tenant", "other-tenant"
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TABLES = {"tenant": tenant_metadata, "audio": audio_metadata, "ai": ai_metadata}
 
 
 class Audio:
@@ -99,6 +104,8 @@ class Suite:
         self.folder = folder
 
     async def open(self, stack):
+        for service, tables in TABLES.items():
+            await migrated_file(self.folder / f"{service}.db", tables, f"trunkline_{service}.migrations")
         common = {
             "keys": KEY_FOLDER,
             "grpc_address": "127.0.0.1:0",

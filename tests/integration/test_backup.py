@@ -34,10 +34,10 @@ from trunkline_store.sqlite.lock import FileLock
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def layout(tmp_path):
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
     """A suite's files: four new databases, one recording, keys."""
-    made = layout_of(tmp_path / "state", env={})
+    made = layout_of(tmp_path_factory.mktemp("template") / "state", env={})
     made.folder.mkdir()
     for name in SERVICES:
         asyncio.run(bring_up(name, made.databases[name], {}))
@@ -45,7 +45,14 @@ def layout(tmp_path):
     made.secret_keys.write_text("key-1\n")
     made.kept_keys["operator.token"].write_text("first")
     made.source_cache.write_text("sources of later")
-    return made
+    return made.folder
+
+
+@pytest.fixture
+def layout(tmp_path, template):
+    """A copy of the template, which a test may change."""
+    shutil.copytree(template, tmp_path / "state")
+    return layout_of(tmp_path / "state", env={})
 
 
 async def keep_recording(layout, tenant, recording, call="c"):

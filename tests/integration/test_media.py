@@ -15,12 +15,15 @@ import audio_sounds as sounds
 import gateway_echo as echo
 import httpx
 import pytest
+from audio_decoders import lent
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio import app as audio
 from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.recordings.plans import TenantPlan
+from trunkline_audio.schema import metadata
+from trunkline_cli.suite.web import trusted
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, sent_part
 from trunkline_gateway.api.transcode.credentials import Shown
@@ -32,6 +35,8 @@ from trunkline_runtime.identity.links import LinkSigner
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.testing import KEY_FOLDER
+
+from tests.integration.migrated_file import migrated_file
 
 CALL = sounds.wav(sounds.tone(2), sounds.tone(2, hertz=600))
 DIGEST = hashlib.sha256(CALL).hexdigest()
@@ -77,7 +82,7 @@ async def auditing(tmp_path: Path, **settings: Any) -> AsyncIterator[Any]:
         **{
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
-            "store_url": f"sqlite:///{tmp_path}/audio.db",
+            "store_url": await migrated_file(tmp_path / "audio.db", metadata, "trunkline_audio.migrations"),
             "keys": KEY_FOLDER,
             "blobs_folder": tmp_path / "blobs",
             "scratch_folder": tmp_path / "scratch",
@@ -87,7 +92,7 @@ async def auditing(tmp_path: Path, **settings: Any) -> AsyncIterator[Any]:
         }
     )
     async with (
-        audio.build(config, engines={"deaf": Deaf()}, forget=nobody, plan_of=free) as parts,
+        audio.build(config, decoders=lent(), engines={"deaf": Deaf()}, forget=nobody, plan_of=free) as parts,
         parts.running() as server,
     ):
         yield server
@@ -132,7 +137,12 @@ async def serving(tmp_path: Path, limits: EdgeLimits | None = None, **settings: 
             now=lambda: now[0],
         )
         async with echo.listening(app, limits) as http:
-            base = {"base_url": f"http://127.0.0.1:{http.port}", "trust_env": False, "timeout": 30}
+            base = {
+                "base_url": f"http://127.0.0.1:{http.port}",
+                "trust_env": False,
+                "timeout": 30,
+                "verify": trusted(),
+            }
             async with (
                 httpx.AsyncClient(headers={"authorization": "Bearer member"}, **base) as client,
                 httpx.AsyncClient(**base) as anybody,

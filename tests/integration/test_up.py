@@ -77,7 +77,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory, addresses: dict[str, str]) -> Iterator[Up]:
-    first = Up(tmp_path_factory.mktemp("up"), addresses)
+    first = Up(tmp_path_factory.mktemp("up"), addresses | INSTANT)
     try:
         first.wait("Press Ctrl-C to stop")
         yield first

@@ -32,6 +32,7 @@ class Recordings:
 
     files: dict[str, Path] = field(default_factory=dict)  # the provider's id -> the file
     not_ready: dict[str, int] = field(default_factory=dict)  # how many more times an id is answered 404
+    retry_after: int | None = None  # the seconds after which such an answer says to come again
     tokens: set[str] = field(default_factory=set)  # CallRail API keys that are right
     accounts: dict[str, str] = field(default_factory=dict)  # Twilio account -> auth token
     requests: list[str] = field(default_factory=list)
@@ -88,7 +89,7 @@ class _Connection(asyncio.Protocol):
             if said.removeprefix("Token token=").strip('"') not in self.recordings.tokens:
                 return self._answer(401, b"{}")
             if self._waits(match[1]):
-                return self._answer(404, b"{}")
+                return self._not_yet()
             return self._answer(200, json.dumps({"url": f"{self.recordings.url}/files/{match[1]}"}).encode())
         if match := _TWILIO.fullmatch(path):
             account = match[1]
@@ -96,7 +97,7 @@ class _Connection(asyncio.Protocol):
             if said != f"Basic {basic}":
                 return self._answer(401, b"")
             if self._waits(match[2]):
-                return self._answer(404, b"")
+                return self._not_yet()
             return self._file(match[2])
         if match := _FILE.fullmatch(path):
             return self._file(match[1])
@@ -106,6 +107,10 @@ class _Connection(asyncio.Protocol):
         left = self.recordings.not_ready.get(key, 0)
         self.recordings.not_ready[key] = max(0, left - 1)
         return left > 0 or key not in self.recordings.files
+
+    def _not_yet(self) -> None:
+        seconds = self.recordings.retry_after
+        self._answer(404, b"{}", more="" if seconds is None else f"retry-after: {seconds}\r\n")
 
     def _file(self, key: str) -> None:
         path = self.recordings.files.get(key)
@@ -121,6 +126,8 @@ class _Connection(asyncio.Protocol):
             return None
         return self._answer(200, body, "application/octet-stream")
 
-    def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-        head = f"HTTP/1.1 {status} .\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+    def _answer(
+        self, status: int, body: bytes, content_type: str = "application/json", more: str = ""
+    ) -> None:
+        head = f"HTTP/1.1 {status} .\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
         self.transport.write(head.encode() + body)

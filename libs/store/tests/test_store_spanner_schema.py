@@ -1,6 +1,6 @@
 """Migrations and declarations on Spanner."""
 
-import subprocess
+import os
 import sys
 
 import pytest
@@ -9,6 +9,7 @@ from trunkline_store import Database, SchemaMismatch, StoreUnsupported, Text, Ut
 from trunkline_store.declare import commit_time_column, index_options, pending_column, table_options
 from trunkline_store.migrations import head_revision, migrate
 
+from tests.forked import forked
 from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
 
 COLUMNS = """
@@ -161,12 +162,11 @@ async def test_a_revision_makes_what_the_tables_declare(spanner_url, package):  
     emulator.drop_database(declared)
 
 
-def test_the_command_migrates_and_tells(spanner_url, package):  # noqa: F811
+def test_the_command_migrates_and_tells(spanner_url, package, tmp_path):  # noqa: F811
     name, _ = package
 
     def run(*arguments):
-        command = [sys.executable, "-m", "trunkline_store.migrate", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return forked("trunkline_store.migrate").run(arguments, os.environ, tmp_path)
 
     first, again = run(spanner_url, name), run(spanner_url, name)
     assert (first.returncode, first.stdout) == (0, f"{name}: empty -> 0001\n"), first.stderr

@@ -13,10 +13,12 @@ from trunkline_ai.engines.base import Prompt
 from trunkline_ai.engines.charged import ChargedModel
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.prompts.schemas import TEXT, record
+from trunkline_ai.schema import metadata
 from trunkline_runtime.engines.account import Account
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
 
+from tests.integration.migrated_file import migrated_file
 from tests.standins.costs import costs_served
 
 from .ai_openai import Scripted, endpoint, events, refusal, settings
@@ -44,7 +46,7 @@ async def running(folder, it, costs, address, **more):
     config = AiConfig(
         grpc_address="127.0.0.1:0",
         metrics_address="",
-        store_url=f"sqlite:///{folder}/ai.db",
+        store_url=await migrated_file(folder / "ai.db", metadata, "trunkline_ai.migrations"),
         keys=KEY_FOLDER,
         drain_seconds=0.1,
         drain_notice_seconds=0.0,

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_ai.engines.base import Transcript
 
+from tests.forked import forked
 from tools.eval.asking import Answer
 from tools.eval.data import Item
 from tools.eval.figures import agreement, bins, calibration_error, claims_of, figures_of, tallies
@@ -21,14 +20,7 @@ GOOD = {"id": "1", "text": "A: hello\nC: how much is a new roof", "spam": 0, "se
 
 
 def evaluate(path, *more, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "tools.eval", "--data", str(path), *more],
-        cwd=ROOT,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked("tools.eval").run(["--data", str(path), *more], os.environ | env, ROOT)
 
 
 @pytest.mark.parametrize(

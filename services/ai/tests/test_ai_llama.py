@@ -120,7 +120,7 @@ async def test_askers_at_once_get_an_answer_each(url):
 
 async def test_a_server_that_goes_in_the_middle_of_an_answer_is_an_outage():
     with served() as (address, process):
-        async with OpenAiEngine(settings(address, first_token_seconds=5.0)) as engine:
+        async with OpenAiEngine(settings(address, first_token_seconds=2.0)) as engine:
             for sent, reason in ((signal.SIGSTOP, "ENGINE_TIMEOUT"), (signal.SIGKILL, "ENGINE_UNREACHABLE")):
                 asking = asyncio.create_task(engine.complete(LONG, STORY))
                 await asyncio.sleep(1)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+from dataclasses import replace
 
 import ai_openai
 import grpc
@@ -17,12 +18,15 @@ from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
 from trunkline_ai.prompts import analyse_call
+from trunkline_ai.schema import metadata
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.otel import OtelExporter
 from trunkline_runtime.testing import KEY_FOLDER
 
+from tests.integration.migrated_file import migrated_file
 from tests.standins.completing_ai import least
+from tests.standins.costs import costs_served
 
 MARKED = ("zanzibarquux", "Wolpertinger", "5550127", "555-0127", "4242424242424242", "4242 4242")
 SAID = "zanzibarquux my name is Karen Wolpertinger, call 503-555-0127, card 4242 4242 4242 4242"
@@ -66,12 +70,13 @@ def told(capsys):
 
 
 @contextlib.asynccontextmanager
-async def service(folder, it):
+async def service(folder, it, address=None):
+    """The service, with a tenant service that answers of costs unless an address is given."""
     logs.configure("ai", "json", "debug")
     config = AiConfig(
         grpc_address="127.0.0.1:0",
         metrics_address="",
-        store_url=f"sqlite:///{folder}/ai.db",
+        store_url=await migrated_file(folder / "ai.db", metadata, "trunkline_ai.migrations"),
         keys=KEY_FOLDER,
         drain_seconds=0.1,
         drain_notice_seconds=0.0,
@@ -79,7 +84,8 @@ async def service(folder, it):
         openai=settings(it, patience_seconds=0.0),
     )
     async with (
-        build(config) as parts,
+        costs_served() as (_, costs),
+        build(replace(config, tenant_address=address or costs)) as parts,
         parts.running() as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
@@ -161,7 +167,7 @@ async def test_an_invalid_request(tmp_path, told, wrong):
 async def test_an_endpoint_that_is_not_there(tmp_path, told):
     async with ai_openai.endpoint() as it:
         pass
-    async with service(tmp_path, it) as stub:
+    async with service(tmp_path, it, address="127.0.0.1:1") as stub:
         refused = await asked(stub, request())
     assert not any(mark in told() + refused for mark in MARKED)
 

@@ -9,7 +9,7 @@ import audio_sounds as sounds
 import numpy as np
 from audio_provider import Answer
 from test_audio_chain import Named
-from test_audio_operations import Asking, begun, held
+from test_audio_operations import Asking, Later, begun, held
 from test_audio_service import PARENT, serving
 from trunkline.audio.v1 import admin_service_pb2_grpc, recording_service_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
@@ -133,7 +133,7 @@ async def test_a_service_that_is_killed_again_and_again_ends_it_as_long_as_it_ge
     listened, name = [], ""
     for kill in range(4):
         engine, after = WindowEngine(), tmp_path / str(kill + 1)
-        async with long_serving(folder, engine) as (suite, asking):
+        async with long_serving(folder, engine, clock=Later(kill)) as (suite, asking):
             if not name:
                 await suite.fetch("/long.wav")
                 name = (await asking.start()).name
@@ -143,7 +143,7 @@ async def test_a_service_that_is_killed_again_and_again_ends_it_as_long_as_it_ge
         listened += engine.listened
         folder = after
     engine = WindowEngine()
-    async with long_serving(folder, engine) as (_, asking):
+    async with long_serving(folder, engine, clock=Later(kill + 1)) as (_, asking):
         goes(engine, 2)
         assert (await asking.wait(name)).HasField("response")
     assert listened + engine.listened == list(range(SECONDS))

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from datetime import timedelta
 
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -11,13 +12,25 @@ from trunkline.audio.v1 import admin_service_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline.audio.v1.admin_service_pb2_grpc import AdminServiceStub
 from trunkline.common.v1 import purge_pb2
+from trunkline_jobs.operations.runner import LEASE_SECONDS
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.errors.wire import from_status
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.rpc.channels import acting_for
+from trunkline_store.clock import SystemClock
 
 NAME = f"{PARENT}/recordings/rec-1"
 QUICK = Pace(intervals={"operations.look": 0.05})
+
+
+class Later(SystemClock):
+    """The clock of a service that starts when the leases of killed ones before it, so many, have run out."""
+
+    def __init__(self, killed=1):
+        self.by = timedelta(seconds=killed * (LEASE_SECONDS + 1))
+
+    def now(self):
+        return super().now() + self.by
 
 
 class Asking:
@@ -133,7 +146,7 @@ async def test_a_killed_service_goes_on_after_its_start(tmp_path):
         made = await Asking(suite).start()
         await begun(engine)
         shutil.copytree(before, after)
-    async with serving(after, pace=QUICK) as suite:
+    async with serving(after, pace=QUICK, clock=Later()) as suite:
         done = await Asking(suite).wait(made.name)
         assert (await Asking(suite).transcript(done)).recording == NAME
 

@@ -13,6 +13,7 @@ import audio_sounds as sounds
 import grpc
 import numpy as np
 import pytest
+from audio_decoders import lent
 from audio_provider import Answer, provider
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
@@ -41,6 +42,8 @@ from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import migrations
 from trunkline_store.database import Database
+
+from tests.integration.migrated_file import migrated_file
 
 PARENT = "tenants/acme"
 
@@ -127,13 +130,15 @@ async def serving(
     plan_of=None,
     authenticator=None,
     chain=None,
+    clock=None,
+    own_decoder=False,
     **settings,
 ):
     config = AudioConfig(
         **{
             "grpc_address": "127.0.0.1:0",
             "metrics_address": "",
-            "store_url": f"sqlite:///{tmp_path}/audio.db",
+            "store_url": await migrated_file(tmp_path / "audio.db", metadata, "trunkline_audio.migrations"),
             "keys": KEY_FOLDER,
             "blobs_folder": tmp_path / "blobs",
             "scratch_folder": tmp_path / "scratch",
@@ -148,7 +153,9 @@ async def serving(
         provider() as there,
         app.build(
             config,
+            clock=clock,
             pace=pace,
+            decoders=None if own_decoder else lent(),
             engines=chain or {"test": engine},
             forget=forget,
             forget_transcript=forget_transcript,
@@ -641,7 +648,7 @@ async def test_what_an_answer_took_and_cost_is_counted_once_for_the_engine_that_
 
 
 async def test_a_decoder_that_is_killed_costs_nothing_but_a_moment(tmp_path):
-    async with serving(tmp_path) as suite:
+    async with serving(tmp_path, own_decoder=True) as suite:
         await suite.fetch(identity="rec-1")
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
         decoders = [

@@ -203,7 +203,7 @@ async def test_a_process_that_is_killed_once_costs_nobody_a_word(world):
 
 
 async def test_a_recording_that_was_given_up_is_taken_up_where_it_stopped(world):
-    path, shelf = DATA / "calls" / LONGER["file"], Shelf()
+    path, shelf = file_of(ENGLISH), Shelf()  # two lanes, a window each
     whole = await world.heard(path)
 
     def listening():

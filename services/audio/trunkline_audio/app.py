@@ -121,6 +121,7 @@ async def build(
     *,
     clock: Clock | None = None,
     pace: Pace = MACHINE,
+    decoders: WorkerPool | None = None,
     engines: Mapping[str, SpeechEngine] | None = None,
     authenticator: Authenticator | None = None,
     forget: Forget | None = None,
@@ -129,13 +130,13 @@ async def build(
 ) -> AsyncIterator[AudioParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `engines` are by their names in the setting, the preferred one first. `forget` and `forget_transcript` are told of
-    what is deleted. `plan_of` is asked what a tenant may upload, and how it wants its recordings transcribed. Raises
-    ConfigError, StoreError, StoppedWaiting.
+    `decoders` are its own by default. `engines` are by their names in the setting, the preferred one first. `forget`
+    and `forget_transcript` are told of what is deleted. `plan_of` is asked what a tenant may upload, and how it wants
+    its recordings transcribed. Raises ConfigError, StoreError, StoppedWaiting.
     """
     speech = engines or load_engines(config)
     preparer = Preparer(
-        WorkerPool(PREPARE, size=config.decoders, name="decoder"),
+        decoders or WorkerPool(PREPARE, size=config.decoders, name="decoder"),
         config.scratch_folder,
         _prepare_limits(config),
     )

@@ -149,7 +149,10 @@ async def an_event_is_replayed_where_it_stopped_or_by_force_anew(open):
 async def many_are_replayed_at_their_rate_and_none_twice(open):
     async with open() as world:
         for number in range(9):
-            await world.dead(number)
+            await world.receipt(body_of(number))
+        await world.admit()
+        for job in await world.claim():
+            await world.bury(job)
         dry = await world.replay_all(dry_run=True)
         assert (dry.event_count, len(dry.sample)) == (9, 9)
         started = await world.replay_all(rate_per_second=8, request_id="r-1")

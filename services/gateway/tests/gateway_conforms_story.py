@@ -105,14 +105,14 @@ async def a_stage_that_failed_follows_what_went_well_before_it(open):
 async def of_very_many_attempts_the_last_are_kept(open):
     async with open() as world:
         name = await world.event(1)
-        for number in range(35):
+        for number in range(18):
             (job,) = await world.claim()
             wait = job_service_pb2.JobWait(delay=Duration(seconds=1), reason=f"not ready {number}")
-            await world.report(job, wait=wait, passed=passed("normalise", "record"))
+            await world.report(job, wait=wait, passed=passed(*STAGES))
             world.clock.advance(2)
         event = await world.show(name)
         assert len(event.history) == 100
-        assert event.history[-1].error == "not ready 34"
+        assert event.history[-1].error == "not ready 17"
 
 
 @check

@@ -158,7 +158,7 @@ async def anybody(_header: bytes | None) -> Shown:
 @asynccontextmanager
 async def listening(app: Any, limits: EdgeLimits | None = None) -> AsyncIterator[HttpServer]:
     """Serve an application on a free port, as the gateway does."""
-    server = HttpServer(app, "127.0.0.1:0", 1.0, limits)
+    server = HttpServer(app, "127.0.0.1:0", 1.0, limits, last_word_seconds=0.0)
     task = asyncio.create_task(server.run_until_stopped())
     await until(lambda: server.started)
     try:

@@ -34,7 +34,7 @@ async def echo(scope, receive, send):
 
 @contextlib.asynccontextmanager
 async def serving(**limits):
-    server = HttpServer(echo, "127.0.0.1:0", 1.0, EdgeLimits(**limits))
+    server = HttpServer(echo, "127.0.0.1:0", 1.0, EdgeLimits(**limits), last_word_seconds=0.0)
     task = asyncio.create_task(server.run_until_stopped())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -36,7 +36,7 @@ async def app(scope, receive, send):
 
 @contextlib.asynccontextmanager
 async def serving(keep_alive=5.0, **limits):
-    server = HttpServer(app, "127.0.0.1:0", 1.0, EdgeLimits(**limits))
+    server = HttpServer(app, "127.0.0.1:0", 1.0, EdgeLimits(**limits), last_word_seconds=0.0)
     server.config.timeout_keep_alive = keep_alive
     task = asyncio.create_task(server.run_until_stopped())
     while not server.started:

@@ -36,7 +36,7 @@ async def app(scope, receive, send):
 
 @contextlib.asynccontextmanager
 async def connected(keep_alive=5.0):
-    server = HttpServer(app, "127.0.0.1:0", 1.0)
+    server = HttpServer(app, "127.0.0.1:0", 1.0, last_word_seconds=0.0)
     server.config.timeout_keep_alive = keep_alive
     serving = asyncio.create_task(server.run_until_stopped())
     while not server.started:

@@ -29,7 +29,7 @@ def lines(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 @pytest.mark.parametrize("over", [PACKED, BODY], ids=["signed as sent", "signed as written"])
-@pytest.mark.parametrize("name", [b"gzip", b"GZIP", b"x-gzip"])
+@pytest.mark.parametrize("name", [b"gzip", b"GZIP", b"x-gzip", b"identity, gzip", b"utf-8,gzip"])
 async def test_a_compressed_body_is_verified_and_kept_as_written(over: bytes, name: bytes) -> None:
     world = World(resolved("s-1"))
     status, _, _ = await world.post(chunks=(PACKED,), headers=[*signed(over), (b"content-encoding", name)])
@@ -40,6 +40,13 @@ async def test_a_compressed_body_is_verified_and_kept_as_written(over: bytes, na
 async def test_what_says_that_it_is_compressed_and_is_not_is_taken_as_it_is() -> None:
     world = World(resolved("s-1"))
     status, _, _ = await world.post(chunks=(BODY,), headers=[*signed(BODY), GZIP])
+    assert (status, world.inbox.rows[0].body) == (202, BODY)
+
+
+@pytest.mark.parametrize("name", [b"identity", b"none", b"UTF-8", b"utf8", b" , "])
+async def test_a_name_that_is_no_compression_is_none(name: bytes) -> None:
+    world = World(resolved("s-1"))
+    status, _, _ = await world.post(chunks=(BODY,), headers=[*signed(BODY), (b"content-encoding", name)])
     assert (status, world.inbox.rows[0].body) == (202, BODY)
 
 

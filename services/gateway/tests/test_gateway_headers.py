@@ -39,6 +39,15 @@ def test_a_source_that_names_a_credential_keeps_none():
     assert kept_of(source(provider_pb2.PROVIDER_GENERIC_HMAC, None), CREDENTIALS) == {}
 
 
+@pytest.mark.parametrize("value", ["HMAC-SHA256 0123", "HMAC q83v", "0123abcd"])
+def test_a_signature_in_the_authorization_header_is_kept_of_a_source_that_signs_there(value):
+    named = source_pb2.HmacOptions(header="Authorization", prefix="HMAC-SHA256 ")
+    assert kept_of(source(provider_pb2.PROVIDER_GENERIC_HMAC, named), {"authorization": value}) == {
+        "authorization": value
+    }
+    assert kept_of(source(provider_pb2.PROVIDER_GENERIC_HMAC), {"authorization": value}) == {}
+
+
 def test_of_an_unknown_source_only_what_is_called_as_signatures_are_is_kept():
     signatures = {"signature", "x-twilio-signature", "webhook-id", "webhook-timestamp", "webhook-signature",
                   "svix-id", "svix-timestamp", "svix-signature", "x-hub-signature-256", "x-acme-hmac-sha256",

@@ -96,6 +96,12 @@ def test_a_time_of_megabytes_is_no_time(value):
     assert time.thread_time() - began < 0.05
 
 
+@pytest.mark.parametrize("value", [1_771_526_460_250, "1771526460250", 1_771_526_460.25, "1771526460.25"])
+def test_a_time_in_unix_milliseconds_is_told_from_one_in_seconds(value):
+    moment = payload.as_time(value, "timestamp")
+    assert moment == datetime(2026, 2, 19, 18, 41, 0, 250_000, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("provider", ["PROVIDER_GENERIC_HMAC", "PROVIDER_STANDARD_WEBHOOKS"])
 def test_a_body_is_parsed_once_to_be_admitted_and_once_to_be_processed(monkeypatch, provider):
     parsed = []

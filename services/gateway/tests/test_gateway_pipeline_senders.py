@@ -13,12 +13,12 @@ from gateway_suite import Suite, job
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import audio_pb2, provider_pb2
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.hooks.sources import region_of
 from trunkline_gateway.pipeline.lookups import Lookups
 from trunkline_gateway.pipeline.recordings import channel_speakers
 from trunkline_gateway.pipeline.sources import REFUSED, RefusedSources
 from trunkline_gateway.providers.base import Lookup, Source
 from trunkline_runtime.errors import FailedPrecondition, Unavailable
+from trunkline_runtime.language_tags import region_of
 from trunkline_runtime.testing import value_of
 
 TWILIO = provider_pb2.PROVIDER_TWILIO

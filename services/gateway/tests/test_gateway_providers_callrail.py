@@ -222,6 +222,9 @@ class TestWobble:
     def test_numeric_ids(self, payload: dict[str, Any]) -> None:
         assert facts(payload).aliases == ("7",)
 
+    def test_a_long_numeric_id_keeps_its_digits(self) -> None:
+        assert facts({"id": 123456789012345678901}).aliases == ("123456789012345678901",)
+
     def test_a_form_states_the_same_as_json(self) -> None:
         form = urlencode(
             {k: str(v).lower() if isinstance(v, bool) else v for k, v in CALL.items()}, doseq=True

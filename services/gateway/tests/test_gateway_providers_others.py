@@ -234,6 +234,23 @@ class TestMapped:
         with pytest.raises(Malformed, match=r"data\.call\.id"):
             adapter.identify(by_path, "x", generic(b"{}"))
 
+    @pytest.mark.parametrize(
+        "written",
+        ["123456789012345678901", "9007199254740993.0", "1e400", "-18446744073709551617", "1" * 200],
+    )
+    def test_an_id_is_digit_for_digit_what_the_sender_wrote(self, written: str) -> None:
+        adapter = adapter_for(GENERIC)
+        of = source(
+            GENERIC, hmac=generic_options(dedup_path="id"), mapping=mapping("CALL", call_id="calls.0")
+        )
+        identity = adapter.identify(of, "x", generic(f'{{"id": {written}, "calls": [{written}]}}'.encode()))
+        assert (identity.dedup_fields, identity.call_aliases) == ((written,), (written,))
+
+    def test_an_id_of_too_many_digits_is_refused(self) -> None:
+        of = source(GENERIC, hmac=generic_options(dedup_path="id"))
+        with pytest.raises(Malformed, match="id must be text of 1 to 256"):
+            adapter_for(GENERIC).identify(of, "x", generic(b'{"id": %s}' % (b"9" * 5_000)))
+
 
 SOURCES = {
     "callrail": (source(CALLRAIL, provider_account="1", fetch_credential="k"), "call_modified"),

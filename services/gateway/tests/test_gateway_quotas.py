@@ -139,11 +139,13 @@ async def test_more_replays_at_once_than_the_plan_allows_are_refused(tmp_path):
     async with opened(tmp_path) as world:
         world.events._quotas_of = lambda tenant: tenant_pb2.Quotas(replays=2)
         await world.dead(1)
-        for _ in range(2):
-            await world.replay_all(filter="state = dead_letter")
+        first = await world.replay_all(filter="state = dead_letter", request_id="r-1")
+        await world.replay_all(filter="state = dead_letter")
         with pytest.raises(ResourceExhausted) as refused:
             await world.replay_all(filter="state = dead_letter")
         assert refused.value.reason == "REPLAYS_QUOTA"
+        again = await world.replay_all(filter="state = dead_letter", request_id="r-1")
+        assert again.name == first.name, "a request that is repeated begins nothing"
         await world.replay_all(filter="state = dead_letter", dry_run=True)
 
 

@@ -12,6 +12,7 @@ import gateway_echo as echo
 import grpc.aio
 import httpx
 import pytest
+from trunkline_cli.suite.web import trusted
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
 from trunkline_gateway.api.transcode.credentials import Credentials, Shown
@@ -52,7 +53,9 @@ async def serving(
         app = Transcoder(router_of(bindings_of(services)), lambda _: channel, authenticate, **options)
         async with (
             echo.listening(app, limits) as server,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{server.port}", verify=trusted(), trust_env=False
+            ) as client,
         ):
             yield client, backend, server, app
 

@@ -221,7 +221,11 @@ EVENTS = st.lists(
 _runs = itertools.count()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 2,  # an example is up to a dozen calls of the service
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(events=EVENTS, data=st.data())
 async def test_any_order_with_repeats_gives_the_same_rows(suite, events, data):
     """Calls, aliases, merges and leads together: a second tenant gets the events shuffled and repeated."""
@@ -356,7 +360,7 @@ async def test_how_many_calls_a_lead_and_events_a_call_have_changes_nothing_of_t
     monkeypatch.setattr(Hot, "all", count(Hot.all))
     monkeypatch.setattr(Hot, "first", count(Hot.first))
     seen = []
-    for n in range(30):
+    for n in range(12):
         fetched.clear()
         await suite.record(
             f"e{n}", 100 + n, provider_call_id=f"C{n}", caller_number="+14045550100", lead_score=n

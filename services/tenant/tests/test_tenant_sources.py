@@ -123,6 +123,38 @@ async def test_a_source_shows_no_secret_and_the_gateway_gets_it(suite, tmp_path)
             ["source.mapping.text"],
         ),
         ({"provider": GENERIC, "hmac": HMAC, "mapping": {"call_id": "a..b"}}, ["source.mapping.call_id"]),
+        *(
+            ({"provider": GENERIC, "hmac": hmac(dedup_path=path)}, ["source.hmac.dedup_path"])
+            for path in ("data..id", ".", " id ", "a\0b")
+        ),
+        (
+            {"provider": GENERIC, "hmac": source_pb2.HmacOptions(header="Content-Type")},
+            ["source.hmac.header"],
+        ),
+        (
+            {"provider": GENERIC, "hmac": hmac(timestamp_header="x-signature")},
+            ["source.hmac.timestamp_header"],
+        ),
+        (
+            {
+                "provider": GENERIC,
+                "hmac": hmac(timestamp_header="X-Time", tolerance=Duration(nanos=1)),
+            },
+            ["source.hmac.tolerance"],
+        ),
+        *(
+            ({"provider": CALLRAIL, "api_base_url": url}, ["source.api_base_url"])
+            for url in (
+                "http://[",
+                "https://a\r\nb",
+                "https://u:p@a",
+                "https://a/?x=1",
+                "https://a#y",
+                "https://:1",
+            )
+        ),
+        ({"provider": CALLRAIL, "fetch_credential": "a\r\nb"}, ["source.fetch_credential"]),
+        ({"provider": CALLRAIL, "language": "en-UK"}, ["source.language"]),
     ],
 )
 @on_one_engine

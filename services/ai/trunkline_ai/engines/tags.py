@@ -1,16 +1,13 @@
-"""Language tags (BCP 47): which language one names, and who analyses it."""
+"""Who analyses the language that a tag names."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+from trunkline_runtime.language_tags import primary_subtag
+
 _UNKNOWN = frozenset({"", "und"})
 _ENGLISH = frozenset({"en", "eng"})
-
-
-def primary_subtag(tag: str) -> str:
-    """Return the language of a tag: `es` of `es-MX` and of `ES_mx`."""
-    return tag.replace("_", "-").partition("-")[0].lower()
 
 
 def may_be_english(tag: str) -> bool:

@@ -25,7 +25,8 @@ GONE = frozenset({410, 451})
 _USER_AGENT = f"trunkline/{metadata.version('trunkline-audio')}"
 _CONTENT_TYPE_MOST = 64
 _DATE_MOST = 100
-TROUBLE = frozenset({408, 500, 502, 504, 507, 509, 520, 521, 522, 523, 524, 525, 530})
+TROUBLE = frozenset({408, 421, 423})
+"""Beside every status from 500 on: proxies have some of their own."""
 
 
 class FetchFailure(Enum):
@@ -293,7 +294,7 @@ def _judge(response: Answer, max_bytes: int) -> None:
         raise FetchError(FetchFailure.NOT_READY, f"the provider answered {status}", _retry_after(response))
     if status in FORBIDDEN:
         raise FetchError(FetchFailure.FORBIDDEN, f"the provider answered {status}")
-    if status in TROUBLE:
+    if status in TROUBLE or 500 <= status < 600:
         raise FetchError(FetchFailure.UNREACHABLE, f"the provider answered {status}", _retry_after(response))
     if status in GONE:
         raise FetchError(FetchFailure.GONE, f"the provider answered {status}")

@@ -19,7 +19,6 @@ from trunkline_gateway.edge.protocol import EdgeProtocol
 from trunkline_gateway.edge.stock import STOP_SECONDS, TICKS_PER_SECOND, StockServer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused, text
 
-# How long a connection without a request is kept once no new ones are taken.
 _LAST_WORD_SECONDS = 0.3
 _LOOK_TICKS = TICKS_PER_SECOND // 2
 
@@ -75,12 +74,16 @@ class HttpServer(StockServer):
         drain_seconds: float,
         limits: EdgeLimits | None = None,
         protocol: type[asyncio.Protocol] | None = None,
+        *,
+        last_word_seconds: float = _LAST_WORD_SECONDS,
     ):
         """Bind at once, so that a port in use is said by name before anything else starts.
 
-        `limits` are those of the connections; the echo of the benches brings a `protocol` without any.
+        `limits` are those of the connections; the echo of the benches brings a `protocol` without any. For
+        `last_word_seconds` a connection without a request is kept once no new ones are taken.
         """
         self.socket = bind(address)
+        self._last_word_seconds = last_word_seconds
         limits = limits or EdgeLimits()
         limits = replace(limits, connections=min(limits.connections, room_for(limits.connections)))
         if protocol is None:
@@ -113,14 +116,14 @@ class HttpServer(StockServer):
         began = time.monotonic()
         self.end_connections_with_answers()
         await asyncio.sleep(notice_seconds)
-        left = seconds - (time.monotonic() - began) - _LAST_WORD_SECONDS - STOP_SECONDS
+        left = seconds - (time.monotonic() - began) - self._last_word_seconds - STOP_SECONDS
         self.begin_shutdown(left)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, hear those out that were taken, and only then close the idle ones."""
         refuse_handshakes(self.socket)
         # Who stands in the queue is let in, and a request may be on its way over a connection without any yet.
-        await asyncio.sleep(_LAST_WORD_SECONDS)
+        await asyncio.sleep(self._last_word_seconds)
         await super().shutdown(sockets)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from trunkline.gateway.v1 import replay_pb2
 from trunkline_jobs import JobState, Queue, QueueClass, Tasks
-from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from trunkline_runtime.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Database, insert_if_absent
@@ -25,6 +25,7 @@ from trunkline_store.records.tombstones import buried
 from trunkline_gateway import ids
 from trunkline_gateway.events.rows import counted, event_conditions, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
+from trunkline_gateway.intake.kept import running_replays
 from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
 
 REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
@@ -159,8 +160,12 @@ class Replays:
         counted.create_time.FromDatetime(now)
         return counted
 
-    async def start(self, wanted: Wanted) -> replay_pb2.Replay:
-        """Begin a replay, or show the one that the same request began."""
+    async def start(self, wanted: Wanted, most: int = 0) -> replay_pb2.Replay:
+        """Begin a replay, or show the one that the same request began.
+
+        Raises ResourceExhausted where it would be one more than the `most` that a tenant may have at once; 0 is any
+        number.
+        """
         now = self._db.clock.now()
         named = ("request", wanted.tenant, wanted.request_id) if wanted.request_id else (ids.receipt_id(),)
         replay_id = ids.digest_id("p", named)
@@ -182,7 +187,7 @@ class Replays:
             "after_id": "",
             "error": None,
         }
-        await self._db.write(lambda conn: self._insert(conn, row))
+        await self._db.write(lambda conn: self._insert(conn, row, most))
         self._tasks.soon()
         there = await self._db.read(lambda conn: _load(conn, wanted.tenant, replay_id))
         asked = (wanted.filter, wanted.force, wanted.rate, wanted.fetch_again)
@@ -228,11 +233,18 @@ class Replays:
         values = {"finished_at": self._db.clock.now(), "error": reason[:_ERROR_MOST]}
         conn.execute(replays.update().where(*running).values(values))
 
-    def _insert(self, conn: sa.Connection, row: dict[str, Any]) -> None:
+    def _insert(self, conn: sa.Connection, row: dict[str, Any], most: int) -> None:
         tenant, replay_id = row["tenant_id"], row["replay_id"]
         if buried(conn, deleted_tenants, [tenant]):
             raise NotFound(f"tenants/{tenant}")
         if insert_if_absent(conn, replays, row, key=["tenant_id", "replay_id"]):
+            if most and running_replays(conn, tenant) > most:
+                raise ResourceExhausted(
+                    f"the plan allows {most} replays at once; try again when one has ended",
+                    reason="REPLAYS_QUOTA",
+                    subject=f"tenants/{tenant}",
+                    retry_after=60.0,
+                )
             self._tasks.put(conn, REPLAY, replay_id, tenant=tenant)
 
     def _apply(self, conn: sa.Connection, row: sa.Row[Any], found: Sequence[Any], ended: bool) -> int:

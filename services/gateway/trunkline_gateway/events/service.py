@@ -14,7 +14,7 @@ from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import call_service_pb2, tenant_pb2
 from trunkline_jobs import Queue
 from trunkline_runtime.api.resources import parse as parse_name
-from trunkline_runtime.errors import InvalidArgument, NotFound, ResourceExhausted
+from trunkline_runtime.errors import InvalidArgument, NotFound
 from trunkline_store import Database
 
 from trunkline_gateway.events.acceptance import Acceptance
@@ -30,7 +30,6 @@ from trunkline_gateway.events.replays import (
     replay_event,
 )
 from trunkline_gateway.events.rows import event_conditions, story
-from trunkline_gateway.intake.kept import running_replays
 from trunkline_gateway.schema import jobs, rejections
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -101,19 +100,7 @@ class EventService(EventReader):
         wanted = Wanted(tenant, request.filter, request.force, rate, request.request_id, request.fetch_again)
         if request.dry_run:
             return await self._replays.count(wanted)
-        await self._check_replays(tenant)
-        return await self._replays.start(wanted)
-
-    async def _check_replays(self, tenant: str) -> None:
-        """Raise ResourceExhausted when as many replays of a tenant run as its plan allows."""
-        most = self._quotas_of(tenant).replays
-        if most and await self._db.read(lambda conn: running_replays(conn, tenant)) >= most:
-            raise ResourceExhausted(
-                f"the plan allows {most} replays at once; try again when one has ended",
-                reason="REPLAYS_QUOTA",
-                subject=f"tenants/{tenant}",
-                retry_after=60.0,
-            )
+        return await self._replays.start(wanted, self._quotas_of(tenant).replays)
 
     async def GetReplay(self, request: pb.GetReplayRequest, context: _Context) -> replay_pb2.Replay:
         """Show how far a replay has come."""

@@ -19,6 +19,8 @@ The most that a receiver's limit can be, and not what it is now: it was answered
 OPENED_BYTES = 32 << 20
 """Of bodies that are looked at together, opened: with so much, what was looked at is written before the others."""
 _GZIP = frozenset({"gzip", "x-gzip"})
+# No encoding; some senders write the characters' one into the header, or that there is none.
+_NONE = frozenset({"", "identity", "none", "utf-8", "utf8", "us-ascii", "iso-8859-1", "binary"})
 _GZIP_HEAD = b"\x1f\x8b"
 _GZIP_OR_ZLIB = 47
 _MEMBERS_MOST = 100
@@ -37,11 +39,13 @@ def is_encoded(headers: Mapping[str, str]) -> bool:
     encoding = headers.get(HEADER)
     if not encoding:
         return False
-    encoding = encoding.strip(" \t").lower()  # HTTP's own spaces: what is kept of a header must mean the same
-    if encoding in _GZIP:
-        return True
-    if encoding == "identity":
+    # HTTP's own spaces: what is kept of a header must mean the same.
+    named = [part.strip(" \t") for part in encoding.lower().split(",")]
+    encodings = [part for part in named if part not in _NONE]
+    if not encodings:
         return False
+    if len(encodings) == 1 and encodings[0] in _GZIP:
+        return True
     raise UnknownEncoding("the header Content-Encoding must be gzip, identity or missing")
 
 

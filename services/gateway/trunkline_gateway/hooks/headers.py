@@ -12,8 +12,9 @@ from itertools import chain, islice
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.providers.registry import adapter_for
 
-# Never kept, whatever a source names.
+# Never kept, whatever a source names: but some senders put their signature where credentials stand.
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+_CREDENTIALS = ("basic ", "bearer ", "digest ", "token ")
 _ALWAYS = ("content-type", "content-encoding")
 # Of a source that is not known nobody can say how its sender signs: what is called as signatures are called.
 _AS_SIGNATURES_ARE_CALLED = ("signature", "hmac", "digest", "timestamp")
@@ -27,8 +28,11 @@ _MOST_NAME = 128
 def kept_of(source: Source, headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that verify a delivery of this source again, and say what it is."""
     adapter = adapter_for(source.provider)
-    names = {*_ALWAYS, *adapter.signature_headers(source), *adapter.identity_headers}
-    return _cut((name, headers[name]) for name in sorted(names - _SECRET) if name in headers)
+    signed_in = adapter.signature_headers(source)
+    names = {*_ALWAYS, *signed_in, *adapter.identity_headers} - _SECRET
+    if "authorization" in signed_in and _is_signature(headers.get("authorization", "")):
+        names.add("authorization")
+    return _cut((name, headers[name]) for name in sorted(names) if name in headers)
 
 
 def kept_of_anybody(headers: Mapping[str, str]) -> dict[str, str]:
@@ -40,6 +44,10 @@ def kept_of_anybody(headers: Mapping[str, str]) -> dict[str, str]:
         if name not in _SECRET | _OF_ANYBODY and any(word in name for word in _AS_SIGNATURES_ARE_CALLED)
     )
     return _cut(chain(named, called_so))
+
+
+def _is_signature(value: str) -> bool:
+    return not value.lstrip().lower().startswith(_CREDENTIALS)
 
 
 def _cut(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from cachetools import TTLCache
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
 from trunkline_runtime.errors import DeadlineExceeded, NotFound, TrunklineError, Unavailable
 from trunkline_runtime.flights import Flights
+from trunkline_runtime.language_tags import region_of
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_runtime.process.periodic import set_aside
@@ -78,12 +79,6 @@ def source_of(resolved: source_pb2.ResolvedSource) -> Source:
         analysis_settings=resolved.analysis_settings,
         receipts_quota=resolved.quotas.receipts_bytes,
     )
-
-
-def region_of(language: str) -> str:
-    """Return the region of a BCP 47 tag such as `en-US`; empty when it names none."""
-    regions = (part.upper() for part in language.split("-")[1:] if len(part) == 2 and part.isalpha())
-    return next(regions, "")
 
 
 class SourceMap:

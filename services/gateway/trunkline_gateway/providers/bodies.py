@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -106,14 +106,29 @@ class JsonBody:
         """See `parse_json`. Raises `Malformed`."""
         return parse_json(self._body)
 
+    @cached_property
+    def as_written(self) -> dict[str, Any]:
+        """The members once more, with every number as the text that the sender wrote.
+
+        `members` has numbers rounded to 64 bits, so two ids may be equal there that are not.
+        """
+        text = self._body.decode(json.detect_encoding(self._body), "replace").removeprefix("\ufeff")
+        value = _mended(json.loads(text, parse_int=str, parse_float=str, parse_constant=lambda _: None))
+        return cast(dict[str, Any], value)
+
 
 def _parse_careless(body: bytes) -> Any:
     """Parse what a strict parser refuses and a sender's own takes; slower, so only then."""
     try:
         text = body.decode(json.detect_encoding(body), "replace").removeprefix("\ufeff")
-        return _mended(json.loads(text, parse_constant=lambda _: None))
+        return _mended(json.loads(text, parse_int=_whole, parse_constant=lambda _: None))
     except (ValueError, RecursionError):
         raise Malformed(_NO_OBJECT) from None
+
+
+def _whole(text: str) -> int | float:
+    """A whole number as orjson has it: what is longer than 64 bits is rounded."""
+    return int(text) if len(text) < 20 else float(text)
 
 
 def _mended(value: Any) -> Any:

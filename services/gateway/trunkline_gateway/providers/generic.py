@@ -89,7 +89,7 @@ class GenericHmac(mapped.Mapped):
         """See `Adapter.identify`. Any event type goes: what it means is the source's mapping."""
         path = source.hmac.dedup_path if source.hmac is not None else ""
         body = JsonBody(delivery.body)
-        dedup = mapped.required_at(body.members, path) if path else hashlib.sha256(delivery.body).hexdigest()
+        dedup = mapped.required_at(body, path) if path else hashlib.sha256(delivery.body).hexdigest()
         return mapped.identity(source, body, dedup)
 
     def _plan(self, source: Source) -> _Plan:

@@ -25,7 +25,7 @@ from trunkline_gateway.providers.bodies import JsonBody
 from trunkline_gateway.providers.call_facts import CallFacts
 from trunkline_gateway.providers.origins import same_origin
 from trunkline_gateway.providers.payload import Payload
-from trunkline_gateway.providers.scalars import CONTENT_MOST, as_text
+from trunkline_gateway.providers.scalars import CONTENT_MOST, as_text, is_rounded
 
 _RANK = 30
 
@@ -44,9 +44,11 @@ def at_path(payload: dict[str, Any], path: str) -> Any:
     return value
 
 
-def required_at(payload: dict[str, Any], path: str) -> str:
+def required_at(body: JsonBody, path: str) -> str:
     """Return the text at a path that must be there: 1 to 256 characters. Raises `Malformed`."""
-    value = at_path(payload, path)
+    value = at_path(body.members, path)
+    if is_rounded(value):
+        value = at_path(body.as_written, path)
     text = as_text(value, path, 257) if value is not None else ""
     if not text or len(text) > 256:
         raise Malformed(f"{path} must be text of 1 to 256 characters")
@@ -57,7 +59,7 @@ def call_aliases(source: Source, body: JsonBody) -> tuple[str, ...]:
     """Return the sender's id of the call; none when no mapping names it."""
     if source.mapping is None or not source.mapping.call_id:
         return ()
-    return (required_at(body.members, source.mapping.call_id),)
+    return (required_at(body, source.mapping.call_id),)
 
 
 class Mapped:

@@ -17,8 +17,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from trunkline_gateway.json_bounds import TooMuch, check
 from trunkline_gateway.providers.base import Malformed
-from trunkline_gateway.providers.bodies import form_members, is_form, parse_json
-from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time
+from trunkline_gateway.providers.bodies import JsonBody, form_members, is_form
+from trunkline_gateway.providers.scalars import TEXT_MOST, as_duration, as_text, as_time, is_rounded
 
 _LIST_MOST = 200
 _URL_MOST = 4_096
@@ -32,15 +32,19 @@ T = TypeVar("T")
 
 def parse(body: bytes, content_type: str) -> Payload:
     """Return the payload of a JSON or a form body. Raises `Malformed`."""
-    return Payload(form_members(body) if is_form(content_type, body) else parse_json(body))
+    if is_form(content_type, body):
+        return Payload(form_members(body))
+    parsed = JsonBody(body)
+    return Payload(parsed.members, lambda: parsed.as_written)
 
 
 class Payload:
     """The members of one payload, read by the names they go by."""
 
-    def __init__(self, fields: Mapping[str, Any]):
-        """Wrap the members."""
+    def __init__(self, fields: Mapping[str, Any], as_written: Callable[[], Mapping[str, Any]] | None = None):
+        """Wrap the members; `as_written` gives them with numbers as text, where they are of JSON."""
         self._fields = fields
+        self._as_written = as_written
         self._warnings: list[str] = []
 
     @property
@@ -99,6 +103,8 @@ class Payload:
             value = self._fields.get(name)
             if type(value) is str and _IDENTIFIER.fullmatch(value):
                 return value
+            if self._as_written is not None and is_rounded(value):
+                value = self._as_written()[name]
             if _is_stated(value):
                 text = as_text(value, name)
                 if isinstance(value, bool) or not _IDENTIFIER.fullmatch(text):

@@ -12,6 +12,8 @@ from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, V
 DEFAULT_REGION = "US"
 _INPUT_MOST = 200
 _FORMATTING = re.compile(r"[\s().\-/\u2010-\u2015]+")
+# Such as `(mobile)` behind a number.
+_KIND = re.compile(r"\s*\([^()0-9]{1,30}\)\s*\Z")
 _PLAIN = re.compile(r"\+?[0-9]{3,15}")
 # What stands before a number where it is an address: `tel:`, `whatsapp:`, a number's SIP address at a carrier.
 _SCHEME = re.compile(
@@ -37,8 +39,9 @@ def read(written: str, region: str = "") -> Number:
     `region` is where numbers without a country code are at home, US when empty. Anything that is no number, such
     as `anonymous`, stays as it is.
     """
-    address = _SCHEME.fullmatch(written.strip())
-    text = address[1] if address else written.strip()
+    text = _KIND.sub("", written.strip()[: _INPUT_MOST + 1])
+    address = _SCHEME.fullmatch(text)
+    text = address[1] if address else text
     plain = _FORMATTING.sub("", text)
     if not _PLAIN.fullmatch(plain):
         plain = ""

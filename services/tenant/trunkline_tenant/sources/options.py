@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from phonenumbers import SUPPORTED_REGIONS
 from trunkline.common.v1 import provider_pb2
 from trunkline.tenant.v1 import source_pb2
 from trunkline_runtime.errors import InvalidArgument
+from trunkline_runtime.language_tags import region_of
 
 _NAMES = {
     provider_pb2.PROVIDER_CALLRAIL: "CallRail",
@@ -19,6 +21,15 @@ _NAMES = {
 _MAPPED = {provider_pb2.PROVIDER_STANDARD_WEBHOOKS, provider_pb2.PROVIDER_GENERIC_HMAC}
 _DEFAULT_TOLERANCE_SECONDS = 300
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+
+# Headers that tell of the request or of its sender, so that none of them holds a signature.
+_NO_SIGNATURES = frozenset(
+    {
+        "accept", "connection", "content-encoding", "content-length", "content-type", "cookie", "date", "expect",
+        "host", "proxy-authorization", "transfer-encoding", "upgrade", "user-agent",
+    }
+)  # fmt: skip
+_LEAST_TOLERANCE_SECONDS = 1
 
 Problem = tuple[str, str]
 
@@ -90,9 +101,41 @@ def _problems(source: source_pb2.Source, needs_account: bool) -> Iterator[Proble
         yield "source.named_secrets", "must not name two secrets the same"
     if any(ord(c) <= ord(" ") for c in source.provider_account):
         yield "source.provider_account", "must not contain spaces or control characters"
+    if not source.fetch_credential.strip().isprintable():
+        yield "source.fetch_credential", "must not contain line ends or other control characters"
+    if source.api_base_url and not _is_base_url(source.api_base_url):
+        yield "source.api_base_url", "must be https://host or http://host with at most a port and a path"
+    region = region_of(source.language)
+    if region and region not in SUPPORTED_REGIONS:
+        yield "source.language", f"{region} is not a region with telephone numbers; a tag such as en-US or en"
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # either may raise
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    return (
+        plain and bool(host) and parts.username is None and not (parts.query or parts.fragment or "#" in url)
+    )
 
 
 def _hmac_problems(hmac: source_pb2.HmacOptions) -> Iterator[Problem]:
+    for name in ("header", "timestamp_header"):
+        header = getattr(hmac, name)
+        if header.lower() in _NO_SIGNATURES:
+            yield f"source.hmac.{name}", f"{header} holds no signature and no time"
+    if hmac.header and hmac.timestamp_header.lower() == hmac.header.lower():
+        yield (
+            "source.hmac.timestamp_header",
+            "must be another header than the signature's; see timestamp_part",
+        )
+    if hmac.HasField("tolerance") and hmac.tolerance.seconds < _LEAST_TOLERANCE_SECONDS:
+        yield "source.hmac.tolerance", f"must be at least {_LEAST_TOLERANCE_SECONDS} s"
+    if hmac.dedup_path and not _is_path(hmac.dedup_path):
+        yield "source.hmac.dedup_path", _no_path(hmac.dedup_path)
     if hmac.timestamp_header and hmac.timestamp_part:
         yield "source.hmac.timestamp_part", "replaces timestamp_header; set only one of them"
     timed = bool(hmac.timestamp_header or hmac.timestamp_part)
@@ -116,5 +159,13 @@ def _mapping_problems(mapping: source_pb2.PayloadMapping) -> Iterator[Problem]:
     if mapping.kind == source_pb2.PAYLOAD_KIND_TEXT and not mapping.text:
         yield "source.mapping.text", "is required for events about texts"
     for field, path in mapping.ListFields():
-        if isinstance(path, str) and not all(path.split(".")):
-            yield f"source.mapping.{field.name}", f"{path[:100]!r} is not a dotted path such as data.call.id"
+        if isinstance(path, str) and not _is_path(path):
+            yield f"source.mapping.{field.name}", _no_path(path)
+
+
+def _is_path(path: str) -> bool:
+    return all(path.split(".")) and path.isprintable() and path == path.strip()
+
+
+def _no_path(path: str) -> str:
+    return f"{path[:100]!r} is not a dotted path such as data.call.id"

@@ -152,9 +152,7 @@ class VertexEngine:
         settings = self._settings
         try:
             async with asyncio.timeout(settings.request_seconds):
-                call = await self._client.stream_generate_content(
-                    request=request, retry=None, timeout=settings.request_seconds
-                )
+                call = await self._opened(request)
                 try:
                     text, finish, counted = await self._read(aiter(call))
                 finally:
@@ -170,6 +168,20 @@ class VertexEngine:
         thinking = settings.thinking_tokens if settings.thinking_tokens >= 0 else _MOST_THINKING
         return Completion(self.name, text, finish, usage_of(settings, counted, sent, text, thinking))
 
+    async def _opened(self, request: Any) -> Any:
+        """Send a request. The client waits for the head of the answer, which may come with its first piece only.
+
+        Raises EngineError and what the client raises.
+        """
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.first_token_seconds):
+                return await self._client.stream_generate_content(
+                    request=request, retry=None, timeout=settings.request_seconds
+                )
+        except TimeoutError:
+            raise _silence(settings.first_token_seconds) from None
+
     async def _read(self, chunks: AsyncIterator[Any]) -> tuple[str, Finish, Counted]:
         """Read a stream to its end. Raises EngineError and what the client raises."""
         pieces: list[str] = []
@@ -184,9 +196,7 @@ class VertexEngine:
             except StopAsyncIteration:
                 break
             except TimeoutError:
-                raise EngineError(
-                    TIMEOUT, f"nothing came from Google for {idle:g} s", transient=True
-                ) from None
+                raise _silence(idle) from None
             usage = chunk.usage_metadata
             read = usage.prompt_token_count or read
             wrote = (usage.candidates_token_count + usage.thoughts_token_count) or wrote
@@ -232,6 +242,10 @@ def engine_error(error: Exception) -> EngineError:
     if "blocked" in message or "safety" in message:
         return EngineError(BLOCKED, "Google refuses this content", transient=False)
     return EngineError(REFUSED, text, transient=False, of_content=False)
+
+
+def _silence(seconds: float) -> EngineError:
+    return EngineError(TIMEOUT, f"nothing came from Google for {seconds:g} s", transient=True)
 
 
 def _line(text: str) -> str:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trunkline_runtime.language_tags import primary_subtag
+
 _OF_WHISPER = {"nb": "no", "iw": "he", "in": "id", "ji": "yi", "jv": "jw", "fil": "tl", "cmn": "zh"}
 """What Whisper calls some languages that BCP 47 has another tag for."""
 _OF_BCP47 = {"jw": "jv"}
@@ -25,7 +27,7 @@ class Verdict:
 
 def code(tag: str) -> str:
     """Whisper's code for a BCP 47 tag, `es` for `es-MX`; empty for an empty tag."""
-    primary = tag.replace("_", "-").split("-")[0].lower()
+    primary = primary_subtag(tag)
     return _OF_WHISPER.get(primary, primary)
 
 
