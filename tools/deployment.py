@@ -34,7 +34,8 @@ def values(configs: Mapping[str, type[CommonConfig]]) -> dict[str, str]:
     return told
 
 
-# Behind a proxy, all connections have its address: the limits for one address are those for all.
+# Behind a proxy, all connections have its address: the limits for one address are those for all. The gateway knows that
+# of a proxy on loopback, but in Compose the proxy's address is that of a bridge.
 _OWN = {
     "gateway": {
         "public_url": "https://hooks.example.com",
@@ -43,6 +44,7 @@ _OWN = {
         "http_connections_per_address": "4096",
         "http_body_bytes_per_address": "268435456",
     },
+    "tenant": {"rate_address_per_hour": "0"},
     "audio": {"blobs_folder": f"{STATE}/audio/blobs", "scratch_folder": f"{STATE}/audio/scratch"},
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import pytest
 import yaml
 from trunkline_cli.edge import layout
 from trunkline_cli.services import COMMANDS
+from trunkline_cli.suite.processes import PORTS
 from trunkline_runtime.config import SUITE_WIDE, declared, load
 from trunkline_runtime.identity import keys
 
@@ -21,6 +24,8 @@ from tools.deployment import values
 from tools.install import FOLDER
 from tools.make_settings import CONFIGS
 from tools.packages import ROOT
+from tools.watch import rules
+from tools.watch.prometheus import RETENTION
 
 DEPLOY = ROOT / "deploy"
 SYSTEMD = DEPLOY / "systemd"
@@ -69,19 +74,16 @@ def unit_of(process: str) -> Path:
     return SYSTEMD / f"trunkline-{process}.service"
 
 
-def from_file(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if line.startswith("TRUNKLINE_"))
+def from_file(text: str, prefix: str = "TRUNKLINE_") -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if line.startswith(prefix))
 
 
 def test_systemd_takes_the_units(tmp_path):
     """All at once, as they name each other; in a root whose programs are there."""
-    for program in ("python", "trunkline", "envoy"):
-        (tmp_path / program).write_text("#!/bin/sh\n")
-        (tmp_path / program).chmod(0o755)
     copies = []
     for unit in UNITS:
         copies.append(tmp_path / unit.name)
-        copies[-1].write_text(unit.read_text().replace("/opt/trunkline/venv/bin", str(tmp_path)))
+        copies[-1].write_text(unit.read_text())
     told = subprocess.run(
         [systemd("systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", *copies],
         capture_output=True, text=True, check=False,
@@ -130,7 +132,7 @@ def test_the_user_and_the_folders_are_made(tmp_path):
 @pytest.mark.parametrize("process", PROCESSES)
 def test_a_unit_starts_its_process_as_the_command_does(process):
     unit = unit_of(process)
-    assert entry(unit, "ExecStart") == " ".join(("/opt/trunkline/venv/bin/python -m", *COMMANDS[process]))
+    assert entry(unit, "ExecStart").endswith(f"/bin/python {' '.join(('-m', *COMMANDS[process]))}'")
     assert entry(unit, "EnvironmentFile") == "/etc/trunkline/trunkline.env"
     assert entry(unit, "Restart") == "always"
     assert unit.name in entry(SYSTEMD / "trunkline.target", "Wants").split()
@@ -138,6 +140,89 @@ def test_a_unit_starts_its_process_as_the_command_does(process):
     assert entry(unit, "Type") == "notify"
     state = dict(entries(unit)).get("StateDirectory", "")
     assert state == ("" if process == "worker" else f"trunkline/{process}")
+
+
+@pytest.mark.parametrize("unit", [*PROCESSES, "backup"])
+def test_a_unit_starts_the_release_that_the_link_names_and_not_the_link(unit, tmp_path):
+    """Or what a running process imports and starts later would be of the next release."""
+    release, link = tmp_path / "venv-1", tmp_path / "venv"
+    (release / "bin").mkdir(parents=True)
+    for name in ("python", "trunkline"):
+        (release / "bin" / name).write_text("#!/bin/sh\necho $$ $0\n")
+        (release / "bin" / name).chmod(0o755)
+    link.symlink_to(release)
+    # As systemd has it, $$ is a $.
+    command = entry(unit_of(unit), "ExecStart").replace("/opt/trunkline/venv", str(link)).replace("$$", "$")
+    started = subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True)
+    said, _ = started.communicate()
+    pid, program = said.split()
+    assert Path(program).parent.parent == release
+    assert int(pid) == started.pid, "systemd hears the process that it started only"
+
+
+def test_the_target_takes_the_backups_with_it():
+    """A restore begins with its stop."""
+    for name in ("trunkline-backup.timer", "trunkline-backup.service"):
+        assert ("PartOf", "trunkline.target") in entries(SYSTEMD / name)
+    assert "trunkline-backup.timer" in entry(SYSTEMD / "trunkline.target", "Wants").split()
+
+
+# What the programs of Debian's packages are told by default; an address for a cluster is one more to listen on.
+DEFAULTS = {
+    "prometheus": {"web.listen-address": "0.0.0.0:9090", "storage.tsdb.retention.time": "15d"},
+    "prometheus-node-exporter": {"web.listen-address": "0.0.0.0:9100"},
+    "prometheus-alertmanager": {
+        "web.listen-address": "0.0.0.0:9093",
+        "cluster.listen-address": "0.0.0.0:9094",
+    },
+}
+
+
+def arguments(program: str) -> dict[str, str]:
+    """What a program beside the suite is told by its drop-in."""
+    drop_in = SYSTEMD / f"{program}.service.d" / "trunkline.conf"
+    reset, command = [value for key, value in entries(drop_in) if key == "ExecStart"]
+    assert not reset, "systemd would run both"
+    path, *given_here = command.split()
+    assert path == f"/usr/bin/{program}"
+    told = (word.removeprefix("--").partition("=") for word in given_here)
+    return DEFAULTS[program] | {name: value for name, _, value in told}
+
+
+def test_no_program_beside_the_suite_takes_one_of_its_ports():
+    assert {path.parent.name for path in SYSTEMD.glob("*.d/*")} == {f"{one}.service.d" for one in DEFAULTS}
+    own = {"8080"} | {str(port) for _, *ports in PORTS.values() for port in ports if port}
+    edge = json.loads((DEPLOY / "proxy" / "edge.json").read_text())
+    told = [value for one in DEFAULTS for name, value in arguments(one).items() if "listen-address" in name]
+    beside = [*filter(None, told), edge["listen"], edge["admin"]]
+    ports = [address.rpartition(":")[2] for address in beside]
+    assert len({*own, *ports}) == len(own) + len(ports)
+    # Nothing but the proxy is for others to reach.
+    assert all(address.startswith("127.0.0.1:") for address in beside if address != edge["listen"])
+    # Prometheus asks and tells them there.
+    assert arguments("prometheus-node-exporter")["web.listen-address"] == rules.MACHINE
+    assert arguments("prometheus-alertmanager")["web.listen-address"] == rules.ALERTMANAGER
+    asked = (DEPLOY / "grafana/provisioning/datasources/trunkline.yaml").read_text()
+    assert f"http://{arguments('prometheus')['web.listen-address']}" in asked
+
+
+def test_prometheus_keeps_what_the_rules_look_back_at():
+    text = (DEPLOY / "prometheus" / "trunkline.rules.yaml").read_text()
+    longest = max(map(int, re.findall(r"\b(\d+)d\b", text)))
+    assert longest > 1
+    for kept in (arguments("prometheus")["storage.tsdb.retention.time"], RETENTION):
+        assert int(kept.removesuffix("d")) >= longest
+
+
+def test_no_limit_of_one_address_is_less_than_that_of_all():
+    """Behind a proxy, its address is everybody's."""
+    told = values(CONFIGS)
+    limits = {one.name: one.default for p in PROCESSES for one in declared(PROCESSES[p], p)}
+    of_address = [name for name in limits if re.search("PER_ADDRESS|ADDRESS_PER", name)]
+    assert len(of_address) >= 3
+    for name in of_address:
+        whole = limits.get(name.replace("_PER_ADDRESS", ""))
+        assert told.get(name) == ("0" if name.endswith("_PER_HOUR") else str(whole)), name
 
 
 @pytest.mark.parametrize("process", PROCESSES)

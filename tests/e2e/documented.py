@@ -34,7 +34,7 @@ exec "$@"
 # What changes the machine: that it is called is all that is looked at.
 _FOREIGN = (
     "systemctl", "journalctl", "chown", "git", "apt-get", "systemd-sysusers", "systemd-tmpfiles", "docker-install",
-    "uv", "docker", "id",
+    "pip", "docker", "id", "timedatectl", "certbot", "amtool",
 )  # fmt: skip
 
 
@@ -88,17 +88,16 @@ class Shell:
         self.log.touch()
         self._programs = folder / "programs"
         self._programs.mkdir()
-        self._put("curl", _CURL.format(curl=shutil.which("curl")))
-        self._put(
-            "make", f'#!/bin/bash\nexec {shutil.which("make")} --no-print-directory -n -C {ROOT} "$@"\n'
-        )
-        self._put("sudo", _SUDO)
+        self.put("curl", _CURL.format(curl=shutil.which("curl")))
+        self.put("make", f'#!/bin/bash\nexec {shutil.which("make")} --no-print-directory -n -C {ROOT} "$@"\n')
+        self.put("sudo", _SUDO)
         for name in _FOREIGN:
-            self._put(name, _NOTHING)
+            self.put(name, _NOTHING)
         grpcurl = ROOT / ".tools" / "grpcurl"
-        self._put("grpcurl", f'#!/bin/bash\nexec {grpcurl} "$@"\n' if grpcurl.exists() else _NOTHING)
+        self.put("grpcurl", f'#!/bin/bash\nexec {grpcurl} "$@"\n' if grpcurl.exists() else _NOTHING)
 
-    def _put(self, name: str, text: str) -> None:
+    def put(self, name: str, text: str) -> None:
+        """Put a program in the place of the machine's."""
         path = self._programs / name
         path.write_text(text)
         path.chmod(0o755)

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from trunkline_cli.suite import web
+from trunkline_cli.suite import processes, web
 
 from tests.e2e.conftest import World
 from tests.e2e.documented import ROOT, Shell, commands
 
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
-PORTS = {"gateway": 9090, "tenant": 9091, "audio": 9092, "ai": 9093, "worker": 9094}
+PORTS = {service: port for service, (_, _, port) in processes.PORTS.items()}
 # Metrics that a suite shows only once something has gone wrong, or only with the engines of others.
 WHERE_IT_HAPPENED = {
     "ai trunkline_breaker_state",

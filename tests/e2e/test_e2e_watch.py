@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,9 @@ from trunkline_cli.suite.processes import free_port
 
 from tests.e2e.conftest import World
 from tools.install import install_from_debian
+from tools.packages import ROOT
 from tools.watch.answers import unanswered
-from tools.watch.prometheus import Prometheus
+from tools.watch.prometheus import Prometheus, PrometheusError
 
 EVERY = 1
 """Seconds between scrapes."""
@@ -70,3 +75,40 @@ def test_a_prometheus_answers_every_panel_recorded_rule_and_alert(
             time.sleep(EVERY)
             missing = unanswered(prometheus, WINDOW)
         assert missing == []
+
+
+def test_what_another_program_serves_is_not_taken_for_our_prometheus(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(PrometheusError, match=f"in use.*\n.*{address}  .pid {os.getpid()}"):
+            Prometheus(Path("/bin/false"), tmp_path, {}, address).__enter__()
+    assert not list(tmp_path.iterdir())
+
+
+_STARTER = """
+import sys, time
+from pathlib import Path
+from tools.watch.prometheus import started
+started(["sh", "-c", "echo $$; exec sleep 600"], {}, Path(sys.argv[1]))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_is_beside_the_suite_ends_with_its_starter_however_that_one_ends(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    starter = subprocess.Popen([sys.executable, "-c", _STARTER, log], cwd=ROOT)
+    until = time.monotonic() + 60
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert starter.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    program = Path("/proc") / log.read_text().strip()
+    assert program.exists()
+    starter.send_signal(number)
+    starter.wait()
+    while program.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -116,6 +117,20 @@ def test_a_backup_put_back_is_the_state_of_its_time_and_the_state_of_now_is_move
 def test_a_backup_is_for_its_owner_only(layout, tmp_path):
     make_backup(layout, tmp_path / "b")
     assert (tmp_path / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next_one_and_nothing_else(layout, tmp_path):
+    """Not a folder of another name, nor one that another process is filling."""
+    others = ["20260101T000000Z.part", "mine.part", "20260101T000000Z"]
+    for name in ("20250101T000000Z.part", *others):
+        (tmp_path / "backups" / name / "blobs").mkdir(parents=True)
+
+    held = os.open(tmp_path / "backups" / others[0], os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    made = tmp_path / "backups" / "20260201T000000Z"
+    make_backup(layout, made)
+    assert sorted(one.name for one in made.parent.iterdir() if one.is_dir()) == sorted([*others, made.name])
+    os.close(held)
 
 
 def test_a_receipt_that_leaves_the_spool_while_the_backup_runs_is_not_missed(layout, tmp_path, monkeypatch):

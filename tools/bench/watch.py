@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 from trunkline_cli.suite import webhooks
-from trunkline_cli.suite.processes import Suite
+from trunkline_cli.suite.processes import PORTS, Suite
 from trunkline_cli.suite.seed import seed_tenant
 
 from tests.collector import Collector
@@ -30,7 +30,6 @@ TURNS = 5
 SCRAPE_SECONDS = 5.0
 TENANTS = 1_000
 SCRAPES = 20
-PROCESSES = ("gateway", "worker", "tenant", "audio", "ai")
 TARGETS = {
     "observed_ratio": Target(">=", 0.95),
     "series": Target("<", 20_000),
@@ -99,11 +98,11 @@ def scraped() -> dict[str, float]:
         time.sleep(20)  # the worker is at the calls
         series, times = 0, []
         with httpx.Client() as client:
-            for name in PROCESSES:
+            for name in PORTS:
                 text = client.get(f"{suite.metrics_url(name)}/metrics").text
                 series += sum(1 for line in text.splitlines() if line and not line.startswith("#"))
             for _ in range(SCRAPES):
-                for name in PROCESSES:
+                for name in PORTS:
                     begun = time.perf_counter()
                     client.get(f"{suite.metrics_url(name)}/metrics")
                     times.append((time.perf_counter() - begun) * 1000)

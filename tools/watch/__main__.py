@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from trunkline_cli.suite.up import FOLDER, up
 
 from tools.install import install_from_debian
 from tools.watch import grafana, rules
-from tools.watch.prometheus import Prometheus
+from tools.watch.prometheus import Prometheus, started, stop
 
 PROMETHEUS = os.environ.get("WATCH_PROMETHEUS", "127.0.0.1:9095")
 GRAFANA_PORT = os.environ.get("WATCH_GRAFANA_PORT", "3000")
@@ -51,20 +50,12 @@ def grafana_beside(program: Path, prometheus_url: str, folder: Path) -> Iterator
         "GF_AUTH_ANONYMOUS_ENABLED": "true",
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
     }
-    env = {**os.environ, **{key: str(value) for key, value in settings.items()}}
-    with (folder / "grafana.log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, "server", "--homepath", home], env=env, stdout=log, stderr=log, start_new_session=True
-        )
+    env = {key: str(value) for key, value in settings.items()}
+    process = started([program, "server", "--homepath", home], env, folder / "grafana.log")
     try:
         yield f"http://127.0.0.1:{GRAFANA_PORT}/dashboards"
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def main() -> int:

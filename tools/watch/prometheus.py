@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,16 @@ from typing import Any
 import httpx
 from trunkline_cli.screen import Failure
 from trunkline_cli.suite import web
+from trunkline_cli.suite.alone import taken
+from trunkline_cli.suite.processes import Launched, launched
 
+from tools.packages import ROOT
 from tools.watch import rules
 
 READY_SECONDS = 30.0
+RETENTION = "45d"
+"""As on one server (deploy/systemd): a month can be seen as a whole."""
+_STOP_SECONDS = 15
 
 
 class PrometheusError(Failure):
@@ -30,6 +38,26 @@ class Series:
     values: tuple[tuple[float, float], ...]
 
 
+def started(command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Launched:
+    """Start a program whose output goes to the log; it ends with this process, however this one ends.
+
+    Its session is its own: Ctrl-C stops the suite first.
+    """
+    told = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    with log.open("wb") as out:
+        return launched(["tools.watch.beside", *map(str, command)], told, out)
+
+
+def stop(process: Launched) -> None:
+    """End a program that was started, in the end by SIGKILL."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 @dataclass
 class Prometheus:
     """Scrapes the given metrics addresses (service to host:port) with the suite's rules; serves at `address`."""
@@ -40,7 +68,7 @@ class Prometheus:
     address: str
     seconds: int = 15
     """Between scrapes, and between looks at the rules."""
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _process: Launched | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -48,19 +76,20 @@ class Prometheus:
         return f"http://{self.address}"
 
     def __enter__(self) -> Prometheus:
-        """Start it, with what it kept before. Raises PrometheusError."""
+        """Start it, with what it kept before. Raises PrometheusError, also when another one has the address."""
+        if lines := taken({"Prometheus": self.address}):
+            raise PrometheusError("\n".join(["the address of Prometheus is in use:", *lines]))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds))
         settings = self.folder / "prometheus.yaml"
         settings.write_text(rules.scraping(self.addresses, seconds=self.seconds))
         command: list[str | Path] = [
             self.program, f"--config.file={settings}", f"--storage.tsdb.path={self.folder / 'data'}",
-            f"--web.listen-address={self.address}", "--storage.tsdb.retention.time=15d", "--log.level=warn",
+            f"--web.listen-address={self.address}", f"--storage.tsdb.retention.time={RETENTION}",
+            "--log.level=warn",
         ]  # fmt: skip
         log = self.folder / "prometheus.log"
-        with log.open("wb") as out:
-            # A group of its own: Ctrl-C stops the suite first.
-            self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        self._process = started(command, {}, log)
         until = time.monotonic() + READY_SECONDS
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > until:
@@ -72,12 +101,7 @@ class Prometheus:
     def __exit__(self, *exc: object) -> None:
         """Stop it."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            stop(self._process)
             self._process = None
 
     def _ready(self) -> bool:

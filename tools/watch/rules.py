@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from trunkline_cli.suite.processes import PORTS
 
 from tools.metric_declarations import ROOT
 from tools.watch.alerts import ALERTS, PAGE, RECORDED, TICKET
 
 FOLDER = ROOT / "deploy" / "prometheus"
-ADDRESSES = {
-    "gateway": "127.0.0.1:9090",
-    "tenant": "127.0.0.1:9091",
-    "audio": "127.0.0.1:9092",
-    "ai": "127.0.0.1:9093",
-    "worker": "127.0.0.1:9094",
-}
+ADDRESSES = {name: f"127.0.0.1:{port}" for name, (_, _, port) in PORTS.items()}
+"""Where each process serves its metrics by default."""
 PROCESS = "process"
 """The label that says which of the five a series is from."""
 MACHINE = "127.0.0.1:9100"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from trunkline_cli.backup.recordings import forget, gather
 FORMAT = 2
 MANIFEST = "manifest.json"
 _SPARE_BYTES = 64 << 20
+# The names that `trunkline backup` gives by itself: nothing else in the folder is ours to remove.
+_UNFINISHED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z.part"
 
 
 def make_backup(layout: Layout, target: Path, tell: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -37,19 +41,38 @@ def make_backup(layout: Layout, target: Path, tell: Callable[[str], None] = lamb
         raise BackupError("a restore was interrupted; finish it first with trunkline restore")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    for left in (part, *target.parent.glob(_UNFINISHED)):
+        _remove_unfinished(left)
     part.mkdir(mode=0o700)
-    try:
-        _check_space(layout, part)
-        manifest = _fill(layout, part, tell)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    # Before the backup appears: whoever has it has what was deleted by then.
-    write_log(target.parent, erasures_of({name: part / f"{name}.db" for name in SERVICES}))
-    part.rename(target)
+    with _held(part):
+        try:
+            _check_space(layout, part)
+            manifest = _fill(layout, part, tell)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        # Before the backup appears: whoever has it has what was deleted by then.
+        write_log(target.parent, erasures_of({name: part / f"{name}.db" for name in SERVICES}))
+        part.rename(target)
     sync(target.parent)
     return manifest
+
+
+def _remove_unfinished(part: Path) -> None:
+    """Remove what a backup left that was killed. One that is being made stays, as its process holds it."""
+    with suppress(FileNotFoundError, BlockingIOError), _held(part):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder while the block lasts. Raises BlockingIOError while another process does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _fill(layout: Layout, part: Path, tell: Callable[[str], None]) -> dict[str, Any]:

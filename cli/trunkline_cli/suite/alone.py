@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -47,16 +47,20 @@ def addresses_are_free(suite: Suite) -> None:
     wanted |= {
         f"TRUNKLINE_{PORTS[name][0]}_METRICS_ADDRESS": address for name, address in suite.metrics.items()
     }
-    taken = [
+    if lines := taken(wanted):
+        listed = "\n".join(lines)
+        raise SuiteError(
+            f"addresses in use, perhaps by another `trunkline up`; stop it, or set other addresses:\n{listed}"
+        )
+
+
+def taken(wanted: Mapping[str, str]) -> list[str]:
+    """Return a line for each address (setting to host:port) that is in use, with the process that has it."""
+    return [
         f"  {setting}={address}{_holder(address)}"
         for setting, address in wanted.items()
         if _is_taken(address)
     ]
-    if taken:
-        listed = "\n".join(taken)
-        raise SuiteError(
-            f"addresses in use, perhaps by another `trunkline up`; stop it, or set other addresses:\n{listed}"
-        )
 
 
 def _holder(address: str) -> str:
