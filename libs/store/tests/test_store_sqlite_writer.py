@@ -14,6 +14,7 @@ from trunkline_store import Database, Pressure, StoreLocked, SystemClock
 from trunkline_store.sqlite import appender, writer
 from trunkline_store.sqlite.checkpoint import FEW_COMMITS, Checkpointer
 from trunkline_store.sqlite.connect import connect_writer
+from trunkline_store.sqlite.demand import demand_of
 from trunkline_store.sqlite.engine import open_url
 from trunkline_store.sqlite.transaction import Transaction
 from trunkline_store.testing.conformance import ENTRIES, METADATA, add, ids, labels, thing
@@ -373,3 +374,15 @@ def test_a_long_reader_lets_the_log_grow_and_does_not_hold_the_writer(tmp_path):
             assert not checkpointer.pinned
         finally:
             checkpointer.stop()
+
+
+def test_what_a_thread_asks_for_is_what_it_uses_and_waits_for_at_least():
+    demand = demand_of(threading.get_native_id())
+    before, until = demand(), time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    assert demand() - before >= 0.04
+
+
+def test_of_a_thread_that_the_system_does_not_know_it_is_what_the_process_uses():
+    assert demand_of(threading.get_native_id(), 1 << 30) is time.process_time

@@ -147,9 +147,10 @@ class EdgeProtocol(HttpToolsProtocol):
     def _weigh(self) -> None:
         """Count what is held of the requests that wait for earlier answers, or else of a body that has not ended."""
         held = 0
-        if self.pipeline:
-            fields = sum(len(cycle.scope["headers"]) for cycle, _ in self.pipeline)
-            held = self._ahead + REQUEST_BYTES * len(self.pipeline) + FIELD_BYTES * fields
+        waiting: Any = self.pipeline
+        if waiting:
+            fields = sum(len(cycle.scope["headers"]) for cycle, _ in waiting)
+            held = self._ahead + REQUEST_BYTES * len(waiting) + FIELD_BYTES * fields
         elif (cycle := self.cycle) is not None and cycle.more_body and not cycle.response_complete:
             held = self._body_bytes if cycle is not self._passed_on else 0
         reason = self._hold(max(0, held - FREE_BODY_BYTES))

@@ -122,8 +122,8 @@ class Transcoder:
         rpc, exemplar = "none", None
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
-            status, body, more = await self._document(make, scope, headers)
-            await self._send(send, request_id, status, body, more)
+            answer = await self._document(make, scope, headers)
+            await self._send(send, request_id, *answer)
             return
         try:
             binding, values = self._route(scope)

@@ -63,7 +63,7 @@ class Meanings:
         for word, weight in weighted.items():
             pieces = self.pieces_of(word)
             places += pieces
-            shares += [weight] if len(pieces) == 1 else [weight / len(pieces)] * len(pieces)
+            shares += [weight / max(len(pieces), 1)] * len(pieces)
         total = sum(weighted.values())
         if not places or not total:
             return np.zeros(self.axes, dtype=np.float32)
