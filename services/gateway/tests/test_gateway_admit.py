@@ -24,7 +24,7 @@ from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import backlog, outcomes
 from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
-from trunkline_gateway.providers import payload
+from trunkline_gateway.providers import bodies
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_gateway.receipts import Fresh, NewReceipt, Receipt
 from trunkline_jobs import Tasks
@@ -139,8 +139,8 @@ async def test_the_names_of_a_receipts_columns_are_the_tables(world):
 
 @pytest.mark.parametrize("body", [BODY, b'{"id": 1, "odd": "\xff"}'], ids=["plain", "careless"])
 async def test_a_body_is_parsed_once_between_receipt_and_event(world, monkeypatch, body):
-    parsed, parse = [], payload.parse_json
-    monkeypatch.setattr(payload, "parse_json", lambda body: parsed.append(body) or parse(body))
+    parsed, parse = [], bodies.parse_json
+    monkeypatch.setattr(bodies, "parse_json", lambda body: parsed.append(body) or parse(body))
     await world.receipt(body)
     await world.admit()
     assert (len(parsed), await world.rows(schema.events)) == (1, 1)
