@@ -1,6 +1,6 @@
 """What must hold after every single commit of the gateway's store, and in every claim."""
 
-from trunkline_gateway.jobs.service import JobService
+from trunkline_gateway.jobs.service import NOTHING, JobService
 from trunkline_jobs import LeaseLost
 
 _JOBS = (
@@ -99,10 +99,10 @@ class WatchedJobs(JobService):
         at_work = {row[1] for row in rows if row[3] == "leased" and row[6] > now}
         due = {row[1] for row in rows if row[7] is not None and row[7] <= now} - at_work
         if not any(row[7] is not None and row[7] <= now for row in rows):
-            return [], set(), []  # what the claim would find too, after ten statements
-        jobs, capped, told = super()._claim(conn, request, caps)
-        self._ledger.claimed(due, {job.event.split("/")[1] for job in jobs})
-        return jobs, capped, told
+            return NOTHING  # what the claim would find too, after ten statements
+        found = super()._claim(conn, request, caps)
+        self._ledger.claimed(due, {job.event.split("/")[1] for job in found.jobs})
+        return found
 
     def _apply(self, conn, report, *more):
         job_id, shown = report.lease.job_id, report.lease.lease_token

@@ -51,7 +51,7 @@ def test_no_word_of_a_turn_leaves_its_string(case):
         assert all(unicodedata.category(letter) not in ("Cc", "Cf", "Zl", "Zp") for letter in prompt.data)
 
 
-RIGHT = {"spam": 0.88, "intent": 0.45, "lead": 0.72}
+RIGHT = {"spam": 0.85, "intent": 0.45, "lead": 0.72}
 """The rates of the local engine, with a margin under what docs/decisions/0103 states."""
 
 

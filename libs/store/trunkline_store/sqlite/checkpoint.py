@@ -17,8 +17,6 @@ from pathlib import Path
 from trunkline_store.sqlite.connect import PAGE_SIZE, connect_checkpointer
 
 INTERVAL_SECONDS = 0.1
-# Between two looks while few commits come: each look wakes a processor.
-LAZY_SECONDS = 0.5
 # Copying costs two fsyncs however little there is to copy: fewer commits than these wait for others, for so long.
 FEW_COMMITS = 16
 FEW_SECONDS = 1.0
@@ -71,12 +69,9 @@ class Checkpointer:
 
     def _run(self) -> None:
         raw = connect_checkpointer(self._path)
-        pause, seen = INTERVAL_SECONDS, 0
         try:
-            while not self._stopping.wait(pause):
+            while not self._stopping.wait(INTERVAL_SECONDS):
                 commits = self._commits()
-                is_busy = commits - seen >= FEW_COMMITS or self.wal_bytes > self._reset_bytes
-                pause, seen = INTERVAL_SECONDS if is_busy else LAZY_SECONDS, commits
                 if self.is_due(commits, now := time.monotonic()):
                     self._begun = now
                     if self._passive(raw):

@@ -141,7 +141,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         while not self._stopping:
             self._ready.clear()
             self._shares.claims(request.worker, request.slots or request.limit, loop.time())
-            found = _NOTHING if in_vain and deadline > loop.time() else await self._look(request)
+            found = NOTHING if in_vain and deadline > loop.time() else await self._look(request)
             in_vain = False
             if found.jobs:
                 self._shares.gave((job.event.split("/")[1] for job in found.jobs), loop.time())
@@ -302,7 +302,7 @@ class _Found:
     """Whether a job is due that was given to nobody."""
 
 
-_NOTHING = _Found()
+NOTHING = _Found()
 
 
 def _may_be_due(report: pb.JobReport) -> bool:

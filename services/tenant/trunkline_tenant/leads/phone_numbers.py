@@ -13,7 +13,7 @@ DEFAULT_REGION = "US"
 _INPUT_MOST = 200
 _FORMATTING = re.compile(r"[\s().\-/\u2010-\u2015]+")
 # Such as `(mobile)` behind a number.
-_KIND = re.compile(r"\s*\([^()0-9]{1,30}\)\s*\Z")
+_KIND = re.compile(r"\([^()0-9]{1,30}\)\Z")
 _PLAIN = re.compile(r"\+?[0-9]{3,15}")
 # What stands before a number where it is an address: `tel:`, `whatsapp:`, a number's SIP address at a carrier.
 _SCHEME = re.compile(
@@ -39,7 +39,7 @@ def read(written: str, region: str = "") -> Number:
     `region` is where numbers without a country code are at home, US when empty. Anything that is no number, such
     as `anonymous`, stays as it is.
     """
-    text = _KIND.sub("", written.strip()[: _INPUT_MOST + 1])
+    text = _KIND.sub("", written.strip()[: _INPUT_MOST + 1]).rstrip()
     address = _SCHEME.fullmatch(text)
     text = address[1] if address else text
     plain = _FORMATTING.sub("", text)
