@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -243,6 +244,25 @@ async def test_where_it_is_off_and_inside_of_the_suite_words_go_as_they_are(how)
 )  # fmt: skip
 async def test_no_answer_breaks_it(answer):
     await ask(answer)
+
+
+@pytest.mark.parametrize("depth", [600, 5_000])
+async def test_what_no_schema_names_breaks_nothing_however_deep_it_is(depth):
+    deep = "[" * depth + "]" * depth
+    for told in ({"summary": "[NAME_1]"}, {}):
+        answer = json.dumps({**least(SCHEMA), **told, "deep": 0}).replace('"deep": 0', f'"deep": {deep}')
+        completion = await RedactedEngine(Telling(answer)).complete(said(SAID), SCHEMA)
+        if depth < sys.getrecursionlimit():  # a deeper one is no JSON to some versions of Python
+            assert json.loads(completion.text) == {
+                **least(SCHEMA),
+                **({"summary": "thomas whitfield"} if told else {}),
+            }
+
+
+async def test_what_is_too_deep_where_the_schema_looks_is_left_to_the_reader():
+    deep = "[" * 600 + "]" * 600
+    answer = json.dumps({**least(SCHEMA), "summary": 0}).replace('"summary": 0', f'"summary": {deep}')
+    assert (await RedactedEngine(Telling(answer)).complete(said(SAID), SCHEMA)).text == answer
 
 
 async def test_data_that_is_no_conversation_is_redacted_as_a_whole():

@@ -41,7 +41,8 @@ class RedactedEngine(Wrapped[CompletingEngine]):
             return await self.engine.complete(prompt, schema)
         asked = replace(prompt, instructions=prompt.instructions + _EXPLAINED, data=data)
         completion = await self.engine.complete(asked, schema)
-        return replace(completion, text=await asyncio.to_thread(_restored, completion.text, redaction))
+        text = await asyncio.to_thread(_restored, completion.text, schema, redaction)
+        return replace(completion, text=text)
 
 
 def _redacted(prompt: Prompt) -> tuple[Redaction, str]:
@@ -73,12 +74,15 @@ def _turns(told: Any) -> list[Turn] | None:
         return None
 
 
-def _restored(text: str, redaction: Redaction) -> str:
+def _restored(text: str, schema: Mapping[str, Any], redaction: Redaction) -> str:
     """Return a model's answer with the words back in its strings; what isn't JSON is left to its reader as it is."""
     value = _json(text)
     if value is None:
         return text
-    return json.dumps(_walked(value, redaction.restored), ensure_ascii=False)
+    try:
+        return json.dumps(_walked(value, schema, redaction.restored), ensure_ascii=False)
+    except RecursionError:  # nested so deeply, it keeps to no schema: its reader refuses it
+        return text
 
 
 def _json(text: str) -> Any:
@@ -88,12 +92,20 @@ def _json(text: str) -> Any:
         return None
 
 
-def _walked(value: Any, restored: Callable[..., str], name: str = "") -> Any:
-    """Return a JSON value with each string restored; names of fields stay."""
+def _walked(value: Any, schema: Mapping[str, Any], restored: Callable[..., str], name: str = "") -> Any:
+    """Return a JSON value with each string restored; names of fields stay.
+
+    A field that the schema does not name is left out. Nobody reads it, and it may be nested as deeply as a model likes.
+    """
     if isinstance(value, str):
         return restored(value, normal=name == _VALUE)
     if isinstance(value, list):
-        return [_walked(one, restored) for one in value]
+        return [_walked(one, schema.get("items", {}), restored) for one in value]
     if isinstance(value, dict):
-        return {key: _walked(one, restored, key) for key, one in value.items()}
+        fields = schema.get("properties")
+        return {
+            key: _walked(one, (fields or {}).get(key, {}), restored, key)
+            for key, one in value.items()
+            if fields is None or key in fields
+        }
     return value
