@@ -58,6 +58,7 @@ def _is_whole(completion: Completion, schema: Mapping[str, Any]) -> bool:
     if completion.finish is not Finish.DONE:
         return False
     try:
+        completion.text.encode()  # half a character has no bytes, also where the schema looks at nothing
         return not problem_of(json.loads(completion.text), schema)
     except (ValueError, RecursionError):
         return False
