@@ -181,6 +181,7 @@ async def test_a_cache_that_is_turned_off_asks_each_time(off):
         (Finish.DONE, "[" * 100_000),
         (Finish.DONE, json.dumps({**least(SCHEMA), "lead_score": "101"})),
         (Finish.DONE, json.dumps({**least(SCHEMA), "summary": "x" * (MOST_BYTES + 1)})),
+        (Finish.DONE, json.dumps({**least(SCHEMA), "\ud800": 1}, ensure_ascii=False)),
     ],
 )
 async def test_an_answer_that_is_not_whole_is_not_kept(finish, text):
@@ -425,6 +426,22 @@ async def test_erasures_reach_redis_and_the_memory_of_other_replicas(redis, call
         await settled(other.cache)
         assert len(await client.keys("*:answer:*")) == (1 if calls is None else 2)
         assert await summary(other, tenant="globex") == "answer 1"
+
+
+@pytest.mark.parametrize("written", [b"\xff", b"=not hex", "=é".encode()])
+async def test_a_mark_that_nobody_here_wrote_hides_no_erasure_behind_it(redis, written):
+    async with (
+        cached(redis=redis[0]) as one,
+        cached(redis=redis[0]) as other,
+        Redis.from_url(redis[0]) as client,
+    ):
+        await summary(other)
+        await settled(other.cache)
+        await client.zadd("trunkline:ai:erased", {written: time.time()})
+        await one.cache.forget("acme")
+        await other.cache.sweep()
+        question = other.cache.question(prompt(), SCHEMA, other.name)
+        assert other.cache.remembered(question) is None
 
 
 async def test_what_is_dropped_goes_in_redis_and_in_other_replicas_and_may_come_again(redis):

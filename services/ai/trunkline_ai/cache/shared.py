@@ -12,6 +12,7 @@ from the words and from the service's secret (keys.py).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
@@ -158,7 +159,7 @@ class SharedAnswers:
 
         async def ask() -> list[tuple[str, float]]:
             found = await self._redis().zrangebyscore(_ERASED, since, "+inf", withscores=True)
-            return [(one.decode(), at) for one, at in found]
+            return [(one.decode("utf-8", "replace"), at) for one, at in found]
 
         return await self._asked(ask, [])
 
@@ -250,8 +251,10 @@ def mark_of_key(key: bytes) -> str:
 
 
 def key_of_mark(text: str) -> bytes | None:
-    """Return the key that a mark names, None for a mark of a tenant or a call."""
-    return bytes.fromhex(text[1:]) if text.startswith("=") else None
+    """Return the key that a mark names, None for any other text."""
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex(text[1:]) if text.startswith("=") else None
+    return None  # somebody else wrote it: the marks behind it are to be read all the same
 
 
 def erasure_of_mark(text: str) -> tuple[str, list[str] | None, bool]:
