@@ -129,6 +129,14 @@ async def test_a_bad_answer_says_whether_another_may_be_better_and_is_counted(
     assert counted() == before + (9 if reason == "ANSWER_MALFORMED" else 3)
 
 
+async def test_an_entity_is_not_the_whole_conversation():
+    words = "my basement floods and I need a quote. " * 100
+    named = [{"type": "address", "text": text, "value": ""} for text in (words.strip(), "my basement")]
+    model = Writing(json.dumps({**GOOD, "entities": named * 20}))
+    result = await ask(PromptedEngine(model), said((SpeakerRole.CUSTOMER, words.strip())))
+    assert {one.text for one in result.entities} == {"my basement"}
+
+
 async def test_a_malformed_answer_is_asked_for_again():
     class Second(Writing):
         async def complete(self, prompt, schema):

@@ -57,6 +57,8 @@ _QUESTIONS = """
 _MOST_ITEMS = 10
 _MOST_TOPICS = 5
 _MOST_ENTITIES = 200
+_MOST_ENTITY = 300
+"""Characters of one: nobody has a longer name or address, and a model may name a whole conversation."""
 
 
 def schema_of(context: Context) -> Mapping[str, Any]:
@@ -151,8 +153,8 @@ def result_of(
 def _entities(named: list[dict[str, str]], text: str, check: Check) -> Iterator[Entity]:
     """Give those that were really said: a model may name what nobody did."""
     for one in named:
-        start = text.find(one["text"])
-        if one["text"] and start >= 0:
+        start = text.find(one["text"]) if 0 < len(one["text"]) <= _MOST_ENTITY else -1
+        if start >= 0:
             end = start + len(one["text"])
             kind = EntityType(one["type"])
             yield Entity(kind, one["text"], check.value(kind, one["text"], one["value"]), start, end)
