@@ -142,6 +142,17 @@ async def test_the_next_one_answers_degraded_and_a_later_try_asks_only_better_on
     assert (healed.result.engine, healed.result.degraded) == ("dear/1", False)
 
 
+async def test_an_engine_that_breaks_is_passed_over_and_not_asked_again():
+    engines = Set()
+    engines.dear.error = RecursionError("words of a caller")
+    answer = await engines.answer()
+    assert (answer.result.engine, answer.result.degraded_reason) == ("inside/1", "ENGINE_BROKEN")
+    assert (answer.result.degraded, answer.final, answer.refused) == (True, True, {})
+    alone = Router({"local": Engine("local", error=RecursionError())})
+    with pytest.raises(RecursionError):
+        await alone.answer(said(EMERGENCY), context())
+
+
 async def test_a_better_one_of_two_takes_the_place_of_the_local_answer():
     engines = Set()
     engines.dear.error = engines.inside.error = down()

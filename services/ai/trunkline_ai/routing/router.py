@@ -20,6 +20,9 @@ from trunkline_ai.routing.complexity import complexity_of, is_foreign
 
 log = logs.get_logger(__name__)
 
+BROKEN = "ENGINE_BROKEN"
+"""The reason for passing over an engine that raised what is no EngineError: a fault of the engine's own."""
+
 _routed = metrics.counter(
     "trunkline_analyses_routed_total",
     "Conversations by the policy, and by the engine that is best for them by it",
@@ -118,6 +121,13 @@ class Router:
                 log.warning(
                     "engine_failed", engine=engine.name, reason=error.reason, transient=error.transient
                 )
+                continue
+            except Exception as error:
+                if name == LOCAL:
+                    raise
+                # What broke once on these words breaks again on them: asking again would be paid for again.
+                errors[name] = EngineError(BROKEN, "it broke", transient=False, of_content=False)
+                log.error("engine_broke", engine=engine.name, error=type(error).__name__)
                 continue
             for passed, why in errors.items():
                 passed_over.labels(passed, why.reason).inc()
