@@ -1,4 +1,7 @@
+import time
+
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2 as audio
 from trunkline.common.v1 import provider_pb2
@@ -38,6 +41,32 @@ def test_neighbouring_segments_of_a_speaker_are_one_turn():
         (audio.SPEAKER_CUSTOMER, "hi"),
         (audio.SPEAKER_CUSTOMER, "a quote please"),
     ) == [SpeakerRole.AGENT, SpeakerRole.CUSTOMER]
+
+
+def one_voice(segments, words=10):
+    """A request of one speaker's segments, with the times of all words."""
+    text = " ".join(["word"] * words)
+    times = [audio.Word(text="word", end_offset=Duration(seconds=1))] * words
+    segment = audio.Segment(
+        speaker=audio.SPEAKER_CUSTOMER, text=text, end_offset=Duration(seconds=1), words=times
+    )
+    return analysis_service_pb2.AnalyzeCallRequest(transcript=audio.Transcript(segments=[segment] * segments))
+
+
+def test_the_times_of_segments_that_are_one_turn_stand_at_their_words():
+    (turn,) = dialogue_of(one_voice(3, words=2)).transcript.turns
+    assert turn.text == " ".join(["word"] * 6)
+    assert [one.start for one in turn.times] == [0, 5, 10, 15, 20, 25]
+
+
+def test_an_hour_of_one_voice_costs_as_much_a_segment_as_a_minute():
+    def took(request):
+        began = time.process_time()
+        dialogue_of(request)
+        return time.process_time() - began
+
+    short, long = one_voice(1_500), one_voice(12_000)
+    assert min(took(long) for _ in range(3)) < 16 * min(took(short) for _ in range(5)), "8 times is usual"
 
 
 def test_a_text_is_one_turn_of_the_customer():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.ai.v1 import analysis_service_pb2
@@ -100,16 +100,30 @@ def _turns(segments: Sequence[transcript_pb2.Segment], words: RoleWords) -> tupl
     heard = [segment for segment in segments if segment.text.strip()]
     spoken = [(segment.speaker, segment.text.strip()) for segment in heard]
     roles = {**_told_roles(spoken, words), **_roles_of_voices(spoken, words)}
-    turns: list[Turn] = []
+    turns: list[_Stretch] = []
     for segment, (speaker, text) in zip(heard, spoken, strict=True):
         role = roles.get(speaker, SpeakerRole.UNKNOWN)
-        if turns and turns[-1].role is role and role is not SpeakerRole.UNKNOWN:
-            before = turns[-1]
-            times = before.times + _times(segment, text, len(before.text) + 1)
-            turns[-1] = Turn(role, f"{before.text} {text}", times)
-        else:
-            turns.append(Turn(role, text, _times(segment, text, 0)))
-    return tuple(turns)
+        if not turns or turns[-1].role is not role or role is SpeakerRole.UNKNOWN:
+            turns.append(_Stretch(role))
+        turns[-1].add(segment, text)
+    return tuple(Turn(one.role, " ".join(one.texts), tuple(one.times)) for one in turns)
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """A turn that is being put together: an hour of one voice is thousands of segments."""
+
+    role: SpeakerRole
+    texts: list[str] = field(default_factory=list)
+    times: list[Moment] = field(default_factory=list)
+    length: int = 0
+    """Characters, with the space behind each text."""
+
+    def add(self, segment: transcript_pb2.Segment, text: str) -> None:
+        """Take one more segment, whose text is stripped."""
+        self.texts.append(text)
+        self.times += _times(segment, text, self.length)
+        self.length += len(text) + 1
 
 
 def _times(segment: transcript_pb2.Segment, text: str, offset: int) -> tuple[Moment, ...]:
