@@ -24,37 +24,37 @@ the code.
 - Where the table says *each shows all*, each process shows the state of the shared store. Take `max` of such a metric,
   and `sum` of all others.
 - Processes that share a disk all show its size and its free bytes: take `min` of these, by `keeps`.
-- The label `process` of a series is no process' own: Prometheus' settings in deploy/ add it. The label `service` of
-  `trunkline_breaker_state` says what is asked.
+- Prometheus' settings in deploy/ add the label `process` to each series. The label `service` of
+  `trunkline_breaker_state` names the called service.
 """
 _ALERTS = """## Alerts
 
-[deploy/prometheus/trunkline.rules.yaml](../deploy/prometheus/trunkline.rules.yaml) has the rules, and
-[prometheus.yaml](../deploy/prometheus/prometheus.yaml) what Prometheus asks. A *page* is to call somebody at once. A
-*ticket* can wait for the working day. The name of an alert leads to its runbook.
+[deploy/prometheus/trunkline.rules.yaml](../deploy/prometheus/trunkline.rules.yaml) contains the rules, and
+[prometheus.yaml](../deploy/prometheus/prometheus.yaml) the processes that Prometheus scrapes. A *page* needs attention
+at once. A *ticket* can wait for the working day. The name of an alert links to its runbook.
 
-Prometheus only finds alerts. Alertmanager sends them on: [alertmanager.yaml](../deploy/prometheus/alertmanager.yaml)
-sends pages at once and again each hour, and tickets once a day, as mail to `root@localhost`. Write into your copy whom
-it is to tell, and how.
+Prometheus only detects alerts. Alertmanager sends them: [alertmanager.yaml](../deploy/prometheus/alertmanager.yaml)
+sends pages at once and again each hour, and tickets once a day, as mail to `root@localhost`. Set your own
+receivers in your copy.
 
-The budget of the engines is the rule `trunkline:month_budget_usd`: write your own figure into your copy of the rules.
-The annotation `runbook_url` of each alert begins with `https://docs.example.com/trunkline/runbooks`: write there where
-your people read the runbooks.
+The rule `trunkline:month_budget_usd` sets the budget of the engines: set your own figure in your copy of the rules.
+The annotation `runbook_url` of each alert begins with `https://docs.example.com/trunkline/runbooks`: replace this with
+the address where your team reads the runbooks.
 
 | alert | lasts | severity | meaning |
 |---|---|---|---|"""
 _DASHBOARDS = """## Dashboards
 
-`make watch` serves the suite as `make up` does, with a Prometheus beside it that has the rules. It prints the URL of
+`make watch` serves the suite as `make up` does, and also runs a Prometheus with the rules. It prints the URL of
 the Prometheus, `http://127.0.0.1:9095`, and keeps its data in `var/watch/`. `WATCH_PROMETHEUS=host:port` chooses
 another address. If the program `grafana` is on the PATH, `make watch` also runs Grafana with the dashboards on port
 3000, or on `WATCH_GRAFANA_PORT`. Ctrl-C stops everything.
 
-[deploy/grafana](../deploy/grafana) has the dashboards, and in `provisioning/` what tells a Grafana of your own where
-they are: copy the JSON files to `/var/lib/grafana/dashboards/trunkline`, and set the `url` of the Prometheus.
+[deploy/grafana](../deploy/grafana) has the dashboards, and `provisioning/` the files that make your own Grafana
+load them: copy the JSON files to `/var/lib/grafana/dashboards/trunkline`, and set the `url` of the Prometheus.
 
-The pictures show a suite under two and a half minutes of webhooks. `make pictures` draws them anew, from what a real
-Prometheus answers.
+The pictures show a suite during two and a half minutes of webhooks. `make pictures` draws them again, from the answers
+of a real Prometheus.
 """
 # What each process shows of a store that all of them share.
 _SHARED = {

@@ -17,7 +17,7 @@ OBJECTIVE = 0.999
 BURN_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 FLOOR = 10
-"""So few failures in a window call nobody: on a quiet server, one of them is a large part."""
+"""Fewer failures in a window don't fire an alert: on a quiet server, one failure is a large part."""
 
 _OURS = "busy|store_unavailable|store_not_ready|source_unknown|internal"
 _OUR_REFUSALS = f'answer=~"{_OURS}"'
@@ -312,6 +312,6 @@ ALERTS = (
         f'or max(up{{job="machine"}}) unless on () node_systemd_timer_last_trigger_seconds{{{_BACKUPS}}}',
         "15m",
         TICKET,
-        "The last backup failed or is over 26 hours old, or nobody can tell.",
+        "The last backup failed or is over 26 hours old, or its state is unknown.",
     ),
 )
