@@ -66,6 +66,10 @@ _MACHINE = 'up{job="machine"}'
 _STRANGER = {'trunkline_receipts_total{provider="unknown",answer="no_such_hook"}': "0+60000x10000"}
 _EDGE = 'trunkline_http_refused_total{reason="too_many_connections"}'
 _API = 'trunkline_api_requests_total{rpc="GetCall",status="503"}'
+_AT_ONCE = "_x10 {0}x100"
+"""A series that appears with all of its counts."""
+_FROM_0 = "0x10 {0}x100"
+"""One that is shown before it counts anything."""
 CASES = {
     "TrunklineWebhooksRefused": Case(
         {'trunkline_webhooks_go_to{instance="g"}': "2x30"},
@@ -290,6 +294,10 @@ MORE = {
         "TrunklineSignaturesRefused",
         Case({_BAD: "0+5x100"}, {_SENT: "0+5x100"}, _OF_SOURCE, at="40m"),
     ),
+    "two wrong signatures may be a stranger's": (
+        "TrunklineSignaturesRefused",
+        Case({_BAD: _AT_ONCE.format(3)}, {_BAD: _AT_ONCE.format(2)}, _OF_SOURCE, at="40m"),
+    ),
     "a timer that does not run is told of": (
         "TrunklineBackupMissing",
         Case(
@@ -305,6 +313,73 @@ MORE = {
         Case({_MACHINE: "0x30"}, {_MACHINE: "1x30", _TIMER: "60x30"}),
     ),
 }
+
+
+def _slow_burst(name: str, shape: str, labels: str = "") -> dict[str, str]:
+    """Of 100 observations, 60 are above the bound that the alert looks at."""
+    series = _histogram(name, "60", labels)
+    return {key: shape.format(values.split("x")[0].removeprefix("0+")) for key, values in series.items()}
+
+
+# The first counts of a process, after which nothing is counted; where an alert waits longer than it looks back, a few
+# more bursts, each the first of its series.
+FIRST = {
+    "TrunklineWebhookBudgetBurnsFast": Case(
+        {'trunkline_receipts_total{answer="busy"}': _FROM_0.format(60)}, {}, at="14m"
+    ),
+    "TrunklineWebhookBudgetBurnsSlowly": Case(
+        {'trunkline_receipts_total{answer="busy"}': _FROM_0.format(60)}, {}, at="30m"
+    ),
+    "TrunklineWebhooksSlow": Case(_slow_burst("trunkline_receive_seconds", "0x10 {0}+{0}x8"), {}, at="17m"),
+    "TrunklineErrorRateHigh": Case(
+        # Another RPC fails each minute.
+        {
+            f'trunkline_api_requests_total{{rpc="{n}",status="503"}}': f"0x{10 + n} 20x{20 - n}"
+            for n in range(7)
+        },
+        {},
+        at="17m",
+    ),
+    "TrunklineVerificationCrowded": Case(
+        {'trunkline_receipts_total{provider="callrail",answer="verification_busy"}': "0x10 150x10 300x20"},
+        {},
+        {"provider": "callrail"},
+        at="27m",
+    ),
+    "TrunklineSpoolDamaged": Case(
+        {'trunkline_spool_damaged_total{instance="g",what="file"}': _AT_ONCE.format(1)}, {}, _AT_GATEWAY
+    ),
+    "TrunklineRowsSetAside": Case(
+        {'trunkline_set_aside_total{instance="g",work="admission"}': _AT_ONCE.format(1)},
+        {},
+        {"instance": "g", "work": "admission"},
+    ),
+    "TrunklineAnalysisSlow": Case(_slow_burst("trunkline_ai_analysis_seconds", _AT_ONCE), {}, at="14m"),
+    "TrunklineTranscriptionSlow": Case(
+        {
+            key: values
+            for n in range(4)
+            for key, values in _slow_burst(
+                "trunkline_audio_transcription_seconds", f"_x{10 + 4 * n} {{0}}x100", f',engine="{n}"'
+            ).items()
+        },
+        {},
+        at="21m",
+    ),
+    "TrunklineEdgeAsksNobody": Case(
+        {"envoy_cluster_ratelimit_failure_mode_allowed": _AT_ONCE.format(1)}, {}, at="13m"
+    ),
+    "TrunklineSourceSilent": Case(
+        {_SENT: "_x6 25x1100", _LAST: "_x6 3600x1100"}, {}, _OF_SOURCE, at="10180m", interval="10m"
+    ),
+    "TrunklineSignaturesRefused": Case({_BAD: _AT_ONCE.format(5)}, {}, _OF_SOURCE, at="30m"),
+    "TrunklineCallsNotTold": Case({"trunkline_calls_not_told_total": _FROM_0.format(1)}, {}),
+    "TrunklineLogLinesLost": Case(
+        {'trunkline_log_lines_lost_total{instance="g"}': _FROM_0.format(1)}, {}, _AT_GATEWAY
+    ),
+}
+FROM_ZERO = ("trunkline_receipts_total", "trunkline_http_refused_total", "trunkline_api_requests_total")
+"""Counters whose labels are known, so that they are shown from 0 on: test_gateway_first_counts.py."""
 
 
 @pytest.fixture(scope="module")
@@ -365,9 +440,37 @@ def test_every_alert_has_a_case_that_fires_and_one_that_is_quiet():
     ids=[*CASES, *(what.replace(" ", "-") for what in MORE)],
 )
 def test_promtool_finds_that_it_fires_and_that_it_is_quiet(promtool, tmp_path, name, case):
+    ask_promtool(promtool, tmp_path, case, name, [unit(case, name, fires=fires) for fires in (True, False)])
+
+
+def expanded(name: str) -> str:
+    """An alert's query, and those of all that it looks at."""
+    groups = groups_of(name, "1m")
+    return "\n".join(rule["expr"] for group in groups for rule in group["rules"])
+
+
+def test_every_alert_that_asks_a_counter_has_a_case_of_its_first_burst():
+    asking = {alert.name for alert in ALERTS if re.search(r"(rate|increase)\(", expanded(alert.name))}
+    assert asking == set(FIRST)
+
+
+@pytest.mark.parametrize(("name", "case"), FIRST.items(), ids=list(FIRST))
+def test_promtool_finds_that_a_first_burst_is_enough(promtool, tmp_path, name, case):
+    ask_promtool(promtool, tmp_path, case, name, [unit(case, name, fires=True)])
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_a_counter_that_is_not_shown_from_0_on_is_not_asked_for_its_rate_alone(alert):
+    for counter in re.findall(r"(?:rate|increase)\(([a-z_:]+)", expanded(alert.name)):
+        if counter not in FROM_ZERO:
+            assert re.search(rf"\({counter}\S*( offset \w+)? unless\s+{counter}", expanded(alert.name)), (
+                counter
+            )
+
+
+def ask_promtool(promtool: Path, tmp_path: Path, case: Case, name: str, tests: list[dict[str, Any]]) -> None:
     groups = groups_of(name, case.interval)
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
-    tests = [unit(case, name, fires=True), unit(case, name, fires=False)]
     told = {
         "rule_files": ["rules.yaml"],
         "evaluation_interval": case.interval,

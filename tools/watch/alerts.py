@@ -28,6 +28,8 @@ _AT_THE_EDGE = 'trunkline_http_refused_total{reason=~"too_many_connections|too_m
 _LAST = "trunkline_source_last_webhook_seconds"
 _BAD = "trunkline_source_bad_signatures_total"
 _GOOD = "trunkline_source_webhooks_total"
+_SOURCE = "tenant, source"
+_NAMED = '{source!="other"}'
 _BACKUPS = 'name="trunkline-backup.timer"'
 
 
@@ -72,13 +74,19 @@ def _errors(window: str) -> str:
     return f"({_webhooks('rate', _OUR_REFUSALS, window)}) / (({_webhooks('rate', _ANSWERED, window)}) > 0)"
 
 
-def _more(counter: str, window: str = "1h") -> str:
-    """What a counter has counted in a window: one that appears with its first count has no increase."""
-    return f"(increase({counter}[{window}]) > 0 or ({counter} unless {counter} offset {window}) > 0)"
+def _counted(counter: str, window: str, by: str = "", ago: str = "") -> str:
+    """What a counter has counted in a window. A series that appears with its first count has no increase for that.
+
+    So of one that was not there before the window, all counts are of the window. This is for labels that are not known
+    beforehand, such as sources; series whose labels are known are shown from 0 on, and need only `rate`.
+    """
+    at = f" offset {ago}" if ago else ""
+    new = f"{counter}{at} unless {counter} offset {ago}{window}"
+    return f"sum{f' by ({by})' if by else ''} (({new}) or increase({counter}[{window}]{at}))"
 
 
 def _quantile(histogram: str, window: str) -> str:
-    return f"histogram_quantile(0.95, sum by (le) (rate({histogram}_bucket[{window}])))"
+    return f"histogram_quantile(0.95, {_counted(f'{histogram}_bucket', window, 'le')})"
 
 
 def _burns(rate: float, long: str, short: str, least: int = 0) -> str:
@@ -87,6 +95,9 @@ def _burns(rate: float, long: str, short: str, least: int = 0) -> str:
     floor = f" and {_webhooks('increase', _OUR_REFUSALS, long)} > {least}" if least else ""
     return f"({ratio}{long} > {most} and {ratio}{short} > {most}{floor})"
 
+
+# An hour, because many a source sends a few webhooks an hour; of those, one or two wrong ones may be a stranger's.
+_WRONG = _counted(_BAD, "1h", _SOURCE)
 
 RECORDED = (
     *(Recorded(f"trunkline:webhook_errors:ratio_{window}", _errors(window)) for window in BURN_WINDOWS),
@@ -183,7 +194,7 @@ ALERTS = (
     ),
     Alert(
         "TrunklineSpoolDamaged",
-        f"sum by (instance) ({_more('trunkline_spool_damaged_total')})",
+        f"{_counted('trunkline_spool_damaged_total', '1h', 'instance')} > 0",
         "0m",
         TICKET,
         "A file of the spool is damaged.",
@@ -205,7 +216,7 @@ ALERTS = (
     ),
     Alert(
         "TrunklineRowsSetAside",
-        f"sum by (instance, work) ({_more('trunkline_set_aside_total')})",
+        f"{_counted('trunkline_set_aside_total', '1h', 'instance, work')} > 0",
         "0m",
         TICKET,
         "Rows cannot be worked on, and wait for a later look.",
@@ -254,15 +265,15 @@ ALERTS = (
     ),
     Alert(
         "TrunklineEdgeAsksNobody",
-        "(sum(rate(envoy_http_ext_authz_failure_mode_allowed[5m])) or vector(0)) "
-        "+ (sum(rate(envoy_cluster_ratelimit_failure_mode_allowed[5m])) or vector(0)) > 0",
+        f"({_counted('envoy_http_ext_authz_failure_mode_allowed', '5m')} or vector(0)) "
+        f"+ ({_counted('envoy_cluster_ratelimit_failure_mode_allowed', '5m')} or vector(0)) > 0",
         "2m",
         TICKET,
         "The tenant service does not answer Envoy: requests pass without limits, and the services verify their keys.",
     ),
     Alert(
         "TrunklineSourceSilent",
-        f'sum by (tenant, source) (increase({_GOOD}{{source!="other"}}[2h] offset 1w)) > 20 '
+        f"{_counted(_GOOD + _NAMED, '2h', _SOURCE, '1w')} > 20 "
         f"and on (tenant, source) time() - max by (tenant, source) (max_over_time({_LAST}[1d])) >= 7200",
         "15m",
         TICKET,
@@ -277,11 +288,10 @@ ALERTS = (
     ),
     Alert(
         "TrunklineSignaturesRefused",
-        f"sum by (tenant, source) (rate({_BAD}[15m])) > 0.1 * (sum by (tenant, source) (rate({_BAD}[15m])) "
-        f"+ (sum by (tenant, source) (rate({_GOOD}[15m])) or 0 * sum by (tenant, source) (rate({_BAD}[15m]))))",
+        f"{_WRONG} > 0.1 * ({_WRONG} + ({_counted(_GOOD, '1h', _SOURCE)} or 0 * {_WRONG})) and {_WRONG} >= 3",
         "15m",
         TICKET,
-        "Over a tenth of a source's webhooks have a wrong signature: a secret may have been changed on one side.",
+        "Over a tenth of a source's webhooks in an hour, three at least, have a wrong signature: was a secret changed?",
     ),
     Alert(
         "TrunklineTenantOverQuota",
@@ -292,14 +302,14 @@ ALERTS = (
     ),
     Alert(
         "TrunklineCallsNotTold",
-        f"sum({_more('trunkline_calls_not_told_total')})",
+        f"{_counted('trunkline_calls_not_told_total', '1h')} > 0",
         "0m",
         TICKET,
         "Calls never learned that their event had ended.",
     ),
     Alert(
         "TrunklineLogLinesLost",
-        f"sum by (instance) ({_more('trunkline_log_lines_lost_total')})",
+        f"{_counted('trunkline_log_lines_lost_total', '1h', 'instance')} > 0",
         "0m",
         TICKET,
         "A process could not write lines of its log.",

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from trunkline_runtime.observe.metrics import Ready, counter
+from trunkline_runtime.observe.metrics import Ready
 
+from trunkline_gateway.api.answered import ANSWERED, NO_RPC
 from trunkline_gateway.api.readiness import InboxState
 from trunkline_gateway.edge.front import AsgiApp, Front, HttpServer
 from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused
@@ -31,9 +32,7 @@ async def answering(
         takes = keeper is not None and keeper.can_take
         return takes, "\n".join([f"{'' if takes else 'not ready: '}{why()}", *told])
 
-    requests = counter(
-        "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
-    ).labels("none", "503")
+    requests = ANSWERED.labels(NO_RPC, "503")
     webhooks = RECEIPTS.labels("unknown", "store_not_ready")
 
     async def refuse_webhook(scope: Scope, receive: Receive, send: Send) -> None:

@@ -60,6 +60,8 @@ _LOT_SECONDS = 0.1
 
 _UNKNOWN = "unknown"
 _INTERNAL = "internal"
+_UNVERIFIED = "unverified"
+_CROWDED = "verification_busy"
 _OUR_FAULTS = ("busy", "store_unavailable", "source_unknown", _INTERNAL)
 
 HOOKS = "hooks"
@@ -148,7 +150,7 @@ class Receiver:
         self._accepted = {value: RECEIPTS.labels(name, "accepted") for value, name in providers.items()}
         # What appears with its first count has no rate: the first outage would be none.
         for name in (*providers.values(), _UNKNOWN):
-            for answer in _OUR_FAULTS:
+            for answer in (*_OUR_FAULTS, _UNVERIFIED if name == _UNKNOWN else _CROWDED):
                 RECEIPTS.labels(name, answer)
 
     @classmethod
@@ -385,7 +387,7 @@ class Receiver:
             kept = True
         finally:
             self._unverified.entered(receipt_id, weight, kept=kept)
-        RECEIPTS.labels(_UNKNOWN, "unverified").inc()
+        RECEIPTS.labels(_UNKNOWN, _UNVERIFIED).inc()
         return row
 
     async def _commit(self, row: NewReceipt, source: Source | None) -> None:

@@ -15,11 +15,11 @@ from trunkline_runtime.identity.callers import ANONYMOUS
 from trunkline_runtime.identity.links import Link, LinkSigner
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs, tracing
-from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
 
 from trunkline_gateway.api.allowances import Allowances, admitted
+from trunkline_gateway.api.answered import ANSWERED, TOOK, count_from_zero
 from trunkline_gateway.api.media.downloads import MediaDownloads
 from trunkline_gateway.api.media.requests import MediaRequest
 from trunkline_gateway.api.media.uploads import MediaUploads
@@ -80,10 +80,7 @@ class MediaApi:
         self._rates = rates
         self._allowances = allowances
         self._now = now
-        self._answered = counter(
-            "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
-        )
-        self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
+        count_from_zero((UPLOAD, READ))
 
     def stop(self) -> None:
         """End the downloads that are open: the process is about to stop."""
@@ -116,8 +113,8 @@ class MediaApi:
             return
         except Exception as error:
             status, body, more = self._problems.answer(error, asked.caller)
-        self._answered.labels(rpc, str(status)).inc()
-        self._took.labels(rpc).observe(time.perf_counter() - began, exemplar)
+        ANSWERED.labels(rpc, str(status)).inc()
+        TOOK.labels(rpc).observe(time.perf_counter() - began, exemplar)
         if body is not None:
             answer = [*more, (b"x-request-id", request_id.encode())]
             if status not in (204, 304):

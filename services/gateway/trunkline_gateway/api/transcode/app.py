@@ -14,6 +14,7 @@ from trunkline_runtime.rpc.authenticator import Authenticator
 from trunkline_runtime.rpc.channels import Channels
 
 from trunkline_gateway.api.allowances import Allowances
+from trunkline_gateway.api.answered import count_from_zero
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.operations import HTTP_RULES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
@@ -76,6 +77,7 @@ def build_transcoder(
     )
     where[_OPERATIONS] = own_address
     bindings = public_bindings()
+    count_from_zero({binding.rpc for binding in bindings})
 
     @functools.cache
     def described() -> bytes:

@@ -1,4 +1,4 @@
-"""Errors as HTTP shows them: google.rpc.Status as JSON, and the one table from status codes to HTTP's."""
+"""Errors as HTTP shows them: google.rpc.Status as JSON."""
 
 from __future__ import annotations
 
@@ -21,30 +21,9 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.repeats import Repeats
 from trunkline_runtime.rpc.refusals import Refusals
 
-from trunkline_gateway.http_errors import Header, error_body, retry_after
+from trunkline_gateway.http_errors import HTTP_STATUS, Header, error_body, retry_after
 
 log = get_logger(__name__)
-
-HTTP_STATUS = {
-    grpc.StatusCode.OK: 200,
-    grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.UNKNOWN: 500,
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.INTERNAL: 500,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DATA_LOSS: 500,
-}
-"""As google/rpc/code.proto says."""
 
 JSON: Header = (b"content-type", b"application/json")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

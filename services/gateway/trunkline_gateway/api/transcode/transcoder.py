@@ -16,11 +16,11 @@ from trunkline_runtime.errors import NotFound
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import ANONYMOUS, CallerKind
 from trunkline_runtime.observe import logs, tracing
-from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.call import request_id_of
 
 from trunkline_gateway.api.allowances import Allowances, admitted
+from trunkline_gateway.api.answered import ANSWERED, NO_RPC, TOOK
 from trunkline_gateway.api.transcode.bindings import Binding
 from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import (
@@ -105,10 +105,6 @@ class Transcoder:
         self._calls: dict[tuple[str, Field | None, bool], tuple[Any, Write]] = {}
         self._problems = Problems()
         self._streams = Streams()
-        self._answered = counter(
-            "trunkline_api_requests_total", "HTTP API requests by RPC and status", ["rpc", "status"]
-        )
-        self._took = histogram("trunkline_api_seconds", "Seconds an HTTP API request took", ["rpc"])
 
     def stop(self) -> None:
         """End the streams that are open: the process is about to stop. Other requests are served as before."""
@@ -119,7 +115,7 @@ class Transcoder:
         began = time.perf_counter()
         headers = headers_of(scope)
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
-        rpc, exemplar = "none", None
+        rpc, exemplar = NO_RPC, None
         make = self._documents.get(scope["path"])
         if make is not None and scope["method"] == "GET":
             answer = await self._document(make, scope, headers)
@@ -144,8 +140,8 @@ class Transcoder:
             return
         except Exception as error:
             status, body, more = self._problems.answer(error, ANONYMOUS)
-        self._answered.labels(rpc, str(status)).inc()
-        self._took.labels(rpc).observe(time.perf_counter() - began, exemplar)
+        ANSWERED.labels(rpc, str(status)).inc()
+        TOOK.labels(rpc).observe(time.perf_counter() - began, exemplar)
         if body is not None:
             await self._send(send, request_id, status, body, more)
 
