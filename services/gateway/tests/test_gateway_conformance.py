@@ -23,16 +23,16 @@ PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_story
 
 
 @asynccontextmanager
-async def in_a_file(folder, *sources):
-    async with opened(folder, *sources) as world:
+async def in_a_file(folder, *sources, **more):
+    async with opened(folder, *sources, **more) as world:
         yield world
 
 
 @asynccontextmanager
-async def on_the_emulator(folder, *sources):
+async def on_the_emulator(folder, *sources, **more):
     """Each world has a database to itself, which it finds empty."""
     with migrated_database(MIGRATIONS, schema.metadata) as url:
-        async with opened(folder, *sources, url=url) as world:
+        async with opened(folder, *sources, url=url, **more) as world:
             yield world
 
 

@@ -74,6 +74,7 @@ class Admission:
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
+        opened_bytes: int = OPENED_BYTES,
         pace: Pace = MACHINE,
     ):
         """Take every dependency.
@@ -82,7 +83,7 @@ class Admission:
         was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
         `fresh` is told of receipts as this process commits them;
         `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
-        post to.
+        post to. So many bytes of opened bodies are held at once.
 
         Intervals: `admission.retry`, at which undecided receipts are looked at, and `admission.recount`, at which they
         are counted.
@@ -102,6 +103,7 @@ class Admission:
         self._retry_seconds = pace.interval("admission.retry", 2.0)
         self._recount_seconds = pace.interval("admission.recount", 5.0)
         self._recounting = asyncio.Lock()
+        self._opened_bytes = opened_bytes
         self._events_days = events_days
         self._base_url = base_url
         self._is_over = limits.is_over
@@ -224,7 +226,7 @@ class Admission:
         """Decide about the rows, in order, or the first of them whose opened bodies are as much as is held at once."""
         known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
         decisions: list[Decision] = []
-        room = OPENED_BYTES
+        room = self._opened_bytes
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure
