@@ -68,6 +68,10 @@ class Prometheus:
     address: str
     seconds: int = 15
     """Between scrapes, and between looks at the rules."""
+    lasts: str = ""
+    """For how long each alert's query must have an answer; empty: as the alert says."""
+    alertmanager: str = ""
+    """The address of the Alertmanager that alerts go to, if there is one."""
     _process: Launched | None = field(default=None, init=False)
 
     @property
@@ -80,9 +84,11 @@ class Prometheus:
         if lines := taken({"Prometheus": self.address}):
             raise PrometheusError("\n".join(["the address of Prometheus is in use:", *lines]))
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds))
+        (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds, self.lasts))
         settings = self.folder / "prometheus.yaml"
-        settings.write_text(rules.scraping(self.addresses, seconds=self.seconds))
+        settings.write_text(
+            rules.scraping(self.addresses, seconds=self.seconds, alertmanager=self.alertmanager)
+        )
         command: list[str | Path] = [
             self.program, f"--config.file={settings}", f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}", f"--storage.tsdb.retention.time={RETENTION}",
