@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import urllib.error
@@ -54,6 +55,29 @@ def test_there_are_few_connections_at_once_and_one_more_is_hung_up_on(address: t
         for connection in idle:
             connection.close()
     assert status(address, "/readyz") == 200
+
+
+def test_a_connection_that_says_a_byte_now_and_then_does_not_keep_its_place() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    endpoint = MetricsEndpoint(
+        f"127.0.0.1:{port}", "gateway", "SETTING", lambda: (True, "ok"), quiet_seconds=30.0, most_seconds=0.5
+    )
+    ended = threading.Event()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+
+        def drip() -> None:
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.05):
+                    connection.sendall(b"G")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with contextlib.suppress(ConnectionError):
+            assert connection.recv(1) == b"", "hung up on"
+        ended.set()
+        dripping.join()
+    endpoint.close()
 
 
 # The port is in use

@@ -6,6 +6,7 @@ A process serves without it while another program has the port, since webhooks m
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import socketserver
@@ -32,6 +33,8 @@ MOST_ASKED = 16
 """Connections to the metrics' address at once."""
 QUIET_SECONDS = 5.0
 """For how long such a connection may say nothing."""
+MOST_SECONDS = 15.0
+"""For how long it may last: one that says a byte now and then would keep its place for ever. Prometheus waits 10."""
 RETRY_SECONDS = 3.0
 """How often a port in use is tried again."""
 _TELL_SECONDS = 600.0
@@ -49,8 +52,8 @@ class MetricsEndpoint:
     Metrics are in OpenMetrics for whoever accepts that, with exemplars: ids of traces that were exported.
     `address`: `host:port`; empty or port 0: none. `process` names the process that shows them, `setting` is where the
     address is set. `ready` says whether the process serves, and why not. A connection that says nothing for
-    `quiet_seconds` is closed. A port in use is logged, and tried again every `retry_seconds`; every other reason why
-    the address cannot be served lasts, and is a ConfigError.
+    `quiet_seconds`, or lasts longer than `most_seconds`, is closed. A port in use is logged, and tried again every
+    `retry_seconds`; every other reason why the address cannot be served lasts, and is a ConfigError.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class MetricsEndpoint:
         registry: CollectorRegistry = REGISTRY,
         *,
         quiet_seconds: float = QUIET_SECONDS,
+        most_seconds: float = MOST_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._address, self._setting = address, setting
@@ -75,7 +79,7 @@ class MetricsEndpoint:
         PROCESS.labels(process).set(1)
         host, port = split(address, setting)
         app = _app(registry, ready)
-        self._bind = partial(_Server, host, port, app, quiet_seconds)
+        self._bind = partial(_Server, host, port, app, quiet_seconds, most_seconds)
         try:
             self._server = self._bind()
         except OSError as error:
@@ -159,10 +163,13 @@ def _app(registry: CollectorRegistry, ready: Ready | None) -> WSGIApplication:
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, app: WSGIApplication, quiet_seconds: float) -> None:
+    def __init__(
+        self, host: str, port: int, app: WSGIApplication, quiet_seconds: float, most_seconds: float
+    ) -> None:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        self._quiet_seconds = quiet_seconds
+        self._quiet_seconds, self._most_seconds = quiet_seconds, most_seconds
+        self._began: dict[Any, float] = {}
         self._places = threading.BoundedSemaphore(MOST_ASKED)
         super().__init__(where, _Quiet)  # type: ignore[arg-type]
         self.set_app(app)
@@ -172,7 +179,16 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        self._began[request] = time.monotonic()
         super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Hang up on who takes too long; called twice a second."""
+        too_early = time.monotonic() - self._most_seconds
+        for request, began in self._began.copy().items():
+            if began < too_early:
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Answer who asks in time."""
@@ -184,6 +200,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._began.pop(request, None)
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
