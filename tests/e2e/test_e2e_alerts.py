@@ -1,4 +1,4 @@
-"""Alerts reach people: from metrics over a real Prometheus and a real Alertmanager to what receivers are sent."""
+"""What a real Prometheus makes of metrics: alerts that reach people over a real Alertmanager, and traces to look at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, cast
 import httpx
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import free_port
 from trunkline_runtime.observe.endpoint import MetricsEndpoint
@@ -188,3 +188,27 @@ def test_an_alert_is_delivered_once_with_its_runbook_and_later_resolved(tmp_path
     assert text.startswith("Neither the store nor the spool takes webhooks; senders get 503.")
     assert f"\nRunbook: {runbook}\n" in text.replace("\r\n", "\n")
     assert "\nseverity: page\n" in text.replace("\r\n", "\n")
+
+
+def test_the_trace_of_a_slow_webhook_is_found_from_its_histogram(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    seconds = Histogram("trunkline_receive_seconds", "Seconds.", registry=registry)
+    exporter = MetricsEndpoint(f"127.0.0.1:{free_port()}", "gateway", "SETTING", registry=registry)
+    prometheus = Prometheus(
+        there("prometheus", install_from_debian("prometheus")),
+        tmp_path,
+        {"gateway": f"127.0.0.1:{exporter.port}"},
+        f"127.0.0.1:{free_port()}",
+        seconds=1,
+    )
+    begun = time.time()
+    seconds.observe(0.7, {"trace_id": "ab" * 16})
+    with prometheus:
+        log = tmp_path / "prometheus.log"
+
+        def found() -> list[Any]:
+            return prometheus.exemplars("trunkline_receive_seconds_bucket", begun - 60, time.time() + 60)
+
+        wait(found, "an exemplar", log)
+        assert {one["trace_id"] for one in found()} == {"ab" * 16}
+    exporter.close()

@@ -92,7 +92,7 @@ class Prometheus:
         command: list[str | Path] = [
             self.program, f"--config.file={settings}", f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}", f"--storage.tsdb.retention.time={RETENTION}",
-            "--log.level=warn",
+            "--enable-feature=exemplar-storage", "--log.level=warn",
         ]  # fmt: skip
         log = self.folder / "prometheus.log"
         self._process = started(command, {}, log)
@@ -130,6 +130,11 @@ class Prometheus:
             Series(one["metric"], tuple((float(at), float(value)) for at, value in one["values"]))
             for one in answer["result"]
         ]
+
+    def exemplars(self, question: str, begin: float, end: float) -> list[Mapping[str, str]]:
+        """The labels of what the series of a question were observed with in a time, such as `trace_id`."""
+        series = self._get("query_exemplars", query=question, start=str(begin), end=str(end))
+        return [exemplar["labels"] for one in series for exemplar in one["exemplars"]]
 
     def rules(self) -> list[dict[str, Any]]:
         """The rules with their health and last error."""
