@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = frozenset({"sh", "bash", "console"})
-OTHERS = frozenset({"text", "json", "ini", "python", "sql", "proto"})
+OTHERS = frozenset({"text", "json", "ini", "python", "sql", "proto", "yaml"})
 
 _EXPORT = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 _MAY_FAIL = re.compile(r"^curl(?= .*\|\| true$)", re.MULTILINE)

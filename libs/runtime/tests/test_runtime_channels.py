@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client import REGISTRY
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.errors import Unavailable, from_rpc_error
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.observe import metrics, tracing
+from trunkline_runtime.observe import tracing
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.rpc.client_interceptors import DEADLINE_SECONDS, STREAM_DEADLINE_SECONDS
@@ -27,7 +28,7 @@ REQUEST = call_service_pb2.GetCallRequest(name="tenants/acme/calls/abc")
 
 def count(method: str, code: str) -> float:
     labels = {"method": METHOD.format(method), "code": code}
-    return metrics.REGISTRY.get_sample_value("trunkline_rpc_client_calls_total", labels) or 0.0
+    return REGISTRY.get_sample_value("trunkline_rpc_client_calls_total", labels) or 0.0
 
 
 async def test_a_call_without_a_deadline_gets_one(suite: Any) -> None:
