@@ -91,7 +91,8 @@ class Admission:
         self._tasks = tasks
         self._sources = sources
         keep = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
-        self._outcomes = Outcomes(queue, tasks, keep, db.clock)
+        in_order = db.features.numbers_in_order
+        self._outcomes = Outcomes(queue, tasks, keep, db.clock, numbers_in_order=in_order)
         self._jobs_ready = jobs_ready
         self._unverified = limits.unverified
         self._batches = batches or Batches()
