@@ -174,7 +174,7 @@ event_receipts = sa.Table(
     sa.Column("receipt_id", Text(32), nullable=True),
     # Whether the event's `first_seq` names it; NULL: it does not, or an earlier release admitted it.
     sa.Column("first", Bool, nullable=True),
-    sa.PrimaryKeyConstraint("tenant_id", "seq", "event_id"),
+    sa.PrimaryKeyConstraint("seq", "tenant_id", "event_id"),
     sa.Index("event_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sqlite_with_rowid=False,
     info=table_options(interleave_in="events", key=("tenant_id", "event_id", "seq")),

@@ -76,7 +76,7 @@ def _move_links() -> None:
         sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
         sa.Column("receipt_id", Text(32), nullable=True),
         sa.Column("first", Bool, nullable=True),
-        sa.PrimaryKeyConstraint("tenant_id", "seq", "event_id"),
+        sa.PrimaryKeyConstraint("seq", "tenant_id", "event_id"),
         sqlite_with_rowid=False,
     )
     op.execute(
@@ -84,7 +84,7 @@ def _move_links() -> None:
         " SELECT l.tenant_id, l.event_id, l.seq, l.repeated_bytes, l.receipt_id,"
         " CASE WHEN e.first_seq = l.seq THEN 1 END"
         " FROM event_receipts_before l"
-        " LEFT JOIN events e ON e.tenant_id = l.tenant_id AND e.event_id = l.event_id ORDER BY l.tenant_id, l.seq"
+        " LEFT JOIN events e ON e.tenant_id = l.tenant_id AND e.event_id = l.event_id ORDER BY l.seq"
     )
     op.drop_table("event_receipts_before")
     op.create_index(
