@@ -51,8 +51,8 @@ class Outcomes:
     ) -> None:
         """`keep` says how many rejections of a source stay.
 
-        Where receipts' `numbers_in_order` are (Features), an event's job has its id from its first receipt's number: so
-        the jobs' key grows too. Elsewhere it has the event's, and no hot end.
+        Where receipts' `numbers_in_order` are (Features), an event's job has its id from its first receipt's number, so
+        the jobs' key grows too. Elsewhere it has the event's: nothing is gained by another one.
         """
         self._numbers_in_order = numbers_in_order
         self._queue = queue
@@ -60,11 +60,11 @@ class Outcomes:
         self._keep = keep
         self._clock = clock
         # Not a decision's to say; and finished is none.
-        later = ("updated_at", "finished_at", "fetch_generation", "trace_id", "job_id")
+        later = ("updated_at", "finished_at", "fetch_generation", "trace_id")
         told = [column.name for column in events.columns if column.name not in later]
-        key, columns = ("tenant_id", "event_id"), [*told, "updated_at", "job_id"]
+        key, columns = ("tenant_id", "event_id"), [*told, "updated_at"]
         # One that tells of no change has a first receipt that is no other event's.
-        alike = ("call", "expire_at", "warnings", "revises", "content", "told_at", "updated_at", "job_id")
+        alike = ("call", "expire_at", "warnings", "revises", "content", "told_at", "updated_at")
         self._insert_events = BulkInsert(events, columns, if_absent=key, mark="first_seq", alike=alike)
         self._insert_changes = BulkInsert(events, columns, if_absent=key)
         self._event_row = itemgetter(*told)
@@ -113,10 +113,9 @@ class Outcomes:
             links.append((key, d.seq))
             # The first of the batch that tells of an event is the one that makes it.
             if key not in begun:
-                job = self._named(d)
+                made, job = (event, d.job) if self._numbers_in_order else _as_event(event, d.job)
                 begun[key] = event["first_seq"], job
-                named = job.job_id if job and job.job_id != event["event_id"] else None
-                (plain if event["revises"] is None else changes).append((*self._event_row(event), now, named))
+                (plain if event["revises"] is None else changes).append((*self._event_row(made), now))
         new = self._insert_events.run(conn, plain) | self._insert_changes.run(conn, changes)
         jobs = [job for key, (_, job) in begun.items() if job and key in new]
         self._queue.enqueue_many(conn, jobs, tell=False)
@@ -139,15 +138,10 @@ class Outcomes:
         add_kept(conn, kept)
         return new
 
-    def _named(self, decision: Decision) -> NewJob | None:
-        """Return the job of a decision, by the id that it has if the decision makes its event.
 
-        What was cut off another event keeps the event's own: its first receipt may have given that one's job its id.
-        """
-        job = decision.job
-        if job is None or decision.receipt_id or not self._numbers_in_order:
-            return job
-        return replace(job, job_id=f"j{decision.seq:012x}")
+def _as_event(event: dict[str, Any], job: NewJob | None) -> tuple[dict[str, Any], NewJob | None]:
+    """Return an event and its job with one id for both."""
+    return {**event, "job_id": None}, replace(job, job_id=event["event_id"]) if job else None
 
 
 def weight(row: Receipt) -> int:
