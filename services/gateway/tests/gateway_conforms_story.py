@@ -357,7 +357,7 @@ async def a_list_has_the_warnings_and_a_story_its_receipts_whole(open):
         name, other = await world.event(1), await world.event(2)
         await world.receipt(body_of(1))
         await world.admit()
-        (job,) = [one for one in await world.claim() if one.job_id == name.rpartition("/")[2]]
+        (job,) = [one for one in await world.claim() if one.event == name]
         await world.report(job, done=job_service_pb2.JobDone(), warnings=["TRUNCATED: 3 of 9 s"])
         told = await world.show(name)
         assert [list(one.warnings) for one in await world.listed()] == [[], ["TRUNCATED: 3 of 9 s"]]

@@ -396,6 +396,44 @@ async def test_it_admits_as_many_at_once_as_the_stores_pressure_allows(world, mo
     assert asked[: len(lots)] == lots
 
 
+async def test_a_receipt_that_comes_alone_is_admitted_at_once_and_those_of_a_stream_together(world):
+    """Each batch changes a page of every table and index, however few receipts it has."""
+    clock, waits, come = [100.0], [], asyncio.Event()
+
+    async def sleep(seconds):
+        if seconds > 1:  # that of the count
+            await asyncio.sleep(seconds)
+        waits.append(seconds)
+        clock[0] += seconds / 4
+        come.set()
+
+    intervals = {"admission.gather": 8.0 / 1024, "admission.retry": 99.0, "admission.recount": 99.0}
+    admission = world.new_admission(pace=Pace(clock=lambda: clock[0], sleep=sleep, intervals=intervals))
+    running = asyncio.create_task(admission.run())
+
+    async def admitted(count):
+        async with asyncio.timeout(10):
+            while await world.rows(schema.events) < count:
+                await asyncio.sleep(0)
+
+    await world.receipt(BODY)
+    admission.soon()
+    await admitted(1)
+    assert waits == []
+    await world.receipt(BODY.replace(b"CAL1", b"CAL2"))
+    admission.soon()
+    async with asyncio.timeout(10):
+        await come.wait()
+    await admitted(2)
+    assert waits == [8.0 / 1024]
+    clock[0] += 1
+    await world.receipt(BODY.replace(b"CAL1", b"CAL3"))
+    admission.soon()
+    await admitted(3)
+    assert waits == [8.0 / 1024]
+    running.cancel()
+
+
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_large_batch_is_written_part_by_part_in_order(world, monkeypatch, fails):
     count = 2 * PART + 100
