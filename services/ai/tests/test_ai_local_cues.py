@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.text import Spoken, Written, canonical
+from trunkline_ai.engines.local.text import Spoken, canonical
+from trunkline_words.patterns import WordPatterns
+from trunkline_words.written import Written
 
 from tools.eval import DATA
 
@@ -102,5 +104,5 @@ def test_patterns_find_by_their_first_words_what_they_find_anywhere(said):
                            r"(?:\bmr\.?|\bA\.?m)(?!\w)")
     ]  # fmt: skip
     text = Written(" ".join(said))
-    found = [[one.span() for one in matches] for matches in cues.WordPatterns(*patterns).find(text)]
+    found = [[one.span() for one in matches] for matches in WordPatterns(*patterns).find(text)]
     assert found == [[one.span() for one in pattern.finditer(text)] for pattern in patterns]

@@ -22,13 +22,13 @@ from trunkline_ai.engines.prompted import PromptedEngine
 from trunkline_ai.prompts.analyse_call import SCHEMA
 from trunkline_ai.prompts.fence import fenced
 from trunkline_ai.redaction.engine import RedactedEngine
-from trunkline_ai.redaction.finder import find_pii
-from trunkline_ai.redaction.numbers import luhn
-from trunkline_ai.redaction.placeholders import Redaction
-from trunkline_ai.redaction.policy import ALL, PiiKind, hidden_kinds, remote_kinds
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.guards import GuardedModel
 from trunkline_runtime.testing import KEY_FOLDER
+from trunkline_words.personal.finder import find_pii
+from trunkline_words.personal.numbers import luhn
+from trunkline_words.personal.placeholders import Redaction
+from trunkline_words.personal.policy import ALL, PiiKind, hidden_kinds, remote_kinds
 
 from tests.standins.completing_ai import LeastEngine, least
 from tools.eval.pii import DATA, DOCS, count, documented, read

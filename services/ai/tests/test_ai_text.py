@@ -1,8 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_ai.engines.local import numbers
-from trunkline_ai.engines.local.text import canonical, sentences, straightened
+from trunkline_ai.engines.local.text import canonical, sentences
+from trunkline_words import numbers
+from trunkline_words.written import straightened
 
 
 @pytest.mark.parametrize(

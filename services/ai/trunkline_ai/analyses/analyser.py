@@ -18,6 +18,7 @@ from trunkline_runtime.observe.metrics import histogram
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
+from trunkline_words.personal.policy import hidden_kinds
 
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
@@ -25,7 +26,6 @@ from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result
 from trunkline_ai.config import LOCAL
 from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
-from trunkline_ai.redaction.policy import hidden_kinds
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.router import Routed, Router
 

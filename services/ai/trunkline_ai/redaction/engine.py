@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trunkline_words.personal.placeholders import Redaction
+
 from trunkline_ai.engines.base import CompletingEngine, Completion, Prompt, SpeakerRole, Turn
 from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts.fence import fenced
-from trunkline_ai.redaction.placeholders import Redaction
 
 _EXPLAINED = """
 In the conversation, personal data is replaced by placeholders in square brackets, such as [NAME_1] or [PHONE_2]. The

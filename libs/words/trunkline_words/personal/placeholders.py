@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from trunkline_ai.engines.base import SpeakerRole, Turn
-from trunkline_ai.redaction.finder import Find, find_pii
-from trunkline_ai.redaction.policy import ALL, PiiKind
-from trunkline_ai.redaction.speech import ORDINARY, Place
+from trunkline_words.personal.finder import Find, find_pii
+from trunkline_words.personal.policy import ALL, PLACEHOLDER, PiiKind
+from trunkline_words.personal.speech import ORDINARY, Place, Said, Turn
 
-_PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(kind.name for kind in PiiKind)})_\d{{1,6}}\]")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
 _FIGURES = frozenset({PiiKind.PHONE, PiiKind.EMAIL, PiiKind.CARD, PiiKind.SSN})
 """Kinds whose normal form is one that people write."""
 _LEAST_WORDING = 3
@@ -56,9 +55,9 @@ class Redaction:
         self._wordings = sorted(
             (one for one in wordings.items() if len(one[0]) >= _LEAST_WORDING), key=lambda one: -len(one[0])
         )
-        self.texts, self._pieces = _replaced_in(
-            turns, sorted(places, key=lambda one: (one[0].turn, one[0].start))
-        )
+        self.places = sorted(places, key=lambda one: (one[0].turn, one[0].start))
+        """Where something was found, with its placeholder."""
+        self.texts, self._pieces = _replaced_in(turns, self.places)
         """`texts`: those of the turns, with placeholders."""
         self._shown = "\n".join(self.texts)
 
@@ -95,7 +94,7 @@ class Redaction:
         """Give a text with its own finds replaced; placeholders that are there stay."""
         ours = [found.span() for found in _PLACEHOLDER.finditer(text)]
         behind = 0
-        for find in find_pii([Turn(SpeakerRole.UNKNOWN, text)], self._kinds):
+        for find in find_pii([Said("", text)], self._kinds):
             for one in find.places:
                 if one.start < behind or any(one.start < end and start < one.end for start, end in ours):
                     continue
