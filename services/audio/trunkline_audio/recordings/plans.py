@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cachetools import LRUCache
+from trunkline.common.v1 import analysis_settings_pb2
 from trunkline.tenant.v1 import tenant_service_pb2, tenant_service_pb2_grpc
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.flights import Flights
@@ -25,6 +26,7 @@ class TenantPlan:
     """`quota_bytes` is the most that may be kept, `keep_days` how long; 0 is no limit, and the service's setting.
 
     `transcript_days` is how long transcripts are kept, and `engine` and `phrases` are the tenant's speech settings.
+    `redaction` is what becomes of personal data.
     """
 
     quota_bytes: int = 0
@@ -32,6 +34,7 @@ class TenantPlan:
     transcript_days: int = 0
     engine: str = ""
     phrases: tuple[str, ...] = ()
+    redaction: analysis_settings_pb2.Redaction = field(default_factory=analysis_settings_pb2.Redaction)
 
 
 AskPlan = Callable[[str], Awaitable[TenantPlan]]
@@ -60,6 +63,7 @@ def plans(channels: Channels, tenant_address: str, now: Callable[[], float] = ti
             transcript_days=found.retention.transcripts_days,
             engine=found.speech_settings.engine,
             phrases=tuple(found.speech_settings.phrases),
+            redaction=found.analysis_settings.redaction,
         )
         known[tenant] = (now(), plan)
         return plan
@@ -70,7 +74,8 @@ def plans(channels: Channels, tenant_address: str, now: Callable[[], float] = ti
 async def as_tenant_set(ask: AskPlan, tenant: str, request: Any, now: datetime) -> None:
     """Set what a request for a transcript leaves open: engine, phrases, and time to keep it, as its tenant is set to.
 
-    Requests of services stay as they are: the gateway sends the settings that belong to the call's source. Raises
+    Personal data that the tenant wants never stored isn't stored, whatever the request says of it. Requests of services
+    stay as they are: the gateway sends the settings that belong to the call's source. Raises
     InvalidArgument("expire_time") for a time that is over.
     """
     if current_caller().kind is CallerKind.SERVICE:
@@ -82,5 +87,17 @@ async def as_tenant_set(ask: AskPlan, tenant: str, request: Any, now: datetime) 
         request.engine = plan.engine
     if not request.phrases:
         request.phrases.extend(plan.phrases)
+    _redact(request.redaction, plan.redaction)
     if plan.transcript_days and not request.HasField("expire_time"):
         request.expire_time.FromDatetime(now + timedelta(days=plan.transcript_days))
+
+
+def _redact(asked: analysis_settings_pb2.Redaction, wanted: analysis_settings_pb2.Redaction) -> None:
+    """Add to what a request says of personal data what its tenant wants; no kinds are all of them."""
+    if not wanted.stored_transcripts:
+        return
+    if not asked.stored_transcripts or not wanted.kinds:
+        asked.kinds[:] = wanted.kinds
+    elif asked.kinds:
+        asked.kinds[:] = sorted({*asked.kinds, *wanted.kinds})
+    asked.stored_transcripts = True
