@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_words.personal.finder import find_pii
 from trunkline_words.personal.numbers import luhn
 from trunkline_words.personal.placeholders import Redaction
-from trunkline_words.personal.policy import ALL, PiiKind, hidden_kinds, remote_kinds
+from trunkline_words.personal.policy import ALL, PiiKind, hidden_kinds, remote_kinds, transcript_kinds
 
 from tests.standins.completing_ai import LeastEngine, least
 from tools.eval.pii import DATA, DOCS, count, documented, read
@@ -363,7 +364,12 @@ def test_a_tenant_chooses_and_saying_nothing_is_all_kinds():
     assert hidden_kinds(settings(), local=False) == frozenset()
     assert hidden_kinds(settings(keep_placeholders=True), local=False) == ALL
     assert hidden_kinds(settings(keep_placeholders=True), local=True) == frozenset()
-    assert hidden_kinds(settings(stored=True, remote=off, kinds=[card]), local=True) == {PiiKind.CARD}
+    for told in ({"stored": True}, {"stored_transcripts": True}):
+        assert hidden_kinds(settings(**told, remote=off, kinds=[card]), local=True) == {PiiKind.CARD}
+    assert transcript_kinds(settings(stored=True).redaction) == frozenset()
+    assert transcript_kinds(settings(stored_transcripts=True).redaction) == ALL
+    assert transcript_kinds(settings(stored_transcripts=True, kinds=[card, 99]).redaction) == ALL
+    assert transcript_kinds(settings(stored_transcripts=True, kinds=[card]).redaction) == {PiiKind.CARD}
 
 
 def test_a_stored_analysis_shows_placeholders_alone():
@@ -384,3 +390,22 @@ def test_a_stored_analysis_shows_placeholders_alone():
     assert (message.entities[0].text, message.entities[0].value) == ("[PHONE_1]", "[PHONE_1]")
     assert message.follow_up_draft.startswith("Dear [NAME_")
     assert message.lead_evidence[0].quote.text == "[CARD_1] call [PHONE_1]"
+
+
+def test_words_that_stand_at_several_places_are_redacted_as_at_the_first_that_has_something():
+    talk = turns("room 4242 and may I come in may", "sure", "my card is 4242 4242 4242 4242", "and the name",
+                 "it's Karen Grace, and grace before dinner")  # fmt: skip
+    redaction = Redaction(talk)
+    assert redaction.texts[0] == "room 4242 and may I come in may"
+    assert redaction.redacted("4242") == "[CARD_1]", "the card's, though a room has the same number"
+    assert redaction.redacted("room 4242") == "room 4242"
+    assert redaction.redacted("may") == "may", "an ordinary word"
+    assert redaction.redacted("grace") == "grace"
+
+
+def test_a_text_that_stands_at_many_places_is_looked_for_once():
+    redaction = Redaction(turns("at 5 " * 10_000, "call 503-555-0127"))
+    began = time.thread_time()
+    for _ in range(200):
+        assert redaction.redacted("at 5") == "at 5"
+    assert time.thread_time() - began < 1.0

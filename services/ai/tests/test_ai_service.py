@@ -132,6 +132,15 @@ async def test_timings_do_not_make_another_analysis(stub):
     assert (await stub.AnalyzeCall(ask(transcript=late), metadata=signed())).name == first.name
 
 
+async def test_a_time_that_no_clock_holds_is_refused_by_its_name(stub):
+    late = transcript()
+    late.segments[1].end_offset.seconds = 2**62
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.AnalyzeCall(ask(transcript=late), metadata=signed())
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().startswith("transcript.segments[1].end_offset: ")
+
+
 async def test_an_unreliable_transcript_is_told_and_gets_no_intent(stub):
     spanish = transcript(
         [(transcript_pb2.SPEAKER_CUSTOMER, "way no see us a plumber quote")], unreliable=True

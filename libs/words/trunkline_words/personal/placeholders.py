@@ -40,6 +40,7 @@ class Redaction:
         self._counts: dict[PiiKind, int] = {}
         self._words: dict[str, str] = {}
         self._normal: dict[str, str] = {}
+        self._redacted: dict[str, str] = {}
         wordings: dict[str, str] = {}
         places: list[tuple[Place, str]] = []
         for find in find_pii(turns, self._kinds):
@@ -83,12 +84,36 @@ class Redaction:
 
     def redacted(self, text: str) -> str:
         """Return a text about the conversation with the same placeholders, and further ones for what it adds."""
-        at = self._said.find(text)
-        if at >= 0 and len(text) > 1:
-            return self._shown[self._forth(at, end=False) : self._forth(at + len(text), end=True)]
+        if text not in self._redacted:  # a caller's one number may be named two hundred times
+            self._redacted[text] = self._redacted_anew(text)
+        return self._redacted[text]
+
+    def _redacted_anew(self, text: str) -> str:
+        if (shown := self._shown_as(text)) is not None:
+            return shown
         for wording, placeholder in self._wordings:
             text = _replaced(text, wording, placeholder)
         return "".join(self._rest(text))
+
+    def _shown_as(self, text: str) -> str | None:
+        """Return how a text that stands in the conversation is shown there; None where it does not stand there.
+
+        Of several places, the first one that has a placeholder counts: the words may be from there. Of an ordinary
+        word, it is the first place. Places within other words count only if there is no better one.
+        """
+        if len(text) <= 1:
+            return None
+        found: dict[bool, str] = {}
+        at = self._said.find(text)
+        while at >= 0:
+            end = at + len(text)
+            shown = self._shown[self._forth(at, end=False) : self._forth(end, end=True)]
+            whole = not _is_within_words(self._said, at, end)
+            if whole and shown != text and text not in ORDINARY:
+                return shown
+            found.setdefault(whole, shown)
+            at = self._said.find(text, end)
+        return found.get(True, found.get(False))
 
     def _rest(self, text: str) -> Iterator[str]:
         """Give a text with its own finds replaced; placeholders that are there stay."""
@@ -158,6 +183,12 @@ def _replaced_in(turns: Sequence[Turn], places: list[tuple[Place, str]]) -> tupl
         texts.append("".join(made))
     pieces.append(_Piece(said, shown, ""))
     return texts, pieces
+
+
+def _is_within_words(text: str, start: int, end: int) -> bool:
+    """Tell whether a word goes on before or behind a stretch of a text."""
+    before = text[start].isalnum() and text[start - 1 : start].isalnum()
+    return before or (text[end - 1].isalnum() and text[end : end + 1].isalnum())
 
 
 def _replaced(text: str, wording: str, placeholder: str) -> str:

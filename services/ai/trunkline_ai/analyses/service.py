@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -37,7 +38,8 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
             tenant_id=tenant,
             call_id=ids["call"],
             generation=request.generation,
-            conversation=dialogue_of(request),
+            # An hour of talk takes half a second to read, in which nobody else would be answered.
+            conversation=await asyncio.to_thread(dialogue_of, request),
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._analyser.analyse(task)).to_proto()

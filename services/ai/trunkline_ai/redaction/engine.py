@@ -36,14 +36,21 @@ class RedactedEngine(Wrapped[CompletingEngine]):
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """Answer a prompt. Raises EngineError."""
         if not prompt.redacted or self.capabilities.inside:
-            return await self.engine.complete(prompt, schema)
+            return await self.engine.complete(_explained(prompt), schema)
         redaction, data = await asyncio.to_thread(_redacted, prompt)
         if not redaction.placeholders:
-            return await self.engine.complete(prompt, schema)
+            return await self.engine.complete(_explained(prompt), schema)
         asked = replace(prompt, instructions=prompt.instructions + _EXPLAINED, data=data)
         completion = await self.engine.complete(asked, schema)
         text = await asyncio.to_thread(_restored, completion.text, schema, redaction)
         return replace(completion, text=text)
+
+
+def _explained(prompt: Prompt) -> Prompt:
+    """Return a prompt that explains the placeholders of its conversation, if that was stored with some."""
+    if not _FENCED.search(prompt.data):
+        return prompt
+    return replace(prompt, instructions=prompt.instructions + _EXPLAINED)
 
 
 def _redacted(prompt: Prompt) -> tuple[Redaction, str]:

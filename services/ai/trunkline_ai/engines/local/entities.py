@@ -9,6 +9,7 @@ from trunkline_words import numbers
 from trunkline_words.calendar import MONTHS, ORDINALS, SHORT_MONTHS
 from trunkline_words.patterns import WordPatterns, found_with
 from trunkline_words.personal import patterns
+from trunkline_words.personal.policy import PLACEHOLDER, PiiKind, kind_of
 from trunkline_words.written import Written, straightened
 
 from trunkline_ai.engines.base import Entity, Transcript
@@ -73,6 +74,13 @@ _BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)")
 _LAST_HOUR = re.compile(r"\b(?:at|around|by|after|before)\s++(\d{1,2})()$")
 _SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
 _AFTERNOON = re.compile(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
+_NAMED_BY = {
+    PiiKind.EMAIL: EntityType.EMAIL,
+    PiiKind.PHONE: EntityType.PHONE_NUMBER,
+    PiiKind.ADDRESS: EntityType.ADDRESS,
+    PiiKind.NAME: EntityType.PERSON,
+}
 _MOST_ENTITIES = 500
 
 
@@ -93,6 +101,7 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
 
 def _in_turn(said: str, text: Written) -> Iterator[Entity]:
     """The finds in `text`, in the wording of `said`, which is of the same length; the more telling kinds first."""
+    yield from _placeholders(said)
     spoken_phones, times = _BY_WORDS.find(text)
     yield from _as_entities(EntityType.EMAIL, patterns.emails(said, text))
     yield from _matched(EntityType.PHONE_NUMBER, found_with(_PHONE, text, *string.digits), said, _phone_value)
@@ -102,6 +111,13 @@ def _in_turn(said: str, text: Written) -> Iterator[Entity]:
     yield from _as_entities(EntityType.ADDRESS, patterns.addresses(said, text))
     yield from _matched(EntityType.TIME, times, said, _time_value)
     yield from _as_entities(EntityType.PERSON, patterns.people(said, text))
+
+
+def _placeholders(said: str) -> Iterator[Entity]:
+    """What was named and isn't told: the placeholder is its own normal form."""
+    for found in _PLACEHOLDER.finditer(said) if "[" in said else ():
+        if kind := _NAMED_BY.get(kind_of(found.group())):
+            yield Entity(kind, found.group(), found.group(), *found.span())
 
 
 def _as_entities(kind: EntityType, named: Iterable[patterns.Named]) -> Iterator[Entity]:

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 
 from trunkline_words import numbers
+from trunkline_words.personal.policy import PLACEHOLDER, PiiKind, kind_of
 from trunkline_words.written import CONTRACTIONS, Places, straightened
 
 _FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
@@ -37,6 +38,13 @@ _UNPUNCTUATED_CHUNK = 24
 _ACROSS = re.compile(r"\.\s[a-z]\.|\$\s")
 """What is read together across a space: `p. m.` and `$ 5`."""
 _LINE_END = re.compile(r"\n")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
+_STAND_INS = {
+    PiiKind.CARD: "4242424242424242", PiiKind.SSN: "219099999", PiiKind.EMAIL: "john@example.com",
+    PiiKind.PHONE: "5550123", PiiKind.BIRTH_DATE: "May 17, 1988", PiiKind.ADDRESS: "25 Oak Street",
+    PiiKind.NAME: "John",
+}  # fmt: skip
+"""What rules and model read where a transcript has a placeholder: a wording that says as little as any other."""
 _LONGEST_WORD = 24
 _WORDS_KEPT = 4_096
 _LONGEST_SENTENCE = 200
@@ -100,7 +108,7 @@ def canonical(text: str) -> Spoken:
     """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`.
 
     Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
-    `nine oclock`, `$2,000` is `2000 dollars`.
+    `nine oclock`, `$2,000` is `2000 dollars`. A placeholder such as `[NAME_1]` is read as something of its kind.
     """
     return _of_sentence(text) if len(text) <= _LONGEST_SENTENCE else _canonical(text)
 
@@ -113,6 +121,8 @@ def _of_sentence(text: str) -> Spoken:
 
 def _canonical(text: str) -> Spoken:
     plain = straightened(text)
+    if "[" in plain:
+        plain = _PLACEHOLDER.sub(lambda found: _STAND_INS[kind_of(found.group())], plain)
     if not plain.isascii():
         plain = unicodedata.normalize("NFC", _UNSEEN.sub("", plain))
     lowered = plain.lower()
