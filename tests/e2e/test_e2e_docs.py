@@ -221,7 +221,9 @@ def test_privacy(world, shell):
     while at < len(said.rstrip()):
         tenant, at = json.JSONDecoder().raw_decode(said, at)
         shown.append(tenant.get("analysisSettings", {}).get("redaction", {}))
-    off, hidden, default = shown
+    off, hidden, default, private, read, default_again = shown
     assert (off["remote"], off["stored"]) == ("REMOTE_REDACTION_OFF", False)
     assert (hidden["stored"], hidden["kinds"]) == (True, ["PII_KIND_CARD", "PII_KIND_SSN"])
-    assert default == {}
+    assert private["storedTranscripts"]
+    assert private == read
+    assert (default, default_again) == ({}, {})
