@@ -213,6 +213,10 @@ def test_choosing_a_language_engine(world, shell):
     assert [one["name"] for one in settings["labels"]] == ["asks about financing"]
     assert [one["id"] for one in settings["questions"]] == ["has_insurance"]
     assert settings["keywords"][0]["phrases"] == ["Joe's Plumbing", "Drain Kings"]
+    if (ROOT / ".tools" / "grpcurl").exists():
+        listed = json.loads(said[said.rindex('{"analyses"') :])["analyses"]
+        assert [one["call"] for one in listed] == ["tenants/acme/calls/my-test"]
+        assert listed[0]["labels"][0]["answer"] == "ANSWER_YES"
 
 
 def test_privacy(world, shell):
