@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 PACKAGES = (
-    "trunkline_runtime", "trunkline_store", "trunkline_work", "trunkline_jobs", "trunkline_gateway", "trunkline_tenant",
-    "trunkline_audio", "trunkline_ai",
+    "trunkline_words", "trunkline_runtime", "trunkline_store", "trunkline_work", "trunkline_jobs", "trunkline_gateway",
+    "trunkline_tenant", "trunkline_audio", "trunkline_ai",
 )  # fmt: skip
 SEARCHING = frozenset({"search", "finditer", "findall", "split", "sub", "subn"})
 ANCHORED = frozenset({"match", "fullmatch"})

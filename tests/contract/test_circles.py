@@ -6,8 +6,8 @@ import grimp
 import pytest
 
 PACKAGES = (
-    "trunkline_runtime", "trunkline_store", "trunkline_work", "trunkline_jobs", "trunkline_gateway", "trunkline_tenant",
-    "trunkline_audio", "trunkline_ai", "trunkline_cli",
+    "trunkline_words", "trunkline_runtime", "trunkline_store", "trunkline_work", "trunkline_jobs", "trunkline_gateway",
+    "trunkline_tenant", "trunkline_audio", "trunkline_ai", "trunkline_cli",
 )  # fmt: skip
 
 

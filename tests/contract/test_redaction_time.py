@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from trunkline_ai.engines.base import SpeakerRole, Turn
-from trunkline_ai.redaction.finder import find_pii
-from trunkline_ai.redaction.placeholders import Redaction
+from trunkline_words.personal.finder import find_pii
+from trunkline_words.personal.placeholders import Redaction
 
 from tests.contract import adversaries
 

@@ -230,6 +230,10 @@ def test_choosing_a_language_engine(world, shell):
     assert [one["name"] for one in settings["labels"]] == ["asks about financing"]
     assert [one["id"] for one in settings["questions"]] == ["has_insurance"]
     assert settings["keywords"][0]["phrases"] == ["Joe's Plumbing", "Drain Kings"]
+    if (ROOT / ".tools" / "grpcurl").exists():
+        listed = json.loads(said[said.rindex('{"analyses"') :])["analyses"]
+        assert [one["call"] for one in listed] == ["tenants/acme/calls/my-test"]
+        assert listed[0]["labels"][0]["answer"] == "ANSWER_YES"
 
 
 def test_privacy(world, shell):
@@ -238,7 +242,9 @@ def test_privacy(world, shell):
     while at < len(said.rstrip()):
         tenant, at = json.JSONDecoder().raw_decode(said, at)
         shown.append(tenant.get("analysisSettings", {}).get("redaction", {}))
-    off, hidden, default = shown
+    off, hidden, default, private, read, default_again = shown
     assert (off["remote"], off["stored"]) == ("REMOTE_REDACTION_OFF", False)
     assert (hidden["stored"], hidden["kinds"]) == (True, ["PII_KIND_CARD", "PII_KIND_SSN"])
-    assert default == {}
+    assert private["storedTranscripts"]
+    assert private == read
+    assert (default, default_again) == ({}, {})

@@ -5,6 +5,7 @@ import grpc
 import pytest
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
 from trunkline.audio.v1 import transcript_pb2
+from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 from trunkline.common.v1 import labels_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
@@ -12,6 +13,7 @@ from trunkline_ai.engines.base import LanguageCapabilities
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.testing import KEY_FOLDER
 
@@ -130,6 +132,15 @@ async def test_timings_do_not_make_another_analysis(stub):
     late.segments[0].start_offset.FromSeconds(3)
     first = await stub.AnalyzeCall(ask(), metadata=signed())
     assert (await stub.AnalyzeCall(ask(transcript=late), metadata=signed())).name == first.name
+
+
+async def test_a_time_that_no_clock_holds_is_refused_by_its_name(stub):
+    late = transcript()
+    late.segments[1].end_offset.seconds = 2**62
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.AnalyzeCall(ask(transcript=late), metadata=signed())
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details().startswith("transcript.segments[1].end_offset: ")
 
 
 async def test_an_unreliable_transcript_is_told_and_gets_no_intent(stub):
@@ -354,3 +365,49 @@ async def test_a_refusal_for_good_is_one_degraded_final_answer(config, failures)
     )
     assert anew.name != answers[-1].name
     assert engine.asked == failures + 1
+
+
+class Operators:
+    """Takes every caller for an operator."""
+
+    async def authenticate(self, token):
+        return Caller(CallerKind.OPERATOR, subject="o1")
+
+
+async def test_what_an_operator_leaves_open_is_as_the_tenant_is_set_to(config, engine):
+    keywords = [settings_pb2.TrackedKeyword(name="water", phrases=["water everywhere"])]
+    private = settings_pb2.AnalysisSettings(policy=settings_pb2.ANALYSIS_POLICY_PRIVATE, keywords=keywords)
+    outside = settings_pb2.AnalysisSettings(policy=settings_pb2.ANALYSIS_POLICY_QUALITY)
+    asked = []
+
+    async def settings_of(tenant):
+        asked.append(tenant)
+        return private
+
+    operator = (("authorization", "Bearer tl_operator"),)
+    engine.capabilities = LanguageCapabilities()
+    made = build(config, engine=engine, authenticator=Operators(), settings_of=settings_of)
+    async with (
+        made as parts,
+        parts.running() as serving,
+        grpc.aio.insecure_channel(serving.address) as channel,
+    ):
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        left = await stub.AnalyzeCall(ask(), metadata=operator)
+        assert [one.keyword for one in left.keywords] == ["water"]
+        assert (asked, engine.asked) == (["acme"], 0), "nothing goes to an engine outside"
+        told = await stub.AnalyzeCall(ask(generation=1, settings=outside), metadata=operator)
+        assert (list(told.keywords), asked, engine.asked) == ([], ["acme"], 1)
+
+
+async def test_nothing_is_analysed_while_a_tenants_settings_are_not_known(config, engine):
+    config = replace(config, tenant_address="127.0.0.1:1")
+    async with (
+        build(config, engine=engine, authenticator=Operators()) as parts,
+        parts.running() as serving,
+        grpc.aio.insecure_channel(serving.address) as channel,
+    ):
+        stub = analysis_service_pb2_grpc.AnalysisServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.AnalyzeCall(ask(), metadata=(("authorization", "Bearer tl_operator"),))
+    assert (refused.value.code(), engine.asked) == (grpc.StatusCode.UNAVAILABLE, 0)

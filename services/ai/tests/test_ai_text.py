@@ -1,8 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_ai.engines.local import numbers
-from trunkline_ai.engines.local.text import canonical, sentences, straightened
+from trunkline_ai.engines.local.text import canonical, sentences
 
 
 @pytest.mark.parametrize(
@@ -22,19 +21,10 @@ def test_what_is_written_is_brought_into_the_form_of_speech(written, form):
     assert canonical(written) == form
 
 
-def test_numbers_are_spelt_as_they_are_read():
-    assert [numbers.value(numbers.spelt(number)) for number in range(100)] == list(range(100))
-    assert (numbers.spelt(0), numbers.spelt(40), numbers.spelt(99)) == ("zero", "forty", "ninety nine")
-
-
 def test_a_title_or_an_hour_does_not_end_a_sentence():
     assert sentences("Dr. Lee comes at 9 a.m. Monday. Mrs. Smith? Yes. At 5.") == [
         "Dr. Lee comes at 9 a.m. Monday.", "Mrs. Smith?", "Yes.", "At 5.",
     ]  # fmt: skip
-
-
-def test_apostrophes_are_straightened_in_their_places():
-    assert straightened("I’m ‘here’") == "I'm 'here'"
 
 
 ODD = [

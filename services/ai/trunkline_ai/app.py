@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trunkline.ai.v1 import admin_service_pb2_grpc, analysis_service_pb2_grpc
 from trunkline_runtime.engines.account import TELL_SECONDS, Account, Budgets, Teller
 from trunkline_runtime.engines.base import attended
+from trunkline_runtime.engines.tenants import asking
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.periodic import every
@@ -22,7 +23,7 @@ from trunkline_store.records.outbox import Outbox
 from trunkline_ai.admin_service import AdminServicer
 from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
-from trunkline_ai.analyses.service import AnalysisServicer
+from trunkline_ai.analyses.service import AnalysisServicer, AskSettings
 from trunkline_ai.cache.tiers import SWEEP_SECONDS, AnswerCache
 from trunkline_ai.config import LOCAL, AiConfig
 from trunkline_ai.engines.base import LanguageEngine
@@ -69,10 +70,12 @@ async def build(
     pace: Pace = MACHINE,
     engine: LanguageEngine | None = None,
     authenticator: Authenticator | None = None,
+    settings_of: AskSettings | None = None,
 ) -> AsyncIterator[AiParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
-    `engine` is asked before `local` instead of those that the settings name.
+    `engine` is asked before `local` instead of those that the settings name. `settings_of` is asked how a tenant wants
+    its conversations analysed.
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
@@ -80,6 +83,9 @@ async def build(
     cache = AnswerCache(config.cache, signer.secret)
     channels = Channels.of(config, signer)
     account = Account(Budgets(channels, config.tenant_address))
+    settings_of = settings_of or asking(
+        channels, config.tenant_address, lambda tenant: tenant.analysis_settings
+    )
     engines = (
         load_engines(config, account, cache) if engine is None else {"given": engine, LOCAL: local_engine()}
     )
@@ -114,7 +120,7 @@ async def build(
         stack.push_async_callback(analyser.close)
         server.add(
             analysis_service_pb2_grpc.add_AnalysisServiceServicer_to_server,
-            AnalysisServicer(analyses, analyser, cache),
+            AnalysisServicer(analyses, analyser, cache, settings_of),
             "trunkline.ai.v1.AnalysisService",
         )
         server.add(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from gateway_deliveries import NOW
 from gateway_suite import PATIENCE, Suite, job
-from trunkline.common.v1 import labels_pb2, provider_pb2, speech_pb2
+from trunkline.common.v1 import analysis_settings_pb2, labels_pb2, provider_pb2, speech_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2
 from trunkline_gateway.pipeline.sources import REFUSED
 from trunkline_gateway.providers.base import Facts
@@ -469,6 +469,25 @@ class TestFailures:
                 await suite.jobs.finished(f"e{seconds}")
         for (request,) in (asked(suite, "TranscribeRecording"), asked(suite, "CreateTranscript")):
             assert (request.engine, list(request.phrases)) == ("google", ["Cedar Lane"])
+
+    @pytest.mark.parametrize("stored", [True, False])
+    async def test_what_a_tenant_wants_of_personal_data_goes_with_the_request(
+        self, suite: Suite, stored: bool
+    ) -> None:
+        kinds = [analysis_settings_pb2.PII_KIND_PHONE, analysis_settings_pb2.PII_KIND_CARD]
+        wanted = analysis_settings_pb2.Redaction(
+            stored_transcripts=stored, kinds=kinds, keep_placeholders=True
+        )
+        suite.tenant.sources["s-1"].analysis_settings.redaction.CopyFrom(wanted)
+        for seconds in (0, 30):
+            suite.audio.seconds = seconds
+            async with suite.worker():
+                await suite.jobs.add(job(f"e{seconds}", body=BODY))
+                await suite.jobs.finished(f"e{seconds}")
+        for (request,) in (asked(suite, "TranscribeRecording"), asked(suite, "CreateTranscript")):
+            assert request.HasField("redaction") == stored
+            told = analysis_settings_pb2.Redaction(stored_transcripts=True, kinds=sorted(kinds))
+            assert not stored or request.redaction == told
 
     async def test_a_bug_elsewhere_is_retried_and_then_given_up(self, suite: Suite) -> None:
         suite.script.failures["AnalyzeCall"] = [Internal()] * 50

@@ -18,6 +18,7 @@ from trunkline_runtime.observe.metrics import histogram
 from trunkline_runtime.rpc.call import current_rpc
 from trunkline_store.clock import Clock
 from trunkline_store.records.expiry import expiry
+from trunkline_words.personal.policy import hidden_kinds
 
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
@@ -25,7 +26,6 @@ from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result
 from trunkline_ai.config import LOCAL
 from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
-from trunkline_ai.redaction.policy import hidden_kinds
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.router import Routed, Router
 
@@ -148,11 +148,18 @@ class Analyser:
 
 
 async def _shown(result: AnalysisResult, conversation: Dialogue) -> analysis_pb2.Analysis:
-    """Return the message that is stored: without personal data where the tenant wants that."""
+    """Return the message that is stored: without personal data where the tenant wants that.
+
+    In a thread: it reads the whole conversation for numbers and keywords, half a second for an hour of talk.
+    """
+    return await asyncio.to_thread(_message, result, conversation)
+
+
+def _message(result: AnalysisResult, conversation: Dialogue) -> analysis_pb2.Analysis:
     message = analysis_of(result, conversation)
     local = result.engine.startswith(f"{LOCAL}/")
     if kinds := hidden_kinds(conversation.context.settings, local=local):
-        await asyncio.to_thread(redact_message, message, conversation.transcript, kinds)
+        redact_message(message, conversation.transcript, kinds)
     return message
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from trunkline.ai.v1 import analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.digests import digest
 from trunkline_runtime.engines.fairness import queue_class
+from trunkline_runtime.errors import InvalidArgument
 
 from trunkline_ai.engines.base import Context, Moment, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Unreliable
@@ -22,6 +24,8 @@ _TOLD: dict[int, SpeakerRole] = {
 }
 _VOICES = (transcript_pb2.SPEAKER_VOICE_1, transcript_pb2.SPEAKER_VOICE_2)
 _SPOKEN_EARLY = 3
+_MOST_SECONDS = 366 * 86_400
+"""Of a time in a recording: what is beyond is no time of a conversation, and may be more than a clock holds."""
 _BETWEEN_WORDS = 4
 """Characters that may stand between two words of a segment: white space and punctuation."""
 
@@ -54,7 +58,10 @@ class Dialogue:
 
 
 def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWords = WORDS) -> Dialogue:
-    """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it."""
+    """Read a request; a plain text is one turn of whoever wrote it: the customer, unless the business sent it.
+
+    Raises InvalidArgument for a segment or a word that is said to be years behind the recording's start.
+    """
     known: dict[str, Any] = {
         "tenant_id": request.parent.rpartition("/")[2],
         "call_id": request.call.rpartition("/")[2],
@@ -69,11 +76,27 @@ def dialogue_of(request: analysis_service_pb2.AnalyzeCallRequest, words: RoleWor
         transcript = Transcript((Turn(writer, request.text),) if request.text.strip() else ())
         context = Context(message=True, **known)
     else:
+        _check_times(request.transcript.segments)
         transcript = Transcript(_turns(request.transcript.segments, words))
         context = Context(
             language=request.transcript.language, unreliable=_unreliable(request.transcript), **known
         )
     return Dialogue(transcript, context, input_digest(request))
+
+
+def _check_times(segments: Sequence[transcript_pb2.Segment]) -> None:
+    for number, segment in enumerate(segments):
+        name = f"transcript.segments[{number}]"
+        _check_time(f"{name}.start_offset", segment.start_offset)
+        _check_time(f"{name}.end_offset", segment.end_offset)
+        for at, word in enumerate(segment.words):
+            _check_time(f"{name}.words[{at}].start_offset", word.start_offset)
+            _check_time(f"{name}.words[{at}].end_offset", word.end_offset)
+
+
+def _check_time(name: str, offset: Duration) -> None:
+    if abs(offset.seconds) > _MOST_SECONDS:
+        raise InvalidArgument(name, f"must be at most {_MOST_SECONDS} seconds")
 
 
 def input_digest(request: analysis_service_pb2.AnalyzeCallRequest) -> bytes:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2, analysis_service_pb2_grpc
+from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.api import paging, resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.errors import InvalidArgument, NotFound
+from trunkline_runtime.identity.callers import CallerKind, current_caller
 
 from trunkline_ai.analyses.analyser import Analyser, AnalysisTask
 from trunkline_ai.analyses.dialogue import dialogue_of
@@ -16,11 +20,18 @@ from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.names import ANALYSIS, CALL, TENANT
 
+AskSettings = Callable[[str], Awaitable[analysis_settings_pb2.AnalysisSettings]]
+"""Takes the bare id of a tenant. Raises grpc.RpcError."""
+
 
 class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
     """Makes and shows analyses."""
 
-    def __init__(self, analyses: Analyses, analyser: Analyser, cache: AnswerCache) -> None:
+    def __init__(
+        self, analyses: Analyses, analyser: Analyser, cache: AnswerCache, settings_of: AskSettings
+    ) -> None:
+        """`settings_of` is asked how a tenant wants its conversations analysed."""
+        self._settings_of = settings_of
         self._analyses = analyses
         self._analyser = analyser
         self._cache = cache
@@ -33,11 +44,15 @@ class AnalysisServicer(analysis_service_pb2_grpc.AnalysisServiceServicer):
         ids = resources.parse(CALL, request.call, field="call")
         if ids["tenant"] != tenant:
             raise InvalidArgument("call", "must belong to parent")
+        # The gateway sends the settings that belong to the call's source.
+        if not request.HasField("settings") and current_caller().kind is not CallerKind.SERVICE:
+            request.settings.CopyFrom(await self._settings_of(tenant))
         task = AnalysisTask(
             tenant_id=tenant,
             call_id=ids["call"],
             generation=request.generation,
-            conversation=dialogue_of(request),
+            # An hour of talk takes half a second to read, in which nobody else would be answered.
+            conversation=await asyncio.to_thread(dialogue_of, request),
             expire_at=given_time(request, "expire_time"),
         )
         return (await self._analyser.analyse(task)).to_proto()

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.engines.base import Engine, EngineUsage
+from trunkline_words.personal.policy import ALL, PiiKind
 
 from trunkline_ai.engines.findings import Findings
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
-from trunkline_ai.redaction.policy import ALL, PiiKind
 
 
 class SpeakerRole(StrEnum):

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from trunkline_words.personal.policy import PLACEHOLDER
+
 from trunkline_ai.engines.base import Transcript
 from trunkline_ai.engines.findings import Quote, Side
 
 MOST_QUOTED = 300
 """Characters of a quote that are kept; its offsets are those of all of it."""
-_WORD = re.compile(r"(?:[^\W_]|['’\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff])+")
+_WORD = re.compile(
+    rf"{PLACEHOLDER}|" r"(?:[^\W_]|['’\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff])+"
+)
+"""A placeholder is one word, so that nobody finds `phone` in `[PHONE_1]`."""
 _UNSEEN = re.compile(r"['’\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
 
 

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
+from trunkline_words.personal.policy import remote_kinds
 
 from trunkline_ai.engines.base import AnalysisResult, Completion, Context, Entity, Prompt, Transcript
 from trunkline_ai.engines.findings import Compliance, Outcome, Verdict
@@ -17,7 +18,6 @@ from trunkline_ai.prompts.checks import Check
 from trunkline_ai.prompts.fence import fenced
 from trunkline_ai.prompts.findings import findings_of
 from trunkline_ai.prompts.schemas import TEXT, array, integer, number, one_of, record
-from trunkline_ai.redaction.policy import remote_kinds
 
 NAME = "analyse_call.v2"
 _VERDICT = one_of(Verdict.YES, Verdict.NO, Verdict.UNKNOWN)

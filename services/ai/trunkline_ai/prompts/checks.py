@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from trunkline_words import numbers
+
 from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.findings import Quote, Reason, Side
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel
-from trunkline_ai.engines.local import numbers
 from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.text import sentence_spans
 from trunkline_ai.engines.quotes import Script, words_of

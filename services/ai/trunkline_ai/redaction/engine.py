@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from trunkline_words.personal.placeholders import Redaction
+
 from trunkline_ai.engines.base import CompletingEngine, Completion, Prompt, SpeakerRole, Turn
 from trunkline_ai.engines.wrapped import Wrapped
 from trunkline_ai.prompts.fence import fenced
-from trunkline_ai.redaction.placeholders import Redaction
 
 _EXPLAINED = """
 In the conversation, personal data is replaced by placeholders in square brackets, such as [NAME_1] or [PHONE_2]. The
@@ -35,14 +36,21 @@ class RedactedEngine(Wrapped[CompletingEngine]):
     async def complete(self, prompt: Prompt, schema: Mapping[str, Any]) -> Completion:
         """Answer a prompt. Raises EngineError."""
         if not prompt.redacted or self.capabilities.inside:
-            return await self.engine.complete(prompt, schema)
+            return await self.engine.complete(_explained(prompt), schema)
         redaction, data = await asyncio.to_thread(_redacted, prompt)
         if not redaction.placeholders:
-            return await self.engine.complete(prompt, schema)
+            return await self.engine.complete(_explained(prompt), schema)
         asked = replace(prompt, instructions=prompt.instructions + _EXPLAINED, data=data)
         completion = await self.engine.complete(asked, schema)
         text = await asyncio.to_thread(_restored, completion.text, schema, redaction)
         return replace(completion, text=text)
+
+
+def _explained(prompt: Prompt) -> Prompt:
+    """Return a prompt that explains the placeholders of its conversation, if that was stored with some."""
+    if not _FENCED.search(prompt.data):
+        return prompt
+    return replace(prompt, instructions=prompt.instructions + _EXPLAINED)
 
 
 def _redacted(prompt: Prompt) -> tuple[Redaction, str]:

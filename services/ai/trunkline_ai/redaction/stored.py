@@ -7,10 +7,10 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from trunkline_words.personal.placeholders import Redaction
+from trunkline_words.personal.policy import PiiKind
 
 from trunkline_ai.engines.base import Transcript
-from trunkline_ai.redaction.placeholders import Redaction
-from trunkline_ai.redaction.policy import PiiKind
 
 _OURS = frozenset({
     "name", "call", "engine", "unreliable_reason", "degraded_reason", "question", "keyword", "phrase",

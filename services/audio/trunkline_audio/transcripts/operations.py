@@ -20,6 +20,7 @@ from trunkline_runtime.identity.callers import current_caller
 from trunkline_runtime.observe import logs
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database, StoreError
+from trunkline_words.personal.policy import transcript_kinds
 
 from trunkline_audio.engines.base import SpeechEngine, SubmittingEngine
 from trunkline_audio.names import RECORDING, TENANT, transcript_name
@@ -129,6 +130,7 @@ def task_of(
         generation=request.generation,
         engine=request.engine,
         phrases=tuple(request.phrases),
+        redacted=transcript_kinds(request.redaction),
         expire_at=given_time(request, "expire_time"),
         priority=queue_class(request.priority),
     )

@@ -13,6 +13,7 @@ from trunkline_runtime.resilience import Pauses
 from trunkline_store import StoreError
 
 from trunkline_audio.engines.base import (
+    Checkpoints,
     EngineInput,
     EngineResult,
     Segment,
@@ -62,6 +63,36 @@ class SubmittedAgain:
         """Keep a value no longer. Raises StoreError."""
         if self._kept.pop(key, None) is not None:
             await self.written()
+
+
+class SubmissionsAlone:
+    """Checkpoints that keep what providers were handed, and how far a recording is, but no word of it."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self.lasting = checkpoints.lasting
+
+    async def found(self) -> Mapping[str, Any]:
+        """What an earlier attempt handed over."""
+        found = await self._checkpoints.found()
+        return {key: value for key, value in found.items() if key.startswith(_KEY)}
+
+    def keep(self, key: str, value: Any, segments: Sequence[Segment] = (), lanes: int = 1) -> None:
+        """Have a submission kept; what else an engine would keep holds words."""
+        if key.startswith(_KEY):
+            self._checkpoints.keep(key, value)
+
+    def reach(self, seconds: float) -> None:
+        """Tell how far it is."""
+        self._checkpoints.reach(seconds)
+
+    async def written(self) -> None:
+        """Write what is to be kept. Raises StoreError."""
+        await self._checkpoints.written()
+
+    async def drop(self, key: str) -> None:
+        """Keep a value no longer. Raises StoreError."""
+        await self._checkpoints.drop(key)
 
 
 async def submitted(engine: SubmittingEngine, recording: EngineInput, pace: Pace) -> EngineResult:

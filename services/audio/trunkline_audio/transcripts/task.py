@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from trunkline_words.personal.policy import PiiKind
 
 from trunkline_audio.engines.base import SpeechEngine
 from trunkline_audio.names import derived_id
@@ -27,6 +29,8 @@ class TranscriptionTask:
     """The engine to ask first, by its name in the setting; empty: the first one there."""
     phrases: tuple[str, ...] = ()
     """Words that are likely to be said."""
+    redacted: frozenset[PiiKind] = frozenset()
+    """The kinds of personal data that are never stored: placeholders stand in their place."""
     expire_at: datetime | None = None
     """When it is deleted; None: as the service is set to."""
     priority: int = 0
@@ -45,6 +49,7 @@ class TranscriptionTask:
             "speakers": list(self.channel_speakers),
             "engine": self.engine,
             "phrases": list(self.phrases),
+            "redacted": sorted(self.redacted),
         }
 
     @classmethod
@@ -59,6 +64,7 @@ class TranscriptionTask:
             generation=degraded.generation,
             engine=asked.get("engine", ""),
             phrases=tuple(asked.get("phrases", ())),
+            redacted=frozenset(map(PiiKind, asked.get("redacted", ()))),
             expire_at=degraded.expire_at,
             priority=priority,
         )
@@ -68,22 +74,35 @@ def transcript_id(task: TranscriptionTask, sha256: str) -> str:
     """The id that the same bytes, language, roles, generation and chosen engine of a recording always have.
 
     No language is a task of its own: what is detected may differ from what any hint would give. Phrases are not part
-    of it: a tenant that changes them does not pay for its recordings anew.
+    of it: a tenant that changes them does not pay for its recordings anew. Kinds of personal data are: whoever wants
+    placeholders is never shown a transcript without them.
     """
     roles = ",".join(str(role) for role in task.roles)
     parts = [task.recording_id, sha256, task.language.lower(), roles, str(task.generation)]
-    return derived_id([*parts, f"engine {task.engine}"] if task.engine else parts)
+    if task.engine:
+        parts.append(f"engine {task.engine}")
+    return derived_id([*parts, *_redacted(task)])
 
 
 def result_key(task: TranscriptionTask, recording: Recording, engine: SpeechEngine) -> str:
     """The id of what an engine hears: of the same bytes, read in the same way, with the same options.
 
-    Who speaks on which channel is no part of it. A higher generation is heard again.
+    Who speaks on which channel is no part of it. A higher generation is heard again. Of a transcript with placeholders
+    nothing can be made that shows more.
     """
-    options = [task.language.lower(), str(task.generation), *task.phrases]
+    options = [task.language.lower(), str(task.generation), *task.phrases, *_redacted(task)]
     return derived_id([recording.sha256, recording.headerless, engine.name, *options])
+
+
+def _redacted(task: TranscriptionTask) -> list[str]:
+    return [f"redacted {','.join(sorted(task.redacted))}"] if task.redacted else []
+
+
+def unredacted(task: TranscriptionTask) -> TranscriptionTask:
+    """Return what is to be heard, whatever is then stored of it."""
+    return replace(task, redacted=frozenset())
 
 
 def refusal_id(task: TranscriptionTask, recording: Recording, engine: SpeechEngine) -> str:
     """The id of an engine's refusal of the same bytes and options; a forced replay asks again."""
-    return derived_id(["refusal", result_key(task, recording, engine)])
+    return derived_id(["refusal", result_key(unredacted(task), recording, engine)])

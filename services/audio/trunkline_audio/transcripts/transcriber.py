@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,12 +34,19 @@ from trunkline_audio.names import LOWEST_CLASS, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
 from trunkline_audio.transcripts.places import Guest, has_room
+from trunkline_audio.transcripts.redaction import redacted
 from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts, segment, used
 from trunkline_audio.transcripts.speakers import role, speaker
-from trunkline_audio.transcripts.submissions import SubmittedAgain, submitted
-from trunkline_audio.transcripts.task import TranscriptionTask, refusal_id, result_key, transcript_id
+from trunkline_audio.transcripts.submissions import SubmissionsAlone, SubmittedAgain, submitted
+from trunkline_audio.transcripts.task import (
+    TranscriptionTask,
+    refusal_id,
+    result_key,
+    transcript_id,
+    unredacted,
+)
 
 log = logs.get_logger(__name__)
 
@@ -194,9 +202,17 @@ class Transcriber:
         identity: str,
         checkpoints: Callable[[], Checkpoints],
     ) -> Transcript:
-        key = result_key(task, recording, self._engines.chosen(task.engine))
+        engine = self._engines.chosen(task.engine)
+        key = result_key(task, recording, engine)
         while True:
             standing = await self._results.standing(task.tenant_id, key)
+            if standing.result is None and not standing.is_held and task.redacted:
+                # What was stored before the tenant wanted placeholders isn't heard and paid for anew.
+                plain = await self._results.standing(
+                    task.tenant_id, result_key(unredacted(task), recording, engine)
+                )
+                if plain.result is not None:
+                    return await self._take_over(task, recording, identity, key, plain.result)
             if standing.result is None and not standing.is_held:
                 with self._place(task, recording):
                     claimed = await self._results.claim(task.tenant_id, key)
@@ -204,16 +220,18 @@ class Transcriber:
                         return await self._hold(task, recording, identity, key, checkpoints())
                 standing = claimed
             if standing.result is not None:
-                return await self._take_over(task, recording, identity, standing.result)
+                return await self._take_over(task, recording, identity, key, standing.result)
             await self._pace.sleep(self._results.look_seconds)
 
     async def _take_over(
-        self, task: TranscriptionTask, recording: Recording, identity: str, earlier: Transcript
+        self, task: TranscriptionTask, recording: Recording, identity: str, key: str, earlier: Transcript
     ) -> Transcript:
         """Keep what was heard before of the same sound, with this recording's roles."""
         segments = earlier.segments
         if (earlier.lanes or 1) > 1:
             segments = [{**item, "speaker": role(item["channel"], task.roles)} for item in segments]
+        if task.redacted and earlier.result_key != key:
+            segments = await asyncio.to_thread(redacted, segments, task.redacted)
         made = replace(
             earlier,
             transcript_id=identity,
@@ -222,6 +240,7 @@ class Transcriber:
             created_at=self._clock.now(),
             expire_at=expiry(task.expire_at, self._keep_days, self._clock.now()),
             usage=None,
+            result_key=key,
             reused=True,
         )
         stored = await self._transcripts.add(made)
@@ -275,7 +294,7 @@ class Transcriber:
 
         begun = self._clock.now()
         answer = await self._heard(task, recording, checkpoints, asking)
-        made = self._made(task, recording, identity, answer)
+        made = await self._made(task, recording, identity, answer)
 
         def also(conn: Connection) -> None:
             self._results.release(conn, task.tenant_id, key)
@@ -304,7 +323,7 @@ class Transcriber:
         checkpoints = SubmittedAgain(self._transcripts, degraded) if submits else NO_CHECKPOINTS
         with self._place(task, recording):
             answer = await self._heard(task, recording, checkpoints, asking)
-        made = self._made(task, recording, degraded.transcript_id, answer)
+        made = await self._made(task, recording, degraded.transcript_id, answer)
         await self._transcripts.improve(made)
         self._told(made, answer, begun)
         return made
@@ -314,6 +333,8 @@ class Transcriber:
     ) -> ChainAnswer:
         """Return what was heard, as `asking` has engines asked. Raises TrunklineError."""
         seconds = recording.duration_us / 1e6
+        if task.redacted:
+            checkpoints = SubmissionsAlone(checkpoints)
         try:
             async with self._blobs.local(recording.blob_key) as path:
                 kept = RecordingFile(
@@ -391,12 +412,14 @@ class Transcriber:
             wanted_engine=answer.wanted,
         )
 
-    def _made(
+    async def _made(
         self, task: TranscriptionTask, recording: Recording, identity: str, answer: ChainAnswer
     ) -> Transcript:
         heard, waits = answer.result, bool(answer.wanted) and not answer.final
         chosen = self._engines.chosen(task.engine)
         segments = [segment(speaker(item, heard.lanes, task.roles), item) for item in heard.segments]
+        if task.redacted:
+            segments = await asyncio.to_thread(redacted, segments, task.redacted)
         speakers = heard.speakers
         if speakers is None:
             speakers = len({(item.lane, item.voice) for item in heard.segments})

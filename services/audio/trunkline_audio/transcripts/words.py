@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,24 +44,36 @@ class Timing:
         return stretch.start + (stretch.end - stretch.start) * part // (stretch.last - stretch.first)
 
 
+def places_of(segment: Mapping[str, Any]) -> list[tuple[int, int]] | None:
+    """Return which characters of a segment's text each of its words is, but for empty ones.
+
+    None where the words are not those of the text.
+    """
+    words = ["".join(word.split()) for word, *_ in segment["words"]]
+    text: str = segment["text"]
+    if "".join(words) != "".join(text.split()):
+        return None
+    places = [place for place, character in enumerate(text) if not character.isspace()]
+    found: list[tuple[int, int]] = []
+    done = 0
+    for word in filter(None, words):
+        found.append((places[done], places[done + len(word) - 1] + 1))
+        done += len(word)
+    return found
+
+
 def _stretches(segment: Mapping[str, Any]) -> list[Stretch]:
     text: str = segment["text"]
     begin: int = segment["start"]
     end = max(begin, segment["end"])
-    places = [place for place, character in enumerate(text) if not character.isspace()]
-    words = [("".join(word.split()), start, stop) for word, start, stop, _ in segment["words"]]
-    if not places or "".join(word for word, _, _ in words) != "".join(text.split()):
+    places = places_of(segment)
+    if not places:
         return [Stretch(0, max(1, len(text)), begin, end)]
-    return list(_laid(words, places))
-
-
-def _laid(words: list[tuple[str, int, int]], places: list[int]) -> Iterator[Stretch]:
-    done, latest = 0, 0
-    for word, start, stop in words:
-        if not word:
-            continue
+    stretches: list[Stretch] = []
+    latest = 0
+    times = [(start, stop) for word, start, stop, _ in segment["words"] if word.strip()]
+    for (first, last), (start, stop) in zip(places, times, strict=True):
         begin = max(latest, start)
         latest = max(begin, stop)
-        last = places[done + len(word) - 1] + 1
-        yield Stretch(places[done], last, begin, latest)
-        done += len(word)
+        stretches.append(Stretch(first, last, begin, latest))
+    return stretches

@@ -214,6 +214,10 @@ class Stages:
                     engine=source.speech_settings.engine,
                     phrases=source.speech_settings.phrases,
                 )
+                redaction = source.analysis_settings.redaction
+                if redaction.stored_transcripts:
+                    request.redaction.stored_transcripts = True
+                    request.redaction.kinds.extend(sorted(redaction.kinds))
                 call_requests.keep(request.expire_time, run, source.retention.transcripts_days)
                 seconds = recording.duration.ToTimedelta().total_seconds()
                 try:

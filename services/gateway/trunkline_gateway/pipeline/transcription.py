@@ -101,6 +101,8 @@ def _within_one_call(request: pb.TranscribeRecordingRequest) -> pb.CreateTranscr
         engine=request.engine,
         phrases=request.phrases,
     )
+    if request.HasField("redaction"):
+        short.redaction.CopyFrom(request.redaction)
     if request.HasField("expire_time"):
         short.expire_time.CopyFrom(request.expire_time)
     return short

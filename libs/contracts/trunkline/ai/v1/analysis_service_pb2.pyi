@@ -64,7 +64,7 @@ class AnalyzeCallRequest(_message.Message):
 
     @_builtins.property
     def settings(self) -> _analysis_settings_pb2.AnalysisSettings:
-        """How the tenant wants it analysed."""
+        """How the tenant wants it analysed. If an operator does not set it, the tenant's own settings apply."""
 
     def __init__(
         self,

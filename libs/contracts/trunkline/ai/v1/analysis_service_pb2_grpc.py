@@ -64,7 +64,7 @@ class AnalysisServiceServicer:
     """
 
     def AnalyzeCall(self, request, context):
-        """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+        """Analyses a conversation. The gateway and operators only. If an analysis with the same call, input, and generation exists, returns
         it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
         on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
         ANALYSIS_UNDER_WAY, and a RetryInfo.

@@ -36,7 +36,7 @@ class AnalysisServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AnalysisServiceAsyncStub: ...
     AnalyzeCall: _grpc.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]
-    """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+    """Analyses a conversation. The gateway and operators only. If an analysis with the same call, input, and generation exists, returns
     it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
     on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
     ANALYSIS_UNDER_WAY, and a RetryInfo.
@@ -54,7 +54,7 @@ class AnalysisServiceAsyncStub(AnalysisServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AnalyzeCall: _aio.UnaryUnaryMultiCallable[_analysis_service_pb2.AnalyzeCallRequest, _analysis_pb2.Analysis]  # type: ignore[assignment]
-    """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+    """Analyses a conversation. The gateway and operators only. If an analysis with the same call, input, and generation exists, returns
     it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
     on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
     ANALYSIS_UNDER_WAY, and a RetryInfo.
@@ -75,7 +75,7 @@ class AnalysisServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analysis_service_pb2.AnalyzeCallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analysis_pb2.Analysis, _abc.Awaitable[_analysis_pb2.Analysis]]:
-        """Analyses a conversation. Gateway only. If an analysis with the same call, input, and generation exists, returns
+        """Analyses a conversation. The gateway and operators only. If an analysis with the same call, input, and generation exists, returns
         it, unless that analysis is degraded and not final. An analysis that isn't made within the request's deadline goes
         on, and the same request returns it later. Until then, the answer is UNAVAILABLE with the reason
         ANALYSIS_UNDER_WAY, and a RetryInfo.

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
 from trunkline.audio.v1 import transcript_pb2 as _transcript_pb2
+from trunkline.common.v1 import analysis_settings_pb2 as _analysis_settings_pb2
 from trunkline.common.v1 import operation_pb2 as _operation_pb2
 from trunkline.common.v1 import priority_pb2 as _priority_pb2
 import builtins as _builtins
@@ -39,6 +40,7 @@ class CreateTranscriptRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     PHRASES_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`tenants/{tenant}`."""
     recording: _builtins.str
@@ -73,6 +75,13 @@ class CreateTranscriptRequest(_message.Message):
         the tenant's. Engines listen for as many as they can. A transcript that exists isn't made again for other phrases.
         """
 
+    @_builtins.property
+    def redaction(self) -> _analysis_settings_pb2.Redaction:
+        """Whether the transcript is stored with placeholders in place of personal data: only `stored_transcripts` and `kinds`
+        matter. If the tenant's setting asks for placeholders, they replace at least its kinds. Services state the tenant's
+        setting here. Part of what a transcript is: other kinds make another transcript.
+        """
+
     def __init__(
         self,
         *,
@@ -85,10 +94,11 @@ class CreateTranscriptRequest(_message.Message):
         priority: _priority_pb2.Priority.ValueType = ...,
         engine: _builtins.str = ...,
         phrases: _abc.Iterable[_builtins.str] | None = ...,
+        redaction: _analysis_settings_pb2.Redaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "priority", b"priority", "recording", b"recording"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "parent", b"parent", "phrases", b"phrases", "priority", b"priority", "recording", b"recording", "redaction", b"redaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,6 +119,7 @@ class TranscribeRecordingRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     PHRASES_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`tenants/{tenant}/recordings/{recording}`."""
     language: _builtins.str
@@ -136,6 +147,10 @@ class TranscribeRecordingRequest(_message.Message):
     def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in CreateTranscriptRequest."""
 
+    @_builtins.property
+    def redaction(self) -> _analysis_settings_pb2.Redaction:
+        """As in CreateTranscriptRequest."""
+
     def __init__(
         self,
         *,
@@ -148,10 +163,11 @@ class TranscribeRecordingRequest(_message.Message):
         priority: _priority_pb2.Priority.ValueType = ...,
         engine: _builtins.str = ...,
         phrases: _abc.Iterable[_builtins.str] | None = ...,
+        redaction: _analysis_settings_pb2.Redaction | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_speakers", b"channel_speakers", "engine", b"engine", "expire_time", b"expire_time", "generation", b"generation", "language", b"language", "name", b"name", "phrases", b"phrases", "priority", b"priority", "redaction", b"redaction", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,7 +288,8 @@ class WatchTranscriptionResponse(_message.Message):
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_transcript_pb2.Segment]:
         """The segments that the engine finished, in the order in which it finished them. The speakers' turns are put
-        together, and their order becomes that of time, only in the transcript.
+        together, and their order becomes that of time, only in the transcript. None if the transcript is stored with
+        placeholders, which are found in whole conversations only.
         """
 
     @_builtins.property

@@ -321,12 +321,17 @@ class Redaction(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     KEEP_PLACEHOLDERS_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    STORED_TRANSCRIPTS_FIELD_NUMBER: _builtins.int
     remote: Global___RemoteRedaction.ValueType
     """Whether engines outside of the suite get placeholders such as `[PHONE_1]` in place of personal data."""
     keep_placeholders: _builtins.bool
     """Stores what other engines than the local one answer with placeholders. Otherwise the words take their places again."""
     stored: _builtins.bool
     """Stores analyses with placeholders, whichever engine made them. This does not depend on `remote`."""
+    stored_transcripts: _builtins.bool
+    """Stores transcripts with placeholders too, so their own words are never written. This includes `stored`, and does not
+    depend on `remote`.
+    """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___PiiKind.ValueType]:
         """The kinds of personal data that are replaced. None means all kinds."""
@@ -338,10 +343,11 @@ class Redaction(_message.Message):
         kinds: _abc.Iterable[Global___PiiKind.ValueType] | None = ...,
         keep_placeholders: _builtins.bool = ...,
         stored: _builtins.bool = ...,
+        stored_transcripts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_placeholders", b"keep_placeholders", "kinds", b"kinds", "remote", b"remote", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_placeholders", b"keep_placeholders", "kinds", b"kinds", "remote", b"remote", "stored", b"stored", "stored_transcripts", b"stored_transcripts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,7 @@ RULES = package(
     "trunkline.tenant.v1",
     TenantService={
         "CreateTenant": operate(),
-        "GetTenant": read("name", services=GATEWAY | AUDIO),
+        "GetTenant": read("name", services=GATEWAY | AUDIO | AI),
         "ListTenants": operate(scans=True),
         "UpdateTenant": operate("tenant.name"),
         "DeleteTenant": operate("name"),

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 
+from trunkline_words.patterns import WordPatterns
+from trunkline_words.written import Written, straightened
+
 from trunkline_ai.engines.base import Entity, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import EntityType, Intent
-from trunkline_ai.engines.local.cues import WordPatterns
-from trunkline_ai.engines.local.text import Written, sentences, shown, straightened
+from trunkline_ai.engines.local.text import sentences, shown
 
 LISTEN = "Have a person listen to the recording"
 """For a conversation that was not understood."""

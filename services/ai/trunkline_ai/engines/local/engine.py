@@ -29,7 +29,7 @@ from trunkline_ai.engines.local.signals import Signals
 from trunkline_ai.engines.local.summary import NOT_UNDERSTOOD, not_analysed, silence, summarise
 from trunkline_ai.engines.local.topics import TopicRules
 
-VERSION = "2.3.0"
+VERSION = "2.4.0"
 """Raised with every change of a rule, a table or the weights that can change an answer."""
 
 

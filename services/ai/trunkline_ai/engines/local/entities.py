@@ -4,25 +4,19 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from importlib import resources
+
+from trunkline_words import numbers
+from trunkline_words.calendar import MONTHS, ORDINALS, SHORT_MONTHS
+from trunkline_words.patterns import WordPatterns, found_with
+from trunkline_words.personal import patterns
+from trunkline_words.personal.policy import PLACEHOLDER, PiiKind, kind_of
+from trunkline_words.written import Written, straightened
 
 from trunkline_ai.engines.base import Entity, Transcript
 from trunkline_ai.engines.labels import EntityType
-from trunkline_ai.engines.local import cues, numbers
-from trunkline_ai.engines.local.text import Written, straightened
 
 _DAYS = "(?:mon|tues|wednes|thurs|fri|satur|sun)day"
-MONTHS = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-    "december",
-)  # fmt: skip
-SHORT_MONTHS = ("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
 _MONTH = rf"(?:{numbers.one_of(MONTHS)}|{numbers.one_of(SHORT_MONTHS)}\.?)"
-ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
-    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
-    "twentieth", "thirtieth",
-)  # fmt: skip
 _TENS = rf"twenty[\s-]{numbers.one_of(ORDINALS[:9])}|thirty[\s-]first"
 _ORDINAL = rf"(?:\d{{1,2}}(?:st|nd|rd|th)|{_TENS}|{numbers.one_of(ORDINALS)})"
 _HOURS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -70,58 +64,7 @@ _AMOUNT = re.compile(
     rf"|\b{numbers.NUMBER}",  # any other number is taken too: it need not be read from each of its words
     re.IGNORECASE,
 )
-_STREET = (
-    "(?=[a-dghlprstw][a-z])(?:street|st|avenue|ave|road|rd|drive|dr|lane|ln|court|ct|boulevard|blvd|way|place|pl|circle|"
-    "cir|terrace|parkway|pkwy|trail|highway|hwy|loop|square|bend|grove|alley|ridge|crossing|run|point)"
-)
-_HOUSE = rf"(?:\d{{1,5}}|{numbers.NUMBER})"
-# What is counted, and words of a sentence: `15 minutes down the road` is no address.
-COUNTED = (
-    "year", "month", "week", "day", "hour", "minute", "mile", "block", "yard", "acre", "gallon", "bedroom",
-    "bathroom", "room", "dollar", "star", "ton",
-)  # fmt: skip
-NO_NAMES = (
-    "inch", "inches", "feet", "foot", "story", "stories", "people", "kids", "times", "percent", "bucks", "am", "pm",
-    "the", "a", "an", "my", "your", "our", "his", "her", "their", "this", "that", "in", "on", "of", "at", "to", "from",
-    "for", "by", "with", "and", "or", "is", "are", "was", "were", "down", "up", "away", "off", "per", "more", "other",
-    "different",
-)  # fmt: skip
-_NOT_OF_A_STREET = (
-    rf"(?!(?=[a-z]){numbers.one_of([*COUNTED, *(f'{word}s' for word in COUNTED), *NO_NAMES])}\b)"
-)
-_WORD = rf"{_NOT_OF_A_STREET}[a-z0-9][a-z0-9'-]*+\s++"
-_NAMED_STREET = (
-    r"(?:(?=[nsew])(?:north|south|east|west|[nsew]\.?)\s++)?(?:st\.\s++)?(?!\d++\s)"
-    rf"{_WORD}(?:{_STREET}|{_WORD}(?:{_STREET}|{_WORD}{_STREET}))\b"
-)
-_ADDRESS = re.compile(
-    rf"(?P<entity>\b{_HOUSE},?\s++{_NAMED_STREET})|\b{numbers.NUMBER}(?!\w)",  # as with amounts
-    re.IGNORECASE,
-)
-_TOLD_ADDRESS = re.compile(
-    rf"(?:address is|i'?m at|i am at|live at|we'?re at|we are at|house at|place is)\s++"
-    rf"(?P<entity>{_HOUSE},?\s++{_NOT_OF_A_STREET}[a-z]+(?:\s[A-Z][a-z]+)?)",
-    re.IGNORECASE,
-)
-_EMAIL = re.compile(r"(?<![\w.+-])[.+-]*+(?P<entity>\w[\w.+-]*+@[\w-]++(?:\.[\w-]+)+)\b")
-_SPOKEN_EMAIL = re.compile(
-    r"\b\w++(?:\s(?:dot|underscore)\s\w++){0,6}\sat\s(?:\w++\s){1,3}?dot\s(?:com|net|org|edu|us|co)\b|"
-    r"(?<![\w.+-])\w[\w.+-]*+\sat\s[\w-]++\.(?:com|net|org|edu|us|co)\b",
-    re.IGNORECASE,
-)
-_TITLE = r"(?P<title>(?:mr|mrs|ms|dr)\.?\s++)?"
-_NAMED = re.compile(
-    rf"(?:\bmy name'?s|\bmy name is|\bname'?s|\bname is|\blast name is|\blast name'?s)\s++{_TITLE}"
-    r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
-    re.IGNORECASE,
-)
-_INTRODUCED = re.compile(
-    r"(?:\b(?:this is|it'?s|it is|i'?m|i am|here'?s|speaking with)|^(?:hi|hey|hello))\s++"
-    rf"{_TITLE}"
-    r"(?P<entity>[a-z][a-z'-]+(?:\s[a-z][a-z'-]+)?)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_BY_WORDS = cues.WordPatterns(_SPOKEN_PHONE, _ADDRESS, _TIME, _NAMED, _INTRODUCED)
+_BY_WORDS = WordPatterns(_SPOKEN_PHONE, _TIME)
 _LETTER = re.compile("[a-z]", re.IGNORECASE)
 _NO_DIGIT = re.compile(r"\D")
 _PLAIN_AMOUNT = re.compile(r"\d[\d,]*+(?:\.\d++)?")
@@ -131,17 +74,14 @@ _BARE_HOUR = re.compile(rf"\b(\d{{1,2}})()\s?(?:{_HALF}|o'?clock|in the)")
 _LAST_HOUR = re.compile(r"\b(?:at|around|by|after|before)\s++(\d{1,2})()$")
 _SPOKEN_CLOCK = re.compile(rf"\b({_HOUR})(?:\s({_MINUTE}))?\b")
 _AFTERNOON = re.compile(r"\bp\.?\s?m|\dp\.?m|in the (?:afternoon|evening)")
-_DOT = re.compile(r"\sdot\s")
-_UNDERSCORE = re.compile(r"\sunderscore\s")
-_DOMAINS = ("dot", ".com", ".net", ".org", ".edu", ".us", ".co")
-_BEFORE_ADDRESSES = ("address is", "m at", "live at", "re at", "house at", "place is")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
+_NAMED_BY = {
+    PiiKind.EMAIL: EntityType.EMAIL,
+    PiiKind.PHONE: EntityType.PHONE_NUMBER,
+    PiiKind.ADDRESS: EntityType.ADDRESS,
+    PiiKind.NAME: EntityType.PERSON,
+}
 _MOST_ENTITIES = 500
-_NOT_A_NAME = cues.words("not_a_name")
-FIRST_NAMES = frozenset(
-    (resources.files("trunkline_ai.engines.local") / "data" / "first_names.txt")
-    .read_text(encoding="utf-8")
-    .split()
-)
 
 
 def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
@@ -159,74 +99,39 @@ def find_entities(transcript: Transcript) -> tuple[Entity, ...]:
     return tuple(sorted(found, key=lambda entity: entity.start)[:_MOST_ENTITIES])
 
 
-def named_in(said: str, kinds: frozenset[EntityType]) -> Iterator[Entity]:
-    """Give all finds of these kinds in one turn, overlapping ones too, with offsets into it."""
-    return _in_turn(said, Written(straightened(said)), kinds)
+def _in_turn(said: str, text: Written) -> Iterator[Entity]:
+    """The finds in `text`, in the wording of `said`, which is of the same length; the more telling kinds first."""
+    yield from _placeholders(said)
+    spoken_phones, times = _BY_WORDS.find(text)
+    yield from _as_entities(EntityType.EMAIL, patterns.emails(said, text))
+    yield from _matched(EntityType.PHONE_NUMBER, found_with(_PHONE, text, *string.digits), said, _phone_value)
+    yield from _matched(EntityType.PHONE_NUMBER, spoken_phones, said, _phone_value)
+    amounts = found_with(_AMOUNT, text, "$", "dollar", "buck")
+    yield from _matched(EntityType.AMOUNT, amounts, said, _amount_value)
+    yield from _as_entities(EntityType.ADDRESS, patterns.addresses(said, text))
+    yield from _matched(EntityType.TIME, times, said, _time_value)
+    yield from _as_entities(EntityType.PERSON, patterns.people(said, text))
 
 
-def _in_turn(
-    said: str, text: Written, kinds: frozenset[EntityType] = frozenset(EntityType)
+def _placeholders(said: str) -> Iterator[Entity]:
+    """What was named and isn't told: the placeholder is its own normal form."""
+    for found in _PLACEHOLDER.finditer(said) if "[" in said else ():
+        if kind := _NAMED_BY.get(kind_of(found.group())):
+            yield Entity(kind, found.group(), found.group(), *found.span())
+
+
+def _as_entities(kind: EntityType, named: Iterable[patterns.Named]) -> Iterator[Entity]:
+    for one in named:
+        yield Entity(kind, one.text, one.value, one.start, one.end)
+
+
+def _matched(
+    kind: EntityType, matches: Iterable[re.Match[str]], said: str, normalise: Callable[[str], str]
 ) -> Iterator[Entity]:
-    """The finds in `text`, in the wording of `said`, which is of the same length."""
-    spoken_phones, addresses, times, named, introduced = _BY_WORDS.find(text)
-    finders: list[tuple[EntityType, Iterable[re.Match[str]], Callable[[str], str]]] = [
-        (EntityType.EMAIL, _found(_EMAIL, text, "@"), _email_value),
-        (EntityType.EMAIL, _found(_SPOKEN_EMAIL, text, *_DOMAINS), _email_value),
-        (EntityType.PHONE_NUMBER, _found(_PHONE, text, *string.digits), _phone_value),
-        (EntityType.PHONE_NUMBER, spoken_phones, _phone_value),
-        (EntityType.AMOUNT, _found(_AMOUNT, text, "$", "dollar", "buck"), _amount_value),
-        (EntityType.ADDRESS, addresses, str),
-        (EntityType.ADDRESS, _found(_TOLD_ADDRESS, text, *_BEFORE_ADDRESSES), str),
-        (EntityType.TIME, times, _time_value),
-    ]
-    for kind, matches, normalise in finders:
-        for match in matches if kind in kinds else ():
-            start, end = match.span("entity" if "entity" in match.re.groupindex else 0)
-            if start < 0:  # what the pattern passes over
-                continue
-            yield Entity(kind, said[start:end], normalise(text[start:end]), start, end)
-    if EntityType.PERSON in kinds:
-        yield from _people(said, text, named, surely=True)
-        yield from _people(said, text, introduced, surely=False)
-
-
-def _found(pattern: re.Pattern[str], text: Written, *needed: str) -> Iterable[re.Match[str]]:
-    """What a pattern finds; it is not looked for in a text without one of these parts, which all of it holds."""
-    if text.isascii():
-        lowered = text.lowered
-        for part in needed:
-            if part in lowered:
-                break
-        else:
-            return ()
-    return pattern.finditer(text)
-
-
-def _people(said: str, text: str, matches: Iterable[re.Match[str]], *, surely: bool) -> Iterator[Entity]:
     for match in matches:
-        told = surely or bool(match.group("title"))
-        kept: list[str] = []
-        for word in match.group("entity").split():
-            believable = _continues(kept[0], word, text, told) if kept else told or _is_first_name(word)
-            if word.lower() in _NOT_A_NAME or not believable:
-                break
-            kept.append(word)
-        if kept:
-            start = match.start("entity")
-            end = start + len(" ".join(kept))
-            name = said[start:end]
-            yield Entity(EntityType.PERSON, name, name.title() if name.islower() else name, start, end)
-
-
-def _continues(first: str, word: str, text: str, told: bool) -> bool:
-    """Whether a word is of the name that begins with `first`: where that has a capital, it has one too."""
-    if first[0].isupper():
-        return word[0].isupper()
-    return told or _is_first_name(word) or text.islower()
-
-
-def _is_first_name(word: str) -> bool:
-    return word.lower() in FIRST_NAMES
+        start, end = match.span("entity" if "entity" in match.re.groupindex else 0)
+        if start >= 0:  # otherwise it is what the pattern passes over
+            yield Entity(kind, said[start:end], normalise(match.string[start:end]), start, end)
 
 
 def _phone_value(text: str) -> str:
@@ -265,11 +170,3 @@ def _time_value(text: str) -> str:
     if _AFTERNOON.search(lowered) and hour < 12:
         hour += 12
     return f"{hour:02d}:{minute:02d}" if hour < 24 and minute < 60 else ""
-
-
-def _email_value(text: str) -> str:
-    if "@" in text:
-        return text.lower()
-    spoken = _DOT.sub(".", text.lower())
-    name, _, domain = _UNDERSCORE.sub("_", spoken).partition(" at ")
-    return f"{name}@{domain.replace(' ', '')}"

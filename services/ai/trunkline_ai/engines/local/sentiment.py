@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
+from trunkline_words.written import straightened
+
 from trunkline_ai.engines.base import SpeakerRole, Transcript
 from trunkline_ai.engines.labels import Intent, Sentiment
 from trunkline_ai.engines.local import cues
 from trunkline_ai.engines.local.conversation import Conversation
-from trunkline_ai.engines.local.text import Spoken, sentences, straightened
+from trunkline_ai.engines.local.text import Spoken, sentences
 from trunkline_ai.engines.local.valence import Valences
 
 _RANGES: Mapping[Sentiment, tuple[float, float]] = {

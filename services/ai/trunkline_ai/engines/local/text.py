@@ -4,34 +4,18 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 
-from trunkline_ai.engines.local import numbers
+from trunkline_words import numbers
+from trunkline_words.personal.policy import PLACEHOLDER, PiiKind, kind_of
+from trunkline_words.written import CONTRACTIONS, Places, straightened
 
-CONTRACTIONS = {
-    "im": "i am", "ive": "i have", "id": "i would", "ill": "i will", "its": "it is", "thats": "that is",
-    "theres": "there is", "heres": "here is", "whats": "what is", "wheres": "where is", "whos": "who is",
-    "hows": "how is", "whens": "when is", "hes": "he is", "shes": "she is", "lets": "let us",
-    "youre": "you are", "youve": "you have", "youll": "you will", "youd": "you would", "weve": "we have",
-    "theyre": "they are", "theyve": "they have", "theyll": "they will", "theyd": "they would",
-    "dont": "do not", "doesnt": "does not", "didnt": "did not", "wont": "will not", "wouldnt": "would not",
-    "cant": "can not", "cannot": "can not", "couldnt": "could not", "shouldnt": "should not",
-    "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not", "hasnt": "has not",
-    "havent": "have not", "hadnt": "had not", "aint": "is not", "wanna": "want to", "gonna": "going to",
-    "gimme": "give me", "lemme": "let me", "kinda": "kind of", "yall": "you", "yalls": "your", "okay": "ok",
-    "yeah": "yes", "yep": "yes", "yup": "yes", "hiya": "hi", "somebodys": "somebody is",
-    "someones": "someone is", "youse": "you", "gotta": "got to", "til": "till", "thru": "through",
-    "itll": "it will", "itd": "it would", "thatll": "that will", "thatd": "that would", "therell": "there will",
-    "wouldve": "would have", "couldve": "could have", "shouldve": "should have", "mustve": "must have",
-    "whatll": "what will", "hed": "he would",
-}  # fmt: skip
 _FILLERS = frozenset({"uh", "um", "er", "erm", "hmm", "hm", "ah", "mm", "mhm", "uhm", "ugh"})
 _UNSEEN = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]++")
 """Marks of no width and of direction: no borders of words."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "ʼ": "'"})
 _WORDS_WITHOUT_APOSTROPHE = {
     "we're": "we are", "we'll": "we will", "we'd": "we would", "he'll": "he will", "she'll": "she will",
     "she'd": "she would",
@@ -53,18 +37,20 @@ _UNPUNCTUATED_CHUNK = 24
 """Words: a recogniser's turn without punctuation is cut at about this length."""
 _ACROSS = re.compile(r"\.\s[a-z]\.|\$\s")
 """What is read together across a space: `p. m.` and `$ 5`."""
-_WORD = re.compile(r"\w++")
 _LINE_END = re.compile(r"\n")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
+_STAND_INS = {
+    PiiKind.CARD: "4242424242424242", PiiKind.SSN: "219099999", PiiKind.EMAIL: "john@example.com",
+    PiiKind.PHONE: "5550123", PiiKind.BIRTH_DATE: "May 17, 1988", PiiKind.ADDRESS: "25 Oak Street",
+    PiiKind.NAME: "John",
+}  # fmt: skip
+"""What rules and model read where a transcript has a placeholder: a wording that says as little as any other."""
 _LONGEST_WORD = 24
 _WORDS_KEPT = 4_096
 _LONGEST_SENTENCE = 200
 _SENTENCES_KEPT = 512
 _TURNS_KEPT = 128
 """Turns: one analysis cuts each several times."""
-
-
-Places = Mapping[str, Sequence[int]]
-"""Where each word of a text begins."""
 
 
 class Spoken(str):
@@ -113,40 +99,16 @@ def _kept(places: Mapping[str, list[int]]) -> Places:
     return {word: tuple(where) for word, where in places.items()}
 
 
-class Written(str):
-    """Text as it was written, in straight apostrophes."""
-
-    @cached_property
-    def lowered(self) -> str:
-        """The same in lower case."""
-        return self.lower()
-
-    @cached_property
-    def places(self) -> Places | None:
-        """Where each of its words begins, in lower case; None where letters have more cases than these."""
-        if not self.isascii():
-            return None
-        places: dict[str, list[int]] = {}
-        for found in _WORD.finditer(self.lowered):
-            places.setdefault(found.group(), []).append(found.start())
-        return places
-
-
 def shown(text: str) -> str:
     """The text as it may stand among others: without control characters and marks of direction."""
     return _CONTROL.sub("", text)
-
-
-def straightened(text: str) -> str:
-    """The text with straight apostrophes, each in its place: `I’m` as `I'm`."""
-    return text.replace("`", "'") if text.isascii() else text.translate(_APOSTROPHES)
 
 
 def canonical(text: str) -> Spoken:
     """Lower case, no punctuation, contractions spelt out, fillers dropped, `you guys` folded to `you`.
 
     Numbers up to 99 are words and sums of money have dollars behind them, as they are spoken: `9 o'clock` is
-    `nine oclock`, `$2,000` is `2000 dollars`.
+    `nine oclock`, `$2,000` is `2000 dollars`. A placeholder such as `[NAME_1]` is read as something of its kind.
     """
     return _of_sentence(text) if len(text) <= _LONGEST_SENTENCE else _canonical(text)
 
@@ -159,6 +121,8 @@ def _of_sentence(text: str) -> Spoken:
 
 def _canonical(text: str) -> Spoken:
     plain = straightened(text)
+    if "[" in plain:
+        plain = _PLACEHOLDER.sub(lambda found: _STAND_INS[kind_of(found.group())], plain)
     if not plain.isascii():
         plain = unicodedata.normalize("NFC", _UNSEEN.sub("", plain))
     lowered = plain.lower()

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trunkline_words.written import straightened
+
 from trunkline_ai.engines.base import Transcript, Turn
-from trunkline_ai.engines.local.text import sentence_spans, straightened
+from trunkline_ai.engines.local.text import sentence_spans
 
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 _TURNED = re.compile(r"[\u202d\u202e][^\u202c]*+\u202c?")

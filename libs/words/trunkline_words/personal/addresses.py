@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trunkline_ai.engines.local import entities, numbers
-from trunkline_ai.redaction.numbers import Digits, runs_of
-from trunkline_ai.redaction.speech import ORDINARY, Speech, word_lists
+from trunkline_words import numbers
+from trunkline_words.calendar import ORDINALS
+from trunkline_words.personal.numbers import Digits, runs_of
+from trunkline_words.personal.patterns import COUNTED, NO_NAMES
+from trunkline_words.personal.speech import ORDINARY, Speech, word_lists
 
 _WORDS = word_lists("addresses")
 _STREETS = _WORDS["streets"]
@@ -20,8 +22,8 @@ _STATES = _WORDS["states"]
 _TWO_WORD_STATES = frozenset({"new", "north", "south", "west", "rhode"})
 _SECOND = frozenset(["hampshire", "jersey", "mexico", "york", "carolina", "dakota", "virginia", "island"])
 _CODES = _WORDS["codes"]
-_COUNTED = frozenset((*entities.COUNTED, *(f"{word}s" for word in entities.COUNTED)))
-_NOT_OF_A_STREET = (_COUNTED | frozenset(entities.NO_NAMES)) - {"the", "a"}
+_COUNTED = frozenset((*COUNTED, *(f"{word}s" for word in COUNTED)))
+_NOT_OF_A_STREET = (_COUNTED | frozenset(NO_NAMES)) - {"the", "a"}
 _ASKING = frozenset({"address", "where", "where's", "street", "location", "located", "deliver"})
 _TELLING = _WORDS["telling"]
 _NO_STREET = _WORDS["no_street"]
@@ -302,7 +304,7 @@ class _Behind:
     def _unit(self, at: int, *, comma: bool) -> int:
         speech = self._speech
         if speech.text(at + 1) in ("floor", "story") and (
-            speech.text(at)[:-2].isdigit() or speech.text(at) in entities.ORDINALS
+            speech.text(at)[:-2].isdigit() or speech.text(at) in ORDINALS
         ):
             return at + 2
         if speech.text(at) not in _UNITS and speech.text(at) != "number":

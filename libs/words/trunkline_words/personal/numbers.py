@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import phonenumbers
 
-from trunkline_ai.engines.local import numbers
-from trunkline_ai.redaction.policy import PiiKind
-from trunkline_ai.redaction.speech import Place, Speech, place, word_lists
+from trunkline_words import numbers
+from trunkline_words.personal.policy import PiiKind
+from trunkline_words.personal.speech import Place, Speech, place, word_lists
 
 _WORDS = word_lists("numbers")
 FILLERS = _WORDS["fillers"]

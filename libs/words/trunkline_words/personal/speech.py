@@ -9,12 +9,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from trunkline_ai.engines.base import Turn
-from trunkline_ai.engines.local.text import straightened
+from trunkline_words.personal.policy import PLACEHOLDER
+from trunkline_words.written import straightened
 
-_WORD = re.compile(r"[^\W_]++(?:'[^\W_]++)*+|[^\w\s]|_")
+_WORD = re.compile(rf"{PLACEHOLDER}|[^\W_]++(?:'[^\W_]++)*+|[^\w\s]|_")
+"""A placeholder is one mark: what stands for personal data has none in it."""
+
+
+class Turn(Protocol):
+    """One stretch of speech by one speaker."""
+
+    @property
+    def role(self) -> str:
+        """Whoever speaks: the same for all turns of a speaker."""
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+
+
+class Said(NamedTuple):
+    """The simplest turn."""
+
+    role: str
+    text: str
 
 
 class Word(NamedTuple):
@@ -124,13 +144,13 @@ def phrase_lists(section: str) -> dict[str, tuple[tuple[str, ...], ...]]:
 
 def _tables(file: str) -> dict[str, Any]:
     return tomllib.loads(
-        (resources.files("trunkline_ai.redaction") / "data" / file).read_text(encoding="utf-8")
+        (resources.files("trunkline_words.personal") / "data" / file).read_text(encoding="utf-8")
     )
 
 
 ORDINARY = frozenset(
     word
-    for line in (resources.files("trunkline_ai.redaction") / "data" / "ordinary.txt")
+    for line in (resources.files("trunkline_words.personal") / "data" / "ordinary.txt")
     .read_text(encoding="utf-8")
     .splitlines()
     if not line.startswith("#")

@@ -20,25 +20,37 @@ class PiiKind(StrEnum):
 
 
 ALL = frozenset(PiiKind)
+PLACEHOLDER = rf"\[(?:{'|'.join(kind.name for kind in PiiKind)})_\d{{1,6}}\]"
+"""Expression of a placeholder, such as `[PHONE_1]`."""
+
+
+def kind_of(placeholder: str) -> PiiKind:
+    """Return what a placeholder stands for."""
+    return PiiKind[placeholder[1:].rpartition("_")[0]]
 
 
 def remote_kinds(settings: settings_pb2.AnalysisSettings) -> frozenset[PiiKind]:
     """Return what engines outside of the suite get placeholders for; none: they see the words as they are."""
     off = settings.redaction.remote == settings_pb2.REMOTE_REDACTION_OFF
-    return frozenset() if off else _kinds(settings)
+    return frozenset() if off else _kinds(settings.redaction)
 
 
 def hidden_kinds(settings: settings_pb2.AnalysisSettings, *, local: bool) -> frozenset[PiiKind]:
     """Return what a stored analysis does not show; `local` says that the suite's own engine made it."""
     told = settings.redaction
-    if told.stored:
-        return _kinds(settings)
+    if told.stored or told.stored_transcripts:
+        return _kinds(told)
     return remote_kinds(settings) if told.keep_placeholders and not local else frozenset()
 
 
-def _kinds(settings: settings_pb2.AnalysisSettings) -> frozenset[PiiKind]:
+def transcript_kinds(redaction: settings_pb2.Redaction) -> frozenset[PiiKind]:
+    """Return what a stored transcript does not show."""
+    return _kinds(redaction) if redaction.stored_transcripts else frozenset()
+
+
+def _kinds(redaction: settings_pb2.Redaction) -> frozenset[PiiKind]:
     """Return the kinds that a tenant names, all if none. A kind that this version does not know makes it all."""
-    named = [_KINDS.get(kind) for kind in settings.redaction.kinds]
+    named = [_KINDS.get(kind) for kind in redaction.kinds]
     return frozenset(kind for kind in named if kind) if named and None not in named else ALL
 
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from trunkline_ai.engines.base import Turn
-from trunkline_ai.engines.labels import EntityType
-from trunkline_ai.engines.local import entities
-from trunkline_ai.engines.local.text import straightened
-from trunkline_ai.redaction.addresses import find_addresses
-from trunkline_ai.redaction.dates import find_birth_dates
-from trunkline_ai.redaction.emails import find_emails
-from trunkline_ai.redaction.names import find_names
-from trunkline_ai.redaction.numbers import find_numbers
-from trunkline_ai.redaction.policy import ALL, PiiKind
-from trunkline_ai.redaction.speech import Place, Speech, place
+from trunkline_words.personal import patterns
+from trunkline_words.personal.addresses import find_addresses
+from trunkline_words.personal.dates import find_birth_dates
+from trunkline_words.personal.emails import find_emails
+from trunkline_words.personal.names import find_names
+from trunkline_words.personal.numbers import find_numbers
+from trunkline_words.personal.policy import ALL, PiiKind
+from trunkline_words.personal.speech import Place, Speech, Turn, place
+from trunkline_words.written import Written, straightened
 
 _ORDER = {kind: number for number, kind in enumerate(PiiKind)}
-_SHARED = {
-    EntityType.EMAIL: PiiKind.EMAIL,
-    EntityType.ADDRESS: PiiKind.ADDRESS,
-    EntityType.PERSON: PiiKind.NAME,
-}
+_PATTERNS = (
+    (PiiKind.EMAIL, patterns.emails),
+    (PiiKind.ADDRESS, patterns.addresses),
+    (PiiKind.NAME, patterns.people),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +65,19 @@ def _all(speech: Speech) -> Iterator[Find]:
             if kind is PiiKind.NAME and speech.words[end - 1].text.endswith("'s"):
                 where = Place(where.turn, where.start, where.end - 2)
             yield Find(kind, _normal(speech.turns[where.turn].text[where.start : where.end]), (where,))
-    yield from _shared(speech)
+    yield from _by_patterns(speech)
 
 
-def _shared(speech: Speech) -> Iterator[Find]:
-    """What the local engine's own patterns find, and the readers of words do not."""
+def _by_patterns(speech: Speech) -> Iterator[Find]:
+    """Give what the patterns over a turn find, and the readers of words do not."""
     for number, turn in enumerate(speech.turns):
-        for one in entities.named_in(turn.text, frozenset(_SHARED)):
-            kind = _SHARED[one.type]
-            if straightened(turn.text[one.end : one.end + 1]) == "'":
-                continue  # `at nine o'clock`
-            value = one.value if kind is PiiKind.EMAIL else _normal(one.text)
-            yield Find(kind, value, (Place(number, one.start, one.end),))
+        written = Written(straightened(turn.text))
+        for kind, found in _PATTERNS:
+            for one in found(turn.text, written):
+                if straightened(turn.text[one.end : one.end + 1]) == "'":
+                    continue  # `at nine o'clock`
+                value = one.value if kind is PiiKind.EMAIL else _normal(one.text)
+                yield Find(kind, value, (Place(number, one.start, one.end),))
 
 
 def _normal(text: str) -> str:

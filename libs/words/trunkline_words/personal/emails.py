@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trunkline_ai.redaction.speech import Speech, word_lists
+from trunkline_words.personal.speech import Speech, word_lists
 
 _WORDS = word_lists("emails")
 _TOPS = _WORDS["tops"]

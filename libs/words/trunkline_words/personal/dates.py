@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trunkline_ai.engines.local import entities, numbers
-from trunkline_ai.redaction.speech import Speech, word_lists
+from trunkline_words import numbers
+from trunkline_words.calendar import MONTHS, ORDINALS, SHORT_MONTHS
+from trunkline_words.personal.speech import Speech, word_lists
 
 _WORDS = word_lists("dates")
 _CUES = frozenset({"born", "birthday", "birthdate", "birthday's", "dob", "birth", "birthdays"})
-_MONTHS = frozenset((*entities.MONTHS, *entities.SHORT_MONTHS))
-_ORDINALS = frozenset(entities.ORDINALS)
+_MONTHS = frozenset((*MONTHS, *SHORT_MONTHS))
+_ORDINALS = frozenset(ORDINALS)
 _GLUE = _WORDS["glue"]
 _NUMBERS = numbers.NUMBER_WORDS | frozenset(numbers.DIGITS)
 _AHEAD = 14

@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from trunkline_ai.engines.base import SpeakerRole, Turn
-from trunkline_ai.redaction.finder import Find, find_pii
-from trunkline_ai.redaction.policy import ALL, PiiKind
-from trunkline_ai.redaction.speech import ORDINARY, Place
+from trunkline_words.personal.finder import Find, find_pii
+from trunkline_words.personal.policy import ALL, PLACEHOLDER, PiiKind
+from trunkline_words.personal.speech import ORDINARY, Place, Said, Turn
 
-_PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(kind.name for kind in PiiKind)})_\d{{1,6}}\]")
+_PLACEHOLDER = re.compile(PLACEHOLDER)
 _FIGURES = frozenset({PiiKind.PHONE, PiiKind.EMAIL, PiiKind.CARD, PiiKind.SSN})
 """Kinds whose normal form is one that people write."""
 _LEAST_WORDING = 3
@@ -41,6 +40,7 @@ class Redaction:
         self._counts: dict[PiiKind, int] = {}
         self._words: dict[str, str] = {}
         self._normal: dict[str, str] = {}
+        self._redacted: dict[str, str] = {}
         wordings: dict[str, str] = {}
         places: list[tuple[Place, str]] = []
         for find in find_pii(turns, self._kinds):
@@ -56,9 +56,9 @@ class Redaction:
         self._wordings = sorted(
             (one for one in wordings.items() if len(one[0]) >= _LEAST_WORDING), key=lambda one: -len(one[0])
         )
-        self.texts, self._pieces = _replaced_in(
-            turns, sorted(places, key=lambda one: (one[0].turn, one[0].start))
-        )
+        self.places = sorted(places, key=lambda one: (one[0].turn, one[0].start))
+        """Where something was found, with its placeholder."""
+        self.texts, self._pieces = _replaced_in(turns, self.places)
         """`texts`: those of the turns, with placeholders."""
         self._shown = "\n".join(self.texts)
 
@@ -84,18 +84,42 @@ class Redaction:
 
     def redacted(self, text: str) -> str:
         """Return a text about the conversation with the same placeholders, and further ones for what it adds."""
-        at = self._said.find(text)
-        if at >= 0 and len(text) > 1:
-            return self._shown[self._forth(at, end=False) : self._forth(at + len(text), end=True)]
+        if text not in self._redacted:  # a caller's one number may be named two hundred times
+            self._redacted[text] = self._redacted_anew(text)
+        return self._redacted[text]
+
+    def _redacted_anew(self, text: str) -> str:
+        if (shown := self._shown_as(text)) is not None:
+            return shown
         for wording, placeholder in self._wordings:
             text = _replaced(text, wording, placeholder)
         return "".join(self._rest(text))
+
+    def _shown_as(self, text: str) -> str | None:
+        """Return how a text that stands in the conversation is shown there; None where it does not stand there.
+
+        Of several places, the first one that has a placeholder counts: the words may be from there. Of an ordinary
+        word, it is the first place. Places within other words count only if there is no better one.
+        """
+        if len(text) <= 1:
+            return None
+        found: dict[bool, str] = {}
+        at = self._said.find(text)
+        while at >= 0:
+            end = at + len(text)
+            shown = self._shown[self._forth(at, end=False) : self._forth(end, end=True)]
+            whole = not _is_within_words(self._said, at, end)
+            if whole and shown != text and text not in ORDINARY:
+                return shown
+            found.setdefault(whole, shown)
+            at = self._said.find(text, end)
+        return found.get(True, found.get(False))
 
     def _rest(self, text: str) -> Iterator[str]:
         """Give a text with its own finds replaced; placeholders that are there stay."""
         ours = [found.span() for found in _PLACEHOLDER.finditer(text)]
         behind = 0
-        for find in find_pii([Turn(SpeakerRole.UNKNOWN, text)], self._kinds):
+        for find in find_pii([Said("", text)], self._kinds):
             for one in find.places:
                 if one.start < behind or any(one.start < end and start < one.end for start, end in ours):
                     continue
@@ -159,6 +183,12 @@ def _replaced_in(turns: Sequence[Turn], places: list[tuple[Place, str]]) -> tupl
         texts.append("".join(made))
     pieces.append(_Piece(said, shown, ""))
     return texts, pieces
+
+
+def _is_within_words(text: str, start: int, end: int) -> bool:
+    """Tell whether a word goes on before or behind a stretch of a text."""
+    before = text[start].isalnum() and text[start - 1 : start].isalnum()
+    return before or (text[end - 1].isalnum() and text[end : end + 1].isalnum())
 
 
 def _replaced(text: str, wording: str, placeholder: str) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from trunkline_ai.engines.local import entities, numbers
-from trunkline_ai.engines.local.text import CONTRACTIONS
-from trunkline_ai.redaction.speech import ORDINARY as WRITTEN_SMALL
-from trunkline_ai.redaction.speech import Speech, phrase_lists, word_lists
+from trunkline_words import numbers
+from trunkline_words.calendar import MONTHS, ORDINALS, SHORT_MONTHS
+from trunkline_words.personal.patterns import FIRST_NAMES
+from trunkline_words.personal.speech import ORDINARY as WRITTEN_SMALL
+from trunkline_words.personal.speech import Speech, phrase_lists, word_lists
+from trunkline_words.written import CONTRACTIONS
 
 _WORDS = word_lists("names")
 _CENSUS, _OWN = word_lists("census", "names.toml"), word_lists("own", "names.toml")
-FIRST = entities.FIRST_NAMES | _CENSUS["first"] | _OWN["first"]
+FIRST = FIRST_NAMES | _CENSUS["first"] | _OWN["first"]
 LAST = _CENSUS["last"] | _OWN["last"]
 _TITLES = _WORDS["titles"]
-_MONTHS = frozenset((*entities.MONTHS, *entities.SHORT_MONTHS))
+_MONTHS = frozenset((*MONTHS, *SHORT_MONTHS))
 _NEVER = _WORDS["never"] | _MONTHS | numbers.NUMBER_WORDS | frozenset(CONTRACTIONS)
 _BOTH = frozenset({"will", "may", "june", "april", "august", "jan"})
 """Of those that are never of a name, the ones that are where somebody is introduced."""
@@ -541,7 +543,7 @@ _BEHIND_NAME = _WORDS["behind_name"]
 _BEHIND_VOCATIVE = frozenset(
     {"", "we", "i", "i'm", "we'll", "i'll", "this", "yes", "thanks", "thank", "and", "what", ",", "."}
 )
-_ORDINALS = frozenset(entities.ORDINALS)
+_ORDINALS = frozenset(ORDINALS)
 _FUNCTION = _WORDS["function"]
 """Ordinary words that are hardly ever a last name on a telephone, though some are."""
 _DAILY = _FUNCTION | _WORDS["daily"]
