@@ -33,9 +33,9 @@ from trunkline_ai.schema import metadata as ai_metadata
 from trunkline_audio.admin_service import AdminServicer as AudioAdmin
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.recordings.uploads.rows import Uploads
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
-from trunkline_audio.uploads.rows import Uploads
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
 from trunkline_gateway.hooks import verdicts

@@ -11,7 +11,6 @@ from google.cloud import speech_v2
 from google.rpc import status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_audio.engines.base import Utterance
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.failures import status_error
@@ -20,6 +19,7 @@ from trunkline_audio.engines.google.quota import RequestQuota
 from trunkline_audio.engines.google.requests import Asked
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.prepared import Utterance
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.engines.rates import BURST_SECONDS
 

@@ -27,10 +27,11 @@ from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServi
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines.base import EngineResult, RecordingFault, Segment, SpeechCapabilities, Word
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.media.prepared import RecordingFault
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.task import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError

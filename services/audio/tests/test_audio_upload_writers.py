@@ -12,8 +12,8 @@ from trunkline_audio.media.preparation import Examined
 from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recordings
-from trunkline_audio.uploads.rows import WRITER_SECONDS, Uploads
-from trunkline_audio.uploads.uploader import Uploader, UploadLimits, UploadOrder
+from trunkline_audio.recordings.uploads.rows import WRITER_SECONDS, Uploads
+from trunkline_audio.recordings.uploads.uploader import Uploader, UploadLimits, UploadOrder
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound
 from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database, StoreBusy

@@ -15,7 +15,7 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import EngineInput, EngineResult, Submission, Utterance
+from trunkline_audio.engines.base import EngineInput, EngineResult, Submission
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.engine import GoogleEngine, sound_of, told
@@ -26,6 +26,7 @@ from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.failures import REFUSED
+from trunkline_audio.media.prepared import Utterance
 
 log = logs.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from trunkline_runtime.observe import logs
 from trunkline_runtime.rpc.call import current_rpc
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import EngineInput, EngineResult, PreparedAudio, Segment, SpeechCapabilities
+from trunkline_audio.engines.base import EngineInput, EngineResult, Segment, SpeechCapabilities
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.failures import engine_error, refused_feature
@@ -28,6 +28,7 @@ from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.google.streams import SoundStream
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.prepared import PreparedAudio
 
 if TYPE_CHECKING:
     import tenacity

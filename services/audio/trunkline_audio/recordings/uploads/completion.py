@@ -23,7 +23,7 @@ from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.uploads.rows import Upload, Uploads
+from trunkline_audio.recordings.uploads.rows import Upload, Uploads
 
 log = logs.get_logger(__name__)
 

@@ -29,10 +29,10 @@ from trunkline_audio.recordings.plans import AskPlan, TenantPlan
 from trunkline_audio.recordings.probe import Probe
 from trunkline_audio.recordings.quota import Quota
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.recordings.uploads.completion import UPLOADED, Completion, Kept
+from trunkline_audio.recordings.uploads.incoming import Pieces, bounded, patient
+from trunkline_audio.recordings.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
 from trunkline_audio.slots import Slots
-from trunkline_audio.uploads.completion import UPLOADED, Completion, Kept
-from trunkline_audio.uploads.incoming import Pieces, bounded, patient
-from trunkline_audio.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
 
 log = logs.get_logger(__name__)
 
