@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trunkline_ai.engines.base import SpeakerRole, Turn
+from trunkline_ai.pii import PiiKind
 from trunkline_ai.redaction.finder import find_pii
-from trunkline_ai.redaction.policy import PiiKind
 
 from tools.packages import ROOT
 

@@ -12,8 +12,8 @@ import pytest
 from trunkline_ai.engines.base import Finish, Prompt
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.openai.settings import OpenAiSettings
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import TEXT, integer, record
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import TEXT, integer, record
 from trunkline_runtime.engines.base import EngineError
 
 from tools.install import LLAMA

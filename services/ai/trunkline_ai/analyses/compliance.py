@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from trunkline_ai.engines.findings import Compliance, Flag
 from trunkline_ai.engines.quotes import Script
+from trunkline_ai.pii import PiiKind
 from trunkline_ai.redaction.numbers import find_numbers
-from trunkline_ai.redaction.policy import PiiKind
 from trunkline_ai.redaction.speech import Speech
 
 _FLAGS = {PiiKind.CARD: Compliance.CARD_NUMBER, PiiKind.SSN: Compliance.SOCIAL_SECURITY_NUMBER}

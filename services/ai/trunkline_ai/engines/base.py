@@ -16,7 +16,7 @@ from trunkline_runtime.engines.base import Engine, EngineUsage
 
 from trunkline_ai.engines.findings import Findings
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
-from trunkline_ai.redaction.policy import ALL, PiiKind
+from trunkline_ai.pii import ALL, PiiKind
 
 
 class SpeakerRole(StrEnum):

@@ -19,10 +19,10 @@ from trunkline_ai.engines.base import (
     Transcript,
 )
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import problem_of, within
 from trunkline_ai.engines.tags import is_among
 from trunkline_ai.engines.wrapped import Wrapped
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import problem_of, within
 
 _MOST_MALFORMED = 2
 """Answers of no use to one question after which it is asked again: each was paid for."""

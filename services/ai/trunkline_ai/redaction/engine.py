@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from trunkline_ai.engines.base import CompletingEngine, Completion, Prompt, SpeakerRole, Turn
+from trunkline_ai.engines.prompts.fence import fenced
 from trunkline_ai.engines.wrapped import Wrapped
-from trunkline_ai.prompts.fence import fenced
 from trunkline_ai.redaction.placeholders import Redaction
 
 _EXPLAINED = """

@@ -9,12 +9,12 @@ from trunkline_ai.engines.base import Turn
 from trunkline_ai.engines.labels import EntityType
 from trunkline_ai.engines.local import entities
 from trunkline_ai.engines.local.text import straightened
+from trunkline_ai.pii import ALL, PiiKind
 from trunkline_ai.redaction.addresses import find_addresses
 from trunkline_ai.redaction.dates import find_birth_dates
 from trunkline_ai.redaction.emails import find_emails
 from trunkline_ai.redaction.names import find_names
 from trunkline_ai.redaction.numbers import find_numbers
-from trunkline_ai.redaction.policy import ALL, PiiKind
 from trunkline_ai.redaction.speech import Place, Speech, place
 
 _ORDER = {kind: number for number, kind in enumerate(PiiKind)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import phonenumbers
 
 from trunkline_ai.engines.local import numbers
-from trunkline_ai.redaction.policy import PiiKind
+from trunkline_ai.pii import PiiKind
 from trunkline_ai.redaction.speech import Place, Speech, place, word_lists
 
 _WORDS = word_lists("numbers")

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from trunkline_ai.engines.base import SpeakerRole, Turn
+from trunkline_ai.pii import ALL, PiiKind
 from trunkline_ai.redaction.finder import Find, find_pii
-from trunkline_ai.redaction.policy import ALL, PiiKind
 from trunkline_ai.redaction.speech import ORDINARY, Place
 
 _PLACEHOLDER = re.compile(rf"\[(?:{'|'.join(kind.name for kind in PiiKind)})_\d{{1,6}}\]")

@@ -9,8 +9,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from trunkline_ai.engines.base import Transcript
+from trunkline_ai.pii import PiiKind
 from trunkline_ai.redaction.placeholders import Redaction
-from trunkline_ai.redaction.policy import PiiKind
 
 _OURS = frozenset({
     "name", "call", "engine", "unreliable_reason", "degraded_reason", "question", "keyword", "phrase",
