@@ -18,12 +18,12 @@ from gateway_world import MIGRATIONS, make_config, new_file, nobody
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.app import admission_of, build
-from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import backlog, outcomes
 from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.providers import bodies
 from trunkline_gateway.providers.callrail.adapter import CallRail
 from trunkline_gateway.receipts import Fresh, NewReceipt, Receipt

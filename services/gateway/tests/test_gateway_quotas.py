@@ -14,8 +14,8 @@ from trunkline.common.v1 import provider_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
+from trunkline_gateway.edge.answers import last_words
 from trunkline_gateway.events.tenant_deletion import purge_here
-from trunkline_gateway.hooks.answers import last_words
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver, Refusal
 from trunkline_gateway.hooks.sources import source_of

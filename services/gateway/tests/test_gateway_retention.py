@@ -12,10 +12,10 @@ from gateway_world import beside, body_of, opened
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events import retention
-from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.providers.base import Delivery
 
 DAY = 86_400.0

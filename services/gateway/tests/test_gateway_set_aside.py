@@ -16,11 +16,11 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.config import MOST_BODY_BYTES
 from trunkline_gateway.events import acceptance
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
+from trunkline_gateway.hooks.settings import MOST_BODY_BYTES
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake import outcomes
@@ -312,7 +312,7 @@ async def test_however_rejections_are_written_the_quota_of_the_tenant_holds(tmp_
 async def broken_together(world, monkeypatch, source, bodies):
     """Keep rejections as a store does that takes them one by one only."""
     from gateway_deliveries import callrail
-    from trunkline_gateway.events import rejections
+    from trunkline_gateway.intake import rejections
     from trunkline_store.errors import StoreError
 
     insert = rejections.insert_rejections

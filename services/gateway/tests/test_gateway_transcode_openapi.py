@@ -12,8 +12,8 @@ import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import rate_service_pb2, source_service_pb2
 from trunkline_gateway.api.allowances import Allowances
+from trunkline_gateway.api.app import build_transcoder, public_bindings
 from trunkline_gateway.api.openapi.document import document
-from trunkline_gateway.api.transcode.app import build_transcoder, public_bindings
 from trunkline_gateway.api.transcode.bindings import router_of
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
 from trunkline_gateway.api.transcode.router import Match

@@ -197,7 +197,7 @@ eventless_receipts = sa.Table(
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
-# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (events/rejections.py).
+# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (intake/rejections.py).
 rejections = sa.Table(
     "rejections",
     metadata,

@@ -22,14 +22,14 @@ from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids, traces
-from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.edge.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.hooks.aside import Aside, Crowded
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified_as_written
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
+from trunkline_gateway.hooks.settings import HookSettings
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.traffic import Traffic
 from trunkline_gateway.hooks.unverified import weight_of
@@ -156,7 +156,7 @@ class Receiver:
     @classmethod
     def of(
         cls,
-        config: GatewayConfig,
+        settings: HookSettings,
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
@@ -173,8 +173,8 @@ class Receiver:
             inbox,
             rejected,
             limits,
-            public_url=config.public_url,
-            max_body_bytes=config.max_body_bytes,
+            public_url=settings.public_url,
+            max_body_bytes=settings.max_body_bytes,
             admit_soon=admit_soon,
             traffic=traffic,
             now=now,

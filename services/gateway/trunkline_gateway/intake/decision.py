@@ -13,9 +13,9 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import SET_ASIDE, place_of
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rejections import rejection_row
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, unpack
+from trunkline_gateway.intake.rejections import rejection_row
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for

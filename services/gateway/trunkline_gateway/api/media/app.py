@@ -23,12 +23,12 @@ from trunkline_gateway.api.answered import ANSWERED, TOOK, count_from_zero
 from trunkline_gateway.api.media.downloads import MediaDownloads
 from trunkline_gateway.api.media.requests import MediaRequest
 from trunkline_gateway.api.media.uploads import MediaUploads
+from trunkline_gateway.api.problems import Problems, problem
 from trunkline_gateway.api.transcode.intake import Gone, headers_of, rated
-from trunkline_gateway.api.transcode.problems import Problems, problem
 from trunkline_gateway.api.transcode.streams import Streams
 from trunkline_gateway.api.transcode.transcoder import Authenticate
+from trunkline_gateway.edge.answers import Receive, Scope, Send
 from trunkline_gateway.edge.front import AsgiApp
-from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 
 UPLOAD = "/trunkline.audio.v1.RecordingService/UploadRecording"

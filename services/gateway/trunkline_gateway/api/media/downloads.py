@@ -15,8 +15,8 @@ from trunkline_runtime.identity.links import Link
 
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, is_known, is_same
 from trunkline_gateway.api.media.requests import Answer, MediaRequest
+from trunkline_gateway.api.problems import Problems, problem
 from trunkline_gateway.api.transcode.intake import unless_gone
-from trunkline_gateway.api.transcode.problems import Problems, problem
 from trunkline_gateway.api.transcode.streams import Relay, Streams
 from trunkline_gateway.http_errors import Header
 

@@ -26,8 +26,8 @@ from trunkline_runtime.errors import InvalidArgument, OutOfRange, from_rpc_error
 
 from trunkline_gateway.api.media.ranges import Part, sent_part
 from trunkline_gateway.api.media.requests import Answer, MediaRequest, filled, json_answer, members
+from trunkline_gateway.api.problems import problem
 from trunkline_gateway.api.transcode.intake import Gone, check_plain, content, unsupported
-from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.http_errors import Header
 
 CALL_SECONDS = 30.0

@@ -21,8 +21,9 @@ from trunkline_runtime.rpc.call import request_id_of
 
 from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.answered import ANSWERED, NO_RPC, TOOK
+from trunkline_gateway.api.credentials import Shown
+from trunkline_gateway.api.problems import JSON, HttpProblem, Problems, problem
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import (
     MOST_BODY_BYTES,
     Asked,
@@ -35,13 +36,12 @@ from trunkline_gateway.api.transcode.intake import (
     raw_path,
     unless_gone,
 )
-from trunkline_gateway.api.transcode.problems import JSON, HttpProblem, Problems, problem
 from trunkline_gateway.api.transcode.reader import read
 from trunkline_gateway.api.transcode.router import Allowed, Match, Router
 from trunkline_gateway.api.transcode.shapes import Field
 from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
 from trunkline_gateway.api.transcode.writer import Write, event, writer
-from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.edge.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.http_errors import Header
 from trunkline_gateway.json_bounds import is_heavy
