@@ -10,12 +10,11 @@ import pytest
 from gateway_world import opened
 from prometheus_client import REGISTRY
 from trunkline_gateway import ids, traces
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.traffic import MOST_SOURCES, Traffic
 from trunkline_gateway.intake.spool import packed, unpacked
 from trunkline_gateway.intake.spool_log import Frame, Segment
 from trunkline_gateway.pipeline.kind import MOST_TENANTS, WorkerMetrics
-from trunkline_gateway.receipts import NewReceipt
+from trunkline_gateway.receipts import VERIFIED, NewReceipt
 from trunkline_runtime.observe import tracing
 from trunkline_work import Attempt, LeasedJob
 
@@ -56,7 +55,7 @@ async def world(tmp_path):
 
 def receipt(receipt_id: str) -> NewReceipt:
     now = datetime(2026, 11, 20, 12, tzinfo=UTC)
-    return NewReceipt(receipt_id, "s-1", "acme", "post_call", now, verdicts.VERIFIED, "", "", b"", b"{}")
+    return NewReceipt(receipt_id, "s-1", "acme", "post_call", now, VERIFIED, "", "", b"", b"{}")
 
 
 def test_an_id_says_whether_its_trace_is_exported():
