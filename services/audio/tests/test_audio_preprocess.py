@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.media.preprocess import prepare
-from trunkline_audio.media.preprocess.crosstalk import without_leaks
 from trunkline_audio.media.preprocess.decode import FORMATS, decode
 from trunkline_audio.media.preprocess.speakers import voices
 from trunkline_audio.media.preprocess.timeline import RATE, Span, merged, padded
-from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split
+from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split, without_leaks
 from trunkline_audio.workers.handlers import HandlerFailed
 
 

@@ -23,7 +23,7 @@ from trunkline_gateway.pipeline.policy import POLICIES
 from trunkline_gateway.receipts import VERIFIED
 from trunkline_jobs import Tries
 from trunkline_runtime.errors import Aborted, Internal, NotFound, Unavailable
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import value_of
 from trunkline_store import Database, FakeClock

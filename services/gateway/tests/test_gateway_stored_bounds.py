@@ -18,7 +18,7 @@ from trunkline_gateway.hooks.settings import MOST_BODY_BYTES
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.intake.rejections import Bounds, Rejections, insert_rejections, rejection_row
 from trunkline_gateway.providers.base import Delivery
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 from trunkline_runtime.settings import of_field
 from trunkline_store.migrations import upgrade
 

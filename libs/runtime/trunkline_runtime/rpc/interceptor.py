@@ -34,8 +34,8 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.errors.wire import to_status, to_trailers
 from trunkline_runtime.identity.access import OPEN_PREFIXES, Rule
+from trunkline_runtime.identity.access.rules import MOST_REQUEST_BYTES
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller, set_caller
-from trunkline_runtime.limits import MOST_REQUEST_BYTES
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine

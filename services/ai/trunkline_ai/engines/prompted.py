@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.language_tags import is_among
 
 from trunkline_ai.engines.base import (
     AnalysisResult,
@@ -21,7 +22,6 @@ from trunkline_ai.engines.base import (
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
 from trunkline_ai.engines.prompts import analyse_call
 from trunkline_ai.engines.prompts.schemas import problem_of, within
-from trunkline_ai.engines.tags import is_among
 from trunkline_ai.engines.wrapped import Wrapped
 
 _MOST_MALFORMED = 2

@@ -21,7 +21,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from cachetools import TTLCache
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_runtime.limits import COUNTED_ROUTES
+from trunkline_runtime.identity.access.rules import COUNTED_ROUTES
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Database

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_audio.media.preprocess import decode as decoding
-from trunkline_audio.media.preprocess.crosstalk import without_leaks
 from trunkline_audio.media.preprocess.speakers import voices
 from trunkline_audio.media.preprocess.timeline import RATE, Span, merged
-from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split
+from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split, without_leaks
 from trunkline_audio.workers import frames
 from trunkline_audio.workers.handlers import HandlerFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline_runtime.errors import FailedPrecondition
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 
 from trunkline_audio.names import recording_name, transcript_name
 from trunkline_audio.transcripts.export.cues import Cue, cues
