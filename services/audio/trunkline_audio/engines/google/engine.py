@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc.aio
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.engines.google import credentials, is_of_the_set_up, is_passing, pause_of
 from trunkline_runtime.observe import logs
+from trunkline_runtime.resilience import RetryPolicy, retrying
 from trunkline_runtime.rpc.call import current_rpc
 
 from trunkline_audio.engines import windows
@@ -29,9 +30,6 @@ from trunkline_audio.engines.google.streams import SoundStream
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.prepared import PreparedAudio
-
-if TYPE_CHECKING:
-    import tenacity
 
 log = logs.get_logger(__name__)
 
@@ -228,7 +226,7 @@ class GoogleEngine:
             return await call()
 
         try:
-            answer: T = await self._retrying()(tried)
+            answer: T = await retrying(self._policy())(tried)
         except Exception as error:
             self._note(error)
             told = engine_error(error)
@@ -238,23 +236,14 @@ class GoogleEngine:
         self._problem = ""
         return answer
 
-    def _retrying(self) -> tenacity.AsyncRetrying:
-        import tenacity  # noqa: PLC0415 -- only where something is retried
-
+    def _policy(self) -> RetryPolicy:
+        """Return how long Google is asked again: within the caller's deadline."""
         patience = self._settings.patience_seconds
         rpc = current_rpc()
         remaining = rpc.remaining_seconds() if rpc is not None else None
         if remaining is not None:
             patience = min(patience, max(0.0, remaining - _ANSWER_SECONDS))
-        jitter = tenacity.wait_random_exponential(multiplier=0.5, max=10.0)
-        return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_passing),
-            stop=tenacity.stop_before_delay(patience),
-            wait=lambda state: max(
-                jitter(state), pause_of(state.outcome.exception() if state.outcome else None)
-            ),
-            reraise=True,
-        )
+        return RetryPolicy(None, 0.5, 10.0, patience, is_passing, pause_of)
 
     async def _warm(self) -> None:
         try:
