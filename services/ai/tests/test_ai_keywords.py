@@ -4,7 +4,8 @@ import pytest
 from trunkline.ai.v1 import analysis_pb2, analysis_service_pb2
 from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
-from trunkline_ai.analyses.additions import analysis_of, numbers_read_out
+from trunkline_ai.analyses.additions import analysis_of
+from trunkline_ai.analyses.compliance import numbers_read_out
 from trunkline_ai.analyses.dialogue import dialogue_of
 from trunkline_ai.analyses.keywords import mentions_of
 from trunkline_ai.engines.base import SpeakerRole, Transcript, Turn
