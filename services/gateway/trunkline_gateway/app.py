@@ -136,7 +136,7 @@ async def build(
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
         tasks = Tasks(db, schema.tasks)
         jobs = make_jobs(db, queue, _shares(config), pace)
-        kept = Kept(db)
+        kept = Kept(db, sources.quotas_of)
         limits = Limits.of(config, pace.clock, kept)
         rejections = Rejections(
             db,

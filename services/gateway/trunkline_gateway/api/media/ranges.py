@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_MOST_DIGITS = 15
 _RANGE = re.compile(rb"bytes=\s*(\d{0,15})-(\d{0,15})\s*")
 _CONTENT_RANGE = re.compile(rb"bytes (?:(\d{1,15})-(\d{1,15})|(\*))/(?:(\d{1,15})|\*)")
 
