@@ -16,7 +16,7 @@ from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.failures import status_error
 from trunkline_audio.engines.google.models import google_language, traits_of
 from trunkline_audio.engines.google.quota import RequestQuota
-from trunkline_audio.engines.google.requests import Asked
+from trunkline_audio.engines.google.requests import RequestHints
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.prepared import Utterance
@@ -33,7 +33,9 @@ def engine(google, **settings):
 
 
 def config(language="en-US", phrases=(), speakers=0, **settings):
-    return requests.recognition_config(GoogleSettings(**settings), Asked(language, tuple(phrases), speakers))
+    return requests.recognition_config(
+        GoogleSettings(**settings), RequestHints(language, tuple(phrases), speakers)
+    )
 
 
 async def test_a_model_is_asked_for_what_it_can():

@@ -54,7 +54,7 @@ from trunkline_audio.recordings.deletion_notice import (
 from trunkline_audio.recordings.downloads import Downloads
 from trunkline_audio.recordings.plans import AskPlan, plans
 from trunkline_audio.recordings.probe import Probe
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
@@ -231,7 +231,7 @@ def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
     config, db, blobs, pace = ground.config, ground.db, ground.blobs, ground.pace
     recordings = Recordings(db, config.list_staleness)
     uploads = Uploads(db, config.uploads_open)
-    quota, probe = Quota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, ground.preparer)
+    quota, probe = RecordingsQuota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, ground.preparer)
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
     ground.stack.callback(fetcher.close)
     receiver = RecordingReceiver(

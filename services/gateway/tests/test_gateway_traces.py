@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from trunkline_gateway import ids, traces
 from trunkline_gateway.hooks.traffic import MOST_SOURCES, Traffic
 from trunkline_gateway.intake.spool import packed, unpacked
-from trunkline_gateway.intake.spool_log import Frame, Segment
+from trunkline_gateway.intake.spool_log import Frame, LogFile
 from trunkline_gateway.pipeline.kind import MOST_TENANTS, WorkerMetrics
 from trunkline_gateway.receipts import VERIFIED, NewReceipt
 from trunkline_runtime.observe import tracing
@@ -77,7 +77,7 @@ def test_an_id_of_another_form_is_no_place_and_breaks_nothing():
 
 def test_a_receipt_leaves_the_spool_with_its_trace():
     sampled = ids.receipt_id(True)
-    frame = Frame(Segment(None), 0, packed(receipt(sampled), 0))  # type: ignore[arg-type]
+    frame = Frame(LogFile(None), 0, packed(receipt(sampled), 0))  # type: ignore[arg-type]
     assert unpacked(frame).receipt.receipt_id == sampled
 
 

@@ -65,7 +65,7 @@ class Buckets:
         return min(self._burst, level + (now - then) * self._rate)
 
 
-class Quota(Protocol):
+class ReceiptsQuota(Protocol):
     """The bytes of receipts that are kept of each tenant (intake/kept.py)."""
 
     def is_over(self, source: Source, times: int = 1) -> bool:
@@ -89,10 +89,12 @@ class Limits:
     ceiling: Buckets
     volume: Buckets
     futile: Buckets
-    kept: Quota | None = None
+    kept: ReceiptsQuota | None = None
 
     @classmethod
-    def of(cls, settings: HookSettings, clock: Callable[[], float], kept: Quota | None = None) -> Self:
+    def of(
+        cls, settings: HookSettings, clock: Callable[[], float], kept: ReceiptsQuota | None = None
+    ) -> Self:
         """Make them as the settings say; `clock` returns seconds that only grow."""
         return cls(
             Unverified(settings.max_unverified, settings.max_unverified_bytes),

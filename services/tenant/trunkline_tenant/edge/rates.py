@@ -127,7 +127,7 @@ class Measures:
         self._all, self._routes = usual, routes
 
 
-class Rates:
+class EdgeRates:
     """Takes requests from the limits."""
 
     def __init__(self, db: Database, measures: Measures, windows: Windows) -> None:

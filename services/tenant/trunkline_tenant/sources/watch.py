@@ -49,7 +49,7 @@ class _Seen:
     resolved: dict[str, source_pb2.ResolvedSource]
 
 
-class Watch:
+class SourceWatch:
     """Watches over one store, looked at every `poll_seconds` even if no bell rang, `page` changes at a time."""
 
     def __init__(

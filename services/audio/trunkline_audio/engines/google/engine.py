@@ -24,7 +24,7 @@ from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.failures import engine_error, refused_feature
 from trunkline_audio.engines.google.models import traits_of
 from trunkline_audio.engines.google.quota import RequestQuota
-from trunkline_audio.engines.google.requests import Asked
+from trunkline_audio.engines.google.requests import RequestHints
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.google.streams import SoundStream
 from trunkline_audio.engines.turns import joined
@@ -123,7 +123,7 @@ class GoogleEngine:
 
         async def begun(asked_sound: AsyncIterator[bytes]) -> Any:
             await self._quota.due()
-            asked = Asked(language, without=self._without)
+            asked = RequestHints(language, without=self._without)
             ended = asyncio.Event()
 
             async def messages() -> AsyncIterator[Any]:
@@ -159,10 +159,10 @@ class GoogleEngine:
         if self._client is None:
             raise EngineError(NOT_READY, self._problem, transient=True)
 
-    def _asked(self, recording: EngineInput, lanes: int) -> Asked:
+    def _asked(self, recording: EngineInput, lanes: int) -> RequestHints:
         """Return what is asked for about a recording; channels tell its speakers apart where there are two."""
         speakers = self._settings.speakers if lanes == 1 else 0
-        return Asked(recording.language, recording.phrases, speakers)
+        return RequestHints(recording.language, recording.phrases, speakers)
 
     async def _all(self, recording: EngineInput, audio: PreparedAudio) -> list[HeardWindow]:
         packed = windows.packed(audio.utterances, LONGEST_SECONDS)
@@ -190,7 +190,7 @@ class GoogleEngine:
             )
         return answers.heard(window, answer)
 
-    async def _featured(self, asked: Asked, ask: Callable[[Asked], Awaitable[T]]) -> T:
+    async def _featured(self, asked: RequestHints, ask: Callable[[RequestHints], Awaitable[T]]) -> T:
         """Ask, once more without each feature that the model refuses. Raises EngineError."""
         while True:
             without = self._without

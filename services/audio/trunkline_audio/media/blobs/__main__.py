@@ -12,7 +12,7 @@ from trunkline_runtime.config import ConfigError, env_name, load
 from trunkline_runtime.errors import Unavailable
 
 from trunkline_audio.media.blobs.failures import unavailable
-from trunkline_audio.media.blobs.gcs import Credentials
+from trunkline_audio.media.blobs.gcs import CloudCredentials
 from trunkline_audio.media.blobs.lifecycle import rules_of, set_rules, told, without_effect
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.names import SERVICE
@@ -71,7 +71,7 @@ def _settings(env: Mapping[str, str] | None) -> BlobSettings:
 
 def _credentials(settings: BlobSettings) -> object:
     try:
-        return Credentials(settings.quota_project).found()
+        return CloudCredentials(settings.quota_project).found()
     except Exception as error:
         raise unavailable(error, settings.bucket_name) from None
 

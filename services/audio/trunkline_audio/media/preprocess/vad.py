@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_audio.media.preprocess.timeline import RATE, Span, merged, padded
+from trunkline_audio.media.preprocess.timeline import RATE, SampleRange, merged, padded
 
 FRAME = 512
 CONTEXT = 64
@@ -70,33 +70,33 @@ class VoiceActivity:
             out.append(np.asarray(values, np.float32).reshape(-1))
         return np.concatenate(out) if out else np.zeros(0, np.float32)
 
-    def spans(self, scores: Scores, total: int) -> list[Span]:
+    def spans(self, scores: Scores, total: int) -> list[SampleRange]:
         """Speech as spans of samples: bridged over short pauses, padded, never past `total` samples.
 
         A span starts at the threshold and goes on while frames stay above the threshold less 0.15, as the
         model's authors do, so that a word's soft end is kept.
         """
-        raw: list[Span] = []
+        raw: list[SampleRange] = []
         start: int | None = None
         for index, score in enumerate(scores):
             if start is None and score >= self._threshold:
                 start = index
             elif start is not None and score < self._threshold - 0.15:
-                raw.append(Span(start * FRAME, index * FRAME))
+                raw.append(SampleRange(start * FRAME, index * FRAME))
                 start = None
         if start is not None:
-            raw.append(Span(start * FRAME, min(total, len(scores) * FRAME)))
+            raw.append(SampleRange(start * FRAME, min(total, len(scores) * FRAME)))
         joined = [span for span in merged(raw, self._bridge) if span.samples >= self._min]
         return padded(joined, self._pad, total)
 
 
-def split(span: Span, scores: Scores, longest: int) -> list[Span]:
+def split(span: SampleRange, scores: Scores, longest: int) -> list[SampleRange]:
     """Cuts a span into parts of at most `longest` samples, each cut where speech was least likely.
 
     The place is looked for in the second half of what fits, over three frames, so that no cut falls into a
     word while there is a pause to be had.
     """
-    out: list[Span] = []
+    out: list[SampleRange] = []
     start = span.start
     while span.end - start > longest:
         first = (start + longest // 2) // FRAME + 1
@@ -104,9 +104,9 @@ def split(span: Span, scores: Scores, longest: int) -> list[Span]:
         window = scores[max(0, first - 1) : last + 1]
         smooth = np.convolve(window, np.ones(3, np.float32) / 3, mode="valid") if len(window) >= 3 else window
         cut = min(start + longest, (first + int(np.argmin(smooth))) * FRAME + FRAME // 2)
-        out.append(Span(start, cut))
+        out.append(SampleRange(start, cut))
         start = cut
-    out.append(Span(start, span.end))
+    out.append(SampleRange(start, span.end))
     return out
 
 

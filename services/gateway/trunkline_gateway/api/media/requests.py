@@ -29,7 +29,7 @@ _UNDERSCORED = re.compile("_([a-z])")
 
 
 @dataclass(slots=True)
-class MediaRequest:
+class MediaHttpRequest:
     """One request. `tenant` and `recording` are ids as the path has them, `recording` empty for an upload."""
 
     scope: Scope

@@ -31,7 +31,7 @@ _ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
 
 
 @dataclass(slots=True)
-class Asked:
+class ApiRequest:
     """An HTTP request for an RPC.
 
     `rated` is the tenant whose measure it is taken from, if of any; `limits` are headers that tell its caller's.
