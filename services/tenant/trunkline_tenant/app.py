@@ -108,7 +108,7 @@ async def build(
         _add_services(
             server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness
         )
-        rates = EdgeRates.of_config(db, config)
+        rates = EdgeRates.of(db, config)
         stack.push_async_callback(rates.close)
         server.add(
             rate_service_pb2_grpc.add_RateServiceServicer_to_server,
