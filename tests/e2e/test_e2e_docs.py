@@ -23,6 +23,7 @@ from tests.e2e.documented import (
     DOCUMENTS,
     OTHERS,
     ROOT,
+    Block,
     Shell,
     blocks,
     commands,
@@ -189,11 +190,25 @@ def test_operating(world, shell):
         "acme": "documented",
     }
     values = {"OPERATOR": f"Authorization: Bearer {world.suite.operator_token}"}
-    shell.run(here(world, without_own_values(script("docs/operations.md"), values), **names), values)
+    exports, *others = commands(ROOT / "docs/operations.md")
+    # Last: when its task has run, nothing of the tenant is there, whatever the other commands did.
+    (deletion,) = (block for block in others if "force=true" in block.text)
+
+    def run(*parts: Block) -> None:
+        text = "".join(part.text for part in parts)
+        shell.run(here(world, without_own_values(text, values), **names), values)
+
+    run(exports, *(block for block in others if block is not deletion))
     with api(world.suite.http_url, world.suite.operator_token) as operator:
+
+        def gone(name: str) -> bool:
+            return operator.get(f"/v1/{name}").status_code == 404
+
         for name in (one["call"], other["call"], one["name"], other["name"], lead):
-            world.wait(lambda: operator.get(f"/v1/{name}").status_code == 404, f"{name} to go")  # noqa: B023
+            world.wait(lambda: gone(name), f"{name} to go")  # noqa: B023
         assert operator.get(f"/v1/{done['name']}").status_code == 200
+        run(exports, deletion)
+        world.wait(lambda: gone(done["name"]), f"{done['name']} to go with its tenant")
 
 
 def test_choosing_a_speech_engine(world, shell):
