@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from ai_wire import nothing, wire
 from trunkline_ai.engines.base import Finish, Prompt
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.openai.settings import OpenAiSettings
@@ -16,7 +17,6 @@ from trunkline_ai.engines.prompts import analyse_call
 from trunkline_ai.engines.prompts.schemas import TEXT, integer, record
 from trunkline_runtime.engines.base import EngineError
 
-from ai_wire import nothing, wire
 from tools.install import LLAMA
 from tools.packages import ROOT
 

@@ -31,7 +31,7 @@ from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database, Pressure, StoreUnavailable
-from trunkline_store.migrations import differences
+from trunkline_store.testing.schema import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BODY = json.dumps(
