@@ -119,7 +119,7 @@ cluster-test: setup ## The manifests against a real Kubernetes control plane; bu
 	@$(RUN) tools.cluster.build
 	@$(RUN) pytest -m cluster tests/cluster
 
-tools: setup ## grpcurl, fake-gcs-server, kube-score, compose-go (by Go), Prometheus and Caddy (by apt-get), llama.cpp, in .tools/
+tools: setup ## grpcurl, fake-gcs-server, kube-score, compose-go, Alertmanager (by Go), Prometheus and Caddy (by apt-get), llama.cpp, in .tools/
 	@$(RUN) tools.install
 
 clean: ## Remove what was built and what ran, var/ with its backups and the virtual environment too

@@ -19,6 +19,8 @@ GO_TOOLS = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server@v1.56.1",
     "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
+    # Debian 12's version. Debian's own program wants its templates in /usr/share, where nothing is unpacked.
+    "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager@v0.25.0",
     # What Docker Compose reads its files with.
     "compose-go": "github.com/compose-spec/compose-go/v2/cmd@v2.4.9",
 }
@@ -26,7 +28,6 @@ GO_TOOLS = {
 DEBIAN_TOOLS = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
-    "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "caddy": "caddy",
 }

@@ -26,6 +26,8 @@ the code.
 - Processes that share a disk all show its size and its free bytes: take `min` of these, by `keeps`.
 - Prometheus' settings in deploy/ add the label `process` to each series. The label `service` of
   `trunkline_breaker_state` names the called service.
+- While another program has the port of a metrics address, the process works without metrics, logs
+  `metrics_not_served`, and tries the port every three seconds.
 """
 _ALERTS = """## Alerts
 
@@ -34,8 +36,9 @@ _ALERTS = """## Alerts
 at once. A *ticket* can wait for the working day. The name of an alert links to its runbook.
 
 Prometheus only detects alerts. Alertmanager sends them: [alertmanager.yaml](../deploy/prometheus/alertmanager.yaml)
-sends pages at once and again each hour, and tickets once a day, as mail to `root@localhost`. Set your own
-receivers in your copy.
+sends pages at once and again each hour, and tickets once a day, as mail to `root@localhost`. Alerts of one name and
+one tenant are one message, which contains the address of the runbook. Set your own receivers in your copy: see
+[production.md](production.md#who-gets-the-alerts).
 
 The rule `trunkline:month_budget_usd` sets the budget of the engines: set your own figure in your copy of the rules.
 The annotation `runbook_url` of each alert begins with `https://docs.example.com/trunkline/runbooks`: replace this with

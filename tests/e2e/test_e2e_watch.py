@@ -112,3 +112,22 @@ def test_what_is_beside_the_suite_ends_with_its_starter_however_that_one_ends(
     while program.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+_ENDED_AT_ONCE = """
+import os, signal, subprocess, sys
+from tools.watch import beside
+
+class EndedAtOnce(subprocess.Popen):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+subprocess.Popen = EndedAtOnce
+sys.exit(beside.main(["sleep", "60"]))
+"""
+
+
+def test_a_program_is_not_left_behind_by_a_signal_that_comes_as_it_starts() -> None:
+    done = subprocess.run([sys.executable, "-c", _ENDED_AT_ONCE], cwd=ROOT, check=False, timeout=50)
+    assert done.returncode == 128 + signal.SIGTERM

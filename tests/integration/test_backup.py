@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -351,6 +352,9 @@ def test_a_log_left_by_a_kill_is_not_read_into_the_restored_database(layout, tmp
 
 
 def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_path, monkeypatch):
+    (tmp_path / up.FOLDER).symlink_to(layout.folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # `up` would take pytest's
     make_backup(layout, tmp_path / "b")
     asyncio.run(keep_recording(layout, "acme", "r2"))
     shutil.copytree(layout.folder, tmp_path / "kept")
@@ -379,8 +383,6 @@ def test_a_restore_interrupted_at_any_step_is_finished_by_the_next(layout, tmp_p
             continue
         with pytest.raises(BackupError, match="interrupted"):
             make_backup(layout, tmp_path / "half")
-        monkeypatch.setattr(up, "FOLDER", layout.folder)
-        monkeypatch.setattr(up.signal, "signal", lambda *_: None)
         with pytest.raises(SuiteError, match="a restore was interrupted"):  # half of one time is not served
             up.up("sqlite")
         restored = restore(layout, tmp_path / "b")

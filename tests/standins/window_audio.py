@@ -22,8 +22,17 @@ class WindowEngine(InstantEngine):
         """The windows that were listened to, and not taken up."""
         self.open = asyncio.Semaphore(0)
         """Each window takes one of these, unless windows take time."""
+        self.under_way = 0
+        """The recordings that it goes through now."""
 
     async def transcribe(self, recording):
+        self.under_way += 1
+        try:
+            return await self.gone_through(recording)
+        finally:
+            self.under_way -= 1
+
+    async def gone_through(self, recording):
         found = await recording.checkpoints.found()
         segments = []
         for number in range(math.ceil(recording.seconds)):

@@ -34,7 +34,7 @@ TARGETS = {"growth_ratio": Target(">", 0.90)}
 # What must differ in a copy; every other column is the original's. `n` is the copy's number, from 1.
 _NEW = {
     "receipts": {"seq": ":last + n", "receipt_id": "lower(hex(randomblob(16)))"},
-    "events": {"event_id": "new.event", "first_seq": ":last + n"},
+    "events": {"event_id": "new.event", "first_seq": ":last + n", "job_id": "'j' || new.event"},
     "event_receipts": {"event_id": "new.event", "seq": ":last + n"},
     "jobs": {
         "job_id": "'j' || new.event",

@@ -30,6 +30,8 @@ _BAD = "trunkline_source_bad_signatures_total"
 _GOOD = "trunkline_source_webhooks_total"
 _SOURCE = "tenant, source"
 _NAMED = '{source!="other"}'
+# What answers in the place of a process may be another one, or a program that serves metrics of its own.
+_ITSELF = 'label_replace(trunkline_process_info, "process", "$1", "name", "(.*)")'
 _BACKUPS = 'name="trunkline-backup.timer"'
 
 
@@ -165,10 +167,10 @@ ALERTS = (
     ),
     Alert(
         "TrunklineProcessDown",
-        'up{job="trunkline"} == 0',
+        f'up{{job="trunkline"}} == 0 or (up{{job="trunkline"}} == 1 unless on (instance, process) {_ITSELF})',
         "2m",
         PAGE,
-        "A process does not answer when it is asked for its metrics.",
+        "A process does not show its metrics: it is down, or another program has their address.",
     ),
     Alert(
         "TrunklineWorkerSilent",

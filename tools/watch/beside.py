@@ -12,8 +12,20 @@ import sys
 
 def main(command: list[str]) -> int:
     """Run a program to its end; return its exit code, as a shell has it."""
+    process: subprocess.Popen[bytes] | None = None
+    asked = False
+
+    def end(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        if process is not None:
+            process.terminate()
+
+    # Before there is a program: a signal that came first would end this process only, and leave the program.
+    signal.signal(signal.SIGTERM, end)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    if asked:
+        process.terminate()
     code = process.wait()
     return code if code >= 0 else 128 - code
 

@@ -68,6 +68,10 @@ class Prometheus:
     address: str
     seconds: int = 15
     """Between scrapes, and between looks at the rules."""
+    lasts: str = ""
+    """For how long each alert's query must have an answer; empty: as the alert says."""
+    alertmanager: str = ""
+    """The address of the Alertmanager that alerts go to, if there is one."""
     _process: Launched | None = field(default=None, init=False)
 
     @property
@@ -80,13 +84,15 @@ class Prometheus:
         if lines := taken({"Prometheus": self.address}):
             raise PrometheusError("\n".join(["the address of Prometheus is in use:", *lines]))
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds))
+        (self.folder / "trunkline.rules.yaml").write_text(rules.rules(self.seconds, self.lasts))
         settings = self.folder / "prometheus.yaml"
-        settings.write_text(rules.scraping(self.addresses, seconds=self.seconds))
+        settings.write_text(
+            rules.scraping(self.addresses, seconds=self.seconds, alertmanager=self.alertmanager)
+        )
         command: list[str | Path] = [
             self.program, f"--config.file={settings}", f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}", f"--storage.tsdb.retention.time={RETENTION}",
-            "--log.level=warn",
+            "--enable-feature=exemplar-storage", "--log.level=warn",
         ]  # fmt: skip
         log = self.folder / "prometheus.log"
         self._process = started(command, {}, log)
@@ -124,6 +130,11 @@ class Prometheus:
             Series(one["metric"], tuple((float(at), float(value)) for at, value in one["values"]))
             for one in answer["result"]
         ]
+
+    def exemplars(self, question: str, begin: float, end: float) -> list[Mapping[str, str]]:
+        """The labels of what the series of a question were observed with in a time, such as `trace_id`."""
+        series = self._get("query_exemplars", query=question, start=str(begin), end=str(end))
+        return [exemplar["labels"] for one in series for exemplar in one["exemplars"]]
 
     def rules(self) -> list[dict[str, Any]]:
         """The rules with their health and last error."""

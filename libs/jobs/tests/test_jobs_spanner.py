@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from trunkline_jobs import LeaseLost, NewJob, Queue, jobs_table
-from trunkline_store import Database, FakeClock
+from trunkline_store import Database, SystemClock
 from trunkline_store.migrations import migrate
 
 from tests.integration.spanner_emulator import require_emulator, spanner_url  # noqa: F401 - a fixture
@@ -46,13 +46,19 @@ async def test_processes_that_claim_at_once_never_hold_one_job(spanner_url):  # 
         assert len(held) == len(set(held)) == 40
 
 
+class Slow(SystemClock):
+    """The clock of a machine whose time is months behind."""
+
+    def now(self):
+        return super().now() - timedelta(days=90)
+
+
 async def test_leases_run_by_the_databases_time(spanner_url):  # noqa: F811
     """A process whose own clock is wrong, as told by the clock it would have asked, changes nothing."""
-    async with await Database.open(spanner_url, METADATA) as db:
+    async with await Database.open(spanner_url, METADATA, clock=Slow()) as db:
         queue = Queue(db, JOBS)
         await queue.run(queue.enqueue_many, [new("a")])
         now = await db.read(lambda conn: conn.exec_driver_sql("SELECT CURRENT_TIMESTAMP()").scalar_one())
-        db.clock = queue._clock = FakeClock()  # months behind
         [job] = await queue.run(queue.claim, "w1", 1, 30.0)
         assert timedelta(0) <= job.lease_until - now - timedelta(seconds=30) < timedelta(seconds=20)
         assert await queue.run(queue.claim, "w2", 1, 30.0) == []

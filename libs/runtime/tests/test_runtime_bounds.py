@@ -88,16 +88,20 @@ async def test_metadata_has_a_bound(suite: Any) -> None:
 
 async def test_calls_and_connections_have_bounds(start_suite: Any) -> None:
     suite = await start_suite(grpc_calls=16, grpc_connections=4)
-    gate = asyncio.Event()
+    gate, entered = asyncio.Event(), 0
 
     async def waits(request: Any, context: Any) -> Any:
+        nonlocal entered
+        entered += 1
         await gate.wait()
         return suite.handlers["Done"](request, context)
 
     suite.handlers["One"] = waits
     suite.handlers["Done"] = lambda request, _context: request
     calls = [asyncio.ensure_future(suite.call()) for _ in range(16)]
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        while entered < 16:
+            await asyncio.sleep(0.01)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await suite.call(timeout=5)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -14,6 +14,7 @@ import pytest
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.config import CommonConfig, ConfigError
 from trunkline_runtime.errors import Aborted, InvalidArgument, ResourceExhausted, from_rpc_error
@@ -85,7 +86,7 @@ async def test_every_kind_of_method_counts_and_reports_what_it_raises(suite: Any
 
 def count(method: str, code: str) -> float:
     return (
-        metrics.REGISTRY.get_sample_value(
+        REGISTRY.get_sample_value(
             "trunkline_rpc_server_calls_total", {"method": f"/{SERVICE}/{method}", "code": code}
         )
         or 0.0
@@ -418,7 +419,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_metrics_are_served_over_http_and_their_port_in_use_is_said(start_suite: Any) -> None:
+async def test_metrics_are_served_over_http_and_a_second_server_serves_without(start_suite: Any) -> None:
     address = f"127.0.0.1:{free_port()}"
     suite = await start_suite(metrics_address=address)
     await suite.call()
@@ -428,8 +429,15 @@ async def test_metrics_are_served_over_http_and_their_port_in_use_is_said(start_
     assert f'trunkline_rpc_server_calls_total{{code="OK",method="/{SERVICE}/One"}}' in text
     assert f'trunkline_rpc_server_seconds_bucket{{le="0.001",method="/{SERVICE}/One"}}' in text
     config = CommonConfig(keys=KEY_FOLDER, metrics_address=address)
-    with pytest.raises(ConfigError, match=rf"{address}.*TRUNKLINE_AI_METRICS_ADDRESS"):
-        await Server(config, service="ai", signer=TokenSigner(KEY_FOLDER, "ai")).start()
+    second = Server(config, service="ai", signer=TokenSigner(KEY_FOLDER, "ai"))
+    with structlog.testing.capture_logs() as lines:
+        await second.start()
+    (line,) = (line for line in lines if line["event"] == "metrics_not_served")
+    assert (line["address"], line["setting"]) == (address, "TRUNKLINE_AI_METRICS_ADDRESS")
+    async with grpc.aio.insecure_channel(second.address) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await second.stop(0)
     await suite.server.stop(0)
     with pytest.raises(OSError):  # noqa: PT011 -- refused, reset or closed, by platform
         await asyncio.to_thread(urllib.request.urlopen, f"http://{address}/metrics", timeout=5)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import REGISTRY
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.errors import Aborted
 from trunkline_runtime.observe import exporting, tracing
-from trunkline_runtime.observe.otel import OtelExporter
+from trunkline_runtime.observe.otel import NowAndThen, OtelExporter
 from trunkline_runtime.observe.sampling import Sampling
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -263,3 +266,35 @@ def test_configuring_with_an_endpoint_exports_until_it_is_ended() -> None:
     assert is_exporting()
     end()
     assert not is_exporting()
+
+
+def test_what_a_collector_does_not_take_is_counted() -> None:
+    class Away(InMemorySpanExporter):
+        """No collector."""
+
+        def export(self, spans: Any) -> Any:
+            super().export(spans)
+            return SpanExportResult.FAILURE
+
+    lost = REGISTRY.get_sample_value("trunkline_spans_lost_total") or 0.0
+    away = Away()
+    end = tracing.export(OtelExporter("tenant", "", exporter=away))
+    with tracing.edge_span(ONE_EDGE, None, "rpc"):
+        pass
+    end()
+    assert len(away.get_finished_spans()) == 1
+    assert REGISTRY.get_sample_value("trunkline_spans_lost_total") == lost + 1
+
+
+def test_a_collector_that_is_away_is_said_now_and_then() -> None:
+    now = [0.0]
+    passes = NowAndThen(lambda: now[0])
+
+    def said(level: int) -> bool:
+        return passes.filter(logging.LogRecord("otel", level, "", 0, "away", None, None))
+
+    assert [said(logging.WARNING), said(logging.ERROR)] == [True, True]
+    now[0] = 599.0
+    assert [said(logging.WARNING), said(logging.ERROR)] == [False, False]
+    now[0] = 600.0
+    assert said(logging.WARNING)

@@ -88,7 +88,8 @@ class CommonConfig:
     )
     metrics_address: str = setting(
         "",
-        "the address that serves /metrics and /readyz over HTTP; empty or port 0 turns it off",
+        "the address that serves /metrics and /readyz over HTTP; empty or port 0 turns it off; while the port is in "
+        "use, the process serves without it",
         by_service={
             "gateway": "127.0.0.1:9090",
             "tenant": "127.0.0.1:9091",

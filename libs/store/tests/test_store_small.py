@@ -37,7 +37,7 @@ def test_declarations_for_spanner_are_checked():
         "orphans",
         metadata,
         sa.Column("orphan_id", Text(40), primary_key=True),
-        info=table_options(interleave_in="nobody", expire=("gone", 1)),
+        info=table_options(interleave_in="nobody", expire=("gone", 1), key=("orphan_id", "lost")),
     )
     sa.Index("children_bad", child.c.made_at, child.c.parent_id, info=index_options(storing=["missing"]))
-    assert len(undeclared(metadata)) == 3
+    assert len(undeclared(metadata)) == 4

@@ -23,9 +23,15 @@ _SPANNER = "spanner+spanner"  # the dialect's name, for Select.with_hint
 
 
 def table_options(
-    *, interleave_in: str | None = None, cascade: bool = True, expire: tuple[str, int] | None = None
+    *,
+    interleave_in: str | None = None,
+    cascade: bool = True,
+    expire: tuple[str, int] | None = None,
+    key: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return a Table's `info`: the parent it is interleaved in, and (column, days) after which rows go.
+
+    `key` is the order of the primary key's columns on Spanner, where it is another one than on SQLite.
 
     `expire` names a UtcTimestamp column of the table; Spanner deletes such rows within 72 hours of that day, so
     queries that must not show them filter as well.
@@ -37,6 +43,8 @@ def table_options(
     if expire is not None:
         column, days = expire
         options["row_deletion_policy"] = {"column": column, "days": days}
+    if key:
+        options["primary_key"] = list(key)
     return {"spanner": options}
 
 

@@ -101,15 +101,16 @@ async def test_while_one_provider_is_down_the_next_answers_until_it_is_back(tmp_
                 vertex=ai_vertex.settings(google, patience_seconds=0.0),
                 openai=ai_openai.settings(it),
                 engine_failures=2,
-                engine_rest_seconds=0.3,
+                engine_rest_seconds=1.5,
             )
             async with service(settings) as channel:
                 first = await analysis(channel)
                 again = await analysis(channel)
                 left_alone = await analysis(channel, 2)
                 asked = len(google.asked)
-                await asyncio.sleep(0.4)
-                healed = await analysis(channel)
+                async with asyncio.timeout(20):
+                    while (healed := await analysis(channel)).degraded:
+                        await asyncio.sleep(0.05)
                 later = await analysis(channel)
     assert (first.engine, first.degraded, first.final) == ("openai/m-1", True, False)
     assert again == first

@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from ai_wire import nothing, wire
 from trunkline_ai.engines.base import Finish, Prompt
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.openai.settings import OpenAiSettings
@@ -23,6 +24,8 @@ SCHEMA = record(pages=integer(0, 9), kind={"type": "string", "enum": ["book", "l
 STORY = record(story=TEXT)
 PROMPT = Prompt("any.v1", "Answer about the text.", '{"turns": [{"text": "a letter of two pages"}]}')
 LONG = Prompt("any.v1", "Tell a story of a thousand words.", '{"turns": []}')
+MIDDLE_BYTES = 1_000
+"""So far into an answer a few of its tokens have come."""
 
 
 @contextmanager
@@ -99,11 +102,18 @@ async def test_the_whole_schema_of_an_analysis_is_taken(url):
 
 
 async def test_the_first_token_and_the_whole_answer_have_their_times(url):
-    late = await failed(url, Prompt("any.v1", "word " * 300, "{}"), first_token_seconds=0.1)
+    async with wire(url, nothing) as silent:
+        late = await failed(silent, first_token_seconds=0.1)
     assert (late.reason, late.transient) == ("ENGINE_TIMEOUT", True)
+
+    async def slowly(_passed):
+        await asyncio.sleep(0.05)  # the shortest of answers takes more than a second so
+        return True
+
     # Tokens come all the time here: it is the whole that takes too long.
-    slow = await failed(url, LONG, STORY, request_seconds=1.0)
-    assert (slow.reason, str(slow)) == ("ENGINE_TIMEOUT", "the answer took more than 1 s")
+    async with wire(url, slowly) as slow:
+        whole = await failed(slow, LONG, STORY, request_seconds=1.0)
+    assert (whole.reason, str(whole)) == ("ENGINE_TIMEOUT", "the answer took more than 1 s")
     assert (await completed(url)).finish is Finish.DONE, "it serves on"
 
 
@@ -120,15 +130,20 @@ async def test_askers_at_once_get_an_answer_each(url):
 
 async def test_a_server_that_goes_in_the_middle_of_an_answer_is_an_outage():
     with served() as (address, process):
-        async with OpenAiEngine(settings(address, first_token_seconds=2.0)) as engine:
-            for sent, reason in ((signal.SIGSTOP, "ENGINE_TIMEOUT"), (signal.SIGKILL, "ENGINE_UNREACHABLE")):
-                asking = asyncio.create_task(engine.complete(LONG, STORY))
-                await asyncio.sleep(1)
-                assert not asking.done()
-                process.send_signal(sent)
-                with pytest.raises(EngineError) as told:
-                    await asking
-                assert (told.value.reason, told.value.transient) == (reason, True)
-                process.send_signal(signal.SIGCONT)
+        for sent, reason, told in (
+            (signal.SIGSTOP, "ENGINE_TIMEOUT", "nothing came from the endpoint for 4 s"),
+            (signal.SIGKILL, "ENGINE_UNREACHABLE", "the endpoint: RemoteProtocolError"),
+        ):
+
+            async def middle(passed, sent=sent):
+                # What a fast server has said beyond this by then does not arrive.
+                if passed >= MIDDLE_BYTES:
+                    process.send_signal(sent)
+                return passed < MIDDLE_BYTES
+
+            async with wire(address, middle) as broken:
+                error = await failed(broken, LONG, STORY, first_token_seconds=4.0)
+            assert (error.reason, error.transient, str(error)) == (reason, True, told)
+            process.send_signal(signal.SIGCONT)
         process.wait()
         assert (await failed(address)).reason == "ENGINE_UNREACHABLE"

@@ -220,12 +220,15 @@ async def guarded(engine, times, **patience):
 
 async def test_an_engine_that_fails_is_left_alone_and_then_tried_again():
     engine = Engine("any", error=down())
-    made, reasons = await guarded(engine, 4, failures=2, rest_seconds=0.05)
+    made, reasons = await guarded(engine, 4, failures=2, rest_seconds=1.0)
     assert reasons == ["DOWN", "DOWN", "ENGINE_LEFT_ALONE", "ENGINE_LEFT_ALONE"]
     assert engine.asked == 2
     engine.error = None
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while await reasons_of(made, context().tenant_id) == ["ENGINE_LEFT_ALONE"]:
+            await asyncio.sleep(0.05)
     assert (await made.analyze(said(EMERGENCY), context())).engine == "any/1"
+    assert engine.asked == 4
 
 
 async def reasons_of(made, *tenants):

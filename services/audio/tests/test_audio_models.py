@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import audio_models
-import huggingface_hub.constants
 import pytest
 from audio_hub import COMMIT, standin
 from audio_models import FILES, PIN, REPOSITORY, REVISION, WHEELS, write
@@ -75,22 +74,13 @@ def no_pip(bare, monkeypatch):
 @pytest.fixture
 def hub(monkeypatch):
     with standin() as it:
-        _point_hub(monkeypatch, it.url)
+        monkeypatch.setenv("HF_ENDPOINT", it.url)
         yield it
 
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    _point_hub(monkeypatch, "http://127.0.0.1:9")
-
-
-def _point_hub(monkeypatch, url):
-    # What HF_ENDPOINT does when the client is imported, which other tests have done by now.
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
 @pytest.fixture
@@ -415,15 +405,18 @@ def test_weights_that_are_not_those_the_hub_published_are_refused(folder, hub, s
     assert tidy(folder)
 
 
-def test_a_revision_that_is_gone_and_a_client_that_is_offline_are_told(
-    folder, no_pip, hub, said, monkeypatch
-):
+def test_a_revision_that_is_gone_is_told(folder, no_pip, hub, said):
     hub.keep(REPOSITORY, FILES, COMMIT)
     with pytest.raises(NotFetched, match=f"no longer has all of that revision of {REPOSITORY}"):
         fetch("base", folder, said.append)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(NotFetched, match="HF_HUB_OFFLINE is set"):
-        fetch("small", folder, said.append)
+
+
+def test_a_client_that_is_offline_is_told(folder, hub):
+    offline = start("fetch", "small", "--folder", folder, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    _, told = offline.communicate(timeout=60)
+    assert offline.returncode == 1
+    assert told.endswith("the model hub: HF_HUB_OFFLINE is set\n")
+    assert hub.asked == []
 
 
 def test_a_hub_that_is_not_there_is_told_soon(folder, no_hub, said):

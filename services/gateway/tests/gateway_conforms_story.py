@@ -203,13 +203,12 @@ def page_token_of(page):
 
 @check
 async def an_event_that_waits_is_cancelled_and_its_call_told(open):
-    async with open() as world:
-        told = []
+    told = []
 
-        async def tell(request):
-            told.append(request)
+    async def tell(request):
+        told.append(request)
 
-        world.events._tell_call = tell
+    async with open(tell_call=tell) as world:
         name = await world.event(1)
         (job,) = await world.claim()
         with pytest.raises(FailedPrecondition) as refused:
@@ -242,12 +241,10 @@ async def an_event_that_waits_is_cancelled_and_its_call_told(open):
 
 @check
 async def a_cancelled_event_whose_call_cannot_be_told_says_so(open):
-    async with open() as world:
+    async def tell(request):
+        raise Unavailable("not now")
 
-        async def tell(request):
-            raise Unavailable("not now")
-
-        world.events._tell_call = tell
+    async with open(tell_call=tell) as world:
         name = await world.event(1)
         (job,) = await world.claim()
         dead = job_service_pb2.JobDead(error="it failed")
@@ -360,7 +357,7 @@ async def a_list_has_the_warnings_and_a_story_its_receipts_whole(open):
         name, other = await world.event(1), await world.event(2)
         await world.receipt(body_of(1))
         await world.admit()
-        (job,) = [one for one in await world.claim() if one.job_id == name.rpartition("/")[2]]
+        (job,) = [one for one in await world.claim() if one.event == name]
         await world.report(job, done=job_service_pb2.JobDone(), warnings=["TRUNCATED: 3 of 9 s"])
         told = await world.show(name)
         assert [list(one.warnings) for one in await world.listed()] == [[], ["TRUNCATED: 3 of 9 s"]]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from trunkline.common.v1 import provider_pb2
-from trunkline.tenant.v1 import source_pb2, source_service_pb2
+from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2
 from trunkline_runtime.errors import DeadlineExceeded, NotFound, Unavailable
 
 SECRET = "072e77e426f92738a72fe23c4d1953b4"
 
 
-def resolved(source_id: str = "s-1", accepting: bool = True) -> source_pb2.ResolvedSource:
+def resolved(source_id: str = "s-1", accepting: bool = True, **quotas: int) -> source_pb2.ResolvedSource:
     return source_pb2.ResolvedSource(
         source=source_pb2.Source(
             name=f"tenants/acme/sources/{source_id}", provider=provider_pb2.PROVIDER_CALLRAIL
@@ -19,6 +19,7 @@ def resolved(source_id: str = "s-1", accepting: bool = True) -> source_pb2.Resol
         secrets=[source_pb2.SourceSecret(value=SECRET)],
         accepting=accepting,
         revision=1,
+        quotas=tenant_pb2.Quotas(**quotas),
     )
 
 

@@ -191,23 +191,26 @@ async def new_file(folder):
 
 
 @asynccontextmanager
-async def opened(folder, *sources, url=None, clock=None, **settings):
-    """Wire a gateway over a database, by default a file in the folder; one on Spanner must have been migrated."""
+async def opened(folder, *sources, url=None, clock=None, tell_call=nobody, parts=None, **settings):
+    """Wire a gateway over a database, by default a file in the folder; one on Spanner must have been migrated.
+
+    `parts` are further arguments of `build`.
+    """
     clock, feed = clock or FakeClock(NOW), Feed(*(sources or [resolved()]))
     config, pace = make_config(folder, **settings), Pace(intervals={"sources.rest": 0.0})
     url = url or await new_file(folder)
     async with (
         await Database.open(url, schema.metadata, migrations=MIGRATIONS, clock=clock) as db,
-        build(config, db=db, feed=feed, tell_call=nobody, pace=pace) as gateway,
+        build(config, db=db, feed=feed, tell_call=tell_call, pace=pace, **(parts or {})) as gateway,
     ):
         yield World(gateway, feed, clock)
 
 
 @asynccontextmanager
-async def beside(world, folder):
+async def beside(world, folder, **settings):
     """Wire one more gateway over a world's store, as another process has it."""
     pace = Pace(intervals={"sources.rest": 0.0})
     async with build(
-        make_config(folder), db=world.db, feed=world.feed, tell_call=nobody, pace=pace
+        make_config(folder, **settings), db=world.db, feed=world.feed, tell_call=nobody, pace=pace
     ) as gateway:
         yield World(gateway, world.feed, world.clock)

@@ -23,16 +23,16 @@ PARTS = (gateway_conforms_admit, gateway_conforms_events, gateway_conforms_story
 
 
 @asynccontextmanager
-async def in_a_file(folder, *sources):
-    async with opened(folder, *sources) as world:
+async def in_a_file(folder, *sources, **more):
+    async with opened(folder, *sources, **more) as world:
         yield world
 
 
 @asynccontextmanager
-async def on_the_emulator(folder, *sources):
+async def on_the_emulator(folder, *sources, **more):
     """Each world has a database to itself, which it finds empty."""
     with migrated_database(MIGRATIONS, schema.metadata) as url:
-        async with opened(folder, *sources, url=url) as world:
+        async with opened(folder, *sources, url=url, **more) as world:
             yield world
 
 
@@ -84,7 +84,7 @@ def test_the_inspection_finds_what_lacks_a_tenant(statement):
 @pytest.mark.parametrize(
     ("text", "by", "index"),
     [
-        ('receipt_id = "1"', "received_at", "PRIMARY KEY (tenant_id=? AND event_id=?)"),
+        ('receipt_id = "1"', "received_at", "sqlite_autoindex_events_1 (tenant_id=? AND event_id=?)"),
         ("call = c1", "received_at", "events_by_call (tenant_id=? AND call=?)"),
         ('provider_call_id = "1"', "received_at", "events_by_provider_call (tenant_id=? AND provider_call_id=?)"),
         ('update_time > "2026-11-01T00:00:00Z"', "updated_at", "events_by_update (tenant_id=? AND updated_at>?)"),

@@ -177,7 +177,7 @@ async def test_a_body_that_stops_or_drips_is_told(limits):
 
 
 async def test_a_body_that_comes_slowly_and_fast_enough_is_taken():
-    limits = {"grace_seconds": 0.1, "bytes_per_second": 2, "quiet_seconds": 0.8}
+    limits = {"grace_seconds": 0.1, "bytes_per_second": 2, "quiet_seconds": 5.0}
     async with serving(**limits) as server, connected(server) as (reader, writer):
         writer.write(b"POST /hook HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n")
         await drip(writer, b"a" * 15)

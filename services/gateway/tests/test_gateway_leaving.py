@@ -7,7 +7,7 @@ import socket
 import pytest
 from trunkline_gateway.edge.leaving import SETTING, leave, main, spooled
 from trunkline_gateway.intake.spool import ROWS
-from trunkline_runtime.observe.metrics import MetricsEndpoint
+from trunkline_runtime.observe.endpoint import MetricsEndpoint
 
 
 class Time:
@@ -40,7 +40,7 @@ def test_a_store_that_stays_down_is_not_waited_for_without_end():
 def test_the_gateway_is_asked_on_its_metrics_address():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         free_port = listener.getsockname()[1]
-    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port}", SETTING)
+    endpoint = MetricsEndpoint(f"127.0.0.1:{free_port}", "gateway", SETTING)
     try:
         everywhere = f"0.0.0.0:{free_port}"
         for number, code in ((0, 0), (7, 1)):

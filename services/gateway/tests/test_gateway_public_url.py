@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from gateway_deliveries import TWILIO, delivery, twilio
-from gateway_world import opened
+from gateway_world import beside, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.events.acceptance import Acceptance
 from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import source_of
@@ -40,16 +39,11 @@ async def test_a_request_is_accepted_after_the_public_url_was_corrected(tmp_path
         (kept,) = await world.rejected()
         assert kept.target == TARGET
         accept = pb.AcceptRejectionRequest(name=kept.name)
-        service = world.events
-        service._acceptance = Acceptance(
-            world.db, world.sources, world.admission.soon, "http://hooks.example.com"
-        )
-        with pytest.raises(FailedPrecondition, match=r"fits below https://hooks\.example\.com"):
-            await service.AcceptRejection(accept, None)
-        service._acceptance = Acceptance(
-            world.db, world.sources, world.admission.soon, "https://hooks.example.com/"
-        )
-        await service.AcceptRejection(accept, None)
+        async with beside(world, tmp_path, public_url="http://hooks.example.com") as mistaken:
+            with pytest.raises(FailedPrecondition, match=r"fits below https://hooks\.example\.com"):
+                await mistaken.events.AcceptRejection(accept, None)
+        async with beside(world, tmp_path, public_url="https://hooks.example.com/") as corrected:
+            await corrected.events.AcceptRejection(accept, None)
         await world.admit()
         (event,) = await world.listed()
         assert event.event_type == "call_status"

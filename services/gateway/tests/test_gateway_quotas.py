@@ -12,7 +12,6 @@ from gateway_sources import resolved
 from gateway_world import PARENT, body_of, opened
 from trunkline.common.v1 import provider_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
-from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import purge_here
 from trunkline_gateway.hooks.answers import last_words
@@ -26,9 +25,8 @@ from trunkline_store.migrations import upgrade
 
 
 def with_quotas(provider=provider_pb2.PROVIDER_CALLRAIL, **quotas):
-    source = resolved()
+    source = resolved(**quotas)
     source.source.provider = provider
-    source.quotas.CopyFrom(tenant_pb2.Quotas(**quotas))
     return source
 
 
@@ -126,18 +124,18 @@ async def test_new_jobs_of_a_tenant_over_its_quota_go_behind_those_of_others(tmp
 
 
 async def test_of_a_tenants_rejections_the_oldest_go_over_all_its_sources(tmp_path):
-    other = resolved("s-2")
-    async with opened(tmp_path, resolved(), other) as world:
-        world.rejections._quotas_of = lambda tenant: tenant_pb2.Quotas(rejections_bytes=50_000)
+    one, other = (resolved(name, rejections_bytes=50_000) for name in ("s-1", "s-2"))
+    async with opened(tmp_path, one, other) as world:
+        await world.sources.resolve("s-1")
         for n in range(6):
-            await world.keep_rejected(callrail(b"x" * 15_000), source=other if n % 2 else resolved())
+            await world.keep_rejected(callrail(b"x" * 15_000), source=other if n % 2 else one)
         kept = await world.rejected()
         assert [one.source[-1] for one in kept] == ["2", "1", "2"]
 
 
 async def test_more_replays_at_once_than_the_plan_allows_are_refused(tmp_path):
-    async with opened(tmp_path) as world:
-        world.events._quotas_of = lambda tenant: tenant_pb2.Quotas(replays=2)
+    async with opened(tmp_path, resolved(replays=2)) as world:
+        await world.sources.resolve("s-1")
         await world.dead(1)
         first = await world.replay_all(filter="state = dead_letter", request_id="r-1")
         await world.replay_all(filter="state = dead_letter")

@@ -12,7 +12,7 @@ from trunkline_runtime.testing import KEY_FOLDER
 
 
 def made(lines=(), can_take=True):
-    health = SimpleNamespace(serving=True, missing=[])
+    health = SimpleNamespace(serving=True, missing=[], problems=list)
     inbox = SimpleNamespace(can_take=can_take, describe=lambda: list(lines))
     return health, Readiness(health, inbox)
 
@@ -20,6 +20,12 @@ def made(lines=(), can_take=True):
 def test_it_follows_health_and_tells_more():
     _, readiness = made(["spool: 3 receipts"])
     assert readiness() == (True, "ok\nspool: 3 receipts")
+
+
+def test_it_tells_what_the_server_serves_without():
+    health, readiness = made(["spool: 3 receipts"])
+    health.problems = lambda: ["certificate: it ends within a day"]
+    assert readiness() == (True, "ok\ncertificate: it ends within a day\nspool: 3 receipts")
 
 
 def test_before_the_store_was_ever_there_it_is_not_ready():
@@ -56,7 +62,7 @@ def test_the_spool_is_where_it_was_said_or_beside_the_store(store, given, expect
 
 def test_while_webhooks_are_refused_it_is_not_ready_although_the_store_can_be_read():
     why = ["database or disk is full"]
-    health = SimpleNamespace(serving=True, missing=[])
+    health = SimpleNamespace(serving=True, missing=[], problems=list)
     inbox = SimpleNamespace(can_take=False, describe=lambda: [f"webhooks: refused (503): {why[0]}"])
     readiness = Readiness(health, inbox, lambda: why[0])
     told = "not ready: webhooks are refused\nwebhooks: refused (503): database or disk is full"

@@ -7,13 +7,13 @@ import contextlib
 
 import pytest
 import sqlalchemy as sa
+from gateway_sources import resolved
 from gateway_world import MIGRATIONS, NOW, PARENT, beside, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trunkline.gateway.v1 import event_pb2, replay_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
-from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_jobs import Tasks
 from trunkline_jobs.tasks import LEASE_SECONDS
@@ -27,8 +27,14 @@ DEAD = event_pb2.EVENT_STATE_DEAD_LETTER
 
 
 @pytest.fixture
-async def world(tmp_path):
-    async with opened(tmp_path) as world:
+def sources():
+    """Those of the world; none: one that everything comes from."""
+    return []
+
+
+@pytest.fixture
+async def world(tmp_path, sources):
+    async with opened(tmp_path, *sources) as world:
         yield world
 
 
@@ -309,8 +315,9 @@ async def test_a_rate_that_an_earlier_version_took_stops_nobodys_replays(world, 
     assert (await shown(world, slow)).HasField("create_time")
 
 
+@pytest.mark.parametrize("sources", [[resolved(replays=2)]])
 async def test_a_replay_that_cannot_go_on_says_so_and_the_others_go_on(world):
-    world.events._quotas_of = lambda tenant: tenant_pb2.Quotas(replays=2)
+    await world.sources.resolve("s-1")
     await world.dead(1)
     poison = await world.replay_all(rate_per_second=5)
     await world.db.write(lambda conn: conn.execute(schema.replays.update().values(filter="no filter at all")))

@@ -14,15 +14,12 @@ from gateway_world import beside, body_of, opened
 from test_gateway_receive import signed
 from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
-from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.config import MOST_BODY_BYTES
-from trunkline_gateway.events import acceptance
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.hooks import encodings, verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.unverified import weight_of
-from trunkline_gateway.intake import admission as admit
 from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
 from trunkline_gateway.providers.base import Delivery
@@ -228,7 +225,6 @@ async def test_while_a_batch_is_written_in_parts_another_admission_may_take_the_
 
 
 async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(admit, "OPENED_BYTES", 1 << 20)
     held = []
     write = outcomes.told_apart
 
@@ -244,7 +240,7 @@ async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
             packed = gzip.compress(json.dumps({"id": number, "x": "y" * size}).encode())
             await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **UNVERIFIED)
 
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, parts={"opened_bytes": 1 << 20}) as world:
         await receive(world, range(10))
         await world.admit()
         assert len(await world.listed()) == 10
@@ -260,9 +256,8 @@ async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
         assert [round(bytes_ / size) for bytes_ in held] == [4, 4, 2]
 
 
-@pytest.mark.parametrize(("bound", "most"), [("READ_BYTES", 900), ("OPENED_BYTES", 600 << 10)])
-async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch, bound, most):
-    monkeypatch.setattr(acceptance, bound, most)
+@pytest.mark.parametrize("bound", [{"read_bytes": 900}, {"opened_bytes": 600 << 10}])
+async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkeypatch, bound):
     opened_bodies, writes = [], []
     open_ = encodings.decompressed
 
@@ -275,7 +270,7 @@ async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkey
         return await type(world.db).write(world.db, work, **lane)
 
     monkeypatch.setattr(encodings, "decompressed", counted)
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, parts=bound) as world:
         for number in range(5):
             packed = gzip.compress(json.dumps({"id": number, "x": "y" * (300 << 10)}).encode())
             headers = {name.decode(): value.decode() for name, value in signed(packed)}
@@ -295,8 +290,7 @@ async def test_rejections_are_accepted_by_bytes_and_opened_once(tmp_path, monkey
 
 @pytest.mark.parametrize("by", ["admission", "one_by_one"])
 async def test_however_rejections_are_written_the_quota_of_the_tenant_holds(tmp_path, by, monkeypatch):
-    source = resolved()
-    source.quotas.CopyFrom(tenant_pb2.Quotas(rejections_bytes=50_000))
+    source = resolved(rejections_bytes=50_000)
     async with opened(tmp_path, source) as world:
         bodies = [b"%d" % number + b"x" * 15_000 for number in range(6)]
         if by == "admission":
@@ -323,7 +317,7 @@ async def broken_together(world, monkeypatch, source, bodies):
         return insert(conn, rows, *bounds)
 
     monkeypatch.setattr(rejections, "insert_rejections", one_by_one)
-    world.rejections._quotas_of = lambda tenant: source.quotas
+    await world.sources.resolve("s-1")
     await world.keep_rejected(*(callrail(body) for body in bodies), source=source)
 
 

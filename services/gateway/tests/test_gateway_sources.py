@@ -250,7 +250,7 @@ class Asked(Feed):
     async def resolve(self, source_id):
         self.asked, self.now = self.asked + 1, self.now + 1
         self.most = max(self.most, self.now)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         self.now -= 1
         raise self.error
 
@@ -265,9 +265,13 @@ async def test_guessed_ids_are_asked_for_a_few_at_a_time_and_remembered():
     for n in range(1_000):
         assert await sources.resolve(f"g-{n}") is None
     assert feed.asked == 1_000
-    for n in range(12_000):
-        sources._missing[f"h-{n}"] = None
-    assert len(sources._missing) == 10_000
+    for wave in range(10):
+        await asyncio.gather(*(sources.resolve(f"{wave}-{n}") for n in range(1_000)))
+    assert feed.asked == 11_000
+    assert await sources.resolve("9-999") is None
+    assert feed.asked == 11_000
+    assert await sources.resolve("g-0") is None
+    assert feed.asked == 11_001, "of the 10,000 that are remembered it was the oldest"
 
 
 async def test_a_service_that_cannot_be_reached_is_asked_once_a_second_whatever_the_ids():
@@ -280,8 +284,9 @@ async def test_a_service_that_cannot_be_reached_is_asked_once_a_second_whatever_
                 await sources.resolve(f"{second}-{n}")
     assert feed.asked == 3
     feed.error = NotFound("x")
-    sources._resting_until = 0.0  # the watch is connected again
-    assert await sources.resolve("0-0") is None
+    feed.watches.append([Change(caught_up=True, revision=1)])
+    await follow(sources)
+    assert await sources.resolve("0-0") is None, "the watch is connected again"
 
 
 async def test_a_source_that_cannot_be_understood_is_set_aside_and_the_others_are_followed():

@@ -131,11 +131,9 @@ async def test_what_was_posted_to_sources_that_never_were_is_bounded_over_all_of
 
 
 async def test_rejections_can_be_listed_whatever_they_weigh(tmp_path):
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, keep_rejections=500) as world:
         for _ in range(2):
             await world.keep_rejected(*(callrail(b"x" * 300_000) for _ in range(50)))
-        world.rejections._keep = 500
-        await world.keep_rejected(*(callrail(b"x" * 300_000) for _ in range(50)))
         seen, token, pages = [], "", 0
         while True:
             request = pb.ListRejectionsRequest(parent=PARENT, page_size=500, page_token=token)

@@ -25,6 +25,16 @@ def test_each_source_is_counted_and_says_when_it_last_sent():
     assert (count("tr-acme", "s1"), last("tr-acme", "s1")) == (2.0, 1234.5)
 
 
+def test_when_it_last_sent_is_right_to_the_second_also_when_the_clock_is_set_back():
+    clock = [1_000.0]
+    traffic = Traffic(now=lambda: clock[0])
+    for now, shown in ((1_000.0, 1_000.0), (1_000.9, 1_000.0), (1_001.0, 1_001.0), (900.0, 900.0)):
+        clock[0] = now
+        traffic.note("tr-clock", "s1")
+        assert last("tr-clock", "s1") == shown
+    assert count("tr-clock", "s1") == 4.0
+
+
 def test_beyond_the_most_the_others_are_one():
     others = count("other", "other") or 0.0
     traffic = Traffic(most=1)

@@ -12,6 +12,7 @@ import gateway_echo as echo
 import grpc.aio
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from trunkline_cli.suite.web import trusted
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
@@ -25,7 +26,6 @@ from trunkline_runtime.errors import NotFound, ResourceExhausted, TrunklineError
 from trunkline_runtime.identity.access import Rule
 from trunkline_runtime.identity.callers import Caller, CallerKind, Role
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.observe.metrics import REGISTRY
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.testing import KEY_FOLDER
 

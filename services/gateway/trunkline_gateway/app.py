@@ -20,7 +20,7 @@ from trunkline_store import MAY_PASS, NEVER_PASS, Clock, Database
 
 from trunkline_gateway import schema
 from trunkline_gateway.config import GatewayConfig
-from trunkline_gateway.events.acceptance import Acceptance
+from trunkline_gateway.events.acceptance import READ_BYTES, Acceptance
 from trunkline_gateway.events.call_deletion import DELETE_CALL, DELETE_CALLER, CallDeletions
 from trunkline_gateway.events.progress import TellCall, telling
 from trunkline_gateway.events.rejections import Rejections
@@ -28,6 +28,7 @@ from trunkline_gateway.events.replays import REPLAY, Replays
 from trunkline_gateway.events.retention import SWEEP, sweep
 from trunkline_gateway.events.service import EventService
 from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
+from trunkline_gateway.hooks.encodings import OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver
 from trunkline_gateway.hooks.source_cache import SourceCache
@@ -100,12 +101,14 @@ async def build(
     make_jobs: Callable[[Database, Queue, Shares, Pace], JobService] = JobService,
     spool: Spool | None = None,
     batch: int = 0,
+    read_bytes: int = READ_BYTES,
+    opened_bytes: int = OPENED_BYTES,
 ) -> AsyncIterator[GatewayParts]:
     """Open the store and wire the parts; what was opened is closed in reverse at the end of the block.
 
     `db` is an open database, which stays open; without one the settings' own is opened and waited for. `feed` and
     `tell_call` stand in for the tenant service, `spool` for the settings' own; it is closed too. `batch` is as
-    `admission_of` has it.
+    `admission_of` has it. So many bytes of rejected bodies are read at once, and so many of any are held opened.
 
     Raises ConfigError, StoreError, StoppedWaiting.
     """
@@ -157,6 +160,7 @@ async def build(
             jobs.jobs_ready,
             batch=batch,
             fresh=fresh,
+            opened_bytes=opened_bytes,
             pace=pace,
         )
         now = db.clock.now
@@ -187,7 +191,14 @@ async def build(
             db,
             queue,
             replays,
-            Acceptance(db, sources, admission.soon, config.public_url),
+            Acceptance(
+                db,
+                sources,
+                admission.soon,
+                config.public_url,
+                read_bytes=read_bytes,
+                opened_bytes=opened_bytes,
+            ),
             jobs.jobs_ready,
             list_staleness=config.list_staleness,
             quotas_of=sources.quotas_of,
@@ -248,12 +259,13 @@ def admission_of(
     *,
     batch: int = 0,
     fresh: Fresh | None = None,
+    opened_bytes: int = OPENED_BYTES,
     pace: Pace = MACHINE,
 ) -> Admission:
     """Make an admission as the settings say; several over one store are as many processes.
 
     `batch` is how many receipts are admitted at once, at most; 0 leaves it to what presses on the store. `fresh` is
-    told of receipts as they are committed.
+    told of receipts as they are committed. So many bytes of opened bodies are held at once.
     """
     return Admission(
         db,
@@ -268,6 +280,7 @@ def admission_of(
         jobs_ready=jobs_ready,
         batches=Batches.of(batch) if batch else None,
         fresh=fresh,
+        opened_bytes=opened_bytes,
         pace=pace,
     )
 

@@ -21,7 +21,8 @@ class GatewayConfig(StoreConfig):
     grpc_address: str = setting("127.0.0.1:50050", "the address that serves gRPC", form=forms.LISTEN)
     metrics_address: str = setting(
         "127.0.0.1:9090",
-        "the address that serves /metrics and the full /readyz; empty or port 0 turns it off",
+        "the address that serves /metrics and the full /readyz; empty or port 0 turns it off; while the port is in "
+        "use, the process serves without it",
         form=forms.MAYBE_LISTEN,
     )
     store_url: str = setting("sqlite:///var/gateway.db", "the gateway's own database", form=forms.STORE)

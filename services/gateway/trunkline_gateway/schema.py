@@ -104,6 +104,8 @@ events = sa.Table(
     ),  # replays that had its recording fetched again; NULL: 0
     # Of the replay that set it going last, in the form of a receipt's id; NULL: its first receipt's id is its trace's.
     sa.Column("trace_id", Text(32), nullable=True),
+    # Its job's id; NULL: its own.
+    sa.Column("job_id", Text(64), nullable=True),
     sa.Index("events_by_update", "tenant_id", "updated_at", "event_id", info=index_options()),
     # By tenant, though a sweep is for all: an index that leads with a time has one hot end.
     sa.Index(
@@ -120,7 +122,8 @@ events = sa.Table(
         "event_id",
         info=index_options(storing=_STORED_OF_EVENTS),
     ),
-    sqlite_with_rowid=False,
+    # On SQLite, rows lie in the order in which they came, and only the small entries of the key in that of the digest:
+    # an event whose row were among them would change a page of its own (docs/decisions/0022-background-lane.md).
 )
 
 HAS_CALL = events.c.call != sa.literal_column("''")
@@ -158,20 +161,35 @@ sa.Index(
 
 # Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
 # event's first receipt keeps none of its own, only how large it was (redeliveries.py). The index is here and not on
-# the receipts, whose append bears none; ids of one process grow, so its writes lie side by side.
+# the receipts, whose append bears none; ids of one process grow, so its writes lie side by side. So do the rows, on
+# SQLite: they are in the order of the receipts, and an event finds its first one by `first_seq` (events/links.py).
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
-    sa.Column("tenant_id", Text(40), primary_key=True),
-    sa.Column("event_id", Text(40), primary_key=True),
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", Text(40), nullable=False),
+    sa.Column("event_id", Text(40), nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("repeated_bytes", sa.BigInteger, nullable=True),
     # NULL of those that were admitted by an earlier release, on Spanner.
     sa.Column("receipt_id", Text(32), nullable=True),
+    # Whether the event's `first_seq` names it; NULL: it does not, or an earlier release admitted it.
+    sa.Column("first", Bool, nullable=True),
+    sa.PrimaryKeyConstraint("seq", "tenant_id", "event_id"),
     sa.Index("event_receipts_by_id", "tenant_id", "receipt_id", info=index_options()),
     sqlite_with_rowid=False,
-    info=table_options(interleave_in="events"),
+    info=table_options(interleave_in="events", key=("tenant_id", "event_id", "seq")),
 )
+
+NOT_FIRST = event_receipts.c.first.is_(None)
+"""Said beside which event a receipt tells of, in words of the index: SQLite has the others there only."""
+
+# Spanner's key of the table does this.
+sa.Index(
+    "event_receipts_by_event",
+    event_receipts.c.tenant_id,
+    event_receipts.c.event_id,
+    sqlite_where=NOT_FIRST,
+).ddl_if(dialect="sqlite")
 
 # Bytes of the receipts of each tenant's events (kept.py): written with what they count, in the same transaction. In
 # parts, since a row that every admission writes is one that they wait for each other at; their sum is what counts.
@@ -253,8 +271,11 @@ replays = sa.Table(
     info=table_options(expire=("finished_at", REPLAYS_KEPT_DAYS)),
 )
 
-# An event's job has its id.
+# An event's job is about the event, and has the event's id or the one that the event names (JOB_ID).
 jobs = jobs_table(metadata, by_subject=False)
+
+JOB_ID = sa.func.coalesce(events.c.job_id, events.c.event_id)
+"""The id of an event's job."""
 
 # The gateway's own work: replays, deletions of tenants, sweeps, and whatever waits to be looked at again.
 tasks = jobs_table(metadata, "tasks")

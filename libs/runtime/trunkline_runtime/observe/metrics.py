@@ -1,38 +1,15 @@
-"""Prometheus metrics: declared once, counted on by every RPC, shown by an HTTP endpoint."""
+"""Prometheus metrics: declared once, counted on by every RPC. endpoint.py shows them."""
 
 from __future__ import annotations
 
-import socket
-import socketserver
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    make_wsgi_app,
-)
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
-
-from trunkline_runtime.addresses import split
-from trunkline_runtime.config import ConfigError
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 M = TypeVar("M", bound=MetricWrapperBase)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-MOST_ASKED = 16
-"""Connections to the metrics' address at once."""
-QUIET_SECONDS = 5.0
-"""For how long such a connection may say nothing."""
-_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 _made: dict[str, MetricWrapperBase] = {}
 # The moment at which each counter was made would be a series more of each, which nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -95,110 +72,3 @@ class RpcMetrics:
         if known is None:
             known = self._took[method] = (self._seconds.labels(method), self._in_flight.labels(method))
         return known
-
-
-Ready = Callable[[], tuple[bool, str]]
-
-
-class MetricsEndpoint:
-    """Serves `/metrics` and, in full, `/readyz` from a thread of its own: what operators see and strangers do not.
-
-    Metrics are in OpenMetrics for whoever accepts that, with exemplars: ids of traces that were exported.
-    `address`: `host:port`; empty or port 0: none. `ready` says whether the process serves, and why not. A
-    connection that says nothing for `quiet_seconds` is closed.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        setting: str,
-        ready: Ready | None = None,
-        registry: CollectorRegistry = REGISTRY,
-        *,
-        quiet_seconds: float = QUIET_SECONDS,
-    ) -> None:
-        self._stop: Callable[[], None] | None = None
-        self.port = 0
-        if not address or address.endswith(":0"):
-            return
-        host, port = split(address, setting)
-        try:
-            family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            server = _Server(family, where, _app(registry, ready), quiet_seconds)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot serve metrics on {address}: {error.strerror or error}; set {setting} to move it"
-            ) from error
-        self.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-        thread.start()
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join(timeout=5)
-
-        self._stop = stop
-
-    def close(self) -> None:
-        """Stop serving."""
-        if self._stop is not None:
-            self._stop()
-            self._stop = None
-
-
-def _app(registry: CollectorRegistry, ready: Ready | None) -> WSGIApplication:
-    metrics = make_wsgi_app(registry)
-
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO")
-        if path == "/metrics":
-            shown: Iterable[bytes] = metrics(environ, start_response)
-            return shown
-        if path != "/readyz" or ready is None:
-            start_response("404 Not Found", [_PLAIN])
-            return [b"the paths are /metrics and /readyz\n"]
-        serving, told = ready()
-        status = "200 OK" if serving else "503 Service Unavailable"
-        start_response(status, [_PLAIN])
-        return [told.encode() + b"\n"]
-
-    return app
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def __init__(self, family: int, where: Any, app: WSGIApplication, quiet_seconds: float) -> None:
-        self.address_family = family
-        self._quiet_seconds = quiet_seconds
-        self._places = threading.BoundedSemaphore(MOST_ASKED)
-        super().__init__(where, _Quiet)
-        self.set_app(app)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, of which there are only so many: one more is hung up on."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Answer who asks in time."""
-        request.settimeout(self._quiet_seconds)
-        super().finish_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and free the place."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of who hangs up, or asks nothing in time."""
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a line a scrape helps nobody."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,13 +13,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from trunkline_runtime.observe import tracing
+from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.observe.sampling import Sampling
 
 _KINDS = {
@@ -29,6 +32,11 @@ _KINDS = {
 
 # A collector that is not there must not hold the process at its end.
 _EXPORT_SECONDS = 2
+# What says that a collector does not answer says it twice every few seconds, for as long as that lasts.
+_SAYS_SO = ("opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal")
+_SAY_SECONDS = 600.0
+
+LOST = counter("trunkline_spans_lost_total", "Spans that the collector did not take.")
 
 
 class OtelSpan:
@@ -68,12 +76,20 @@ class OtelExporter:
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                exporter
-                or OTLPSpanExporter(
-                    endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=_EXPORT_SECONDS
+                Counting(
+                    exporter
+                    or OTLPSpanExporter(
+                        endpoint=endpoint,
+                        insecure=not endpoint.startswith("https://"),
+                        timeout=_EXPORT_SECONDS,
+                    )
                 )
             )
         )
+        for name in _SAYS_SO:
+            logger = logging.getLogger(name)
+            if not any(isinstance(one, NowAndThen) for one in logger.filters):
+                logger.addFilter(NowAndThen())
         self._tracer = self._provider.get_tracer("trunkline")
 
     def samples(self, edge: str) -> bool:
@@ -148,6 +164,48 @@ class OtelExporter:
             )
         finally:
             _decided.reset(token)
+
+
+class Counting(SpanExporter):
+    """Counts what another exporter loses."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export, in the processor's own thread."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is not SpanExportResult.SUCCESS:
+                LOST.inc(len(spans))
+        return result
+
+    def shutdown(self) -> None:
+        """Export nothing more."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait for what is under way."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class NowAndThen(logging.Filter):
+    """Lets a logger's first line of each level pass, and then one every ten minutes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._passed: dict[int, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a line is written."""
+        now = self._clock()
+        if now - self._passed.get(record.levelno, -_SAY_SECONDS) < _SAY_SECONDS:
+            return False
+        self._passed[record.levelno] = now
+        return True
 
 
 _decided: ContextVar[tracing.TraceContext | None] = ContextVar("trunkline_span_ids", default=None)

@@ -90,8 +90,12 @@ class Health:
             return False, "stopping"
         serving, missing = self.serving, ", ".join(self.missing)
         first = "ok" if serving else f"not ready: {missing or 'starting'}"
-        problems = [(name, problem()) for name, problem in sorted(self._notes.items())]
-        return serving, "\n".join([first, *(f"{name}: {problem}" for name, problem in problems if problem)])
+        return serving, "\n".join([first, *self.problems()])
+
+    def problems(self) -> list[str]:
+        """Return a line for each thing that the server serves without."""
+        noted = [(name, problem()) for name, problem in sorted(self._notes.items())]
+        return [f"{name}: {problem}" for name, problem in noted if problem]
 
     def start(self) -> None:
         """Begin to follow the checks; from here on the service may be SERVING."""

@@ -28,7 +28,7 @@ from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 from trunkline_runtime.observe import disks, exporting, logs
-from trunkline_runtime.observe.metrics import MetricsEndpoint, Ready
+from trunkline_runtime.observe.endpoint import MetricsEndpoint, Ready
 from trunkline_runtime.process import garbage, supervisor
 from trunkline_runtime.process.signals import StoppedWaiting, stop_requested
 from trunkline_runtime.rpc import operations
@@ -136,6 +136,7 @@ class Server:
             )
             metrics = MetricsEndpoint(
                 self._config.metrics_address,
+                self._service,
                 env_name(self._service, "metrics_address"),
                 lambda: self.ready(),  # noqa: PLW0108 -- another one may be set
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def obtain(repository: str, revision: str | None, into: Path) -> Revision:
     tqdm.monitor_interval = 0
     # Its warnings tell of attempts; how they end is told here.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    api = HfApi(library_name="trunkline")
+    # As it is set now: the client looks once, when it is imported.
+    api = HfApi(os.environ.get("HF_ENDPOINT") or None, library_name="trunkline")
     try:
         found = _ask(api, repository, revision)
         for file in found.files:

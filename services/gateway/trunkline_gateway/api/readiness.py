@@ -17,6 +17,9 @@ class ServerHealth(Protocol):
     def missing(self) -> Sequence[str]:
         """What is not there."""
 
+    def problems(self) -> list[str]:
+        """Return a line for each thing that it serves without."""
+
 
 class InboxState(Protocol):
     """The inbox."""
@@ -55,4 +58,4 @@ class Readiness:
         spooling = self._was_serving and list(self._health.missing) == ["store"] and self._inbox.can_take
         ready = (serving or spooling) and not self._refusing()
         first = "ok" if ready else "not ready: " + (", ".join(self._health.missing) or "webhooks are refused")
-        return ready, "\n".join([first, *self._inbox.describe()])
+        return ready, "\n".join([first, *self._health.problems(), *self._inbox.describe()])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from trunkline_runtime.observe.metrics import Ready
+from trunkline_runtime.observe.endpoint import Ready
 
 from trunkline_gateway.api.answered import ANSWERED, NO_RPC
 from trunkline_gateway.api.readiness import InboxState

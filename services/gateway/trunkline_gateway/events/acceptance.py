@@ -37,12 +37,26 @@ _Good = tuple[sa.Row[Any], bytes]  # a rejection that verifies, and its body as 
 class Acceptance:
     """Looks at rejections again, under the secrets of now."""
 
-    def __init__(self, db: Database, sources: SourceMap, admit_soon: Callable[[], None], base_url: str = ""):
-        """`admit_soon` is called after receipts were made; `base_url` is what providers post to, as set today."""
+    def __init__(
+        self,
+        db: Database,
+        sources: SourceMap,
+        admit_soon: Callable[[], None],
+        base_url: str = "",
+        *,
+        read_bytes: int = READ_BYTES,
+        opened_bytes: int = OPENED_BYTES,
+    ):
+        """`admit_soon` is called after receipts were made; `base_url` is what providers post to, as set today.
+
+        So many bytes of bodies are read at once, and so many held opened.
+        """
         self._db = db
         self._sources = sources
         self._admit_soon = admit_soon
         self._base_url = base_url
+        self._read_bytes = read_bytes
+        self._opened_bytes = opened_bytes
 
     async def accept(self, tenant: str, rejection_id: str) -> str:
         """Make a receipt of one; return the receipt's id. Raises NotFound, FailedPrecondition."""
@@ -66,7 +80,7 @@ class Acceptance:
         where = [rejections.c.tenant_id == tenant, shown, *rejection_conditions(filter_)]
         accepted = rejected = 0
         after = ""
-        while rows := await self._db.scan(lambda conn: _page(conn, where, after)):  # noqa: B023 - awaited right here
+        while rows := await self._db.scan(lambda conn: _page(conn, where, after, self._read_bytes)):  # noqa: B023 - as below
             after = rows[-1].rejection_id
             good: list[_Good] = []
             opened = 0
@@ -78,7 +92,7 @@ class Acceptance:
                     continue
                 good.append((row, body))
                 opened += len(body)
-                if opened >= OPENED_BYTES:
+                if opened >= self._opened_bytes:
                     accepted += await self._make(good)
                     good, opened = [], 0
             accepted += await self._make(good)
@@ -102,8 +116,10 @@ class Acceptance:
         self._admit_soon()
 
 
-def _page(conn: sa.Connection, where: Sequence[sa.ColumnElement[bool]], after: str) -> Sequence[sa.Row[Any]]:
-    """Return the next rejections behind `after`, so few that their bodies are no burden."""
+def _page(
+    conn: sa.Connection, where: Sequence[sa.ColumnElement[bool]], after: str, room: int
+) -> Sequence[sa.Row[Any]]:
+    """Return the next rejections behind `after` whose bodies have room, one at least."""
     listed = (
         sa.select(rejections.c.rejection_id, sa.func.length(rejections.c.body).label("size"))
         .where(*where, rejections.c.rejection_id > after)
@@ -111,7 +127,6 @@ def _page(conn: sa.Connection, where: Sequence[sa.ColumnElement[bool]], after: s
         .limit(_A_BATCH)
     )
     ids: list[str] = []
-    room = READ_BYTES
     for row in conn.execute(listed):
         room -= row.size
         if room < 0 and ids:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from trunkline_jobs import JobState
 from trunkline_store import Database
 
+from trunkline_gateway.events.links import of_events
 from trunkline_gateway.events.rows import counted, event_conditions, joined, oldest
 from trunkline_gateway.intake.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, jobs, receipts
@@ -44,15 +45,12 @@ def delete_events(
     wanted = [events.c.tenant_id == tenant, events.c.event_id.in_(event_ids)]
     if ended_only:
         wanted.append(jobs.c.state.in_(ENDED))
-    first = {
-        row.event_id: row.first_seq
-        for row in conn.execute(
-            sa.select(events.c.event_id, events.c.first_seq).select_from(joined()).where(*wanted)
-        )
-    }
+    query = sa.select(events.c.event_id, events.c.first_seq, jobs.c.job_id).select_from(joined())
+    found = conn.execute(query.where(*wanted)).all()
+    first = {row.event_id: row.first_seq for row in found}
     if not first:
         return Deleted(0, 0)
-    linked = (event_receipts.c.tenant_id == tenant) & event_receipts.c.event_id.in_(list(first))
+    linked = of_events(tenant, list(first))
     query = sa.select(event_receipts.c.event_id, event_receipts.c.seq).where(linked)
     links = conn.execute(query.limit(_LINKS_A_STEP + len(first) + 1)).all()
     if len(links) > _LINKS_A_STEP + len(first):
@@ -62,7 +60,9 @@ def delete_events(
         return Deleted(0, gone)
     gone = _delete_receipts(conn, tenant, linked, [link.seq for link in links])
     conn.execute(event_receipts.delete().where(linked))
-    conn.execute(jobs.delete().where(jobs.c.tenant_id == tenant, jobs.c.job_id.in_(list(first))))
+    conn.execute(
+        jobs.delete().where(jobs.c.tenant_id == tenant, jobs.c.job_id.in_([row.job_id for row in found]))
+    )
     mine = (events.c.tenant_id == tenant) & events.c.event_id.in_(list(first))
     return Deleted(conn.execute(events.delete().where(mine)).rowcount, gone)
 

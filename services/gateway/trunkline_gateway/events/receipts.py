@@ -13,6 +13,7 @@ from trunkline_store.declare import derived_key
 from trunkline_store.records.keyset import Page, Place
 from trunkline_store.types import on_spanner
 
+from trunkline_gateway.events.links import of_events
 from trunkline_gateway.intake.backlog import ADMISSION
 from trunkline_gateway.schema import (
     cursors,
@@ -69,12 +70,13 @@ def receipts_page(tenant: str, parent_id: str, place: Place, *, of_source: bool)
 
     A source's go by their events, the latest event first: the receipts themselves bear no index.
     """
-    links = event_receipts
     if not of_source:
         key = (receipts.c.received_at, receipts.c.receipt_id)
-        return Page(told_receipts(tenant).where(links.c.event_id == parent_id), key, place, descending=True)
-    of_event = (events.c.tenant_id == links.c.tenant_id) & (events.c.event_id == links.c.event_id)
+        return Page(told_receipts(tenant).where(of_events(tenant, [parent_id])), key, place, descending=True)
     first = cast("sa.Column[Any]", events.c.received_at.label("first_received_at"))
+    of_event = (events.c.tenant_id == event_receipts.c.tenant_id) & (
+        events.c.event_id == event_receipts.c.event_id
+    )
     query = told_receipts(tenant).add_columns(first).join(events, of_event)
     # By the event's tenant, as the index of events by time is.
     query = query.where(events.c.tenant_id == tenant, events.c.source_id == parent_id)

@@ -23,10 +23,10 @@ from trunkline_store.records.keyset import behind
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rows import counted, event_conditions, joined
+from trunkline_gateway.events.rows import counted, event_conditions, job_of, joined
 from trunkline_gateway.intake.decision import FIRST_STAGE
 from trunkline_gateway.intake.kept import running_replays
-from trunkline_gateway.schema import deleted_tenants, events, jobs, replays
+from trunkline_gateway.schema import JOB_ID, deleted_tenants, events, jobs, replays
 
 REPLAYED = counter("trunkline_replayed_total", "Events that were set going again.", ["forced"])
 
@@ -94,7 +94,8 @@ def revive(
     With `fetch_again` its recording is another one from now on: that which its provider has by then. A trace begins.
     """
     stage = FIRST_STAGE if force else None
-    if not queue.revive(conn, event_id, tenant_id=tenant, new_generation=force, stage=stage):
+    job_id = job_of(conn, tenant, event_id)
+    if not queue.revive(conn, job_id, tenant_id=tenant, new_generation=force, stage=stage):
         return False
     changed(conn, tenant, event_id, queue.now(conn))
     mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
@@ -107,7 +108,7 @@ def revive(
 
 def cancel_event(conn: sa.Connection, queue: Queue, tenant: str, event_id: str) -> None:
     """End an event that waits or is a dead letter. Raises NotFound, FailedPrecondition."""
-    if queue.cancel(conn, event_id, tenant_id=tenant):
+    if queue.cancel(conn, job_of(conn, tenant, event_id), tenant_id=tenant):
         changed(conn, tenant, event_id, queue.now(conn))
         return
     of_event = (events.c.tenant_id == tenant, events.c.event_id == event_id)
@@ -271,7 +272,10 @@ class Replays:
             )
         ]
         if revived:
-            behind = jobs.update().where(jobs.c.tenant_id == row.tenant_id, jobs.c.job_id.in_(revived))
+            named = sa.select(JOB_ID).where(
+                events.c.tenant_id == row.tenant_id, events.c.event_id.in_(revived)
+            )
+            behind = jobs.update().where(jobs.c.tenant_id == row.tenant_id, jobs.c.job_id.in_(named))
             conn.execute(behind.values(queue_class=int(QueueClass.BATCH)))
             count = replays.c.replayed_count + len(revived)
             conn.execute(replays.update().where(mine).values(replayed_count=count))

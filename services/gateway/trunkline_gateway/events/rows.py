@@ -11,10 +11,12 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
 from trunkline_store.records.expiry import lives
 
+from trunkline_gateway.events.links import of_events
 from trunkline_gateway.events.receipts import told_message, told_receipts
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import (
     HAS_CALL,
+    JOB_ID,
     LISTED_OF_EVENTS,
     event_receipts,
     events,
@@ -58,8 +60,15 @@ _JOB_COLUMNS = (
 
 def joined() -> sa.Join:
     """Return events with their jobs."""
-    mine = (jobs.c.job_id == events.c.event_id) & (jobs.c.tenant_id == events.c.tenant_id)
-    return events.join(jobs, mine)
+    mine = (jobs.c.tenant_id == events.c.tenant_id) & (jobs.c.job_id == JOB_ID)
+    # Said too: a query that begins with jobs finds their events so.
+    return events.join(jobs, mine & (jobs.c.subject == events.c.event_id))
+
+
+def job_of(conn: sa.Connection, tenant: str, event_id: str) -> str:
+    """Return the id of an event's job; of an event that is not there, one that no job has."""
+    mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+    return conn.execute(sa.select(JOB_ID).where(mine)).scalar() or event_id
 
 
 def counted(
@@ -182,7 +191,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     if row is None:
         return None
     event = event_message(row, warnings=row.warnings or ())
-    linked = (event_receipts.c.tenant_id == tenant) & (event_receipts.c.event_id == event_id)
+    linked = of_events(tenant, [event_id])
     query = told_receipts(tenant).where(linked).order_by(event_receipts.c.seq).limit(_MOST)
     # Numbers are no order of time on Spanner.
     found = sorted(conn.execute(query), key=lambda receipt: receipt.received_at)
@@ -226,8 +235,8 @@ def _message(error: Mapping[str, Any] | None) -> str:
 
 def receipt_counts(conn: sa.Connection, tenant: str, event_ids: Sequence[str]) -> Mapping[str, int]:
     """Return how many receipts told of each event, those of a page."""
-    linked = (event_receipts.c.tenant_id == tenant) & event_receipts.c.event_id.in_(event_ids)
-    query = sa.select(event_receipts.c.event_id, sa.func.count().label("receipts")).where(linked)
+    query = sa.select(event_receipts.c.event_id, sa.func.count().label("receipts"))
+    query = query.where(of_events(tenant, event_ids))
     return {row.event_id: row.receipts for row in conn.execute(query.group_by(event_receipts.c.event_id))}
 
 

@@ -29,8 +29,8 @@ from trunkline_gateway.events.replays import (
     cancel_event,
     replay_event,
 )
-from trunkline_gateway.events.rows import event_conditions, story
-from trunkline_gateway.schema import jobs, rejections
+from trunkline_gateway.events.rows import event_conditions, joined, story
+from trunkline_gateway.schema import events, jobs, rejections
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -112,7 +112,8 @@ class EventService(EventReader):
         ids = parse_name("tenants/{tenant}/events/{event}", request.name)
         tenant, event_id = ids["tenant"], ids["event"]
         await self._db.write(lambda conn: cancel_event(conn, self._queue, tenant, event_id))
-        leases = sa.select(jobs.c.lease_token).where(jobs.c.tenant_id == tenant, jobs.c.job_id == event_id)
+        mine = (events.c.tenant_id == tenant) & (events.c.event_id == event_id)
+        leases = sa.select(jobs.c.lease_token).select_from(joined()).where(mine)
         last = await self._db.read(lambda conn: conn.execute(leases).scalar())
         event = await self._db.read(lambda conn: story(conn, tenant, event_id, full=False))
         if last is None or event is None:

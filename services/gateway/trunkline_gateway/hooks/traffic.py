@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from trunkline_runtime.observe.metrics import counter, gauge
 from trunkline_runtime.observe.top import Top
@@ -33,6 +32,17 @@ QUIET_SECONDS = 7200.0
 """For so long it is known when a source last sent that no longer is among the busiest: the alert asks for it."""
 
 _Key = tuple[str, str]
+# Setting it with each webhook of a flood would cost as much as counting them.
+_LAST_SECONDS = 1.0
+
+
+class _Shown:
+    """The series of a source, and when its last webhook was last shown."""
+
+    __slots__ = ("count", "set_last", "shown_at")
+
+    def __init__(self, key: _Key) -> None:
+        self.count, self.set_last, self.shown_at = WEBHOOKS.labels(*key).inc, LAST.labels(*key).set, 0.0
 
 
 class Traffic:
@@ -43,7 +53,7 @@ class Traffic:
         self._now = now
         self._most = most
         self._top: Top[_Key] = Top(most, self._displace)
-        self._series: dict[_Key, tuple[Any, Any]] = {}
+        self._series: dict[_Key, _Shown] = {}
         # Sources that only LAST has a series of, and when that was set.
         self._displaced: dict[_Key, float] = {}
         self._others = WEBHOOKS.labels("other", "other")
@@ -61,9 +71,12 @@ class Traffic:
         series = self._series.get(key)
         if series is None:
             self._displaced.pop(key, None)
-            series = self._series[key] = WEBHOOKS.labels(*key), LAST.labels(*key)
-        series[0].inc()
-        series[1].set(self._now())
+            series = self._series[key] = _Shown(key)
+        series.count()
+        now = self._now()
+        if abs(now - series.shown_at) >= _LAST_SECONDS:  # a clock may be set back
+            series.shown_at = now
+            series.set_last(now)
 
     def note_bad_signature(self, tenant: str, source: str) -> None:
         """Count a webhook with a wrong signature."""

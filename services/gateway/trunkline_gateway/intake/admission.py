@@ -9,6 +9,7 @@ whose compressed bodies open to too much, is cut into parts that are written so,
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -54,6 +55,9 @@ _FEW = 32
 # How long new receipts wait for the answer about a source that is not known here, and how long those that have waited.
 _PATIENCE_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
+# At most so often receipts are admitted as they come. A batch of three changes nearly as many pages as one of twenty: a
+# steady stream's batches would write more than its webhooks.
+_GATHER_SECONDS = 0.01
 
 
 class Admission:
@@ -74,6 +78,7 @@ class Admission:
         events_days: int = 0,
         base_url: str = "",
         keep_rejections_bytes: int = KEPT_BYTES,
+        opened_bytes: int = OPENED_BYTES,
         pace: Pace = MACHINE,
     ):
         """Take every dependency.
@@ -82,16 +87,18 @@ class Admission:
         was looked at is told to `limits.unverified`. `jobs_ready` is told the tenants for whom jobs were made;
         `fresh` is told of receipts as this process commits them;
         `events_days` is how long events are kept whose tenant says nothing, 0 for good; `base_url` is what providers
-        post to.
+        post to. So many bytes of opened bodies are held at once.
 
-        Intervals: `admission.retry`, at which undecided receipts are looked at, and `admission.recount`, at which they
-        are counted.
+        Intervals: `admission.gather`, between looks at what came, unless more waits than is admitted at once;
+        `admission.retry`, at which undecided receipts are looked at; and `admission.recount`, at which they are
+        counted.
         """
         self._db = db
         self._tasks = tasks
         self._sources = sources
         keep = Bounds(keep_rejections, keep_rejections_bytes, sources.quotas_of)
-        self._outcomes = Outcomes(queue, tasks, keep, db.clock)
+        in_order = db.features.numbers_in_order
+        self._outcomes = Outcomes(queue, tasks, keep, db.clock, numbers_in_order=in_order)
         self._jobs_ready = jobs_ready
         self._unverified = limits.unverified
         self._batches = batches or Batches()
@@ -99,9 +106,12 @@ class Admission:
         self._backlog = backlog_of(db, self._fresh)
         self._undecided = Undecided()
         self._pace = pace
+        self._gather_seconds = pace.interval("admission.gather", _GATHER_SECONDS)
+        self._gathered = -math.inf
         self._retry_seconds = pace.interval("admission.retry", 2.0)
         self._recount_seconds = pace.interval("admission.recount", 5.0)
         self._recounting = asyncio.Lock()
+        self._opened_bytes = opened_bytes
         self._events_days = events_days
         self._base_url = base_url
         self._is_over = limits.is_over
@@ -122,6 +132,7 @@ class Admission:
     async def _admit_for_ever(self) -> None:
         while True:
             await wait_until(self._wake, self._retry_seconds)
+            await self._gather()
             self._wake.clear()
             try:
                 while await self.step():
@@ -132,6 +143,13 @@ class Admission:
             except Exception as error:  # whatever it is, it must not end every source's admission
                 log.error("admission_failed", exc_info=error)
                 await self._pace.sleep(0.5)
+
+    async def _gather(self) -> None:
+        """Wait for those of a stream that come next; one that comes alone waits for none."""
+        left = self._gathered + self._gather_seconds - self._pace.clock()
+        if left > 0:
+            await self._pace.sleep(left)
+        self._gathered = self._pace.clock()
 
     async def step(self) -> bool:
         """Admit one batch; True when there may be more."""
@@ -224,7 +242,7 @@ class Admission:
         """Decide about the rows, in order, or the first of them whose opened bodies are as much as is held at once."""
         known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
         decisions: list[Decision] = []
-        room = OPENED_BYTES
+        room = self._opened_bytes
         for start in range(0, len(rows), _SLICE):
             for row in rows[start : start + _SLICE]:
                 source, unsure_of_it = known.get(row.source_id), row.source_id in unsure

@@ -193,9 +193,10 @@ def _event(
         "told_at": None,
         "updated_at": row.received_at,
         "provider_call_id": alias[:_MOST_CALL_ID] or None,
+        "job_id": (job_id := f"j{row.seq:012x}"),
     }
     job = NewJob(
-        job_id=event_id,
+        job_id=job_id,
         tenant_id=source.tenant_id,
         subject=event_id,
         kind="event",

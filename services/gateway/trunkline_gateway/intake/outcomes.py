@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from trunkline_jobs import Queue, Tasks
+from trunkline_jobs import NewJob, Queue, Tasks
 from trunkline_store import BulkInsert, Clock
 from trunkline_store.records.tombstones import buried
 
@@ -17,7 +18,7 @@ from trunkline_gateway.events.rejections import Bounds, insert_rejections
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.decision import Decision
 from trunkline_gateway.intake.kept import add_kept
-from trunkline_gateway.intake.redeliveries import drop_repeated, empty_bodies
+from trunkline_gateway.intake.redeliveries import EventKey, drop_repeated, empty_bodies
 from trunkline_gateway.intake.revisions import told_apart
 from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import (
@@ -45,8 +46,15 @@ class Admitted(NamedTuple):
 class Outcomes:
     """Events that are new with their first jobs, links of receipts to events, rejections, and what is undecided."""
 
-    def __init__(self, queue: Queue, tasks: Tasks, keep: Bounds, clock: Clock) -> None:
-        """`keep` says how many rejections of a source stay."""
+    def __init__(
+        self, queue: Queue, tasks: Tasks, keep: Bounds, clock: Clock, *, numbers_in_order: bool = False
+    ) -> None:
+        """`keep` says how many rejections of a source stay.
+
+        Where receipts' `numbers_in_order` are (Features), an event's job has its id from its first receipt's number, so
+        the jobs' key grows too. Elsewhere it has the event's: nothing is gained by another one.
+        """
+        self._numbers_in_order = numbers_in_order
         self._queue = queue
         self._tasks = tasks
         self._keep = keep
@@ -60,7 +68,7 @@ class Outcomes:
         self._insert_events = BulkInsert(events, columns, if_absent=key, mark="first_seq", alike=alike)
         self._insert_changes = BulkInsert(events, columns, if_absent=key)
         self._event_row = itemgetter(*told)
-        self._insert_links = BulkInsert(event_receipts, alike=("repeated_bytes",))
+        self._insert_links = BulkInsert(event_receipts, alike=("repeated_bytes", "first"))
 
     def write(self, conn: sa.Connection, decisions: Sequence[Decision], rows: Sequence[Receipt]) -> Admitted:
         """Write what the decisions about these receipts are, in the open transaction."""
@@ -90,38 +98,50 @@ class Outcomes:
 
         Whoever follows changes by time has to meet them, however long their receipts waited: they are new as of now.
         """
-        now = (self._clock.now(),)
+        now = self._clock.now()
         opened = {d.seq: d.body for d in decisions if d.body is not None}
         found = {row.seq: row for row in rows}
         if opened:
             found |= {seq: found[seq]._replace(body=body) for seq, body in opened.items() if seq in found}
         told_of = [d.event for d in decisions if d.event]
-        plain = [self._event_row(event) + now for event in told_of if event["revises"] is None]
-        changes = [self._event_row(event) + now for event in told_of if event["revises"] is not None]
+        plain: list[tuple[Any, ...]] = []
+        changes: list[tuple[Any, ...]] = []
+        links: list[tuple[EventKey, int]] = []
+        begun: dict[EventKey, tuple[int, NewJob | None]] = {}
+        for d, event in zip(decisions, told_of, strict=True):
+            key = (event["tenant_id"], event["event_id"])
+            links.append((key, d.seq))
+            # The first of the batch that tells of an event is the one that makes it.
+            if key not in begun:
+                made, job = (event, d.job) if self._numbers_in_order else _as_event(event, d.job)
+                begun[key] = event["first_seq"], job
+                (plain if event["revises"] is None else changes).append((*self._event_row(made), now))
         new = self._insert_events.run(conn, plain) | self._insert_changes.run(conn, changes)
-        links = [
-            ((event["tenant_id"], event["event_id"]), d.seq)
-            for d, event in zip(decisions, told_of, strict=True)
-        ]
-        jobs = [d.job for d, (key, _) in zip(decisions, links, strict=True) if d.job and key in new]
+        jobs = [job for key, (_, job) in begun.items() if job and key in new]
         self._queue.enqueue_many(conn, jobs, tell=False)
         sizes = drop_repeated(conn, links, new, found)
         moved = [
-            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id)
+            (d.event["tenant_id"], d.event["event_id"], seq, repeated, receipt_id, None)
             for d in decisions
             if d.event
             for seq, receipt_id, repeated in d.moved
         ]
         others = {d.seq: d.receipt_id for d in decisions if d.receipt_id}
-        told: list[tuple[str, str, int, int | None, str]] = []
+        told: list[tuple[str, str, int, int | None, str, bool | None]] = []
         kept: dict[str, int] = defaultdict(int)
-        for (tenant, event_id), seq in links:
-            row, size = found.get(seq), sizes.get(seq)
-            told.append((tenant, event_id, seq, size, others.get(seq) or found[seq].receipt_id))
+        for key, seq in links:
+            (tenant, event_id), row, size = key, found.get(seq), sizes.get(seq)
+            first = True if begun[key][0] == seq and key in new else None
+            told.append((tenant, event_id, seq, size, others.get(seq) or found[seq].receipt_id, first))
             kept[tenant] += (weight(row) if row else 0) - (size or 0)
         self._insert_links.run(conn, [*told, *moved])
         add_kept(conn, kept)
         return new
+
+
+def _as_event(event: dict[str, Any], job: NewJob | None) -> tuple[dict[str, Any], NewJob | None]:
+    """Return an event and its job with one id for both."""
+    return {**event, "job_id": None}, replace(job, job_id=event["event_id"]) if job else None
 
 
 def weight(row: Receipt) -> int:

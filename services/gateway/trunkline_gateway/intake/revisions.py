@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from trunkline_store.declare import by_index
 
 from trunkline_gateway import ids
+from trunkline_gateway.events.links import of_events
 from trunkline_gateway.intake.decision import Decision
 from trunkline_gateway.intake.kept import WEIGHT, add_kept
 from trunkline_gateway.schema import event_receipts, events, receipts
@@ -222,7 +223,8 @@ class _Runs:
         return True
 
 
-_FRESH = {"call": "", "finished_at": None}
+# Its job has the event's own id: its first receipt may have given the other event's job its id.
+_FRESH = {"call": "", "finished_at": None, "job_id": None}
 _LINK = (receipts.c.received_at, receipts.c.seq, receipts.c.receipt_id, event_receipts.c.repeated_bytes)
 _LINKED = event_receipts.join(receipts, receipts.c.seq == event_receipts.c.seq)
 # Of a run that is cut so many links move at most; more of them stay where they are, which costs no event.
@@ -232,7 +234,7 @@ _MOVED_MOST = 400
 def _as(decision: Decision, run: _Run) -> Decision:
     """Return a decision as one that tells of a run: whichever of a batch is written first begins it rightly."""
     event_id = run["event_id"]
-    job = replace(decision.job, job_id=event_id, subject=event_id) if decision.job else None
+    job = replace(decision.job, subject=event_id) if decision.job else None
     begun = {name: run[name] for name in ("event_id", "received_at", "first_seq")}
     return replace(decision, event={**_event(decision), **begun, "told_at": _told(run)}, job=job)
 
@@ -246,9 +248,7 @@ def _is(run: _Run) -> sa.ColumnElement[bool]:
 
 
 def _of_run(run: _Run) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        event_receipts.c.tenant_id == run["tenant_id"], event_receipts.c.event_id == run["event_id"]
-    )
+    return of_events(run["tenant_id"], [run["event_id"]])
 
 
 def _event(decision: Decision) -> _Run:

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from trunkline_runtime.observe.endpoint import Ready
 from trunkline_runtime.observe.logs import get_logger
-from trunkline_runtime.observe.metrics import Ready
 from trunkline_store.errors import StoreError
 
 from trunkline_gateway.config import GatewayConfig

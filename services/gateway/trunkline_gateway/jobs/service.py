@@ -26,7 +26,7 @@ from trunkline_gateway.events.call_deletion import ERASED
 from trunkline_gateway.jobs.burials import call_of
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.pipeline.policy import MOST_ATTEMPTS, POLICIES
-from trunkline_gateway.schema import events, receipts
+from trunkline_gateway.schema import events, jobs, receipts
 
 # A job that becomes due by time alone (a retry) is found by looking again this often.
 _LOOK_SECONDS = 0.5
@@ -54,11 +54,12 @@ _ABOUT = Hot(
     )
 )
 _WEIGHTS = Hot(
-    sa.select(events.c.tenant_id, events.c.event_id, sa.func.length(receipts.c.body).label("weight"))
+    sa.select(jobs.c.tenant_id, jobs.c.job_id, sa.func.length(receipts.c.body).label("weight"))
+    .join(events, (events.c.tenant_id == jobs.c.tenant_id) & (events.c.event_id == jobs.c.subject))
     .join(receipts, receipts.c.seq == events.c.first_seq)
     .where(
-        events.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
-        events.c.event_id.in_(sa.bindparam("events", expanding=True)),
+        jobs.c.tenant_id.in_(sa.bindparam("tenants", expanding=True)),
+        jobs.c.job_id.in_(sa.bindparam("jobs", expanding=True)),
     )
 )
 _TELL = Hot(
@@ -316,9 +317,9 @@ def _most_attempts(stage: str) -> int:
 
 
 def _weigh(conn: sa.Connection, chosen: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
-    """Return the bytes of the bodies that jobs carry; a job has the id of its event."""
-    about = {"tenants": list({tenant for tenant, _ in chosen}), "events": [job for _, job in chosen]}
-    return {(row["tenant_id"], row["event_id"]): row["weight"] for row in _WEIGHTS.all(conn, about)}
+    """Return the bytes of the bodies that jobs carry."""
+    about = {"tenants": list({tenant for tenant, _ in chosen}), "jobs": [job for _, job in chosen]}
+    return {(row["tenant_id"], row["job_id"]): row["weight"] for row in _WEIGHTS.all(conn, about)}
 
 
 _LOAD = Load(CLAIM_BYTES, _weigh)

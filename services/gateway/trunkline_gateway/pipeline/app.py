@@ -15,7 +15,7 @@ from trunkline_runtime.breakers import Breakers
 from trunkline_runtime.config import env_name
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import exporting, logs
-from trunkline_runtime.observe.metrics import MetricsEndpoint
+from trunkline_runtime.observe.endpoint import MetricsEndpoint
 from trunkline_runtime.process import garbage, supervisor
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.process.signals import stop_requested
@@ -111,7 +111,7 @@ async def serve(config: WorkerConfig) -> None:
         stop: asyncio.Event = stack.enter_context(stop_requested())
         parts = await stack.enter_async_context(build(config))
         setting = env_name("worker", "metrics_address")
-        metrics = MetricsEndpoint(config.metrics_address, setting, parts.health.told)
+        metrics = MetricsEndpoint(config.metrics_address, "worker", setting, parts.health.told)
         stack.callback(metrics.close)
         setting = env_name("worker", "grpc_address")
         await stack.enter_async_context(serving_health(parts.health, config.grpc_address, setting))

@@ -22,7 +22,8 @@ class WorkerConfig(CommonConfig):
     )
     metrics_address: str = setting(
         "127.0.0.1:9094",
-        "the address that serves /metrics over HTTP; empty or port 0 turns it off",
+        "the address that serves /metrics and /readyz over HTTP; empty or port 0 turns it off; while the port is in "
+        "use, the process serves without it",
         form=forms.MAYBE_LISTEN,
     )
     gateway_address: str = setting(

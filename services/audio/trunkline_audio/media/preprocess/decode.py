@@ -5,7 +5,7 @@ Runs inside the sandbox only. Trusts decoded samples, never headers: length, cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -89,23 +89,28 @@ class Decoded:
             self._copies.note(lanes[0], lanes[1])
 
 
-def decode(source: BinaryIO, sinks: list[BinaryIO], max_seconds: float, headerless: str = "") -> Decoded:
+def decode(
+    source: BinaryIO,
+    sinks: list[BinaryIO],
+    max_seconds: float,
+    headerless: str = "",
+    options: Mapping[str, str] = OPTIONS,
+) -> Decoded:
     """Decodes `source` into `sinks` (one per lane, two at most; none: only counts).
 
     Two channels stay apart; more than two become one. Files that lie one after another in one are all decoded. A file
     that has a header and no sample is 0 s long. `headerless` is one of HEADERLESS, for bytes without a known beginning.
-    Raises HandlerFailed: NOT_AUDIO, TOO_LONG, SAMPLE_RATE.
+    `options` are what the demuxers are held to. Raises HandlerFailed: NOT_AUDIO, TOO_LONG, SAMPLE_RATE.
     """
     found = Decoded()
     lanes = _Lanes(found, sinks, int(max_seconds * RATE))
     if headerless and not _has_header(source):
         raw = HEADERLESS[headerless]
-        _decode(
-            source, lanes, format=raw, options={**OPTIONS, "format_whitelist": raw, "sample_rate": "8000"}
-        )
+        of_raw = {**options, "format_whitelist": raw, "sample_rate": "8000"}
+        _decode(source, lanes, of_raw, format=raw)
     else:
         for part in wav_parts.sources(source):
-            _decode(part, lanes)
+            _decode(part, lanes, options)
     lanes.finish()
     if not found.samples and found.bad_packets:
         raise HandlerFailed("NOT_AUDIO", "no sample could be decoded")
@@ -119,9 +124,9 @@ def _has_header(source: BinaryIO) -> bool:
     return head.startswith(_MAGIC) or head[4:8] == b"ftyp" or all(byte in _TEXT for byte in head)
 
 
-def _decode(source: BinaryIO, lanes: _Lanes, **how: Any) -> None:
+def _decode(source: BinaryIO, lanes: _Lanes, options: Mapping[str, str], **how: Any) -> None:
     try:
-        with av.open(source, mode="r", **{"options": OPTIONS, **TOLERANT, **how}) as container:
+        with av.open(source, mode="r", options=dict(options), **TOLERANT, **how) as container:
             _read(container, lanes)
     except (av.error.FFmpegError, ValueError):
         lanes.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -24,8 +24,8 @@ from trunkline_audio.workers.sandbox import Limits, run_limited
 Samples = NDArray[np.int16]
 
 
-def handler() -> Callable[[frames.Message], frames.Message]:
-    """A warm handler: every library and model is loaded before the first fork."""
+def handler(options: Mapping[str, str] = decoding.OPTIONS) -> Callable[[frames.Message], frames.Message]:
+    """A warm handler: every library and model is loaded before the first fork. `options` are those of `decode`."""
     activity = VoiceActivity()
     _warm(activity)
 
@@ -36,13 +36,18 @@ def handler() -> Callable[[frames.Message], frames.Message]:
             memory_bytes=int(request["memory_bytes"]),
             file_bytes=int(float(request["max_seconds"]) * RATE * 2) + (1 << 20),
         )
-        return run_limited(lambda close_the_door: _prepare(request, activity, close_the_door), limits)
+        return run_limited(
+            lambda close_the_door: _prepare(request, activity, close_the_door, options), limits
+        )
 
     return handle
 
 
 def _prepare(
-    request: frames.Message, activity: VoiceActivity, close_the_door: Callable[[], None]
+    request: frames.Message,
+    activity: VoiceActivity,
+    close_the_door: Callable[[], None],
+    options: Mapping[str, str],
 ) -> frames.Message:
     """Decodes `path`; with `scratch` set, writes lanes `scratch`.0 and .1 and finds their speech."""
     with ExitStack() as files:
@@ -53,7 +58,11 @@ def _prepare(
             lanes = [files.enter_context(Path(f"{scratch}.{lane}").open("w+b")) for lane in range(2)]
         close_the_door()
         found = decoding.decode(
-            source, lanes, float(request["max_seconds"]), headerless=str(request["headerless"])
+            source,
+            lanes,
+            float(request["max_seconds"]),
+            headerless=str(request["headerless"]),
+            options=options,
         )
         reply: frames.Message = {
             "format": found.format,
