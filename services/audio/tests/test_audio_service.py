@@ -113,7 +113,7 @@ class Suite:
         request = recording_messages.FetchRecordingRequest(
             parent=parent, recording_id=identity, url=self.there.url(path), **more
         )
-        return await self.recordings.FetchRecording(request)
+        return await self.recordings.FetchRecording(request, timeout=30)
 
     async def transcribe(self, identity="rec-1", **more):
         request = transcription_messages.CreateTranscriptRequest(
